@@ -1,0 +1,1 @@
+//! Turns Twilio Call Events into Prometheus metrics.

@@ -1,0 +1,3 @@
+//! The program's entry: the only file that prints or exits.
+
+fn main() {}
