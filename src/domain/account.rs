@@ -1,0 +1,336 @@
+//! What is known of one account: its calls, how far its lists are known, and what to do next.
+//!
+//! Pure: the poller's shell asks for steps, performs them, and reports back here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::call::{Call, CallStatus, Direction};
+use super::listing::{ActiveCalls, AfterPage, ListPlan, ListRun, Lists};
+use super::outcome::{self, Outcome};
+use super::plan::{self, CATCHING_UP_AFTER, Lanes, ReadPlan, Stage, Step};
+use super::progress::{CallProgress, Counted, Seen};
+use super::reading::Reading;
+use super::retry;
+use super::sid::CallSid;
+use super::twilio_time::after;
+
+/// Audits an hour that are always made, however few calls there are.
+const AUDITS_PER_HOUR: u64 = 50;
+/// Beyond that, one call in this many is audited.
+const AUDIT_ONE_IN: u64 = 100;
+/// Longest wait before an early read is tried again.
+const EARLY_RETRY_CAP: Duration = Duration::from_secs(60);
+/// Longest wait before a settling read is tried again.
+const SETTLING_RETRY_CAP: Duration = Duration::from_secs(10 * 60);
+/// How long past its settling time a call is tried that Twilio refuses to show.
+const GIVE_UP_REFUSED_AFTER: Duration = Duration::from_secs(60 * 60);
+/// How long past its settling time a call is tried whose reads fail for any other reason while the
+/// account's other calls can be read.
+const GIVE_UP_FAILING_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What is known of one account.
+#[derive(Debug, Default)]
+pub struct AccountProgress {
+    /// Its calls.
+    pub calls: BTreeMap<CallSid, CallProgress>,
+    /// How far its lists are known.
+    pub lists: Lists,
+    /// Calls with a request in flight.
+    busy: BTreeSet<CallSid>,
+    turn: u64,
+    audit_hour: Option<Timestamp>,
+    settled_this_hour: u64,
+    audits_this_hour: u64,
+}
+
+/// What to do next, and when to ask again if nothing happens before.
+#[derive(Debug)]
+pub struct Plan {
+    /// The list to read; at most one at a time.
+    pub list: Option<ListRun>,
+    /// What to do for single calls.
+    pub steps: Vec<Step>,
+    /// When the next thing will be due.
+    pub wake_at: Timestamp,
+}
+
+/// What a list page or a fetched call changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CallChanges {
+    /// Calls whose progress must be kept.
+    pub changed: Vec<CallSid>,
+    /// Calls that have finished, each once.
+    pub finished: Vec<(Direction, CallStatus)>,
+}
+
+/// What a complete reading changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadChanges {
+    /// What was counted.
+    pub counted: Counted,
+    /// What callers felt, told once per call.
+    pub outcome: Option<Outcome>,
+}
+
+/// Why a read of a call's events failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadFailure {
+    /// Twilio answers for other calls but not for this one: it isn't found, or can't be read.
+    Refused,
+    /// Twilio failed for this call, or could not be reached.
+    Failed,
+}
+
+/// How late the account is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Lateness {
+    /// How long the most overdue settling read is overdue.
+    pub overdue: Duration,
+    /// Whether the past is being caught up.
+    pub is_catching_up: bool,
+    /// Calls that wait for a read, by stage.
+    pub pending: BTreeMap<&'static str, u64>,
+    /// Active calls.
+    pub active: BTreeMap<(Direction, CallStatus), u64>,
+}
+
+impl AccountProgress {
+    /// Begins with what the store knows.
+    pub fn resume(calls: Vec<CallProgress>, lists: Lists) -> Self {
+        let calls = calls.into_iter().map(|call| (call.sid, call)).collect();
+        Self { calls, lists, ..Self::default() }
+    }
+
+    /// What to do next with `free` requests. Calls whose read is returned count as busy until its
+    /// end is reported.
+    pub fn plan(
+        &mut self,
+        lists: &ListPlan,
+        reads: &ReadPlan,
+        now: Timestamp,
+        free: usize,
+        may_list: bool,
+        may_read: bool,
+    ) -> Plan {
+        let mut lanes = Lanes::default();
+        let mut active = ActiveCalls::default();
+        for call in self.calls.values() {
+            if call.ended_at.is_none() {
+                active.add(call.began_at, now);
+            }
+            if may_read && !self.busy.contains(&call.sid) {
+                lanes.add(call, reads, now);
+            }
+        }
+        let (due_list, list_at) = self.lists.next(lists, active, now);
+        let list = due_list.filter(|_| may_list && free > 0);
+        let free = free - usize::from(list.is_some());
+        let calls_at = lanes.wake_at();
+        let steps = lanes.take(free, &mut self.turn);
+        for step in &steps {
+            let (Step::Read { sid, .. } | Step::Fetch(sid)) = step;
+            self.busy.insert(*sid);
+        }
+        let list_at = if may_list { list_at } else { Timestamp::MAX };
+        Plan { list, steps, wake_at: calls_at.map_or(list_at, |at| at.min(list_at)) }
+    }
+
+    /// Takes a page of a list. Returns what changed, and what follows the page.
+    pub fn take_page(
+        &mut self,
+        run: &mut ListRun,
+        calls: &[Call],
+        next: Option<String>,
+        date: Timestamp,
+    ) -> (CallChanges, AfterPage) {
+        let mut changes = CallChanges::default();
+        for call in calls {
+            if self.calls.contains_key(&call.sid) || run.asks_for(call) {
+                self.see(call, date, &mut changes);
+            }
+        }
+        (changes, run.turn(calls, next, date))
+    }
+
+    /// Takes a call that was fetched singly; `None` if Twilio no longer knows it.
+    pub fn take_fetched(
+        &mut self,
+        sid: CallSid,
+        fetched: Option<&Call>,
+        now: Timestamp,
+    ) -> CallChanges {
+        self.busy.remove(&sid);
+        let mut changes = CallChanges::default();
+        match fetched {
+            Some(call) if call.sid == sid => self.see(call, now, &mut changes),
+            Some(_) | None => {
+                if let Some(call) = self.calls.get_mut(&sid)
+                    && call.ended_at.is_none()
+                {
+                    call.finish(now, false);
+                    changes.changed.push(sid);
+                    changes.finished.push((call.direction, CallStatus::Other));
+                }
+            }
+        }
+        changes
+    }
+
+    fn see(&mut self, call: &Call, now: Timestamp, changes: &mut CallChanges) {
+        let seen = match self.calls.get_mut(&call.sid) {
+            Some(progress) => progress.see(call, now),
+            None if self.lists.admits(call) => {
+                let (progress, seen) = CallProgress::begin(call, now);
+                self.calls.insert(call.sid, progress);
+                self.lists.found_new_call(now);
+                seen
+            }
+            None => Seen::Nothing,
+        };
+        match seen {
+            Seen::Nothing => {}
+            Seen::Changed => changes.changed.push(call.sid),
+            Seen::Finished => {
+                changes.changed.push(call.sid);
+                changes.finished.push((call.direction, call.status));
+            }
+        }
+    }
+
+    /// Takes a complete reading of a call's events.
+    pub fn take_reading(
+        &mut self,
+        sid: CallSid,
+        stage: Stage,
+        skips: u8,
+        reading: &Reading,
+        plan: &ReadPlan,
+    ) -> Option<ReadChanges> {
+        self.busy.remove(&sid);
+        let audits = self.decide_audit(reading.read_at);
+        let call = self.calls.get_mut(&sid)?;
+        let settles = plan.settles(call, stage, reading.read_at);
+        let counted = call.count(reading, settles || stage == Stage::Audit);
+        call.failures = 0;
+        call.retry_at = None;
+        let mut result = ReadChanges { counted, outcome: None };
+        match stage {
+            Stage::Live => call.last_live_read_at = Some(reading.read_at),
+            Stage::AfterEnd => {
+                call.after_end_reads = call.after_end_reads.saturating_add(skips).saturating_add(1);
+            }
+            Stage::Settling if settles => {
+                call.settled_at = Some(reading.read_at);
+                call.awaits_audit = audits;
+                result.outcome = outcome::outcome(&reading.items);
+                self.settled_this_hour += 1;
+                self.audits_this_hour += u64::from(audits);
+            }
+            // Asked too early by Twilio's clock: not settled, asked again.
+            Stage::Settling => call.retry_at = Some(after(reading.read_at, Duration::from_secs(1))),
+            Stage::Audit => call.awaits_audit = false,
+        }
+        Some(result)
+    }
+
+    /// Whether a call that settles now is audited later: the first fifty an hour, then one in a
+    /// hundred.
+    fn decide_audit(&mut self, now: Timestamp) -> bool {
+        let hour = self.audit_hour.get_or_insert(now);
+        if after(*hour, Duration::from_secs(3600)) <= now {
+            *hour = now;
+            self.settled_this_hour = 0;
+            self.audits_this_hour = 0;
+        }
+        self.audits_this_hour < AUDITS_PER_HOUR.max(self.settled_this_hour / AUDIT_ONE_IN)
+    }
+
+    /// Takes note that a read failed. Returns whether the call is given up.
+    pub fn read_failed(
+        &mut self,
+        sid: CallSid,
+        stage: Stage,
+        failure: ReadFailure,
+        plan: &ReadPlan,
+        now: Timestamp,
+        random: u64,
+    ) -> bool {
+        self.busy.remove(&sid);
+        let Some(call) = self.calls.get_mut(&sid) else { return false };
+        call.failures += 1;
+        let (cap, is_final) = match (stage, failure) {
+            (Stage::Live | Stage::AfterEnd, _) => (EARLY_RETRY_CAP, false),
+            (Stage::Settling, ReadFailure::Refused) => {
+                (SETTLING_RETRY_CAP, plan.overdue(call, now) > GIVE_UP_REFUSED_AFTER)
+            }
+            (Stage::Settling, ReadFailure::Failed) => {
+                // Many failures of this one call: others were read meanwhile, or all would pause.
+                let is_long = plan.overdue(call, now) > GIVE_UP_FAILING_AFTER;
+                (SETTLING_RETRY_CAP, is_long && call.failures > GIVE_UP_FAILURES)
+            }
+            (Stage::Audit, _) => (SETTLING_RETRY_CAP, true),
+        };
+        call.retry_at = Some(after(now, retry::backoff(call.failures, cap, random)));
+        if is_final {
+            call.settled_at.get_or_insert(now);
+            call.awaits_audit = false;
+        }
+        is_final
+    }
+
+    /// Takes back a step that was never performed.
+    pub fn abandon(&mut self, sid: CallSid) {
+        self.busy.remove(&sid);
+    }
+
+    /// Notes that a single fetch failed; it is tried again as a list would be.
+    pub fn fetch_failed(&mut self, sid: CallSid, now: Timestamp) {
+        self.busy.remove(&sid);
+        if let Some(call) = self.calls.get_mut(&sid) {
+            // Seen again in ten minutes: a single call isn't worth more.
+            call.last_listed_at = now;
+        }
+    }
+
+    /// Forgets the calls that no list can bring back, and tells which.
+    pub fn forget(&mut self, now: Timestamp) -> Vec<CallSid> {
+        let horizon = self.lists.forget_before;
+        let gone: Vec<CallSid> = self
+            .calls
+            .values()
+            .filter(|call| plan::is_forgettable(call, horizon, now))
+            .map(|call| call.sid)
+            .collect();
+        for sid in &gone {
+            self.calls.remove(sid);
+        }
+        gone
+    }
+
+    /// How late the account is.
+    pub fn lateness(&self, plan: &ReadPlan, now: Timestamp) -> Lateness {
+        let mut lateness = Lateness::default();
+        for call in self.calls.values() {
+            if call.ended_at.is_none() {
+                *lateness.active.entry((call.direction, call.status)).or_default() += 1;
+            }
+            if let Some(next) = plan.next_read(call, now) {
+                *lateness.pending.entry(next.stage.as_str()).or_default() += 1;
+            }
+            lateness.overdue = lateness.overdue.max(plan.overdue(call, now));
+        }
+        let is_cursor_old =
+            self.lists.cursor.is_some_and(|cursor| after(cursor, CATCHING_UP_AFTER) < now);
+        lateness.is_catching_up = is_cursor_old || lateness.overdue > CATCHING_UP_AFTER;
+        lateness
+    }
+}
+
+/// Failures of one call before it may be given up while Twilio fails rather than refuses.
+const GIVE_UP_FAILURES: u32 = 50;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,49 @@
+//! From one Call Event to one observation: where it went, what it was for, what it was worth.
+
+use super::call_event::CallEvent;
+use super::kind::RequestKind;
+use super::label::label_enum;
+use super::route::{Endpoint, Routes};
+use super::verdict::{self, InvalidCode, Verdict};
+use super::webhook_url::WebhookUrl;
+
+label_enum! {
+    /// Why an item of a Call Events page could not be counted.
+    pub enum Rejection {
+        /// No JSON object of the documented shape.
+        Malformed = "malformed",
+        /// The URL has no scheme or no host.
+        InvalidUrl = "invalid_url",
+        /// The response code is no number from 100 to 599, and not 0.
+        InvalidCode = "invalid_code",
+        /// The item alone exceeds the limit on a page's size.
+        TooLarge = "too_large",
+    }
+}
+
+/// One fact about one Call Event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observation {
+    /// Where the request went.
+    pub endpoint: Endpoint,
+    /// What it was for.
+    pub kind: RequestKind,
+    /// How long it took, in milliseconds.
+    pub duration_ms: Option<u64>,
+    /// What the answer was worth.
+    pub verdict: Verdict,
+}
+
+/// Judges one Call Event. The only copies of its text that survive are host and route.
+pub fn observe(event: &CallEvent, routes: &Routes) -> Result<Observation, Rejection> {
+    let url = WebhookUrl::parse(&event.request.url).ok_or(Rejection::InvalidUrl)?;
+    let kind = RequestKind::of(event, &url);
+    let verdict = verdict::judge(kind, event.response.as_ref())
+        .map_err(|InvalidCode| Rejection::InvalidCode)?;
+    Ok(Observation {
+        endpoint: routes.endpoint(&url),
+        kind,
+        duration_ms: event.response.as_ref().and_then(|response| response.duration_ms),
+        verdict,
+    })
+}

@@ -1,0 +1,228 @@
+//! What is known of one call: how far it has come, and which of its Call Events were counted.
+//!
+//! Invariant: an event is counted when a complete read shows more occurrences of its identity than
+//! were counted before. Time and position decide nothing.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::call::{Call, CallStatus, Direction};
+use super::digest::{CURRENT_VERSION, Digest, Identity};
+use super::observe::{Observation, Rejection};
+use super::reading::Reading;
+use super::sid::CallSid;
+
+/// Digests with how often each was counted, sorted by digest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Multiset(Vec<(Digest, u32)>);
+
+impl Multiset {
+    /// Takes pairs in any order; of equal digests the larger count stays.
+    pub fn new(mut pairs: Vec<(Digest, u32)>) -> Self {
+        pairs.sort_unstable_by_key(|&(digest, count)| (digest, std::cmp::Reverse(count)));
+        pairs.dedup_by_key(|&mut (digest, _)| digest);
+        Self(pairs)
+    }
+
+    /// How often a digest was counted.
+    pub fn count(&self, digest: Digest) -> u32 {
+        self.0.binary_search_by_key(&digest, |&(d, _)| d).map_or(0, |at| self.0[at].1)
+    }
+
+    /// All digests with their counts.
+    pub fn pairs(&self) -> &[(Digest, u32)] {
+        &self.0
+    }
+
+    fn replace(&mut self, changes: BTreeMap<Digest, u32>) {
+        if changes.is_empty() {
+            return;
+        }
+        self.0.retain(|(digest, _)| !changes.contains_key(digest));
+        self.0.extend(changes.into_iter().filter(|&(_, count)| count > 0));
+        self.0.sort_unstable();
+    }
+}
+
+/// What is known of one call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallProgress {
+    /// The call.
+    pub sid: CallSid,
+    /// Who called whom.
+    pub direction: Direction,
+    /// Its status when last seen.
+    pub status: CallStatus,
+    /// When it began: its start time, else its creation, else when it was first seen.
+    pub began_at: Timestamp,
+    /// When it ended, once it has. Never changes after that.
+    pub ended_at: Option<Timestamp>,
+    /// Whether Twilio told the end time; without one, lists may show the call for ever.
+    pub has_end_time: bool,
+    /// When a list last showed it.
+    pub last_listed_at: Timestamp,
+    /// When it was last read while active.
+    pub last_live_read_at: Option<Timestamp>,
+    /// How many of the reads after its end are behind it.
+    pub after_end_reads: u8,
+    /// When it was settled.
+    pub settled_at: Option<Timestamp>,
+    /// Whether one more read is due after settling.
+    pub awaits_audit: bool,
+    /// The version of its digests.
+    pub digest_version: u8,
+    /// Identities counted.
+    pub counted: Multiset,
+    /// Requests counted as unanswered, whose answers may still appear.
+    pub credits: Multiset,
+    /// Reads that failed since the last good one.
+    pub failures: u32,
+    /// When it may be read again after a failure.
+    pub retry_at: Option<Timestamp>,
+}
+
+/// What seeing a call in a list changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// Nothing that needs to be kept.
+    Nothing,
+    /// Something, but the call goes on.
+    Changed,
+    /// The call has ended: it is counted now.
+    Finished,
+}
+
+/// What a reading added.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// The events that are new, with their times.
+    pub events: Vec<(Observation, Option<Timestamp>)>,
+    /// The items that are new and say nothing.
+    pub rejected: Vec<Rejection>,
+    /// How many items had been counted before.
+    pub duplicates: u64,
+}
+
+impl CallProgress {
+    /// Begins with a call that was never seen before.
+    pub fn begin(call: &Call, now: Timestamp) -> (Self, Seen) {
+        let mut progress = Self {
+            sid: call.sid,
+            direction: call.direction,
+            status: call.status,
+            began_at: call.began().unwrap_or(now),
+            ended_at: None,
+            has_end_time: false,
+            last_listed_at: now,
+            last_live_read_at: None,
+            after_end_reads: 0,
+            settled_at: None,
+            awaits_audit: false,
+            digest_version: CURRENT_VERSION,
+            counted: Multiset::default(),
+            credits: Multiset::default(),
+            failures: 0,
+            retry_at: None,
+        };
+        let seen = match progress.see(call, now) {
+            Seen::Finished => Seen::Finished,
+            Seen::Nothing | Seen::Changed => Seen::Changed,
+        };
+        (progress, seen)
+    }
+
+    /// Notes what a list, or a single fetch, shows of the call.
+    pub fn see(&mut self, call: &Call, now: Timestamp) -> Seen {
+        self.last_listed_at = now;
+        if self.ended_at.is_some() {
+            // An ended call stays ended, and its end stays where it was first seen.
+            return Seen::Nothing;
+        }
+        let changed = self.status != call.status || self.direction != call.direction;
+        self.status = call.status;
+        self.direction = call.direction;
+        if let Some(start) = call.start_time {
+            self.began_at = start;
+        }
+        if call.has_ended() {
+            self.finish(call.end().unwrap_or(now), call.end_time.is_some());
+            return Seen::Finished;
+        }
+        if changed { Seen::Changed } else { Seen::Nothing }
+    }
+
+    /// Notes that the call has ended, as nothing else will say so: Twilio no longer knows it.
+    pub fn finish(&mut self, at: Timestamp, has_end_time: bool) {
+        self.ended_at = Some(at);
+        self.has_end_time = has_end_time;
+        self.failures = 0;
+        self.retry_at = None;
+    }
+
+    /// Counts what a complete reading shows for the first time. Unanswered requests wait until a
+    /// reading that `settles`.
+    pub fn count(&mut self, reading: &Reading, settles: bool) -> Counted {
+        let mut counted = Counted::default();
+        let mut occurrences: BTreeMap<Digest, u32> = BTreeMap::new();
+        let mut unanswered: BTreeMap<Digest, u32> = BTreeMap::new();
+        for item in &reading.items {
+            if let Identity::Unanswered { request } = item.identity {
+                *unanswered.entry(request).or_default() += 1;
+            }
+        }
+        // Answers of requests that were counted as unanswered and no longer are.
+        let mut credits: BTreeMap<Digest, u32> = BTreeMap::new();
+        let mut unanswered_so_far: BTreeMap<Digest, u32> = BTreeMap::new();
+        for item in &reading.items {
+            let is_new = match item.identity {
+                Identity::Answered { whole, request } => {
+                    let seen = occurrences.entry(whole).or_default();
+                    *seen += 1;
+                    if *seen <= self.counted.count(whole) {
+                        false
+                    } else {
+                        let credit =
+                            credits.entry(request).or_insert_with(|| self.credits.count(request));
+                        let still_unanswered = unanswered.get(&request).copied().unwrap_or(0);
+                        let is_filled_in = *credit > still_unanswered;
+                        if is_filled_in {
+                            *credit -= 1;
+                        }
+                        !is_filled_in
+                    }
+                }
+                Identity::Rejected(digest) => {
+                    let seen = occurrences.entry(digest).or_default();
+                    *seen += 1;
+                    *seen > self.counted.count(digest)
+                }
+                Identity::Unanswered { request } if settles => {
+                    let seen = unanswered_so_far.entry(request).or_default();
+                    *seen += 1;
+                    *seen > self.credits.count(request)
+                }
+                Identity::Unanswered { .. } => continue,
+            };
+            if !is_new {
+                counted.duplicates += 1;
+                continue;
+            }
+            match &item.observed {
+                Ok(observation) => counted.events.push((observation.clone(), item.created_at)),
+                Err(rejection) => counted.rejected.push(*rejection),
+            }
+        }
+        occurrences.retain(|&digest, seen| *seen > self.counted.count(digest));
+        self.counted.replace(occurrences);
+        for (request, seen) in unanswered_so_far {
+            let credit = credits.entry(request).or_insert_with(|| self.credits.count(request));
+            *credit = (*credit).max(seen);
+        }
+        self.credits.replace(credits);
+        counted
+    }
+}
+
+#[cfg(test)]
+mod tests;

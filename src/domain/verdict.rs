@@ -1,0 +1,281 @@
+//! The verdict on one answer: which code, which failure, which content type.
+//!
+//! Where Twilio's behaviour is uncertain, the reading is chosen that never invents a failure.
+
+use std::fmt;
+use std::num::NonZeroU16;
+
+use super::call_event::{Body, Response};
+use super::kind::RequestKind;
+use super::label::label_enum;
+use super::twiml::{self, Document};
+
+/// Twilio's limit on a TwiML document in bytes (error 11750).
+const MAX_TWIML_BYTES: usize = 65_536;
+/// How the body begins that Twilio's proxy makes up when the application gave no answer.
+const NO_ANSWER_MARKER: &str = "Twilio was unable to fetch content from";
+
+/// The HTTP status of the application's answer, `none` where it gave no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Code(Option<NonZeroU16>);
+
+impl Code {
+    /// No answer from the application.
+    pub const NONE: Self = Self(None);
+
+    /// The code for an HTTP status; `None` outside 100–599.
+    pub fn of(status: u16) -> Option<Self> {
+        (100..=599).contains(&status).then(|| Self(NonZeroU16::new(status)))
+    }
+
+    /// The code with this label.
+    pub fn from_label(label: &str) -> Option<Self> {
+        if label == "none" { Some(Self::NONE) } else { label.parse().ok().and_then(Self::of) }
+    }
+
+    fn status(self) -> u16 {
+        self.0.map_or(0, NonZeroU16::get)
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(status) => status.fmt(f),
+            None => f.write_str("none"),
+        }
+    }
+}
+
+label_enum! {
+    /// Why a request failed.
+    pub enum Reason {
+        /// No answer: the application's answer had no content type.
+        MissingContentType = "missing_content_type",
+        /// No answer in time (Twilio gives up after 15 s at most).
+        Timeout = "timeout",
+        /// No answer: the TLS handshake or the certificate failed.
+        Tls = "tls",
+        /// No answer: the host name could not be resolved.
+        Dns = "dns",
+        /// No answer: the connection was refused, reset, unreachable or forbidden.
+        Connection = "connection",
+        /// No answer, for a reason that Twilio doesn't tell.
+        NoResponse = "no_response",
+        /// The application answered 4xx.
+        Http4xx = "http_4xx",
+        /// The application itself answered 5xx.
+        Http5xx = "http_5xx",
+        /// TwiML of more than 64 kB (Twilio's error 11750).
+        TooLarge = "too_large",
+        /// A content type that is never TwiML, such as JSON (Twilio's error 12300).
+        UnsupportedContentType = "unsupported_content_type",
+        /// An empty or blank body where TwiML was expected.
+        EmptyBody = "empty_body",
+        /// HTML or plain text that is no TwiML document.
+        NotTwiml = "not_twiml",
+        /// XML that isn't well-formed, or that has a DTD (Twilio's error 12100).
+        MalformedXml = "malformed_xml",
+        /// Well-formed XML whose root isn't `<Response>`.
+        WrongRoot = "wrong_root",
+    }
+}
+
+impl Reason {
+    /// The reasons that a request of this kind can have.
+    pub fn possible_for(kind: RequestKind) -> impl Iterator<Item = Self> {
+        Self::ALL.iter().copied().filter(move |reason| match reason {
+            Self::MissingContentType
+            | Self::Timeout
+            | Self::Tls
+            | Self::Dns
+            | Self::Connection
+            | Self::NoResponse
+            | Self::Http4xx
+            | Self::Http5xx => kind != RequestKind::ApiRequest,
+            Self::TooLarge
+            | Self::UnsupportedContentType
+            | Self::EmptyBody
+            | Self::NotTwiml
+            | Self::MalformedXml
+            | Self::WrongRoot => kind.expects_twiml(),
+        })
+    }
+}
+
+label_enum! {
+    /// What is odd about an answer without being a failure.
+    pub enum Warning {
+        /// The answer was a redirect (3xx other than 304).
+        Redirect = "redirect",
+        /// The TwiML has a verb that Twilio doesn't know (warning 12200).
+        UnknownVerb = "unknown_verb",
+    }
+}
+
+label_enum! {
+    /// The class of an answer's content type. All but the first three are non-XML.
+    pub enum ContentType {
+        /// `text/xml`.
+        TextXml = "text/xml",
+        /// `application/xml`.
+        ApplicationXml = "application/xml",
+        /// Any other type that ends in `+xml`.
+        OtherXml = "other_xml",
+        /// `text/html`, which Twilio reads as TwiML if it can.
+        TextHtml = "text/html",
+        /// `text/plain`, which Twilio reads aloud if it is no TwiML.
+        TextPlain = "text/plain",
+        /// `application/json`, which Twilio refuses.
+        ApplicationJson = "application/json",
+        /// A sound, which Twilio plays.
+        Audio = "audio",
+        /// Anything else, which Twilio refuses.
+        Other = "other",
+        /// No content type.
+        None = "none",
+    }
+}
+
+impl ContentType {
+    /// The class of a `Content-Type` header (RFC 9110, section 8.3), parameters and case ignored.
+    pub fn of(header: Option<&str>) -> Self {
+        let essence = header.unwrap_or_default().split([';', ',']).next().unwrap_or_default();
+        let essence = essence.trim().to_ascii_lowercase();
+        match essence.as_str() {
+            "" => Self::None,
+            "text/xml" => Self::TextXml,
+            "application/xml" => Self::ApplicationXml,
+            "text/html" => Self::TextHtml,
+            "text/plain" => Self::TextPlain,
+            "application/json" => Self::ApplicationJson,
+            other if other.ends_with("+xml") => Self::OtherXml,
+            other if other.starts_with("audio/") => Self::Audio,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// What one answer was worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The code label.
+    pub code: Code,
+    /// Why it failed, if it did.
+    pub failure: Option<Reason>,
+    /// The content type, for kinds that expect TwiML and got a genuine 2xx answer.
+    pub content_type: Option<ContentType>,
+    /// What is odd about it.
+    pub warning: Option<Warning>,
+    /// Whether there was a 2xx answer whose body could not be judged.
+    pub is_unjudged: bool,
+}
+
+/// A code outside 100–599: the event is rejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidCode;
+
+/// Judges an answer; an absent one, or one without a code, is no answer.
+pub fn judge(kind: RequestKind, response: Option<&Response>) -> Result<Verdict, InvalidCode> {
+    let no_answer = |reason| Verdict {
+        code: Code::NONE,
+        failure: Some(reason),
+        content_type: None,
+        warning: None,
+        is_unjudged: false,
+    };
+    let Some(response) = response else { return Ok(no_answer(Reason::NoResponse)) };
+    let status = match response.code {
+        None | Some(0) => return Ok(no_answer(Reason::NoResponse)),
+        Some(status) => u16::try_from(status).map_err(|_| InvalidCode)?,
+    };
+    let code = Code::of(status).ok_or(InvalidCode)?;
+    if kind == RequestKind::ApiRequest {
+        return Ok(Verdict { failure: None, code, ..no_answer(Reason::NoResponse) });
+    }
+    if let Some(reason) = made_up_by_twilio(code, &response.body) {
+        return Ok(no_answer(reason));
+    }
+    let answer =
+        Verdict { code, failure: None, content_type: None, warning: None, is_unjudged: false };
+    Ok(match code.status() {
+        200..=299 if kind.expects_twiml() => judge_twiml(answer, response),
+        304 => answer,
+        300..=399 => Verdict { warning: Some(Warning::Redirect), ..answer },
+        400..=499 => Verdict { failure: Some(Reason::Http4xx), ..answer },
+        500..=599 => Verdict { failure: Some(Reason::Http5xx), ..answer },
+        _ => answer,
+    })
+}
+
+/// The reason why Twilio's proxy answered in the application's place, if it did: a 502 whose body
+/// says so. A genuine 502 has any other body.
+fn made_up_by_twilio(code: Code, body: &Body) -> Option<Reason> {
+    let Body::Text(text) = body else { return None };
+    if code.status() != 502 || !text.trim_start().starts_with(NO_ANSWER_MARKER) {
+        return None;
+    }
+    let error = text.lines().find_map(|line| line.trim_start().strip_prefix("Error:"));
+    let error = error.unwrap_or_default().to_ascii_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| error.contains(word));
+    Some(if says(&["content type"]) {
+        Reason::MissingContentType
+    } else if says(&["timeout", "timed out"]) {
+        Reason::Timeout
+    } else if says(&["tls", "ssl", "certificate"]) {
+        Reason::Tls
+    } else if says(&["dns", "resolve", "host name"]) {
+        Reason::Dns
+    } else if says(&["connect", "refused", "reset", "unreachable", "blacklisted"]) {
+        Reason::Connection
+    } else {
+        Reason::NoResponse
+    })
+}
+
+fn judge_twiml(answer: Verdict, response: &Response) -> Verdict {
+    use ContentType as Type;
+    let content_type = Type::of(response.content_type.as_deref());
+    let answer = Verdict { content_type: Some(content_type), ..answer };
+    let failed = |reason| Verdict { failure: Some(reason), ..answer };
+    let body = match &response.body {
+        Body::Text(text) => Some(text.as_str()),
+        Body::Structured | Body::Absent => None,
+    };
+    if body.is_some_and(|text| text.len() > MAX_TWIML_BYTES) && content_type != Type::Audio {
+        return failed(Reason::TooLarge);
+    }
+    match content_type {
+        Type::ApplicationJson | Type::Other => return failed(Reason::UnsupportedContentType),
+        Type::Audio => return answer,
+        Type::TextXml
+        | Type::ApplicationXml
+        | Type::OtherXml
+        | Type::TextHtml
+        | Type::TextPlain
+        | Type::None => {}
+    }
+    // A redacted body is no failure: nobody can tell.
+    let Some(text) = body else { return Verdict { is_unjudged: true, ..answer } };
+    if text.trim().is_empty() {
+        return failed(Reason::EmptyBody);
+    }
+    let is_xml_expected = match content_type {
+        Type::TextHtml | Type::TextPlain => false,
+        Type::None => text.trim_start_matches('\u{feff}').trim_start().starts_with('<'),
+        Type::TextXml | Type::ApplicationXml | Type::OtherXml => true,
+        Type::ApplicationJson | Type::Other | Type::Audio => true,
+    };
+    match twiml::read(text) {
+        Document::Twiml { has_unknown_verb: true } => {
+            Verdict { warning: Some(Warning::UnknownVerb), ..answer }
+        }
+        Document::Twiml { has_unknown_verb: false } => answer,
+        Document::Malformed | Document::WrongRoot if !is_xml_expected => failed(Reason::NotTwiml),
+        Document::Malformed => failed(Reason::MalformedXml),
+        Document::WrongRoot => failed(Reason::WrongRoot),
+    }
+}
+
+#[cfg(test)]
+mod tests;

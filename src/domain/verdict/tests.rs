@@ -1,0 +1,165 @@
+//! A table of answers and what they are worth.
+
+use super::*;
+
+const TWIML: &str = "<Response><Say>Hi</Say></Response>";
+
+#[test]
+fn a_good_answer_counts_its_content_type() {
+    check(VOICE, answer(200, "text/xml", TWIML), "200 text/xml");
+    check(VOICE, answer(200, "Application/XML; charset=utf-8", TWIML), "200 application/xml");
+    check(VOICE, answer(200, "application/twiml+xml", TWIML), "200 other_xml");
+    check(VOICE, answer(200, "text/html", TWIML), "200 text/html");
+    check(VOICE, answer(200, "text/plain", TWIML), "200 text/plain");
+    check(VOICE, answer(200, "", TWIML), "200 none");
+    check(VOICE, answer(200, "audio/mpeg", "ID3"), "200 audio");
+    check(
+        VOICE,
+        answer(200, "text/xml", "<Response><Speak/></Response>"),
+        "200 text/xml +unknown_verb",
+    );
+}
+
+#[test]
+fn an_answer_that_is_no_twiml_fails_by_reason() {
+    let large = format!("<Response><Say>{}</Say></Response>", "a".repeat(65_536));
+    for (content_type, body, expected) in [
+        ("text/xml", large.as_str(), "200 text/xml !too_large"),
+        ("application/json", "{}", "200 application/json !unsupported_content_type"),
+        ("application/octet-stream", TWIML, "200 other !unsupported_content_type"),
+        ("text/xml", " \n", "200 text/xml !empty_body"),
+        ("text/html", "", "200 text/html !empty_body"),
+        ("text/html", "<html><p>Oops</html>", "200 text/html !not_twiml"),
+        ("text/html", "<html/>", "200 text/html !not_twiml"),
+        ("text/plain", "Hello", "200 text/plain !not_twiml"),
+        ("text/xml", "<Response><Say></Response>", "200 text/xml !malformed_xml"),
+        ("text/xml", "<!DOCTYPE x><Response/>", "200 text/xml !malformed_xml"),
+        ("application/xml", "<rss/>", "200 application/xml !wrong_root"),
+        ("", "<rss/>", "200 none !wrong_root"),
+        ("", "Hello", "200 none !not_twiml"),
+    ] {
+        check(VOICE, answer(200, content_type, body), expected);
+    }
+}
+
+#[test]
+fn a_redacted_body_is_never_a_failure() {
+    for body in [Body::Absent, Body::Structured] {
+        let mut response = answer(200, "text/xml", "");
+        response.body = body;
+        check(VOICE, response, "200 text/xml ?");
+    }
+    let mut json = answer(200, "application/json", "");
+    json.body = Body::Absent;
+    check(VOICE, json, "200 application/json !unsupported_content_type");
+}
+
+#[test]
+fn a_callback_may_answer_what_it_likes() {
+    for (code, content_type, body, expected) in [
+        (204, "", "", "204"),
+        (200, "application/json", "{}", "200"),
+        (200, "text/html", "<p>", "200"),
+        (404, "text/html", "", "404 !http_4xx"),
+        (503, "text/html", "", "503 !http_5xx"),
+    ] {
+        check(RequestKind::StatusCallback, answer(code, content_type, body), expected);
+    }
+}
+
+#[test]
+fn redirects_are_hops_and_304_is_a_success() {
+    check(VOICE, answer(302, "text/html", ""), "302 +redirect");
+    check(VOICE, answer(304, "", ""), "304");
+    check(VOICE, answer(100, "", ""), "100");
+}
+
+#[test]
+fn an_answer_that_twilio_made_up_is_no_answer() {
+    for (error, reason) in [
+        ("Error reading response: Response does not contain content type", "missing_content_type"),
+        (
+            "Total timeout is triggered. Configured tt is 15000ms and we attempted 1 time(s)",
+            "timeout",
+        ),
+        ("Read timed out", "timeout"),
+        ("TLS handshake failed: connection reset", "tls"),
+        ("Certificate expired", "tls"),
+        ("Could not resolve host", "dns"),
+        ("Connection refused", "connection"),
+        ("Blacklisted IP 10.0.0.5", "connection"),
+        ("Something else", "no_response"),
+    ] {
+        let body = format!(
+            "Twilio was unable to fetch content from: https://a.example/\nError: {error}\nSID: x"
+        );
+        check(VOICE, answer(502, "text/html", &body), &format!("none !{reason}"));
+        check(
+            RequestKind::StatusCallback,
+            answer(502, "text/html", &body),
+            &format!("none !{reason}"),
+        );
+    }
+    check(VOICE, answer(502, "text/html", "Bad gateway"), "502 !http_5xx");
+    check(
+        VOICE,
+        answer(200, "text/plain", "Twilio was unable to fetch content from"),
+        "200 text/plain !not_twiml",
+    );
+}
+
+#[test]
+fn no_response_and_code_0_are_no_answer_and_an_odd_code_is_rejected() {
+    check(VOICE, answer(0, "", ""), "none !no_response");
+    assert_eq!(show(judge(VOICE, None)), "none !no_response");
+    for code in [-1, 1, 99, 600, 100_000] {
+        assert_eq!(judge(VOICE, Some(&answer(code, "", ""))), Err(InvalidCode), "{code}");
+    }
+}
+
+#[test]
+fn an_api_request_is_never_a_failure() {
+    check(RequestKind::ApiRequest, answer(201, "application/json", "{}"), "201");
+    check(RequestKind::ApiRequest, answer(400, "application/json", "{}"), "400");
+}
+
+#[test]
+fn every_verdict_has_a_reason_that_its_kind_can_have() {
+    let possible: Vec<_> = Reason::possible_for(RequestKind::StatusCallback).collect();
+    assert_eq!(possible.len(), 8);
+    assert_eq!(Reason::possible_for(VOICE).count(), Reason::ALL.len());
+    assert_eq!(Reason::possible_for(RequestKind::ApiRequest).count(), 0);
+}
+
+const VOICE: RequestKind = RequestKind::VoiceUrl;
+
+fn check(kind: RequestKind, response: Response, expected: &str) {
+    assert_eq!(show(judge(kind, Some(&response))), expected);
+}
+
+fn answer(code: i64, content_type: &str, body: &str) -> Response {
+    Response {
+        code: Some(code),
+        duration_ms: Some(1),
+        content_type: (!content_type.is_empty()).then(|| content_type.to_owned()),
+        body: Body::Text(body.to_owned()),
+        created_at: None,
+    }
+}
+
+fn show(verdict: Result<Verdict, InvalidCode>) -> String {
+    let verdict = verdict.expect("a code");
+    let mut text = verdict.code.to_string();
+    for (mark, word) in [
+        (" ", verdict.content_type.map(ContentType::as_str)),
+        (" !", verdict.failure.map(Reason::as_str)),
+        (" +", verdict.warning.map(Warning::as_str)),
+        (" ?", verdict.is_unjudged.then_some("")),
+    ] {
+        if let Some(word) = word {
+            text.push_str(mark);
+            text.push_str(word);
+        }
+    }
+    text
+}
