@@ -1,0 +1,182 @@
+//! The edge to the disk: one SQLite file, one writer, one transaction per batch.
+//!
+//! What was counted and that it was counted are committed together; only then is it published to
+//! the ledger that scrapes read. Everything else reaches the store through the handle here, so that
+//! another database can stand in its place. Does not know that Twilio exists.
+
+mod codec;
+mod error;
+mod schema;
+mod writer;
+
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+
+use crate::domain::digest::DigestKey;
+use crate::domain::listing::Lists;
+use crate::domain::progress::CallProgress;
+use crate::domain::sid::{AccountSid, CallSid};
+use crate::metrics::health::Health;
+use crate::metrics::ledger::{AccountId, Committed, Fact, LedgerLimits};
+
+pub use error::{CommitError, OpenError};
+
+/// What identifies an account in the store: never its name or its URL, which may change.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AccountKey {
+    /// The account's SID.
+    pub sid: AccountSid,
+    /// The region that processes and keeps its calls, such as `us1`.
+    pub region: String,
+}
+
+/// What one account's batch changes.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// Whether the account is still in its first pass, whose groups are shown at once.
+    pub is_first_pass: bool,
+    /// What is counted.
+    pub facts: Vec<Fact>,
+    /// The calls whose progress changed.
+    pub calls: Vec<CallProgress>,
+    /// The calls that are forgotten.
+    pub forgotten: Vec<CallSid>,
+    /// How far the lists are known.
+    pub cursor: Option<Timestamp>,
+    /// The horizon of forgotten calls.
+    pub forget_before: Option<Timestamp>,
+}
+
+/// An account as the store knows it.
+#[derive(Debug)]
+pub struct Attached {
+    /// Its id.
+    pub id: AccountId,
+    /// How far its lists are known.
+    pub lists: Lists,
+    /// Its calls.
+    pub calls: Vec<CallProgress>,
+}
+
+/// What a commit did besides counting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CommitReport {
+    /// Events that were counted under the overflow endpoint.
+    pub overflowed: u64,
+}
+
+/// A command to the writer. Bounded by its senders: each account waits for its answer before it
+/// sends again.
+enum Command {
+    Attach { key: AccountKey, label: String, reply: oneshot::Sender<Result<Attached, CommitError>> },
+    Commit { account: AccountId, batch: Arc<Batch>, reply: Reply },
+    Detach { account: AccountId },
+}
+
+type Reply = oneshot::Sender<Result<CommitReport, CommitError>>;
+
+/// A handle to the store.
+#[derive(Clone, Debug)]
+pub struct Store {
+    commands: mpsc::Sender<Command>,
+    committed: Committed,
+    digest_key: DigestKey,
+    created_at: Timestamp,
+    is_new: bool,
+}
+
+/// The writer's thread. It ends, and closes the file, when the last handle is gone.
+#[derive(Debug)]
+pub struct StoreThread(thread::JoinHandle<()>);
+
+impl StoreThread {
+    /// Waits until everything is on disk and the file is closed.
+    pub fn join(self) {
+        if self.0.join().is_err() {
+            tracing::error!("the store's thread panicked");
+        }
+    }
+}
+
+impl Store {
+    /// Opens or creates the store in a directory, and starts its writer.
+    ///
+    /// # Errors
+    /// [`OpenError`] where the directory can't be used, another process has it, or the file is not
+    /// a store of this program. Nothing is overwritten.
+    pub fn open(
+        directory: &Path,
+        limits: LedgerLimits,
+        health: Health,
+        now: impl Fn() -> Timestamp + Send + 'static,
+    ) -> Result<(Self, StoreThread), OpenError> {
+        let opened = schema::open(directory, now())?;
+        let committed = Committed::new(codec::load_ledger(&opened.connection)?);
+        let (digest_key, created_at) = (opened.digest_key, opened.created_at);
+        let is_new = opened.is_new;
+        let (commands, inbox) = mpsc::channel();
+        let writer = writer::Writer::new(opened, committed.clone(), limits, health, Box::new(now));
+        let thread = thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || writer.run(&inbox))
+            .map_err(OpenError::Thread)?;
+        let store = Self { commands, committed, digest_key, created_at, is_new };
+        Ok((store, StoreThread(thread)))
+    }
+
+    /// The committed ledger.
+    pub fn committed(&self) -> Committed {
+        self.committed.clone()
+    }
+
+    /// The key of this store's digests.
+    pub fn digest_key(&self) -> DigestKey {
+        self.digest_key
+    }
+
+    /// When the store was created.
+    pub fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
+
+    /// Whether the store was created just now.
+    pub fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// Shows an account's series under a label, and loads what is known of it.
+    pub async fn attach(&self, key: AccountKey, label: String) -> Result<Attached, CommitError> {
+        self.ask(|reply| Command::Attach { key, label, reply }).await
+    }
+
+    /// Makes a batch durable and visible. If it fails, nothing of it is either.
+    pub async fn commit(
+        &self,
+        account: AccountId,
+        batch: Arc<Batch>,
+    ) -> Result<CommitReport, CommitError> {
+        self.ask(|reply| Command::Commit { account, batch, reply }).await
+    }
+
+    /// Hides an account's series; their values stay.
+    pub fn detach(&self, account: AccountId) {
+        // A writer that is gone shows nothing either.
+        let _gone = self.commands.send(Command::Detach { account });
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, CommitError>>) -> Command,
+    ) -> Result<T, CommitError> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).map_err(|_| CommitError::Closed)?;
+        answer.await.map_err(|_| CommitError::Closed)?
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,251 @@
+//! The one writer: takes batches, commits them together, publishes what was committed.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use rusqlite::{Connection, params};
+
+use crate::domain::listing::Lists;
+use crate::metrics::health::Health;
+use crate::metrics::ledger::{
+    AccountId, Committed, Delta, EndpointId, Entry, GroupId, LedgerLimits, Scope,
+};
+
+use super::codec;
+use super::error::{CommitError, OpenError};
+use super::schema::Opened;
+use super::{AccountKey, Attached, Batch, Command, CommitReport, Reply};
+
+/// How often held groups are looked at while nothing else happens.
+const TICK: Duration = Duration::from_millis(500);
+/// Most batches in one transaction: enough that hundreds of accounts share one fsync.
+const MAX_BATCHES: usize = 256;
+
+/// The writer's state.
+pub(super) struct Writer {
+    store: Opened,
+    committed: Committed,
+    limits: LedgerLimits,
+    health: Health,
+    now: Box<dyn Fn() -> Timestamp + Send>,
+    knows_scraped: bool,
+}
+
+type Pending = (AccountId, Arc<Batch>, Reply);
+
+impl Writer {
+    pub(super) fn new(
+        store: Opened,
+        committed: Committed,
+        limits: LedgerLimits,
+        health: Health,
+        now: Box<dyn Fn() -> Timestamp + Send>,
+    ) -> Self {
+        let knows_scraped = committed.read().was_scraped;
+        Self { store, committed, limits, health, now, knows_scraped }
+    }
+
+    /// Works until all handles are gone.
+    pub(super) fn run(mut self, inbox: &mpsc::Receiver<Command>) {
+        self.note_size();
+        loop {
+            let first = match inbox.recv_timeout(TICK) {
+                Ok(command) => Some(command),
+                Err(mpsc::RecvTimeoutError::Timeout) => None,
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            };
+            let mut pending: Vec<Pending> = Vec::new();
+            for command in first.into_iter().chain(inbox.try_iter().take(MAX_BATCHES)) {
+                match command {
+                    Command::Commit { account, batch, reply } => {
+                        pending.push((account, batch, reply));
+                    }
+                    Command::Attach { key, label, reply } => {
+                        let attached = self.attach(&key, &label).map_err(|error| failed(&error));
+                        // Nobody waits for an account that went away.
+                        let _gone = reply.send(attached);
+                    }
+                    Command::Detach { account } => {
+                        self.committed.publish(|ledger| {
+                            ledger.accounts.remove(&account);
+                        });
+                    }
+                }
+            }
+            if !pending.is_empty() {
+                self.commit(pending);
+            }
+            if let Err(error) = self.release() {
+                self.health.committed(Duration::ZERO, false);
+                tracing::warn!(%error, "cannot write to the store");
+            }
+        }
+    }
+
+    fn attach(&mut self, key: &AccountKey, label: &str) -> Result<Attached, OpenError> {
+        let sid = key.sid.to_string();
+        let connection = &self.store.connection;
+        connection.execute(
+            "INSERT INTO account (sid, region) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+            params![sid, key.region],
+        )?;
+        let (id, cursor, forget_before) = connection.query_row(
+            "SELECT id, cursor_ms, forget_before_ms FROM account WHERE sid = ?1 AND region = ?2",
+            params![sid, key.region],
+            |row| Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?, row.get::<_, Option<i64>>(2)?)),
+        )?;
+        let id = AccountId(id);
+        let calls = codec::load_calls(connection, id, (self.now)())?;
+        let cursor = cursor.map(codec::instant).transpose()?;
+        let forget_before = forget_before.map(codec::instant).transpose()?;
+        self.committed.publish(|ledger| {
+            ledger.accounts.insert(id, label.to_owned());
+        });
+        Ok(Attached { id, lists: Lists::resume(cursor, forget_before), calls })
+    }
+
+    fn commit(&mut self, pending: Vec<Pending>) {
+        let began = Instant::now();
+        let entries = pending.iter().map(|(account, batch, _)| Entry {
+            account: *account,
+            is_first_pass: batch.is_first_pass,
+            facts: &batch.facts,
+        });
+        let delta = self.committed.read().apply(entries, self.limits, (self.now)());
+        let written = self.write(&pending, &delta);
+        self.health.committed(began.elapsed(), written.is_ok());
+        match written {
+            Ok(()) => {
+                let mut overflowed = delta.overflowed.clone();
+                self.committed.publish(|ledger| ledger.publish(delta));
+                self.note_size();
+                for (account, _, reply) in pending {
+                    let overflowed = overflowed.remove(&account).unwrap_or(0);
+                    // A poller that stopped meanwhile finds it in the store when it starts again.
+                    let _gone = reply.send(Ok(CommitReport { overflowed }));
+                }
+            }
+            Err(error) => {
+                for (_, _, reply) in pending {
+                    let _gone = reply.send(Err(CommitError::Failed(error.to_string())));
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, pending: &[Pending], delta: &Delta) -> rusqlite::Result<()> {
+        let transaction = self.store.connection.transaction()?;
+        write_delta(&transaction, &self.committed, delta)?;
+        for (account, batch, _) in pending {
+            for call in &batch.calls {
+                codec::store_call(&transaction, *account, call)?;
+            }
+            for sid in &batch.forgotten {
+                transaction
+                    .prepare_cached("DELETE FROM call WHERE account_id = ?1 AND sid = ?2")?
+                    .execute(params![account.0, sid.to_string()])?;
+            }
+            transaction
+                .prepare_cached(
+                    "UPDATE account SET cursor_ms = ?2, forget_before_ms = ?3 WHERE id = ?1",
+                )?
+                .execute(params![
+                    account.0,
+                    batch.cursor.map(Timestamp::as_millisecond),
+                    batch.forget_before.map(Timestamp::as_millisecond),
+                ])?;
+        }
+        transaction.commit()
+    }
+
+    /// Makes due releases durable, then shows the values.
+    fn release(&mut self) -> rusqlite::Result<()> {
+        let (due, was_scraped) = {
+            let ledger = self.committed.read();
+            (ledger.due_releases(self.limits.hold_back, (self.now)()), ledger.was_scraped)
+        };
+        if due.is_empty() && was_scraped == self.knows_scraped {
+            return Ok(());
+        }
+        let transaction = self.store.connection.transaction()?;
+        for scope in &due {
+            let statement = match scope {
+                Scope::Endpoint(_) => "UPDATE endpoint SET released = 1 WHERE id = ?1",
+                Scope::Group(_) => "UPDATE request_group SET released = 1 WHERE id = ?1",
+                Scope::Account(_) => continue,
+            };
+            let (_, id) = codec::encode_scope(*scope);
+            transaction.prepare_cached(statement)?.execute([id])?;
+        }
+        if was_scraped {
+            transaction.execute("INSERT OR IGNORE INTO meta VALUES ('scraped', 1)", [])?;
+        }
+        transaction.commit()?;
+        self.knows_scraped = was_scraped;
+        self.committed.publish(|ledger| ledger.release(&due));
+        Ok(())
+    }
+
+    fn note_size(&self) {
+        let size = |path: PathBuf| std::fs::metadata(path).map_or(0, |file| file.len());
+        let wal = self.store.file.with_extension("db-wal");
+        self.health.store_size(size(self.store.file.clone()) + size(wal));
+    }
+}
+
+fn failed(error: &OpenError) -> CommitError {
+    CommitError::Failed(error.to_string())
+}
+
+fn write_delta(
+    connection: &Connection,
+    committed: &Committed,
+    delta: &Delta,
+) -> rusqlite::Result<()> {
+    for (EndpointId(id), entry) in &delta.endpoints {
+        connection
+            .prepare_cached("INSERT INTO endpoint VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+            .execute(params![
+                id,
+                entry.account.0,
+                entry.endpoint.host,
+                entry.endpoint.route,
+                entry.hold.created_at.as_millisecond(),
+                entry.hold.is_released,
+            ])?;
+    }
+    for (GroupId(id), entry) in &delta.groups {
+        connection
+            .prepare_cached("INSERT INTO request_group VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .execute(params![
+                id,
+                entry.endpoint.0,
+                entry.kind.as_str(),
+                entry.hold.created_at.as_millisecond(),
+                entry.hold.is_released,
+            ])?;
+    }
+    // The values are collected first: no scrape waits for the disk.
+    let values: BTreeMap<_, u64> = {
+        let ledger = committed.read();
+        let value = |(&(scope, cell), added): (&(Scope, _), &u64)| {
+            ((scope, cell), ledger.value(scope, cell) + added)
+        };
+        delta.added.iter().map(value).collect()
+    };
+    for ((scope, cell), value) in values {
+        let (scope, id) = codec::encode_scope(scope);
+        // SQLite's integers are signed; a counter would need 2^63 events to get there.
+        let value = i64::try_from(value).unwrap_or(i64::MAX);
+        connection
+            .prepare_cached(
+                "INSERT INTO series VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (scope, scope_id, cell) DO UPDATE SET value = excluded.value",
+            )?
+            .execute(params![scope, id, codec::encode_cell(cell), value])?;
+    }
+    Ok(())
+}
