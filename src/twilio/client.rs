@@ -1,0 +1,466 @@
+//! One account's connection to Twilio's REST API.
+//!
+//! Each function is one request and one answer: retrying, pacing and counting are the poller's.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER};
+use reqwest::{Certificate, StatusCode, Url, redirect};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::domain::call::Call;
+use crate::domain::label::label_enum;
+use crate::domain::listing::Filter;
+use crate::domain::sid::{AccountSid, CallSid};
+
+use super::error::Error;
+use super::wire::{self, Account, Page};
+
+/// Most bytes of an answer, decompressed: a page of 1,000 events with bodies of 16 kB.
+const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
+/// Most bytes of an error body that are looked at.
+const MAX_ERROR_BYTES: usize = 64 * 1024;
+/// Items of a list page: the most that Twilio gives.
+const LIST_PAGE_SIZE: u16 = 1_000;
+/// Longest wait that a `Retry-After` may ask for.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
+/// Twilio's error code for a missing permission.
+const MISSING_PERMISSION: i64 = 70_051;
+
+label_enum! {
+    /// What is asked for, as a label.
+    pub enum Resource {
+        /// A list of calls.
+        Calls = "calls",
+        /// One call.
+        Call = "call",
+        /// A call's events.
+        CallEvents = "call_events",
+        /// The accounts.
+        Accounts = "accounts",
+    }
+}
+
+/// Who asks: an account SID or API key SID, and its secret.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// `AC…` or `SK…`.
+    pub username: String,
+    /// Auth token or API key secret.
+    pub secret: SecretString,
+}
+
+/// How to connect.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// The API's base URL.
+    pub base_url: String,
+    /// Most time for a connection.
+    pub connect_timeout: Duration,
+    /// Most time for a whole request.
+    pub timeout: Duration,
+    /// Further root certificates (PEM).
+    pub ca_pem: Option<Vec<u8>>,
+}
+
+/// Why a client can't be made.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The base URL is none, or not safe to send credentials to.
+    #[error("`{0}` is no base URL: wanted https, or http to a loopback address")]
+    BaseUrl(String),
+    /// TLS can't be set up.
+    #[error("cannot set up TLS")]
+    Tls(#[from] reqwest::Error),
+}
+
+/// One request, whatever came of it.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// What was asked for.
+    pub resource: Resource,
+    /// The status, if there was an answer.
+    pub code: Option<u16>,
+    /// How long it took.
+    pub took: Duration,
+    /// When the head of the answer arrived, if it did.
+    pub answered: Option<Instant>,
+    /// Twilio's time (`Date` header).
+    pub date: Option<Timestamp>,
+    /// Concurrent requests of the whole account (`Twilio-Concurrent-Requests` header).
+    pub concurrent_requests: Option<u64>,
+}
+
+/// A request and what came of it.
+#[derive(Clone, Debug)]
+pub struct Answer<T> {
+    /// The request.
+    pub attempt: Attempt,
+    /// What came of it.
+    pub result: Result<T, Error>,
+}
+
+/// A page of calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallPage {
+    /// The calls that could be read.
+    pub calls: Vec<Call>,
+    /// Items that are no readable call.
+    pub rejected: u64,
+    /// The next page.
+    pub next_page: Option<String>,
+}
+
+/// A page of accounts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountPage {
+    /// The accounts that could be read.
+    pub accounts: Vec<Account>,
+    /// The next page.
+    pub next_page: Option<String>,
+}
+
+/// A connection to Twilio for one set of credentials.
+#[derive(Clone, Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    base: Url,
+    credentials: Credentials,
+}
+
+impl Client {
+    /// Prepares a client; connects to nothing yet.
+    ///
+    /// # Errors
+    /// [`BuildError`] for a base URL that credentials must not go to, or without TLS.
+    pub fn new(options: &ClientOptions, credentials: Credentials) -> Result<Self, BuildError> {
+        let bad = || BuildError::BaseUrl(options.base_url.clone());
+        let base = Url::parse(&options.base_url).map_err(|_| bad())?;
+        let is_loopback = base.host_str().is_some_and(|host| {
+            let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+            host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+        });
+        if base.scheme() != "https" && !(base.scheme() == "http" && is_loopback) {
+            return Err(bad());
+        }
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("twilio-call-exporter/", env!("CARGO_PKG_VERSION")))
+            .redirect(redirect::Policy::none())
+            .https_only(!is_loopback)
+            .connect_timeout(options.connect_timeout)
+            .timeout(options.timeout);
+        if is_loopback {
+            // A proxy of this machine's environment can't reach this machine's loopback.
+            builder = builder.no_proxy();
+        }
+        if let Some(pem) = &options.ca_pem {
+            builder = builder.tls_certs_merge(Certificate::from_pem_bundle(pem)?);
+        }
+        Ok(Self { http: builder.build()?, base, credentials })
+    }
+
+    /// Lists calls: the first page for a filter, or a next page.
+    ///
+    /// Source: <https://www.twilio.com/docs/voice/api/call-resource#read-multiple-call-resources>.
+    pub async fn list_calls(
+        &self,
+        account: AccountSid,
+        filter: Filter,
+        next_page: Option<&str>,
+    ) -> Answer<CallPage> {
+        let first = || {
+            let mut url = self.resource(&format!("Accounts/{account}/Calls.json"));
+            let second = |at: Timestamp| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+            let mut query = url.query_pairs_mut();
+            match filter {
+                Filter::StartedFrom(at) => query.append_pair("StartTime>", &second(at)),
+                Filter::EndedFrom(at) => query.append_pair("EndTime>", &second(at)),
+                Filter::Status(status) => query.append_pair("Status", status.as_str()),
+                Filter::Everything => &mut query,
+            };
+            query.append_pair("PageSize", &LIST_PAGE_SIZE.to_string());
+            drop(query);
+            url
+        };
+        let url = next_page.map_or_else(|| Ok(first()), |next| self.resolve(next));
+        self.get_page(Resource::Calls, url, |page| {
+            let calls: Vec<Call> = page.items.iter().filter_map(wire::decode_call).collect();
+            let rejected = u64::try_from(page.items.len() - calls.len()).unwrap_or(u64::MAX);
+            CallPage { calls, rejected, next_page: page.next_page }
+        })
+        .await
+    }
+
+    /// Fetches one call.
+    pub async fn fetch_call(&self, account: AccountSid, call: CallSid) -> Answer<Call> {
+        let url = self.resource(&format!("Accounts/{account}/Calls/{call}.json"));
+        let read = |text: &str| {
+            let raw = serde_json::from_str(text).ok().map(wire::RawItem::new);
+            raw.and_then(|item| wire::decode_call(&item))
+        };
+        self.get(Resource::Call, Ok(url), read).await
+    }
+
+    /// Reads a page of a call's events: the first of `page_size` items, or a next page. The page
+    /// exists only while `read` looks at it.
+    ///
+    /// Source: <https://www.twilio.com/docs/voice/api/call-event-resource>.
+    pub async fn call_events<T>(
+        &self,
+        account: AccountSid,
+        call: CallSid,
+        page_size: u16,
+        next_page: Option<&str>,
+        read: impl FnOnce(Page<'_>) -> T,
+    ) -> Answer<T> {
+        let first = || {
+            let mut url = self.resource(&format!("Accounts/{account}/Calls/{call}/Events.json"));
+            url.query_pairs_mut().append_pair("PageSize", &page_size.to_string());
+            url
+        };
+        let url = next_page.map_or_else(|| Ok(first()), |next| self.resolve(next));
+        self.get_page(Resource::CallEvents, url, read).await
+    }
+
+    /// Lists the account and its subaccounts.
+    ///
+    /// Source: <https://www.twilio.com/docs/iam/api/account>.
+    pub async fn list_accounts(&self, next_page: Option<&str>) -> Answer<AccountPage> {
+        let first = || {
+            let mut url = self.resource("Accounts.json");
+            url.query_pairs_mut().append_pair("PageSize", &LIST_PAGE_SIZE.to_string());
+            url
+        };
+        let url = next_page.map_or_else(|| Ok(first()), |next| self.resolve(next));
+        self.get_page(Resource::Accounts, url, |page| AccountPage {
+            accounts: page.items.iter().filter_map(wire::decode_account).collect(),
+            next_page: page.next_page,
+        })
+        .await
+    }
+
+    fn resource(&self, path: &str) -> Url {
+        let mut url = self.base.clone();
+        let prefix = self.base.path().trim_end_matches('/');
+        url.set_path(&format!("{prefix}/2010-04-01/{path}"));
+        url
+    }
+
+    /// A next page (RFC 3986, section 5), refused unless it is where the credentials belong.
+    fn resolve(&self, next: &str) -> Result<Url, Error> {
+        let mut url = self.base.join(next).map_err(|_| Error::ForeignNextPage)?;
+        let is_ours = url.scheme() == self.base.scheme()
+            && url.host() == self.base.host()
+            && url.port_or_known_default() == self.base.port_or_known_default()
+            && url.username().is_empty()
+            && url.password().is_none();
+        if !is_ours {
+            return Err(Error::ForeignNextPage);
+        }
+        let prefix = self.base.path().trim_end_matches('/');
+        if !url.path().starts_with(prefix) {
+            let path = format!("{prefix}{}", url.path());
+            url.set_path(&path);
+        }
+        Ok(url)
+    }
+
+    async fn get_page<T>(
+        &self,
+        resource: Resource,
+        url: Result<Url, Error>,
+        read: impl FnOnce(Page<'_>) -> T,
+    ) -> Answer<T> {
+        self.get(resource, url, |text| Page::cut(text).map(read)).await
+    }
+
+    async fn get<T>(
+        &self,
+        resource: Resource,
+        url: Result<Url, Error>,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Answer<T> {
+        let began = Instant::now();
+        let mut attempt = Attempt {
+            resource,
+            code: None,
+            took: Duration::ZERO,
+            answered: None,
+            date: None,
+            concurrent_requests: None,
+        };
+        let result = match url {
+            Ok(url) => self.send(url, &mut attempt, read).await,
+            Err(error) => Err(error),
+        };
+        attempt.took = began.elapsed();
+        Answer { attempt, result }
+    }
+
+    async fn send<T>(
+        &self,
+        url: Url,
+        attempt: &mut Attempt,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<T, Error> {
+        let secret = self.credentials.secret.expose_secret();
+        let request = self.http.get(url).basic_auth(&self.credentials.username, Some(secret));
+        let response = request.send().await.map_err(|error| transport(&error))?;
+        let status = response.status();
+        attempt.code = Some(status.as_u16());
+        attempt.answered = Some(Instant::now());
+        attempt.date = header(response.headers(), DATE.as_str()).and_then(wire::parse_date);
+        attempt.concurrent_requests =
+            header(response.headers(), "twilio-concurrent-requests").and_then(|n| n.parse().ok());
+        if status != StatusCode::OK {
+            return Err(refusal(response).await);
+        }
+        let content_type = content_type(response.headers());
+        let body = read_body(response, MAX_BODY_BYTES).await?;
+        read(&wire::text_of(&body)).ok_or(Error::Malformed { content_type })
+    }
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+fn content_type(headers: &HeaderMap) -> &'static str {
+    match header(headers, CONTENT_TYPE.as_str()) {
+        None => "none",
+        Some(value) if value.contains("json") => "json",
+        Some(value) if value.contains("html") => "html",
+        Some(_) => "other",
+    }
+}
+
+fn transport(error: &reqwest::Error) -> Error {
+    if error.is_timeout() {
+        Error::Timeout
+    } else if error.is_connect() {
+        Error::Connect
+    } else {
+        Error::Interrupted
+    }
+}
+
+async fn read_body(mut response: reqwest::Response, limit: usize) -> Result<Vec<u8>, Error> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| transport(&error))? {
+        if body.len() + chunk.len() > limit {
+            return Err(Error::TooLarge { limit });
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// What an answer other than 200 means.
+async fn refusal(response: reqwest::Response) -> Error {
+    let status = response.status().as_u16();
+    let retry_after = header(response.headers(), RETRY_AFTER.as_str())
+        .and_then(|seconds| seconds.trim().parse().ok())
+        .map(|seconds| Duration::from_secs(seconds).min(MAX_RETRY_AFTER));
+    match status {
+        401 | 403 => {
+            let body = read_body(response, MAX_ERROR_BYTES).await.unwrap_or_default();
+            missing_permission(&body).map_or(Error::Unauthorized { status }, |permission| {
+                Error::MissingPermission { permission }
+            })
+        }
+        404 => Error::NotFound,
+        429 => Error::TooManyRequests { retry_after },
+        500..=599 => Error::Server { status, retry_after },
+        _ => Error::UnexpectedStatus { status },
+    }
+}
+
+/// The permission that Twilio's error 70051 names: the only word of an answer that is passed on,
+/// and only if it looks like a permission.
+fn missing_permission(body: &[u8]) -> Option<String> {
+    let body: serde_json::Value = serde_json::from_slice(body).ok()?;
+    if body.get("code")?.as_i64()? != MISSING_PERMISSION {
+        return None;
+    }
+    let is_permission = |word: &&str| {
+        word.starts_with("/twilio/")
+            && word.len() < 100
+            && word.bytes().all(|b| b.is_ascii_lowercase() || b"/.-_".contains(&b))
+    };
+    let word = body.get("message")?.as_str()?.split_whitespace().find(is_permission)?;
+    Some(word.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_next_page_is_followed_only_to_the_same_origin() {
+        let client = client("https://api.twilio.com");
+        for (next, expected) in [
+            ("/2010-04-01/x?Page=1", Some("https://api.twilio.com/2010-04-01/x?Page=1")),
+            ("https://api.twilio.com/y", Some("https://api.twilio.com/y")),
+            ("https://api.twilio.com:443/y", Some("https://api.twilio.com/y")),
+            ("http://api.twilio.com/y", None),
+            ("https://api.twilio.com:8443/y", None),
+            ("https://evil.example/y", None),
+            ("//evil.example/y", None),
+            ("https://user@api.twilio.com/y", None),
+            ("https://[", None),
+        ] {
+            let url = client.resolve(next).map(String::from).ok();
+            assert_eq!(url.as_deref(), expected, "{next}");
+        }
+        let proxied = self::client("https://proxy.example/twilio/");
+        assert_eq!(
+            proxied.resolve("/2010-04-01/x").map(String::from),
+            Ok("https://proxy.example/twilio/2010-04-01/x".to_owned())
+        );
+        assert_eq!(proxied.resource("x").as_str(), "https://proxy.example/twilio/2010-04-01/x");
+    }
+
+    #[test]
+    fn credentials_go_over_tls_or_to_loopback_only() {
+        for url in ["http://api.twilio.com", "ftp://x", "nonsense", "http://10.0.0.1"] {
+            assert!(build(url).is_err(), "{url}");
+        }
+        for url in ["http://127.0.0.1:8080", "http://[::1]:1", "http://localhost:2", "https://x"] {
+            assert!(build(url).is_ok(), "{url}");
+        }
+    }
+
+    #[test]
+    fn only_a_permission_is_passed_on_from_an_error() {
+        let message = |text: &str| {
+            missing_permission(format!("{{\"code\":70051,\"message\":\"{text}\"}}").as_bytes())
+        };
+        assert_eq!(
+            message("Authorization Error: required permission /twilio/voice/calls/list is missing"),
+            Some("/twilio/voice/calls/list".to_owned())
+        );
+        assert_eq!(message("token 12345 /etc/passwd"), None);
+        assert_eq!(missing_permission(b"{\"code\":20003}"), None);
+        assert_eq!(missing_permission(b"<html>"), None);
+    }
+
+    fn client(base_url: &str) -> Client {
+        build(base_url).expect("a client")
+    }
+
+    fn build(base_url: &str) -> Result<Client, BuildError> {
+        // Another test may have installed it already.
+        let _installed = rustls::crypto::ring::default_provider().install_default();
+        let options = ClientOptions {
+            base_url: base_url.to_owned(),
+            connect_timeout: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+            ca_pem: None,
+        };
+        let credentials =
+            Credentials { username: "AC".to_owned(), secret: SecretString::from("secret") };
+        Client::new(&options, credentials)
+    }
+}

@@ -1,0 +1,166 @@
+//! Twilio's JSON as our types.
+//!
+//! Only the fields needed are decoded. Items are cut out of a page as raw JSON and decoded one by
+//! one, so that a bad item never sinks its page; invalid UTF-8 is replaced.
+//! Shapes: <https://github.com/twilio/twilio-oai>, `twilio_api_v2010.json`.
+
+mod lenient;
+mod page;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use crate::domain::call::{Call, CallStatus, Direction};
+use crate::domain::call_event::{Body, CallEvent, Parameters, Request, Response};
+use crate::domain::observe::Rejection;
+use crate::domain::sid::{AccountSid, CallSid};
+
+use lenient::{Number, Pairs, RawText, Text};
+pub(crate) use page::text_of;
+pub use page::{Page, RawItem};
+
+/// An account of `Accounts.json`. The auth token that Twilio sends along is never decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Its SID.
+    pub sid: AccountSid,
+    /// `active`, `suspended`, `closed`, or what Twilio adds later as `other`.
+    pub status: &'static str,
+}
+
+/// A date as Twilio writes it (RFC 2822), or as HTTP does (RFC 9110, section 5.6.7).
+pub(crate) fn parse_date(text: &str) -> Option<Timestamp> {
+    jiff::fmt::rfc2822::DateTimeParser::new()
+        .relaxed_weekday(true)
+        .parse_timestamp(text.trim())
+        .ok()
+}
+
+#[derive(Deserialize)]
+struct CallWire {
+    #[serde(default)]
+    sid: Text,
+    #[serde(default)]
+    status: Text,
+    #[serde(default)]
+    direction: Text,
+    #[serde(default)]
+    start_time: Text,
+    #[serde(default)]
+    end_time: Text,
+    #[serde(default)]
+    date_created: Text,
+    #[serde(default)]
+    date_updated: Text,
+}
+
+/// Decodes a call of a list; `None` if it has no readable SID.
+pub fn decode_call(item: &RawItem<'_>) -> Option<Call> {
+    let wire: CallWire = serde_json::from_str(item.json()).ok()?;
+    let date = |text: &Text| text.as_deref().and_then(parse_date);
+    Some(Call {
+        sid: CallSid::parse(wire.sid.as_deref()?).ok()?,
+        status: CallStatus::of(wire.status.as_deref().unwrap_or_default()),
+        direction: Direction::of(wire.direction.as_deref().unwrap_or_default()),
+        start_time: date(&wire.start_time),
+        end_time: date(&wire.end_time),
+        date_created: date(&wire.date_created),
+        date_updated: date(&wire.date_updated),
+    })
+}
+
+#[derive(Deserialize)]
+struct AccountWire {
+    #[serde(default)]
+    sid: Text,
+    #[serde(default)]
+    status: Text,
+}
+
+/// Decodes an account of a list; `None` if it has no readable SID.
+pub fn decode_account(item: &RawItem<'_>) -> Option<Account> {
+    let wire: AccountWire = serde_json::from_str(item.json()).ok()?;
+    let status = match wire.status.as_deref() {
+        Some("active") => "active",
+        Some("suspended") => "suspended",
+        Some("closed") => "closed",
+        Some(_) | None => "other",
+    };
+    Some(Account { sid: AccountSid::parse(wire.sid.as_deref()?).ok()?, status })
+}
+
+#[derive(Deserialize)]
+struct CallEventWire<'a> {
+    #[serde(borrow)]
+    request: RequestWire<'a>,
+    #[serde(default, borrow)]
+    response: Option<ResponseWire<'a>>,
+}
+
+#[derive(Deserialize)]
+struct RequestWire<'a> {
+    #[serde(default)]
+    method: Text,
+    #[serde(default)]
+    url: Text,
+    #[serde(default, borrow)]
+    parameters: Pairs<'a>,
+}
+
+#[derive(Deserialize)]
+struct ResponseWire<'a> {
+    #[serde(default)]
+    response_code: Number,
+    #[serde(default)]
+    request_duration: Number,
+    #[serde(default)]
+    content_type: Text,
+    #[serde(default, borrow)]
+    response_body: RawText<'a>,
+    #[serde(default)]
+    date_created: Text,
+}
+
+/// Decodes a Call Event.
+///
+/// # Errors
+/// [`Rejection::Malformed`] without a request object, [`Rejection::InvalidCode`] for a code that is
+/// no number. A missing URL is left for the observation to reject; a duration or date that can't be
+/// read is taken for absent.
+pub fn decode_call_event(item: &RawItem<'_>) -> Result<CallEvent, Rejection> {
+    let wire: CallEventWire<'_> =
+        serde_json::from_str(item.json()).map_err(|_| Rejection::Malformed)?;
+    let request = Request {
+        method: wire.request.method.into_string().unwrap_or_default(),
+        url: wire.request.url.into_string().unwrap_or_default(),
+        parameters: Parameters::collect(wire.request.parameters.0, RawText::into_string),
+    };
+    let response = wire.response.map(decode_response).transpose()?;
+    Ok(CallEvent { request, response })
+}
+
+fn decode_response(wire: ResponseWire<'_>) -> Result<Response, Rejection> {
+    let code = match wire.response_code {
+        Number::Absent => None,
+        Number::Value(code) => Some(code),
+        Number::Unreadable => return Err(Rejection::InvalidCode),
+    };
+    let duration_ms = match wire.request_duration {
+        Number::Value(duration) => u64::try_from(duration).ok(),
+        Number::Absent | Number::Unreadable => None,
+    };
+    let body = match wire.response_body {
+        RawText::Absent => Body::Absent,
+        text @ RawText::Raw(_) => text.into_string().map_or(Body::Structured, Body::Text),
+    };
+    Ok(Response {
+        code,
+        duration_ms,
+        content_type: wire.content_type.into_string(),
+        body,
+        created_at: wire.date_created.as_deref().and_then(parse_date),
+    })
+}
+
+#[cfg(test)]
+mod tests;

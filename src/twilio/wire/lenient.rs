@@ -1,0 +1,171 @@
+//! Fields that may be of any type: what can be read is read, everything else counts as absent.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// A text, lossy where it is no UTF-8; anything but a string counts as absent.
+#[derive(Debug, Default)]
+pub(super) struct Text(Option<String>);
+
+impl Text {
+    pub(super) fn as_deref(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+
+    pub(super) fn into_string(self) -> Option<String> {
+        self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        RawText::deserialize(deserializer).map(|raw| Self(raw.into_string()))
+    }
+}
+
+/// Any JSON value, read only if asked for.
+#[derive(Debug, Default)]
+pub(super) enum RawText<'a> {
+    /// Null or missing.
+    #[default]
+    Absent,
+    /// As it came.
+    Raw(&'a RawValue),
+}
+
+impl RawText<'_> {
+    /// The text of a string; `None` for anything else.
+    pub(super) fn into_string(self) -> Option<String> {
+        let Self::Raw(raw) = self else { return None };
+        let json = raw.get();
+        if !json.starts_with('"') {
+            return None;
+        }
+        match serde_json::from_str::<Cow<'_, str>>(json) {
+            Ok(text) => Some(text.into_owned()),
+            // A lone surrogate: half of a character that a length limit cut through.
+            Err(_) => serde_json::from_str::<Lossy>(json).ok().map(|Lossy(text)| text),
+        }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for RawText<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = <&RawValue>::deserialize(deserializer)?;
+        Ok(if raw.get() == "null" { Self::Absent } else { Self::Raw(raw) })
+    }
+}
+
+/// A string whose escapes are no valid Unicode.
+struct Lossy(String);
+
+impl<'de> Deserialize<'de> for Lossy {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes;
+        impl Visitor<'_> for Bytes {
+            type Value = Lossy;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Lossy, E> {
+                Ok(Lossy(String::from_utf8_lossy(bytes).into_owned()))
+            }
+        }
+        deserializer.deserialize_bytes(Bytes)
+    }
+}
+
+/// A whole number, or a string of one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Number {
+    /// Null or missing.
+    #[default]
+    Absent,
+    /// A whole number.
+    Value(i64),
+    /// Something else.
+    Unreadable,
+}
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = <&RawValue>::deserialize(deserializer)?;
+        let text = raw.get().trim_matches('"').trim();
+        let text = text.strip_suffix(".0").unwrap_or(text);
+        Ok(match text {
+            "null" | "" => Self::Absent,
+            _ => text.parse().map_or(Self::Unreadable, Self::Value),
+        })
+    }
+}
+
+/// The entries of an object; anything but an object has none.
+#[derive(Debug, Default)]
+pub(super) struct Pairs<'a>(pub(super) Vec<(String, RawText<'a>)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Pairs<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Pairs<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some((Key(key), value)) = map.next_entry()? {
+                    pairs.push((key, value));
+                }
+                Ok(Pairs(pairs))
+            }
+            fn visit_unit<E>(self) -> Result<Self::Value, E> {
+                Ok(Pairs::default())
+            }
+            fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+                Ok(Pairs::default())
+            }
+            fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+                Ok(Pairs::default())
+            }
+            fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+                Ok(Pairs::default())
+            }
+            fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+                Ok(Pairs::default())
+            }
+            fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+                Ok(Pairs::default())
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Pairs::default())
+            }
+        }
+        deserializer.deserialize_any(Entries)
+    }
+}
+
+/// A key whose escapes may be no valid Unicode.
+struct Key(String);
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes;
+        impl Visitor<'_> for Bytes {
+            type Value = Key;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Key, E> {
+                Ok(Key(text.to_owned()))
+            }
+            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Key, E> {
+                Ok(Key(String::from_utf8_lossy(bytes).into_owned()))
+            }
+        }
+        deserializer.deserialize_bytes(Bytes)
+    }
+}

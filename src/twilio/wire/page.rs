@@ -1,0 +1,55 @@
+//! A page of a list: its items as raw JSON, and where the next page is.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::lenient::Text;
+
+/// One item of a page, not yet decoded.
+#[derive(Clone, Copy, Debug)]
+pub struct RawItem<'a>(&'a RawValue);
+
+impl<'a> RawItem<'a> {
+    /// Takes an item that came alone.
+    pub fn new(json: &'a RawValue) -> Self {
+        Self(json)
+    }
+
+    /// The JSON text.
+    pub fn json(&self) -> &'a str {
+        self.0.get()
+    }
+}
+
+/// A page.
+#[derive(Debug)]
+pub struct Page<'a> {
+    /// Its items.
+    pub items: Vec<RawItem<'a>>,
+    /// The next page, as Twilio gives it; `None` on the last.
+    pub next_page: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct PageWire<'a> {
+    #[serde(borrow, alias = "calls", alias = "accounts")]
+    events: Vec<&'a RawValue>,
+    #[serde(default)]
+    next_page_uri: Text,
+}
+
+impl<'a> Page<'a> {
+    /// Cuts a page into its items; `None` if it is no page. All three lists have the same envelope.
+    pub fn cut(json: &'a str) -> Option<Self> {
+        let wire: PageWire<'a> = serde_json::from_str(json).ok()?;
+        let next_page = wire.next_page_uri.into_string().filter(|uri| !uri.is_empty());
+        Some(Self { items: wire.events.into_iter().map(RawItem).collect(), next_page })
+    }
+}
+
+/// The bytes of an answer as text; what is no UTF-8 is replaced.
+pub(crate) fn text_of(bytes: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
+}
