@@ -1,0 +1,42 @@
+//! What to do after a failed request.
+
+use std::time::Duration;
+
+use crate::twilio::Error;
+
+/// What to do after a failed request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// Fewer requests at once, and a pause: the customer's live calls come first.
+    Throttled {
+        /// How long Twilio asks to wait.
+        retry_after: Option<Duration>,
+    },
+    /// A long pause: a person has to mend the credentials.
+    Refused,
+    /// Try this one again later; several in a row pause the account.
+    Failed {
+        /// How long Twilio asks to wait.
+        retry_after: Option<Duration>,
+    },
+    /// This call alone can't be read.
+    SkipCall,
+    /// The list ends here: what follows isn't Twilio's.
+    StopList,
+}
+
+/// Decides.
+pub(super) fn decide(error: &Error) -> Decision {
+    match error {
+        Error::TooManyRequests { retry_after } => Decision::Throttled { retry_after: *retry_after },
+        Error::Unauthorized { .. } | Error::MissingPermission { .. } => Decision::Refused,
+        Error::Server { retry_after, .. } => Decision::Failed { retry_after: *retry_after },
+        Error::Timeout | Error::Connect | Error::Interrupted | Error::UnexpectedStatus { .. } => {
+            Decision::Failed { retry_after: None }
+        }
+        // A truncated page or an error page of a proxy: the next try may be whole.
+        Error::Malformed { .. } => Decision::Failed { retry_after: None },
+        Error::NotFound | Error::TooLarge { .. } | Error::Shifted => Decision::SkipCall,
+        Error::ForeignNextPage => Decision::StopList,
+    }
+}

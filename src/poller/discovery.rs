@@ -1,0 +1,166 @@
+//! Finding an account's subaccounts, and polling those that are wanted.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::domain::sid::AccountSid;
+use crate::store::AccountKey;
+use crate::twilio::wire;
+
+use super::heartbeat::{Heartbeat, Heartbeats};
+use super::{Account, Shared, attempt, wait};
+
+/// How often subaccounts are looked for: new ones are rare, and a request costs little.
+const DISCOVER_EVERY: Duration = Duration::from_secs(10 * 60);
+/// How soon a failed discovery is tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(60);
+/// Most pages of accounts: a hundred thousand subaccounts.
+const MAX_PAGES: usize = 100;
+
+/// Which subaccounts are polled, and under which label.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// Only these, if there are any: SIDs or labels, `*` for any text.
+    pub include: Vec<String>,
+    /// Never these.
+    pub exclude: Vec<String>,
+    /// Labels by SID; a SID without one is its own label.
+    pub names: BTreeMap<String, String>,
+}
+
+impl Wanted {
+    fn label(&self, sid: AccountSid) -> String {
+        let sid = sid.to_string();
+        self.names.get(&sid).cloned().unwrap_or(sid)
+    }
+
+    fn wants(&self, account: &wire::Account) -> bool {
+        let (sid, label) = (account.sid.to_string(), self.label(account.sid));
+        let is_in = |patterns: &[String]| {
+            patterns.iter().any(|pattern| matches(pattern, &sid) || matches(pattern, &label))
+        };
+        account.status != "closed"
+            && (self.include.is_empty() || is_in(&self.include))
+            && !is_in(&self.exclude)
+    }
+}
+
+/// Whether a text matches a pattern in which `*` stands for any text.
+fn matches(pattern: &str, text: &str) -> bool {
+    let Some((prefix, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(mut tail) = text.strip_prefix(prefix) else { return false };
+    let mut parts = rest.split('*').peekable();
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            return tail.ends_with(part);
+        }
+        let Some(at) = tail.find(part) else { return false };
+        tail = &tail[at + part.len()..];
+    }
+    true
+}
+
+/// Polls the subaccounts of an account until `stop`, as they come and go. The account itself is
+/// polled by its own task.
+pub async fn run(
+    parent: Account,
+    wanted: Wanted,
+    shared: Shared,
+    heartbeats: Heartbeats,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) {
+    let heartbeat = heartbeats.watch();
+    let mut polled: BTreeMap<AccountSid, CancellationToken> = BTreeMap::new();
+    loop {
+        heartbeat.promise(DISCOVER_EVERY);
+        let pause = match discover(&parent, &shared, &heartbeat).await {
+            Ok(found) => {
+                let found: Vec<_> = found
+                    .into_iter()
+                    .filter(|account| account.sid != parent.key.sid && wanted.wants(account))
+                    .collect();
+                polled.retain(|sid, token| {
+                    let stays = found.iter().any(|account| account.sid == *sid);
+                    if !stays {
+                        token.cancel();
+                        tracing::info!(account = wanted.label(*sid), "subaccount gone");
+                    }
+                    stays
+                });
+                for found in found {
+                    polled.entry(found.sid).or_insert_with(|| {
+                        let token = stop.child_token();
+                        let account = Account {
+                            key: AccountKey { sid: found.sid, region: parent.key.region.clone() },
+                            label: wanted.label(found.sid),
+                            status: found.status,
+                            client: parent.client.clone(),
+                        };
+                        tracing::info!(account = account.label, "subaccount found");
+                        let task =
+                            super::run(account, shared.clone(), heartbeats.watch(), token.clone());
+                        tasks.spawn(task);
+                        token
+                    });
+                }
+                DISCOVER_EVERY
+            }
+            Err(error) => {
+                tracing::warn!(account = parent.label, %error, "cannot list the subaccounts");
+                RETRY_AFTER
+            }
+        };
+        if wait(pause, &stop).await.is_none() {
+            return;
+        }
+    }
+}
+
+async fn discover(
+    parent: &Account,
+    shared: &Shared,
+    heartbeat: &Heartbeat,
+) -> Result<Vec<wire::Account>, crate::twilio::Error> {
+    let health = shared.health.account_requests(&parent.label);
+    let mut found: Vec<wire::Account> = Vec::new();
+    let mut next: Option<String> = None;
+    for _ in 0..MAX_PAGES {
+        heartbeat.promise(DISCOVER_EVERY);
+        let answer = {
+            let _permit = shared.budget.acquire().await;
+            parent.client.list_accounts(next.as_deref()).await
+        };
+        attempt::note(&answer.attempt, &health, shared);
+        let page = answer.result?;
+        found.extend(page.accounts);
+        if page.next_page.is_none() || page.next_page == next {
+            break;
+        }
+        next = page.next_page;
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_any_text() {
+        for (pattern, text, expected) in [
+            ("acme", "acme", true),
+            ("acme", "acme-1", false),
+            ("acme*", "acme-1", true),
+            ("*-1", "acme-1", true),
+            ("a*e-*", "acme-1", true),
+            ("a*x*", "acme-1", false),
+            ("*", "", true),
+        ] {
+            assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
+        }
+    }
+}

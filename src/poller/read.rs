@@ -1,0 +1,131 @@
+//! One complete read of a call's events: all pages, judged as they come.
+//!
+//! Invariant: several pages make a reading only if the first is unchanged at the end. A page that
+//! shifted meanwhile would show one event twice, and so count it twice.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::domain::digest::{DigestKey, Identity};
+use crate::domain::observe::Rejection;
+use crate::domain::reading::{Item, Reading};
+use crate::domain::route::Routes;
+use crate::domain::sid::{AccountSid, CallSid};
+use crate::twilio::wire::{Page, RawItem, decode_call_event};
+use crate::twilio::{Client, Error};
+
+use super::attempt::Attempts;
+
+/// Items of a page, and what is tried where the bodies are too large for that.
+const PAGE_SIZES: [u16; 3] = [1_000, 50, 1];
+/// Most pages of one read: a hundred thousand events.
+const MAX_PAGES: usize = 100;
+/// How often a list that shifts under us is read again at once.
+const MAX_TRIES: usize = 3;
+
+/// What a read needs.
+#[derive(Debug)]
+pub(super) struct Reader {
+    pub(super) client: Client,
+    pub(super) account: AccountSid,
+    pub(super) call: CallSid,
+    pub(super) digest_key: DigestKey,
+    pub(super) routes: Arc<Routes>,
+    /// Twilio's time, should an answer not tell it.
+    pub(super) fallback_now: Timestamp,
+}
+
+/// One page, judged.
+struct JudgedPage {
+    items: Vec<Item>,
+    next_page: Option<String>,
+}
+
+impl Reader {
+    /// Reads until a reading is complete, or can't be.
+    pub(super) async fn read(&self) -> (Attempts, Result<Reading, Error>) {
+        let mut attempts = Attempts::default();
+        let mut result = Err(Error::Shifted);
+        let mut sizes = PAGE_SIZES.iter().copied().peekable();
+        let mut tries = 0;
+        while let Some(&size) = sizes.peek() {
+            result = self.read_pages(size, &mut attempts).await;
+            match &result {
+                Err(Error::TooLarge { .. }) => {
+                    sizes.next();
+                }
+                Err(Error::Shifted) if tries + 1 < MAX_TRIES => tries += 1,
+                Ok(_) | Err(_) => break,
+            }
+        }
+        (attempts, result)
+    }
+
+    async fn read_pages(&self, size: u16, attempts: &mut Attempts) -> Result<Reading, Error> {
+        let first = self.read_page(size, None, attempts).await?;
+        let date = attempts.0.last().and_then(|attempt| attempt.date);
+        let first_page: Vec<Identity> = first.items.iter().map(|item| item.identity).collect();
+        let mut items = first.items;
+        let mut next_page = first.next_page;
+        let mut seen = BTreeSet::new();
+        let mut pages = 1;
+        while let Some(next) = next_page.take() {
+            if pages >= MAX_PAGES {
+                return Err(Error::Shifted);
+            }
+            if !seen.insert(next.clone()) {
+                break;
+            }
+            let page = match self.read_page(size, Some(&next), attempts).await {
+                // What follows isn't Twilio's: the list ends here.
+                Err(Error::ForeignNextPage) => break,
+                Err(Error::TooLarge { .. }) if size == 1 => self.too_large(&next),
+                page => page?,
+            };
+            pages += 1;
+            if page.items.is_empty() {
+                break;
+            }
+            items.extend(page.items);
+            next_page = page.next_page;
+        }
+        if pages > 1 {
+            let again = self.read_page(size, None, attempts).await?;
+            if !again.items.iter().map(|item| item.identity).eq(first_page) {
+                return Err(Error::Shifted);
+            }
+        }
+        Ok(Reading { items, read_at: date.unwrap_or(self.fallback_now) })
+    }
+
+    async fn read_page(
+        &self,
+        size: u16,
+        next_page: Option<&str>,
+        attempts: &mut Attempts,
+    ) -> Result<JudgedPage, Error> {
+        let judge = |page: Page<'_>| JudgedPage {
+            items: page.items.iter().map(|item| self.judge(item)).collect(),
+            next_page: page.next_page,
+        };
+        let answer = self.client.call_events(self.account, self.call, size, next_page, judge).await;
+        attempts.0.push(answer.attempt);
+        answer.result
+    }
+
+    fn judge(&self, item: &RawItem<'_>) -> Item {
+        match decode_call_event(item) {
+            Ok(event) => Item::of(&event, self.digest_key, &self.routes),
+            Err(rejection) => Item::rejected(item.json().as_bytes(), self.digest_key, rejection),
+        }
+    }
+
+    /// An item that alone is too large: it is rejected, and the list ends with it, because only its
+    /// own page would tell where the next one is.
+    fn too_large(&self, page: &str) -> JudgedPage {
+        let item = Item::rejected(page.as_bytes(), self.digest_key, Rejection::TooLarge);
+        JudgedPage { items: vec![item], next_page: None }
+    }
+}
