@@ -1,0 +1,127 @@
+//! A Twilio of our own: Accounts, Calls and Call Events over HTTP, from a seeded world.
+//! It also knows, and serves, what an observer must have counted. It reads no clock of its own,
+//! runs no tasks, and shares no judgement with the rest of the program.
+
+mod answer;
+mod api;
+mod auth;
+mod behaviour;
+mod demo;
+mod draft;
+mod everything;
+mod listing;
+mod purpose;
+mod random;
+mod resource;
+mod scenario;
+mod script;
+mod truth;
+mod world;
+
+use std::fmt;
+use std::sync::Arc;
+
+use axum::Router;
+use jiff::Timestamp;
+
+use self::api::Shared;
+pub use self::behaviour::{Behaviour, Stall};
+pub use self::demo::FAILING;
+pub use self::scenario::Mix;
+pub use self::truth::{Truth, TruthSeries};
+use self::world::World;
+pub use self::world::WorldConfig;
+
+/// Tells the time: the wall clock in the program, any instant in a test.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// A simulated Twilio. Clones share one world and one behaviour.
+#[derive(Clone)]
+pub struct Simulator {
+    shared: Arc<Shared>,
+}
+
+/// An account of the simulated Twilio, with its made-up credentials.
+#[derive(Clone)]
+pub struct SimulatedAccount {
+    /// The Account SID.
+    pub account_sid: String,
+    /// The password that belongs to the Account SID.
+    pub auth_token: String,
+    /// The SID of the account's API key.
+    pub api_key_sid: String,
+    /// The password that belongs to the API key.
+    pub api_key_secret: String,
+    /// A name that is good for the label `account`.
+    pub name: String,
+    /// The Account SID of the owner, for a subaccount.
+    pub parent_account_sid: Option<String>,
+}
+
+impl Simulator {
+    /// Starts a world at the instant that the clock shows.
+    pub fn new(config: WorldConfig, clock: Clock) -> Simulator {
+        let world = World::new(config, clock());
+        Simulator { shared: Arc::new(Shared::new(world, clock)) }
+    }
+
+    /// The HTTP side: Twilio's API under `/2010-04-01/`, and `/_simulator/truth` and
+    /// `/_simulator/behaviour`, which ask for no credentials: serve it on loopback only.
+    pub fn router(&self) -> Router {
+        api::router(Arc::clone(&self.shared))
+    }
+
+    /// All accounts, each followed by its subaccounts.
+    pub fn accounts(&self) -> Vec<SimulatedAccount> {
+        let accounts = self.shared.world.accounts();
+        accounts
+            .iter()
+            .map(|account| SimulatedAccount {
+                account_sid: account.sid.clone(),
+                auth_token: account.auth_token.clone(),
+                api_key_sid: account.api_key_sid.clone(),
+                api_key_secret: account.api_key_secret.clone(),
+                name: account.name.clone(),
+                parent_account_sid: account.parent.map(|parent| accounts[parent].sid.clone()),
+            })
+            .collect()
+    }
+
+    /// What an observer that missed nothing has counted at this instant, under the present
+    /// `events_after`.
+    pub fn truth(&self, now: Timestamp) -> Truth {
+        self.shared.truth(now)
+    }
+
+    /// How the simulator behaves at present.
+    pub fn behaviour(&self) -> Behaviour {
+        self.shared.behaviour()
+    }
+
+    /// Makes the simulator behave like this from the next request on.
+    pub fn behave(&self, behaviour: Behaviour) {
+        self.shared.behave(behaviour);
+    }
+}
+
+impl fmt::Debug for Simulator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Simulator").field("accounts", &self.accounts()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for SimulatedAccount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimulatedAccount")
+            .field("account_sid", &self.account_sid)
+            .field("auth_token", &"[redacted]")
+            .field("api_key_sid", &self.api_key_sid)
+            .field("api_key_secret", &"[redacted]")
+            .field("name", &self.name)
+            .field("parent_account_sid", &self.parent_account_sid)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;

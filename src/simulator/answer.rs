@@ -1,0 +1,325 @@
+//! Answers for what a simulated application can answer, each with what an observer must find in it.
+//! The findings are written down here by hand; nothing in the simulator judges a body.
+
+use std::borrow::Cow;
+
+const TWIML: &str =
+    r#"<?xml version="1.0" encoding="UTF-8"?><Response><Say>Hello</Say><Pause/></Response>"#;
+
+/// One answer to a request of Twilio's, and its truth.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answer {
+    /// The response code; `None` makes the whole response null.
+    pub(crate) code: Option<u16>,
+    /// How long the request took, in milliseconds; `None` leaves it out.
+    pub(crate) duration_ms: Option<u64>,
+    /// The content type as the application spelled it.
+    pub(crate) content_type: Option<&'static str>,
+    /// The class that the content type belongs to.
+    pub(crate) class: &'static str,
+    pub(crate) body: Body,
+    /// The reason of the failure that this answer is to any request.
+    pub(crate) failure: Option<&'static str>,
+    /// The reason of the failure that this answer is where TwiML is expected.
+    pub(crate) twiml_failure: Option<&'static str>,
+    /// The warning that this answer deserves where TwiML is expected.
+    pub(crate) warning: Option<&'static str>,
+}
+
+/// What stands in `response_body`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Body {
+    /// No such key.
+    Absent,
+    /// The key with null.
+    Null,
+    /// This text.
+    Text(&'static str),
+    /// TwiML of exactly this many bytes.
+    Padded(usize),
+    /// The text of Twilio's proxy, with this `Error:` line: the application gave no answer.
+    Unreachable(&'static str),
+}
+
+impl Answer {
+    /// Whether the application itself answered.
+    pub(crate) fn is_genuine(&self) -> bool {
+        !matches!(self.body, Body::Unreachable(_)) && !matches!(self.code, None | Some(0))
+    }
+
+    /// Whether the application itself answered with a 2xx.
+    pub(crate) fn is_genuine_success(&self) -> bool {
+        self.is_genuine() && self.code.is_some_and(|code| (200..300).contains(&code))
+    }
+
+    /// Whether there is no body to judge.
+    pub(crate) fn has_no_body(&self) -> bool {
+        matches!(self.body, Body::Absent | Body::Null)
+    }
+
+    /// The value of the label `code`.
+    pub(crate) fn code_label(&self) -> String {
+        match self.code {
+            Some(code) if self.is_genuine() => code.to_string(),
+            Some(_) | None => "none".to_owned(),
+        }
+    }
+
+    /// The same answer after this many milliseconds.
+    pub(crate) fn after_ms(self, duration_ms: u64) -> Answer {
+        Answer { duration_ms: Some(duration_ms), ..self }
+    }
+}
+
+impl Body {
+    /// Writes the text; `None` for a body that is null or absent.
+    pub(crate) fn text(
+        self,
+        url: &str,
+        account_sid: &str,
+        call_sid: &str,
+    ) -> Option<Cow<'static, str>> {
+        match self {
+            Body::Absent | Body::Null => None,
+            Body::Text(text) => Some(Cow::Borrowed(text)),
+            Body::Padded(bytes) => {
+                let (head, tail) = ("<Response><Say>", "</Say></Response>");
+                let room = bytes.saturating_sub(head.len() + tail.len());
+                Some(Cow::Owned(format!("{head}{}{tail}", "a".repeat(room))))
+            }
+            Body::Unreachable(error) => Some(Cow::Owned(format!(
+                "Twilio was unable to fetch content from: {url}\nError: {error}\n\
+                 Account SID: {account_sid}\nSID: {call_sid}\n\
+                 Request ID: 00000000-0000-0000-0000-000000000001\nRemote Host: 192.0.2.10\n\
+                 Request Method: POST\nRequest URI: {url}\nURL Fragment: true"
+            ))),
+        }
+    }
+}
+
+/// Plain good TwiML.
+pub(crate) const TWIML_OK: Answer = Answer {
+    code: Some(200),
+    duration_ms: Some(85),
+    content_type: Some("text/xml; charset=utf-8"),
+    class: "text/xml",
+    body: Body::Text(TWIML),
+    failure: None,
+    twiml_failure: None,
+    warning: None,
+};
+
+/// What a callback is usually answered with.
+pub(crate) const NO_CONTENT: Answer = Answer {
+    code: Some(204),
+    duration_ms: Some(12),
+    content_type: None,
+    class: "none",
+    body: Body::Text(""),
+    twiml_failure: Some("empty_body"),
+    ..TWIML_OK
+};
+
+/// A redirection; Twilio follows it with a request of its own.
+pub(crate) const REDIRECT: Answer = Answer {
+    code: Some(302),
+    content_type: Some("text/html"),
+    class: "text/html",
+    body: Body::Text("<a href=\"/moved\">Found</a>"),
+    warning: Some("redirect"),
+    ..TWIML_OK
+};
+
+/// What Twilio has is still good.
+pub(crate) const NOT_MODIFIED: Answer =
+    Answer { code: Some(304), content_type: None, class: "none", body: Body::Null, ..TWIML_OK };
+
+/// A media file.
+pub(crate) const AUDIO: Answer = Answer {
+    content_type: Some("audio/mpeg"),
+    class: "audio",
+    body: Body::Text("ID3 made-up sound"),
+    ..TWIML_OK
+};
+
+/// No response at all.
+pub(crate) const NULL: Answer =
+    Answer { code: None, duration_ms: None, failure: Some("no_response"), ..TWIML_OK };
+
+/// A server error of the application's own.
+pub(crate) const SERVER_ERROR: Answer = Answer {
+    code: Some(500),
+    content_type: Some("text/html"),
+    class: "text/html",
+    body: Body::Text("<h1>Internal Server Error</h1>"),
+    failure: Some("http_5xx"),
+    ..TWIML_OK
+};
+
+/// A status page of the application's own.
+pub(crate) const NOT_FOUND: Answer =
+    Answer { code: Some(404), failure: Some("http_4xx"), ..SERVER_ERROR };
+
+/// JSON where TwiML is expected.
+pub(crate) const JSON: Answer = Answer {
+    content_type: Some("application/json"),
+    class: "application/json",
+    body: Body::Text(r#"{"ok":true}"#),
+    twiml_failure: Some("unsupported_content_type"),
+    ..TWIML_OK
+};
+
+/// Twilio gave up after its 15 s.
+pub(crate) const TIMEOUT: Answer = unreachable(
+    "Total timeout is triggered. Configured tt is 15000ms and we attempted 1 time(s)",
+    "timeout",
+    15_002,
+);
+
+/// Answers that are good TwiML, or as good as.
+pub(crate) const SUCCESSES: &[Answer] = &[
+    Answer { content_type: Some("application/xml"), class: "application/xml", ..TWIML_OK },
+    Answer { content_type: Some("application/voice+xml"), class: "other_xml", ..TWIML_OK },
+    Answer { content_type: Some("TEXT/HTML; Charset=UTF-8"), class: "text/html", ..TWIML_OK },
+    Answer { content_type: Some("text/plain"), class: "text/plain", ..TWIML_OK },
+    Answer { content_type: None, class: "none", ..TWIML_OK },
+    Answer { code: Some(201), body: Body::Text("<Response/>"), ..TWIML_OK },
+    Answer { body: Body::Padded(65_536), ..TWIML_OK },
+    Answer { body: Body::Null, ..TWIML_OK },
+    Answer {
+        body: Body::Absent,
+        content_type: Some("application/xml"),
+        class: "application/xml",
+        ..TWIML_OK
+    },
+    Answer {
+        body: Body::Text("<Response><Say>Hi</Say><Speak/><Shout/></Response>"),
+        warning: Some("unknown_verb"),
+        ..TWIML_OK
+    },
+    AUDIO,
+    Answer { content_type: Some("audio/x-wav"), ..AUDIO },
+];
+
+/// Answers of the application that are failures where TwiML is expected.
+pub(crate) const FAILURES: &[Answer] = &[
+    SERVER_ERROR,
+    NOT_FOUND,
+    Answer { code: Some(502), body: Body::Text("<h1>Bad Gateway</h1>"), ..SERVER_ERROR },
+    Answer {
+        code: Some(503),
+        content_type: None,
+        class: "none",
+        body: Body::Text(""),
+        ..SERVER_ERROR
+    },
+    Answer { code: Some(403), ..NOT_FOUND },
+    Answer { body: Body::Padded(65_537), twiml_failure: Some("too_large"), ..TWIML_OK },
+    JSON,
+    Answer { content_type: Some("application/octet-stream"), class: "other", ..JSON },
+    Answer { body: Body::Text(""), twiml_failure: Some("empty_body"), ..TWIML_OK },
+    Answer { body: Body::Text(" \n\t"), twiml_failure: Some("empty_body"), ..TWIML_OK },
+    NO_CONTENT,
+    Answer {
+        content_type: Some("text/html; charset=utf-8"),
+        class: "text/html",
+        body: Body::Text("<!DOCTYPE html><html><body><p>Login<br></body></html>"),
+        twiml_failure: Some("not_twiml"),
+        ..TWIML_OK
+    },
+    Answer {
+        content_type: Some("text/plain"),
+        class: "text/plain",
+        body: Body::Text("Hello"),
+        twiml_failure: Some("not_twiml"),
+        ..TWIML_OK
+    },
+    Answer {
+        body: Body::Text("<Response><Say>Hello</Response>"),
+        twiml_failure: Some("malformed_xml"),
+        ..TWIML_OK
+    },
+    Answer {
+        content_type: Some("application/xml"),
+        class: "application/xml",
+        body: Body::Text(
+            "<!DOCTYPE Response [<!ENTITY a \"b\">]><Response><Say>&a;</Say></Response>",
+        ),
+        twiml_failure: Some("malformed_xml"),
+        ..TWIML_OK
+    },
+    Answer {
+        content_type: Some("application/xml"),
+        class: "application/xml",
+        body: Body::Text("<response><Say>Hello</Say></response>"),
+        twiml_failure: Some("wrong_root"),
+        ..TWIML_OK
+    },
+];
+
+/// No answer from the application: each cause that Twilio's proxy names.
+pub(crate) const UNREACHABLE: &[Answer] = &[
+    TIMEOUT,
+    unreachable(
+        "Error reading response: Response does not contain content type",
+        "missing_content_type",
+        140,
+    ),
+    unreachable("HTTP Connection Failure - Read timed out", "timeout", 10_004),
+    unreachable("TLS handshake failed", "tls", 60),
+    unreachable("Certificate has expired", "tls", 61),
+    unreachable("DNS lookup failed", "dns", 20),
+    unreachable("Could not resolve the name", "dns", 21),
+    unreachable("Connection refused", "connection", 5),
+    unreachable("Blacklisted IP 10.0.0.5", "connection", 2),
+    unreachable("Upstream protocol violation", "no_response", 33),
+    Answer {
+        code: Some(0),
+        duration_ms: Some(5_004),
+        content_type: None,
+        class: "none",
+        body: Body::Null,
+        failure: Some("no_response"),
+        ..TWIML_OK
+    },
+];
+
+const fn unreachable(error: &'static str, reason: &'static str, duration_ms: u64) -> Answer {
+    Answer {
+        code: Some(502),
+        duration_ms: Some(duration_ms),
+        content_type: Some("text/html"),
+        class: "text/html",
+        body: Body::Unreachable(error),
+        failure: Some(reason),
+        ..TWIML_OK
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_application_said_is_genuine() {
+        assert!(TWIML_OK.is_genuine_success());
+        assert!(SERVER_ERROR.is_genuine() && !SERVER_ERROR.is_genuine_success());
+        assert!(UNREACHABLE.iter().all(|answer| !answer.is_genuine()));
+        assert_eq!(TIMEOUT.code_label(), "none");
+        assert_eq!(NULL.code_label(), "none");
+    }
+
+    #[test]
+    fn a_padded_body_has_exactly_its_size() {
+        let body = Body::Padded(65_537).text("", "", "").expect("padded is text");
+        assert_eq!(body.len(), 65_537);
+    }
+
+    #[test]
+    fn the_text_of_the_proxy_starts_as_twilios_does() {
+        let body = TIMEOUT.body.text("https://ivr.example.com/voice", "AC", "CA").expect("text");
+        assert!(body.starts_with(
+            "Twilio was unable to fetch content from: https://ivr.example.com/voice\nError: Total timeout"
+        ));
+    }
+}

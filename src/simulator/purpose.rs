@@ -1,0 +1,104 @@
+//! Answers for why Twilio asks an application: the parameters that each kind of request carries.
+//! Names and values follow Twilio's documentation of webhooks; every value is made up.
+
+use super::draft::{CallParameters, Purpose};
+
+const fn twiml(
+    kind: &'static str,
+    status: &'static str,
+    extra: &'static [(&'static str, &'static str)],
+) -> Purpose {
+    Purpose { kind, expects_twiml: true, call: CallParameters::All(status), extra }
+}
+
+const fn callback(kind: &'static str, extra: &'static [(&'static str, &'static str)]) -> Purpose {
+    Purpose { kind, expects_twiml: false, call: CallParameters::Sids, extra }
+}
+
+pub(crate) const VOICE_URL_INBOUND: Purpose = twiml("voice_url", "ringing", &[]);
+pub(crate) const VOICE_URL_OUTBOUND: Purpose = twiml("voice_url", "in-progress", &[]);
+pub(crate) const TWIML_REQUEST: Purpose = twiml("twiml_request", "in-progress", &[]);
+pub(crate) const GATHERED_DIGITS: Purpose =
+    twiml("gather_action", "in-progress", &[("digits", "1"), ("finished_on_key", "#")]);
+pub(crate) const GATHERED_SPEECH: Purpose = twiml(
+    "gather_action",
+    "in-progress",
+    &[("speech_result", "opening hours"), ("confidence", "0.93"), ("language", "en-US")],
+);
+/// A `<Dial record>`: its action carries a recording as well.
+pub(crate) const DIALLED: Purpose = twiml(
+    "dial_action",
+    "in-progress",
+    &[
+        ("dial_call_status", "completed"),
+        ("dial_call_duration", "4"),
+        ("dial_bridged", "true"),
+        ("recording_url", "https://api.twilio.com/2010-04-01/Recordings/RE0"),
+    ],
+);
+/// The caller hung up while being recorded: an action of a call that is over.
+pub(crate) const RECORDED: Purpose = twiml(
+    "record_action",
+    "completed",
+    &[
+        ("recording_url", "https://api.twilio.com/2010-04-01/Recordings/RE0"),
+        ("recording_duration", "3"),
+        ("digits", "hangup"),
+    ],
+);
+pub(crate) const ENQUEUED: Purpose = twiml(
+    "enqueue_action",
+    "in-progress",
+    &[("queue_result", "bridged"), ("queue_sid", "QU0"), ("queue_time", "7")],
+);
+pub(crate) const WAITING: Purpose = twiml(
+    "wait_url",
+    "in-progress",
+    &[("queue_position", "1"), ("avg_queue_time", "7"), ("current_queue_size", "1")],
+);
+pub(crate) const FALLBACK: Purpose = twiml(
+    "fallback_url",
+    "in-progress",
+    &[("error_code", "11200"), ("error_url", "https://ivr.example.com/menu")],
+);
+pub(crate) const RECORDING_CALLBACK: Purpose = callback(
+    "recording_callback",
+    &[
+        ("recording_status", "completed"),
+        ("recording_source", "RecordVerb"),
+        ("recording_url", "https://api.twilio.com/2010-04-01/Recordings/RE0"),
+    ],
+);
+pub(crate) const AMD_CALLBACK: Purpose =
+    callback("amd_callback", &[("machine_detection_duration", "2100"), ("answered_by", "human")]);
+pub(crate) const STREAM_CALLBACK: Purpose = callback(
+    "stream_callback",
+    &[("stream_sid", "MZ00000000000000000000000000000001"), ("stream_event", "stream-started")],
+);
+pub(crate) const TRANSCRIPTION_CALLBACK: Purpose = callback(
+    "transcription_callback",
+    &[("transcription_sid", "GT00000000000000000000000000000001"), ("track", "inbound_track")],
+);
+pub(crate) const OTHER_CALLBACK: Purpose =
+    callback("other_callback", &[("payment_card_type", "visa"), ("for", "payment-card-number")]);
+pub(crate) const MEDIA: Purpose =
+    Purpose { kind: "media", expects_twiml: false, call: CallParameters::None, extra: &[] };
+
+/// A status callback that says what it is.
+pub(crate) const fn status_callback(status: &'static str) -> Purpose {
+    Purpose {
+        kind: "status_callback",
+        expects_twiml: false,
+        call: CallParameters::All(status),
+        extra: &[
+            ("callback_source", "call-progress-events"),
+            ("sequence_number", "0"),
+            ("call_duration", "9"),
+        ],
+    }
+}
+
+/// A status callback of the older sort, recognised by the final status alone.
+pub(crate) const fn unsigned_status_callback(status: &'static str) -> Purpose {
+    Purpose { extra: &[("call_duration", "9"), ("duration", "1")], ..status_callback(status) }
+}
