@@ -1,3 +1,117 @@
-//! The program's entry: the only file that prints or exits.
+//! The program's entry: arguments, logging, configuration, build, announce, run, exit code.
+//! The only file that prints or exits.
 
-fn main() {}
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the file that prints")]
+
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use tokio_util::sync::CancellationToken;
+use twilio_call_exporter::app::App;
+use twilio_call_exporter::cli::{self, Command, DemoArgs, Flags, SimulateArgs};
+use twilio_call_exporter::config::{self, Config, Environment};
+use twilio_call_exporter::demo::{Demo, Simulation};
+use twilio_call_exporter::{logging, signal};
+
+/// Exit code for a command line that can't be understood (sysexits.h, EX_USAGE).
+const USAGE: u8 = 64;
+/// Exit code for a configuration that can't be used (sysexits.h, EX_CONFIG).
+const CONFIGURATION: u8 = 78;
+
+fn main() -> ExitCode {
+    let cli = match cli::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(error) => return explain(&error),
+    };
+    if let Err(error) = logging::init(cli.flags.log_level, cli.flags.log_format) {
+        eprintln!("cannot log: {error}");
+        return ExitCode::FAILURE;
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&anyhow::Error::new(error).context("cannot start")),
+    };
+    match cli.command {
+        None => with_config(&cli.flags, |config| ended(runtime.block_on(run(&cli.flags, &config)))),
+        Some(Command::CheckConfig) => with_config(&cli.flags, |config| {
+            println!("{config}");
+            ExitCode::SUCCESS
+        }),
+        Some(Command::Demo(arguments)) => ended(runtime.block_on(demo(&cli.flags, arguments))),
+        Some(Command::Simulate(arguments)) => ended(runtime.block_on(simulate(&arguments))),
+    }
+}
+
+async fn run(flags: &Flags, config: &Config) -> anyhow::Result<()> {
+    let stop = stop_on_signal()?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting");
+    for notice in &config.notices {
+        tracing::info!("{notice}");
+    }
+    let app = App::build(config, &flags.storage_path, &flags.listen()).await?;
+    for address in app.addresses() {
+        tracing::info!(%address, "listening");
+    }
+    app.run(stop).await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn demo(flags: &Flags, arguments: DemoArgs) -> anyhow::Result<()> {
+    let stop = stop_on_signal()?;
+    let demo = Demo::build(flags, arguments, &stop).await?;
+    println!("{}", demo.announcement());
+    demo.run(stop).await
+}
+
+async fn simulate(arguments: &SimulateArgs) -> anyhow::Result<()> {
+    let stop = stop_on_signal()?;
+    let simulation = Simulation::start(arguments, &stop).await?;
+    println!("{}", simulation.announcement());
+    simulation.run().await
+}
+
+/// A token that a signal cancels.
+fn stop_on_signal() -> anyhow::Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let signal = signal::termination()?;
+    let token = stop.clone();
+    tokio::spawn(async move {
+        let signal = signal.await;
+        tracing::info!(signal, "stopping");
+        token.cancel();
+    });
+    Ok(stop)
+}
+
+fn with_config(flags: &Flags, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
+    match config::load(flags.config_file.as_deref(), &Environment::from_process()) {
+        Ok(config) => then(config),
+        Err(problems) => {
+            eprintln!("{problems}");
+            ExitCode::from(CONFIGURATION)
+        }
+    }
+}
+
+fn ended(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+/// Says why the program stops, with the whole chain, in one line.
+fn fail(error: &anyhow::Error) -> ExitCode {
+    tracing::error!("{error:#}");
+    ExitCode::FAILURE
+}
+
+/// Prints help, the version, or what is wrong with the command line.
+fn explain(error: &clap::Error) -> ExitCode {
+    let printed = error.print();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion if printed.is_ok() => ExitCode::SUCCESS,
+        _ => ExitCode::from(USAGE),
+    }
+}

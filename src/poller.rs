@@ -345,7 +345,7 @@ impl Poller {
                     AfterPage::Continue => self.list = Some(run),
                     AfterPage::Complete | AfterPage::Capped => {
                         let is_complete = after == AfterPage::Complete;
-                        self.progress.lists.finish(&run, is_complete, now);
+                        self.progress.lists.finish(&run, is_complete);
                         let seconds = seconds_between(Timestamp::UNIX_EPOCH, now);
                         self.health.list_read(run.kind, self.list_began.elapsed(), seconds);
                         tracing::debug!(
@@ -370,7 +370,7 @@ impl Poller {
                     }
                     Decision::StopList => {
                         // What was read so far is kept; nothing beyond is Twilio's.
-                        self.progress.lists.finish(&run, true, now);
+                        self.progress.lists.finish(&run, true);
                     }
                     Decision::Failed { retry_after } => {
                         self.pace.failed(None, retry_after, now, random())

@@ -72,9 +72,24 @@ pub struct CommitReport {
 /// A command to the writer. Bounded by its senders: each account waits for its answer before it
 /// sends again.
 enum Command {
-    Attach { key: AccountKey, label: String, reply: oneshot::Sender<Result<Attached, CommitError>> },
-    Commit { account: AccountId, batch: Arc<Batch>, reply: Reply },
-    Detach { account: AccountId },
+    Attach {
+        key: AccountKey,
+        label: String,
+        reply: oneshot::Sender<Result<Attached, CommitError>>,
+    },
+    Commit {
+        account: AccountId,
+        batch: Arc<Batch>,
+        reply: Reply,
+    },
+    Detach {
+        account: AccountId,
+    },
+    #[cfg(test)]
+    BreakWrites {
+        broken: bool,
+        reply: oneshot::Sender<Result<(), CommitError>>,
+    },
 }
 
 type Reply = oneshot::Sender<Result<CommitReport, CommitError>>;

@@ -68,7 +68,9 @@ pub struct ListRun {
     pub kind: ListKind,
     /// What it asks for.
     pub filter: Filter,
-    /// Twilio's time at its first page.
+    /// When it was asked for: lists are paced by it, since a `Date` is cut to the second.
+    pub asked_at: Timestamp,
+    /// Twilio's time at its first page: how far the list is known once it was read to its end.
     pub began_at: Option<Timestamp>,
     /// The path of the next page, as Twilio gave it; `None` for the first.
     pub next_page: Option<String>,
@@ -88,8 +90,9 @@ pub enum AfterPage {
 }
 
 impl ListRun {
-    fn new(kind: ListKind, filter: Filter) -> Self {
+    fn new(kind: ListKind, filter: Filter, asked_at: Timestamp) -> Self {
         Self {
+            asked_at,
             kind,
             filter,
             began_at: None,
@@ -245,7 +248,8 @@ impl Lists {
         }
         let wake_at = candidates.iter().map(|&(at, _)| at).min().unwrap_or(now);
         let kind = candidates.iter().find(|&&(at, _)| at <= now).map(|&(_, kind)| kind);
-        (kind.map(|kind| ListRun::new(kind, self.filter(kind, plan, active, now))), wake_at)
+        let run = |kind| ListRun::new(kind, self.filter(kind, plan, active, now), now);
+        (kind.map(run), wake_at)
     }
 
     /// Time between two lists of recent calls, stretched for an account without calls.
@@ -289,20 +293,20 @@ impl Lists {
     }
 
     /// Notes that a list was read to its end, or given up at its cap.
-    pub fn finish(&mut self, run: &ListRun, is_complete: bool, now: Timestamp) {
-        let began_at = run.began_at.unwrap_or(now);
+    pub fn finish(&mut self, run: &ListRun, is_complete: bool) {
+        let asked_at = Some(run.asked_at);
         self.retry_at = None;
         match run.kind {
             ListKind::Recent => {
-                self.recent_at = Some(began_at);
+                self.recent_at = asked_at;
                 if is_complete {
-                    self.cursor = self.cursor.max(Some(began_at));
+                    self.cursor = self.cursor.max(run.began_at);
                 }
             }
-            ListKind::Ended => self.ended_at = Some(began_at),
-            ListKind::Unfiltered => self.unfiltered_at = Some(began_at),
+            ListKind::Ended => self.ended_at = asked_at,
+            ListKind::Unfiltered => self.unfiltered_at = asked_at,
             ListKind::Active => {
-                self.active_at = Some(began_at);
+                self.active_at = asked_at;
                 self.active_turn += 1;
             }
             ListKind::Deep => {
@@ -312,7 +316,7 @@ impl Lists {
                     // Nothing that ended before the deepest list began is asked for again.
                     self.forget_before = self.forget_before.max(Some(before(from, OVERLAP)));
                 }
-                self.deep_at = Some(began_at);
+                self.deep_at = asked_at;
             }
         }
     }

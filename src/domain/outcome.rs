@@ -40,3 +40,60 @@ pub fn outcome(items: &[Item]) -> Option<Outcome> {
     let last_failed = twiml_requests.last().is_some_and(|&(_, failed)| failed);
     has_failed.then_some(if last_failed { Outcome::CutOff } else { Outcome::Recovered })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::digest::{Digest, Identity};
+    use super::super::kind::RequestKind;
+    use super::super::observe::Observation;
+    use super::super::route::Endpoint;
+    use super::super::verdict::{Code, Reason, Verdict};
+    use super::*;
+
+    #[test]
+    fn the_last_failure_decides() {
+        for (history, expected) in [
+            ("", None),
+            ("ok cb", None),
+            ("bad", Some(Outcome::CutOff)),
+            ("bad ok", Some(Outcome::Recovered)),
+            ("bad ok bad", Some(Outcome::CutOff)),
+            ("ok bad hop", Some(Outcome::CutOff)),
+            ("bad cb", Some(Outcome::CutOff)),
+            ("cb-bad ok", None),
+        ] {
+            let items: Vec<Item> = history.split_whitespace().zip(0..).map(item).collect();
+            assert_eq!(outcome(&items), expected, "{history}");
+            // A list in the other order tells the same, by its times.
+            let items: Vec<Item> = items.into_iter().rev().collect();
+            assert_eq!(outcome(&items), expected, "{history}, reversed");
+        }
+    }
+
+    #[test]
+    fn an_item_without_a_time_stands_where_the_list_shows_it() {
+        let mut items: Vec<Item> = ["ok", "bad", "ok"].into_iter().zip(0..).map(item).collect();
+        items[1].created_at = None;
+        assert_eq!(outcome(&items), Some(Outcome::Recovered));
+        items.pop();
+        assert_eq!(outcome(&items), Some(Outcome::CutOff));
+    }
+
+    fn item((word, second): (&str, i64)) -> Item {
+        let is_callback = word.starts_with("cb");
+        let verdict = Verdict {
+            code: Code::NONE,
+            failure: word.ends_with("bad").then_some(Reason::Timeout),
+            content_type: None,
+            warning: (word == "hop").then_some(Warning::Redirect),
+            is_unjudged: false,
+        };
+        let kind = if is_callback { RequestKind::StatusCallback } else { RequestKind::VoiceUrl };
+        let endpoint = Endpoint { host: String::new(), route: String::new() };
+        Item {
+            identity: Identity::Rejected(Digest(0)),
+            created_at: Timestamp::from_second(second).ok(),
+            observed: Ok(Observation { endpoint, kind, duration_ms: None, verdict }),
+        }
+    }
+}

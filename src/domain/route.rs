@@ -86,6 +86,12 @@ pub enum InvalidPattern {
     Wildcard,
 }
 
+impl std::fmt::Display for RoutePattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{}", self.host.as_deref().unwrap_or_default(), self.path)
+    }
+}
+
 impl RoutePattern {
     /// Parses a pattern.
     pub fn parse(text: &str) -> Result<Self, InvalidPattern> {

@@ -1,1 +1,266 @@
-//! To be written.
+//! What is durable after a commit, what is not shown after a failed one, and what is refused.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use prometheus::Registry;
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use super::*;
+use crate::domain::call::{Call, CallStatus, Direction};
+use crate::domain::digest::Digest;
+use crate::domain::progress::Multiset;
+use crate::metrics::ledger::{Cell, Scope};
+
+#[tokio::test]
+async fn what_was_committed_is_there_after_a_restart() {
+    let directory = directory();
+    let mut call = progress();
+    call.counted = Multiset::new(vec![(Digest(7), 2)]);
+    call.credits = Multiset::new(vec![(Digest(9), 1)]);
+    let (key, cursor) = {
+        let (store, thread) = open(&directory).expect("a new store");
+        assert!(store.is_new());
+        let attached = attach(&store, "us1").await;
+        let batch = Batch {
+            facts: vec![Fact::Finished(Direction::Inbound, CallStatus::Completed)],
+            calls: vec![call.clone()],
+            cursor: Some(now()),
+            ..Batch::default()
+        };
+        store.commit(attached.id, Arc::new(batch)).await.expect("committed");
+        let key = format!("{:?}", key_bytes(&directory));
+        drop(store);
+        thread.join();
+        (key, now())
+    };
+    let (store, _thread) = open(&directory).expect("the same store");
+    assert!(!store.is_new());
+    assert_eq!(format!("{:?}", key_bytes(&directory)), key);
+    let attached = attach(&store, "us1").await;
+    assert_eq!(attached.calls, [call]);
+    assert_eq!(attached.lists.cursor, Some(cursor));
+    assert_eq!(finished(&store, attached.id), 1);
+}
+
+#[tokio::test]
+async fn an_account_is_known_by_sid_and_region_and_not_by_its_label() {
+    let directory = directory();
+    let (store, _thread) = open(&directory).expect("a new store");
+    let first = attach(&store, "us1").await.id;
+    assert_ne!(attach(&store, "ie1").await.id, first);
+    let key = AccountKey { sid: sid(), region: "us1".to_owned() };
+    let renamed = store.attach(key, "renamed".to_owned()).await.expect("attached");
+    assert_eq!(renamed.id, first);
+    assert_eq!(store.committed().read().accounts[&first], "renamed");
+}
+
+#[tokio::test]
+async fn a_forgotten_call_is_gone() {
+    let directory = directory();
+    let (store, _thread) = open(&directory).expect("a new store");
+    let id = attach(&store, "us1").await.id;
+    let call = progress();
+    let batch = Batch { calls: vec![call.clone()], ..Batch::default() };
+    store.commit(id, Arc::new(batch)).await.expect("committed");
+    assert_eq!(attach(&store, "us1").await.calls.len(), 1);
+    let batch = Batch { forgotten: vec![call.sid], ..Batch::default() };
+    store.commit(id, Arc::new(batch)).await.expect("committed");
+    assert_eq!(attach(&store, "us1").await.calls.len(), 0);
+}
+
+#[tokio::test]
+async fn a_commit_that_fails_shows_nothing_and_can_be_tried_again() {
+    let directory = directory();
+    let (store, _thread) = open(&directory).expect("a new store");
+    let id = attach(&store, "us1").await.id;
+    store.break_writes(true).await;
+    let batch = Arc::new(Batch {
+        facts: vec![Fact::Finished(Direction::Inbound, CallStatus::Completed)],
+        ..Batch::default()
+    });
+    assert!(store.commit(id, Arc::clone(&batch)).await.is_err());
+    assert_eq!(finished(&store, id), 0);
+    store.break_writes(false).await;
+    store.commit(id, batch).await.expect("committed");
+    assert_eq!(finished(&store, id), 1);
+}
+
+#[test]
+fn a_second_process_is_told_who_has_the_store() {
+    let directory = directory();
+    let (_store, _thread) = open(&directory).expect("a new store");
+    let message = refusal(&directory);
+    assert!(message.contains(&format!("in use by process {}", std::process::id())), "{message}");
+}
+
+#[test]
+fn a_file_that_is_not_ours_is_refused_and_left_alone() {
+    let directory = directory();
+    std::fs::write(file(&directory), b"not a database, and long enough to be looked at")
+        .expect("written");
+    assert!(refusal(&directory).contains("not a store of twilio-call-exporter"));
+    assert!(std::fs::read(file(&directory)).expect("read").starts_with(b"not a database"));
+    std::fs::remove_file(file(&directory)).expect("removed");
+    let other = Connection::open(file(&directory)).expect("a database");
+    other.execute_batch("CREATE TABLE theirs (a)").expect("created");
+    drop(other);
+    assert!(refusal(&directory).contains("not a store of twilio-call-exporter"));
+}
+
+#[test]
+fn a_store_of_a_newer_version_is_refused() {
+    let directory = directory();
+    drop_store(open(&directory));
+    let connection = Connection::open(file(&directory)).expect("a database");
+    connection.pragma_update(None, "user_version", 99).expect("updated");
+    drop(connection);
+    let message = refusal(&directory);
+    assert!(message.contains("schema version 99") && message.contains("knows up to"), "{message}");
+}
+
+#[test]
+fn a_damaged_store_is_refused_with_a_way_out() {
+    let directory = directory();
+    drop_store(open(&directory));
+    let mut bytes = std::fs::read(file(&directory)).expect("read");
+    for byte in bytes.iter_mut().skip(4_096).take(2_000) {
+        *byte = 0xAA;
+    }
+    std::fs::write(file(&directory), bytes).expect("written");
+    let message = refusal(&directory);
+    assert!(message.contains("damaged") && message.contains("backup"), "{message}");
+}
+
+#[test]
+fn a_directory_that_cannot_be_made_is_named() {
+    let directory = directory();
+    let blocked = directory.path().join("file");
+    std::fs::write(&blocked, b"").expect("written");
+    let message =
+        open_at(&blocked.join("data")).map(drop_store_ok).expect_err("refused").to_string();
+    assert!(message.contains("--storage.path"), "{message}");
+}
+
+#[tokio::test]
+async fn a_held_group_is_released_by_the_writer_and_stays_so() {
+    let directory = directory();
+    let (store, thread) = open(&directory).expect("a new store");
+    let id = attach(&store, "us1").await.id;
+    store.committed().publish(|ledger| ledger.mark_shown(&[], now()));
+    let batch = Batch { facts: vec![event()], ..Batch::default() };
+    store.commit(id, Arc::new(batch)).await.expect("committed");
+    let held = store.committed().read().held();
+    assert_eq!(held.len(), 2);
+    store.committed().publish(|ledger| ledger.mark_shown(&held, Timestamp::MIN));
+    for _ in 0..100 {
+        if store.committed().read().held().is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(store.committed().read().held().is_empty(), "not released within five seconds");
+    drop(store);
+    thread.join();
+    let (store, _thread) = open(&directory).expect("the same store");
+    let committed = store.committed();
+    assert!(committed.read().held().is_empty() && committed.read().was_scraped);
+}
+
+impl Store {
+    /// Makes every write fail, or succeed again, by SQLite's own refusal.
+    async fn break_writes(&self, broken: bool) {
+        self.ask(|reply| Command::BreakWrites { broken, reply }).await.expect("the writer lives");
+    }
+}
+
+fn event() -> Fact {
+    use crate::domain::{kind::RequestKind, observe::Observation, route::Endpoint, verdict};
+    Fact::Event(Observation {
+        endpoint: Endpoint { host: "h".to_owned(), route: "/".to_owned() },
+        kind: RequestKind::VoiceUrl,
+        duration_ms: None,
+        verdict: verdict::judge(RequestKind::VoiceUrl, None).expect("a verdict"),
+    })
+}
+
+async fn attach(store: &Store, region: &str) -> Attached {
+    let key = AccountKey { sid: sid(), region: region.to_owned() };
+    store.attach(key, "prod".to_owned()).await.expect("attached")
+}
+
+fn finished(store: &Store, account: AccountId) -> u64 {
+    let cell = Cell::Calls(Direction::Inbound, CallStatus::Completed);
+    store.committed().read().value(Scope::Account(account), cell)
+}
+
+fn directory() -> TempDir {
+    TempDir::new().expect("a temporary directory")
+}
+
+fn file(directory: &TempDir) -> PathBuf {
+    directory.path().join("exporter.db")
+}
+
+fn key_bytes(directory: &TempDir) -> Vec<u8> {
+    // Read beside the open store: it holds its lock exclusively, so only the file's copy is read.
+    let copy = directory.path().join("copy.db");
+    std::fs::copy(file(directory), &copy).expect("copied");
+    let wal = file(directory).with_extension("db-wal");
+    if wal.exists() {
+        std::fs::copy(wal, copy.with_extension("db-wal")).expect("copied");
+    }
+    let connection = Connection::open(&copy).expect("a copy");
+    connection
+        .query_row("SELECT value FROM meta WHERE key = 'digest_key'", [], |row| row.get(0))
+        .expect("a key")
+}
+
+fn open(directory: &TempDir) -> Result<(Store, StoreThread), OpenError> {
+    open_at(directory.path())
+}
+
+fn open_at(path: &Path) -> Result<(Store, StoreThread), OpenError> {
+    let limits = LedgerLimits {
+        routes_per_account: 100,
+        series: 100_000,
+        hold_back: Duration::from_secs(65),
+    };
+    let health = Health::register(&Registry::new()).expect("instruments");
+    Store::open(path, limits, health, now)
+}
+
+fn refusal(directory: &TempDir) -> String {
+    open(directory).map(drop_store_ok).expect_err("refused").to_string()
+}
+
+fn drop_store(opened: Result<(Store, StoreThread), OpenError>) {
+    drop_store_ok(opened.expect("a store"));
+}
+
+fn drop_store_ok((store, thread): (Store, StoreThread)) {
+    drop(store);
+    thread.join();
+}
+
+fn progress() -> CallProgress {
+    let call = Call {
+        sid: CallSid::parse("CA00000000000000000000000000000001").expect("a SID"),
+        status: CallStatus::Completed,
+        direction: Direction::Inbound,
+        start_time: Some(now()),
+        end_time: Some(now()),
+        date_created: None,
+        date_updated: None,
+    };
+    CallProgress::begin(&call, now()).0
+}
+
+fn sid() -> AccountSid {
+    AccountSid::parse("AC00000000000000000000000000000001").expect("a SID")
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_second(1_700_000_000).expect("an instant")
+}

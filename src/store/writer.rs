@@ -68,6 +68,12 @@ impl Writer {
                         // Nobody waits for an account that went away.
                         let _gone = reply.send(attached);
                     }
+                    #[cfg(test)]
+                    Command::BreakWrites { broken, reply } => {
+                        let set = self.store.connection.pragma_update(None, "query_only", broken);
+                        let set = set.map_err(|error| CommitError::Failed(error.to_string()));
+                        let _gone = reply.send(set);
+                    }
                     Command::Detach { account } => {
                         self.committed.publish(|ledger| {
                             ledger.accounts.remove(&account);

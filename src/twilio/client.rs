@@ -138,10 +138,7 @@ impl Client {
     pub fn new(options: &ClientOptions, credentials: Credentials) -> Result<Self, BuildError> {
         let bad = || BuildError::BaseUrl(options.base_url.clone());
         let base = Url::parse(&options.base_url).map_err(|_| bad())?;
-        let is_loopback = base.host_str().is_some_and(|host| {
-            let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-            host == "localhost" || address.is_ok_and(|address| address.is_loopback())
-        });
+        let is_loopback = is_loopback(&base);
         if base.scheme() != "https" && !(base.scheme() == "http" && is_loopback) {
             return Err(bad());
         }
@@ -321,6 +318,14 @@ impl Client {
         let body = read_body(response, MAX_BODY_BYTES).await?;
         read(&wire::text_of(&body)).ok_or(Error::Malformed { content_type })
     }
+}
+
+/// Whether a URL is this machine's own.
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    url.host_str().is_some_and(|host| {
+        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    })
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

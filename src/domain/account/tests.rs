@@ -1,1 +1,172 @@
-//! To be written.
+//! An account's histories: found, read, settled, audited, forgotten, given up.
+
+use super::super::listing::AfterPage;
+use super::*;
+
+#[test]
+fn a_finished_call_is_counted_once_however_often_lists_show_it() {
+    let mut account = account();
+    let call = ended(1, 0);
+    assert_eq!(list(&mut account, &[call.clone(), call.clone()], 5).finished.len(), 1);
+    assert_eq!(list(&mut account, &[call], 35), CallChanges::default());
+}
+
+#[test]
+fn a_call_goes_from_found_to_forgotten() {
+    let mut account = account();
+    list(&mut account, &[ended(1, 0)], 5);
+    assert_eq!(steps(&mut account, 16), ["after_end"]);
+    read(&mut account, Stage::AfterEnd, 16);
+    assert_eq!(steps(&mut account, 130), ["after_end"]);
+    read(&mut account, Stage::AfterEnd, 130);
+    assert_eq!(steps(&mut account, 961), ["settling"]);
+    read(&mut account, Stage::Settling, 961);
+    assert_eq!(steps(&mut account, 4_561), ["audit"]);
+    read(&mut account, Stage::Audit, 4_561);
+    assert_eq!(steps(&mut account, 100_000), [""; 0]);
+    assert_eq!(account.forget(at(100_000)), []);
+    account.lists.forget_before = Some(at(0));
+    assert_eq!(account.forget(at(100_000)), [sid(1)]);
+    assert_eq!(list(&mut account, &[ended(1, 0)], 100_030), CallChanges::default());
+    assert!(account.calls.is_empty(), "a forgotten call was taken up anew");
+}
+
+#[test]
+fn a_busy_call_is_not_read_twice_at_once() {
+    let mut account = account();
+    list(&mut account, &[ended(1, 0)], 5);
+    assert_eq!(steps(&mut account, 16).len(), 1);
+    assert_eq!(steps(&mut account, 16).len(), 0);
+    account.abandon(sid(1));
+    assert_eq!(steps(&mut account, 16).len(), 1);
+}
+
+#[test]
+fn a_settling_read_that_twilio_answers_too_early_settles_nothing() {
+    let mut account = account();
+    list(&mut account, &[ended(1, 0)], 5);
+    read(&mut account, Stage::Settling, 960);
+    assert_eq!(account.calls[&sid(1)].settled_at, None);
+    read(&mut account, Stage::Settling, 962);
+    assert_eq!(account.calls[&sid(1)].settled_at, Some(at(962)));
+}
+
+#[test]
+fn a_call_that_twilio_refuses_is_given_up_after_an_hour_and_one_that_fails_is_not() {
+    let mut account = account();
+    list(&mut account, &[ended(1, 0)], 5);
+    let mut fail = |failure, second| {
+        account.read_failed(sid(1), Stage::Settling, failure, &reads(), at(second), 0)
+    };
+    assert!(!fail(ReadFailure::Refused, 961 + 3_600));
+    assert!(!fail(ReadFailure::Failed, 961 + 3_601));
+    assert!(fail(ReadFailure::Refused, 961 + 3_601));
+    assert!(account.calls[&sid(1)].settled_at.is_some());
+}
+
+#[test]
+fn a_call_that_vanishes_while_active_counts_as_finished() {
+    let mut account = account();
+    list(
+        &mut account,
+        &[Call { end_time: None, status: CallStatus::InProgress, ..ended(1, 0) }],
+        5,
+    );
+    let changes = account.take_fetched(sid(1), None, at(700));
+    assert_eq!(changes.finished, [(Direction::Inbound, CallStatus::Other)]);
+    assert_eq!(account.calls[&sid(1)].ended_at, Some(at(700)));
+}
+
+#[test]
+fn the_first_fifty_settled_calls_of_an_hour_are_audited() {
+    let mut account = account();
+    let calls: Vec<Call> = (0..120).map(|number| ended(number, 0)).collect();
+    list(&mut account, &calls, 5);
+    for number in 0..120 {
+        let plan = reads();
+        account.take_reading(sid(number), Stage::Settling, 0, &reading(1_000), &plan);
+    }
+    assert_eq!(account.calls.values().filter(|call| call.awaits_audit).count(), 50);
+}
+
+#[test]
+fn lateness_tells_what_is_overdue() {
+    let mut account = account();
+    list(&mut account, &[ended(1, 0)], 5);
+    account.lists.cursor = Some(at(5_000));
+    assert_eq!(account.lateness(&reads(), at(961)).overdue, Duration::ZERO);
+    assert!(!account.lateness(&reads(), at(961)).is_catching_up);
+    let late = account.lateness(&reads(), at(961 + 901));
+    assert_eq!(late.overdue, Duration::from_secs(901));
+    assert!(late.is_catching_up);
+    read(&mut account, Stage::Settling, 2_000);
+    assert!(account.lateness(&reads(), at(5_900)).overdue.is_zero());
+    assert!(account.lateness(&reads(), at(5_901)).is_catching_up, "the cursor is old");
+}
+
+fn list(account: &mut AccountProgress, calls: &[Call], second: i64) -> CallChanges {
+    let mut run =
+        account.lists.next(&lists(), ActiveCalls::default(), at(second)).0.expect("a list is due");
+    let (changes, after) = account.take_page(&mut run, calls, None, at(second));
+    assert_eq!(after, AfterPage::Complete);
+    changes
+}
+
+fn steps(account: &mut AccountProgress, second: i64) -> Vec<&'static str> {
+    let plan = account.plan(&lists(), &reads(), at(second), 8, false, true);
+    let name = |step: &Step| match step {
+        Step::Read { stage, .. } => stage.as_str(),
+        Step::Fetch(_) => "fetch",
+    };
+    plan.steps.iter().map(name).collect()
+}
+
+fn read(account: &mut AccountProgress, stage: Stage, second: i64) {
+    let changes = account.take_reading(sid(1), stage, 0, &reading(second), &reads());
+    assert!(changes.is_some());
+}
+
+fn reading(second: i64) -> Reading {
+    Reading { items: Vec::new(), read_at: at(second) }
+}
+
+fn account() -> AccountProgress {
+    AccountProgress::default()
+}
+
+fn lists() -> ListPlan {
+    ListPlan {
+        interval: Duration::from_secs(30),
+        initial_lookback: Duration::from_secs(200_000),
+        catch_up: Duration::from_secs(200_000),
+    }
+}
+
+fn reads() -> ReadPlan {
+    ReadPlan {
+        live_interval: Duration::from_secs(60),
+        after_end: vec![Duration::from_secs(15), Duration::from_secs(120)],
+        settle_delay: Duration::from_secs(960),
+        audit_after: Duration::from_secs(3_600),
+    }
+}
+
+fn ended(number: u32, second: i64) -> Call {
+    Call {
+        sid: sid(number),
+        status: CallStatus::Completed,
+        direction: Direction::Inbound,
+        start_time: Some(at(second)),
+        end_time: Some(at(second)),
+        date_created: None,
+        date_updated: None,
+    }
+}
+
+fn sid(number: u32) -> CallSid {
+    CallSid::parse(&format!("CA{number:032}")).expect("a SID")
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + second).expect("an instant")
+}

@@ -1,1 +1,153 @@
-//! To be written.
+//! Lists that overlap, shift, loop and go on too far.
+
+use super::super::call::Direction;
+use super::super::sid::CallSid;
+use super::*;
+
+const MINUTE: i64 = 60;
+const HOUR: i64 = 3_600;
+
+#[test]
+fn a_first_start_looks_back_and_forgets_what_was_before() {
+    let mut lists = Lists::default();
+    assert_eq!(lists.start(&plan(), at(0)), Duration::ZERO);
+    assert!(lists.is_first_pass());
+    assert_eq!(next(&lists, 0).filter, Filter::StartedFrom(at(-HOUR)));
+    assert!(!lists.admits(&ended(-HOUR)));
+    assert!(lists.admits(&ended(-HOUR + 1)));
+}
+
+#[test]
+fn a_stale_cursor_is_caught_up_as_far_as_wanted_and_the_rest_is_told() {
+    let mut lists = Lists::resume(Some(at(-30 * HOUR)), Some(at(-32 * HOUR)));
+    assert_eq!(lists.start(&plan(), at(0)), Duration::from_secs(6 * 3600));
+    assert_eq!(next(&lists, 0).filter, Filter::StartedFrom(at(-24 * HOUR - 5 * MINUTE)));
+    let mut recent = Lists::resume(Some(at(-HOUR)), None);
+    assert_eq!(recent.start(&plan(), at(0)), Duration::ZERO);
+}
+
+#[test]
+fn the_cursor_moves_to_the_first_page_and_only_when_the_list_was_read_to_its_end() {
+    let mut lists = Lists::default();
+    let mut run = next(&lists, 0);
+    assert_eq!(run.turn(&[ended(-5)], Some("/2".to_owned()), at(1)), AfterPage::Continue);
+    assert_eq!(run.turn(&[ended(-9)], None, at(50)), AfterPage::Complete);
+    lists.finish(&run, false);
+    assert_eq!(lists.cursor, None);
+    lists.finish(&run, true);
+    assert_eq!(lists.cursor, Some(at(1)));
+}
+
+#[test]
+fn a_list_reaches_back_to_the_oldest_young_active_call() {
+    let lists = Lists::resume(Some(at(-60)), None);
+    let mut active = ActiveCalls::default();
+    active.add(at(-14 * MINUTE), at(0));
+    active.add(at(-2 * HOUR), at(0));
+    let (run, _) = lists.next(&plan(), active, at(0));
+    assert_eq!(run.expect("a list is due").filter, Filter::StartedFrom(at(-14 * MINUTE)));
+    assert!(active.has_old);
+}
+
+#[test]
+fn a_list_ends_at_a_null_empty_or_repeated_next_page_and_past_its_filter() {
+    let calls = [ended(-5)];
+    for (calls, next_page, expected) in [
+        (&calls[..], None, AfterPage::Complete),
+        (&[][..], Some("/2"), AfterPage::Complete),
+        (&[started(-2 * HOUR)][..], Some("/2"), AfterPage::Complete),
+        (&[started(-2 * HOUR), unstarted()][..], Some("/2"), AfterPage::Continue),
+        (&calls[..], Some("/2"), AfterPage::Continue),
+    ] {
+        let mut run = next(&Lists::default(), 0);
+        assert_eq!(run.turn(calls, next_page.map(str::to_owned), at(0)), expected);
+    }
+    let mut run = next(&Lists::default(), 0);
+    assert_eq!(run.turn(&calls, Some("/2".to_owned()), at(0)), AfterPage::Continue);
+    assert_eq!(run.turn(&calls, Some("/2".to_owned()), at(0)), AfterPage::Complete);
+}
+
+#[test]
+fn a_list_without_end_stops_at_its_cap() {
+    let mut run = next(&Lists::default(), 0);
+    let calls = [ended(-5)];
+    let last = (1..=MAX_LIST_PAGES).map(|page| run.turn(&calls, Some(format!("/{page}")), at(0)));
+    assert_eq!(last.last(), Some(AfterPage::Capped));
+}
+
+#[test]
+fn within_an_hour_at_most_150_lists_are_read() {
+    let mut lists = Lists::resume(Some(at(-60)), None);
+    let mut active = ActiveCalls::default();
+    active.add(at(-2 * HOUR), at(0));
+    let mut kinds = std::collections::BTreeMap::<ListKind, u32>::new();
+    for second in 0..HOUR {
+        lists.found_new_call(at(second));
+        while let (Some(mut run), _) = lists.next(&plan(), active, at(second)) {
+            *kinds.entry(run.kind).or_default() += 1;
+            run.turn(&[], None, at(second));
+            lists.finish(&run, true);
+        }
+    }
+    assert_eq!(kinds.len(), ListKind::ALL.len(), "{kinds:?}");
+    assert!(kinds.values().sum::<u32>() <= 150, "{kinds:?}");
+}
+
+#[test]
+fn an_idle_account_is_listed_every_two_minutes() {
+    let mut lists = Lists::default();
+    assert_eq!(lists.interval(&plan(), at(0)), Duration::from_secs(30));
+    lists.found_new_call(at(0));
+    assert_eq!(lists.interval(&plan(), at(HOUR)), Duration::from_secs(30));
+    assert_eq!(lists.interval(&plan(), at(HOUR + 1)), Duration::from_secs(120));
+}
+
+#[test]
+fn the_horizon_moves_with_the_deep_list_and_never_back() {
+    let mut lists = Lists::resume(Some(at(0)), Some(at(-3 * HOUR)));
+    let deep = |from: i64| {
+        let mut run = ListRun::new(ListKind::Deep, Filter::StartedFrom(at(from)), at(0));
+        run.turn(&[], None, at(from + HOUR));
+        run
+    };
+    lists.finish(&deep(-HOUR), true);
+    assert_eq!(lists.forget_before, Some(at(-HOUR - 5 * MINUTE)));
+    lists.finish(&deep(-2 * HOUR), true);
+    assert_eq!(lists.forget_before, Some(at(-HOUR - 5 * MINUTE)));
+}
+
+fn next(lists: &Lists, second: i64) -> ListRun {
+    lists.next(&plan(), ActiveCalls::default(), at(second)).0.expect("a list is due")
+}
+
+fn plan() -> ListPlan {
+    ListPlan {
+        interval: Duration::from_secs(30),
+        initial_lookback: Duration::from_secs(3_600),
+        catch_up: Duration::from_secs(24 * 3_600),
+    }
+}
+
+fn ended(second: i64) -> Call {
+    Call { start_time: Some(at(second)), end_time: Some(at(second)), ..unstarted() }
+}
+
+fn started(second: i64) -> Call {
+    Call { start_time: Some(at(second)), ..unstarted() }
+}
+
+fn unstarted() -> Call {
+    Call {
+        sid: CallSid::parse("CA00000000000000000000000000000001").expect("a SID"),
+        status: CallStatus::Queued,
+        direction: Direction::Inbound,
+        start_time: None,
+        end_time: None,
+        date_created: None,
+        date_updated: None,
+    }
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + second).expect("an instant")
+}

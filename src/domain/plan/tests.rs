@@ -1,1 +1,155 @@
-//! To be written.
+//! When one call is read, and which of many comes first.
+
+use super::super::call::{Call, Direction};
+use super::*;
+
+#[test]
+fn an_active_call_is_read_at_intervals_from_its_beginning() {
+    let mut call = active(0);
+    check(&call, 10, "live at 60");
+    call.last_live_read_at = Some(at(61));
+    check(&call, 62, "live at 121");
+}
+
+#[test]
+fn an_ended_call_is_read_early_and_then_settled() {
+    let mut call = ended(0);
+    check(&call, 1, "after_end at 15");
+    check(&call, 20, "after_end at 15");
+    call.after_end_reads = 1;
+    check(&call, 20, "after_end at 120");
+    call.after_end_reads = 2;
+    check(&call, 130, "settling at 961");
+    call.settled_at = Some(at(970));
+    check(&call, 980, "never");
+    call.awaits_audit = true;
+    check(&call, 980, "audit at 4570");
+}
+
+#[test]
+fn a_read_that_comes_late_makes_earlier_ones_superfluous() {
+    let call = ended(0);
+    check(&call, 200, "after_end at 120, skips 1");
+    check(&call, 961, "settling at 961, skips 2");
+    check(&call, 90_000, "settling at 961, skips 2");
+}
+
+#[test]
+fn a_failed_read_waits_for_its_retry() {
+    let mut call = ended(0);
+    call.retry_at = Some(at(42));
+    check(&call, 20, "after_end at 42");
+}
+
+#[test]
+fn a_read_settles_only_by_twilios_clock() {
+    let call = ended(0);
+    assert!(!plan().settles(&call, Stage::Settling, at(960)));
+    assert!(plan().settles(&call, Stage::Settling, at(961)));
+    assert!(!plan().settles(&call, Stage::AfterEnd, at(961)));
+}
+
+#[test]
+fn the_backlog_gets_one_request_in_four_and_the_present_the_rest() {
+    let now = at(10_000);
+    let fill = || {
+        let mut lanes = Lanes::default();
+        for second in 0..20 {
+            lanes.add(&ended(second), &plan(), now);
+            lanes.add(&ended(8_500 + second), &plan(), now);
+            lanes.add(&ended(9_900 + second), &plan(), now);
+        }
+        lanes
+    };
+    let mut turn = 0;
+    let order: String = fill().take(8, &mut turn).iter().map(letter).collect();
+    // A settling read shows as s, an early one as e; the oldest settling reads are the backlog's.
+    assert_eq!(order, "sesssess");
+    assert_eq!(turn, 8);
+    let all = fill().take(1_000, &mut turn);
+    assert_eq!(all.len(), 60);
+}
+
+#[test]
+fn a_call_that_no_list_shows_any_more_is_fetched() {
+    let mut call = active(0);
+    call.last_live_read_at = Some(at(700));
+    let mut lanes = Lanes::default();
+    lanes.add(&call, &plan(), at(599));
+    assert_eq!(lanes.wake_at(), Some(at(600)));
+    let mut lanes = Lanes::default();
+    lanes.add(&call, &plan(), at(601));
+    assert_eq!(lanes.take(4, &mut 0), [Step::Fetch(call.sid)]);
+}
+
+#[test]
+fn a_call_is_forgotten_when_no_list_can_bring_it_back() {
+    let mut call = ended(0);
+    let forgettable =
+        |call: &CallProgress, horizon, now| is_forgettable(call, Some(at(horizon)), at(now));
+    assert!(!forgettable(&call, 0, 100), "not settled");
+    call.settled_at = Some(at(1_000));
+    assert!(forgettable(&call, 0, 100));
+    assert!(!forgettable(&call, -1, 100), "a list may still show it");
+    call.awaits_audit = true;
+    assert!(!forgettable(&call, 0, 100), "awaits its audit");
+    call.awaits_audit = false;
+    call.has_end_time = false;
+    assert!(!forgettable(&call, 0, 100), "lists may show it for ever");
+    assert!(forgettable(&call, 0, 200_000));
+}
+
+fn check(call: &CallProgress, now: i64, expected: &str) {
+    let text = match plan().next_read(call, at(now)) {
+        None => "never".to_owned(),
+        Some(next) => {
+            let second = next.due_at.duration_since(at(0)).as_secs();
+            let skips =
+                if next.skips > 0 { format!(", skips {}", next.skips) } else { String::new() };
+            format!("{} at {second}{skips}", next.stage)
+        }
+    };
+    assert_eq!(text, expected);
+}
+
+fn letter(step: &Step) -> char {
+    match step {
+        Step::Read { stage: Stage::Settling, .. } => 's',
+        Step::Read { stage: Stage::Live | Stage::AfterEnd | Stage::Audit, .. } => 'e',
+        Step::Fetch(_) => 'f',
+    }
+}
+
+fn plan() -> ReadPlan {
+    ReadPlan {
+        live_interval: Duration::from_secs(60),
+        after_end: vec![Duration::from_secs(15), Duration::from_secs(120)],
+        settle_delay: Duration::from_secs(960),
+        audit_after: Duration::from_secs(3_600),
+    }
+}
+
+fn ended(second: i64) -> CallProgress {
+    let call = Call { status: CallStatus::Completed, end_time: Some(at(second)), ..call(second) };
+    CallProgress::begin(&call, at(second)).0
+}
+
+fn active(second: i64) -> CallProgress {
+    CallProgress::begin(&call(second), at(second)).0
+}
+
+fn call(second: i64) -> Call {
+    Call {
+        sid: CallSid::parse(&format!("CA{second:032}")).expect("a SID"),
+        status: CallStatus::InProgress,
+        direction: Direction::Inbound,
+        start_time: Some(at(second)),
+        end_time: None,
+        date_created: None,
+        date_updated: None,
+    }
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + second).expect("an instant")
+}

@@ -1,1 +1,181 @@
-//! To be written.
+//! Facts and what they make of the ledger, and what a scrape sees of it.
+
+use std::collections::BTreeSet;
+
+use prometheus::Encoder;
+
+use super::super::exposition::TextEncoder;
+use super::super::snapshot;
+use super::*;
+use crate::domain::verdict::Verdict;
+
+const ACCOUNT: AccountId = AccountId(1);
+
+#[test]
+fn a_delta_changes_nothing_until_it_is_published() {
+    let mut ledger = ledger();
+    let delta = apply(&ledger, &[event("/a", Some(Reason::Timeout))]);
+    assert!(ledger.groups.is_empty() && ledger.cells.is_empty());
+    ledger.publish(delta);
+    assert_eq!(ledger.groups.len(), 1);
+    let group = Scope::Group(GroupId(1));
+    assert_eq!(ledger.value(group, Cell::Failures(Reason::Timeout)), 1);
+    assert_eq!(ledger.value(group, Cell::DurationBucket(Some(250))), 1);
+    assert_eq!(ledger.value(group, Cell::DurationSum), 143);
+}
+
+#[test]
+fn durations_fall_into_the_bucket_whose_bound_they_do_not_exceed() {
+    for (duration, expected) in
+        [(0, Some(50)), (50, Some(50)), (51, Some(100)), (15_000, Some(15_000)), (15_001, None)]
+    {
+        assert_eq!(duration_bound(duration), expected, "{duration}");
+    }
+}
+
+#[test]
+fn a_new_group_shows_every_reason_at_zero() {
+    let mut ledger = ledger();
+    ledger.publish(apply(&ledger, &[event("/a", None)]));
+    let text = exposition(&ledger);
+    for reason in Reason::ALL {
+        let line = format!(
+            "twilio_webhook_failures_total{{account=\"prod\",host=\"h\",route=\"/a\",kind=\"voice_url\",reason=\"{reason}\"}} 0\n"
+        );
+        assert!(text.contains(&line), "{line} in {text}");
+    }
+    assert!(text.contains("route=\"/a\",content_type=\"application/json\"} 0\n"), "{text}");
+    assert!(text.contains("le=\"15.0\"} 1\n") && text.contains("le=\"0.1\"} 0\n"), "{text}");
+    assert!(text.contains(
+        "duration_seconds_sum{account=\"prod\",host=\"h\",route=\"/a\",kind=\"voice_url\"} 0.143\n"
+    ));
+}
+
+#[test]
+fn over_the_cap_new_routes_share_one_and_are_counted() {
+    let mut ledger = ledger();
+    let limits = LedgerLimits { routes_per_account: 2, ..limits() };
+    let facts: Vec<Fact> = ["/a", "/b", "/c", "/d", "/a"].map(|route| event(route, None)).into();
+    let entry = Entry { account: ACCOUNT, is_first_pass: false, facts: &facts };
+    let delta = ledger.apply([entry], limits, now());
+    assert_eq!(delta.overflowed[&ACCOUNT], 2);
+    ledger.publish(delta);
+    let routes: BTreeSet<&str> =
+        ledger.endpoints.values().map(|entry| entry.endpoint.route.as_str()).collect();
+    assert_eq!(routes, BTreeSet::from(["/a", "/b", "other"]));
+    let again = ledger.apply(
+        [Entry { account: ACCOUNT, is_first_pass: false, facts: &facts }],
+        limits,
+        now(),
+    );
+    assert_eq!(again.overflowed[&ACCOUNT], 2);
+    assert!(again.endpoints.is_empty());
+}
+
+#[test]
+fn a_full_ledger_takes_new_events_under_the_shared_route() {
+    let mut ledger = ledger();
+    let limits = LedgerLimits { series: 0, ..limits() };
+    let facts = [event("/a", None)];
+    let entry = Entry { account: ACCOUNT, is_first_pass: false, facts: &facts };
+    ledger.publish(ledger.apply([entry], limits, now()));
+    assert!(
+        exposition(&ledger)
+            .contains("host=\"other\",route=\"other\",kind=\"voice_url\",code=\"200\"} 1\n")
+    );
+}
+
+#[test]
+fn before_the_first_scrape_a_group_shows_its_values_at_once() {
+    let mut ledger = ledger();
+    ledger.publish(apply(&ledger, &[event("/a", None)]));
+    assert!(ledger.held().is_empty());
+    ledger.mark_shown(&[], now());
+    ledger.publish(apply(&ledger, &[event("/b", None)]));
+    assert_eq!(ledger.held().len(), 2, "endpoint and group of /b");
+    assert!(exposition(&ledger).contains("route=\"/b\",kind=\"voice_url\",code=\"200\"} 0\n"));
+}
+
+#[test]
+fn a_held_group_is_released_after_a_scrape_showed_it() {
+    let mut ledger = ledger();
+    ledger.mark_shown(&[], now());
+    ledger.publish(apply(&ledger, &[event("/b", None)]));
+    let hold = limits().hold_back;
+    assert_eq!(ledger.due_releases(hold, after(now(), Duration::from_secs(299))), []);
+    let unseen = ledger.due_releases(hold, after(now(), Duration::from_secs(300)));
+    assert_eq!(unseen.len(), 2, "nobody scrapes: released after five minutes");
+    let held = ledger.held();
+    ledger.mark_shown(&held, after(now(), Duration::from_secs(10)));
+    ledger.mark_shown(&held, after(now(), Duration::from_secs(40)));
+    assert_eq!(ledger.due_releases(hold, after(now(), Duration::from_secs(74))), []);
+    let due = ledger.due_releases(hold, after(now(), Duration::from_secs(75)));
+    assert_eq!(due, held);
+    ledger.release(&due);
+    assert!(ledger.held().is_empty());
+    assert!(exposition(&ledger).contains("route=\"/b\",kind=\"voice_url\",code=\"200\"} 1\n"));
+}
+
+#[test]
+fn in_an_accounts_first_pass_and_without_hold_back_nothing_is_held() {
+    let mut ledger = ledger();
+    ledger.mark_shown(&[], now());
+    let facts = [event("/a", None)];
+    let first = Entry { account: ACCOUNT, is_first_pass: true, facts: &facts };
+    ledger.publish(ledger.apply([first], limits(), now()));
+    let facts = [event("/b", None)];
+    let entry = Entry { account: ACCOUNT, is_first_pass: false, facts: &facts };
+    let limits = LedgerLimits { hold_back: Duration::ZERO, ..limits() };
+    ledger.publish(ledger.apply([entry], limits, now()));
+    assert!(ledger.held().is_empty());
+}
+
+#[test]
+fn an_account_that_is_hidden_shows_nothing_and_keeps_its_values() {
+    let mut ledger = ledger();
+    ledger.publish(apply(&ledger, &[event("/a", None), Fact::Felt(Outcome::CutOff)]));
+    ledger.accounts.clear();
+    assert_eq!(exposition(&ledger), "");
+    ledger.accounts.insert(ACCOUNT, "renamed".to_owned());
+    let text = exposition(&ledger);
+    assert!(text.contains("{account=\"renamed\",outcome=\"cut_off\"} 1\n"), "{text}");
+}
+
+fn ledger() -> Ledger {
+    let mut ledger = Ledger::default();
+    ledger.accounts.insert(ACCOUNT, "prod".to_owned());
+    ledger
+}
+
+fn limits() -> LedgerLimits {
+    LedgerLimits { routes_per_account: 100, series: 100_000, hold_back: Duration::from_secs(65) }
+}
+
+fn apply(ledger: &Ledger, facts: &[Fact]) -> Delta {
+    ledger.apply([Entry { account: ACCOUNT, is_first_pass: false, facts }], limits(), now())
+}
+
+fn event(route: &str, failure: Option<Reason>) -> Fact {
+    Fact::Event(Observation {
+        endpoint: Endpoint { host: "h".to_owned(), route: route.to_owned() },
+        kind: RequestKind::VoiceUrl,
+        duration_ms: Some(143),
+        verdict: Verdict {
+            code: Code::of(200).expect("a code"),
+            failure,
+            content_type: Some(ContentType::TextXml),
+            warning: None,
+            is_unjudged: false,
+        },
+    })
+}
+
+fn exposition(ledger: &Ledger) -> String {
+    let mut text = Vec::new();
+    TextEncoder.encode(&snapshot::families(ledger), &mut text).expect("a vector takes all");
+    String::from_utf8(text).expect("UTF-8")
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_second(1_700_000_000).expect("an instant")
+}

@@ -1,1 +1,231 @@
-//! To be written.
+//! Twilio's own examples, and what the network may make of them.
+
+use super::*;
+use crate::domain::digest::DigestKey;
+use crate::domain::reading::Item;
+use crate::domain::route::Routes;
+
+macro_rules! fixture {
+    ($name:literal) => {
+        include_str!(concat!("../../../tests/fixtures/twilio/", $name))
+    };
+}
+
+#[test]
+fn the_specifications_call_events_are_read_without_loss() {
+    for page in
+        [fixture!("oai-call-events.example.readFull.json"), fixture!("docs-call-events-page.json")]
+    {
+        let page = Page::cut(page).expect("a page");
+        let event = decode_call_event(&page.items[0]).expect("an event");
+        let response = event.response.as_ref().expect("a response");
+        assert_eq!((response.code, response.duration_ms), (Some(201), Some(50)));
+        assert_eq!(response.created_at, parse_date("Tue, 11 Aug 2020 17:44:08 GMT"));
+        assert!(event.request.parameters.has("accountsid"));
+        let item = Item::of(&event, DigestKey::new([1; 16]), &Routes::default());
+        assert_eq!(item.observed.expect("observed").kind.as_str(), "api_request");
+    }
+    let empty = Page::cut(fixture!("oai-call-events.example.readEmpty.json")).expect("a page");
+    assert_eq!((empty.items.len(), empty.next_page), (0, None));
+}
+
+#[test]
+fn the_specifications_calls_are_read_without_loss() {
+    let page = Page::cut(fixture!("oai-calls.example.readFullPage1.json")).expect("a page");
+    let calls: Vec<Call> = page.items.iter().filter_map(decode_call).collect();
+    assert_eq!(calls.len(), 2);
+    assert_eq!(calls[0].status, CallStatus::Completed);
+    assert_eq!(calls[0].direction, Direction::OutboundApi);
+    assert_eq!(calls[0].end_time, parse_date("Fri, 18 Oct 2019 17:03:00 +0000"));
+    assert!(page.next_page.is_some_and(|next| next.contains("PageToken=PACA")));
+    let last = Page::cut(fixture!("oai-calls.example.readFullPage2.json")).expect("a page");
+    assert_eq!(last.items.iter().filter_map(decode_call).count(), 2);
+}
+
+#[test]
+fn a_queued_call_has_no_times_and_is_a_call_all_the_same() {
+    let raw = serde_json::from_str(fixture!("real-call-create-queued-2016.json")).expect("JSON");
+    let call = decode_call(&RawItem::new(raw)).expect("a call");
+    assert_eq!(call.status, CallStatus::Queued);
+    assert_eq!((call.start_time, call.end_time, call.date_created), (None, None, None));
+}
+
+#[test]
+fn accounts_are_read_without_their_tokens() {
+    let page = Page::cut(fixture!("real-accounts-list-page-2016.json")).expect("a page");
+    let accounts: Vec<Account> = page.items.iter().filter_map(decode_account).collect();
+    assert_eq!(accounts.len(), page.items.len());
+    assert!(!format!("{accounts:?}").contains("redacted"));
+    let page = Page::cut(fixture!("oai-accounts.example.readFull.json")).expect("a page");
+    assert!(page.items.iter().all(|item| decode_account(item).is_some()));
+}
+
+#[test]
+fn recorded_synthetic_answers_are_told_from_the_applications() {
+    for (payload, reason) in [
+        (fixture!("real-debugger-webhook-voice-unreachable-2024.json"), "connection"),
+        (fixture!("real-debugger-webhook-sms-timeout-2023.json"), "timeout"),
+    ] {
+        let payload: serde_json::Value = serde_json::from_str(payload).expect("JSON");
+        let webhook = &payload["webhook"];
+        let event = serde_json::json!({
+            "request": webhook["request"],
+            "response": {
+                "response_code": 502,
+                "content_type": "text/html",
+                "response_body": webhook["response"]["body"],
+            },
+        });
+        let observed = observe(&event.to_string()).expect("observed");
+        assert_eq!(observed.verdict.failure.map(|failure| failure.as_str()), Some(reason));
+        assert_eq!(observed.verdict.code.to_string(), "none");
+    }
+}
+
+#[test]
+fn the_list_of_verbs_is_twilios() {
+    let elements: serde_json::Value =
+        serde_json::from_str(fixture!("twiml-voice-elements.json")).expect("JSON");
+    for verb in elements["response_children"].as_array().expect("a list") {
+        let twiml = format!("<Response><{}/></Response>", verb.as_str().expect("a name"));
+        let known = crate::domain::twiml::Document::Twiml { has_unknown_verb: false };
+        assert_eq!(crate::domain::twiml::read(&twiml), known, "{twiml}");
+    }
+}
+
+#[test]
+fn any_json_for_any_field_is_read_or_rejected_and_its_page_goes_on() {
+    const ANY: [&str; 14] = [
+        "null",
+        "true",
+        "0",
+        "-1",
+        "1e300",
+        "99999999999999999999",
+        "\"\"",
+        "\"x\"",
+        "\"\\ud800\"",
+        "[]",
+        "[1,{}]",
+        "{}",
+        "{\"a\":{\"b\":[]}}",
+        "\"200\"",
+    ];
+    const EVENT: [&str; 9] = [
+        "request",
+        "method",
+        "url",
+        "parameters",
+        "response",
+        "response_code",
+        "request_duration",
+        "content_type",
+        "response_body",
+    ];
+    for field in EVENT {
+        for value in ANY {
+            let broken = event_with(field, value);
+            let json = format!("{{\"events\":[{broken},42,{}]}}", event_with("", ""));
+            let page = Page::cut(&json).expect("a page");
+            assert_eq!(page.items.len(), 3);
+            // Either way is right; that it returns is the test.
+            let _either = observe(page.items[0].json());
+            assert_eq!(observe(page.items[1].json()), Err(Rejection::Malformed));
+            assert!(observe(page.items[2].json()).is_ok(), "{field} {value}");
+        }
+    }
+    for field in ["sid", "status", "direction", "start_time", "end_time", "date_created"] {
+        for value in ANY {
+            let json = format!("{{\"sid\":\"CA{:032}\",\"{field}\":{value}}}", 1);
+            let raw = serde_json::from_str(&json).expect("JSON");
+            let _either = decode_call(&RawItem::new(raw));
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_counted_is_rejected_by_reason() {
+    for (field, value, expected) in [
+        ("request", "null", Err(Rejection::Malformed)),
+        ("response", "42", Err(Rejection::Malformed)),
+        ("url", "\"not a url\"", Err(Rejection::InvalidUrl)),
+        ("url", "null", Err(Rejection::InvalidUrl)),
+        ("response_code", "\"abc\"", Err(Rejection::InvalidCode)),
+        ("response_code", "200.5", Err(Rejection::InvalidCode)),
+        ("response_code", "999", Err(Rejection::InvalidCode)),
+        ("response_code", "\"201\"", Ok("201")),
+        ("response_code", "201.0", Ok("201")),
+        ("response_code", "0", Ok("none")),
+        ("response_code", "null", Ok("none")),
+        ("response", "null", Ok("none")),
+        ("parameters", "[]", Ok("200")),
+        ("request_duration", "\"soon\"", Ok("200")),
+        ("response_body", "{\"a\":1}", Ok("200")),
+    ] {
+        let observed = observe(&event_with(field, value));
+        let code = observed.map(|observation| observation.verdict.code.to_string());
+        assert_eq!(code, expected.map(str::to_owned), "{field} {value}");
+    }
+}
+
+#[test]
+fn a_text_cut_within_a_character_is_read() {
+    let observed =
+        observe(&event_with("response_body", "\"<Response><Say>\\ud83d</Say></Response>\""));
+    assert_eq!(observed.expect("observed").verdict.failure, None);
+}
+
+#[test]
+fn what_is_no_page_is_none() {
+    for text in
+        ["", "<html>", "[]", "{}", "{\"events\":null}", "{\"events\":{}}", "{\"events\":[1", "null"]
+    {
+        assert!(Page::cut(text).is_none(), "{text}");
+    }
+    let odd = Page::cut("{\"events\":[],\"next_page_uri\":7}").expect("a page");
+    assert_eq!(odd.next_page, None);
+}
+
+#[test]
+fn dates_of_both_kinds_are_read_and_others_are_none() {
+    for text in [
+        "Tue, 11 Aug 2020 17:44:08 +0000",
+        "Tue, 11 Aug 2020 17:44:08 GMT",
+        "Tue, 11 Aug 2020 19:44:08 +0200",
+        "Wed, 11 Aug 2020 17:44:08 +0000",
+    ] {
+        assert_eq!(parse_date(text).map(Timestamp::as_second), Some(1_597_167_848), "{text}");
+    }
+    for text in ["", "soon", "2020-08-11T17:44:08Z", "Tue, 32 Aug 2020 17:44:08 +0000"] {
+        assert_eq!(parse_date(text), None, "{text}");
+    }
+}
+
+fn observe(json: &str) -> Result<crate::domain::observe::Observation, Rejection> {
+    let raw = serde_json::from_str(json).expect("JSON");
+    let event = decode_call_event(&RawItem::new(raw))?;
+    Item::of(&event, DigestKey::new([1; 16]), &Routes::default()).observed
+}
+
+/// An event that is in order but for one field.
+fn event_with(field: &str, value: &str) -> String {
+    let choose = |name: &str, usual: &str| {
+        let chosen = if name == field { value } else { usual };
+        format!("\"{name}\":{chosen}")
+    };
+    let request = [
+        choose("method", "\"POST\""),
+        choose("url", "\"https://app.example.com/status\""),
+        choose("parameters", "{\"call_sid\":\"CA\"}"),
+    ];
+    let response = [
+        choose("response_code", "200"),
+        choose("request_duration", "12"),
+        choose("content_type", "\"text/xml\""),
+        choose("response_body", "\"<Response/>\""),
+        choose("date_created", "\"Tue, 11 Aug 2020 17:44:08 +0000\""),
+    ];
+    let request = choose("request", &format!("{{{}}}", request.join(",")));
+    let response = choose("response", &format!("{{{}}}", response.join(",")));
+    format!("{{{request},{response}}}")
+}

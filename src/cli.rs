@@ -1,0 +1,224 @@
+//! The command line: what a user types, and nothing of what it means.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tokio::net::TcpListener;
+
+use crate::config::duration;
+
+/// Port of the exporter: not taken in Prometheus' list of default ports.
+const DEFAULT_LISTEN: &str = ":10914";
+/// Where the demo listens: nobody else should see made-up numbers.
+pub const DEMO_LISTEN: &str = "127.0.0.1:10914";
+/// Where the store is.
+const DEFAULT_STORAGE: &str = "data";
+
+/// Turns Twilio Call Events into Prometheus metrics.
+///
+/// Without a command: polls Twilio and serves /metrics. With TWILIO_ACCOUNT_SID and
+/// TWILIO_AUTH_TOKEN set (or TWILIO_API_KEY and TWILIO_API_SECRET), no configuration is needed.
+#[derive(Debug, Parser)]
+#[command(name = "twilio-call-exporter", version, disable_help_subcommand = true)]
+#[command(version = concat!("version ", env!("CARGO_PKG_VERSION")))]
+pub struct Cli {
+    /// What to do instead of polling.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Flags that hold for every command.
+    #[command(flatten)]
+    pub flags: Flags,
+}
+
+/// Flags that hold for every command.
+#[derive(Clone, Debug, Args)]
+pub struct Flags {
+    /// Configuration file (YAML).
+    #[arg(long = "config.file", value_name = "FILE", global = true)]
+    pub config_file: Option<PathBuf>,
+    /// Directory of the store; made if it doesn't exist.
+    #[arg(long = "storage.path", value_name = "DIR", default_value = DEFAULT_STORAGE, global = true)]
+    pub storage_path: PathBuf,
+    /// Address to serve /metrics on, as `host:port` or `:port`; repeatable [default: :10914].
+    #[arg(long = "web.listen-address", value_name = "ADDRESS", global = true)]
+    pub listen_addresses: Vec<ListenAddress>,
+    /// Least severity of log messages.
+    #[arg(long = "log.level", value_name = "LEVEL", default_value = "info", global = true)]
+    pub log_level: LogLevel,
+    /// Form of log messages.
+    #[arg(long = "log.format", value_name = "FORMAT", default_value = "text", global = true)]
+    pub log_format: LogFormat,
+}
+
+impl Flags {
+    /// The addresses to serve on, or a default.
+    pub fn listen_or(&self, default: &str) -> Vec<ListenAddress> {
+        if self.listen_addresses.is_empty() {
+            return default.parse().into_iter().collect();
+        }
+        self.listen_addresses.clone()
+    }
+
+    /// The addresses to serve on.
+    pub fn listen(&self) -> Vec<ListenAddress> {
+        self.listen_or(DEFAULT_LISTEN)
+    }
+}
+
+/// What to do instead of polling.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Check the configuration, and print it as it is in force.
+    CheckConfig,
+    /// Show the program at work against a simulated Twilio: no account, no network.
+    Demo(DemoArgs),
+    /// Serve a simulated Twilio, for tests of dashboards and alert routing.
+    Simulate(SimulateArgs),
+}
+
+/// Arguments of `demo`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct DemoArgs {
+    /// Seed of the simulated world.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+/// Arguments of `simulate`.
+#[derive(Clone, Debug, Args)]
+pub struct SimulateArgs {
+    /// Address to serve the simulated Twilio on; its truth needs no credentials, so keep it local.
+    #[arg(long, default_value = "127.0.0.1:10915")]
+    pub listen: ListenAddress,
+    /// Seed of the simulated world.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Number of accounts.
+    #[arg(long, default_value_t = 1)]
+    pub accounts: usize,
+    /// Calls a minute, per account.
+    #[arg(long, default_value_t = 30.0)]
+    pub calls_per_minute: f64,
+    /// When webhooks begin to fail [default: never].
+    #[arg(long, value_parser = parse_duration)]
+    pub failing_after: Option<Duration>,
+    /// Play every scenario in turn instead of a believable phone line.
+    #[arg(long)]
+    pub everything: bool,
+    /// End the world after this many calls per account.
+    #[arg(long)]
+    pub max_calls: Option<u64>,
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    duration::parse(text).ok_or_else(|| "wanted a duration such as `30s`".to_owned())
+}
+
+/// Least severity of log messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// The program stops.
+    Error,
+    /// A person should look.
+    Warn,
+    /// Start, recovery, stop.
+    Info,
+    /// Every pass and request.
+    Debug,
+}
+
+/// Form of log messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One line of text each.
+    Text,
+    /// One JSON object each.
+    Json,
+}
+
+/// Parses a command line.
+///
+/// # Errors
+/// clap's own, which also stands for `--help` and `--version`.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(arguments)
+}
+
+/// An address to listen on: `host:port`, `[v6]:port`, or `:port` for all interfaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenAddress {
+    host: Option<String>,
+    port: u16,
+}
+
+impl FromStr for ListenAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wanted = || "wanted `host:port`, `[address]:port` or `:port`".to_owned();
+        let (host, port) = text.rsplit_once(':').ok_or_else(wanted)?;
+        let port = port.parse().map_err(|_| wanted())?;
+        if host.contains(':') && !(host.starts_with('[') && host.ends_with(']')) {
+            return Err(wanted());
+        }
+        Ok(Self { host: (!host.is_empty()).then(|| host.to_owned()), port })
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host.as_deref().unwrap_or_default(), self.port)
+    }
+}
+
+impl ListenAddress {
+    /// Binds the address.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub async fn bind(&self) -> std::io::Result<TcpListener> {
+        match &self.host {
+            Some(host) => TcpListener::bind(format!("{host}:{}", self.port)).await,
+            None => {
+                // IPv6 takes IPv4 along, unless this machine has no IPv6.
+                let all = SocketAddr::from((Ipv6Addr::UNSPECIFIED, self.port));
+                match TcpListener::bind(all).await {
+                    Err(error) if error.kind() != std::io::ErrorKind::AddrInUse => {
+                        TcpListener::bind((Ipv4Addr::UNSPECIFIED, self.port)).await
+                    }
+                    bound => bound,
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_host_and_port() {
+        for text in [":10914", "127.0.0.1:0", "[::1]:80", "localhost:65535"] {
+            assert_eq!(text.parse::<ListenAddress>().expect(text).to_string(), text);
+        }
+        for text in ["", "10914", "localhost", ":x", "::1:80", "a:70000"] {
+            assert!(text.parse::<ListenAddress>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn flags_stand_before_or_after_the_command() {
+        for line in ["x --log.level debug demo --seed 3", "x demo --seed 3 --log.level debug"] {
+            let cli = parse(line.split(' ').map(OsString::from)).expect(line);
+            assert_eq!(cli.flags.log_level, LogLevel::Debug);
+            assert!(matches!(cli.command, Some(Command::Demo(DemoArgs { seed: 3 }))));
+        }
+        assert!(parse(["x", "--nonsense"].map(OsString::from)).is_err());
+    }
+}

@@ -1,0 +1,432 @@
+//! The configuration: layers merged by figment, checked here once, everything wrong told at once.
+//!
+//! Secrets are read beside the layers and never shown. Reading the environment is the only thing
+//! here that looks at the process.
+
+mod account;
+pub mod duration;
+mod layers;
+mod problem;
+mod reader;
+mod secret;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use figment::value::Value;
+
+use crate::domain::route::RoutePattern;
+
+pub use account::{AccountConfig, Credentials, SubaccountsConfig};
+pub use problem::{Problem, Problems};
+pub use secret::SecretSource;
+
+use reader::{Reader, Section};
+
+/// Shortest `poll` duration: tests scale delays, and Twilio's times are whole seconds.
+const LEAST: Duration = Duration::from_secs(1);
+/// Longest duration of any kind: Twilio keeps Call Events for about that long.
+const MOST: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Most early reads after a call's end.
+const MAX_AFTER_END: usize = 8;
+/// Most route patterns: each is tried for each event.
+const MAX_ROUTES: usize = 1_000;
+/// Longest hold-back: a scrape interval that long is none.
+const MAX_HOLD_BACK: Duration = Duration::from_secs(600);
+
+/// The variables that this program looks at.
+#[derive(Clone, Default)]
+pub struct Environment(BTreeMap<String, String>);
+
+impl Environment {
+    /// The process's own.
+    pub fn from_process() -> Self {
+        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        Self(std::env::vars_os().filter_map(text).collect())
+    }
+
+    /// Other variables.
+    pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        Self(pairs.into_iter().map(owned).collect())
+    }
+
+    /// A variable that is set to something.
+    fn get(&self, name: &str) -> Option<String> {
+        self.0.get(name).filter(|value| !value.is_empty()).cloned()
+    }
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// The whole configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The accounts to poll; at least one.
+    pub accounts: Vec<AccountConfig>,
+    /// When what is read.
+    pub poll: PollConfig,
+    /// How Twilio is asked.
+    pub api: ApiConfig,
+    /// The user's route patterns.
+    pub routes: Vec<RoutePattern>,
+    /// Bounds.
+    pub limits: LimitsConfig,
+    /// What the operator should know, one line each.
+    pub notices: Vec<String>,
+}
+
+/// When what is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PollConfig {
+    /// Time between two lists of recent calls.
+    pub interval: Duration,
+    /// Time between two reads of an active call.
+    pub live_interval: Duration,
+    /// Early reads after the end of a call, increasing.
+    pub after_end: Vec<Duration>,
+    /// The settling read, after the end of a call.
+    pub settle_delay: Duration,
+    /// The audit, after settling.
+    pub audit_after: Duration,
+    /// How far a new store looks back.
+    pub initial_lookback: Duration,
+    /// How far back is caught up.
+    pub catch_up: Duration,
+}
+
+/// How Twilio is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiConfig {
+    /// Most concurrent requests per account.
+    pub max_concurrency: usize,
+    /// Most concurrent requests in all.
+    pub max_total_concurrency: usize,
+    /// Most time for a connection.
+    pub connect_timeout: Duration,
+    /// Most time for a whole request.
+    pub timeout: Duration,
+    /// Further root certificates.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Bounds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitsConfig {
+    /// Most endpoints per account.
+    pub routes_per_account: usize,
+    /// Most series in all.
+    pub series: usize,
+    /// How long a new route stays at 0 after a scrape showed it.
+    pub hold_back: Duration,
+}
+
+/// Loads and checks the configuration.
+///
+/// # Errors
+/// All problems at once.
+pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Config, Problems> {
+    let mut problems = Vec::new();
+    let figment = layers::merge(file, &environment.0, &mut problems);
+    let data = figment::Provider::data(&figment).map_err(|error| {
+        Problems(vec![Problem {
+            place: file
+                .map_or_else(|| "configuration".to_owned(), |path| path.display().to_string()),
+            key: error.path.join("."),
+            text: "cannot be read".to_owned(),
+        }])
+    })?;
+    let dict = data.into_values().next().unwrap_or_default();
+    let mut reader = Reader::new(&figment);
+    let mut top = Section::new("", dict, false);
+    let accounts = read_accounts(&mut reader, &mut top, &figment, environment);
+    let poll = read_poll(&mut reader, &mut top);
+    let api = read_api(&mut reader, &mut top);
+    let routes = read_routes(&mut reader, &mut top, &figment);
+    let limits = read_limits(&mut reader, &mut top);
+    reader.finish(top);
+    problems.append(&mut reader.problems);
+    let is_configured = !accounts.is_empty();
+    let mut notices = Vec::new();
+    let accounts = if is_configured {
+        if environment.get("TWILIO_ACCOUNT_SID").is_some() {
+            notices.push(
+                "TWILIO_ACCOUNT_SID and its companions are ignored: the file has accounts"
+                    .to_owned(),
+            );
+        }
+        accounts.into_iter().flatten().collect()
+    } else if problems.is_empty() {
+        account_of_environment(environment, &mut problems).into_iter().collect()
+    } else {
+        Vec::new()
+    };
+    if problems.is_empty() {
+        Ok(Config { accounts, poll, api, routes, limits, notices })
+    } else {
+        problems.sort();
+        problems.dedup();
+        Err(Problems(problems))
+    }
+}
+
+/// The accounts of the file; `None` for one that can't be used.
+fn read_accounts(
+    reader: &mut Reader<'_>,
+    top: &mut Section,
+    figment: &figment::Figment,
+    environment: &Environment,
+) -> Vec<Option<AccountConfig>> {
+    let values = file_only(reader, top, figment, "accounts", "a list of accounts");
+    let mut accounts = Vec::new();
+    let (mut names, mut identities) = (BTreeSet::new(), BTreeSet::new());
+    for (index, value) in values.into_iter().enumerate() {
+        let place = reader.place(&value, "accounts");
+        let account = account::read(reader, index, value, &environment.0);
+        if let Some(account) = &account {
+            let label = account.name.clone().unwrap_or_else(|| account.account_sid.clone());
+            if !names.insert(label) {
+                let text = "is the name of two accounts, wanted names that differ".to_owned();
+                reader.problem(&place, format!("accounts[{index}].name"), text);
+            }
+            if !identities.insert((account.account_sid.clone(), account.region.clone())) {
+                let text = "stands twice in the same region, wanted each account once".to_owned();
+                reader.problem(&place, format!("accounts[{index}].account_sid"), text);
+            }
+        }
+        accounts.push(account);
+    }
+    accounts
+}
+
+/// A list that only the file may hold.
+fn file_only(
+    reader: &mut Reader<'_>,
+    top: &mut Section,
+    figment: &figment::Figment,
+    name: &'static str,
+    wanted: &str,
+) -> Vec<Value> {
+    if let Some(value) = top.take(name) {
+        if layers::is_from_environment(figment, &value) {
+            let place = reader.place(&value, name);
+            reader.problem(&place, name.to_owned(), "stands only in the file".to_owned());
+            return Vec::new();
+        }
+        if let Value::Array(_, values) = value {
+            return values;
+        }
+        reader.wrong(top, name, &value, wanted);
+    }
+    Vec::new()
+}
+
+/// The account that Twilio's own variables name.
+fn account_of_environment(
+    environment: &Environment,
+    problems: &mut Vec<Problem>,
+) -> Option<AccountConfig> {
+    let mut problem = |name: &str, text: &str| {
+        problems.push(Problem {
+            place: format!("environment variable {name}"),
+            key: String::new(),
+            text: text.to_owned(),
+        });
+    };
+    let Some(account_sid) = environment.get("TWILIO_ACCOUNT_SID") else {
+        problem(
+            "TWILIO_ACCOUNT_SID",
+            "is not set: set it with TWILIO_AUTH_TOKEN (or with TWILIO_API_KEY and TWILIO_API_SECRET), or give `accounts:` in a file with --config.file; without an account, try `demo`",
+        );
+        return None;
+    };
+    if !account::is_sid(&account_sid, "AC") {
+        problem(
+            "TWILIO_ACCOUNT_SID",
+            "found something else, wanted `AC` and 32 hexadecimal digits",
+        );
+    }
+    let key = environment.get("TWILIO_API_KEY");
+    if key.as_ref().is_some_and(|key| !account::is_sid(key, "SK")) {
+        problem("TWILIO_API_KEY", "found something else, wanted `SK` and 32 hexadecimal digits");
+    }
+    let name = if key.is_some() { "TWILIO_API_SECRET" } else { "TWILIO_AUTH_TOKEN" };
+    let source = SecretSource::Environment(name.to_owned());
+    let secret = source.read(&environment.0);
+    if secret.is_err() {
+        problem(name, "is not set");
+    }
+    let address = account::resolve_base_url(
+        environment.get("TWILIO_API_BASE_URL"),
+        environment.get("TWILIO_REGION"),
+        environment.get("TWILIO_EDGE"),
+    );
+    let (base_url, region) = match address {
+        Ok(address) => address,
+        Err((key, text)) => {
+            let name = match key {
+                "base_url" => "TWILIO_API_BASE_URL",
+                "region" => "TWILIO_REGION",
+                _ => "TWILIO_EDGE",
+            };
+            problem(name, &text);
+            return None;
+        }
+    };
+    let username = key.unwrap_or_else(|| account_sid.clone());
+    let credentials = Credentials { username, secret: secret.ok()?, source };
+    Some(AccountConfig {
+        name: None,
+        account_sid,
+        credentials,
+        base_url,
+        region,
+        subaccounts: None,
+    })
+}
+
+fn read_poll(reader: &mut Reader<'_>, top: &mut Section) -> PollConfig {
+    let mut section = reader.section(top, "poll");
+    let poll = PollConfig {
+        interval: reader.duration(&mut section, "interval", LEAST, MOST),
+        live_interval: reader.duration(&mut section, "live_interval", LEAST, MOST),
+        after_end: reader.durations(&mut section, "after_end", LEAST, MOST),
+        settle_delay: reader.duration(&mut section, "settle_delay", LEAST, MOST),
+        audit_after: reader.duration(&mut section, "audit_after", LEAST, MOST),
+        initial_lookback: reader.duration(&mut section, "initial_lookback", LEAST, MOST),
+        catch_up: reader.duration(&mut section, "catch_up", LEAST, MOST),
+    };
+    let is_increasing = poll.after_end.windows(2).all(|pair| pair[0] < pair[1]);
+    let is_early = poll.after_end.last().is_none_or(|last| *last < poll.settle_delay);
+    if reader.problems.is_empty()
+        && !(is_increasing && is_early && poll.after_end.len() <= MAX_AFTER_END)
+    {
+        let text = format!(
+            "wanted at most {MAX_AFTER_END} durations, each longer than the one before and shorter than poll.settle_delay ({})",
+            duration::show(poll.settle_delay)
+        );
+        reader.problem("configuration", section.key("after_end"), text);
+    }
+    reader.finish(section);
+    poll
+}
+
+fn read_api(reader: &mut Reader<'_>, top: &mut Section) -> ApiConfig {
+    let mut section = reader.section(top, "api");
+    let api = ApiConfig {
+        max_concurrency: reader.number(&mut section, "max_concurrency", 1, 100),
+        max_total_concurrency: reader.number(&mut section, "max_total_concurrency", 1, 1_000),
+        connect_timeout: reader.duration(
+            &mut section,
+            "connect_timeout",
+            Duration::from_millis(100),
+            MOST,
+        ),
+        timeout: reader.duration(&mut section, "timeout", Duration::from_millis(100), MOST),
+        ca_file: reader.path(&mut section, "ca_file"),
+    };
+    reader.finish(section);
+    api
+}
+
+fn read_routes(
+    reader: &mut Reader<'_>,
+    top: &mut Section,
+    figment: &figment::Figment,
+) -> Vec<RoutePattern> {
+    let values = file_only(reader, top, figment, "routes", "a list of patterns");
+    if values.len() > MAX_ROUTES {
+        let text = format!("found {} patterns, wanted at most {MAX_ROUTES}", values.len());
+        let place = reader.place(&values[0], "routes");
+        reader.problem(&place, "routes".to_owned(), text);
+    }
+    let mut routes = Vec::new();
+    for (index, value) in values.iter().enumerate() {
+        match value.as_str().map(RoutePattern::parse) {
+            Some(Ok(pattern)) => routes.push(pattern),
+            Some(Err(error)) => reader.wrong(
+                top,
+                &format!("routes[{index}]"),
+                value,
+                &format!("a route pattern: {error}"),
+            ),
+            None => reader.wrong(top, &format!("routes[{index}]"), value, "a text"),
+        }
+    }
+    routes
+}
+
+fn read_limits(reader: &mut Reader<'_>, top: &mut Section) -> LimitsConfig {
+    let mut section = reader.section(top, "limits");
+    let limits = LimitsConfig {
+        routes_per_account: reader.number(&mut section, "routes_per_account", 1, 10_000),
+        series: reader.number(&mut section, "series", 100, 10_000_000),
+        hold_back: reader.duration(&mut section, "hold_back", Duration::ZERO, MAX_HOLD_BACK),
+    };
+    reader.finish(section);
+    limits
+}
+
+impl fmt::Display for Config {
+    /// The effective configuration as YAML, with secrets replaced by where they came from.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |text: &str| serde_json::Value::from(text).to_string();
+        let texts = |texts: &[String]| serde_json::Value::from(texts.to_vec()).to_string();
+        writeln!(f, "accounts:")?;
+        for account in &self.accounts {
+            writeln!(
+                f,
+                "  - name: {}",
+                text(account.name.as_ref().unwrap_or(&account.account_sid))
+            )?;
+            writeln!(f, "    account_sid: {}", account.account_sid)?;
+            if account.credentials.username != account.account_sid {
+                writeln!(f, "    api_key: {}", account.credentials.username)?;
+            }
+            writeln!(f, "    # secret: <redacted>, from {}", account.credentials.source)?;
+            writeln!(f, "    base_url: {}", text(&account.base_url))?;
+            writeln!(f, "    region: {}", account.region)?;
+            if let Some(subaccounts) = &account.subaccounts {
+                writeln!(f, "    subaccounts:")?;
+                writeln!(f, "      discover: {}", subaccounts.discover)?;
+                writeln!(f, "      include: {}", texts(&subaccounts.include))?;
+                writeln!(f, "      exclude: {}", texts(&subaccounts.exclude))?;
+                writeln!(f, "      names: {}", serde_json::json!(subaccounts.names))?;
+            }
+        }
+        let show = duration::show;
+        let after_end: Vec<String> = self.poll.after_end.iter().copied().map(show).collect();
+        writeln!(f, "poll:")?;
+        writeln!(f, "  interval: {}", show(self.poll.interval))?;
+        writeln!(f, "  live_interval: {}", show(self.poll.live_interval))?;
+        writeln!(f, "  after_end: [{}]", after_end.join(", "))?;
+        writeln!(f, "  settle_delay: {}", show(self.poll.settle_delay))?;
+        writeln!(f, "  audit_after: {}", show(self.poll.audit_after))?;
+        writeln!(f, "  initial_lookback: {}", show(self.poll.initial_lookback))?;
+        writeln!(f, "  catch_up: {}", show(self.poll.catch_up))?;
+        writeln!(f, "api:")?;
+        writeln!(f, "  max_concurrency: {}", self.api.max_concurrency)?;
+        writeln!(f, "  max_total_concurrency: {}", self.api.max_total_concurrency)?;
+        writeln!(f, "  connect_timeout: {}", show(self.api.connect_timeout))?;
+        writeln!(f, "  timeout: {}", show(self.api.timeout))?;
+        let ca_file = self.api.ca_file.as_ref().map(|path| text(&path.display().to_string()));
+        writeln!(f, "  ca_file: {}", ca_file.as_deref().unwrap_or("null"))?;
+        let routes: Vec<String> = self.routes.iter().map(ToString::to_string).collect();
+        writeln!(f, "routes: {}", texts(&routes))?;
+        writeln!(f, "limits:")?;
+        writeln!(f, "  routes_per_account: {}", self.limits.routes_per_account)?;
+        writeln!(f, "  series: {}", self.limits.series)?;
+        write!(f, "  hold_back: {}", show(self.limits.hold_back))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,312 @@
+//! An account of the configuration: who it is, how it signs in, where its API is.
+
+use std::collections::BTreeMap;
+
+use figment::value::{Dict, Value};
+use secrecy::SecretString;
+
+use crate::domain::sid::AccountSid;
+
+use super::reader::{Reader, Section};
+use super::secret::SecretSource;
+
+/// Longest name of an account, in bytes: it is a label.
+const MAX_NAME_BYTES: usize = 256;
+/// Regions whose edge need not be given.
+const HOME_EDGES: [(&str, &str); 3] = [("ie1", "dublin"), ("au1", "sydney"), ("jp1", "tokyo")];
+/// The region of `api.twilio.com`.
+pub(super) const DEFAULT_REGION: &str = "us1";
+/// Twilio's API in that region.
+pub(super) const DEFAULT_BASE_URL: &str = "https://api.twilio.com";
+
+/// An account to poll.
+#[derive(Clone, Debug)]
+pub struct AccountConfig {
+    /// Its label; the SID where there is none.
+    pub name: Option<String>,
+    /// Its SID.
+    pub account_sid: String,
+    /// How it signs in.
+    pub credentials: Credentials,
+    /// Where its API is.
+    pub base_url: String,
+    /// The region that keeps its calls, part of its identity in the store.
+    pub region: String,
+    /// Its subaccounts, if they were mentioned.
+    pub subaccounts: Option<SubaccountsConfig>,
+}
+
+/// How an account signs in.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// Account SID or API key SID.
+    pub username: String,
+    /// Auth token or API key secret.
+    pub secret: SecretString,
+    /// Where the secret came from.
+    pub source: SecretSource,
+}
+
+/// Which subaccounts are polled.
+#[derive(Clone, Debug, Default)]
+pub struct SubaccountsConfig {
+    /// Whether they are looked for at all.
+    pub discover: bool,
+    /// Only these, if there are any.
+    pub include: Vec<String>,
+    /// Never these.
+    pub exclude: Vec<String>,
+    /// Labels by SID.
+    pub names: BTreeMap<String, String>,
+}
+
+/// Reads one element of `accounts:`.
+pub(super) fn read(
+    reader: &mut Reader<'_>,
+    index: usize,
+    value: Value,
+    environment: &BTreeMap<String, String>,
+) -> Option<AccountConfig> {
+    let path = format!("accounts[{index}]");
+    let place = reader.place(&value, &path);
+    let Value::Dict(_, dict) = value else {
+        reader.problem(
+            &place,
+            path,
+            "found no mapping, wanted `account_sid:` and its credentials".to_owned(),
+        );
+        return None;
+    };
+    let mut section = Section::new(&path, dict, true);
+    let name = reader.text(&mut section, "name").filter(|name| {
+        let is_good =
+            !name.is_empty() && name.len() <= MAX_NAME_BYTES && !name.contains(char::is_control);
+        if !is_good {
+            let text = "wanted a name of 1 to 256 bytes without control characters".to_owned();
+            reader.problem(&place, section.key("name"), text);
+        }
+        is_good
+    });
+    let sid = read_sid(reader, &mut section, &place, "account_sid", "AC");
+    let credentials = read_credentials(reader, &mut section, &place, sid.as_deref(), environment);
+    let (base_url, region) = read_base_url(reader, &mut section, &place);
+    let subaccounts = section.has("subaccounts").then(|| read_subaccounts(reader, &mut section));
+    let subaccounts = subaccounts.or_else(|| {
+        section.take("subaccounts");
+        None
+    });
+    reader.finish(section);
+    Some(AccountConfig {
+        name,
+        account_sid: sid?,
+        credentials: credentials?,
+        base_url,
+        region,
+        subaccounts,
+    })
+}
+
+fn read_sid(
+    reader: &mut Reader<'_>,
+    section: &mut Section,
+    place: &str,
+    name: &'static str,
+    prefix: &str,
+) -> Option<String> {
+    let was_there = section.has(name);
+    let text = reader.text(section, name);
+    let is_sid = |sid: &String| is_sid(sid, prefix);
+    match text {
+        Some(sid) if is_sid(&sid) => Some(sid),
+        // Not shown: it may be a token in the wrong place.
+        Some(_) => {
+            let text = format!("found something else, wanted `{prefix}` and 32 hexadecimal digits");
+            reader.problem(place, section.key(name), text);
+            None
+        }
+        None if !was_there => {
+            let text = format!("is missing, wanted `{prefix}` and 32 hexadecimal digits");
+            reader.problem(place, section.key(name), text);
+            None
+        }
+        None => None,
+    }
+}
+
+/// Whether a text is a SID of a kind.
+pub(super) fn is_sid(text: &str, prefix: &str) -> bool {
+    text.strip_prefix(prefix)
+        .is_some_and(|digits| AccountSid::parse(&format!("AC{digits}")).is_ok())
+}
+
+fn read_credentials(
+    reader: &mut Reader<'_>,
+    section: &mut Section,
+    place: &str,
+    account_sid: Option<&str>,
+    environment: &BTreeMap<String, String>,
+) -> Option<Credentials> {
+    for (inline, instead) in [("auth_token", "auth_token"), ("api_secret", "api_secret")] {
+        if section.has(inline) {
+            let text = format!(
+                "secrets don't stand in this file, wanted `{instead}_file`, `{instead}_env` or `{instead}_credential`"
+            );
+            reader.problem(place, section.key(inline), text);
+            section.take(inline);
+        }
+    }
+    let uses_key = section.has("api_key");
+    let key = uses_key.then(|| read_sid(reader, section, place, "api_key", "SK"));
+    section.take("api_key");
+    let mut sources: Vec<(&'static str, SecretSource)> = Vec::new();
+    for (name, is_for_key, make) in SECRET_KEYS {
+        if let Some(text) = reader.text(section, name) {
+            if is_for_key == uses_key {
+                sources.push((name, make(text)));
+            } else {
+                let text = if uses_key {
+                    "doesn't go with `api_key`, wanted `api_secret_…`"
+                } else {
+                    "goes only with `api_key`, wanted `auth_token_…`"
+                };
+                reader.problem(place, section.key(name), text.to_owned());
+            }
+        }
+    }
+    let (name, source) = match sources.len() {
+        1 => sources.swap_remove(0),
+        found => {
+            let secret = if uses_key { "api_secret" } else { "auth_token" };
+            let text = format!(
+                "found {found} credentials, wanted exactly one of `{secret}_file`, `{secret}_env` and `{secret}_credential`"
+            );
+            reader.problem(place, section.key(secret), text);
+            return None;
+        }
+    };
+    let username = match key {
+        Some(key) => key?,
+        None => account_sid?.to_owned(),
+    };
+    match source.read(environment) {
+        Ok(secret) => Some(Credentials { username, secret, source }),
+        Err(text) => {
+            reader.problem(place, section.key(name), text);
+            None
+        }
+    }
+}
+
+type MakeSource = fn(String) -> SecretSource;
+
+/// The keys that name a secret: key, whether it goes with an API key, and what it makes.
+const SECRET_KEYS: [(&str, bool, MakeSource); 6] = [
+    ("auth_token_file", false, |path| SecretSource::File(path.into())),
+    ("auth_token_env", false, SecretSource::Environment),
+    ("auth_token_credential", false, SecretSource::Credential),
+    ("api_secret_file", true, |path| SecretSource::File(path.into())),
+    ("api_secret_env", true, SecretSource::Environment),
+    ("api_secret_credential", true, SecretSource::Credential),
+];
+
+fn read_base_url(reader: &mut Reader<'_>, section: &mut Section, place: &str) -> (String, String) {
+    let url = reader.text(section, "base_url");
+    let region = reader.text(section, "region");
+    let edge = reader.text(section, "edge");
+    resolve_base_url(url, region, edge).unwrap_or_else(|(name, text)| {
+        reader.problem(place, section.key(name), text);
+        (DEFAULT_BASE_URL.to_owned(), DEFAULT_REGION.to_owned())
+    })
+}
+
+/// Base URL and region from what was given; else the key that is wrong, and why.
+pub(super) fn resolve_base_url(
+    url: Option<String>,
+    region: Option<String>,
+    edge: Option<String>,
+) -> Result<(String, String), (&'static str, String)> {
+    let is_label = |text: &String| {
+        !text.is_empty()
+            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    };
+    for (name, text) in [("region", &region), ("edge", &edge)] {
+        if text.as_ref().is_some_and(|text| !is_label(text)) {
+            return Err((
+                name,
+                "wanted lower-case letters and digits, such as `ie1` or `dublin`".to_owned(),
+            ));
+        }
+    }
+    if let Some(url) = url {
+        if edge.is_some() {
+            return Err(("edge", "doesn't go with `base_url`, wanted one of both".to_owned()));
+        }
+        check_base_url(&url).map_err(|text| ("base_url", text))?;
+        let region =
+            region.or_else(|| region_of(&url)).unwrap_or_else(|| DEFAULT_REGION.to_owned());
+        return Ok((url, region));
+    }
+    let region = region.unwrap_or_else(|| DEFAULT_REGION.to_owned());
+    let home = HOME_EDGES.iter().find(|(of, _)| *of == region).map(|(_, edge)| (*edge).to_owned());
+    match edge.or(home) {
+        Some(edge) => Ok((format!("https://api.{edge}.{region}.twilio.com"), region)),
+        None if region == DEFAULT_REGION => Ok((DEFAULT_BASE_URL.to_owned(), region)),
+        None => Err((
+            "edge",
+            format!(
+                "is missing for region `{region}`, wanted its edge, such as `dublin` for `ie1`"
+            ),
+        )),
+    }
+}
+
+fn check_base_url(text: &str) -> Result<(), String> {
+    let url = reqwest::Url::parse(text)
+        .map_err(|_| "wanted a URL such as `https://proxy.example.com`".to_owned())?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("wanted a URL without user and password".to_owned());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("wanted a URL without query and fragment".to_owned());
+    }
+    if url.scheme() == "https"
+        || (url.scheme() == "http" && crate::twilio::client::is_loopback(&url))
+    {
+        Ok(())
+    } else {
+        Err("wanted https, or http to a loopback address: credentials go there".to_owned())
+    }
+}
+
+/// The region of a host such as `api.dublin.ie1.twilio.com`.
+fn region_of(url: &str) -> Option<String> {
+    let url = reqwest::Url::parse(url).ok()?;
+    let labels = url.host_str()?.strip_prefix("api.")?.strip_suffix(".twilio.com")?;
+    labels.split('.').next_back().map(str::to_owned)
+}
+
+fn read_subaccounts(reader: &mut Reader<'_>, section: &mut Section) -> SubaccountsConfig {
+    let mut inner = reader.section(section, "subaccounts");
+    let discover = reader.flag(&mut inner, "discover");
+    let include = reader.texts(&mut inner, "include");
+    let exclude = reader.texts(&mut inner, "exclude");
+    let names = match inner.take("names") {
+        None => Dict::new(),
+        Some(Value::Dict(_, names)) => names,
+        Some(other) => {
+            reader.wrong(&inner, "names", &other, "a mapping of SIDs to names");
+            Dict::new()
+        }
+    };
+    let mut labels = BTreeMap::new();
+    for (sid, name) in names {
+        match name {
+            Value::String(_, name) if is_sid(&sid, "AC") && !name.is_empty() => {
+                labels.insert(sid, name);
+            }
+            other => reader.wrong(&inner, "names", &other, "a mapping of SIDs (`AC…`) to names"),
+        }
+    }
+    reader.finish(inner);
+    SubaccountsConfig { discover, include, exclude, names: labels }
+}

@@ -1,0 +1,47 @@
+//! What is wrong with a configuration: all of it at once, each as *where: key: found, wanted*.
+
+use std::fmt;
+
+/// One problem.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// The file or the environment variable.
+    pub place: String,
+    /// The key, such as `poll.interval`; empty where none is meant.
+    pub key: String,
+    /// What was found, and what is wanted.
+    pub text: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.place)?;
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        f.write_str(&self.text)
+    }
+}
+
+/// All problems of a configuration, sorted by place.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Problems(pub Vec<Problem>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A found value for a message: short, and without control characters.
+pub(super) fn quote(value: &str) -> String {
+    let shown: String = value.chars().take(80).flat_map(char::escape_debug).collect();
+    let more = if value.chars().count() > 80 { "…" } else { "" };
+    format!("`{shown}{more}`")
+}

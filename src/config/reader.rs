@@ -1,0 +1,249 @@
+//! Reads keys out of the merged layers, and collects everything that is wrong on the way.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use figment::Figment;
+use figment::value::{Dict, Value};
+
+use super::duration;
+use super::layers::{is_null, place_of};
+use super::problem::{Problem, quote};
+
+/// Collects problems while keys are read.
+#[derive(Debug)]
+pub(super) struct Reader<'a> {
+    figment: &'a Figment,
+    pub(super) problems: Vec<Problem>,
+}
+
+/// A mapping whose keys are taken out one by one; what is left is unknown.
+#[derive(Debug)]
+pub(super) struct Section {
+    path: String,
+    dict: Dict,
+    known: Vec<&'static str>,
+    /// Whether values may be secrets in the wrong place, and so are never shown.
+    is_private: bool,
+}
+
+impl Section {
+    pub(super) fn new(path: &str, dict: Dict, is_private: bool) -> Self {
+        Self { path: path.to_owned(), dict, known: Vec::new(), is_private }
+    }
+
+    pub(super) fn key(&self, name: &str) -> String {
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+    }
+
+    /// Takes a key out; a null counts as missing.
+    pub(super) fn take(&mut self, name: &'static str) -> Option<Value> {
+        self.known.push(name);
+        self.dict.remove(name).filter(|value| !is_null(value))
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.dict.get(name).is_some_and(|value| !is_null(value))
+    }
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(figment: &'a Figment) -> Self {
+        Self { figment, problems: Vec::new() }
+    }
+
+    /// Notes a problem with a value.
+    pub(super) fn wrong(&mut self, section: &Section, name: &str, value: &Value, wanted: &str) {
+        let key = section.key(name);
+        let found = if section.is_private { kind_of(value).to_owned() } else { show(value) };
+        let place = place_of(self.figment, value, &key);
+        self.problems.push(Problem { place, key, text: format!("found {found}, wanted {wanted}") });
+    }
+
+    /// Notes a problem that has nothing to do with one value.
+    pub(super) fn problem(&mut self, place: &str, key: String, text: String) {
+        self.problems.push(Problem { place: place.to_owned(), key, text });
+    }
+
+    /// Where a value comes from.
+    pub(super) fn place(&self, value: &Value, key: &str) -> String {
+        place_of(self.figment, value, key)
+    }
+
+    pub(super) fn section(&mut self, from: &mut Section, name: &'static str) -> Section {
+        let path = from.key(name);
+        let dict = match from.take(name) {
+            None => Dict::new(),
+            Some(Value::Dict(_, dict)) => dict,
+            Some(other) => {
+                self.wrong(from, name, &other, "a mapping");
+                Dict::new()
+            }
+        };
+        Section::new(&path, dict, from.is_private)
+    }
+
+    pub(super) fn text(&mut self, section: &mut Section, name: &'static str) -> Option<String> {
+        match section.take(name)? {
+            Value::String(_, text) => Some(text),
+            other => {
+                self.wrong(section, name, &other, "a text");
+                None
+            }
+        }
+    }
+
+    pub(super) fn path(&mut self, section: &mut Section, name: &'static str) -> Option<PathBuf> {
+        self.text(section, name).map(PathBuf::from)
+    }
+
+    pub(super) fn flag(&mut self, section: &mut Section, name: &'static str) -> bool {
+        match section.take(name) {
+            None => false,
+            Some(Value::Bool(_, flag)) => flag,
+            Some(other) => {
+                self.wrong(section, name, &other, "`true` or `false`");
+                false
+            }
+        }
+    }
+
+    pub(super) fn number(
+        &mut self,
+        section: &mut Section,
+        name: &'static str,
+        least: usize,
+        most: usize,
+    ) -> usize {
+        let Some(value) = section.take(name) else { return least };
+        let number = value.to_u128().and_then(|number| usize::try_from(number).ok());
+        match number.filter(|number| (least..=most).contains(number)) {
+            Some(number) => number,
+            None => {
+                let wanted = format!("a whole number from {least} to {most}");
+                self.wrong(section, name, &value, &wanted);
+                least
+            }
+        }
+    }
+
+    pub(super) fn duration(
+        &mut self,
+        section: &mut Section,
+        name: &'static str,
+        least: Duration,
+        most: Duration,
+    ) -> Duration {
+        let Some(value) = section.take(name) else { return least };
+        self.duration_of(section, name, &value, least, most).unwrap_or(least)
+    }
+
+    fn duration_of(
+        &mut self,
+        section: &Section,
+        name: &str,
+        value: &Value,
+        least: Duration,
+        most: Duration,
+    ) -> Option<Duration> {
+        let duration = value.as_str().and_then(duration::parse);
+        let fits = duration.filter(|duration| (least..=most).contains(duration));
+        if fits.is_none() {
+            let mut wanted = "a duration such as `30s`, `16m` or `24h`".to_owned();
+            if duration.is_some() {
+                wanted = format!(
+                    "a duration from {} to {}",
+                    duration::show(least),
+                    duration::show(most)
+                );
+            }
+            self.wrong(section, name, value, &wanted);
+        }
+        fits
+    }
+
+    pub(super) fn durations(
+        &mut self,
+        section: &mut Section,
+        name: &'static str,
+        least: Duration,
+        most: Duration,
+    ) -> Vec<Duration> {
+        let values = self.list(section, name, "a list of durations such as `[15s, 2m]`");
+        let each = values.iter();
+        each.filter_map(|value| self.duration_of(section, name, value, least, most)).collect()
+    }
+
+    pub(super) fn texts(&mut self, section: &mut Section, name: &'static str) -> Vec<String> {
+        let mut texts = Vec::new();
+        for value in self.list(section, name, "a list of texts") {
+            match value {
+                Value::String(_, text) => texts.push(text),
+                other => self.wrong(section, name, &other, "a list of texts"),
+            }
+        }
+        texts
+    }
+
+    pub(super) fn list(
+        &mut self,
+        section: &mut Section,
+        name: &'static str,
+        wanted: &str,
+    ) -> Vec<Value> {
+        match section.take(name) {
+            None => Vec::new(),
+            Some(Value::Array(_, values)) => values,
+            Some(other) => {
+                self.wrong(section, name, &other, wanted);
+                Vec::new()
+            }
+        }
+    }
+
+    /// Notes the keys that nobody took.
+    pub(super) fn finish(&mut self, section: Section) {
+        let wanted: Vec<String> = section.known.iter().map(|name| format!("`{name}`")).collect();
+        for (name, value) in &section.dict {
+            let key = section.key(name);
+            let place = place_of(self.figment, value, &key);
+            let text = format!("unknown key, wanted one of {}", wanted.join(", "));
+            self.problems.push(Problem {
+                place,
+                key: quote(&key).trim_matches('`').to_owned(),
+                text,
+            });
+        }
+    }
+}
+
+/// A value for a message.
+fn show(value: &Value) -> String {
+    match value {
+        Value::String(_, text) => quote(text),
+        Value::Bool(_, flag) => format!("`{flag}`"),
+        Value::Num(_, number) => {
+            let shown = number
+                .to_u128()
+                .map(|n| n.to_string())
+                .or_else(|| number.to_i128().map(|n| n.to_string()))
+                .or_else(|| number.to_f64().map(|n| n.to_string()));
+            format!("`{}`", shown.unwrap_or_default())
+        }
+        Value::Char(..) | Value::Empty(..) | Value::Dict(..) | Value::Array(..) => {
+            kind_of(value).to_owned()
+        }
+    }
+}
+
+/// What a value is, without saying what it says.
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::String(..) | Value::Char(..) => "a text",
+        Value::Bool(..) => "a truth value",
+        Value::Num(..) => "a number",
+        Value::Empty(..) => "nothing",
+        Value::Dict(..) => "a mapping",
+        Value::Array(..) => "a list",
+    }
+}

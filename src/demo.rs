@@ -1,0 +1,203 @@
+//! `demo` and `simulate`: the program against a Twilio of our own.
+//!
+//! The demo runs in real time with short delays, on loopback, with a store that goes away with it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::cli::{DEMO_LISTEN, DemoArgs, Flags, SimulateArgs};
+use crate::clock::Clock;
+use crate::config::{self, Config, Environment};
+use crate::simulator::{FAILING, Mix, SimulatedAccount, Simulator, WorldConfig};
+
+/// When the demo's webhooks begin to fail: late enough to see them healthy first.
+const FAILING_AFTER: Duration = Duration::from_secs(30);
+/// Calls that the demo's world has seen before it starts, so that the first page shows something.
+const BACKLOG: Duration = Duration::from_secs(60);
+
+/// The demo's delays: seconds where a real run has minutes.
+const DELAYS: [(&str, &str); 7] = [
+    ("TWILIO_EXPORTER_POLL__INTERVAL", "1s"),
+    ("TWILIO_EXPORTER_POLL__LIVE_INTERVAL", "2s"),
+    ("TWILIO_EXPORTER_POLL__AFTER_END", "[1s]"),
+    ("TWILIO_EXPORTER_POLL__SETTLE_DELAY", "5s"),
+    ("TWILIO_EXPORTER_POLL__AUDIT_AFTER", "10s"),
+    ("TWILIO_EXPORTER_POLL__INITIAL_LOOKBACK", "2m"),
+    ("TWILIO_EXPORTER_LIMITS__HOLD_BACK", "2s"),
+];
+
+/// A demo that is built and serves its Twilio, but polls nothing yet.
+#[derive(Debug)]
+pub struct Demo {
+    app: App,
+    twilio: String,
+    server: JoinHandle<()>,
+    /// Goes away with the demo.
+    _directory: tempfile::TempDir,
+}
+
+impl Demo {
+    /// Starts the simulated Twilio, and builds the program against it.
+    ///
+    /// # Errors
+    /// If a socket or the temporary store can't be had.
+    pub async fn build(
+        flags: &Flags,
+        arguments: DemoArgs,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let world = WorldConfig {
+            seed: arguments.seed,
+            accounts: 1,
+            subaccounts: 0,
+            calls_per_minute: 40.0,
+            max_calls: None,
+            backlog: BACKLOG,
+            call_seconds: 5..=20,
+            failing_after: Some(FAILING_AFTER),
+            failing_for: None,
+            mix: Mix::Demo,
+        };
+        let simulator = simulator(world);
+        let listener =
+            TcpListener::bind("127.0.0.1:0").await.context("cannot listen on loopback")?;
+        let twilio = format!("http://{}", listener.local_addr()?);
+        let server = serve(listener, simulator.router(), stop.clone());
+        let account =
+            simulator.accounts().into_iter().next().context("the world has no account")?;
+        let directory = tempfile::Builder::new()
+            .prefix("twilio-call-exporter-demo-")
+            .tempdir()
+            .context("cannot make a temporary store")?;
+        let listen = flags.listen_or(DEMO_LISTEN);
+        let app = App::build(&demo_config(&account, &twilio)?, directory.path(), &listen).await?;
+        Ok(Self { app, twilio, server, _directory: directory })
+    }
+
+    /// What a newcomer should look at, and what will happen.
+    pub fn announcement(&self) -> String {
+        let address = self.app.addresses().first().map_or_else(String::new, ToString::to_string);
+        let (host, route) = FAILING;
+        format!(
+            "A simulated Twilio plays a phone line; nothing leaves this machine.\n\
+             \n\
+             \x20 http://{address}/metrics   the metrics, for Prometheus\n\
+             \x20 http://{address}/          the exporter at a glance\n\
+             \x20 {}/_simulator/truth   what the simulated Twilio knows\n\
+             \n\
+             Now:         calls come in, their webhooks are answered in good TwiML.\n\
+             After {} s:  https://{host}{route} begins to fail: 500s, JSON instead of TwiML, timeouts.\n\
+             \x20            See twilio_webhook_failures_total and\n\
+             \x20            twilio_calls_with_webhook_failures_total.\n\
+             \n\
+             Delays are seconds here; a real run settles a call 16 minutes after its end.\n\
+             Ctrl-C ends it and removes its store.\n",
+            self.twilio,
+            FAILING_AFTER.as_secs(),
+        )
+    }
+
+    /// Runs until `stop`.
+    ///
+    /// # Errors
+    /// As the program's own.
+    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let result = self.app.run(stop).await;
+        self.server.abort();
+        result
+    }
+}
+
+fn demo_config(account: &SimulatedAccount, twilio: &str) -> anyhow::Result<Config> {
+    let own = [
+        ("TWILIO_ACCOUNT_SID", account.account_sid.as_str()),
+        ("TWILIO_AUTH_TOKEN", account.auth_token.as_str()),
+        ("TWILIO_API_BASE_URL", twilio),
+    ];
+    let environment = Environment::from_pairs(own.into_iter().chain(DELAYS));
+    let mut config = config::load(None, &environment).context("the demo's own configuration")?;
+    for configured in &mut config.accounts {
+        configured.name = Some("demo".to_owned());
+    }
+    Ok(config)
+}
+
+/// A simulated Twilio that is bound and serves.
+#[derive(Debug)]
+pub struct Simulation {
+    simulator: Simulator,
+    address: String,
+    server: JoinHandle<()>,
+}
+
+impl Simulation {
+    /// Binds and serves.
+    ///
+    /// # Errors
+    /// If the socket can't be had.
+    pub async fn start(arguments: &SimulateArgs, stop: &CancellationToken) -> anyhow::Result<Self> {
+        let world = WorldConfig {
+            seed: arguments.seed,
+            accounts: arguments.accounts,
+            subaccounts: 0,
+            calls_per_minute: arguments.calls_per_minute,
+            max_calls: arguments.max_calls,
+            backlog: BACKLOG,
+            call_seconds: 5..=20,
+            failing_after: arguments.failing_after,
+            failing_for: None,
+            mix: if arguments.everything { Mix::Everything } else { Mix::Demo },
+        };
+        let simulator = simulator(world);
+        let listener = arguments
+            .listen
+            .bind()
+            .await
+            .with_context(|| format!("cannot listen on `{}`", arguments.listen))?;
+        let address = format!("http://{}", listener.local_addr()?);
+        let server = serve(listener, simulator.router(), stop.clone());
+        Ok(Self { simulator, address, server })
+    }
+
+    /// How to point the exporter at it. The credentials are made up and open nothing else.
+    pub fn announcement(&self) -> String {
+        let mut text =
+            format!("A simulated Twilio on {}, truth at /_simulator/truth.\n", self.address);
+        for account in self.simulator.accounts() {
+            text.push_str(&format!(
+                "\nTWILIO_API_BASE_URL={} TWILIO_ACCOUNT_SID={} TWILIO_AUTH_TOKEN={} twilio-call-exporter\n",
+                self.address, account.account_sid, account.auth_token
+            ));
+        }
+        text
+    }
+
+    /// Serves until `stop`.
+    ///
+    /// # Errors
+    /// If the server panicked.
+    pub async fn run(self) -> anyhow::Result<()> {
+        self.server.await.context("the simulated Twilio ended early")
+    }
+}
+
+fn simulator(world: WorldConfig) -> Simulator {
+    let clock = Clock::start();
+    Simulator::new(world, Arc::new(move || clock.now()))
+}
+
+fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
+        if let Err(error) = served.await {
+            tracing::error!(%error, "the simulated Twilio can no longer be served");
+        }
+    })
+}

@@ -1,0 +1,77 @@
+//! The edge to people and Prometheus: `/metrics`, the landing page, health and readiness.
+//!
+//! Every answer comes from memory: nothing here waits for Twilio, for the disk or for another
+//! request. Knows neither Twilio nor the store, only what they have published.
+
+mod pages;
+mod scrape;
+
+use std::fmt;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use jiff::Timestamp;
+use prometheus::Registry;
+
+use crate::metrics::ledger::Committed;
+
+/// What the pages show.
+#[derive(Clone)]
+pub struct Site {
+    /// All families.
+    pub registry: Registry,
+    /// The committed ledger, which learns what scrapes have shown.
+    pub committed: Committed,
+    /// Whether every poll loop advances.
+    pub is_ready: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// The local time.
+    pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+}
+
+impl fmt::Debug for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Site").finish_non_exhaustive()
+    }
+}
+
+/// What no page of ours needs is forbidden: no scripts, no frames, nothing from elsewhere.
+const HEADERS: [(HeaderName, &str); 3] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "no-referrer"),
+];
+
+/// All routes.
+pub fn router(site: Site) -> Router {
+    Router::new()
+        .route("/", get(pages::landing))
+        .route("/metrics", get(scrape::metrics))
+        .route("/-/healthy", get(|| async { "Healthy.\n" }))
+        .route("/-/ready", get(ready))
+        .fallback(|| async { (StatusCode::NOT_FOUND, "Not found; / has links.\n") })
+        .layer(axum::middleware::map_response(add_headers))
+        .with_state(site)
+}
+
+async fn ready(State(site): State<Site>) -> Response {
+    if (site.is_ready)() {
+        "Ready.\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "A poll loop has stopped advancing; see the log.\n")
+            .into_response()
+    }
+}
+
+async fn add_headers(mut response: Response) -> Response {
+    for (name, value) in HEADERS {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
