@@ -56,7 +56,6 @@ impl App {
         storage: &Path,
         listen: &[ListenAddress],
     ) -> anyhow::Result<Self> {
-        install_crypto();
         let clock = Clock::start();
         let registry = Registry::new();
         let health = Health::register(&registry).context("cannot register the metrics")?;
@@ -113,6 +112,8 @@ impl App {
         let tasks = TaskTracker::new();
         let mut servers = tokio::task::JoinSet::new();
         for listener in self.listeners {
+            let address = listener.local_addr().context("cannot tell the address")?;
+            tracing::info!(%address, "listening");
             servers.spawn(serve(listener, self.site.clone(), stop.clone()));
         }
         for (account, wanted) in self.accounts {
@@ -149,12 +150,6 @@ impl App {
 
 async fn serve(listener: TcpListener, site: Site, stop: CancellationToken) -> std::io::Result<()> {
     axum::serve(listener, http::router(site)).with_graceful_shutdown(stop.cancelled_owned()).await
-}
-
-/// TLS by rustls on ring, for the whole process.
-fn install_crypto() {
-    // Fails only if it is installed already, by another part of the same process.
-    let _installed = rustls::crypto::ring::default_provider().install_default();
 }
 
 fn open_store(

@@ -49,9 +49,6 @@ async fn run(flags: &Flags, config: &Config) -> anyhow::Result<()> {
         tracing::info!("{notice}");
     }
     let app = App::build(config, &flags.storage_path, &flags.listen()).await?;
-    for address in app.addresses() {
-        tracing::info!(%address, "listening");
-    }
     app.run(stop).await?;
     tracing::info!("stopped");
     Ok(())

@@ -1,1 +1,1 @@
-
+//! To be replaced by the configuration's tests.

@@ -37,6 +37,14 @@ pub(super) struct Reader {
     pub(super) fallback_now: Timestamp,
 }
 
+/// Whether a page is the one before once more. A page of one item proves nothing: two equal events
+/// may follow each other.
+fn is_repeated(page: &[Item], before: &[Item]) -> bool {
+    let Some(start) = before.len().checked_sub(page.len()) else { return false };
+    let identities = |items: &[Item]| items.iter().map(|item| item.identity).collect::<Vec<_>>();
+    page.len() > 1 && identities(page) == identities(&before[start..])
+}
+
 /// One page, judged.
 struct JudgedPage {
     items: Vec<Item>,
@@ -85,7 +93,7 @@ impl Reader {
                 page => page?,
             };
             pages += 1;
-            if page.items.is_empty() {
+            if page.items.is_empty() || is_repeated(&page.items, &items) {
                 break;
             }
             items.extend(page.items);

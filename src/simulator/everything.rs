@@ -124,7 +124,7 @@ fn outbound_with_api_requests(seat: &Seat) -> Vec<Call> {
         format!("2010-04-01/Accounts/{}/Calls/{}.json", draft.account_sid(), draft.call_sid());
     draft.api_request(&format!("https://api.twilio.com/{call}"), 200);
     draft.api_request(&format!("https://api.dublin.ie1.twilio.com/{call}"), 404);
-    draft.ask(TWIML_REQUEST, MENU, TWIML_OK);
+    draft.ask(GATHERED_DIGITS, MENU, TWIML_OK);
     vec![completed(draft)]
 }
 

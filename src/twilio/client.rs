@@ -136,6 +136,7 @@ impl Client {
     /// # Errors
     /// [`BuildError`] for a base URL that credentials must not go to, or without TLS.
     pub fn new(options: &ClientOptions, credentials: Credentials) -> Result<Self, BuildError> {
+        install_crypto();
         let bad = || BuildError::BaseUrl(options.base_url.clone());
         let base = Url::parse(&options.base_url).map_err(|_| bad())?;
         let is_loopback = is_loopback(&base);
@@ -320,6 +321,12 @@ impl Client {
     }
 }
 
+/// Makes rustls use ring, for the whole process: reqwest brings no cryptography of its own.
+pub fn install_crypto() {
+    // Fails only where it is installed already.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
+}
+
 /// Whether a URL is this machine's own.
 pub(crate) fn is_loopback(url: &Url) -> bool {
     url.host_str().is_some_and(|host| {
@@ -456,8 +463,6 @@ mod tests {
     }
 
     fn build(base_url: &str) -> Result<Client, BuildError> {
-        // Another test may have installed it already.
-        let _installed = rustls::crypto::ring::default_provider().install_default();
         let options = ClientOptions {
             base_url: base_url.to_owned(),
             connect_timeout: Duration::from_secs(1),

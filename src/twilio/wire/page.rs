@@ -28,7 +28,7 @@ impl<'a> RawItem<'a> {
 pub struct Page<'a> {
     /// Its items.
     pub items: Vec<RawItem<'a>>,
-    /// The next page, as Twilio gives it; `None` on the last.
+    /// The next page, as Twilio gives it; `None` on the last, or where it is this page again.
     pub next_page: Option<String>,
 }
 
@@ -38,13 +38,17 @@ struct PageWire<'a> {
     events: Vec<&'a RawValue>,
     #[serde(default)]
     next_page_uri: Text,
+    #[serde(default)]
+    uri: Text,
 }
 
 impl<'a> Page<'a> {
     /// Cuts a page into its items; `None` if it is no page. All three lists have the same envelope.
     pub fn cut(json: &'a str) -> Option<Self> {
         let wire: PageWire<'a> = serde_json::from_str(json).ok()?;
-        let next_page = wire.next_page_uri.into_string().filter(|uri| !uri.is_empty());
+        let own = wire.uri.into_string();
+        let next_page = wire.next_page_uri.into_string();
+        let next_page = next_page.filter(|next| !next.is_empty() && Some(next) != own.as_ref());
         Some(Self { items: wire.events.into_iter().map(RawItem).collect(), next_page })
     }
 }

@@ -1,0 +1,47 @@
+//! The documents agree with the code.
+
+use std::path::Path;
+
+use twilio_call_exporter::metrics::catalog;
+
+#[test]
+fn metrics_md_is_the_catalogue() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("METRICS.md");
+    let expected = catalog::markdown();
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, &expected).expect("written");
+    }
+    let found = std::fs::read_to_string(&path).expect("METRICS.md");
+    assert!(found == expected, "METRICS.md is stale: run UPDATE_GOLDEN=1 cargo test metrics_md");
+}
+
+#[test]
+fn the_readme_names_only_metrics_of_the_catalogue() {
+    let readme = include_str!("../../README.md");
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut named = 0;
+    for word in readme
+        .split(|c| !is_name(c))
+        .filter(|word| word.starts_with("twilio_") && !word.starts_with("twilio_call_exporter"))
+    {
+        let known = catalog::ALL.iter().any(|family| {
+            let rest = word.strip_prefix(family.name);
+            rest.is_some_and(|rest| matches!(rest, "" | "_bucket" | "_sum" | "_count"))
+        });
+        assert!(known, "`{word}` in README.md is no metric");
+        named += 1;
+    }
+    assert!(named > 5, "the README shows no metrics");
+}
+
+#[test]
+fn the_readme_names_every_flag() {
+    let readme = include_str!("../../README.md");
+    let help = crate::harness::run(&["--help"], &[]).stdout;
+    let flags = help.split_whitespace().filter(|word| word.starts_with("--"));
+    for flag in flags
+        .map(|flag| flag.trim_matches(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '.'))
+    {
+        assert!(readme.contains(flag) || flag == "--help", "README.md doesn't mention `{flag}`");
+    }
+}

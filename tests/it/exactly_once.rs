@@ -1,0 +1,150 @@
+//! P1 and P2: what is counted equals what happened, through restarts, kills and faults.
+
+use std::time::Duration;
+
+use twilio_call_exporter::simulator::{Behaviour, Stall, WorldConfig};
+
+use crate::harness::{Program, Twilio, eventually, everything, metric, world_of};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_counters_of_a_mixed_world_equal_its_truth() {
+    let twilio = Twilio::serving(everything(3, 1)).await;
+    let mut program = Program::polling(&twilio).await;
+    let scrape = twilio.is_told_by(&mut program).await;
+    for (reason, expected) in [("malformed", 3.0), ("invalid_url", 1.0), ("invalid_code", 2.0)] {
+        let truth = twilio.truth();
+        let labels = [("reason", reason)];
+        let rejected = truth.value("twilio_exporter_call_events_rejected_total", &labels);
+        assert!(rejected >= expected, "the world has too few {reason}: {rejected}");
+        let metric = metric("twilio_exporter_call_events_rejected_total").label("reason", reason);
+        assert!(metric.is_in(&scrape, rejected), "{reason}: {:?}", metric.value_in(&scrape));
+    }
+    // Nothing that is read again later, settled or audited, counts again.
+    eventually("audits were made", async || {
+        let audited = metric("twilio_exporter_audited_calls_total");
+        audited.value_in(&program.scrape().await).filter(|calls| *calls >= 100.0)
+    })
+    .await;
+    twilio.is_told_by(&mut program).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_in_the_middle_and_restarted_it_ends_at_the_truth() {
+    let twilio = Twilio::serving(everything(2, 1)).await;
+    let mut program = Program::polling(&twilio).await;
+    let total = twilio.truth().value("twilio_webhook_requests_total", &[]);
+    let mut last = None;
+    for part in [0.1, 0.3, 0.6] {
+        let scrape = eventually("part of the events is counted", async || {
+            let scrape = program.scrape().await;
+            let counted = metric("twilio_webhook_requests_total").value_in(&scrape);
+            counted.is_some_and(|counted| counted >= total * part).then_some(scrape)
+        })
+        .await;
+        program = program.kill_and_restart().await;
+        let after = program.scrape().await;
+        after.assert_not_below(&scrape);
+        last = Some(scrape);
+    }
+    let scrape = twilio.is_told_by(&mut program).await;
+    scrape.assert_not_below(&last.expect("a scrape"));
+    assert!(program.stop().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_go_on_while_it_is_killed_are_counted_once() {
+    let world = WorldConfig {
+        accounts: 2,
+        max_calls: Some(40),
+        calls_per_minute: 240.0,
+        backlog: Duration::from_secs(5),
+        call_seconds: 1..=4,
+        failing_after: Some(Duration::from_secs(2)),
+        ..WorldConfig::default()
+    };
+    let twilio = Twilio::serving(world).await;
+    let mut program = Program::polling(&twilio).await;
+    for calls in [10.0, 20.0, 40.0] {
+        eventually("calls are counted", async || {
+            metric("twilio_calls_total").value_in(&program.scrape().await).filter(|n| *n >= calls)
+        })
+        .await;
+        program = program.kill_and_restart().await;
+    }
+    twilio.is_told_by(&mut program).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_twilio_that_stumbles_at_every_step_changes_nothing() {
+    let twilio = Twilio::serving(WorldConfig { accounts: 2, ..world_of(60) }).await;
+    twilio.behave(Behaviour {
+        error_rate: 100,
+        truncate_body: 50,
+        html_instead: 50,
+        max_concurrent: Some(2),
+        stall: Stall { permille: 20, seconds: 1 },
+        ..Behaviour::default()
+    });
+    let mut program = Program::polling(&twilio).await;
+    twilio.is_told_by(&mut program).await;
+    let scrape = program.scrape().await;
+    let retries = metric("twilio_exporter_api_retries_total").value_in(&scrape);
+    assert!(retries.is_some_and(|retries| retries > 0.0), "nothing went wrong");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_that_shift_while_they_are_read_count_nothing_twice() {
+    let twilio = Twilio::serving(everything(1, 1)).await;
+    twilio.behave(Behaviour { shift_pages: true, ..Behaviour::default() });
+    let mut program = Program::polling(&twilio).await;
+    eventually("shifting pages were noticed", async || {
+        let shifted = metric("twilio_exporter_api_retries_total").label("reason", "shifted");
+        shifted.value_in(&program.scrape().await)
+    })
+    .await;
+    let truth = twilio.truth();
+    for series in &truth.families {
+        let mut question = metric(&series.name);
+        for (name, value) in &series.labels {
+            question = question.label(name, value);
+        }
+        let counted = question.value_in(&program.scrape().await).unwrap_or(0.0);
+        assert!(counted <= series.value + 1e-6, "{series:?} counted {counted}");
+    }
+    twilio.behave(Behaviour::default());
+    twilio.is_told_by(&mut program).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_appear_only_long_after_the_end_are_counted() {
+    let twilio =
+        Twilio::serving(WorldConfig { backlog: Duration::from_secs(306), ..world_of(30) }).await;
+    twilio.behave(Behaviour { events_after: 3, ..Behaviour::default() });
+    let mut program = Program::polling(&twilio).await;
+    twilio.is_told_by(&mut program).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_of_twilios_that_is_hours_ahead_or_behind_loses_nothing() {
+    for skew in [-10_800, 10_800] {
+        let twilio = Twilio::serving(world_of(30)).await;
+        twilio.behave(Behaviour { date_skew_seconds: skew, ..Behaviour::default() });
+        let variables = [
+            ("TWILIO_EXPORTER_POLL__INITIAL_LOOKBACK", "4h"),
+            ("TWILIO_EXPORTER_POLL__CATCH_UP", "24h"),
+        ];
+        let mut program = Program::polling_with(&twilio, &variables).await;
+        if skew > 0 {
+            twilio.is_told_by(&mut program).await;
+            continue;
+        }
+        // By a clock that is behind, the calls haven't ended yet: nothing is settled, and what
+        // early reads show is counted once all the same.
+        eventually("the skew is known", async || {
+            let offset = metric("twilio_exporter_clock_offset_seconds");
+            offset.value_in(&program.scrape().await).filter(|offset| *offset < -10_000.0)
+        })
+        .await;
+        program.assert_running();
+    }
+}

@@ -1,0 +1,174 @@
+//! P9: nothing that Twilio or the network does ends the program or blocks another account.
+
+use twilio_call_exporter::simulator::{Behaviour, WorldConfig};
+
+use crate::harness::{Program, Twilio, eventually, everything, metric, world_of};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_credentials_are_told_with_what_to_do_and_stop_no_other_account() {
+    let twilio = Twilio::serving(WorldConfig { accounts: 2, ..world_of(20) }).await;
+    let refused = twilio.accounts()[0].account_sid.clone();
+    let other = twilio.accounts()[1].account_sid.clone();
+    twilio.behave(Behaviour { unauthorized: vec![refused.clone()], ..Behaviour::default() });
+    let program = Program::polling(&twilio).await;
+    let scrape = eventually("both accounts were asked", async || {
+        let scrape = program.scrape().await;
+        let up = |account: &str| {
+            metric("twilio_exporter_up").label("account", account).value_in(&scrape)
+        };
+        (up(&refused) == Some(0.0) && up(&other) == Some(1.0)).then_some(scrape)
+    })
+    .await;
+    let code = metric("twilio_exporter_api_requests_total")
+        .label("account", &refused)
+        .label("code", "401");
+    assert!(
+        code.value_in(&scrape).is_some_and(|n| (1.0..3.0).contains(&n)),
+        "401s: {:?}",
+        code.value_in(&scrape)
+    );
+    let log = program.log();
+    assert!(log.contains("refuses the credentials (HTTP 401): check"), "{log}");
+    assert_eq!(log.matches("cannot read from Twilio").count(), 1, "said again and again: {log}");
+    assert_eq!(program.get("/-/ready").await.0, 200);
+    twilio.behave(Behaviour::default());
+    eventually("the other account is counted", async || {
+        let calls = metric("twilio_calls_total").label("account", &other);
+        calls.value_in(&program.scrape().await).filter(|calls| *calls > 0.0)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_permission_is_named_and_lists_go_on() {
+    let twilio = Twilio::serving(world_of(20)).await;
+    twilio.behave(Behaviour { missing_permission: true, ..Behaviour::default() });
+    let program = Program::polling(&twilio).await;
+    eventually("the permission is named", async || {
+        program
+            .log()
+            .contains("lacks the permission `/twilio/voice/request-inspector/read`")
+            .then_some(())
+    })
+    .await;
+    let scrape = program.scrape().await;
+    assert!(metric("twilio_exporter_up").is_in(&scrape, 1.0));
+    assert!(metric("twilio_calls_total").value_in(&scrape).is_some_and(|calls| calls > 0.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_an_outage_it_goes_on_by_itself_and_loses_nothing() {
+    let twilio = Twilio::serving(world_of(20)).await;
+    twilio.behave(Behaviour { outage: true, ..Behaviour::default() });
+    let mut program = Program::polling(&twilio).await;
+    eventually("the outage is seen", async || {
+        metric("twilio_exporter_up").is_in(&program.scrape().await, 0.0).then_some(())
+    })
+    .await;
+    let (status, _) = program.get("/-/ready").await;
+    assert_eq!(status, 200, "an outage of Twilio is no fault of ours");
+    twilio.behave(Behaviour::default());
+    twilio.is_told_by(&mut program).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_next_page_that_loops_or_leads_elsewhere_is_not_followed() {
+    for behaviour in [
+        Behaviour { looping_next_page: true, ..Behaviour::default() },
+        Behaviour { foreign_next_page: true, ..Behaviour::default() },
+    ] {
+        let twilio = Twilio::serving(world_of(20)).await;
+        twilio.behave(behaviour);
+        let mut program = Program::polling(&twilio).await;
+        eventually("calls are found", async || {
+            let calls = metric("twilio_calls_total").value_in(&program.scrape().await);
+            calls.filter(|calls| *calls > 0.0)
+        })
+        .await;
+        twilio.is_told_by(&mut program).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_of_events_without_end_is_left_at_its_cap() {
+    let page = |uri: &str, before: u64| {
+        let next = uri.split('?').next().unwrap_or_default();
+        uri.contains("/Events.json").then(|| {
+            let event = r#"{"request":{"method":"GET","url":"https://a.example/x"},"response":{"response_code":200}}"#;
+            let page = format!(r#"{{"events":[{event}],"next_page_uri":"{next}?Page={before}"}}"#);
+            (200, "application/json", page)
+        })
+    };
+    let twilio = Twilio::answering(world_of(1), page).await;
+    let mut program = Program::polling(&twilio).await;
+    eventually("the endless list was given up", async || {
+        let given_up = metric("twilio_exporter_api_retries_total").label("reason", "shifted");
+        given_up.value_in(&program.scrape().await)
+    })
+    .await;
+    let scrape = program.scrape().await;
+    assert_eq!(metric("twilio_webhook_requests_total").value_in(&scrape), None);
+    program.assert_running();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_are_no_pages_are_told_by_reason_and_end_nothing() {
+    for (status, content_type, body, reason) in [
+        (200, "text/html", "<html>Sorry</html>", "malformed"),
+        (200, "application/json", "{\"events\":[{\"requ", "malformed"),
+        (404, "application/json", "{}", "not_found"),
+        (302, "text/html", "", "unexpected_status"),
+        (429, "application/json", "{}", "throttled"),
+        (500, "application/json", "{}", "server_error"),
+    ] {
+        let answer = move |uri: &str, _| {
+            uri.contains("/Events.json").then(|| (status, content_type, body.to_owned()))
+        };
+        let twilio = Twilio::answering(world_of(3), answer).await;
+        let mut program = Program::polling(&twilio).await;
+        eventually(reason, async || {
+            let failed = metric("twilio_exporter_api_retries_total").label("reason", reason);
+            failed.value_in(&program.scrape().await)
+        })
+        .await;
+        program.assert_running();
+        let scrape = program.scrape().await;
+        assert!(metric("twilio_exporter_up").is_in(&scrape, 1.0), "{reason}: lists go on");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_twilio_that_keeps_failing_is_asked_seldom() {
+    let answer = |_: &str, _| Some((500, "application/json", "{}".to_owned()));
+    let twilio = Twilio::answering(everything(1, 1), answer).await;
+    let program = Program::polling(&twilio).await;
+    let began = std::time::Instant::now();
+    eventually("eight seconds of failures", async || {
+        (began.elapsed().as_secs() >= 8).then_some(())
+    })
+    .await;
+    // 0.5, 1, 2, 4 s, of which at least half is waited: at most eight tries in eight seconds.
+    let requests = twilio.requests();
+    assert!((2..=8).contains(&requests), "{requests} requests in 8 s");
+    drop(program);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn subaccounts_are_found_and_polled() {
+    let twilio = Twilio::serving(WorldConfig { subaccounts: 2, ..world_of(10) }).await;
+    let parent = twilio.accounts()[0].clone();
+    let directory = std::sync::Arc::new(tempfile::TempDir::new().expect("a directory"));
+    let file = directory.path().join("exporter.yml");
+    let text = format!(
+        "accounts:\n  - account_sid: {}\n    auth_token_env: TOKEN\n    base_url: {}\n    subaccounts: {{ discover: true }}\npoll: {{ interval: 1s, after_end: [1s], settle_delay: 3s }}\nlimits: {{ hold_back: 0s }}\n",
+        parent.account_sid,
+        twilio.url()
+    );
+    std::fs::write(&file, text).expect("written");
+    let variables = [("TOKEN".to_owned(), parent.auth_token.clone())].into_iter().collect();
+    let arguments = vec![format!("--config.file={}", file.display())];
+    let mut program = Program::start(directory, variables, arguments).await;
+    twilio.is_told_by(&mut program).await;
+    let scrape = program.scrape().await;
+    assert_eq!(metric("twilio_account_info").value_in(&scrape), Some(3.0));
+}

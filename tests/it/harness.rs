@@ -1,0 +1,30 @@
+//! The language of the tests: a program, a Twilio, a scrape.
+//!
+//! `Program` is the real binary on a free port with a store of its own; `Twilio` is the simulator,
+//! or any answers at all; `Scrape` is what `/metrics` said. Nothing here sleeps for a fixed time:
+//! everything waits for a condition, for at most [`PATIENCE`].
+
+mod program;
+mod scrape;
+mod twilio;
+
+use std::time::{Duration, Instant};
+
+pub(crate) use program::{Program, run};
+pub(crate) use scrape::{Scrape, metric};
+pub(crate) use twilio::{Twilio, everything, world_of};
+
+/// How long a condition may take to come true: long, because machines are slow and shared.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until `check` gives something.
+pub(crate) async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = check().await {
+            return found;
+        }
+        assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

@@ -1,0 +1,200 @@
+//! The real binary, started as a user starts it.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+
+use tempfile::TempDir;
+
+use super::{PATIENCE, Scrape, Twilio, eventually};
+
+/// Delays in seconds, where a real run has minutes.
+const DELAYS: [(&str, &str); 7] = [
+    ("TWILIO_EXPORTER_POLL__INTERVAL", "1s"),
+    ("TWILIO_EXPORTER_POLL__LIVE_INTERVAL", "1s"),
+    ("TWILIO_EXPORTER_POLL__AFTER_END", "[1s]"),
+    ("TWILIO_EXPORTER_POLL__SETTLE_DELAY", "4s"),
+    ("TWILIO_EXPORTER_POLL__AUDIT_AFTER", "2s"),
+    ("TWILIO_EXPORTER_LIMITS__HOLD_BACK", "0s"),
+    ("TWILIO_EXPORTER_API__MAX_CONCURRENCY", "8"),
+];
+
+/// A running program. It is killed when dropped.
+pub(crate) struct Program {
+    child: Child,
+    address: String,
+    http: reqwest::Client,
+    directory: Arc<TempDir>,
+    variables: BTreeMap<String, String>,
+    arguments: Vec<String>,
+}
+
+/// A program that has ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Program {
+    /// Polls all accounts of a Twilio.
+    pub(crate) async fn polling(twilio: &Twilio) -> Self {
+        Self::polling_with(twilio, &[]).await
+    }
+
+    /// Polls all accounts of a Twilio, with further environment variables.
+    pub(crate) async fn polling_with(twilio: &Twilio, variables: &[(&str, &str)]) -> Self {
+        let directory = TempDir::new().expect("a temporary directory");
+        let mut all: BTreeMap<String, String> =
+            DELAYS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let mut file = String::from("accounts:\n");
+        for (index, account) in twilio.accounts().iter().enumerate() {
+            all.insert(format!("TOKEN_{index}"), account.auth_token.clone());
+            file.push_str(&format!(
+                "  - account_sid: {}\n    auth_token_env: TOKEN_{index}\n    base_url: {}\n",
+                account.account_sid,
+                twilio.url()
+            ));
+        }
+        all.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let path = directory.path().join("exporter.yml");
+        std::fs::write(&path, file).expect("written");
+        let arguments = vec![format!("--config.file={}", path.display())];
+        Self::start(Arc::new(directory), all, arguments).await
+    }
+
+    /// Starts with arguments and variables alone.
+    pub(crate) async fn start(
+        directory: Arc<TempDir>,
+        variables: BTreeMap<String, String>,
+        arguments: Vec<String>,
+    ) -> Self {
+        let log = directory.path().join("log");
+        let child = command(&arguments, &variables)
+            .arg(format!("--storage.path={}", directory.path().join("data").display()))
+            .args(["--web.listen-address=127.0.0.1:0", "--log.format=json", "--log.level=debug"])
+            .stdout(Stdio::null())
+            .stderr(File::options().create(true).append(true).open(&log).expect("a log file"))
+            .spawn()
+            .expect("the program starts");
+        twilio_call_exporter::twilio::client::install_crypto();
+        let mut program = Self {
+            child,
+            address: String::new(),
+            http: reqwest::Client::builder().no_proxy().build().expect("a client"),
+            directory,
+            variables,
+            arguments,
+        };
+        program.address = eventually("the program listens", async || {
+            program.assert_running();
+            listening(&log)
+        })
+        .await;
+        program
+    }
+
+    /// Kills the program without warning, and starts it again on the same store.
+    pub(crate) async fn kill_and_restart(mut self) -> Self {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("ended");
+        let directory = Arc::clone(&self.directory);
+        // The next program must not find this one's address in the log.
+        std::fs::remove_file(directory.path().join("log")).expect("removed");
+        Self::start(directory, self.variables.clone(), self.arguments.clone()).await
+    }
+
+    /// Asks the program to stop, and waits until it has.
+    pub(crate) async fn stop(mut self) -> ExitStatus {
+        signal(&self.child, "TERM");
+        eventually("the program stops", async || self.child.try_wait().expect("a child")).await
+    }
+
+    /// What `/metrics` says.
+    pub(crate) async fn scrape(&self) -> Scrape {
+        Scrape::parse(&self.get("/metrics").await.1)
+    }
+
+    /// Status and body of a page.
+    pub(crate) async fn get(&self, path: &str) -> (u16, String) {
+        let response = self.request(path).send().await.expect("an answer");
+        (response.status().as_u16(), response.text().await.expect("a body"))
+    }
+
+    pub(crate) fn request(&self, path: &str) -> reqwest::RequestBuilder {
+        self.http.get(format!("http://{}{path}", self.address))
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub(crate) fn storage(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// Everything logged so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).expect("a log")
+    }
+
+    pub(crate) fn assert_running(&mut self) {
+        if let Some(status) = self.child.try_wait().expect("a child") {
+            panic!("the program ended ({status}): {}", self.log());
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // Gone already is as good.
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+    }
+}
+
+/// Runs the program to its end.
+pub(crate) fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
+    let owned = |text: &&str| (*text).to_owned();
+    let arguments: Vec<String> = arguments.iter().map(owned).collect();
+    let variables = variables.iter().map(|(name, value)| (owned(name), owned(value))).collect();
+    let child = command(&arguments, &variables)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let process = child.id();
+    let (sender, watchdog) = std::sync::mpsc::channel::<()>();
+    std::thread::spawn(move || {
+        if watchdog.recv_timeout(PATIENCE) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            let _gone = Command::new("kill").args(["-9", &process.to_string()]).status();
+        }
+    });
+    let output = child.wait_with_output().expect("the program ends");
+    drop(sender);
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    Ended { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+/// A command with exactly these variables: what the tester's shell has set plays no part.
+fn command(arguments: &[String], variables: &BTreeMap<String, String>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_twilio-call-exporter"));
+    command.env_clear().envs(variables).args(arguments).stdin(Stdio::null());
+    command
+}
+
+pub(crate) fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status();
+    assert!(status.expect("kill").success());
+}
+
+/// The address that the log names, once it is there.
+fn listening(log: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(log).ok()?;
+    let line = text.lines().find(|line| line.contains("\"listening\""))?;
+    let line: serde_json::Value = serde_json::from_str(line).ok()?;
+    Some(line["address"].as_str()?.to_owned())
+}

@@ -1,0 +1,130 @@
+//! What `/metrics` said, and questions about it.
+
+use std::collections::BTreeMap;
+
+/// One scrape: every series with its value.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Scrape {
+    series: BTreeMap<Series, f64>,
+    pub text: String,
+}
+
+/// Name and labels.
+type Series = (String, BTreeMap<String, String>);
+
+/// A question: a name, and labels that must be there.
+#[derive(Clone, Debug)]
+pub(crate) struct Metric {
+    name: String,
+    labels: Vec<(String, String)>,
+}
+
+/// Asks about series of a name.
+pub(crate) fn metric(name: &str) -> Metric {
+    Metric { name: name.to_owned(), labels: Vec::new() }
+}
+
+impl Metric {
+    /// Only with this label.
+    pub(crate) fn label(mut self, name: &str, value: &str) -> Self {
+        self.labels.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The sum over the series that match; `None` if none does.
+    pub(crate) fn value_in(&self, scrape: &Scrape) -> Option<f64> {
+        let matches = |(name, labels): &Series| {
+            *name == self.name
+                && self.labels.iter().all(|(label, value)| labels.get(label) == Some(value))
+        };
+        let values: Vec<f64> = scrape
+            .series
+            .iter()
+            .filter(|(series, _)| matches(series))
+            .map(|(_, value)| *value)
+            .collect();
+        (!values.is_empty()).then(|| values.iter().sum())
+    }
+
+    /// Whether the sum has this value.
+    pub(crate) fn is_in(&self, scrape: &Scrape, value: f64) -> bool {
+        self.value_in(scrape) == Some(value)
+    }
+}
+
+impl Scrape {
+    /// Reads the text format 0.0.4, strictly.
+    pub(crate) fn parse(text: &str) -> Self {
+        let mut series = BTreeMap::new();
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let (key, value) = line.rsplit_once(' ').expect("a sample");
+            let value = match value {
+                "+Inf" => f64::INFINITY,
+                number => number.parse().unwrap_or_else(|_| panic!("no value in {line}")),
+            };
+            let (name, labels) = match key.split_once('{') {
+                None => (key, BTreeMap::new()),
+                Some((name, rest)) => (name, labels(rest.strip_suffix('}').expect("a brace"))),
+            };
+            let known = series.insert((name.to_owned(), labels), value);
+            assert!(known.is_none(), "twice: {line}");
+        }
+        Self { series, text: text.to_owned() }
+    }
+
+    /// All series of the durable families that aren't 0, buckets apart.
+    pub(crate) fn durable(&self) -> BTreeMap<Series, f64> {
+        let is_durable = |name: &str| {
+            let families = [
+                "twilio_webhook_",
+                "twilio_twiml_",
+                "twilio_calls_total",
+                "twilio_calls_with_",
+                "twilio_call_api_requests_total",
+            ];
+            families.iter().any(|prefix| name.starts_with(prefix)) && !name.ends_with("_bucket")
+        };
+        let found =
+            self.series.iter().filter(|((name, _), value)| is_durable(name) && **value != 0.0);
+        found.map(|(series, value)| (series.clone(), *value)).collect()
+    }
+
+    /// Names of all samples.
+    pub(crate) fn names(&self) -> Vec<&str> {
+        self.series.keys().map(|(name, _)| name.as_str()).collect()
+    }
+
+    /// Asserts that no counter, and no bucket, is smaller than in an earlier scrape or gone.
+    pub(crate) fn assert_not_below(&self, earlier: &Self) {
+        for (series, before) in earlier.durable() {
+            let now = self.series.get(&series).copied();
+            assert!(
+                now.is_some_and(|now| now >= before),
+                "{series:?} fell from {before} to {now:?}"
+            );
+        }
+    }
+}
+
+fn labels(text: &str) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (name, tail) = rest.split_once("=\"").expect("a label");
+        let mut value = String::new();
+        let mut characters = tail.char_indices();
+        let end = loop {
+            match characters.next().expect("a closing quote") {
+                (at, '"') => break at,
+                (_, '\\') => match characters.next().expect("an escape").1 {
+                    'n' => value.push('\n'),
+                    other => value.push(other),
+                },
+                (_, other) => value.push(other),
+            }
+        };
+        assert!(labels.insert(name.to_owned(), value).is_none(), "label twice: {text}");
+        rest = tail[end + 1..].trim_start_matches(',');
+    }
+    labels
+}

@@ -1,0 +1,166 @@
+//! A Twilio to speak to: the simulator on loopback, or answers made up by a test.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use twilio_call_exporter::clock::Clock;
+use twilio_call_exporter::simulator::{
+    Behaviour, Mix, SimulatedAccount, Simulator, Truth, WorldConfig,
+};
+
+use super::{Program, Scrape, eventually};
+
+/// A Twilio on loopback.
+pub(crate) struct Twilio {
+    simulator: Simulator,
+    clock: Clock,
+    url: String,
+    server: JoinHandle<()>,
+    requests: Arc<AtomicU64>,
+}
+
+/// A world in which every scenario has happened already, `rounds` times per account.
+pub(crate) fn everything(accounts: usize, rounds: u64) -> WorldConfig {
+    let calls = Mix::Everything.scenario_count() * rounds;
+    WorldConfig {
+        accounts,
+        max_calls: Some(calls),
+        // All within ten minutes, the last one long enough ago to be settled at once.
+        calls_per_minute: f64::from(u32::try_from(calls).expect("few calls")) / 5.0,
+        backlog: Duration::from_secs(600),
+        call_seconds: 1..=5,
+        mix: Mix::Everything,
+        ..WorldConfig::default()
+    }
+}
+
+/// A believable world of `calls` calls, which all have happened already.
+pub(crate) fn world_of(calls: u32) -> WorldConfig {
+    WorldConfig {
+        max_calls: Some(u64::from(calls)),
+        calls_per_minute: f64::from(calls) / 5.0,
+        backlog: Duration::from_secs(600),
+        call_seconds: 1..=5,
+        ..WorldConfig::default()
+    }
+}
+
+impl Twilio {
+    /// Serves a world.
+    pub(crate) async fn serving(world: WorldConfig) -> Self {
+        Self::answering(world, |_, _| None).await
+    }
+
+    /// Serves a world, but answers what `answer` answers itself: it is given the path with the
+    /// query, and how many requests for Call Events there were before.
+    pub(crate) async fn answering(
+        world: WorldConfig,
+        answer: impl Fn(&str, u64) -> Option<(u16, &'static str, String)> + Send + Sync + 'static,
+    ) -> Self {
+        let clock = Clock::start();
+        let simulator = Simulator::new(world, Arc::new(move || clock.now()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let requests = Arc::new(AtomicU64::new(0));
+        let (counter, answer) = (Arc::clone(&requests), Arc::new(answer));
+        let router = simulator.router().layer(from_fn(move |request: Request, next: Next| {
+            let before = counter.fetch_add(1, Ordering::SeqCst);
+            let own = answer(&request.uri().to_string(), before);
+            async move { answered(own, request, next).await }
+        }));
+        let server = tokio::spawn(serve(listener, router));
+        Self { simulator, clock, url, server, requests }
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(crate) fn accounts(&self) -> Vec<SimulatedAccount> {
+        self.simulator.accounts()
+    }
+
+    pub(crate) fn behave(&self, behaviour: Behaviour) {
+        self.simulator.behave(behaviour);
+    }
+
+    /// What an observer that missed nothing has counted by now.
+    pub(crate) fn truth(&self) -> Truth {
+        self.simulator.truth(self.clock.now())
+    }
+
+    /// How many requests there were.
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::SeqCst)
+    }
+
+    /// Waits until everything has happened and the program has counted all of it and no more.
+    pub(crate) async fn is_told_by(&self, program: &mut Program) -> Scrape {
+        let mut last = None;
+        let deadline = std::time::Instant::now() + super::PATIENCE - Duration::from_secs(1);
+        eventually("the metrics tell the truth", async || {
+            program.assert_running();
+            let truth = self.truth();
+            let scrape = program.scrape().await;
+            if let Some(last) = &last {
+                scrape.assert_not_below(last);
+            }
+            let is_told = truth.complete && differences(&truth, &scrape).is_empty();
+            if !is_told && std::time::Instant::now() > deadline {
+                let found = differences(&truth, &scrape).join("\n");
+                panic!("complete: {}, differences (truth, metrics):\n{found}", truth.complete);
+            }
+            last = Some(scrape.clone());
+            is_told.then_some(scrape)
+        })
+        .await
+    }
+}
+
+impl Drop for Twilio {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+/// Series in which truth and metrics differ.
+pub(crate) fn differences(truth: &Truth, scrape: &Scrape) -> Vec<String> {
+    let mut found = scrape.durable();
+    let mut differences = Vec::new();
+    for series in &truth.families {
+        let key = (series.name.clone(), series.labels.clone());
+        let value = found.remove(&key);
+        if value.is_none_or(|value| (value - series.value).abs() > 1e-6) {
+            differences.push(format!("{key:?}: {} and {value:?}", series.value));
+        }
+    }
+    differences.extend(found.into_iter().map(|(key, value)| format!("{key:?}: none and {value}")));
+    differences
+}
+
+async fn answered(
+    own: Option<(u16, &'static str, String)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match own {
+        None => next.run(request).await,
+        Some((status, content_type, body)) => {
+            let status = StatusCode::from_u16(status).expect("a status");
+            (status, [("content-type", content_type)], Body::from(body)).into_response()
+        }
+    }
+}
+
+async fn serve(listener: TcpListener, router: Router) {
+    axum::serve(listener, router).await.expect("serves");
+}

@@ -1,0 +1,12 @@
+//! The program from outside: the real binary, a simulated Twilio over HTTP, a real store.
+
+mod harness;
+
+mod command_line;
+mod demo;
+mod documents;
+mod exactly_once;
+mod failures_of_twilio;
+mod outside_judges;
+mod pages;
+mod tidy;

@@ -1,0 +1,95 @@
+//! The pages: metrics in form and compression, health, readiness, the landing page.
+
+use crate::harness::{Program, Scrape, Twilio, eventually, everything, metric, world_of};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_have_the_content_type_of_the_text_format_and_float_bounds() {
+    let twilio = Twilio::serving(everything(1, 1)).await;
+    let mut program = Program::polling(&twilio).await;
+    twilio.is_told_by(&mut program).await;
+    let response = program.request("/metrics").send().await.expect("an answer");
+    assert_eq!(response.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    let text = response.text().await.expect("a body");
+    assert!(
+        text.contains("le=\"15.0\"")
+            && text.contains("le=\"0.05\"")
+            && text.contains("le=\"+Inf\"")
+    );
+    assert!(!text.contains("le=\"15\""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_are_compressed_for_those_who_take_it() {
+    let twilio = Twilio::serving(world_of(5)).await;
+    let program = Program::polling(&twilio).await;
+    let client = reqwest::Client::builder().no_proxy().no_gzip().build().expect("a client");
+    let url = format!("http://{}/metrics", program.address());
+    let response = client.get(url).header("accept-encoding", "gzip").send().await;
+    let response = response.expect("an answer");
+    assert_eq!(response.headers()["content-encoding"], "gzip");
+    let compressed = response.bytes().await.expect("a body");
+    let mut text = String::new();
+    let mut decoder = flate2::read::GzDecoder::new(&compressed[..]);
+    std::io::Read::read_to_string(&mut decoder, &mut text).expect("gzip");
+    let scrape = Scrape::parse(&text);
+    assert!(metric("twilio_exporter_build_info").is_in(&scrape, 1.0));
+    assert!(compressed.len() * 3 < text.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_readiness_and_the_landing_page_answer() {
+    let twilio = Twilio::serving(world_of(5)).await;
+    let program = Program::polling(&twilio).await;
+    assert_eq!(program.get("/-/healthy").await, (200, "Healthy.\n".to_owned()));
+    assert_eq!(program.get("/-/ready").await, (200, "Ready.\n".to_owned()));
+    assert_eq!(program.get("/nowhere").await.0, 404);
+    let account = &twilio.accounts()[0].account_sid;
+    eventually("the landing page shows the account as readable", async || {
+        let (status, page) = program.get("/").await;
+        assert_eq!(status, 200);
+        (page.contains(account) && page.contains("readable") && page.contains("/metrics"))
+            .then_some(())
+    })
+    .await;
+    let response = program.request("/").send().await.expect("an answer");
+    assert!(
+        response.headers()["content-security-policy"]
+            .to_str()
+            .expect("text")
+            .starts_with("default-src 'none'")
+    );
+    let posted = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let posted = posted.post(format!("http://{}/metrics", program.address()));
+    assert_eq!(posted.send().await.expect("an answer").status(), 405);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_label_of_a_running_program_is_in_the_catalogue() {
+    use twilio_call_exporter::metrics::catalog;
+    let twilio = Twilio::serving(everything(2, 1)).await;
+    let mut program = Program::polling(&twilio).await;
+    let scrape = twilio.is_told_by(&mut program).await;
+    let strip = |name: &str| {
+        let name = ["_bucket", "_sum", "_count"]
+            .iter()
+            .find_map(|suffix| name.strip_suffix(suffix))
+            .unwrap_or(name)
+            .to_owned();
+        name
+    };
+    for name in scrape.names().into_iter().filter(|name| !name.starts_with("process_")) {
+        let family =
+            catalog::ALL.iter().find(|family| family.name == name || family.name == strip(name));
+        assert!(family.is_some(), "{name} is not in the catalogue");
+    }
+    // What a lively run doesn't show is a family that nobody fills.
+    let shown: std::collections::BTreeSet<String> =
+        scrape.names().iter().map(|name| strip(name)).collect();
+    for family in catalog::ALL {
+        assert!(
+            shown.contains(family.name) || family.name == "twilio_exporter_api_retries_total",
+            "{} is never shown",
+            family.name
+        );
+    }
+}
