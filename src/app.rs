@@ -28,7 +28,7 @@ use crate::metrics::snapshot::LedgerCollector;
 use crate::poller::discovery::{self, Wanted};
 use crate::poller::heartbeat::Heartbeats;
 use crate::poller::{self, Account, Shared};
-use crate::store::{AccountKey, Store, StoreThread};
+use crate::store::{AccountKey, Attached, Store, StoreThread};
 use crate::twilio::{Client, ClientOptions, Credentials};
 
 /// How long tasks may take to end after the signal: requests are abandoned at once, so this is
@@ -38,7 +38,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// A built program: everything is open and bound, nothing runs yet.
 #[derive(Debug)]
 pub struct App {
-    accounts: Vec<(Account, Option<Wanted>)>,
+    accounts: Vec<(Account, Attached, Option<Wanted>)>,
     listeners: Vec<TcpListener>,
     shared: Shared,
     heartbeats: Heartbeats,
@@ -95,8 +95,13 @@ impl App {
             is_ready: Arc::new(move || beats.all_beat()),
             now: Arc::new(move || clock.now()),
         };
-        let accounts = accounts(config)?;
-        Ok(Self { accounts, listeners, shared, heartbeats, site, store_thread })
+        // Before anything is served: a scrape right after a restart shows every series.
+        let mut attached = Vec::new();
+        for (account, wanted) in accounts(config)? {
+            let known = store.attach(account.key.clone(), account.label.clone()).await;
+            attached.push((account, known.context("cannot load an account")?, wanted));
+        }
+        Ok(Self { accounts: attached, listeners, shared, heartbeats, site, store_thread })
     }
 
     /// The addresses that are served.
@@ -116,7 +121,7 @@ impl App {
             tracing::info!(%address, "listening");
             servers.spawn(serve(listener, self.site.clone(), stop.clone()));
         }
-        for (account, wanted) in self.accounts {
+        for (account, attached, wanted) in self.accounts {
             if let Some(wanted) = wanted {
                 tasks.spawn(discovery::run(
                     account.clone(),
@@ -128,7 +133,7 @@ impl App {
                 ));
             }
             let beat = self.heartbeats.watch();
-            tasks.spawn(poller::run(account, self.shared.clone(), beat, stop.clone()));
+            tasks.spawn(poller::run(account, attached, self.shared.clone(), beat, stop.clone()));
         }
         tasks.close();
         let served = tokio::select! {

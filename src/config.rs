@@ -8,7 +8,9 @@ pub mod duration;
 mod layers;
 mod problem;
 mod reader;
+mod sdk;
 mod secret;
+mod show;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -165,7 +167,7 @@ pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Config, Pr
         }
         accounts.into_iter().flatten().collect()
     } else if problems.is_empty() {
-        account_of_environment(environment, &mut problems).into_iter().collect()
+        sdk::account_of_environment(environment, &mut problems).into_iter().collect()
     } else {
         Vec::new()
     };
@@ -227,70 +229,6 @@ fn file_only(
         reader.wrong(top, name, &value, wanted);
     }
     Vec::new()
-}
-
-/// The account that Twilio's own variables name.
-fn account_of_environment(
-    environment: &Environment,
-    problems: &mut Vec<Problem>,
-) -> Option<AccountConfig> {
-    let mut problem = |name: &str, text: &str| {
-        problems.push(Problem {
-            place: format!("environment variable {name}"),
-            key: String::new(),
-            text: text.to_owned(),
-        });
-    };
-    let Some(account_sid) = environment.get("TWILIO_ACCOUNT_SID") else {
-        problem(
-            "TWILIO_ACCOUNT_SID",
-            "is not set: set it with TWILIO_AUTH_TOKEN (or with TWILIO_API_KEY and TWILIO_API_SECRET), or give `accounts:` in a file with --config.file; without an account, try `demo`",
-        );
-        return None;
-    };
-    if !account::is_sid(&account_sid, "AC") {
-        problem(
-            "TWILIO_ACCOUNT_SID",
-            "found something else, wanted `AC` and 32 hexadecimal digits",
-        );
-    }
-    let key = environment.get("TWILIO_API_KEY");
-    if key.as_ref().is_some_and(|key| !account::is_sid(key, "SK")) {
-        problem("TWILIO_API_KEY", "found something else, wanted `SK` and 32 hexadecimal digits");
-    }
-    let name = if key.is_some() { "TWILIO_API_SECRET" } else { "TWILIO_AUTH_TOKEN" };
-    let source = SecretSource::Environment(name.to_owned());
-    let secret = source.read(&environment.0);
-    if secret.is_err() {
-        problem(name, "is not set");
-    }
-    let address = account::resolve_base_url(
-        environment.get("TWILIO_API_BASE_URL"),
-        environment.get("TWILIO_REGION"),
-        environment.get("TWILIO_EDGE"),
-    );
-    let (base_url, region) = match address {
-        Ok(address) => address,
-        Err((key, text)) => {
-            let name = match key {
-                "base_url" => "TWILIO_API_BASE_URL",
-                "region" => "TWILIO_REGION",
-                _ => "TWILIO_EDGE",
-            };
-            problem(name, &text);
-            return None;
-        }
-    };
-    let username = key.unwrap_or_else(|| account_sid.clone());
-    let credentials = Credentials { username, secret: secret.ok()?, source };
-    Some(AccountConfig {
-        name: None,
-        account_sid,
-        credentials,
-        base_url,
-        region,
-        subaccounts: None,
-    })
 }
 
 fn read_poll(reader: &mut Reader<'_>, top: &mut Section) -> PollConfig {
@@ -373,59 +311,6 @@ fn read_limits(reader: &mut Reader<'_>, top: &mut Section) -> LimitsConfig {
     };
     reader.finish(section);
     limits
-}
-
-impl fmt::Display for Config {
-    /// The effective configuration as YAML, with secrets replaced by where they came from.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = |text: &str| serde_json::Value::from(text).to_string();
-        let texts = |texts: &[String]| serde_json::Value::from(texts.to_vec()).to_string();
-        writeln!(f, "accounts:")?;
-        for account in &self.accounts {
-            writeln!(
-                f,
-                "  - name: {}",
-                text(account.name.as_ref().unwrap_or(&account.account_sid))
-            )?;
-            writeln!(f, "    account_sid: {}", account.account_sid)?;
-            if account.credentials.username != account.account_sid {
-                writeln!(f, "    api_key: {}", account.credentials.username)?;
-            }
-            writeln!(f, "    # secret: <redacted>, from {}", account.credentials.source)?;
-            writeln!(f, "    base_url: {}", text(&account.base_url))?;
-            writeln!(f, "    region: {}", account.region)?;
-            if let Some(subaccounts) = &account.subaccounts {
-                writeln!(f, "    subaccounts:")?;
-                writeln!(f, "      discover: {}", subaccounts.discover)?;
-                writeln!(f, "      include: {}", texts(&subaccounts.include))?;
-                writeln!(f, "      exclude: {}", texts(&subaccounts.exclude))?;
-                writeln!(f, "      names: {}", serde_json::json!(subaccounts.names))?;
-            }
-        }
-        let show = duration::show;
-        let after_end: Vec<String> = self.poll.after_end.iter().copied().map(show).collect();
-        writeln!(f, "poll:")?;
-        writeln!(f, "  interval: {}", show(self.poll.interval))?;
-        writeln!(f, "  live_interval: {}", show(self.poll.live_interval))?;
-        writeln!(f, "  after_end: [{}]", after_end.join(", "))?;
-        writeln!(f, "  settle_delay: {}", show(self.poll.settle_delay))?;
-        writeln!(f, "  audit_after: {}", show(self.poll.audit_after))?;
-        writeln!(f, "  initial_lookback: {}", show(self.poll.initial_lookback))?;
-        writeln!(f, "  catch_up: {}", show(self.poll.catch_up))?;
-        writeln!(f, "api:")?;
-        writeln!(f, "  max_concurrency: {}", self.api.max_concurrency)?;
-        writeln!(f, "  max_total_concurrency: {}", self.api.max_total_concurrency)?;
-        writeln!(f, "  connect_timeout: {}", show(self.api.connect_timeout))?;
-        writeln!(f, "  timeout: {}", show(self.api.timeout))?;
-        let ca_file = self.api.ca_file.as_ref().map(|path| text(&path.display().to_string()));
-        writeln!(f, "  ca_file: {}", ca_file.as_deref().unwrap_or("null"))?;
-        let routes: Vec<String> = self.routes.iter().map(ToString::to_string).collect();
-        writeln!(f, "routes: {}", texts(&routes))?;
-        writeln!(f, "limits:")?;
-        writeln!(f, "  routes_per_account: {}", self.limits.routes_per_account)?;
-        writeln!(f, "  series: {}", self.limits.series)?;
-        write!(f, "  hold_back: {}", show(self.limits.hold_back))
-    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,103 @@
 //! Turns Twilio Call Events into Prometheus metrics.
+//!
+//! This is the architecture document: where things are, why they are there, and what is true of
+//! them. The README is for people who run the program; this is for people who change it.
+//!
+//! # The straight line
+//!
+//! ```text
+//! bytes ── twilio::wire ──────> Call ───────┐
+//!                                           ├─ domain::account plans ─> Step
+//! bytes ── twilio::wire ──────> CallEvent ──┘
+//! CallEvent ── domain::observe ───────────> Observation     kind, route, verdict     (pure)
+//! Reading ── domain::progress counts ─────> what is new     by identity              (pure)
+//! Fact ── metrics::ledger applies ────────> Delta           series changes           (pure)
+//! Delta + progress = Batch ── store ──────> durable, one transaction
+//! committed ledger ── metrics::snapshot ── metrics::exposition ─> text on /metrics
+//! ```
+//!
+//! One type per station, one function per arrow. Follow one response of Twilio with a finger:
+//! [`twilio::client`] fetches a page, [`twilio::wire`] cuts it into items, `poller::read` has each
+//! judged by [`domain::observe`] and drops the page, [`domain::progress`] decides which items are
+//! new, [`store`] makes the counts durable, and only then [`metrics::ledger`] shows them.
+//!
+//! # The rooms
+//!
+//! - [`domain`]: what calls and events mean, and what to do next. Pure.
+//! - [`metrics`]: what is counted and how it is written down: the catalogue of families, the ledger
+//!   of all series, the encoder. Pure.
+//! - [`twilio`]: the edge to Twilio. One function is one request and one answer.
+//! - [`store`]: the edge to the disk: one SQLite file, one writer thread.
+//! - [`poller`]: the shell around an account: plan, fetch, observe, commit, wait.
+//! - [`http`]: the edge to people and Prometheus. Everything from memory.
+//! - [`config`], [`cli`], [`logging`], [`signal`], [`clock`]: one thing each from outside.
+//! - [`app`]: builds the parts, runs the tasks, drains them. [`demo`]: the same against the simulator.
+//! - [`simulator`]: a Twilio of our own, whose truth is known. Imports nothing of the rest, so that
+//!   its judgement is independent.
+//!
+//! Imports point one way: `app` may see all; `poller` sees `twilio`, `store`, `metrics`, `domain`;
+//! `http` and `store` see `metrics` and `domain`; `metrics` and `twilio` see `domain`; `domain` sees
+//! nothing. `tests/it/tidy.rs` holds the code to it.
+//!
+//! # What is always true
+//!
+//! **Invariant: what was counted, and that it was counted, commit together.** [`store::Batch`]
+//! carries facts and progress; the writer commits both in one transaction and publishes the delta
+//! afterwards. So a `kill -9` at any instant neither loses nor doubles an event, and no scrape ever
+//! sees a value that a crash could take back.
+//!
+//! **Invariant: identity, not time or position, removes duplicates.** A Call Event has no id, its
+//! time has a resolution of a second, and the order of the list is not documented. Per call a
+//! multiset of digests is kept; an event is new when a *complete* read shows more occurrences than
+//! were counted. Several pages are a complete read only if the first is unchanged at the end.
+//!
+//! **Invariant: decisions are values.** Functions in `domain` and `metrics` take `now` and
+//! randomness as arguments and return what to do. The shell performs it and reports back.
+//!
+//! **Invariant: a bad item never sinks its page, a bad page never sinks its call, a bad call never
+//! sinks its account, a bad account never sinks another.**
+//!
+//! **Invariant: text of a Call Event dies with its page.** What survives is host and route as
+//! labels, a keyed digest, and closed enums. `Debug` of the event types shows nothing. There is no
+//! error type that carries text of an answer, but for the name of a missing permission.
+//!
+//! # Questions
+//!
+//! **Why is a call read several times?** Twilio documents Call Events as readable 15 minutes after
+//! the end of the call; in practice some show earlier. Early reads make numbers fresh, the settling
+//! read makes them right, and an audit of a sample tells what even that missed.
+//!
+//! **Why so many lists?** They are newest first by start time, shift while being read, may cut time
+//! filters to the day, and may leave out calls without start or end time. No single one finds every
+//! call; [`domain::listing`] tells which finds what.
+//!
+//! **When is a call forgotten?** When no list can bring it back: it is settled, audited if it was to
+//! be, and ended before the horizon that the last deep list has passed. A call that nobody knows and
+//! that ended before the horizon is not taken up, so nothing forgotten is ever counted again.
+//!
+//! **Whose clock?** Twilio's, estimated from its `Date` headers ([`domain::twilio_time`]) on top of
+//! a monotonic local clock ([`clock`]). Steps of the wall clock move nothing.
+//!
+//! **Why is the ledger apart from the `prometheus` crate's counters?** Those can only be changed and
+//! seen at once. Here the change is computed, made durable, and then seen. The crate is the data
+//! model and the registry: the ledger is one `Collector` of it, the exporter's own health are its
+//! ordinary instruments.
+//!
+//! **Why is a new route held at 0?** A series that appears with a value shows no increase to
+//! Prometheus, so the first failure of a new route would page nobody. A new group is shown at 0 and
+//! released a scrape interval later ([`metrics::ledger::Hold`]); its release is durable before any
+//! value is shown.
+//!
+//! **Why a thread for the store?** SQLite blocks, and one writer needs no locks. Batches that wait
+//! while one is written are committed together, so that hundreds of accounts share an fsync.
+//!
+//! # Where a change goes
+//!
+//! A new kind or reason: its variant in [`domain::kind`] or [`domain::verdict`], a row in the table
+//! of its tests, a scenario in `simulator::everything`; METRICS.md follows by itself. A new metric:
+//! [`metrics::catalog`], then [`metrics::snapshot`] or [`metrics::health`]. A new key: the example
+//! file, which is the defaults, and the reader in [`config`]. Another database: behind
+//! [`store::Store`].
 
 pub mod app;
 pub mod cli;

@@ -107,8 +107,6 @@ fn fail(error: &anyhow::Error) -> ExitCode {
 /// Prints help, the version, or what is wrong with the command line.
 fn explain(error: &clap::Error) -> ExitCode {
     let printed = error.print();
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion if printed.is_ok() => ExitCode::SUCCESS,
-        _ => ExitCode::from(USAGE),
-    }
+    let was_asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    if was_asked && printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(USAGE) }
 }

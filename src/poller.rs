@@ -5,10 +5,12 @@
 //! Invariant: what a task learns becomes durable before the next thing is planned.
 
 mod attempt;
+mod commit;
 mod decide;
 pub mod discovery;
 pub mod heartbeat;
 mod read;
+mod take;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,25 +21,24 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::domain::account::{AccountProgress, CallChanges, ReadFailure};
+use crate::domain::account::AccountProgress;
 use crate::domain::call::Call;
-use crate::domain::listing::{AfterPage, ListPlan, ListRun};
-use crate::domain::observe::Rejection;
+use crate::domain::listing::{ListPlan, ListRun};
 use crate::domain::pace::Pace;
 use crate::domain::plan::{ReadPlan, Stage, Step};
 use crate::domain::reading::Reading;
 use crate::domain::retry::backoff;
 use crate::domain::route::Routes;
 use crate::domain::sid::CallSid;
-use crate::domain::twilio_time::{TwilioTime, seconds_between};
-use crate::metrics::health::{AccountHealth, EventResult, Health, ReadResult};
-use crate::metrics::ledger::{AccountId, Fact};
-use crate::store::{AccountKey, Batch, CommitError, Store};
+use crate::domain::twilio_time::TwilioTime;
+use crate::metrics::health::{AccountHealth, Health};
+use crate::metrics::ledger::AccountId;
+use crate::store::{AccountKey, Attached, Batch, CommitError, Store};
 use crate::twilio::client::CallPage;
 use crate::twilio::{Answer, Client};
 
 use attempt::Attempts;
-use decide::{Decision, decide};
+use commit::Notes;
 use heartbeat::Heartbeat;
 
 /// Longest time between two looks at the plan: the clock's offset may have changed meanwhile.
@@ -94,15 +95,40 @@ pub struct Account {
 }
 
 /// Polls an account until `stop`. Returns early only when the store is closed.
-pub async fn run(account: Account, shared: Shared, heartbeat: Heartbeat, stop: CancellationToken) {
-    let health =
-        shared.health.account(&account.label, &account.key.sid.to_string(), account.status);
-    let Some(mut poller) = Poller::attach(account, shared, health, &heartbeat, &stop).await else {
-        return;
-    };
+pub async fn run(
+    account: Account,
+    attached: Attached,
+    shared: Shared,
+    heartbeat: Heartbeat,
+    stop: CancellationToken,
+) {
+    let mut poller = Poller::new(account, attached, shared);
     poller.run(&heartbeat, &stop).await;
     poller.shared.store.detach(poller.id);
     poller.health.remove();
+}
+
+/// Loads an account that came while the program runs, however long the store takes; `None` when
+/// there is no point in going on.
+async fn attach(
+    account: &Account,
+    shared: &Shared,
+    heartbeat: &Heartbeat,
+    stop: &CancellationToken,
+) -> Option<Attached> {
+    let mut failures = 0;
+    loop {
+        heartbeat.promise(COMMIT_RETRY_CAP);
+        match shared.store.attach(account.key.clone(), account.label.clone()).await {
+            Ok(attached) => return Some(attached),
+            Err(CommitError::Closed) => return None,
+            Err(error @ CommitError::Failed(_)) => {
+                failures += 1;
+                tracing::warn!(account = account.label, %error, "cannot load the account");
+                wait(backoff(failures, COMMIT_RETRY_CAP, random()), stop).await?;
+            }
+        }
+    }
 }
 
 struct Poller {
@@ -141,39 +167,10 @@ enum Done {
     },
 }
 
-/// What a batch will have counted, told only once it is committed.
-#[derive(Default)]
-struct Notes {
-    lags: Vec<f64>,
-    counted: u64,
-    duplicates: u64,
-    unjudged: u64,
-    rejected: Vec<Rejection>,
-    reads: Vec<(Stage, ReadResult, u64)>,
-    audits: Vec<u64>,
-}
-
 impl Poller {
-    async fn attach(
-        account: Account,
-        shared: Shared,
-        health: AccountHealth,
-        heartbeat: &Heartbeat,
-        stop: &CancellationToken,
-    ) -> Option<Self> {
-        let mut failures = 0;
-        let attached = loop {
-            heartbeat.promise(COMMIT_RETRY_CAP);
-            match shared.store.attach(account.key.clone(), account.label.clone()).await {
-                Ok(attached) => break attached,
-                Err(CommitError::Closed) => return None,
-                Err(error @ CommitError::Failed(_)) => {
-                    failures += 1;
-                    tracing::warn!(account = account.label, %error, "cannot load the account");
-                    wait(backoff(failures, COMMIT_RETRY_CAP, random()), stop).await?;
-                }
-            }
-        };
+    fn new(account: Account, attached: Attached, shared: Shared) -> Self {
+        let sid = account.key.sid.to_string();
+        let health = shared.health.account(&account.label, &sid, account.status);
         let mut progress = AccountProgress::resume(attached.calls, attached.lists);
         let skipped = progress.lists.start(&shared.lists, shared.now());
         if !skipped.is_zero() {
@@ -186,7 +183,7 @@ impl Poller {
         }
         let pace = Pace::new(shared.max_concurrency);
         let kept = (progress.lists.cursor, progress.lists.forget_before);
-        Some(Self {
+        Self {
             account,
             shared,
             id: attached.id,
@@ -200,7 +197,7 @@ impl Poller {
             housekeeping_at: None,
             kept,
             is_refused: false,
-        })
+        }
     }
 
     async fn run(&mut self, heartbeat: &Heartbeat, stop: &CancellationToken) {
@@ -314,188 +311,6 @@ impl Poller {
         }
     }
 
-    fn take(&mut self, done: Done, batch: &mut Batch, notes: &mut Notes) {
-        match done {
-            Done::List { run, answer } => self.take_list(*run, answer, batch),
-            Done::Fetched { sid, answer } => self.take_fetched(sid, answer, batch),
-            Done::Read { sid, stage, skips, attempts, result } => {
-                attempts.note(&self.health, &self.shared);
-                match result {
-                    Ok(reading) => self.take_reading(sid, stage, skips, &reading, batch, notes),
-                    Err(error) => self.read_failed(sid, stage, &error, batch, notes),
-                }
-            }
-        }
-    }
-
-    fn take_list(&mut self, mut run: ListRun, answer: Answer<CallPage>, batch: &mut Batch) {
-        self.is_listing = false;
-        attempt::note(&answer.attempt, &self.health, &self.shared);
-        let now = self.shared.now();
-        match answer.result {
-            Ok(page) => {
-                self.pace.succeeded();
-                self.recovered();
-                self.health.calls_rejected(page.rejected);
-                let date = answer.attempt.date.unwrap_or(now);
-                let (changes, after) =
-                    self.progress.take_page(&mut run, &page.calls, page.next_page, date);
-                self.add_changes(changes, batch);
-                match after {
-                    AfterPage::Continue => self.list = Some(run),
-                    AfterPage::Complete | AfterPage::Capped => {
-                        let is_complete = after == AfterPage::Complete;
-                        self.progress.lists.finish(&run, is_complete);
-                        let seconds = seconds_between(Timestamp::UNIX_EPOCH, now);
-                        self.health.list_read(run.kind, self.list_began.elapsed(), seconds);
-                        tracing::debug!(
-                            account = self.account.label,
-                            list = run.kind.as_str(),
-                            is_complete,
-                            "list read"
-                        );
-                    }
-                }
-            }
-            Err(error) => {
-                self.health.up(false);
-                self.health.api_retry(error.reason().as_str());
-                match decide(&error) {
-                    Decision::Throttled { retry_after } => {
-                        self.pace.throttled(retry_after, now, random())
-                    }
-                    Decision::Refused => {
-                        self.pace.refused(false, now);
-                        self.say_refused("calls", &error);
-                    }
-                    Decision::StopList => {
-                        // What was read so far is kept; nothing beyond is Twilio's.
-                        self.progress.lists.finish(&run, true);
-                    }
-                    Decision::Failed { retry_after } => {
-                        self.pace.failed(None, retry_after, now, random())
-                    }
-                    Decision::SkipCall => self.pace.failed(None, None, now, random()),
-                }
-                tracing::debug!(account = self.account.label, list = run.kind.as_str(), %error, "list failed");
-            }
-        }
-    }
-
-    fn take_fetched(&mut self, sid: CallSid, answer: Answer<Call>, batch: &mut Batch) {
-        attempt::note(&answer.attempt, &self.health, &self.shared);
-        let now = self.shared.now();
-        let changes = match answer.result {
-            Ok(call) => {
-                self.pace.succeeded();
-                self.progress.take_fetched(sid, Some(&call), now)
-            }
-            Err(crate::twilio::Error::NotFound) => self.progress.take_fetched(sid, None, now),
-            Err(error) => {
-                self.health.api_retry(error.reason().as_str());
-                self.back_off(sid, &error, now);
-                self.progress.fetch_failed(sid, now);
-                CallChanges::default()
-            }
-        };
-        self.add_changes(changes, batch);
-    }
-
-    fn take_reading(
-        &mut self,
-        sid: CallSid,
-        stage: Stage,
-        skips: u8,
-        reading: &Reading,
-        batch: &mut Batch,
-        notes: &mut Notes,
-    ) {
-        self.pace.read_succeeded();
-        let reads = &self.shared.reads;
-        let Some(changes) = self.progress.take_reading(sid, stage, skips, reading, reads) else {
-            return;
-        };
-        let now = self.shared.now();
-        let result = if reading.items.is_empty() { ReadResult::Empty } else { ReadResult::Found };
-        notes.reads.push((stage, result, 1));
-        notes.reads.push((Stage::AfterEnd, ReadResult::Skipped, u64::from(skips)));
-        notes.duplicates += changes.counted.duplicates;
-        notes.rejected.extend(changes.counted.rejected);
-        if stage == Stage::Audit {
-            notes.audits.push(u64::try_from(changes.counted.events.len()).unwrap_or(u64::MAX));
-        }
-        for (observation, created_at) in changes.counted.events {
-            notes.counted += 1;
-            notes.unjudged += u64::from(observation.verdict.is_unjudged);
-            notes.lags.extend(created_at.map(|at| seconds_between(at, now)));
-            batch.facts.push(Fact::Event(observation));
-        }
-        batch.facts.extend(changes.outcome.map(Fact::Felt));
-        self.keep_call(sid, batch);
-    }
-
-    fn read_failed(
-        &mut self,
-        sid: CallSid,
-        stage: Stage,
-        error: &crate::twilio::Error,
-        batch: &mut Batch,
-        notes: &mut Notes,
-    ) {
-        let now = self.shared.now();
-        self.health.api_retry(error.reason().as_str());
-        let failure = match decide(error) {
-            Decision::Refused => {
-                self.pace.refused(true, now);
-                self.say_refused("call events", error);
-                self.progress.abandon(sid);
-                return;
-            }
-            Decision::Throttled { .. } => {
-                self.back_off(sid, error, now);
-                self.progress.abandon(sid);
-                return;
-            }
-            Decision::SkipCall | Decision::StopList => ReadFailure::Refused,
-            Decision::Failed { .. } => {
-                self.back_off(sid, error, now);
-                ReadFailure::Failed
-            }
-        };
-        let reads = &self.shared.reads;
-        if self.progress.read_failed(sid, stage, failure, reads, now, random()) {
-            notes.reads.push((stage, ReadResult::Failed, 1));
-            self.keep_call(sid, batch);
-            tracing::warn!(account = self.account.label, call_sid = %sid, stage = stage.as_str(), %error, "gave up reading a call's events");
-        }
-    }
-
-    fn back_off(&mut self, sid: CallSid, error: &crate::twilio::Error, now: Timestamp) {
-        match decide(error) {
-            Decision::Throttled { retry_after } => self.pace.throttled(retry_after, now, random()),
-            Decision::Failed { retry_after } => {
-                self.pace.failed(Some(sid), retry_after, now, random());
-            }
-            Decision::Refused => self.pace.refused(true, now),
-            Decision::SkipCall | Decision::StopList => {}
-        }
-    }
-
-    fn add_changes(&self, changes: CallChanges, batch: &mut Batch) {
-        for (direction, status) in changes.finished {
-            batch.facts.push(Fact::Finished(direction, status));
-        }
-        for sid in changes.changed {
-            self.keep_call(sid, batch);
-        }
-    }
-
-    /// Adds a call to the batch, once, as it is now.
-    fn keep_call(&self, sid: CallSid, batch: &mut Batch) {
-        batch.calls.retain(|call| call.sid != sid);
-        batch.calls.extend(self.progress.calls.get(&sid).cloned());
-    }
-
     /// Sets the gauges that look at every call, and forgets what can be forgotten.
     fn keep_house(&mut self, batch: &mut Batch) {
         if self.housekeeping_at.is_some_and(|at| at.elapsed() < HOUSEKEEPING_EVERY) {
@@ -506,81 +321,6 @@ impl Poller {
         self.health.lateness(&self.progress.lateness(&self.shared.reads, now));
         self.health.poll_interval(self.progress.lists.interval(&self.shared.lists, now));
         batch.forgotten = self.progress.forget(now);
-    }
-
-    /// Commits a batch, however long it takes; `None` when there is no point in going on.
-    async fn commit(
-        &mut self,
-        mut batch: Batch,
-        notes: Notes,
-        heartbeat: &Heartbeat,
-        stop: &CancellationToken,
-    ) -> Option<()> {
-        let lists = &self.progress.lists;
-        let known = (lists.cursor, lists.forget_before);
-        let has_changes = !batch.facts.is_empty()
-            || !batch.calls.is_empty()
-            || !batch.forgotten.is_empty()
-            || known != self.kept;
-        if has_changes {
-            (batch.cursor, batch.forget_before) = known;
-            let batch = Arc::new(batch);
-            let mut failures = 0;
-            let report = loop {
-                heartbeat.promise(COMMIT_RETRY_CAP);
-                match self.shared.store.commit(self.id, Arc::clone(&batch)).await {
-                    Ok(report) => break report,
-                    Err(CommitError::Closed) => return None,
-                    Err(error @ CommitError::Failed(_)) => {
-                        failures += 1;
-                        tracing::warn!(account = self.account.label, %error, "polling pauses until the store can be written");
-                        wait(backoff(failures, COMMIT_RETRY_CAP, random()), stop).await?;
-                    }
-                }
-            };
-            if failures > 0 {
-                tracing::info!(account = self.account.label, "the store can be written again");
-            }
-            self.kept = known;
-            self.health.route_overflow(report.overflowed);
-        }
-        self.tell(notes);
-        Some(())
-    }
-
-    fn tell(&self, notes: Notes) {
-        self.health.call_events(EventResult::Counted, notes.counted);
-        self.health.call_events(EventResult::Duplicate, notes.duplicates);
-        let rejected = u64::try_from(notes.rejected.len()).unwrap_or(u64::MAX);
-        self.health.call_events(EventResult::Rejected, rejected);
-        self.health.call_events_unjudged(notes.unjudged);
-        for rejection in notes.rejected {
-            self.health.call_event_rejected(rejection);
-        }
-        for (stage, result, count) in notes.reads {
-            self.health.call_read(stage, result, count);
-        }
-        for lag in notes.lags {
-            self.health.event_lag(lag);
-        }
-        for late in notes.audits {
-            self.health.audited(late);
-        }
-    }
-
-    fn say_refused(&mut self, what: &str, error: &crate::twilio::Error) {
-        if !self.is_refused {
-            tracing::warn!(account = self.account.label, resource = what, %error, "cannot read from Twilio");
-        }
-        self.is_refused = true;
-    }
-
-    fn recovered(&mut self) {
-        self.health.up(true);
-        if self.is_refused && self.shared.now() >= self.pace.reads_paused_until() {
-            self.is_refused = false;
-            tracing::info!(account = self.account.label, "can read from Twilio again");
-        }
     }
 
     fn time_until(&self, at: Timestamp) -> Duration {

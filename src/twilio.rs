@@ -3,9 +3,12 @@
 //! GET only. Does not know that metrics exist, and keeps nothing between two requests but
 //! connections.
 
+mod answer;
 pub mod client;
 pub mod error;
+mod response;
 pub mod wire;
 
-pub use client::{Answer, Attempt, Client, ClientOptions, Credentials, Resource};
+pub use answer::{Answer, Attempt, Resource};
+pub use client::{Client, ClientOptions, Credentials};
 pub use error::Error;

@@ -300,11 +300,11 @@ fn read_subaccounts(reader: &mut Reader<'_>, section: &mut Section) -> Subaccoun
     };
     let mut labels = BTreeMap::new();
     for (sid, name) in names {
-        match name {
-            Value::String(_, name) if is_sid(&sid, "AC") && !name.is_empty() => {
-                labels.insert(sid, name);
+        match name.as_str().filter(|name| is_sid(&sid, "AC") && !name.is_empty()) {
+            Some(name) => {
+                labels.insert(sid, name.to_owned());
             }
-            other => reader.wrong(&inner, "names", &other, "a mapping of SIDs (`AC…`) to names"),
+            None => reader.wrong(&inner, "names", &name, "a mapping of SIDs (`AC…`) to names"),
         }
     }
     reader.finish(inner);

@@ -84,13 +84,12 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn text(&mut self, section: &mut Section, name: &'static str) -> Option<String> {
-        match section.take(name)? {
-            Value::String(_, text) => Some(text),
-            other => {
-                self.wrong(section, name, &other, "a text");
-                None
-            }
+        let value = section.take(name)?;
+        let text = value.as_str().map(str::to_owned);
+        if text.is_none() {
+            self.wrong(section, name, &value, "a text");
         }
+        text
     }
 
     pub(super) fn path(&mut self, section: &mut Section, name: &'static str) -> Option<PathBuf> {
@@ -177,9 +176,9 @@ impl<'a> Reader<'a> {
     pub(super) fn texts(&mut self, section: &mut Section, name: &'static str) -> Vec<String> {
         let mut texts = Vec::new();
         for value in self.list(section, name, "a list of texts") {
-            match value {
-                Value::String(_, text) => texts.push(text),
-                other => self.wrong(section, name, &other, "a list of texts"),
+            match value.as_str() {
+                Some(text) => texts.push(text.to_owned()),
+                None => self.wrong(section, name, &value, "a list of texts"),
             }
         }
         texts

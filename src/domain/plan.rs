@@ -205,7 +205,7 @@ impl Lanes {
         let mut steps = Vec::new();
         while steps.len() < free {
             let backlog_first = *turn % 4 == 3;
-            let settling_first = *turn % 2 == 0;
+            let settling_first = turn.is_multiple_of(2);
             let order: [&mut Vec<_>; 4] = match (backlog_first, settling_first) {
                 (true, _) => {
                     [&mut self.backlog, &mut self.settling, &mut self.early, &mut self.audit]

@@ -101,9 +101,14 @@ pub async fn run(
                             client: parent.client.clone(),
                         };
                         tracing::info!(account = account.label, "subaccount found");
-                        let task =
-                            super::run(account, shared.clone(), heartbeats.watch(), token.clone());
-                        tasks.spawn(task);
+                        let (shared, beat, stop) =
+                            (shared.clone(), heartbeats.watch(), token.clone());
+                        tasks.spawn(async move {
+                            let attached = super::attach(&account, &shared, &beat, &stop).await;
+                            if let Some(attached) = attached {
+                                super::run(account, attached, shared, beat, stop).await;
+                            }
+                        });
                         token
                     });
                 }

@@ -70,12 +70,9 @@ async fn every_label_of_a_running_program_is_in_the_catalogue() {
     let mut program = Program::polling(&twilio).await;
     let scrape = twilio.is_told_by(&mut program).await;
     let strip = |name: &str| {
-        let name = ["_bucket", "_sum", "_count"]
-            .iter()
-            .find_map(|suffix| name.strip_suffix(suffix))
-            .unwrap_or(name)
-            .to_owned();
-        name
+        let suffix =
+            ["_bucket", "_sum", "_count"].into_iter().find(|suffix| name.ends_with(suffix));
+        name.trim_end_matches(suffix.unwrap_or_default()).to_owned()
     };
     for name in scrape.names().into_iter().filter(|name| !name.starts_with("process_")) {
         let family =

@@ -6,6 +6,7 @@ use prometheus::Encoder;
 
 use super::super::exposition::TextEncoder;
 use super::super::snapshot;
+use super::apply::duration_bound;
 use super::*;
 use crate::domain::verdict::Verdict;
 

@@ -1,0 +1,70 @@
+//! The account that the variables of Twilio's own tools name.
+
+use super::Environment;
+use super::account::{self, AccountConfig, Credentials};
+use super::problem::Problem;
+use super::secret::SecretSource;
+
+/// The account that Twilio's own variables name.
+pub(super) fn account_of_environment(
+    environment: &Environment,
+    problems: &mut Vec<Problem>,
+) -> Option<AccountConfig> {
+    let mut problem = |name: &str, text: &str| {
+        problems.push(Problem {
+            place: format!("environment variable {name}"),
+            key: String::new(),
+            text: text.to_owned(),
+        });
+    };
+    let Some(account_sid) = environment.get("TWILIO_ACCOUNT_SID") else {
+        problem(
+            "TWILIO_ACCOUNT_SID",
+            "is not set: set it with TWILIO_AUTH_TOKEN (or with TWILIO_API_KEY and TWILIO_API_SECRET), or give `accounts:` in a file with --config.file; without an account, try `demo`",
+        );
+        return None;
+    };
+    if !account::is_sid(&account_sid, "AC") {
+        problem(
+            "TWILIO_ACCOUNT_SID",
+            "found something else, wanted `AC` and 32 hexadecimal digits",
+        );
+    }
+    let key = environment.get("TWILIO_API_KEY");
+    if key.as_ref().is_some_and(|key| !account::is_sid(key, "SK")) {
+        problem("TWILIO_API_KEY", "found something else, wanted `SK` and 32 hexadecimal digits");
+    }
+    let name = if key.is_some() { "TWILIO_API_SECRET" } else { "TWILIO_AUTH_TOKEN" };
+    let source = SecretSource::Environment(name.to_owned());
+    let secret = source.read(&environment.0);
+    if secret.is_err() {
+        problem(name, "is not set");
+    }
+    let address = account::resolve_base_url(
+        environment.get("TWILIO_API_BASE_URL"),
+        environment.get("TWILIO_REGION"),
+        environment.get("TWILIO_EDGE"),
+    );
+    let (base_url, region) = match address {
+        Ok(address) => address,
+        Err((key, text)) => {
+            let name = match key {
+                "base_url" => "TWILIO_API_BASE_URL",
+                "region" => "TWILIO_REGION",
+                _ => "TWILIO_EDGE",
+            };
+            problem(name, &text);
+            return None;
+        }
+    };
+    let username = key.unwrap_or_else(|| account_sid.clone());
+    let credentials = Credentials { username, secret: secret.ok()?, source };
+    Some(AccountConfig {
+        name: None,
+        account_sid,
+        credentials,
+        base_url,
+        region,
+        subaccounts: None,
+    })
+}

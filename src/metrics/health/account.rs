@@ -1,0 +1,232 @@
+//! The instruments of one account.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use prometheus::GaugeVec;
+use prometheus::core::Collector;
+
+use crate::domain::account::Lateness;
+use crate::domain::call::{CallStatus, Direction};
+use crate::domain::label::label_enum;
+use crate::domain::listing::ListKind;
+use crate::domain::observe::Rejection;
+use crate::domain::plan::Stage;
+
+use super::super::exposition::as_float;
+use super::Health;
+
+label_enum! {
+    /// What became of a read of a call's events.
+    pub enum ReadResult {
+        /// The call has events.
+        Found = "found",
+        /// The call has no events.
+        Empty = "empty",
+        /// The read was given up.
+        Failed = "failed",
+        /// A later read was due already.
+        Skipped = "skipped",
+    }
+}
+
+label_enum! {
+    /// What became of an item of a Call Events page.
+    pub enum EventResult {
+        /// Counted now.
+        Counted = "counted",
+        /// Counted before.
+        Duplicate = "duplicate",
+        /// Says nothing that could be counted.
+        Rejected = "rejected",
+    }
+}
+
+/// The instruments of one account.
+#[derive(Clone, Debug)]
+pub struct AccountHealth {
+    pub(super) health: Health,
+    pub(super) label: String,
+}
+
+impl AccountHealth {
+    /// Notes whether the last list could be read.
+    pub fn up(&self, is_up: bool) {
+        self.set(&self.health.up, if is_up { 1.0 } else { 0.0 });
+    }
+
+    /// Notes a list that was read to its end.
+    pub fn list_read(&self, kind: ListKind, took: Duration, now_seconds: f64) {
+        if kind == ListKind::Recent {
+            self.set(&self.health.last_success, now_seconds);
+            self.health.pass_duration.with_label_values(&[&self.label]).observe(took.as_secs_f64());
+        }
+    }
+
+    /// Notes the interval in force.
+    pub fn poll_interval(&self, interval: Duration) {
+        self.set(&self.health.poll_interval, interval.as_secs_f64());
+    }
+
+    /// Notes an attempt at a request.
+    pub fn api_request(&self, resource: &str, code: Option<u16>, took: Duration) {
+        let code = code.map_or_else(|| "none".to_owned(), |code| code.to_string());
+        self.health.api_requests.with_label_values(&[self.label.as_str(), resource, &code]).inc();
+        self.health.api_took(resource, took);
+    }
+
+    /// Notes a failed request that will be tried again.
+    pub fn api_retry(&self, reason: &str) {
+        self.health.api_retries.with_label_values(&[self.label.as_str(), reason]).inc();
+    }
+
+    /// Notes the account's concurrency.
+    pub fn api_concurrency(&self, limit: usize, in_flight: usize) {
+        let as_float = |count: usize| as_float(u64::try_from(count).unwrap_or(u64::MAX));
+        self.set(&self.health.api_concurrency_limit, as_float(limit));
+        self.set(&self.health.api_in_flight, as_float(in_flight));
+    }
+
+    /// Notes how many requests Twilio counts for the whole account.
+    pub fn account_concurrency(&self, requests: u64) {
+        self.set(&self.health.api_account_concurrent, as_float(requests));
+    }
+
+    /// Notes how late the account is, and which calls are active.
+    pub fn lateness(&self, lateness: &Lateness) {
+        self.set(&self.health.settling_overdue, lateness.overdue.as_secs_f64());
+        self.set(&self.health.catching_up, f64::from(u8::from(lateness.is_catching_up)));
+        for stage in Stage::ALL {
+            let count = lateness.pending.get(stage.as_str()).copied().unwrap_or(0);
+            self.health
+                .calls_pending
+                .with_label_values(&[self.label.as_str(), stage.as_str()])
+                .set(as_float(count));
+        }
+        for direction in Direction::ALL {
+            let is_seen = lateness.active.keys().any(|(seen, _)| seen == direction);
+            for status in CallStatus::ALL.iter().filter(|status| !status.is_final()) {
+                let labels = [self.label.as_str(), direction.as_str(), status.as_str()];
+                let count = lateness.active.get(&(*direction, *status)).copied().unwrap_or(0);
+                if is_seen || is_common(*direction) && *status != CallStatus::Other || count > 0 {
+                    self.health.calls_active.with_label_values(&labels).set(as_float(count));
+                } else {
+                    // A series that was never shown stays away; one that was goes.
+                    let _absent = self.health.calls_active.remove_label_values(&labels);
+                }
+            }
+        }
+    }
+
+    /// Notes time that was cut off by `poll.catch_up`.
+    pub fn skipped(&self, time: Duration) {
+        self.health.skipped_seconds.with_label_values(&[&self.label]).inc_by(time.as_secs_f64());
+    }
+
+    /// Notes how late an event was counted.
+    pub fn event_lag(&self, seconds: f64) {
+        self.health.event_lag.with_label_values(&[&self.label]).observe(seconds);
+    }
+
+    /// Notes what became of items.
+    pub fn call_events(&self, result: EventResult, count: u64) {
+        let labels = [self.label.as_str(), result.as_str()];
+        self.health.call_events.with_label_values(&labels).inc_by(count);
+    }
+
+    /// Notes why an item was rejected.
+    pub fn call_event_rejected(&self, rejection: Rejection) {
+        let labels = [self.label.as_str(), rejection.as_str()];
+        self.health.call_events_rejected.with_label_values(&labels).inc();
+    }
+
+    /// Notes counted answers whose body could not be judged.
+    pub fn call_events_unjudged(&self, count: u64) {
+        self.health.call_events_unjudged.with_label_values(&[&self.label]).inc_by(count);
+    }
+
+    /// Notes items of a list that are no calls.
+    pub fn calls_rejected(&self, count: u64) {
+        self.health.calls_rejected.with_label_values(&[&self.label]).inc_by(count);
+    }
+
+    /// Notes what became of a read.
+    pub fn call_read(&self, stage: Stage, result: ReadResult, count: u64) {
+        let labels = [self.label.as_str(), stage.as_str(), result.as_str()];
+        self.health.call_reads.with_label_values(&labels).inc_by(count);
+    }
+
+    /// Notes an audit, and what only it found.
+    pub fn audited(&self, late_events: u64) {
+        self.health.audited_calls.with_label_values(&[&self.label]).inc();
+        self.health.late_call_events.with_label_values(&[&self.label]).inc_by(late_events);
+    }
+
+    /// Notes events that found no room.
+    pub fn route_overflow(&self, count: u64) {
+        self.health.route_overflow.with_label_values(&[&self.label]).inc_by(count);
+    }
+
+    /// Takes the account's series away.
+    pub fn remove(&self) {
+        let health = &self.health;
+        for vec in [
+            &health.account_info,
+            &health.calls_active,
+            &health.up,
+            &health.last_success,
+            &health.poll_interval,
+            &health.api_concurrency_limit,
+            &health.api_in_flight,
+            &health.api_account_concurrent,
+            &health.calls_pending,
+            &health.settling_overdue,
+            &health.catching_up,
+        ] {
+            self.remove_from(vec, |labels| vec.remove(labels));
+        }
+        for vec in [
+            &health.api_requests,
+            &health.api_retries,
+            &health.call_events,
+            &health.call_events_rejected,
+            &health.call_events_unjudged,
+            &health.calls_rejected,
+            &health.call_reads,
+            &health.audited_calls,
+            &health.late_call_events,
+            &health.route_overflow,
+        ] {
+            self.remove_from(vec, |labels| vec.remove(labels));
+        }
+        for vec in [&health.pass_duration, &health.event_lag] {
+            self.remove_from(vec, |labels| vec.remove(labels));
+        }
+        self.remove_from(&health.skipped_seconds, |labels| health.skipped_seconds.remove(labels));
+    }
+
+    fn remove_from(
+        &self,
+        vec: &impl Collector,
+        remove: impl Fn(&HashMap<&str, &str>) -> prometheus::Result<()>,
+    ) {
+        for family in vec.collect() {
+            for metric in family.get_metric() {
+                let labels: BTreeMap<&str, &str> =
+                    metric.get_label().iter().map(|pair| (pair.name(), pair.value())).collect();
+                if labels.get("account") == Some(&self.label.as_str()) {
+                    // It was there a moment ago, and is gone either way.
+                    let _absent = remove(&labels.into_iter().collect());
+                }
+            }
+        }
+    }
+
+    fn set(&self, vec: &GaugeVec, value: f64) {
+        vec.with_label_values(&[&self.label]).set(value);
+    }
+}
+
+fn is_common(direction: Direction) -> bool {
+    matches!(direction, Direction::Inbound | Direction::OutboundApi | Direction::OutboundDial)
+}

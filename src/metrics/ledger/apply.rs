@@ -1,0 +1,156 @@
+//! What facts change, computed apart from the change.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use crate::domain::kind::RequestKind;
+use crate::domain::observe::Observation;
+use crate::domain::route::Endpoint;
+
+use super::super::catalog::WEBHOOK_SECONDS;
+use super::{
+    AccountId, Cell, EndpointEntry, EndpointId, Entry, Fact, GroupEntry, GroupId, Hold, Ledger,
+    LedgerLimits, Scope, bound_ms, series_of,
+};
+
+/// What facts change.
+#[derive(Clone, Debug, Default)]
+pub struct Delta {
+    /// New endpoints.
+    pub endpoints: BTreeMap<EndpointId, EndpointEntry>,
+    /// New groups.
+    pub groups: BTreeMap<GroupId, GroupEntry>,
+    /// What is added.
+    pub added: BTreeMap<(Scope, Cell), u64>,
+    /// Events that found no room, by account.
+    pub overflowed: BTreeMap<AccountId, u64>,
+    new_endpoints: BTreeMap<(AccountId, Endpoint), EndpointId>,
+    new_groups: BTreeMap<(EndpointId, RequestKind), GroupId>,
+    series: usize,
+}
+
+impl Ledger {
+    /// What facts change, without changing anything.
+    pub fn apply<'a>(
+        &self,
+        entries: impl IntoIterator<Item = Entry<'a>>,
+        limits: LedgerLimits,
+        now: Timestamp,
+    ) -> Delta {
+        let mut delta = Delta::default();
+        for entry in entries {
+            let account = Scope::Account(entry.account);
+            let is_released =
+                entry.is_first_pass || !self.was_scraped || limits.hold_back.is_zero();
+            let hold = Hold { is_released, created_at: now, shown_at: None };
+            for fact in entry.facts {
+                match fact {
+                    Fact::Finished(direction, status) => {
+                        delta.add(account, Cell::Calls(*direction, *status), 1);
+                    }
+                    Fact::Felt(outcome) => delta.add(account, Cell::Outcomes(*outcome), 1),
+                    Fact::Event(event) if event.kind == RequestKind::ApiRequest => {
+                        delta.add(account, Cell::ApiRequests(event.verdict.code), 1);
+                    }
+                    Fact::Event(event) => {
+                        self.apply_event(&mut delta, entry.account, event, limits, hold);
+                    }
+                }
+            }
+        }
+        delta
+    }
+
+    fn apply_event(
+        &self,
+        delta: &mut Delta,
+        account: AccountId,
+        event: &Observation,
+        limits: LedgerLimits,
+        hold: Hold,
+    ) {
+        let endpoint_id = self.find_endpoint(delta, account, event, limits, hold);
+        let group_id = self.find_group(delta, endpoint_id, event.kind, hold);
+        let (endpoint, group) = (Scope::Endpoint(endpoint_id), Scope::Group(group_id));
+        delta.add(group, Cell::Requests(event.verdict.code), 1);
+        if let Some(reason) = event.verdict.failure {
+            delta.add(group, Cell::Failures(reason), 1);
+        }
+        if let Some(duration) = event.duration_ms {
+            delta.add(group, Cell::DurationBucket(duration_bound(duration)), 1);
+            delta.add(group, Cell::DurationSum, duration);
+        }
+        if let Some(content_type) = event.verdict.content_type {
+            delta.add(endpoint, Cell::ContentTypes(content_type), 1);
+        }
+        if let Some(warning) = event.verdict.warning {
+            delta.add(endpoint, Cell::Warnings(warning), 1);
+        }
+    }
+
+    fn find_endpoint(
+        &self,
+        delta: &mut Delta,
+        account: AccountId,
+        event: &Observation,
+        limits: LedgerLimits,
+        hold: Hold,
+    ) -> EndpointId {
+        let key = (account, event.endpoint.clone());
+        if let Some(id) = self.by_endpoint.get(&key).or_else(|| delta.new_endpoints.get(&key)) {
+            return *id;
+        }
+        let is_overflow = event.endpoint == Endpoint::overflow();
+        let known = self.endpoints_of.get(&account).copied().unwrap_or(0);
+        let new = delta
+            .new_endpoints
+            .keys()
+            .filter(|(of, endpoint)| *of == account && *endpoint != Endpoint::overflow())
+            .count();
+        let is_full = known + new >= limits.routes_per_account
+            || self.series + delta.series + series_of(event.kind) > limits.series;
+        if is_full && !is_overflow {
+            *delta.overflowed.entry(account).or_default() += 1;
+            let event = Observation { endpoint: Endpoint::overflow(), ..event.clone() };
+            return self.find_endpoint(delta, account, &event, limits, hold);
+        }
+        let last = self.endpoints.last_key_value().map(|(id, _)| *id);
+        let last = last.max(delta.endpoints.last_key_value().map(|(id, _)| *id));
+        let id = EndpointId(last.map_or(1, |EndpointId(id)| id + 1));
+        delta.endpoints.insert(id, EndpointEntry { account, endpoint: key.1.clone(), hold });
+        delta.new_endpoints.insert(key, id);
+        id
+    }
+
+    fn find_group(
+        &self,
+        delta: &mut Delta,
+        endpoint: EndpointId,
+        kind: RequestKind,
+        hold: Hold,
+    ) -> GroupId {
+        let key = (endpoint, kind);
+        if let Some(id) = self.by_group.get(&key).or_else(|| delta.new_groups.get(&key)) {
+            return *id;
+        }
+        let last = self.groups.last_key_value().map(|(id, _)| *id);
+        let last = last.max(delta.groups.last_key_value().map(|(id, _)| *id));
+        let id = GroupId(last.map_or(1, |GroupId(id)| id + 1));
+        delta.groups.insert(id, GroupEntry { endpoint, kind, hold });
+        delta.new_groups.insert(key, id);
+        delta.series += series_of(kind);
+        id
+    }
+}
+
+impl Delta {
+    fn add(&mut self, scope: Scope, cell: Cell, count: u64) {
+        *self.added.entry((scope, cell)).or_default() += count;
+    }
+}
+
+/// The bound of the bucket that a duration in milliseconds falls into.
+pub(super) fn duration_bound(duration_ms: u64) -> Option<u64> {
+    WEBHOOK_SECONDS.iter().map(|&bound| bound_ms(bound)).find(|&bound| duration_ms <= bound)
+}

@@ -1,0 +1,88 @@
+//! Making durable what was learnt, and telling it only then.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::observe::Rejection;
+use crate::domain::plan::Stage;
+use crate::domain::retry::backoff;
+use crate::metrics::health::{EventResult, ReadResult};
+use crate::store::{Batch, CommitError};
+
+use super::heartbeat::Heartbeat;
+use super::{COMMIT_RETRY_CAP, Poller, random, wait};
+
+/// What a batch will have counted, told only once it is committed.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    pub(super) lags: Vec<f64>,
+    pub(super) counted: u64,
+    pub(super) duplicates: u64,
+    pub(super) unjudged: u64,
+    pub(super) rejected: Vec<Rejection>,
+    pub(super) reads: Vec<(Stage, ReadResult, u64)>,
+    pub(super) audits: Vec<u64>,
+}
+
+impl Poller {
+    /// Commits a batch, however long it takes; `None` when there is no point in going on.
+    pub(super) async fn commit(
+        &mut self,
+        mut batch: Batch,
+        notes: Notes,
+        heartbeat: &Heartbeat,
+        stop: &CancellationToken,
+    ) -> Option<()> {
+        let lists = &self.progress.lists;
+        let known = (lists.cursor, lists.forget_before);
+        let has_changes = !batch.facts.is_empty()
+            || !batch.calls.is_empty()
+            || !batch.forgotten.is_empty()
+            || known != self.kept;
+        if has_changes {
+            (batch.cursor, batch.forget_before) = known;
+            let batch = Arc::new(batch);
+            let mut failures = 0;
+            let report = loop {
+                heartbeat.promise(COMMIT_RETRY_CAP);
+                match self.shared.store.commit(self.id, Arc::clone(&batch)).await {
+                    Ok(report) => break report,
+                    Err(CommitError::Closed) => return None,
+                    Err(error @ CommitError::Failed(_)) => {
+                        failures += 1;
+                        tracing::warn!(account = self.account.label, %error, "polling pauses until the store can be written");
+                        wait(backoff(failures, COMMIT_RETRY_CAP, random()), stop).await?;
+                    }
+                }
+            };
+            if failures > 0 {
+                tracing::info!(account = self.account.label, "the store can be written again");
+            }
+            self.kept = known;
+            self.health.route_overflow(report.overflowed);
+        }
+        self.tell(notes);
+        Some(())
+    }
+
+    fn tell(&self, notes: Notes) {
+        self.health.call_events(EventResult::Counted, notes.counted);
+        self.health.call_events(EventResult::Duplicate, notes.duplicates);
+        let rejected = u64::try_from(notes.rejected.len()).unwrap_or(u64::MAX);
+        self.health.call_events(EventResult::Rejected, rejected);
+        self.health.call_events_unjudged(notes.unjudged);
+        for rejection in notes.rejected {
+            self.health.call_event_rejected(rejection);
+        }
+        for (stage, result, count) in notes.reads {
+            self.health.call_read(stage, result, count);
+        }
+        for lag in notes.lags {
+            self.health.event_lag(lag);
+        }
+        for late in notes.audits {
+            self.health.audited(late);
+        }
+    }
+}

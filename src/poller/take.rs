@@ -1,0 +1,220 @@
+//! What the answers of Twilio mean for an account: progress, facts, pace.
+
+use jiff::Timestamp;
+
+use crate::domain::account::{CallChanges, ReadFailure};
+use crate::domain::call::Call;
+use crate::domain::listing::{AfterPage, ListRun};
+use crate::domain::plan::Stage;
+use crate::domain::reading::Reading;
+use crate::domain::sid::CallSid;
+use crate::domain::twilio_time::seconds_between;
+use crate::metrics::health::ReadResult;
+use crate::metrics::ledger::Fact;
+use crate::store::Batch;
+use crate::twilio::client::CallPage;
+use crate::twilio::{Answer, Error};
+
+use super::commit::Notes;
+use super::decide::{Decision, decide};
+use super::{Done, Poller, attempt, random};
+
+impl Poller {
+    /// Takes a finished request.
+    pub(super) fn take(&mut self, done: Done, batch: &mut Batch, notes: &mut Notes) {
+        match done {
+            Done::List { run, answer } => self.take_list(*run, answer, batch),
+            Done::Fetched { sid, answer } => self.take_fetched(sid, answer, batch),
+            Done::Read { sid, stage, skips, attempts, result } => {
+                attempts.note(&self.health, &self.shared);
+                match result {
+                    Ok(reading) => self.take_reading(sid, stage, skips, &reading, batch, notes),
+                    Err(error) => self.read_failed(sid, stage, &error, batch, notes),
+                }
+            }
+        }
+    }
+
+    fn take_list(&mut self, mut run: ListRun, answer: Answer<CallPage>, batch: &mut Batch) {
+        self.is_listing = false;
+        attempt::note(&answer.attempt, &self.health, &self.shared);
+        let now = self.shared.now();
+        match answer.result {
+            Ok(page) => {
+                self.pace.succeeded();
+                self.recovered();
+                self.health.calls_rejected(page.rejected);
+                let date = answer.attempt.date.unwrap_or(now);
+                let (changes, after) =
+                    self.progress.take_page(&mut run, &page.calls, page.next_page, date);
+                self.add_changes(changes, batch);
+                match after {
+                    AfterPage::Continue => self.list = Some(run),
+                    AfterPage::Complete | AfterPage::Capped => {
+                        let is_complete = after == AfterPage::Complete;
+                        self.progress.lists.finish(&run, is_complete);
+                        let seconds = seconds_between(Timestamp::UNIX_EPOCH, now);
+                        self.health.list_read(run.kind, self.list_began.elapsed(), seconds);
+                        tracing::debug!(
+                            account = self.account.label,
+                            list = run.kind.as_str(),
+                            is_complete,
+                            "list read"
+                        );
+                    }
+                }
+            }
+            Err(error) => {
+                self.health.up(false);
+                self.health.api_retry(error.reason().as_str());
+                match decide(&error) {
+                    Decision::Throttled { retry_after } => {
+                        self.pace.throttled(retry_after, now, random())
+                    }
+                    Decision::Refused => {
+                        self.pace.refused(false, now);
+                        self.say_refused("calls", &error);
+                    }
+                    Decision::StopList => {
+                        // What was read so far is kept; nothing beyond is Twilio's.
+                        self.progress.lists.finish(&run, true);
+                    }
+                    Decision::Failed { retry_after } => {
+                        self.pace.failed(None, retry_after, now, random())
+                    }
+                    Decision::SkipCall => self.pace.failed(None, None, now, random()),
+                }
+                tracing::debug!(account = self.account.label, list = run.kind.as_str(), %error, "list failed");
+            }
+        }
+    }
+
+    fn take_fetched(&mut self, sid: CallSid, answer: Answer<Call>, batch: &mut Batch) {
+        attempt::note(&answer.attempt, &self.health, &self.shared);
+        let now = self.shared.now();
+        let changes = match answer.result {
+            Ok(call) => {
+                self.pace.succeeded();
+                self.progress.take_fetched(sid, Some(&call), now)
+            }
+            Err(Error::NotFound) => self.progress.take_fetched(sid, None, now),
+            Err(error) => {
+                self.health.api_retry(error.reason().as_str());
+                self.back_off(sid, &error, now);
+                self.progress.fetch_failed(sid, now);
+                CallChanges::default()
+            }
+        };
+        self.add_changes(changes, batch);
+    }
+
+    fn take_reading(
+        &mut self,
+        sid: CallSid,
+        stage: Stage,
+        skips: u8,
+        reading: &Reading,
+        batch: &mut Batch,
+        notes: &mut Notes,
+    ) {
+        self.pace.read_succeeded();
+        let reads = &self.shared.reads;
+        let Some(changes) = self.progress.take_reading(sid, stage, skips, reading, reads) else {
+            return;
+        };
+        let now = self.shared.now();
+        let result = if reading.items.is_empty() { ReadResult::Empty } else { ReadResult::Found };
+        notes.reads.push((stage, result, 1));
+        notes.reads.push((Stage::AfterEnd, ReadResult::Skipped, u64::from(skips)));
+        notes.duplicates += changes.counted.duplicates;
+        notes.rejected.extend(changes.counted.rejected);
+        if stage == Stage::Audit {
+            notes.audits.push(u64::try_from(changes.counted.events.len()).unwrap_or(u64::MAX));
+        }
+        for (observation, created_at) in changes.counted.events {
+            notes.counted += 1;
+            notes.unjudged += u64::from(observation.verdict.is_unjudged);
+            notes.lags.extend(created_at.map(|at| seconds_between(at, now)));
+            batch.facts.push(Fact::Event(observation));
+        }
+        batch.facts.extend(changes.outcome.map(Fact::Felt));
+        self.keep_call(sid, batch);
+    }
+
+    fn read_failed(
+        &mut self,
+        sid: CallSid,
+        stage: Stage,
+        error: &Error,
+        batch: &mut Batch,
+        notes: &mut Notes,
+    ) {
+        let now = self.shared.now();
+        self.health.api_retry(error.reason().as_str());
+        let failure = match decide(error) {
+            Decision::Refused => {
+                self.pace.refused(true, now);
+                self.say_refused("call events", error);
+                self.progress.abandon(sid);
+                return;
+            }
+            Decision::Throttled { .. } => {
+                self.back_off(sid, error, now);
+                self.progress.abandon(sid);
+                return;
+            }
+            Decision::SkipCall | Decision::StopList => ReadFailure::Refused,
+            Decision::Failed { .. } => {
+                self.back_off(sid, error, now);
+                ReadFailure::Failed
+            }
+        };
+        let reads = &self.shared.reads;
+        if self.progress.read_failed(sid, stage, failure, reads, now, random()) {
+            notes.reads.push((stage, ReadResult::Failed, 1));
+            self.keep_call(sid, batch);
+            tracing::warn!(account = self.account.label, call_sid = %sid, stage = stage.as_str(), %error, "gave up reading a call's events");
+        }
+    }
+
+    fn back_off(&mut self, sid: CallSid, error: &Error, now: Timestamp) {
+        match decide(error) {
+            Decision::Throttled { retry_after } => self.pace.throttled(retry_after, now, random()),
+            Decision::Failed { retry_after } => {
+                self.pace.failed(Some(sid), retry_after, now, random());
+            }
+            Decision::Refused => self.pace.refused(true, now),
+            Decision::SkipCall | Decision::StopList => {}
+        }
+    }
+
+    fn add_changes(&self, changes: CallChanges, batch: &mut Batch) {
+        for (direction, status) in changes.finished {
+            batch.facts.push(Fact::Finished(direction, status));
+        }
+        for sid in changes.changed {
+            self.keep_call(sid, batch);
+        }
+    }
+
+    /// Adds a call to the batch, once, as it is now.
+    fn keep_call(&self, sid: CallSid, batch: &mut Batch) {
+        batch.calls.retain(|call| call.sid != sid);
+        batch.calls.extend(self.progress.calls.get(&sid).cloned());
+    }
+
+    fn say_refused(&mut self, what: &str, error: &Error) {
+        if !self.is_refused {
+            tracing::warn!(account = self.account.label, resource = what, %error, "cannot read from Twilio");
+        }
+        self.is_refused = true;
+    }
+
+    fn recovered(&mut self) {
+        self.health.up(true);
+        if self.is_refused && self.shared.now() >= self.pace.reads_paused_until() {
+            self.is_refused = false;
+            tracing::info!(account = self.account.label, "can read from Twilio again");
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! What a request is, and what came of it.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use crate::domain::label::label_enum;
+
+use super::error::Error;
+
+label_enum! {
+    /// What is asked for, as a label.
+    pub enum Resource {
+        /// A list of calls.
+        Calls = "calls",
+        /// One call.
+        Call = "call",
+        /// A call's events.
+        CallEvents = "call_events",
+        /// The accounts.
+        Accounts = "accounts",
+    }
+}
+
+/// One request, whatever came of it.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// What was asked for.
+    pub resource: Resource,
+    /// The status, if there was an answer.
+    pub code: Option<u16>,
+    /// How long it took.
+    pub took: Duration,
+    /// When the head of the answer arrived, if it did.
+    pub answered: Option<Instant>,
+    /// Twilio's time (`Date` header).
+    pub date: Option<Timestamp>,
+    /// Concurrent requests of the whole account (`Twilio-Concurrent-Requests` header).
+    pub concurrent_requests: Option<u64>,
+}
+
+/// A request and what came of it.
+#[derive(Clone, Debug)]
+pub struct Answer<T> {
+    /// The request.
+    pub attempt: Attempt,
+    /// What came of it.
+    pub result: Result<T, Error>,
+}
