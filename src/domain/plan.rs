@@ -95,7 +95,7 @@ impl ReadPlan {
     }
 
     fn next_after_end(&self, call: &CallProgress, end: Timestamp, now: Timestamp) -> NextRead {
-        let settle_at = after(end, self.settle_delay + SETTLE_MARGIN);
+        let settle_at = self.settle_at(end);
         let behind = usize::from(call.after_end_reads).min(self.after_end.len());
         let ahead = &self.after_end[behind..];
         let due = ahead.iter().take_while(|&&delay| after(end, delay) <= now).count();
@@ -107,6 +107,11 @@ impl ReadPlan {
             let due_at = after(end, ahead[index]);
             NextRead { due_at, stage: Stage::AfterEnd, skips: count(index) }
         }
+    }
+
+    /// When the settling read of a call is due: late enough that Twilio's answer settles it.
+    fn settle_at(&self, end: Timestamp) -> Timestamp {
+        after(end, self.settle_delay + SETTLE_MARGIN + DATE_MARGIN)
     }
 
     /// Whether a read that Twilio answered at `read_at` settles a call.
@@ -123,8 +128,7 @@ impl ReadPlan {
     pub fn overdue(&self, call: &CallProgress, now: Timestamp) -> Duration {
         match (call.ended_at, call.settled_at) {
             (Some(end), None) => {
-                let due_at = after(end, self.settle_delay + SETTLE_MARGIN);
-                Duration::try_from(now.duration_since(due_at)).unwrap_or_default()
+                Duration::try_from(now.duration_since(self.settle_at(end))).unwrap_or_default()
             }
             (None | Some(_), _) => Duration::ZERO,
         }
@@ -133,6 +137,9 @@ impl ReadPlan {
 
 /// Twilio's times are cut to the second: a call may have ended up to a second later than it says.
 const SETTLE_MARGIN: Duration = Duration::from_secs(1);
+/// The `Date` of an answer is cut to the second, too, and our idea of Twilio's time is off by up to
+/// half a second: asked this much later, the first answer settles the call.
+const DATE_MARGIN: Duration = Duration::from_secs(2);
 
 /// Whether a call is done with, and no list can bring it back.
 pub fn is_forgettable(

@@ -19,7 +19,7 @@ fn a_call_goes_from_found_to_forgotten() {
     read(&mut account, Stage::AfterEnd, 16);
     assert_eq!(steps(&mut account, 130), ["after_end"]);
     read(&mut account, Stage::AfterEnd, 130);
-    assert_eq!(steps(&mut account, 961), ["settling"]);
+    assert_eq!(steps(&mut account, 963), ["settling"]);
     read(&mut account, Stage::Settling, 961);
     assert_eq!(steps(&mut account, 4_561), ["audit"]);
     read(&mut account, Stage::Audit, 4_561);
@@ -58,9 +58,9 @@ fn a_call_that_twilio_refuses_is_given_up_after_an_hour_and_one_that_fails_is_no
     let mut fail = |failure, second| {
         account.read_failed(sid(1), Stage::Settling, failure, &reads(), at(second), 0)
     };
-    assert!(!fail(ReadFailure::Refused, 961 + 3_600));
-    assert!(!fail(ReadFailure::Failed, 961 + 3_601));
-    assert!(fail(ReadFailure::Refused, 961 + 3_601));
+    assert!(!fail(ReadFailure::Refused, 963 + 3_600));
+    assert!(!fail(ReadFailure::Failed, 963 + 3_601));
+    assert!(fail(ReadFailure::Refused, 963 + 3_601));
     assert!(account.calls[&sid(1)].settled_at.is_some());
 }
 
@@ -94,9 +94,9 @@ fn lateness_tells_what_is_overdue() {
     let mut account = account();
     list(&mut account, &[ended(1, 0)], 5);
     account.lists.cursor = Some(at(5_000));
-    assert_eq!(account.lateness(&reads(), at(961)).overdue, Duration::ZERO);
-    assert!(!account.lateness(&reads(), at(961)).is_catching_up);
-    let late = account.lateness(&reads(), at(961 + 901));
+    assert_eq!(account.lateness(&reads(), at(963)).overdue, Duration::ZERO);
+    assert!(!account.lateness(&reads(), at(963)).is_catching_up);
+    let late = account.lateness(&reads(), at(963 + 901));
     assert_eq!(late.overdue, Duration::from_secs(901));
     assert!(late.is_catching_up);
     read(&mut account, Stage::Settling, 2_000);

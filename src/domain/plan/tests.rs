@@ -19,7 +19,7 @@ fn an_ended_call_is_read_early_and_then_settled() {
     call.after_end_reads = 1;
     check(&call, 20, "after_end at 120");
     call.after_end_reads = 2;
-    check(&call, 130, "settling at 961");
+    check(&call, 130, "settling at 963");
     call.settled_at = Some(at(970));
     check(&call, 980, "never");
     call.awaits_audit = true;
@@ -30,8 +30,8 @@ fn an_ended_call_is_read_early_and_then_settled() {
 fn a_read_that_comes_late_makes_earlier_ones_superfluous() {
     let call = ended(0);
     check(&call, 200, "after_end at 120, skips 1");
-    check(&call, 961, "settling at 961, skips 2");
-    check(&call, 90_000, "settling at 961, skips 2");
+    check(&call, 963, "settling at 963, skips 2");
+    check(&call, 90_000, "settling at 963, skips 2");
 }
 
 #[test]
