@@ -7,6 +7,7 @@ pub mod account;
 pub mod call;
 pub mod call_event;
 pub mod concurrency;
+pub mod content_type;
 pub mod digest;
 pub mod kind;
 pub mod label;

@@ -5,8 +5,8 @@
 //! pages of the verbs).
 
 use super::call_event::{CallEvent, Parameters};
+use super::content_type::ContentType;
 use super::label::label_enum;
-use super::verdict::ContentType;
 use super::webhook_url::WebhookUrl;
 
 label_enum! {

@@ -231,11 +231,12 @@ pub fn markdown() -> String {
 }
 
 fn label_values() -> String {
+    use crate::domain::content_type::ContentType;
     use crate::domain::kind::RequestKind;
     use crate::domain::observe::Rejection;
     use crate::domain::outcome::Outcome;
     use crate::domain::plan::Stage;
-    use crate::domain::verdict::{ContentType, Reason, Warning};
+    use crate::domain::verdict::{Reason, Warning};
 
     let list = |values: Vec<&str>| {
         values.iter().map(|value| format!("`{value}`")).collect::<Vec<_>>().join(", ")

@@ -12,12 +12,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::domain::call::{CallStatus, Direction};
+use crate::domain::content_type::ContentType;
 use crate::domain::kind::RequestKind;
 use crate::domain::observe::Observation;
 use crate::domain::outcome::Outcome;
 use crate::domain::route::Endpoint;
 use crate::domain::twilio_time::after;
-use crate::domain::verdict::{Code, ContentType, Reason, Warning};
+use crate::domain::verdict::{Code, Reason, Warning};
 
 use super::catalog::WEBHOOK_SECONDS;
 

@@ -9,8 +9,9 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Counter, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
 use crate::domain::call::{CallStatus, Direction};
+use crate::domain::content_type::ContentType;
 use crate::domain::outcome::Outcome;
-use crate::domain::verdict::{ContentType, Reason, Warning};
+use crate::domain::verdict::{Reason, Warning};
 
 use super::catalog::{self, Family, WEBHOOK_SECONDS};
 use super::exposition::as_float;

@@ -6,13 +6,14 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
 use crate::domain::call::{CallStatus, Direction};
+use crate::domain::content_type::ContentType;
 use crate::domain::digest::Digest;
 use crate::domain::kind::RequestKind;
 use crate::domain::outcome::Outcome;
 use crate::domain::progress::{CallProgress, Multiset};
 use crate::domain::route::Endpoint;
 use crate::domain::sid::CallSid;
-use crate::domain::verdict::{Code, ContentType, Reason, Warning};
+use crate::domain::verdict::{Code, Reason, Warning};
 use crate::metrics::ledger::{
     AccountId, Cell, EndpointEntry, EndpointId, GroupEntry, GroupId, Hold, Ledger, Scope,
 };

@@ -108,7 +108,10 @@ impl Client {
             // A proxy of this machine's environment can't reach this machine's loopback.
             builder = builder.no_proxy();
         }
-        if let Some(pem) = &options.ca_pem {
+        if base.scheme() == "http" {
+            // No TLS, so no certificates: a machine without any can still run the demo.
+            builder = builder.tls_certs_only([]);
+        } else if let Some(pem) = &options.ca_pem {
             builder = builder.tls_certs_merge(Certificate::from_pem_bundle(pem)?);
         }
         Ok(Self { http: builder.build()?, base, credentials })
