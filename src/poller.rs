@@ -12,6 +12,7 @@ pub mod heartbeat;
 mod read;
 mod take;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -145,7 +146,8 @@ struct Poller {
     list_began: Instant,
     housekeeping_at: Option<Instant>,
     kept: (Option<Timestamp>, Option<Timestamp>),
-    is_refused: bool,
+    /// What Twilio refuses to show at present, each said once.
+    refused: BTreeSet<&'static str>,
 }
 
 /// A finished request, or several that make one read.
@@ -171,16 +173,7 @@ impl Poller {
     fn new(account: Account, attached: Attached, shared: Shared) -> Self {
         let sid = account.key.sid.to_string();
         let health = shared.health.account(&account.label, &sid, account.status);
-        let mut progress = AccountProgress::resume(attached.calls, attached.lists);
-        let skipped = progress.lists.start(&shared.lists, shared.now());
-        if !skipped.is_zero() {
-            health.skipped(skipped);
-            tracing::warn!(
-                account = account.label,
-                skipped_seconds = skipped.as_secs(),
-                "was away for longer than poll.catch_up: older calls are not read"
-            );
-        }
+        let progress = AccountProgress::resume(attached.calls, attached.lists);
         let pace = Pace::new(shared.max_concurrency);
         let kept = (progress.lists.cursor, progress.lists.forget_before);
         Self {
@@ -196,7 +189,7 @@ impl Poller {
             list_began: Instant::now(),
             housekeeping_at: None,
             kept,
-            is_refused: false,
+            refused: BTreeSet::new(),
         }
     }
 
@@ -221,6 +214,8 @@ impl Poller {
                     Ok(done) => finished.push(done),
                     // Only a panic ends a request; everything it could have told is asked again.
                     Err(error) => {
+                        self.is_listing = false;
+                        self.progress.abandon_all();
                         tracing::error!(account = self.account.label, %error, "a request ended early")
                     }
                 }

@@ -121,7 +121,7 @@ impl AccountProgress {
             if call.ended_at.is_none() {
                 active.add(call.began_at, now);
             }
-            if may_read && !self.busy.contains(&call.sid) {
+            if may_read && self.lists.is_started() && !self.busy.contains(&call.sid) {
                 lanes.add(call, reads, now);
             }
         }
@@ -279,6 +279,12 @@ impl AccountProgress {
             call.awaits_audit = false;
         }
         is_final
+    }
+
+    /// Takes back all steps, because it isn't known which one was lost. A call that is read twice
+    /// at once is counted once all the same.
+    pub fn abandon_all(&mut self) {
+        self.busy.clear();
     }
 
     /// Takes back a step that was never performed.

@@ -29,6 +29,10 @@ const DEEP_EVERY: Duration = Duration::from_secs(60 * 60);
 const IDLE_AFTER: Duration = Duration::from_secs(60 * 60);
 /// How often an idle account is listed.
 const IDLE_EVERY: Duration = Duration::from_secs(2 * 60);
+/// How soon a list other than that of recent calls is tried again after a failure.
+const RETRY_AFTER: Duration = Duration::from_secs(60);
+/// Failures of one page after which its list is begun anew: the page's token may have expired.
+const MAX_PAGE_FAILURES: u32 = 5;
 /// Most pages of one list: two days of a million calls each. Beyond it the cursor stays.
 pub const MAX_LIST_PAGES: u32 = 2_000;
 
@@ -75,6 +79,7 @@ pub struct ListRun {
     /// The path of the next page, as Twilio gave it; `None` for the first.
     pub next_page: Option<String>,
     pages: u32,
+    failures: u32,
     seen_pages: BTreeSet<String>,
 }
 
@@ -98,6 +103,7 @@ impl ListRun {
             began_at: None,
             next_page: None,
             pages: 0,
+            failures: 0,
             seen_pages: BTreeSet::new(),
         }
     }
@@ -106,6 +112,7 @@ impl ListRun {
     pub fn turn(&mut self, calls: &[Call], next: Option<String>, date: Timestamp) -> AfterPage {
         self.began_at.get_or_insert(date);
         self.pages += 1;
+        self.failures = 0;
         let is_past_filter = match self.filter {
             // A server that cuts the filter to the day goes on to calls that nobody asked for.
             Filter::StartedFrom(from) => {
@@ -127,6 +134,12 @@ impl ListRun {
                 AfterPage::Continue
             }
         }
+    }
+
+    /// Whether a page that failed is worth asking for again: what came before it is behind us.
+    pub fn may_resume(&mut self) -> bool {
+        self.failures += 1;
+        self.next_page.is_some() && self.failures <= MAX_PAGE_FAILURES
     }
 
     /// Whether a call is what the list asked for.
@@ -157,14 +170,32 @@ pub struct Lists {
     pub cursor: Option<Timestamp>,
     /// Calls that ended at or before this are forgotten once settled, and never taken up anew.
     pub forget_before: Option<Timestamp>,
-    recent_at: Option<Timestamp>,
-    ended_at: Option<Timestamp>,
-    unfiltered_at: Option<Timestamp>,
-    active_at: Option<Timestamp>,
-    deep_at: Option<Timestamp>,
+    is_started: bool,
+    recent: Schedule,
+    ended: Schedule,
+    unfiltered: Schedule,
+    active: Schedule,
+    deep: Schedule,
     active_turn: usize,
     last_new_call_at: Option<Timestamp>,
+}
+
+/// When one kind of list is read, and how far it is known.
+#[derive(Clone, Copy, Debug, Default)]
+struct Schedule {
+    /// When it was last asked for, read to its end or not.
+    asked_at: Option<Timestamp>,
+    /// Twilio's time at the last one that was read to its end.
+    known_to: Option<Timestamp>,
+    /// When it may be asked for again after a failure.
     retry_at: Option<Timestamp>,
+}
+
+impl Schedule {
+    fn due_at(&self, every: Duration) -> Timestamp {
+        let regular = self.asked_at.map_or(Timestamp::MIN, |asked| after(asked, every));
+        self.retry_at.unwrap_or(regular)
+    }
 }
 
 /// What the lists need to know of the calls.
@@ -193,22 +224,34 @@ impl Lists {
         Self { cursor, forget_before, ..Self::default() }
     }
 
+    /// Whether Twilio's time is known, and with it the account's horizon.
+    pub fn is_started(&self) -> bool {
+        self.is_started
+    }
+
     /// Sets the account's first horizon, or moves a stale cursor up to what is caught up. Returns
-    /// how much was cut off.
+    /// how much was cut off. Needs Twilio's time: by a local clock that is wrong by hours, all
+    /// calls would lie before the horizon.
     pub fn start(&mut self, plan: &ListPlan, now: Timestamp) -> Duration {
+        self.is_started = true;
         let earliest = before(now, plan.catch_up);
-        match self.cursor {
+        let mut skipped = Duration::ZERO;
+        let known_to = match self.cursor {
             Some(cursor) if cursor < earliest => {
                 self.cursor = Some(earliest);
-                Duration::try_from(earliest.duration_since(cursor)).unwrap_or_default()
+                skipped = Duration::try_from(earliest.duration_since(cursor)).unwrap_or_default();
+                earliest
             }
-            Some(_) => Duration::ZERO,
+            Some(cursor) => cursor,
             None => {
                 let first = before(now, plan.initial_lookback);
                 self.forget_before.get_or_insert(first);
-                Duration::ZERO
+                first
             }
-        }
+        };
+        self.ended.known_to = Some(known_to);
+        self.deep.known_to = Some(known_to);
+        skipped
     }
 
     /// Whether no list of recent calls was ever read to its end.
@@ -221,11 +264,6 @@ impl Lists {
         self.last_new_call_at = Some(now);
     }
 
-    /// Notes that lists can't be read before an instant.
-    pub fn pause(&mut self, until: Timestamp) {
-        self.retry_at = Some(until);
-    }
-
     /// The list that is due, and when the next one will be.
     pub fn next(
         &self,
@@ -233,18 +271,19 @@ impl Lists {
         active: ActiveCalls,
         now: Timestamp,
     ) -> (Option<ListRun>, Timestamp) {
-        let earliest = self.retry_at.unwrap_or(Timestamp::MIN);
-        let due = |last: Option<Timestamp>, every| {
-            last.map_or(Timestamp::MIN, |last| after(last, every)).max(earliest)
-        };
+        if !self.is_started {
+            // The first answer tells Twilio's time; a list without a time filter needs none.
+            let run = ListRun::new(ListKind::Unfiltered, Filter::Everything, now);
+            return (Some(run), now);
+        }
         let mut candidates = vec![
-            (due(self.recent_at, self.interval(plan, now)), ListKind::Recent),
-            (due(self.ended_at, ENDED_EVERY), ListKind::Ended),
-            (due(self.unfiltered_at, UNFILTERED_EVERY), ListKind::Unfiltered),
-            (due(self.deep_at, DEEP_EVERY), ListKind::Deep),
+            (self.recent.due_at(self.interval(plan, now)), ListKind::Recent),
+            (self.ended.due_at(ENDED_EVERY), ListKind::Ended),
+            (self.unfiltered.due_at(UNFILTERED_EVERY), ListKind::Unfiltered),
+            (self.deep.due_at(DEEP_EVERY), ListKind::Deep),
         ];
         if active.has_old {
-            candidates.push((due(self.active_at, ACTIVE_EVERY), ListKind::Active));
+            candidates.push((self.active.due_at(ACTIVE_EVERY), ListKind::Active));
         }
         let wake_at = candidates.iter().map(|&(at, _)| at).min().unwrap_or(now);
         let kind = candidates.iter().find(|&&(at, _)| at <= now).map(|&(_, kind)| kind);
@@ -280,12 +319,10 @@ impl Lists {
                 Filter::StartedFrom(active.oldest_young.map_or(known, |oldest| known.min(oldest)))
             }
             ListKind::Deep => {
-                let last = self.deep_at.or(self.cursor);
-                Filter::StartedFrom(last.map_or(lookback, |last| before(last, DEEP_EVERY)))
+                Filter::StartedFrom(before(self.deep.known_to.unwrap_or(lookback), DEEP_EVERY))
             }
             ListKind::Ended => {
-                let last = self.ended_at.or(self.cursor);
-                Filter::EndedFrom(last.map_or(lookback, |last| before(last, OVERLAP)))
+                Filter::EndedFrom(before(self.ended.known_to.unwrap_or(lookback), OVERLAP))
             }
             ListKind::Active => Filter::Status(ACTIVE[self.active_turn % ACTIVE.len()]),
             ListKind::Unfiltered => Filter::Everything,
@@ -294,30 +331,38 @@ impl Lists {
 
     /// Notes that a list was read to its end, or given up at its cap.
     pub fn finish(&mut self, run: &ListRun, is_complete: bool) {
-        let asked_at = Some(run.asked_at);
-        self.retry_at = None;
-        match run.kind {
-            ListKind::Recent => {
-                self.recent_at = asked_at;
-                if is_complete {
-                    self.cursor = self.cursor.max(run.began_at);
-                }
+        let schedule = self.schedule(run.kind);
+        schedule.asked_at = Some(run.asked_at);
+        schedule.retry_at = None;
+        if is_complete {
+            schedule.known_to = schedule.known_to.max(run.began_at);
+        }
+        match (run.kind, run.filter) {
+            (ListKind::Recent, _) if is_complete => self.cursor = self.cursor.max(run.began_at),
+            (ListKind::Active, _) => self.active_turn += 1,
+            (ListKind::Deep, Filter::StartedFrom(from)) if is_complete && self.cursor.is_some() => {
+                // Nothing that ended before the deepest list began is asked for again.
+                self.forget_before = self.forget_before.max(Some(before(from, OVERLAP)));
             }
-            ListKind::Ended => self.ended_at = asked_at,
-            ListKind::Unfiltered => self.unfiltered_at = asked_at,
-            ListKind::Active => {
-                self.active_at = asked_at;
-                self.active_turn += 1;
-            }
-            ListKind::Deep => {
-                if let (Filter::StartedFrom(from), Some(_), true) =
-                    (run.filter, self.cursor, is_complete)
-                {
-                    // Nothing that ended before the deepest list began is asked for again.
-                    self.forget_before = self.forget_before.max(Some(before(from, OVERLAP)));
-                }
-                self.deep_at = asked_at;
-            }
+            (ListKind::Recent | ListKind::Deep | ListKind::Ended | ListKind::Unfiltered, _) => {}
+        }
+    }
+
+    /// Notes that a list could not be read: it is asked for again soon, and no other kind waits
+    /// for it. What it would have covered stays to be covered.
+    pub fn fail(&mut self, run: &ListRun, now: Timestamp) {
+        if run.kind != ListKind::Recent {
+            self.schedule(run.kind).retry_at = Some(after(now, RETRY_AFTER));
+        }
+    }
+
+    fn schedule(&mut self, kind: ListKind) -> &mut Schedule {
+        match kind {
+            ListKind::Recent => &mut self.recent,
+            ListKind::Ended => &mut self.ended,
+            ListKind::Unfiltered => &mut self.unfiltered,
+            ListKind::Active => &mut self.active,
+            ListKind::Deep => &mut self.deep,
         }
     }
 

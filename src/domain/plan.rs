@@ -14,7 +14,8 @@ use super::sid::CallSid;
 use super::twilio_time::after;
 
 /// How long an active call may go unseen by every list before it is fetched singly.
-const UNSEEN_AFTER: Duration = Duration::from_secs(10 * 60);
+/// The lists of the active statuses take turns within 24 minutes.
+const UNSEEN_AFTER: Duration = Duration::from_secs(30 * 60);
 /// How far behind a settling read may be and still count as current.
 const CURRENT_LANE: Duration = Duration::from_secs(30 * 60);
 /// How long a call without an end time is remembered after lists stop showing it.

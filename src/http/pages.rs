@@ -20,7 +20,7 @@ body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem
 h1 { font-size: 1.4rem; }
 table { border-collapse: collapse; width: 100%; }
 th, td { border-bottom: 1px solid #8886; padding: .3rem .8rem .3rem 0; text-align: left; vertical-align: top; }
-td { overflow-wrap: anywhere; }
+.sid { font: .85em ui-monospace, monospace; overflow-wrap: anywhere; }
 .bad { color: #d33; font-weight: 600; }
 ";
 
@@ -116,7 +116,7 @@ fn account_row(account: &str, row: &AccountRow, now: f64) -> Markup {
     html! {
         tr {
             td { (account) }
-            td { (row.sid) }
+            td.sid { (row.sid) }
             td {
                 @match row.up {
                     None => "not asked yet",

@@ -1,5 +1,6 @@
 //! Making durable what was learnt, and telling it only then.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
@@ -7,15 +8,19 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::observe::Rejection;
 use crate::domain::plan::Stage;
 use crate::domain::retry::backoff;
+use crate::domain::sid::CallSid;
 use crate::metrics::health::{EventResult, ReadResult};
 use crate::store::{Batch, CommitError};
 
 use super::heartbeat::Heartbeat;
 use super::{COMMIT_RETRY_CAP, Poller, random, wait};
 
-/// What a batch will have counted, told only once it is committed.
+/// What was learnt besides the facts: the calls to be kept, and numbers about ourselves, which are
+/// told only once the batch is committed.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
+    /// Calls whose progress changed.
+    pub(super) changed: BTreeSet<CallSid>,
     pub(super) lags: Vec<f64>,
     pub(super) counted: u64,
     pub(super) duplicates: u64,
@@ -34,6 +39,8 @@ impl Poller {
         heartbeat: &Heartbeat,
         stop: &CancellationToken,
     ) -> Option<()> {
+        let calls = &self.progress.calls;
+        batch.calls = notes.changed.iter().filter_map(|sid| calls.get(sid)).cloned().collect();
         let lists = &self.progress.lists;
         let known = (lists.cursor, lists.forget_before);
         let has_changes = !batch.facts.is_empty()

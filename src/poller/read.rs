@@ -72,7 +72,7 @@ impl Reader {
     }
 
     async fn read_pages(&self, size: u16, attempts: &mut Attempts) -> Result<Reading, Error> {
-        let first = self.read_page(size, None, attempts).await?;
+        let first = self.read_page_or_reject(size, 0, None, attempts).await?;
         let date = attempts.0.last().and_then(|attempt| attempt.date);
         let first_page: Vec<Identity> = first.items.iter().map(|item| item.identity).collect();
         let mut items = first.items;
@@ -86,10 +86,9 @@ impl Reader {
             if !seen.insert(next.clone()) {
                 break;
             }
-            let page = match self.read_page(size, Some(&next), attempts).await {
+            let page = match self.read_page_or_reject(size, pages, Some(&next), attempts).await {
                 // What follows isn't Twilio's: the list ends here.
                 Err(Error::ForeignNextPage) => break,
-                Err(Error::TooLarge { .. }) if size == 1 => self.too_large(&next),
                 page => page?,
             };
             pages += 1;
@@ -100,7 +99,7 @@ impl Reader {
             next_page = page.next_page;
         }
         if pages > 1 {
-            let again = self.read_page(size, None, attempts).await?;
+            let again = self.read_page_or_reject(size, 0, None, attempts).await?;
             if !again.items.iter().map(|item| item.identity).eq(first_page) {
                 return Err(Error::Shifted);
             }
@@ -130,10 +129,28 @@ impl Reader {
         }
     }
 
-    /// An item that alone is too large: it is rejected, and the list ends with it, because only its
-    /// own page would tell where the next one is.
-    fn too_large(&self, page: &str) -> JudgedPage {
-        let item = Item::rejected(page.as_bytes(), self.digest_key, Rejection::TooLarge);
-        JudgedPage { items: vec![item], next_page: None }
+    /// Reads a page; an item that alone is too large is rejected, and the list goes on behind it.
+    async fn read_page_or_reject(
+        &self,
+        size: u16,
+        number: usize,
+        next_page: Option<&str>,
+        attempts: &mut Attempts,
+    ) -> Result<JudgedPage, Error> {
+        let page = self.read_page(size, next_page, attempts).await;
+        match page {
+            Err(Error::TooLarge { .. }) if size == 1 => {
+                // Only the page itself could tell where the next one is, so its number has to do.
+                let (account, call) = (self.account, self.call);
+                let next = format!(
+                    "/2010-04-01/Accounts/{account}/Calls/{call}/Events.json?PageSize=1&Page={}",
+                    number + 1
+                );
+                let place = format!("{call} {number}");
+                let item = Item::rejected(place.as_bytes(), self.digest_key, Rejection::TooLarge);
+                Ok(JudgedPage { items: vec![item], next_page: Some(next) })
+            }
+            page => page,
+        }
     }
 }

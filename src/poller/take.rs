@@ -19,35 +19,53 @@ use super::commit::Notes;
 use super::decide::{Decision, decide};
 use super::{Done, Poller, attempt, random};
 
+/// What may be refused apart: lists of calls.
+const CALLS: &str = "calls";
+/// What may be refused apart: Call Events.
+const CALL_EVENTS: &str = "call events";
+
 impl Poller {
     /// Takes a finished request.
     pub(super) fn take(&mut self, done: Done, batch: &mut Batch, notes: &mut Notes) {
         match done {
-            Done::List { run, answer } => self.take_list(*run, answer, batch),
-            Done::Fetched { sid, answer } => self.take_fetched(sid, answer, batch),
+            Done::List { run, answer } => self.take_list(*run, answer, batch, notes),
+            Done::Fetched { sid, answer } => self.take_fetched(sid, answer, batch, notes),
             Done::Read { sid, stage, skips, attempts, result } => {
                 attempts.note(&self.health, &self.shared);
                 match result {
                     Ok(reading) => self.take_reading(sid, stage, skips, &reading, batch, notes),
-                    Err(error) => self.read_failed(sid, stage, &error, batch, notes),
+                    Err(error) => self.read_failed(sid, stage, &error, notes),
                 }
             }
         }
     }
 
-    fn take_list(&mut self, mut run: ListRun, answer: Answer<CallPage>, batch: &mut Batch) {
+    fn take_list(
+        &mut self,
+        mut run: ListRun,
+        answer: Answer<CallPage>,
+        batch: &mut Batch,
+        notes: &mut Notes,
+    ) {
         self.is_listing = false;
         attempt::note(&answer.attempt, &self.health, &self.shared);
+        if !self.progress.lists.is_started()
+            && (answer.result.is_ok() || answer.attempt.date.is_some())
+        {
+            self.start_lists();
+            run.asked_at = self.shared.now();
+        }
         let now = self.shared.now();
         match answer.result {
             Ok(page) => {
                 self.pace.succeeded();
-                self.recovered();
+                self.health.up(true);
+                self.readable(CALLS);
                 self.health.calls_rejected(page.rejected);
                 let date = answer.attempt.date.unwrap_or(now);
                 let (changes, after) =
                     self.progress.take_page(&mut run, &page.calls, page.next_page, date);
-                self.add_changes(changes, batch);
+                add_changes(changes, batch, notes);
                 match after {
                     AfterPage::Continue => self.list = Some(run),
                     AfterPage::Complete | AfterPage::Capped => {
@@ -67,29 +85,64 @@ impl Poller {
             Err(error) => {
                 self.health.up(false);
                 self.health.api_retry(error.reason().as_str());
-                match decide(&error) {
-                    Decision::Throttled { retry_after } => {
-                        self.pace.throttled(retry_after, now, random())
-                    }
-                    Decision::Refused => {
-                        self.pace.refused(false, now);
-                        self.say_refused("calls", &error);
-                    }
-                    Decision::StopList => {
-                        // What was read so far is kept; nothing beyond is Twilio's.
-                        self.progress.lists.finish(&run, true);
-                    }
-                    Decision::Failed { retry_after } => {
-                        self.pace.failed(None, retry_after, now, random())
-                    }
-                    Decision::SkipCall => self.pace.failed(None, None, now, random()),
-                }
-                tracing::debug!(account = self.account.label, list = run.kind.as_str(), %error, "list failed");
+                self.list_failed(run, &error, now);
             }
         }
     }
 
-    fn take_fetched(&mut self, sid: CallSid, answer: Answer<Call>, batch: &mut Batch) {
+    fn list_failed(&mut self, mut run: ListRun, error: &Error, now: Timestamp) {
+        tracing::debug!(account = self.account.label, list = run.kind.as_str(), %error, "list failed");
+        let is_passing = match decide(error) {
+            Decision::Throttled { retry_after } => {
+                self.pace.throttled(retry_after, now, random());
+                true
+            }
+            Decision::Failed { retry_after } => {
+                self.pace.failed(None, retry_after, now, random());
+                true
+            }
+            Decision::Refused => {
+                self.pace.refused(false, now);
+                self.unreadable(CALLS, error);
+                false
+            }
+            Decision::SkipCall => {
+                self.pace.failed(None, None, now, random());
+                false
+            }
+            Decision::StopList => {
+                // What was read so far is kept; nothing beyond is Twilio's.
+                self.progress.lists.finish(&run, true);
+                return;
+            }
+        };
+        if is_passing && run.may_resume() {
+            self.list = Some(run);
+        } else {
+            self.progress.lists.fail(&run, now);
+        }
+    }
+
+    /// Begins, now that Twilio's time is known.
+    fn start_lists(&mut self) {
+        let skipped = self.progress.lists.start(&self.shared.lists, self.shared.now());
+        if !skipped.is_zero() {
+            self.health.skipped(skipped);
+            tracing::warn!(
+                account = self.account.label,
+                skipped_seconds = skipped.as_secs(),
+                "was away for longer than poll.catch_up: older calls are not read"
+            );
+        }
+    }
+
+    fn take_fetched(
+        &mut self,
+        sid: CallSid,
+        answer: Answer<Call>,
+        batch: &mut Batch,
+        notes: &mut Notes,
+    ) {
         attempt::note(&answer.attempt, &self.health, &self.shared);
         let now = self.shared.now();
         let changes = match answer.result {
@@ -105,7 +158,7 @@ impl Poller {
                 CallChanges::default()
             }
         };
-        self.add_changes(changes, batch);
+        add_changes(changes, batch, notes);
     }
 
     fn take_reading(
@@ -118,6 +171,7 @@ impl Poller {
         notes: &mut Notes,
     ) {
         self.pace.read_succeeded();
+        self.readable(CALL_EVENTS);
         let reads = &self.shared.reads;
         let Some(changes) = self.progress.take_reading(sid, stage, skips, reading, reads) else {
             return;
@@ -138,23 +192,16 @@ impl Poller {
             batch.facts.push(Fact::Event(observation));
         }
         batch.facts.extend(changes.outcome.map(Fact::Felt));
-        self.keep_call(sid, batch);
+        notes.changed.insert(sid);
     }
 
-    fn read_failed(
-        &mut self,
-        sid: CallSid,
-        stage: Stage,
-        error: &Error,
-        batch: &mut Batch,
-        notes: &mut Notes,
-    ) {
+    fn read_failed(&mut self, sid: CallSid, stage: Stage, error: &Error, notes: &mut Notes) {
         let now = self.shared.now();
         self.health.api_retry(error.reason().as_str());
         let failure = match decide(error) {
             Decision::Refused => {
                 self.pace.refused(true, now);
-                self.say_refused("call events", error);
+                self.unreadable(CALL_EVENTS, error);
                 self.progress.abandon(sid);
                 return;
             }
@@ -172,7 +219,7 @@ impl Poller {
         let reads = &self.shared.reads;
         if self.progress.read_failed(sid, stage, failure, reads, now, random()) {
             notes.reads.push((stage, ReadResult::Failed, 1));
-            self.keep_call(sid, batch);
+            notes.changed.insert(sid);
             tracing::warn!(account = self.account.label, call_sid = %sid, stage = stage.as_str(), %error, "gave up reading a call's events");
         }
     }
@@ -188,33 +235,27 @@ impl Poller {
         }
     }
 
-    fn add_changes(&self, changes: CallChanges, batch: &mut Batch) {
-        for (direction, status) in changes.finished {
-            batch.facts.push(Fact::Finished(direction, status));
-        }
-        for sid in changes.changed {
-            self.keep_call(sid, batch);
-        }
-    }
-
-    /// Adds a call to the batch, once, as it is now.
-    fn keep_call(&self, sid: CallSid, batch: &mut Batch) {
-        batch.calls.retain(|call| call.sid != sid);
-        batch.calls.extend(self.progress.calls.get(&sid).cloned());
-    }
-
-    fn say_refused(&mut self, what: &str, error: &Error) {
-        if !self.is_refused {
+    /// Says once that something can't be read, until it can.
+    fn unreadable(&mut self, what: &'static str, error: &Error) {
+        if self.refused.insert(what) {
             tracing::warn!(account = self.account.label, resource = what, %error, "cannot read from Twilio");
         }
-        self.is_refused = true;
     }
 
-    fn recovered(&mut self) {
-        self.health.up(true);
-        if self.is_refused && self.shared.now() >= self.pace.reads_paused_until() {
-            self.is_refused = false;
-            tracing::info!(account = self.account.label, "can read from Twilio again");
+    fn readable(&mut self, what: &'static str) {
+        if self.refused.remove(what) {
+            tracing::info!(
+                account = self.account.label,
+                resource = what,
+                "can read from Twilio again"
+            );
         }
     }
+}
+
+fn add_changes(changes: CallChanges, batch: &mut Batch, notes: &mut Notes) {
+    batch.facts.extend(
+        changes.finished.into_iter().map(|(direction, status)| Fact::Finished(direction, status)),
+    );
+    notes.changed.extend(changes.changed);
 }

@@ -131,7 +131,10 @@ fn reading(second: i64) -> Reading {
 }
 
 fn account() -> AccountProgress {
-    AccountProgress::default()
+    let mut account = AccountProgress::default();
+    account.lists.start(&lists(), at(0));
+    account.lists.forget_before = None;
+    account
 }
 
 fn lists() -> ListPlan {

@@ -28,7 +28,7 @@ fn a_stale_cursor_is_caught_up_as_far_as_wanted_and_the_rest_is_told() {
 
 #[test]
 fn the_cursor_moves_to_the_first_page_and_only_when_the_list_was_read_to_its_end() {
-    let mut lists = Lists::default();
+    let mut lists = begun();
     let mut run = next(&lists, 0);
     assert_eq!(run.turn(&[ended(-5)], Some("/2".to_owned()), at(1)), AfterPage::Continue);
     assert_eq!(run.turn(&[ended(-9)], None, at(50)), AfterPage::Complete);
@@ -40,7 +40,7 @@ fn the_cursor_moves_to_the_first_page_and_only_when_the_list_was_read_to_its_end
 
 #[test]
 fn a_list_reaches_back_to_the_oldest_young_active_call() {
-    let lists = Lists::resume(Some(at(-60)), None);
+    let lists = resumed(-60);
     let mut active = ActiveCalls::default();
     active.add(at(-14 * MINUTE), at(0));
     active.add(at(-2 * HOUR), at(0));
@@ -59,17 +59,17 @@ fn a_list_ends_at_a_null_empty_or_repeated_next_page_and_past_its_filter() {
         (&[started(-2 * HOUR), unstarted()][..], Some("/2"), AfterPage::Continue),
         (&calls[..], Some("/2"), AfterPage::Continue),
     ] {
-        let mut run = next(&Lists::default(), 0);
+        let mut run = next(&begun(), 0);
         assert_eq!(run.turn(calls, next_page.map(str::to_owned), at(0)), expected);
     }
-    let mut run = next(&Lists::default(), 0);
+    let mut run = next(&begun(), 0);
     assert_eq!(run.turn(&calls, Some("/2".to_owned()), at(0)), AfterPage::Continue);
     assert_eq!(run.turn(&calls, Some("/2".to_owned()), at(0)), AfterPage::Complete);
 }
 
 #[test]
 fn a_list_without_end_stops_at_its_cap() {
-    let mut run = next(&Lists::default(), 0);
+    let mut run = next(&begun(), 0);
     let calls = [ended(-5)];
     let last = (1..=MAX_LIST_PAGES).map(|page| run.turn(&calls, Some(format!("/{page}")), at(0)));
     assert_eq!(last.last(), Some(AfterPage::Capped));
@@ -77,7 +77,7 @@ fn a_list_without_end_stops_at_its_cap() {
 
 #[test]
 fn within_an_hour_at_most_150_lists_are_read() {
-    let mut lists = Lists::resume(Some(at(-60)), None);
+    let mut lists = resumed(-60);
     let mut active = ActiveCalls::default();
     active.add(at(-2 * HOUR), at(0));
     let mut kinds = std::collections::BTreeMap::<ListKind, u32>::new();
@@ -105,6 +105,7 @@ fn an_idle_account_is_listed_every_two_minutes() {
 #[test]
 fn the_horizon_moves_with_the_deep_list_and_never_back() {
     let mut lists = Lists::resume(Some(at(0)), Some(at(-3 * HOUR)));
+    lists.start(&plan(), at(0));
     let deep = |from: i64| {
         let mut run = ListRun::new(ListKind::Deep, Filter::StartedFrom(at(from)), at(0));
         run.turn(&[], None, at(from + HOUR));
@@ -114,6 +115,67 @@ fn the_horizon_moves_with_the_deep_list_and_never_back() {
     assert_eq!(lists.forget_before, Some(at(-HOUR - 5 * MINUTE)));
     lists.finish(&deep(-2 * HOUR), true);
     assert_eq!(lists.forget_before, Some(at(-HOUR - 5 * MINUTE)));
+}
+
+#[test]
+fn before_twilios_time_is_known_only_the_unfiltered_list_is_read() {
+    let lists = Lists::resume(Some(at(-60)), None);
+    assert_eq!(next(&lists, 0).kind, ListKind::Unfiltered);
+    assert_eq!(next(&resumed(-60), 0).kind, ListKind::Recent);
+}
+
+#[test]
+fn a_list_that_fails_leaves_its_gap_to_be_covered_and_no_other_waits_for_it() {
+    let mut lists = resumed(-60);
+    let mut kinds = Vec::new();
+    for _ in 0..4 {
+        let mut run = next(&lists, 0);
+        kinds.push(run.kind);
+        if run.kind == ListKind::Ended {
+            lists.fail(&run, at(0));
+            continue;
+        }
+        run.turn(&[], None, at(0));
+        lists.finish(&run, true);
+    }
+    assert_eq!(kinds, [ListKind::Recent, ListKind::Ended, ListKind::Unfiltered, ListKind::Deep]);
+    let run = lists.next(&plan(), ActiveCalls::default(), at(29)).0;
+    assert!(run.is_none(), "{run:?}");
+    let mut again = None;
+    for second in 60..63 {
+        let mut run = next(&lists, second);
+        run.turn(&[], None, at(second));
+        lists.finish(&run, true);
+        if run.kind == ListKind::Ended {
+            again = Some(run.filter);
+            break;
+        }
+    }
+    assert_eq!(
+        again,
+        Some(Filter::EndedFrom(at(-6 * MINUTE))),
+        "since the start, less the overlap"
+    );
+}
+
+#[test]
+fn a_page_that_fails_is_asked_for_again_a_few_times() {
+    let mut run = next(&begun(), 0);
+    assert!(!run.may_resume(), "a first page is asked for anew anyway");
+    run.turn(&[ended(-5)], Some("/2".to_owned()), at(0));
+    assert_eq!((0..9).filter(|_| run.may_resume()).count(), 5);
+}
+
+fn begun() -> Lists {
+    let mut lists = Lists::default();
+    lists.start(&plan(), at(0));
+    lists
+}
+
+fn resumed(cursor: i64) -> Lists {
+    let mut lists = Lists::resume(Some(at(cursor)), None);
+    lists.start(&plan(), at(0));
+    lists
 }
 
 fn next(lists: &Lists, second: i64) -> ListRun {

@@ -73,12 +73,12 @@ fn the_backlog_gets_one_request_in_four_and_the_present_the_rest() {
 #[test]
 fn a_call_that_no_list_shows_any_more_is_fetched() {
     let mut call = active(0);
-    call.last_live_read_at = Some(at(700));
+    call.last_live_read_at = Some(at(1_900));
     let mut lanes = Lanes::default();
-    lanes.add(&call, &plan(), at(599));
-    assert_eq!(lanes.wake_at(), Some(at(600)));
+    lanes.add(&call, &plan(), at(1_799));
+    assert_eq!(lanes.wake_at(), Some(at(1_800)));
     let mut lanes = Lanes::default();
-    lanes.add(&call, &plan(), at(601));
+    lanes.add(&call, &plan(), at(1_801));
     assert_eq!(lanes.take(4, &mut 0), [Step::Fetch(call.sid)]);
 }
 

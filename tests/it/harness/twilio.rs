@@ -10,6 +10,7 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
+use jiff::{SignedDuration, Timestamp};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use twilio_call_exporter::clock::Clock;
@@ -22,7 +23,7 @@ use super::{Program, Scrape, eventually};
 /// A Twilio on loopback.
 pub(crate) struct Twilio {
     simulator: Simulator,
-    clock: Clock,
+    clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     url: String,
     server: JoinHandle<()>,
     requests: Arc<AtomicU64>,
@@ -60,14 +61,29 @@ impl Twilio {
         Self::answering(world, |_, _| None).await
     }
 
+    /// Serves a world whose clock is ahead of this machine's, or behind.
+    pub(crate) async fn ahead_by(world: WorldConfig, offset: SignedDuration) -> Self {
+        Self::build(world, offset, |_, _| None).await
+    }
+
     /// Serves a world, but answers what `answer` answers itself: it is given the path with the
     /// query, and how many requests for Call Events there were before.
     pub(crate) async fn answering(
         world: WorldConfig,
         answer: impl Fn(&str, u64) -> Option<(u16, &'static str, String)> + Send + Sync + 'static,
     ) -> Self {
-        let clock = Clock::start();
-        let simulator = Simulator::new(world, Arc::new(move || clock.now()));
+        Self::build(world, SignedDuration::ZERO, answer).await
+    }
+
+    async fn build(
+        world: WorldConfig,
+        offset: SignedDuration,
+        answer: impl Fn(&str, u64) -> Option<(u16, &'static str, String)> + Send + Sync + 'static,
+    ) -> Self {
+        let local = Clock::start();
+        let clock: Arc<dyn Fn() -> Timestamp + Send + Sync> =
+            Arc::new(move || local.now() + offset);
+        let simulator = Simulator::new(world, Arc::clone(&clock));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let requests = Arc::new(AtomicU64::new(0));
@@ -95,7 +111,7 @@ impl Twilio {
 
     /// What an observer that missed nothing has counted by now.
     pub(crate) fn truth(&self) -> Truth {
-        self.simulator.truth(self.clock.now())
+        self.simulator.truth((self.clock)())
     }
 
     /// How many requests there were.
