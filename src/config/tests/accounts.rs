@@ -1,0 +1,196 @@
+//! Accounts: where credentials come from, where their API is, and what is refused.
+
+use super::*;
+
+const KEY: &str = "SK00000000000000000000000000000002";
+
+#[test]
+fn a_secret_comes_from_a_file_the_environment_or_a_credential() {
+    let directory = TempDir::new().expect("a temporary directory");
+    fs::write(directory.path().join("token"), format!("{MARK}\n")).expect("written");
+    let path = directory.path().display().to_string();
+    let variables =
+        Environment::from_pairs([("T", MARK), ("CREDENTIALS_DIRECTORY", path.as_str())]);
+    for (source, username) in [
+        (format!("auth_token_file: {path}/token"), SID),
+        ("auth_token_env: T".to_owned(), SID),
+        ("auth_token_credential: token".to_owned(), SID),
+        (format!("api_key: {KEY}, api_secret_file: {path}/token"), KEY),
+        (format!("api_key: {KEY}, api_secret_env: T"), KEY),
+        (format!("api_key: {KEY}, api_secret_credential: token"), KEY),
+    ] {
+        let file = format!("accounts: [{{ account_sid: {SID}, {source} }}]");
+        let config = load_text(&file, &variables).expect("a configuration");
+        let credentials = &config.accounts[0].credentials;
+        assert_eq!(credentials.username, username, "{source}");
+        assert_eq!(credentials.secret.expose_secret(), MARK, "{source}");
+    }
+}
+
+#[test]
+fn each_mistake_in_an_account_is_told() {
+    let sid = format!("account_sid: {SID}");
+    for (account, expected) in [
+        (
+            "auth_token_env: T".to_owned(),
+            "account_sid: is missing, wanted `AC` and 32 hexadecimal digits",
+        ),
+        (
+            "account_sid: AC1, auth_token_env: T".to_owned(),
+            "account_sid: found something else, wanted `AC` and 32 hexadecimal digits",
+        ),
+        (
+            sid.clone(),
+            "auth_token: found 0 credentials, wanted exactly one of `auth_token_file`, `auth_token_env` and `auth_token_credential`",
+        ),
+        (
+            format!("{sid}, auth_token_env: T, auth_token_file: /x"),
+            "auth_token: found 2 credentials, wanted exactly one of `auth_token_file`, `auth_token_env` and `auth_token_credential`",
+        ),
+        (
+            format!("{sid}, auth_token_env: MISSING"),
+            "auth_token_env: environment variable `MISSING` is not set",
+        ),
+        (
+            format!("{sid}, auth_token_env: EMPTY"),
+            "auth_token_env: environment variable `EMPTY` is empty",
+        ),
+        (
+            format!("{sid}, auth_token_file: /nowhere/x"),
+            "auth_token_file: cannot read `/nowhere/x`: entity not found",
+        ),
+        (
+            format!("{sid}, auth_token_credential: a/b"),
+            "auth_token_credential: wanted the name of a systemd credential, without `/`",
+        ),
+        (
+            format!("{sid}, api_secret_env: T, auth_token_env: T"),
+            "api_secret_env: goes only with `api_key`, wanted `auth_token_…`",
+        ),
+        (
+            format!("{sid}, api_key: {KEY}, api_secret_env: T, auth_token_env: T"),
+            "auth_token_env: doesn't go with `api_key`, wanted `api_secret_…`",
+        ),
+        (
+            format!("{sid}, auth_token_env: T, name: ''"),
+            "name: wanted a name of 1 to 256 bytes without control characters",
+        ),
+        (
+            format!("{sid}, auth_token_env: T, region: xx1"),
+            "edge: is missing for region `xx1`, wanted its edge, such as `dublin` for `ie1`",
+        ),
+        (
+            format!("{sid}, auth_token_env: T, region: IE1"),
+            "region: wanted lower-case letters and digits, such as `ie1` or `dublin`",
+        ),
+        (
+            format!("{sid}, auth_token_env: T, base_url: 'http://api.twilio.com'"),
+            "base_url: wanted https, or http to a loopback address: credentials go there",
+        ),
+        (
+            format!("{sid}, auth_token_env: T, base_url: 'https://x/?a=b'"),
+            "base_url: wanted a URL without query and fragment",
+        ),
+        (
+            format!("{sid}, auth_token_env: T, base_url: 'https://x', edge: dublin"),
+            "edge: doesn't go with `base_url`, wanted one of both",
+        ),
+        (
+            format!("{sid}, auth_token_env: T, subaccounts: {{ discover: maybe }}"),
+            "subaccounts.discover: found a text, wanted `true` or `false`",
+        ),
+        (
+            format!("{sid}, auth_token_env: T, subaccounts: {{ names: {{ x: z }} }}"),
+            "subaccounts.names: found a text, wanted a mapping of SIDs (`AC…`) to names",
+        ),
+        (
+            format!("{sid}, auth_token_env: T, subaccounts: {{ inklude: [] }}"),
+            "subaccounts.inklude: unknown key, wanted one of `discover`, `include`, `exclude`, `names`",
+        ),
+    ] {
+        let variables = Environment::from_pairs([("T", MARK), ("EMPTY", "")]);
+        let file = format!("accounts: [{{ {account} }}]");
+        check(&file, &variables, &format!("FILE: accounts[0].{expected}"));
+    }
+}
+
+#[test]
+fn no_account_stands_twice() {
+    let account = format!("account_sid: {SID}, auth_token_env: T");
+    let file = format!(
+        "accounts: [{{ {account}, name: a }}, {{ {account}, name: a, region: ie1 }}, {{ {account}, name: b }}]"
+    );
+    check(
+        &file,
+        &Environment::from_pairs([("T", MARK)]),
+        "FILE: accounts[1].name: is the name of two accounts, wanted names that differ\n\
+         FILE: accounts[2].account_sid: stands twice in the same region, wanted each account once",
+    );
+}
+
+#[test]
+fn region_and_edge_make_the_base_url() {
+    for (keys, base_url, region) in [
+        ("", "https://api.twilio.com", "us1"),
+        ("region: us1", "https://api.twilio.com", "us1"),
+        ("region: ie1", "https://api.dublin.ie1.twilio.com", "ie1"),
+        ("region: au1, edge: singapore", "https://api.singapore.au1.twilio.com", "au1"),
+        ("edge: ashburn", "https://api.ashburn.us1.twilio.com", "us1"),
+        (
+            "base_url: 'https://api.dublin.ie1.twilio.com'",
+            "https://api.dublin.ie1.twilio.com",
+            "ie1",
+        ),
+        ("base_url: 'http://127.0.0.1:8080'", "http://127.0.0.1:8080", "us1"),
+        (
+            "base_url: 'https://proxy.example.com/twilio', region: ie1",
+            "https://proxy.example.com/twilio",
+            "ie1",
+        ),
+    ] {
+        let comma = if keys.is_empty() { "" } else { ", " };
+        let file = format!("accounts: [{{ account_sid: {SID}, auth_token_env: T{comma}{keys} }}]");
+        let config =
+            load_text(&file, &Environment::from_pairs([("T", MARK)])).expect("a configuration");
+        let account = &config.accounts[0];
+        assert_eq!(
+            (account.base_url.as_str(), account.region.as_str()),
+            (base_url, region),
+            "{keys}"
+        );
+    }
+}
+
+#[test]
+fn the_sdks_variables_make_an_account() {
+    let sid = ("TWILIO_ACCOUNT_SID", SID);
+    let key = [sid, ("TWILIO_API_KEY", KEY), ("TWILIO_API_SECRET", MARK), ("TWILIO_REGION", "ie1")];
+    let config = load(None, &Environment::from_pairs(key)).expect("a configuration");
+    assert_eq!(config.accounts[0].credentials.username, KEY);
+    assert_eq!(config.accounts[0].base_url, "https://api.dublin.ie1.twilio.com");
+    for (variables, expected) in [
+        (vec![sid], "environment variable TWILIO_AUTH_TOKEN: is not set"),
+        (vec![sid, ("TWILIO_API_KEY", KEY)], "environment variable TWILIO_API_SECRET: is not set"),
+        (
+            vec![("TWILIO_ACCOUNT_SID", "x"), ("TWILIO_AUTH_TOKEN", MARK)],
+            "environment variable TWILIO_ACCOUNT_SID: found something else, wanted `AC` and 32 hexadecimal digits",
+        ),
+        (
+            vec![sid, ("TWILIO_AUTH_TOKEN", MARK), ("TWILIO_API_BASE_URL", "http://x")],
+            "environment variable TWILIO_API_BASE_URL: wanted https, or http to a loopback address: credentials go there",
+        ),
+    ] {
+        let problems = load(None, &Environment::from_pairs(variables)).expect_err("refused");
+        assert_eq!(problems.to_string(), expected);
+    }
+}
+
+#[test]
+fn accounts_of_the_file_win_over_the_sdks_variables() {
+    let file = format!("accounts: [{{ account_sid: {SID}, auth_token_env: T, name: prod }}]");
+    let mut variables = sdk_variables();
+    variables.0.insert("T".to_owned(), "other".to_owned());
+    let config = load_text(&file, &variables).expect("a configuration");
+    assert_eq!(config.accounts[0].credentials.secret.expose_secret(), "other");
+    assert_eq!(config.notices.len(), 1, "{:?}", config.notices);
+}
