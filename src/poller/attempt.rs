@@ -2,6 +2,8 @@
 
 use std::sync::PoisonError;
 
+use jiff::Timestamp;
+
 use crate::metrics::health::AccountHealth;
 use crate::twilio::Attempt;
 
@@ -12,6 +14,12 @@ use super::Shared;
 pub(super) struct Attempts(pub(super) Vec<Attempt>);
 
 impl Attempts {
+    /// Twilio's time at the last of them.
+    pub(super) fn date(&self) -> Option<Timestamp> {
+        self.0.last().and_then(|attempt| attempt.date)
+    }
+
+    /// Counts them, and learns Twilio's time from their answers.
     pub(super) fn note(&self, health: &AccountHealth, shared: &Shared) {
         for attempt in &self.0 {
             note(attempt, health, shared);
@@ -19,8 +27,7 @@ impl Attempts {
     }
 }
 
-/// Counts a request, and learns Twilio's time from its answer.
-pub(super) fn note(attempt: &Attempt, health: &AccountHealth, shared: &Shared) {
+fn note(attempt: &Attempt, health: &AccountHealth, shared: &Shared) {
     health.api_request(attempt.resource.as_str(), attempt.code, attempt.took);
     if let Some(requests) = attempt.concurrent_requests {
         health.account_concurrency(requests);

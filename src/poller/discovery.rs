@@ -10,8 +10,9 @@ use crate::domain::sid::AccountSid;
 use crate::store::AccountKey;
 use crate::twilio::wire;
 
+use super::attempt::Attempts;
 use super::heartbeat::{Heartbeat, Heartbeats};
-use super::{Account, Shared, attempt, wait};
+use super::{Account, Shared, wait};
 
 /// How often subaccounts are looked for: new ones are rare, and a request costs little.
 const DISCOVER_EVERY: Duration = Duration::from_secs(10 * 60);
@@ -139,7 +140,7 @@ async fn discover(
             let _permit = shared.budget.acquire().await;
             parent.client.list_accounts(next.as_deref()).await
         };
-        attempt::note(&answer.attempt, &health, shared);
+        Attempts(answer.attempt.into_iter().collect()).note(&health, shared);
         let page = answer.result?;
         found.extend(page.accounts);
         if page.next_page.is_none() || page.next_page == next {

@@ -73,7 +73,7 @@ impl Reader {
 
     async fn read_pages(&self, size: u16, attempts: &mut Attempts) -> Result<Reading, Error> {
         let first = self.read_page_or_reject(size, 0, None, attempts).await?;
-        let date = attempts.0.last().and_then(|attempt| attempt.date);
+        let date = attempts.date();
         let first_page: Vec<Identity> = first.items.iter().map(|item| item.identity).collect();
         let mut items = first.items;
         let mut next_page = first.next_page;
@@ -118,7 +118,7 @@ impl Reader {
             next_page: page.next_page,
         };
         let answer = self.client.call_events(self.account, self.call, size, next_page, judge).await;
-        attempts.0.push(answer.attempt);
+        attempts.0.extend(answer.attempt);
         answer.result
     }
 

@@ -15,12 +15,15 @@ use crate::store::Batch;
 use crate::twilio::client::CallPage;
 use crate::twilio::{Answer, Error};
 
+use super::attempt::Attempts;
 use super::commit::Notes;
 use super::decide::{Decision, decide};
-use super::{Done, Poller, attempt, random};
+use super::{Done, Poller, random};
 
 /// What may be refused apart: lists of calls.
 const CALLS: &str = "calls";
+/// What may be refused apart: a single call.
+const CALL: &str = "call";
 /// What may be refused apart: Call Events.
 const CALL_EVENTS: &str = "call events";
 
@@ -48,10 +51,10 @@ impl Poller {
         notes: &mut Notes,
     ) {
         self.is_listing = false;
-        attempt::note(&answer.attempt, &self.health, &self.shared);
-        if !self.progress.lists.is_started()
-            && (answer.result.is_ok() || answer.attempt.date.is_some())
-        {
+        let attempts = Attempts(answer.attempt.into_iter().collect());
+        attempts.note(&self.health, &self.shared);
+        let date = attempts.date();
+        if !self.progress.lists.is_started() && (answer.result.is_ok() || date.is_some()) {
             self.start_lists();
             run.asked_at = self.shared.now();
         }
@@ -62,7 +65,7 @@ impl Poller {
                 self.health.up(true);
                 self.readable(CALLS);
                 self.health.calls_rejected(page.rejected);
-                let date = answer.attempt.date.unwrap_or(now);
+                let date = date.unwrap_or(now);
                 let (changes, after) =
                     self.progress.take_page(&mut run, &page.calls, page.next_page, date);
                 add_changes(changes, batch, notes);
@@ -143,17 +146,21 @@ impl Poller {
         batch: &mut Batch,
         notes: &mut Notes,
     ) {
-        attempt::note(&answer.attempt, &self.health, &self.shared);
+        Attempts(answer.attempt.into_iter().collect()).note(&self.health, &self.shared);
         let now = self.shared.now();
         let changes = match answer.result {
             Ok(call) => {
                 self.pace.succeeded();
+                self.readable(CALL);
                 self.progress.take_fetched(sid, Some(&call), now)
             }
             Err(Error::NotFound) => self.progress.take_fetched(sid, None, now),
             Err(error) => {
                 self.health.api_retry(error.reason().as_str());
                 self.back_off(sid, &error, now);
+                if decide(&error) == Decision::Refused {
+                    self.unreadable(CALL, &error);
+                }
                 self.progress.fetch_failed(sid, now);
                 CallChanges::default()
             }
@@ -230,8 +237,7 @@ impl Poller {
             Decision::Failed { retry_after } => {
                 self.pace.failed(Some(sid), retry_after, now, random());
             }
-            Decision::Refused => self.pace.refused(true, now),
-            Decision::SkipCall | Decision::StopList => {}
+            Decision::Refused | Decision::SkipCall | Decision::StopList => {}
         }
     }
 

@@ -42,8 +42,8 @@ pub struct Attempt {
 /// A request and what came of it.
 #[derive(Clone, Debug)]
 pub struct Answer<T> {
-    /// The request.
-    pub attempt: Attempt,
+    /// The request; `None` if it was refused here, and never sent.
+    pub attempt: Option<Attempt>,
     /// What came of it.
     pub result: Result<T, Error>,
 }

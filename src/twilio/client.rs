@@ -247,12 +247,13 @@ impl Client {
             date: None,
             concurrent_requests: None,
         };
-        let result = match url {
-            Ok(url) => self.send(url, &mut attempt, read).await,
-            Err(error) => Err(error),
+        let url = match url {
+            Ok(url) => url,
+            Err(error) => return Answer { attempt: None, result: Err(error) },
         };
+        let result = self.send(url, &mut attempt, read).await;
         attempt.took = began.elapsed();
-        Answer { attempt, result }
+        Answer { attempt: Some(attempt), result }
     }
 
     async fn send<T>(

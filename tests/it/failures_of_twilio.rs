@@ -1,6 +1,6 @@
 //! P9: nothing that Twilio or the network does ends the program or blocks another account.
 
-use twilio_call_exporter::simulator::{Behaviour, WorldConfig};
+use twilio_call_exporter::simulator::{Behaviour, Stall, WorldConfig};
 
 use crate::harness::{Program, Twilio, eventually, everything, metric, world_of};
 
@@ -67,6 +67,24 @@ async fn after_an_outage_it_goes_on_by_itself_and_loses_nothing() {
     .await;
     let (status, _) = program.get("/-/ready").await;
     assert_eq!(status, 200, "an outage of Twilio is no fault of ours");
+    twilio.behave(Behaviour::default());
+    twilio.is_told_by(&mut program).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_twilio_that_does_not_answer_is_a_timeout_and_is_waited_out() {
+    let twilio = Twilio::serving(world_of(10)).await;
+    let stall = Stall { permille: 1_000, seconds: 3 };
+    twilio.behave(Behaviour { stall, ..Behaviour::default() });
+    let variables = [("TWILIO_EXPORTER_API__TIMEOUT", "500ms")];
+    let mut program = Program::polling_with(&twilio, &variables).await;
+    eventually("timeouts are told", async || {
+        let scrape = program.scrape().await;
+        let unanswered = metric("twilio_exporter_api_requests_total").label("code", "none");
+        let timeouts = metric("twilio_exporter_api_retries_total").label("reason", "timeout");
+        unanswered.value_in(&scrape).and(timeouts.value_in(&scrape))
+    })
+    .await;
     twilio.behave(Behaviour::default());
     twilio.is_told_by(&mut program).await;
 }

@@ -19,6 +19,33 @@ async fn metrics_have_the_content_type_of_the_text_format_and_float_bounds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_durable_families_of_a_known_world_are_written_as_ever() {
+    let twilio = Twilio::serving(everything(1, 1)).await;
+    let mut program = Program::polling(&twilio).await;
+    let scrape = twilio.is_told_by(&mut program).await;
+    let is_durable = |line: &&str| {
+        let name = line.trim_start_matches("# HELP ").trim_start_matches("# TYPE ");
+        let families = [
+            "twilio_webhook_",
+            "twilio_twiml_",
+            "twilio_calls_total",
+            "twilio_calls_with",
+            "twilio_call_api",
+        ];
+        families.iter().any(|family| name.starts_with(family))
+    };
+    let found: String =
+        scrape.text.lines().filter(is_durable).flat_map(|line| [line, "\n"]).collect();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/metrics.txt");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(path, &found).expect("written");
+    }
+    let expected = std::fs::read_to_string(path).expect("tests/golden/metrics.txt");
+    let differs = found.lines().zip(expected.lines()).find(|(found, expected)| found != expected);
+    assert!(found == expected, "not as in tests/golden/metrics.txt: {differs:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn metrics_are_compressed_for_those_who_take_it() {
     let twilio = Twilio::serving(world_of(5)).await;
     let program = Program::polling(&twilio).await;
