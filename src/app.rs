@@ -1,6 +1,6 @@
 //! Builds the parts, runs the tasks, drains them.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -203,6 +203,8 @@ fn accounts(config: &Config) -> anyhow::Result<Vec<(Account, Option<Wanted>)>> {
         })?),
         None => None,
     };
+    let sids = config.accounts.iter().map(|account| AccountSid::parse(&account.account_sid));
+    let configured: BTreeSet<AccountSid> = sids.filter_map(Result::ok).collect();
     let mut accounts = Vec::new();
     for account in &config.accounts {
         let options = ClientOptions {
@@ -211,7 +213,7 @@ fn accounts(config: &Config) -> anyhow::Result<Vec<(Account, Option<Wanted>)>> {
             timeout: config.api.timeout,
             ca_pem: ca_pem.clone(),
         };
-        accounts.push((build_account(account, &options)?, wanted(account)));
+        accounts.push((build_account(account, &options)?, wanted(account, &configured)));
     }
     if accounts.is_empty() {
         bail!("no account to poll");
@@ -233,12 +235,12 @@ fn build_account(account: &AccountConfig, options: &ClientOptions) -> anyhow::Re
     Ok(Account { key, label, status: "unknown", client })
 }
 
-fn wanted(account: &AccountConfig) -> Option<Wanted> {
+fn wanted(account: &AccountConfig, configured: &BTreeSet<AccountSid>) -> Option<Wanted> {
     let subaccounts = account.subaccounts.as_ref().filter(|subaccounts| subaccounts.discover)?;
-    let names: BTreeMap<String, String> = subaccounts.names.clone();
     Some(Wanted {
         include: subaccounts.include.clone(),
         exclude: subaccounts.exclude.clone(),
-        names,
+        names: subaccounts.names.clone(),
+        configured: configured.clone(),
     })
 }

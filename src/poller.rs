@@ -103,10 +103,7 @@ pub async fn run(
     heartbeat: Heartbeat,
     stop: CancellationToken,
 ) {
-    let mut poller = Poller::new(account, attached, shared);
-    poller.run(&heartbeat, &stop).await;
-    poller.shared.store.detach(poller.id);
-    poller.health.remove();
+    Poller::new(account, attached, shared).run(&heartbeat, &stop).await;
 }
 
 /// Loads an account that came while the program runs, however long the store takes; `None` when
@@ -264,6 +261,10 @@ impl Poller {
             self.start_step(step);
         }
         self.health.api_concurrency(limit, self.requests.len());
+        if self.requests.len() >= limit {
+            // Nothing can start before something ends.
+            return Timestamp::MAX;
+        }
         if may_read { plan.wake_at } else { plan.wake_at.min(self.pace.reads_paused_until()) }
     }
 

@@ -313,16 +313,18 @@ impl Lists {
             CallStatus::Ringing,
         ];
         let lookback = before(now, plan.initial_lookback);
-        let known = self.cursor.map_or(lookback, |cursor| before(cursor, OVERLAP));
+        // A `Date` far in the future, once, must not hide what comes until then.
+        let known = self.cursor.map_or(lookback, |cursor| before(cursor.min(now), OVERLAP));
         match kind {
             ListKind::Recent => {
                 Filter::StartedFrom(active.oldest_young.map_or(known, |oldest| known.min(oldest)))
             }
-            ListKind::Deep => {
-                Filter::StartedFrom(before(self.deep.known_to.unwrap_or(lookback), DEEP_EVERY))
-            }
+            ListKind::Deep => Filter::StartedFrom(before(
+                self.deep.known_to.unwrap_or(lookback).min(now),
+                DEEP_EVERY,
+            )),
             ListKind::Ended => {
-                Filter::EndedFrom(before(self.ended.known_to.unwrap_or(lookback), OVERLAP))
+                Filter::EndedFrom(before(self.ended.known_to.unwrap_or(lookback).min(now), OVERLAP))
             }
             ListKind::Active => Filter::Status(ACTIVE[self.active_turn % ACTIVE.len()]),
             ListKind::Unfiltered => Filter::Everything,

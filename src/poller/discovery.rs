@@ -1,6 +1,6 @@
 //! Finding an account's subaccounts, and polling those that are wanted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -30,6 +30,8 @@ pub struct Wanted {
     pub exclude: Vec<String>,
     /// Labels by SID; a SID without one is its own label.
     pub names: BTreeMap<String, String>,
+    /// Accounts that are configured themselves: polled twice, they would be counted twice.
+    pub configured: BTreeSet<AccountSid>,
 }
 
 impl Wanted {
@@ -44,6 +46,7 @@ impl Wanted {
             patterns.iter().any(|pattern| matches(pattern, &sid) || matches(pattern, &label))
         };
         account.status != "closed"
+            && !self.configured.contains(&account.sid)
             && (self.include.is_empty() || is_in(&self.include))
             && !is_in(&self.exclude)
     }
@@ -80,10 +83,8 @@ pub async fn run(
         heartbeat.promise(DISCOVER_EVERY);
         let pause = match discover(&parent, &shared, &heartbeat).await {
             Ok(found) => {
-                let found: Vec<_> = found
-                    .into_iter()
-                    .filter(|account| account.sid != parent.key.sid && wanted.wants(account))
-                    .collect();
+                let found: Vec<_> =
+                    found.into_iter().filter(|account| wanted.wants(account)).collect();
                 polled.retain(|sid, token| {
                     let stays = found.iter().any(|account| account.sid == *sid);
                     if !stays {
@@ -102,14 +103,8 @@ pub async fn run(
                             client: parent.client.clone(),
                         };
                         tracing::info!(account = account.label, "subaccount found");
-                        let (shared, beat, stop) =
-                            (shared.clone(), heartbeats.watch(), token.clone());
-                        tasks.spawn(async move {
-                            let attached = super::attach(&account, &shared, &beat, &stop).await;
-                            if let Some(attached) = attached {
-                                super::run(account, attached, shared, beat, stop).await;
-                            }
-                        });
+                        let (shared, beat) = (shared.clone(), heartbeats.watch());
+                        tasks.spawn(poll(account, shared, beat, token.clone(), stop.clone()));
                         token
                     });
                 }
@@ -123,6 +118,24 @@ pub async fn run(
         if wait(pause, &stop).await.is_none() {
             return;
         }
+    }
+}
+
+/// Polls a subaccount until it is `gone`. When the whole program stops, its series stay to the end.
+async fn poll(
+    account: Account,
+    shared: Shared,
+    heartbeat: Heartbeat,
+    gone: CancellationToken,
+    stop: CancellationToken,
+) {
+    let attached = super::attach(&account, &shared, &heartbeat, &gone).await;
+    let Some(attached) = attached else { return };
+    let (id, label) = (attached.id, account.label.clone());
+    super::run(account, attached, shared.clone(), heartbeat, gone).await;
+    if !stop.is_cancelled() {
+        shared.store.detach(id);
+        shared.health.account_requests(&label).remove();
     }
 }
 

@@ -177,13 +177,19 @@ async fn subaccounts_are_found_and_polled() {
     let parent = twilio.accounts()[0].clone();
     let directory = std::sync::Arc::new(tempfile::TempDir::new().expect("a directory"));
     let file = directory.path().join("exporter.yml");
+    // One of them is configured itself, too: polled twice, it would be counted twice.
+    let own = twilio.accounts()[1].account_sid.clone();
     let text = format!(
-        "accounts:\n  - account_sid: {}\n    auth_token_env: TOKEN\n    base_url: {}\n    subaccounts: {{ discover: true }}\npoll: {{ interval: 1s, after_end: [1s], settle_delay: 3s }}\nlimits: {{ hold_back: 0s }}\n",
+        "accounts:\n  - {{ account_sid: {own}, auth_token_env: OWN, base_url: '{}' }}\n  - account_sid: {}\n    auth_token_env: TOKEN\n    base_url: {}\n    subaccounts: {{ discover: true }}\npoll: {{ interval: 1s, after_end: [1s], settle_delay: 3s }}\nlimits: {{ hold_back: 0s }}\n",
+        twilio.url(),
         parent.account_sid,
         twilio.url()
     );
     std::fs::write(&file, text).expect("written");
-    let variables = [("TOKEN".to_owned(), parent.auth_token.clone())].into_iter().collect();
+    let own_token = twilio.accounts()[1].auth_token.clone();
+    let variables =
+        [("TOKEN".to_owned(), parent.auth_token.clone()), ("OWN".to_owned(), own_token)];
+    let variables = variables.into_iter().collect();
     let arguments = vec![format!("--config.file={}", file.display())];
     let mut program = Program::start(directory, variables, arguments).await;
     twilio.is_told_by(&mut program).await;
