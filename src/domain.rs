@@ -9,6 +9,7 @@ pub mod call_event;
 pub mod concurrency;
 pub mod content_type;
 pub mod digest;
+pub mod failure_log;
 pub mod kind;
 pub mod label;
 pub mod listing;

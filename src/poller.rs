@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::domain::account::AccountProgress;
 use crate::domain::call::Call;
+use crate::domain::failure_log::FailureLog;
 use crate::domain::listing::{ListPlan, ListRun};
 use crate::domain::pace::Pace;
 use crate::domain::plan::{ReadPlan, Stage, Step};
@@ -143,6 +144,7 @@ struct Poller {
     list_began: Instant,
     housekeeping_at: Option<Instant>,
     kept: (Option<Timestamp>, Option<Timestamp>),
+    failure_log: FailureLog,
     /// What Twilio refuses to show at present, each said once.
     refused: BTreeSet<&'static str>,
 }
@@ -186,6 +188,7 @@ impl Poller {
             list_began: Instant::now(),
             housekeeping_at: None,
             kept,
+            failure_log: FailureLog::default(),
             refused: BTreeSet::new(),
         }
     }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::observe::Rejection;
+use crate::domain::observe::{Observation, Rejection};
 use crate::domain::plan::Stage;
 use crate::domain::retry::backoff;
 use crate::domain::sid::CallSid;
+use crate::domain::verdict::Reason;
 use crate::metrics::health::{EventResult, ReadResult};
 use crate::store::{Batch, CommitError};
 
@@ -21,6 +22,8 @@ use super::{COMMIT_RETRY_CAP, Poller, random, wait};
 pub(super) struct Notes {
     /// Calls whose progress changed.
     pub(super) changed: BTreeSet<CallSid>,
+    /// Failing webhooks that get a line in the log, with how many before got none.
+    pub(super) failures: Vec<(CallSid, Observation, u64)>,
     pub(super) lags: Vec<f64>,
     pub(super) counted: u64,
     pub(super) duplicates: u64,
@@ -90,6 +93,20 @@ impl Poller {
         }
         for late in notes.audits {
             self.health.audited(late);
+        }
+        for (call_sid, failed, suppressed) in notes.failures {
+            tracing::info!(
+                account = self.account.label,
+                host = failed.endpoint.host,
+                route = failed.endpoint.route,
+                kind = failed.kind.as_str(),
+                code = %failed.verdict.code,
+                reason = failed.verdict.failure.map_or("", Reason::as_str),
+                duration_ms = failed.duration_ms,
+                %call_sid,
+                suppressed,
+                "webhook failed"
+            );
         }
     }
 }

@@ -196,6 +196,11 @@ impl Poller {
             notes.counted += 1;
             notes.unjudged += u64::from(observation.verdict.is_unjudged);
             notes.lags.extend(created_at.map(|at| seconds_between(at, now)));
+            if observation.verdict.failure.is_some()
+                && let Some(suppressed) = self.failure_log.admit(&observation.endpoint, now)
+            {
+                notes.failures.push((sid, observation.clone(), suppressed));
+            }
             batch.facts.push(Fact::Event(observation));
         }
         batch.facts.extend(changes.outcome.map(Fact::Felt));

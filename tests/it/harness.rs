@@ -5,12 +5,14 @@
 //! everything waits for a condition, for at most [`PATIENCE`].
 
 mod program;
+mod prometheus;
 mod scrape;
 mod twilio;
 
 use std::time::{Duration, Instant};
 
 pub(crate) use program::{Program, run};
+pub(crate) use prometheus::Prometheus;
 pub(crate) use scrape::{Scrape, metric};
 pub(crate) use twilio::{Twilio, everything, world_of};
 

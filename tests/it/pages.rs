@@ -117,3 +117,25 @@ async fn every_label_of_a_running_program_is_in_the_catalogue() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_failing_webhook_has_a_line_in_the_log_or_is_counted_there() {
+    let twilio = Twilio::serving(everything(1, 1)).await;
+    let mut program = Program::polling(&twilio).await;
+    twilio.is_told_by(&mut program).await;
+    let log = program.log();
+    let lines: Vec<serde_json::Value> = log
+        .lines()
+        .filter(|line| line.contains("\"webhook failed\""))
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    let of = |reason: &str| lines.iter().find(|line| line["reason"] == reason);
+    let line = of("wrong_root").or_else(|| of("http_5xx")).or_else(|| of("timeout"));
+    let line = line.expect("a failing webhook");
+    for field in ["account", "host", "route", "kind", "code", "reason", "call_sid", "suppressed"] {
+        assert!(!line[field].is_null(), "{field} in {line}");
+    }
+    let of_one_route = lines.iter().filter(|line| line["route"] == "/menu").count();
+    assert!((1..=5).contains(&of_one_route), "{of_one_route} lines for one route in one minute");
+    assert!(!log.contains("+1500555") && !log.contains("%2B1500555"), "a phone number in the log");
+}
