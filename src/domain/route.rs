@@ -242,6 +242,35 @@ mod tests {
         }
     }
 
+    /// The corpus of the field: host and route, or `-` for a URL that is none.
+    #[test]
+    fn the_corpus_of_urls_becomes_the_routes_beside_it() {
+        let corpus = include_str!("../../tests/fixtures/routes.tsv");
+        let lines = corpus.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let mut wrong = Vec::new();
+        let mut count = 0;
+        for line in lines {
+            let mut fields = line.split('\t');
+            let mut field = || fields.next().expect("three fields");
+            let (url, expected) = (field(), (field(), field()));
+            let found = WebhookUrl::parse(url).map(|url| Routes::default().endpoint(&url));
+            let found = found.unwrap_or(Endpoint { host: "-".to_owned(), route: "-".to_owned() });
+            if (found.host.as_str(), found.route.as_str()) != expected {
+                wrong.push(format!("{url}: {} {}", found.host, found.route));
+            }
+            count += 1;
+        }
+        assert!(count >= 120, "{count} URLs");
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    #[test]
+    fn an_absurdly_long_url_is_cut() {
+        let url = format!("https://{}.example/{}", "h".repeat(10_000), "ä".repeat(10_000));
+        let endpoint = Routes::default().endpoint(&WebhookUrl::parse(&url).expect("a URL"));
+        assert!(endpoint.host.len() <= 256 && endpoint.route.len() <= 256);
+    }
+
     #[test]
     fn the_users_patterns_win_and_may_name_a_host() {
         let patterns = ["/ivr/:tenant/menu", "*.preview.example.com/ivr/:tenant"];
