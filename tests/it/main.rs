@@ -9,4 +9,5 @@ mod exactly_once;
 mod failures_of_twilio;
 mod outside_judges;
 mod pages;
+mod privacy;
 mod tidy;

@@ -132,6 +132,11 @@ impl Program {
         &self.address
     }
 
+    /// Its directory, which stays for as long as somebody holds it.
+    pub(crate) fn directory(&self) -> Arc<TempDir> {
+        Arc::clone(&self.directory)
+    }
+
     pub(crate) fn storage(&self) -> PathBuf {
         self.directory.path().join("data")
     }

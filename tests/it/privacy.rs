@@ -1,0 +1,118 @@
+//! P8: what callers and applications said appears nowhere: no label, page, log line or stored byte.
+
+use std::fs;
+
+use crate::harness::{Program, Twilio, eventually, metric, world_of};
+
+/// Stands in every place that may hold a secret.
+const MARK: &str = "MARKEDSECRET";
+/// A phone number that stands in the same places.
+const NUMBER: &str = "15005550006";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_secret_of_a_call_event_appears_anywhere() {
+    let answer = |uri: &str, before: u64| {
+        if uri.contains("/Events.json") {
+            // Now and then an answer that is broken in the middle of a secret.
+            let body = if before.is_multiple_of(7) { broken_page() } else { page() };
+            return Some((200, "application/json", body));
+        }
+        (uri.contains("/Accounts.json")).then(|| {
+            let accounts = format!(r#"{{"accounts":[{{"sid":"AC{:032}","status":"active","auth_token":"{MARK}","friendly_name":"{MARK}"}}]}}"#, 99);
+            (200, "application/json", accounts)
+        })
+    };
+    let twilio = Twilio::answering(world_of(10), answer).await;
+    let program = Program::polling(&twilio).await;
+    let scrape = eventually("events were counted, rejected and failed", async || {
+        let scrape = program.scrape().await;
+        let rejected = metric("twilio_exporter_call_events_rejected_total").value_in(&scrape);
+        let failures = metric("twilio_webhook_failures_total").value_in(&scrape);
+        let retries = metric("twilio_exporter_api_retries_total").value_in(&scrape);
+        let is_enough = |value: Option<f64>| value.is_some_and(|value| value > 5.0);
+        (is_enough(rejected) && is_enough(failures) && retries.is_some()).then_some(scrape)
+    })
+    .await;
+    assert!(scrape.text.contains("webhook"), "the world has no webhooks");
+    let (_directory, storage) = (program.directory(), program.storage());
+    let mut places = vec![
+        ("/metrics", scrape.text.clone()),
+        ("/", program.get("/").await.1),
+        ("the log", program.log()),
+    ];
+    program.stop().await;
+    for entry in fs::read_dir(storage).expect("the store") {
+        let path = entry.expect("an entry").path();
+        places.push((
+            "the store",
+            String::from_utf8_lossy(&fs::read(path).expect("read")).into_owned(),
+        ));
+    }
+    for (place, text) in places {
+        for secret in [MARK, &MARK.to_lowercase(), NUMBER, "hunter2"] {
+            let at = text.find(secret);
+            assert_eq!(at, None, "{place}: …{}…", at.map_or("", |at| around(&text, at)));
+        }
+    }
+}
+
+/// Events with a secret wherever there is room for one.
+fn page() -> String {
+    let urls = [
+        format!("https://{MARK}:hunter2@app.example.com/voice"),
+        format!("https://app.example.com/voice?token={MARK}&From=%2B{NUMBER}"),
+        format!("https://app.example.com/voice#{MARK}"),
+        format!("https://app.example.com/voice;session={MARK}"),
+        format!("https://app.example.com/callers/+{NUMBER}/menu"),
+        format!("https://app.example.com/callers/%2B{NUMBER}"),
+        format!("{MARK} is no URL {NUMBER}"),
+    ];
+    let parameters = format!(
+        r#"{{"call_sid":"CA","call_status":"in-progress","from":"+{NUMBER}","to":"+{NUMBER}","digits":"{MARK}","speech_result":"{MARK}","{MARK}":"{MARK}","add_ons":{{"a":"{MARK}"}}}}"#
+    );
+    let mut events = Vec::new();
+    for url in &urls {
+        for (code, content_type, body) in [
+            (
+                "200",
+                "text/xml",
+                format!("<Response><Say>{MARK}</Say><Dial>+{NUMBER}</Dial></Response>"),
+            ),
+            ("200", "text/xml", format!("<Response><{MARK}>{MARK}</Response>")),
+            ("200", "application/json", format!("{{\\\"a\\\":\\\"{MARK}\\\"}}")),
+            ("500", "text/html", format!("Traceback: {MARK}")),
+            (
+                "502",
+                "text/html",
+                format!(
+                    "Twilio was unable to fetch content from: https://{MARK}/\\nError: {MARK} timed out"
+                ),
+            ),
+            ("200", MARK, MARK.to_owned()),
+            (MARK, "text/xml", MARK.to_owned()),
+        ] {
+            let code = if code == MARK { format!("\"{MARK}\"") } else { code.to_owned() };
+            events.push(format!(
+                r#"{{"request":{{"method":"POST","url":"{url}","parameters":{parameters}}},"response":{{"response_code":{code},"request_duration":20,"content_type":"{content_type}","response_body":"{body}","date_created":"Tue, 11 Aug 2020 17:44:08 +0000"}}}}"#
+            ));
+        }
+    }
+    events.push(format!("\"{MARK}\""));
+    events.push(format!("{{\"{MARK}\":\"{MARK}\"}}"));
+    events.push(format!(r#"{{"request":"{MARK}"}}"#));
+    format!(
+        r#"{{"events":[{}],"next_page_uri":"https://{MARK}.example/{MARK}"}}"#,
+        events.join(",")
+    )
+}
+
+fn broken_page() -> String {
+    format!(r#"{{"events":[{{"request":{{"method":"POST","url":"https://app.example.com/{MARK}"#)
+}
+
+fn around(text: &str, at: usize) -> &str {
+    let start =
+        (0..=at.saturating_sub(60)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    let end = (at + 60..).find(|at| *at >= text.len() || text.is_char_boundary(*at)).unwrap_or(at);
+    &text[start..end.min(text.len())]
+}
