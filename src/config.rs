@@ -82,6 +82,8 @@ pub struct Config {
     pub routes: Vec<RoutePattern>,
     /// Bounds.
     pub limits: LimitsConfig,
+    /// Whether OpenMetrics scrapes get exemplars.
+    pub exemplars: bool,
     /// What the operator should know, one line each.
     pub notices: Vec<String>,
 }
@@ -154,6 +156,7 @@ pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Config, Pr
     let api = read_api(&mut reader, &mut top);
     let routes = read_routes(&mut reader, &mut top, &figment);
     let limits = read_limits(&mut reader, &mut top);
+    let exemplars = reader.flag(&mut top, "exemplars");
     reader.finish(top);
     problems.append(&mut reader.problems);
     let is_configured = !accounts.is_empty();
@@ -172,7 +175,7 @@ pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Config, Pr
         Vec::new()
     };
     if problems.is_empty() {
-        Ok(Config { accounts, poll, api, routes, limits, notices })
+        Ok(Config { accounts, poll, api, routes, limits, exemplars, notices })
     } else {
         problems.sort();
         problems.dedup();

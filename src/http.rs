@@ -3,6 +3,7 @@
 //! Every answer comes from memory: nothing here waits for Twilio, for the disk or for another
 //! request. Knows neither Twilio nor the store, only what they have published.
 
+mod negotiate;
 mod pages;
 mod scrape;
 
@@ -26,6 +27,8 @@ pub struct Site {
     pub registry: Registry,
     /// The committed ledger, which learns what scrapes have shown.
     pub committed: Committed,
+    /// Whether exemplars are shown.
+    pub exemplars: bool,
     /// Whether every poll loop advances.
     pub is_ready: Arc<dyn Fn() -> bool + Send + Sync>,
     /// The local time.

@@ -33,7 +33,8 @@ impl fmt::Display for Config {
         writeln!(f, "limits:")?;
         writeln!(f, "  routes_per_account: {}", self.limits.routes_per_account)?;
         writeln!(f, "  series: {}", self.limits.series)?;
-        write!(f, "  hold_back: {}", show(self.limits.hold_back))
+        writeln!(f, "  hold_back: {}", show(self.limits.hold_back))?;
+        write!(f, "exemplars: {}", self.exemplars)
     }
 }
 

@@ -153,7 +153,7 @@ fn each_mistake_is_told_with_place_key_found_and_wanted() {
         ("routes: [/a, 7]", "FILE: routes[1]: found `7`, wanted a text"),
         (
             "nonsense: 1",
-            "FILE: nonsense: unknown key, wanted one of `accounts`, `poll`, `api`, `routes`, `limits`",
+            "FILE: nonsense: unknown key, wanted one of `accounts`, `poll`, `api`, `routes`, `limits`, `exemplars`",
         ),
         (
             "limits: { x: 1 }",
@@ -177,8 +177,8 @@ fn all_mistakes_are_told_at_once_and_in_order() {
         file,
         &variables,
         "FILE: api.timeout: found `1`, wanted a duration such as `30s`, `16m` or `24h`\n\
-         FILE: x: unknown key, wanted one of `accounts`, `poll`, `api`, `routes`, `limits`\n\
-         environment variable TWILIO_EXPORTER_NONSENSE: nonsense: unknown key, wanted one of `accounts`, `poll`, `api`, `routes`, `limits`\n\
+         FILE: x: unknown key, wanted one of `accounts`, `poll`, `api`, `routes`, `limits`, `exemplars`\n\
+         environment variable TWILIO_EXPORTER_NONSENSE: nonsense: unknown key, wanted one of `accounts`, `poll`, `api`, `routes`, `limits`, `exemplars`\n\
          environment variable TWILIO_EXPORTER_POLL__INTERVAL: poll.interval: found `never`, wanted a duration such as `30s`, `16m` or `24h`\n\
          environment variable TWILIO_EXPORTER_ROUTES: routes: stands only in the file",
     );

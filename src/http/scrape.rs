@@ -9,15 +9,35 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use prometheus::Encoder;
 
-use crate::metrics::exposition::TextEncoder;
+use crate::metrics::exemplar::ExemplarTable;
+use crate::metrics::exposition::{OpenMetricsEncoder, TextEncoder};
 
 use super::Site;
+use super::negotiate::{self, Format};
 
 pub(super) async fn metrics(State(site): State<Site>, headers: HeaderMap) -> Response {
-    // Taken before the snapshot: what is held now is shown at 0 in it, or already released.
-    let held = site.committed.read().held();
+    // Taken before the snapshot: what is held now is shown at 0 in it, or already released; and an
+    // exemplar's event is counted in it.
+    let (held, exemplars) = {
+        let ledger = site.committed.read();
+        let shown =
+            if site.exemplars { ExemplarTable::of(&ledger) } else { ExemplarTable::default() };
+        (ledger.held(), shown)
+    };
+    let families = site.registry.gather();
     let mut text = Vec::new();
-    if let Err(error) = TextEncoder.encode(&site.registry.gather(), &mut text) {
+    let (written, content_type) = match negotiate::format(&headers) {
+        Format::Text => {
+            (TextEncoder.encode(&families, &mut text), TextEncoder.format_type().to_owned())
+        }
+        Format::OpenMetrics { escaping } => {
+            let encoder = OpenMetricsEncoder { exemplars };
+            let escaping = escaping.map(|escaping| format!("; escaping={escaping}"));
+            let content_type = encoder.format_type().to_owned() + &escaping.unwrap_or_default();
+            (encoder.encode(&families, &mut text), content_type)
+        }
+    };
+    if let Err(error) = written {
         tracing::warn!(%error, "cannot encode the metrics");
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     }
@@ -30,13 +50,12 @@ pub(super) async fn metrics(State(site): State<Site>, headers: HeaderMap) -> Res
         (None, text)
     };
     site.committed.publish(|ledger| ledger.mark_shown(&held, (site.now)()));
-    let mut response =
-        ([(header::CONTENT_TYPE, TextEncoder.format_type().to_owned())], body).into_response();
+    let mut response = ([(header::CONTENT_TYPE, content_type)], body).into_response();
     if let Some(encoding) = encoding {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_ENCODING, header::HeaderValue::from_static(encoding));
     }
-    let vary = header::HeaderValue::from_static("accept-encoding");
+    let vary = header::HeaderValue::from_static("accept, accept-encoding");
     response.headers_mut().insert(header::VARY, vary);
     response
 }

@@ -1,4 +1,4 @@
-//! How families are written down: the Prometheus text format 0.0.4.
+//! How families are written down: the Prometheus text format 0.0.4, and OpenMetrics 1.0.
 //!
 //! Behind the `prometheus` crate's `Encoder`, whose own text encoder writes `le="15"`: Prometheus 3
 //! turns that into `15.0` and Prometheus 2 does not, so a rule could only ever match one of them.
@@ -10,6 +10,9 @@ use std::io::Write;
 use prometheus::proto::{LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, Result};
 
+use super::exemplar::{Exemplar, ExemplarTable};
+use super::ledger::bound_ms;
+
 /// Writes the text format 0.0.4.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TextEncoder;
@@ -19,13 +22,7 @@ pub const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 impl Encoder for TextEncoder {
     fn encode<W: Write>(&self, families: &[MetricFamily], writer: &mut W) -> Result<()> {
-        let mut text = String::new();
-        for family in families.iter().filter(|family| !family.get_metric().is_empty()) {
-            write_family(&mut text, family);
-            writer.write_all(text.as_bytes())?;
-            text.clear();
-        }
-        Ok(())
+        write_families(families, None, writer)
     }
 
     fn format_type(&self) -> &str {
@@ -33,7 +30,46 @@ impl Encoder for TextEncoder {
     }
 }
 
-fn write_family(text: &mut String, family: &MetricFamily) {
+/// Writes OpenMetrics 1.0, with exemplars.
+///
+/// Source: <https://prometheus.io/docs/specs/om/open_metrics_spec/>.
+#[derive(Clone, Debug, Default)]
+pub struct OpenMetricsEncoder {
+    /// The exemplars of the same snapshot.
+    pub exemplars: ExemplarTable,
+}
+
+/// Its content type.
+pub const OPEN_METRICS_FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+impl Encoder for OpenMetricsEncoder {
+    fn encode<W: Write>(&self, families: &[MetricFamily], writer: &mut W) -> Result<()> {
+        write_families(families, Some(&self.exemplars), writer)?;
+        writer.write_all(b"# EOF\n")?;
+        Ok(())
+    }
+
+    fn format_type(&self) -> &str {
+        OPEN_METRICS_FORMAT
+    }
+}
+
+/// Writes families; with exemplars, as OpenMetrics.
+fn write_families<W: Write>(
+    families: &[MetricFamily],
+    exemplars: Option<&ExemplarTable>,
+    writer: &mut W,
+) -> Result<()> {
+    let mut text = String::new();
+    for family in families.iter().filter(|family| !family.get_metric().is_empty()) {
+        write_family(&mut text, family, exemplars);
+        writer.write_all(text.as_bytes())?;
+        text.clear();
+    }
+    Ok(())
+}
+
+fn write_family(text: &mut String, family: &MetricFamily, exemplars: Option<&ExemplarTable>) {
     let name = family.name();
     let kind = match family.get_field_type() {
         MetricType::COUNTER => "counter",
@@ -42,76 +78,93 @@ fn write_family(text: &mut String, family: &MetricFamily) {
         MetricType::SUMMARY => "summary",
         MetricType::UNTYPED => "untyped",
     };
+    // OpenMetrics names a counter's family without the suffix of its sample.
+    let described = match exemplars {
+        Some(_) if kind == "counter" => name.strip_suffix("_total").unwrap_or(name),
+        Some(_) | None => name,
+    };
     text.push_str("# HELP ");
-    text.push_str(name);
+    text.push_str(described);
     text.push(' ');
-    escape(text, family.help(), false);
+    escape(text, family.help(), exemplars.is_some());
     text.push_str("\n# TYPE ");
-    text.push_str(name);
+    text.push_str(described);
     text.push(' ');
     text.push_str(kind);
     text.push('\n');
     for metric in family.get_metric() {
+        let behind = exemplars.and_then(|table| table.of_series(name, metric));
+        let behind = |bound| behind.and_then(|exemplars| exemplars.get(&bound));
+        let mut series = Series { text, name, metric };
         match family.get_field_type() {
             MetricType::COUNTER => {
-                write_sample(text, name, "", metric, None, metric.get_counter().get_value())
+                series.write("", None, metric.get_counter().get_value(), behind(None));
             }
-            MetricType::HISTOGRAM => write_histogram(text, name, metric),
+            MetricType::HISTOGRAM => series.write_histogram(behind),
             // Nothing here makes summaries or untyped metrics.
             MetricType::GAUGE | MetricType::SUMMARY | MetricType::UNTYPED => {
-                write_sample(text, name, "", metric, None, metric.get_gauge().get_value());
+                series.write("", None, metric.get_gauge().get_value(), None);
             }
         }
     }
 }
 
-fn write_histogram(text: &mut String, name: &str, metric: &Metric) {
-    let histogram = metric.get_histogram();
-    let count = as_float(histogram.get_sample_count());
-    for bucket in histogram.get_bucket().iter().filter(|bucket| bucket.upper_bound().is_finite()) {
-        let bound = format!("{:?}", bucket.upper_bound());
-        write_sample(
-            text,
-            name,
-            "_bucket",
-            metric,
-            Some(&bound),
-            as_float(bucket.cumulative_count()),
-        );
-    }
-    write_sample(text, name, "_bucket", metric, Some("+Inf"), count);
-    write_sample(text, name, "_sum", metric, None, histogram.get_sample_sum());
-    write_sample(text, name, "_count", metric, None, count);
+/// One series being written.
+struct Series<'a> {
+    text: &'a mut String,
+    name: &'a str,
+    metric: &'a Metric,
 }
 
-fn write_sample(
-    text: &mut String,
-    name: &str,
-    suffix: &str,
-    metric: &Metric,
-    bound: Option<&str>,
-    value: f64,
-) {
-    text.push_str(name);
-    text.push_str(suffix);
-    let labels = metric.get_label();
-    if !labels.is_empty() || bound.is_some() {
-        text.push('{');
-        let pairs = labels.iter().map(|pair: &LabelPair| (pair.name(), pair.value()));
-        for (index, (key, value)) in pairs.chain(bound.map(|bound| ("le", bound))).enumerate() {
-            if index > 0 {
-                text.push(',');
-            }
-            text.push_str(key);
-            text.push_str("=\"");
-            escape(text, value, true);
-            text.push('"');
+impl Series<'_> {
+    fn write_histogram<'e>(&mut self, behind: impl Fn(Option<u64>) -> Option<&'e Exemplar>) {
+        let histogram = self.metric.get_histogram();
+        let count = as_float(histogram.get_sample_count());
+        let buckets = histogram.get_bucket().iter();
+        for bucket in buckets.filter(|bucket| bucket.upper_bound().is_finite()) {
+            let bound = format!("{:?}", bucket.upper_bound());
+            let exemplar = behind(Some(bound_ms(bucket.upper_bound())));
+            self.write("_bucket", Some(&bound), as_float(bucket.cumulative_count()), exemplar);
         }
-        text.push('}');
+        self.write("_bucket", Some("+Inf"), count, behind(None));
+        self.write("_sum", None, histogram.get_sample_sum(), None);
+        self.write("_count", None, count, None);
     }
-    text.push(' ');
-    write_value(text, value);
-    text.push('\n');
+
+    fn write(
+        &mut self,
+        suffix: &str,
+        bound: Option<&str>,
+        value: f64,
+        exemplar: Option<&Exemplar>,
+    ) {
+        let text = &mut *self.text;
+        text.push_str(self.name);
+        text.push_str(suffix);
+        let labels = self.metric.get_label();
+        if !labels.is_empty() || bound.is_some() {
+            text.push('{');
+            let pairs = labels.iter().map(|pair: &LabelPair| (pair.name(), pair.value()));
+            for (index, (key, value)) in pairs.chain(bound.map(|bound| ("le", bound))).enumerate() {
+                if index > 0 {
+                    text.push(',');
+                }
+                text.push_str(key);
+                text.push_str("=\"");
+                escape(text, value, true);
+                text.push('"');
+            }
+            text.push('}');
+        }
+        text.push(' ');
+        write_value(text, value);
+        if let Some(Exemplar { call_sid, duration_ms, at }) = exemplar {
+            text.push_str(&format!(" # {{call_sid=\"{call_sid}\"}} "));
+            write_value(text, duration_ms.map_or(1.0, |duration| as_float(duration) / 1000.0));
+            text.push_str(&format!(" {}.{:03}", at.as_second(), at.subsec_millisecond()));
+        }
+        text.push('\n');
+    }
 }
 
 fn write_value(text: &mut String, value: f64) {
@@ -124,12 +177,12 @@ fn write_value(text: &mut String, value: f64) {
     }
 }
 
-fn escape(text: &mut String, value: &str, is_label: bool) {
+fn escape(text: &mut String, value: &str, escapes_quotes: bool) {
     for character in value.chars() {
         match character {
             '\\' => text.push_str("\\\\"),
             '\n' => text.push_str("\\n"),
-            '"' if is_label => text.push_str("\\\""),
+            '"' if escapes_quotes => text.push_str("\\\""),
             other => text.push(other),
         }
     }

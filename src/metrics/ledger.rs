@@ -17,10 +17,12 @@ use crate::domain::kind::RequestKind;
 use crate::domain::observe::Observation;
 use crate::domain::outcome::Outcome;
 use crate::domain::route::Endpoint;
+use crate::domain::sid::CallSid;
 use crate::domain::twilio_time::after;
 use crate::domain::verdict::{Code, Reason, Warning};
 
 use super::catalog::WEBHOOK_SECONDS;
+use super::exemplar::Exemplar;
 
 pub use apply::Delta;
 pub use committed::Committed;
@@ -77,8 +79,8 @@ pub enum Cell {
 /// Something that is counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact {
-    /// A Call Event.
-    Event(Observation),
+    /// A Call Event, and the call that leads back to it.
+    Event(Observation, CallSid),
     /// A call that has finished.
     Finished(Direction, CallStatus),
     /// What callers felt of a settled call.
@@ -154,6 +156,8 @@ pub struct Ledger {
     pub groups: BTreeMap<GroupId, GroupEntry>,
     /// All values.
     pub cells: BTreeMap<Scope, BTreeMap<Cell, u64>>,
+    /// The last call behind each failure and each bucket; not kept over a restart.
+    pub exemplars: BTreeMap<(Scope, Cell), Exemplar>,
     /// Whether a scrape was ever answered from this store.
     pub was_scraped: bool,
     by_endpoint: BTreeMap<(AccountId, Endpoint), EndpointId>,
@@ -208,6 +212,7 @@ impl Ledger {
         for ((scope, cell), count) in delta.added {
             self.add(scope, cell, count);
         }
+        self.exemplars.extend(delta.exemplars);
     }
 
     /// The endpoints and groups whose values may be shown now.

@@ -201,7 +201,7 @@ impl Poller {
             {
                 notes.failures.push((sid, observation.clone(), suppressed));
             }
-            batch.facts.push(Fact::Event(observation));
+            batch.facts.push(Fact::Event(observation, sid));
         }
         batch.facts.extend(changes.outcome.map(Fact::Felt));
         notes.changed.insert(sid);

@@ -177,12 +177,15 @@ impl Store {
 
 fn event() -> Fact {
     use crate::domain::{kind::RequestKind, observe::Observation, route::Endpoint, verdict};
-    Fact::Event(Observation {
-        endpoint: Endpoint { host: "h".to_owned(), route: "/".to_owned() },
-        kind: RequestKind::VoiceUrl,
-        duration_ms: None,
-        verdict: verdict::judge(RequestKind::VoiceUrl, None).expect("a verdict"),
-    })
+    Fact::Event(
+        Observation {
+            endpoint: Endpoint { host: "h".to_owned(), route: "/".to_owned() },
+            kind: RequestKind::VoiceUrl,
+            duration_ms: None,
+            verdict: verdict::judge(RequestKind::VoiceUrl, None).expect("a verdict"),
+        },
+        call_sid(),
+    )
 }
 
 async fn attach(store: &Store, region: &str) -> Attached {
@@ -263,4 +266,8 @@ fn sid() -> AccountSid {
 
 fn now() -> Timestamp {
     Timestamp::from_second(1_700_000_000).expect("an instant")
+}
+
+fn call_sid() -> CallSid {
+    CallSid::parse("CA00000000000000000000000000000009").expect("a SID")
 }

@@ -16,18 +16,65 @@ async fn promtool_accepts_the_metrics() {
     let twilio = Twilio::serving(everything(2, 1)).await;
     let mut program = Program::polling(&twilio).await;
     let scrape = twilio.is_told_by(&mut program).await;
-    let mut promtool = Command::new("promtool")
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("promtool");
-    promtool.stdin.take().expect("a pipe").write_all(scrape.text.as_bytes()).expect("written");
-    let output = promtool.wait_with_output().expect("promtool ends");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{said}");
+    let said = judge(Command::new("promtool").args(["check", "metrics"]), &scrape.text);
     assert_eq!(said, "", "promtool has remarks");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Debian's package python3-prometheus-client"]
+async fn an_independent_parser_reads_openmetrics_and_finds_the_same_samples() {
+    const PARSER: &str = r#"
+import sys
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+for family in text_string_to_metric_families(sys.stdin.read()):
+    for sample in family.samples:
+        call = sample.exemplar.labels["call_sid"] if sample.exemplar else "-"
+        print(sample.name, call)
+"#;
+    let twilio = Twilio::serving(everything(1, 1)).await;
+    let mut program = Program::polling(&twilio).await;
+    twilio.is_told_by(&mut program).await;
+    let accept = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,*/*;q=0.2";
+    let response = program.request("/metrics").header("accept", accept).send().await;
+    let response = response.expect("an answer");
+    assert_eq!(
+        response.headers()["content-type"],
+        "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=allow-utf-8"
+    );
+    let body = response.text().await.expect("a body");
+    let said = judge(Command::new("/usr/bin/python3").args(["-c", PARSER]), &body);
+    let of = |name: &str| said.lines().filter(|line| line.split(' ').next() == Some(name)).count();
+    let text = program.scrape().await;
+    for name in [
+        "twilio_webhook_requests_total",
+        "twilio_webhook_request_duration_seconds_bucket",
+        "twilio_webhook_failures_total",
+        "twilio_exporter_up",
+    ] {
+        let expected = text.names().into_iter().filter(|found| *found == name).count();
+        assert!(expected > 0 && of(name) == expected, "{name}: {} of {expected}", of(name));
+    }
+    let with_call = |name: &str| said.lines().any(|line| line.starts_with(&format!("{name} CA")));
+    assert!(with_call("twilio_webhook_failures_total"), "{said}");
+    assert!(with_call("twilio_webhook_request_duration_seconds_bucket"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs prometheus, from Debian's package prometheus"]
+async fn prometheus_keeps_the_call_behind_a_failure() {
+    let twilio = Twilio::serving(everything(1, 1)).await;
+    let mut program = Program::polling(&twilio).await;
+    twilio.is_told_by(&mut program).await;
+    let prometheus = Prometheus::scraping(&program).await;
+    for family in
+        ["twilio_webhook_failures_total", "twilio_webhook_request_duration_seconds_bucket"]
+    {
+        let exemplars = prometheus.exemplars(family).await;
+        let is_call = |labels: &serde_json::Value| {
+            labels["call_sid"].as_str().is_some_and(|sid| sid.starts_with("CA") && sid.len() == 34)
+        };
+        assert!(!exemplars.is_empty() && exemplars.iter().all(is_call), "{family}: {exemplars:?}");
+    }
 }
 
 /// P4: a single call whose only webhook fails, on a route that was never seen before.
@@ -85,4 +132,23 @@ async fn twilio_whose_next_call_fails_on_a_new_route() -> (Twilio, Arc<AtomicBoo
         })
     };
     (Twilio::answering(world, answer).await, fails)
+}
+
+/// Gives a judge something to read, and returns all that it says; it must be content.
+fn judge(command: &mut Command, text: &str) -> String {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the judge starts");
+    let mut input = child.stdin.take().expect("a pipe");
+    let owned = text.to_owned();
+    let writer = std::thread::spawn(move || input.write_all(owned.as_bytes()));
+    let output = child.wait_with_output().expect("the judge ends");
+    writer.join().expect("no panic").expect("written");
+    let said =
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    assert!(output.status.success(), "{}", said.concat());
+    said.concat()
 }

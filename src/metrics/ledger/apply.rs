@@ -7,8 +7,10 @@ use jiff::Timestamp;
 use crate::domain::kind::RequestKind;
 use crate::domain::observe::Observation;
 use crate::domain::route::Endpoint;
+use crate::domain::sid::CallSid;
 
 use super::super::catalog::WEBHOOK_SECONDS;
+use super::super::exemplar::Exemplar;
 use super::{
     AccountId, Cell, EndpointEntry, EndpointId, Entry, Fact, GroupEntry, GroupId, Hold, Ledger,
     LedgerLimits, Scope, bound_ms, series_of,
@@ -23,6 +25,8 @@ pub struct Delta {
     pub groups: BTreeMap<GroupId, GroupEntry>,
     /// What is added.
     pub added: BTreeMap<(Scope, Cell), u64>,
+    /// The last call behind each failure and each bucket.
+    pub exemplars: BTreeMap<(Scope, Cell), Exemplar>,
     /// Events that found no room, by account.
     pub overflowed: BTreeMap<AccountId, u64>,
     new_endpoints: BTreeMap<(AccountId, Endpoint), EndpointId>,
@@ -50,11 +54,13 @@ impl Ledger {
                         delta.add(account, Cell::Calls(*direction, *status), 1);
                     }
                     Fact::Felt(outcome) => delta.add(account, Cell::Outcomes(*outcome), 1),
-                    Fact::Event(event) if event.kind == RequestKind::ApiRequest => {
+                    Fact::Event(event, _) if event.kind == RequestKind::ApiRequest => {
                         delta.add(account, Cell::ApiRequests(event.verdict.code), 1);
                     }
-                    Fact::Event(event) => {
-                        self.apply_event(&mut delta, entry.account, event, limits, hold);
+                    Fact::Event(event, call) => {
+                        let group =
+                            self.apply_event(&mut delta, entry.account, event, limits, hold);
+                        delta.remember(group, event, *call, now);
                     }
                 }
             }
@@ -69,7 +75,7 @@ impl Ledger {
         event: &Observation,
         limits: LedgerLimits,
         hold: Hold,
-    ) {
+    ) -> Scope {
         let endpoint_id = self.find_endpoint(delta, account, event, limits, hold);
         let group_id = self.find_group(delta, endpoint_id, event.kind, hold);
         let (endpoint, group) = (Scope::Endpoint(endpoint_id), Scope::Group(group_id));
@@ -87,6 +93,7 @@ impl Ledger {
         if let Some(warning) = event.verdict.warning {
             delta.add(endpoint, Cell::Warnings(warning), 1);
         }
+        group
     }
 
     fn find_endpoint(
@@ -145,6 +152,20 @@ impl Ledger {
 }
 
 impl Delta {
+    /// Notes the call behind a failure and a bucket, as counted now: an event's own time may be
+    /// much older, and exemplars have to come in order.
+    fn remember(&mut self, group: Scope, event: &Observation, call_sid: CallSid, at: Timestamp) {
+        if let Some(reason) = event.verdict.failure {
+            let exemplar = Exemplar { call_sid, duration_ms: None, at };
+            self.exemplars.insert((group, Cell::Failures(reason)), exemplar);
+        }
+        if let Some(duration) = event.duration_ms {
+            let exemplar = Exemplar { call_sid, duration_ms: Some(duration), at };
+            self.exemplars
+                .insert((group, Cell::DurationBucket(duration_bound(duration))), exemplar);
+        }
+    }
+
     fn add(&mut self, scope: Scope, cell: Cell, count: u64) {
         *self.added.entry((scope, cell)).or_default() += count;
     }

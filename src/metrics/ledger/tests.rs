@@ -157,18 +157,21 @@ fn apply(ledger: &Ledger, facts: &[Fact]) -> Delta {
 }
 
 fn event(route: &str, failure: Option<Reason>) -> Fact {
-    Fact::Event(Observation {
-        endpoint: Endpoint { host: "h".to_owned(), route: route.to_owned() },
-        kind: RequestKind::VoiceUrl,
-        duration_ms: Some(143),
-        verdict: Verdict {
-            code: Code::of(200).expect("a code"),
-            failure,
-            content_type: Some(ContentType::TextXml),
-            warning: None,
-            is_unjudged: false,
+    Fact::Event(
+        Observation {
+            endpoint: Endpoint { host: "h".to_owned(), route: route.to_owned() },
+            kind: RequestKind::VoiceUrl,
+            duration_ms: Some(143),
+            verdict: Verdict {
+                code: Code::of(200).expect("a code"),
+                failure,
+                content_type: Some(ContentType::TextXml),
+                warning: None,
+                is_unjudged: false,
+            },
         },
-    })
+        call_sid(),
+    )
 }
 
 fn exposition(ledger: &Ledger) -> String {
@@ -179,4 +182,8 @@ fn exposition(ledger: &Ledger) -> String {
 
 fn now() -> Timestamp {
     Timestamp::from_second(1_700_000_000).expect("an instant")
+}
+
+fn call_sid() -> CallSid {
+    CallSid::parse("CA00000000000000000000000000000009").expect("a SID")
 }

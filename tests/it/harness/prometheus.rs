@@ -29,6 +29,7 @@ impl Prometheus {
             .arg(format!("--config.file={}", file.display()))
             .arg(format!("--storage.tsdb.path={}", directory.path().join("tsdb").display()))
             .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .arg("--enable-feature=exemplar-storage")
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -41,6 +42,23 @@ impl Prometheus {
         })
         .await;
         prometheus
+    }
+
+    /// The labels of all exemplars that Prometheus keeps for a selector.
+    pub(crate) async fn exemplars(&self, selector: &str) -> Vec<serde_json::Value> {
+        let mut url =
+            reqwest::Url::parse(&format!("{}/api/v1/query_exemplars", self.url)).expect("a URL");
+        let now = twilio_call_exporter::clock::Clock::start().now().as_second();
+        url.query_pairs_mut()
+            .append_pair("query", selector)
+            .append_pair("start", &(now - 3_600).to_string())
+            .append_pair("end", &(now + 60).to_string());
+        let answer = self.http.get(url).send().await.expect("an answer").text().await;
+        let answer: serde_json::Value =
+            serde_json::from_str(&answer.expect("a body")).expect("JSON");
+        let series = answer["data"].as_array().cloned().unwrap_or_default();
+        let exemplars = series.iter().filter_map(|series| series["exemplars"].as_array());
+        exemplars.flatten().map(|exemplar| exemplar["labels"].clone()).collect()
     }
 
     /// The first value of an instant query; `None` without a result.
