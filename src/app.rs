@@ -204,8 +204,6 @@ fn accounts(config: &Config) -> anyhow::Result<Vec<(Account, Option<Wanted>)>> {
         })?),
         None => None,
     };
-    let sids = config.accounts.iter().map(|account| AccountSid::parse(&account.account_sid));
-    let configured: BTreeSet<AccountSid> = sids.filter_map(Result::ok).collect();
     let mut accounts = Vec::new();
     for account in &config.accounts {
         let options = ClientOptions {
@@ -214,7 +212,7 @@ fn accounts(config: &Config) -> anyhow::Result<Vec<(Account, Option<Wanted>)>> {
             timeout: config.api.timeout,
             ca_pem: ca_pem.clone(),
         };
-        accounts.push((build_account(account, &options)?, wanted(account, &configured)));
+        accounts.push((build_account(account, &options)?, wanted(account, config)));
     }
     if accounts.is_empty() {
         bail!("no account to poll");
@@ -236,12 +234,15 @@ fn build_account(account: &AccountConfig, options: &ClientOptions) -> anyhow::Re
     Ok(Account { key, label, status: "unknown", client })
 }
 
-fn wanted(account: &AccountConfig, configured: &BTreeSet<AccountSid>) -> Option<Wanted> {
+fn wanted(account: &AccountConfig, config: &Config) -> Option<Wanted> {
+    let same_region = config.accounts.iter().filter(|other| other.region == account.region);
+    let configured: BTreeSet<AccountSid> =
+        same_region.filter_map(|other| AccountSid::parse(&other.account_sid).ok()).collect();
     let subaccounts = account.subaccounts.as_ref().filter(|subaccounts| subaccounts.discover)?;
     Some(Wanted {
         include: subaccounts.include.clone(),
         exclude: subaccounts.exclude.clone(),
         names: subaccounts.names.clone(),
-        configured: configured.clone(),
+        configured,
     })
 }

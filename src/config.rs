@@ -202,6 +202,11 @@ fn read_accounts(
                 let text = "is the name of two accounts, wanted names that differ".to_owned();
                 reader.problem(&place, format!("accounts[{index}].name"), text);
             }
+            let subaccounts = account.subaccounts.iter().flat_map(|found| found.names.values());
+            if !subaccounts.cloned().all(|name| names.insert(name)) {
+                let text = "has a name that is taken, wanted names that differ".to_owned();
+                reader.problem(&place, format!("accounts[{index}].subaccounts.names"), text);
+            }
             if !identities.insert((account.account_sid.clone(), account.region.clone())) {
                 let text = "stands twice in the same region, wanted each account once".to_owned();
                 reader.problem(&place, format!("accounts[{index}].account_sid"), text);

@@ -195,16 +195,15 @@ impl Poller {
 
     async fn run(&mut self, heartbeat: &Heartbeat, stop: &CancellationToken) {
         loop {
-            let wake_at = self.start_requests();
-            let wait = self.time_until(wake_at);
+            let wait = self.start_requests();
+            let wait = self.at_most_until_housekeeping(wait);
             heartbeat.promise(wait);
             let done = tokio::select! {
                 () = stop.cancelled() => return,
                 done = self.requests.join_next(), if !self.requests.is_empty() => done,
                 () = tokio::time::sleep(wait) => None,
             };
-            let mut batch =
-                Batch { is_first_pass: self.progress.lists.is_first_pass(), ..Batch::default() };
+            let mut batch = Batch::default();
             let mut notes = Notes::default();
             let mut finished: Vec<Done> = Vec::new();
             for joined in
@@ -231,13 +230,13 @@ impl Poller {
         }
     }
 
-    /// Starts what is due, and tells when to look again.
-    fn start_requests(&mut self) -> Timestamp {
-        let now = self.shared.now();
+    /// Starts what is due, and tells how long to wait before looking again.
+    fn start_requests(&mut self) -> Duration {
+        let (now, local) = (self.shared.now(), self.shared.clock.now());
         let limit = self.pace.limit();
         self.health.api_concurrency(limit, self.requests.len());
-        if now < self.pace.paused_until() {
-            return self.pace.paused_until();
+        if local < self.pace.paused_until() {
+            return until(local, self.pace.paused_until());
         }
         let mut free = limit.saturating_sub(self.requests.len());
         if free > 0
@@ -247,7 +246,7 @@ impl Poller {
             free -= 1;
         }
         let may_list = !self.is_listing && self.list.is_none();
-        let may_read = now >= self.pace.reads_paused_until();
+        let may_read = local >= self.pace.reads_paused_until();
         let plan = self.progress.plan(
             &self.shared.lists,
             &self.shared.reads,
@@ -266,9 +265,10 @@ impl Poller {
         self.health.api_concurrency(limit, self.requests.len());
         if self.requests.len() >= limit {
             // Nothing can start before something ends.
-            return Timestamp::MAX;
+            return LONGEST_WAIT;
         }
-        if may_read { plan.wake_at } else { plan.wake_at.min(self.pace.reads_paused_until()) }
+        let wait = until(now, plan.wake_at);
+        if may_read { wait } else { wait.min(until(local, self.pace.reads_paused_until())) }
     }
 
     fn start_list(&mut self, run: ListRun) {
@@ -322,14 +322,17 @@ impl Poller {
         batch.forgotten = self.progress.forget(now);
     }
 
-    fn time_until(&self, at: Timestamp) -> Duration {
-        let wait = Duration::try_from(at.duration_since(self.shared.now())).unwrap_or_default();
-        let wait = match self.housekeeping_at {
-            Some(at) => wait.min(HOUSEKEEPING_EVERY.saturating_sub(at.elapsed())),
-            None => Duration::ZERO,
-        };
-        wait.clamp(SHORTEST_WAIT, LONGEST_WAIT)
+    fn at_most_until_housekeeping(&self, wait: Duration) -> Duration {
+        let housekeeping = self
+            .housekeeping_at
+            .map_or(Duration::ZERO, |at| HOUSEKEEPING_EVERY.saturating_sub(at.elapsed()));
+        wait.min(housekeeping).clamp(SHORTEST_WAIT, LONGEST_WAIT)
     }
+}
+
+/// The time from one instant to another, zero if that has passed.
+fn until(now: Timestamp, at: Timestamp) -> Duration {
+    Duration::try_from(at.duration_since(now)).unwrap_or_default()
 }
 
 /// Waits; `None` if the program stops meanwhile.

@@ -37,8 +37,6 @@ pub struct AccountKey {
 /// What one account's batch changes.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
-    /// Whether the account is still in its first pass, whose groups are shown at once.
-    pub is_first_pass: bool,
     /// What is counted.
     pub facts: Vec<Fact>,
     /// The calls whose progress changed.

@@ -25,11 +25,17 @@ const AUDIT_ONE_IN: u64 = 100;
 const EARLY_RETRY_CAP: Duration = Duration::from_secs(60);
 /// Longest wait before a settling read is tried again.
 const SETTLING_RETRY_CAP: Duration = Duration::from_secs(10 * 60);
-/// How long past its settling time a call is tried that Twilio refuses to show.
+/// How long a call's settling is tried that Twilio refuses to show, from its first failure.
 const GIVE_UP_REFUSED_AFTER: Duration = Duration::from_secs(60 * 60);
-/// How long past its settling time a call is tried whose reads fail for any other reason while the
-/// account's other calls can be read.
+/// How long a call's settling is tried that fails for any other reason, while other calls of the
+/// account can be read.
 const GIVE_UP_FAILING_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+/// Failures of a call before it may be given up at all.
+const GIVE_UP_FAILURES: u32 = 8;
+/// How lately another call must have been read for a failure to be the call's own.
+const READABLE_WITHIN: Duration = Duration::from_secs(60 * 60);
+/// Longest wait after a settling read that Twilio answered too early by its own clock.
+const TOO_EARLY_CAP: Duration = Duration::from_secs(60);
 
 /// What is known of one account.
 #[derive(Debug, Default)]
@@ -40,6 +46,7 @@ pub struct AccountProgress {
     pub lists: Lists,
     /// Calls with a request in flight.
     busy: BTreeSet<CallSid>,
+    last_read_at: Option<Timestamp>,
     turn: u64,
     audit_hour: Option<Timestamp>,
     settled_this_hour: u64,
@@ -102,6 +109,14 @@ impl AccountProgress {
     pub fn resume(calls: Vec<CallProgress>, lists: Lists) -> Self {
         let calls = calls.into_iter().map(|call| (call.sid, call)).collect();
         Self { calls, lists, ..Self::default() }
+    }
+
+    /// Begins, now that Twilio's time is known. Returns how much of the past was cut off.
+    pub fn start(&mut self, plan: &ListPlan, now: Timestamp) -> Duration {
+        for call in self.calls.values_mut() {
+            call.last_listed_at = now;
+        }
+        self.lists.start(plan, now)
     }
 
     /// What to do next with `free` requests. Calls whose read is returned count as busy until its
@@ -208,13 +223,16 @@ impl AccountProgress {
         skips: u8,
         reading: &Reading,
         plan: &ReadPlan,
+        now: Timestamp,
     ) -> Option<ReadChanges> {
         self.busy.remove(&sid);
+        self.last_read_at = Some(now);
         let audits = self.decide_audit(reading.read_at);
         let call = self.calls.get_mut(&sid)?;
         let settles = plan.settles(call, stage, reading.read_at);
         let counted = call.count(reading, settles || stage == Stage::Audit);
         call.failures = 0;
+        call.failing_since = None;
         call.retry_at = None;
         let mut result = ReadChanges { counted, outcome: None };
         match stage {
@@ -222,6 +240,8 @@ impl AccountProgress {
             Stage::AfterEnd => {
                 call.after_end_reads = call.after_end_reads.saturating_add(skips).saturating_add(1);
             }
+            // Read twice at once: what callers felt is counted by the first.
+            Stage::Settling if call.settled_at.is_some() => {}
             Stage::Settling if settles => {
                 call.settled_at = Some(reading.read_at);
                 call.awaits_audit = audits;
@@ -229,8 +249,12 @@ impl AccountProgress {
                 self.settled_this_hour += 1;
                 self.audits_this_hour += u64::from(audits);
             }
-            // Asked too early by Twilio's clock: not settled, asked again.
-            Stage::Settling => call.retry_at = Some(after(reading.read_at, Duration::from_secs(1))),
+            // Asked too early by Twilio's own clock: not settled, asked again.
+            Stage::Settling => {
+                let early = plan.until_settling(call, reading.read_at);
+                let wait = early.clamp(Duration::from_secs(1), TOO_EARLY_CAP);
+                call.retry_at = Some(after(now, wait));
+            }
             Stage::Audit => call.awaits_audit = false,
         }
         Some(result)
@@ -254,22 +278,35 @@ impl AccountProgress {
         sid: CallSid,
         stage: Stage,
         failure: ReadFailure,
-        plan: &ReadPlan,
         now: Timestamp,
         random: u64,
     ) -> bool {
         self.busy.remove(&sid);
         let Some(call) = self.calls.get_mut(&sid) else { return false };
+        // A call that isn't shown yet has no events yet: an early read of it is done.
+        match (stage, failure) {
+            (Stage::Live, ReadFailure::Refused) => {
+                call.last_live_read_at = Some(now);
+                return false;
+            }
+            (Stage::AfterEnd, ReadFailure::Refused) => {
+                call.after_end_reads = call.after_end_reads.saturating_add(1);
+                return false;
+            }
+            (_, ReadFailure::Refused | ReadFailure::Failed) => {}
+        }
         call.failures += 1;
+        let since = *call.failing_since.get_or_insert(now);
+        let is_tried = |long| call.failures >= GIVE_UP_FAILURES && after(since, long) < now;
         let (cap, is_final) = match (stage, failure) {
             (Stage::Live | Stage::AfterEnd, _) => (EARLY_RETRY_CAP, false),
             (Stage::Settling, ReadFailure::Refused) => {
-                (SETTLING_RETRY_CAP, plan.overdue(call, now) > GIVE_UP_REFUSED_AFTER)
+                (SETTLING_RETRY_CAP, is_tried(GIVE_UP_REFUSED_AFTER))
             }
             (Stage::Settling, ReadFailure::Failed) => {
-                // Many failures of this one call: others were read meanwhile, or all would pause.
-                let is_long = plan.overdue(call, now) > GIVE_UP_FAILING_AFTER;
-                (SETTLING_RETRY_CAP, is_long && call.failures > GIVE_UP_FAILURES)
+                let others_are_read =
+                    self.last_read_at.is_some_and(|read| now < after(read, READABLE_WITHIN));
+                (SETTLING_RETRY_CAP, others_are_read && is_tried(GIVE_UP_FAILING_AFTER))
             }
             (Stage::Audit, _) => (SETTLING_RETRY_CAP, true),
         };
@@ -334,9 +371,6 @@ impl AccountProgress {
         lateness
     }
 }
-
-/// Failures of one call before it may be given up while Twilio fails rather than refuses.
-const GIVE_UP_FAILURES: u32 = 50;
 
 #[cfg(test)]
 mod tests;

@@ -29,8 +29,10 @@ const DEEP_EVERY: Duration = Duration::from_secs(60 * 60);
 const IDLE_AFTER: Duration = Duration::from_secs(60 * 60);
 /// How often an idle account is listed.
 const IDLE_EVERY: Duration = Duration::from_secs(2 * 60);
-/// How soon a list other than that of recent calls is tried again after a failure.
-const RETRY_AFTER: Duration = Duration::from_secs(60);
+/// How soon a list is tried again after a failure; doubled with each further one.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+/// Longest wait before a list is tried again.
+const RETRY_CAP: Duration = Duration::from_secs(120);
 /// Failures of one page after which its list is begun anew: the page's token may have expired.
 const MAX_PAGE_FAILURES: u32 = 5;
 /// Most pages of one list: two days of a million calls each. Beyond it the cursor stays.
@@ -178,6 +180,7 @@ pub struct Lists {
     deep: Schedule,
     active_turn: usize,
     last_new_call_at: Option<Timestamp>,
+    fresh_since: Option<Timestamp>,
 }
 
 /// When one kind of list is read, and how far it is known.
@@ -189,6 +192,8 @@ struct Schedule {
     known_to: Option<Timestamp>,
     /// When it may be asked for again after a failure.
     retry_at: Option<Timestamp>,
+    /// Failures since it was last read.
+    failures: u32,
 }
 
 impl Schedule {
@@ -234,6 +239,10 @@ impl Lists {
     /// calls would lie before the horizon.
     pub fn start(&mut self, plan: &ListPlan, now: Timestamp) -> Duration {
         self.is_started = true;
+        self.last_new_call_at = Some(now);
+        self.unfiltered.retry_at = None;
+        // A `Date` far in the future, once, must not hide what comes until then.
+        self.cursor = self.cursor.map(|cursor| cursor.min(now));
         let earliest = before(now, plan.catch_up);
         let mut skipped = Duration::ZERO;
         let known_to = match self.cursor {
@@ -246,6 +255,7 @@ impl Lists {
             None => {
                 let first = before(now, plan.initial_lookback);
                 self.forget_before.get_or_insert(first);
+                self.fresh_since = Some(now);
                 first
             }
         };
@@ -254,9 +264,10 @@ impl Lists {
         skipped
     }
 
-    /// Whether no list of recent calls was ever read to its end.
-    pub fn is_first_pass(&self) -> bool {
-        self.cursor.is_none()
+    /// Whether something happened before the account was first polled: old news, which nobody
+    /// should be paged for.
+    pub fn is_history(&self, at: Option<Timestamp>) -> bool {
+        matches!((self.fresh_since, at), (Some(since), Some(at)) if at < since)
     }
 
     /// Notes that a call was found that nobody knew.
@@ -286,7 +297,9 @@ impl Lists {
             candidates.push((self.active.due_at(ACTIVE_EVERY), ListKind::Active));
         }
         let wake_at = candidates.iter().map(|&(at, _)| at).min().unwrap_or(now);
-        let kind = candidates.iter().find(|&&(at, _)| at <= now).map(|&(_, kind)| kind);
+        // The most overdue first, so that a slow or failing list never starves another.
+        let due = candidates.iter().filter(|&&(at, _)| at <= now);
+        let kind = due.min_by_key(|&&(at, _)| at).map(|&(_, kind)| kind);
         let run = |kind| ListRun::new(kind, self.filter(kind, plan, active, now), now);
         (kind.map(run), wake_at)
     }
@@ -313,7 +326,6 @@ impl Lists {
             CallStatus::Ringing,
         ];
         let lookback = before(now, plan.initial_lookback);
-        // A `Date` far in the future, once, must not hide what comes until then.
         let known = self.cursor.map_or(lookback, |cursor| before(cursor.min(now), OVERLAP));
         match kind {
             ListKind::Recent => {
@@ -336,6 +348,7 @@ impl Lists {
         let schedule = self.schedule(run.kind);
         schedule.asked_at = Some(run.asked_at);
         schedule.retry_at = None;
+        schedule.failures = 0;
         if is_complete {
             schedule.known_to = schedule.known_to.max(run.began_at);
         }
@@ -353,9 +366,10 @@ impl Lists {
     /// Notes that a list could not be read: it is asked for again soon, and no other kind waits
     /// for it. What it would have covered stays to be covered.
     pub fn fail(&mut self, run: &ListRun, now: Timestamp) {
-        if run.kind != ListKind::Recent {
-            self.schedule(run.kind).retry_at = Some(after(now, RETRY_AFTER));
-        }
+        let schedule = self.schedule(run.kind);
+        let doubled = RETRY_FIRST.saturating_mul(1 << schedule.failures.min(10));
+        schedule.failures += 1;
+        schedule.retry_at = Some(after(now, doubled.min(RETRY_CAP)));
     }
 
     fn schedule(&mut self, kind: ListKind) -> &mut Schedule {

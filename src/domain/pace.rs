@@ -1,5 +1,7 @@
 //! How an account is asked: how many requests at once, and when not at all.
 //!
+//! In local time: what is learnt of Twilio's clock must not move a pause.
+//!
 //! One failure concerns one call; failures of several calls in a row concern the account.
 
 use std::collections::BTreeSet;
@@ -95,6 +97,9 @@ impl Pace {
         now: Timestamp,
         random: u64,
     ) {
+        if let Some(wait) = retry_after {
+            self.paused_until = self.paused_until.max(after(now, wait));
+        }
         let speaks_for_all = match call {
             None => true,
             Some(call) => {
@@ -104,8 +109,7 @@ impl Pace {
         };
         if speaks_for_all {
             self.failing += 1;
-            let wait =
-                backoff(self.failing, FAILING_CAP, random).max(retry_after.unwrap_or_default());
+            let wait = backoff(self.failing, FAILING_CAP, random);
             self.paused_until = self.paused_until.max(after(now, wait));
         }
     }

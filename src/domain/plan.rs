@@ -125,6 +125,13 @@ impl ReadPlan {
         }
     }
 
+    /// How long before a read would settle a call Twilio answered it.
+    pub fn until_settling(&self, call: &CallProgress, read_at: Timestamp) -> Duration {
+        let settles_at =
+            call.ended_at.map_or(read_at, |end| after(end, self.settle_delay + SETTLE_MARGIN));
+        Duration::try_from(settles_at.duration_since(read_at)).unwrap_or_default()
+    }
+
     /// How long a call's settling read is overdue.
     pub fn overdue(&self, call: &CallProgress, now: Timestamp) -> Duration {
         match (call.ended_at, call.settled_at) {
@@ -173,6 +180,10 @@ impl Lanes {
             let due_at = after(call.last_listed_at, UNSEEN_AFTER);
             let due_at = call.retry_at.map_or(due_at, |retry| retry.max(due_at));
             self.put(due_at, now, Step::Fetch(call.sid), |lanes| &mut lanes.early);
+            if due_at <= now {
+                // One request at a time for a call.
+                return;
+            }
         }
         let Some(next) = plan.next_read(call, now) else { return };
         let step = Step::Read { sid: call.sid, stage: next.stage, skips: next.skips };

@@ -78,6 +78,8 @@ pub struct CallProgress {
     pub credits: Multiset,
     /// Reads that failed since the last good one.
     pub failures: u32,
+    /// When the first of them failed.
+    pub failing_since: Option<Timestamp>,
     /// When it may be read again after a failure.
     pub retry_at: Option<Timestamp>,
 }
@@ -123,6 +125,7 @@ impl CallProgress {
             counted: Multiset::default(),
             credits: Multiset::default(),
             failures: 0,
+            failing_since: None,
             retry_at: None,
         };
         let seen = match progress.see(call, now) {
@@ -146,7 +149,9 @@ impl CallProgress {
             self.began_at = start;
         }
         if call.has_ended() {
-            self.finish(call.end().unwrap_or(now), call.end_time.is_some());
+            // Without either, the call may have gone on until now.
+            let end = call.end_time.or(call.date_updated).unwrap_or(now);
+            self.finish(end, call.end_time.is_some());
             return Seen::Finished;
         }
         if changed { Seen::Changed } else { Seen::Nothing }
@@ -157,6 +162,7 @@ impl CallProgress {
         self.ended_at = Some(at);
         self.has_end_time = has_end_time;
         self.failures = 0;
+        self.failing_since = None;
         self.retry_at = None;
     }
 

@@ -79,8 +79,16 @@ pub enum Cell {
 /// Something that is counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact {
-    /// A Call Event, and the call that leads back to it.
-    Event(Observation, CallSid),
+    /// A Call Event.
+    Event {
+        /// What it says.
+        observation: Observation,
+        /// The call that leads back to it.
+        call_sid: CallSid,
+        /// Whether it is old news: a group that it brings is shown at once, as nobody should be
+        /// paged for it.
+        is_history: bool,
+    },
     /// A call that has finished.
     Finished(Direction, CallStatus),
     /// What callers felt of a settled call.
@@ -92,8 +100,6 @@ pub enum Fact {
 pub struct Entry<'a> {
     /// The account.
     pub account: AccountId,
-    /// Whether new groups are shown at once: the account is in its first pass.
-    pub is_first_pass: bool,
     /// The facts.
     pub facts: &'a [Fact],
 }

@@ -3,7 +3,7 @@
 //! What can be known starts at 0: a group shows every reason that its kind can have, an endpoint
 //! that is asked for TwiML every content type, an account every outcome, so that the first failure is an increase.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Counter, Histogram, LabelPair, Metric, MetricFamily, MetricType};
@@ -51,18 +51,21 @@ pub fn families(ledger: &Ledger) -> Vec<MetricFamily> {
     for (id, label) in &ledger.accounts {
         snapshot.add_account(ledger, Scope::Account(*id), label);
     }
-    let answers_twiml: BTreeSet<EndpointId> = ledger
-        .groups
-        .values()
-        .filter(|group| group.kind.expects_twiml())
-        .map(|group| group.endpoint)
-        .collect();
-    for id in &answers_twiml {
-        let Some(entry) = ledger.endpoints.get(id) else { continue };
+    // Whether an endpoint is asked for TwiML, and whether that is shown already: an old endpoint
+    // that is asked for the first time begins at 0, too.
+    let mut twiml: BTreeMap<EndpointId, bool> = BTreeMap::new();
+    for group in ledger.groups.values().filter(|group| group.kind.expects_twiml()) {
+        *twiml.entry(group.endpoint).or_default() |= group.hold.is_released;
+    }
+    for (id, entry) in &ledger.endpoints {
         if let Some(account) = ledger.accounts.get(&entry.account) {
             let labels = [account.as_str(), &entry.endpoint.host, &entry.endpoint.route];
-            let is_released = entry.hold.is_released;
-            snapshot.add_endpoint(ledger, Scope::Endpoint(*id), labels, is_released);
+            let scope = Scope::Endpoint(*id);
+            snapshot.add_warnings(ledger, scope, labels, entry.hold.is_released);
+            if let Some(is_released) = twiml.get(id) {
+                let is_released = *is_released && entry.hold.is_released;
+                snapshot.add_content_types(ledger, scope, labels, is_released);
+            }
         }
     }
     for (id, entry) in &ledger.groups {
@@ -126,7 +129,7 @@ impl Snapshot {
         }
     }
 
-    fn add_endpoint(
+    fn add_content_types(
         &mut self,
         ledger: &Ledger,
         scope: Scope,
@@ -139,6 +142,16 @@ impl Snapshot {
             let value = shown(Cell::ContentTypes(*content_type));
             self.responses.push(counter(&catalog::TWIML_RESPONSES, &labels, value));
         }
+    }
+
+    fn add_warnings(
+        &mut self,
+        ledger: &Ledger,
+        scope: Scope,
+        [account, host, route]: [&str; 3],
+        is_released: bool,
+    ) {
+        let shown = |cell| if is_released { ledger.value(scope, cell) } else { 0 };
         for warning in Warning::ALL {
             let labels = [account, host, route, warning.as_str()];
             let value = shown(Cell::Warnings(*warning));

@@ -31,12 +31,16 @@ pub(super) fn decide(error: &Error) -> Decision {
         Error::TooManyRequests { retry_after } => Decision::Throttled { retry_after: *retry_after },
         Error::Unauthorized { .. } | Error::MissingPermission { .. } => Decision::Refused,
         Error::Server { retry_after, .. } => Decision::Failed { retry_after: *retry_after },
+        // Twilio answers, but not to this: the request itself is at fault.
+        Error::UnexpectedStatus { status: 400..=499 } => Decision::SkipCall,
         Error::Timeout | Error::Connect | Error::Interrupted | Error::UnexpectedStatus { .. } => {
             Decision::Failed { retry_after: None }
         }
         // A truncated page or an error page of a proxy: the next try may be whole.
         Error::Malformed { .. } => Decision::Failed { retry_after: None },
-        Error::NotFound | Error::TooLarge { .. } | Error::Shifted => Decision::SkipCall,
+        Error::NotFound | Error::TooLarge { .. } | Error::Shifted | Error::Endless => {
+            Decision::SkipCall
+        }
         Error::ForeignNextPage => Decision::StopList,
     }
 }

@@ -30,7 +30,8 @@ pub struct Wanted {
     pub exclude: Vec<String>,
     /// Labels by SID; a SID without one is its own label.
     pub names: BTreeMap<String, String>,
-    /// Accounts that are configured themselves: polled twice, they would be counted twice.
+    /// Accounts of the same region that are configured themselves: polled twice, they would be
+    /// counted twice.
     pub configured: BTreeSet<AccountSid>,
 }
 
@@ -81,7 +82,11 @@ pub async fn run(
     let mut polled: BTreeMap<AccountSid, CancellationToken> = BTreeMap::new();
     loop {
         heartbeat.promise(DISCOVER_EVERY);
-        let pause = match discover(&parent, &shared, &heartbeat).await {
+        let discovered = tokio::select! {
+            () = stop.cancelled() => return,
+            discovered = discover(&parent, &shared, &heartbeat) => discovered,
+        };
+        let pause = match discovered {
             Ok(found) => {
                 let found: Vec<_> =
                     found.into_iter().filter(|account| wanted.wants(account)).collect();

@@ -3,7 +3,7 @@
 //! Each loop promises when it will be back. A promise broken by more than the grace means that the
 //! loop has stopped advancing: that is a fault of ours, and never Twilio's.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How late a loop may be: a slow disk or a busy machine is no fault.
@@ -11,38 +11,51 @@ const GRACE: Duration = Duration::from_secs(60);
 
 /// All loops.
 #[derive(Clone, Debug, Default)]
-pub struct Heartbeats(Arc<Mutex<Vec<Weak<Mutex<Instant>>>>>);
+pub struct Heartbeats(Arc<Mutex<Vec<Promise>>>);
 
-/// One loop.
-#[derive(Clone, Debug)]
-pub struct Heartbeat(Arc<Mutex<Instant>>);
+/// When a loop will be back; `None` once it has ended as it was meant to.
+type Promise = Arc<Mutex<Option<Instant>>>;
+
+/// One loop. A loop that ends by a panic leaves its promise behind, to be broken.
+#[derive(Debug)]
+pub struct Heartbeat(Promise);
 
 impl Heartbeats {
     /// Begins to watch a loop. It is watched until it ends.
     pub fn watch(&self) -> Heartbeat {
-        let due = Arc::new(Mutex::new(Instant::now() + GRACE));
+        let promise = Arc::new(Mutex::new(Some(Instant::now() + GRACE)));
         let mut loops = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        loops.retain(|watched| watched.strong_count() > 0);
-        loops.push(Arc::downgrade(&due));
-        Heartbeat(due)
+        loops.retain(|promise| due(promise).is_some());
+        loops.push(Arc::clone(&promise));
+        Heartbeat(promise)
     }
 
     /// Whether every loop has kept its promise.
     pub fn all_beat(&self) -> bool {
         let now = Instant::now();
         let loops = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        loops
-            .iter()
-            .filter_map(Weak::upgrade)
-            .all(|due| now <= *due.lock().unwrap_or_else(PoisonError::into_inner))
+        loops.iter().filter_map(due).all(|due| now <= due)
     }
 }
 
 impl Heartbeat {
     /// Promises to be back within a time, plus the grace.
     pub fn promise(&self, within: Duration) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + within + GRACE;
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Instant::now() + within + GRACE);
     }
+}
+
+impl Drop for Heartbeat {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+    }
+}
+
+fn due(promise: &Promise) -> Option<Instant> {
+    *promise.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -54,9 +67,21 @@ mod tests {
         let heartbeats = Heartbeats::default();
         let heartbeat = heartbeats.watch();
         assert!(heartbeats.all_beat());
-        *heartbeat.0.lock().expect("no panic") = Instant::now() - Duration::from_millis(1);
+        *heartbeat.0.lock().expect("no panic") = Some(Instant::now() - GRACE);
         assert!(!heartbeats.all_beat());
         drop(heartbeat);
         assert!(heartbeats.all_beat());
+    }
+
+    #[test]
+    fn a_loop_that_panics_leaves_its_promise_to_be_broken() {
+        let heartbeats = Heartbeats::default();
+        let heartbeat = heartbeats.watch();
+        let panicked = std::thread::spawn(move || {
+            *heartbeat.0.lock().expect("no panic yet") = Some(Instant::now() - GRACE);
+            panic!("as meant");
+        });
+        assert!(panicked.join().is_err());
+        assert!(!heartbeats.all_beat());
     }
 }

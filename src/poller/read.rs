@@ -22,6 +22,8 @@ use super::attempt::Attempts;
 const PAGE_SIZES: [u16; 3] = [1_000, 50, 1];
 /// Most pages of one read: a hundred thousand events.
 const MAX_PAGES: usize = 100;
+/// The same for pages of one item, which are read only around an item that is too large.
+const MAX_PAGES_OF_ONE: usize = 2_000;
 /// How often a list that shifts under us is read again at once.
 const MAX_TRIES: usize = 3;
 
@@ -80,8 +82,9 @@ impl Reader {
         let mut seen = BTreeSet::new();
         let mut pages = 1;
         while let Some(next) = next_page.take() {
-            if pages >= MAX_PAGES {
-                return Err(Error::Shifted);
+            let most = if size == 1 { MAX_PAGES_OF_ONE } else { MAX_PAGES };
+            if pages >= most {
+                return Err(Error::Endless);
             }
             if !seen.insert(next.clone()) {
                 break;

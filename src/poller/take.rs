@@ -1,5 +1,7 @@
 //! What the answers of Twilio mean for an account: progress, facts, pace.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use crate::domain::account::{CallChanges, ReadFailure};
@@ -8,7 +10,7 @@ use crate::domain::listing::{AfterPage, ListRun};
 use crate::domain::plan::Stage;
 use crate::domain::reading::Reading;
 use crate::domain::sid::CallSid;
-use crate::domain::twilio_time::seconds_between;
+use crate::domain::twilio_time::{after, seconds_between};
 use crate::metrics::health::ReadResult;
 use crate::metrics::ledger::Fact;
 use crate::store::Batch;
@@ -20,6 +22,8 @@ use super::commit::Notes;
 use super::decide::{Decision, decide};
 use super::{Done, Poller, random};
 
+/// How far a `Date` may lie ahead of what all of them together say.
+const DATE_TOLERANCE: Duration = Duration::from_secs(2);
 /// What may be refused apart: lists of calls.
 const CALLS: &str = "calls";
 /// What may be refused apart: a single call.
@@ -65,7 +69,8 @@ impl Poller {
                 self.health.up(true);
                 self.readable(CALLS);
                 self.health.calls_rejected(page.rejected);
-                let date = date.unwrap_or(now);
+                // An odd `Date` moves no cursor past the present.
+                let date = date.unwrap_or(now).min(after(now, DATE_TOLERANCE));
                 let (changes, after) =
                     self.progress.take_page(&mut run, &page.calls, page.next_page, date);
                 add_changes(changes, batch, notes);
@@ -95,22 +100,23 @@ impl Poller {
 
     fn list_failed(&mut self, mut run: ListRun, error: &Error, now: Timestamp) {
         tracing::debug!(account = self.account.label, list = run.kind.as_str(), %error, "list failed");
+        let local = self.shared.clock.now();
         let is_passing = match decide(error) {
             Decision::Throttled { retry_after } => {
-                self.pace.throttled(retry_after, now, random());
+                self.pace.throttled(retry_after, local, random());
                 true
             }
             Decision::Failed { retry_after } => {
-                self.pace.failed(None, retry_after, now, random());
+                self.pace.failed(None, retry_after, local, random());
                 true
             }
             Decision::Refused => {
-                self.pace.refused(false, now);
+                self.pace.refused(false, local);
                 self.unreadable(CALLS, error);
                 false
             }
             Decision::SkipCall => {
-                self.pace.failed(None, None, now, random());
+                self.pace.failed(None, None, local, random());
                 false
             }
             Decision::StopList => {
@@ -128,7 +134,7 @@ impl Poller {
 
     /// Begins, now that Twilio's time is known.
     fn start_lists(&mut self) {
-        let skipped = self.progress.lists.start(&self.shared.lists, self.shared.now());
+        let skipped = self.progress.start(&self.shared.lists, self.shared.now());
         if !skipped.is_zero() {
             self.health.skipped(skipped);
             tracing::warn!(
@@ -157,7 +163,7 @@ impl Poller {
             Err(Error::NotFound) => self.progress.take_fetched(sid, None, now),
             Err(error) => {
                 self.health.api_retry(error.reason().as_str());
-                self.back_off(sid, &error, now);
+                self.back_off(sid, &error);
                 if decide(&error) == Decision::Refused {
                     self.unreadable(CALL, &error);
                 }
@@ -179,11 +185,10 @@ impl Poller {
     ) {
         self.pace.read_succeeded();
         self.readable(CALL_EVENTS);
-        let reads = &self.shared.reads;
-        let Some(changes) = self.progress.take_reading(sid, stage, skips, reading, reads) else {
-            return;
-        };
         let now = self.shared.now();
+        let reads = &self.shared.reads;
+        let changes = self.progress.take_reading(sid, stage, skips, reading, reads, now);
+        let Some(changes) = changes else { return };
         let result = if reading.items.is_empty() { ReadResult::Empty } else { ReadResult::Found };
         notes.reads.push((stage, result, 1));
         notes.reads.push((Stage::AfterEnd, ReadResult::Skipped, u64::from(skips)));
@@ -201,7 +206,8 @@ impl Poller {
             {
                 notes.failures.push((sid, observation.clone(), suppressed));
             }
-            batch.facts.push(Fact::Event(observation, sid));
+            let is_history = self.progress.lists.is_history(created_at);
+            batch.facts.push(Fact::Event { observation, call_sid: sid, is_history });
         }
         batch.facts.extend(changes.outcome.map(Fact::Felt));
         notes.changed.insert(sid);
@@ -212,35 +218,37 @@ impl Poller {
         self.health.api_retry(error.reason().as_str());
         let failure = match decide(error) {
             Decision::Refused => {
-                self.pace.refused(true, now);
+                self.pace.refused(true, self.shared.clock.now());
                 self.unreadable(CALL_EVENTS, error);
                 self.progress.abandon(sid);
                 return;
             }
             Decision::Throttled { .. } => {
-                self.back_off(sid, error, now);
+                self.back_off(sid, error);
                 self.progress.abandon(sid);
                 return;
             }
             Decision::SkipCall | Decision::StopList => ReadFailure::Refused,
             Decision::Failed { .. } => {
-                self.back_off(sid, error, now);
+                self.back_off(sid, error);
                 ReadFailure::Failed
             }
         };
-        let reads = &self.shared.reads;
-        if self.progress.read_failed(sid, stage, failure, reads, now, random()) {
+        if self.progress.read_failed(sid, stage, failure, now, random()) {
             notes.reads.push((stage, ReadResult::Failed, 1));
             notes.changed.insert(sid);
             tracing::warn!(account = self.account.label, call_sid = %sid, stage = stage.as_str(), %error, "gave up reading a call's events");
         }
     }
 
-    fn back_off(&mut self, sid: CallSid, error: &Error, now: Timestamp) {
+    fn back_off(&mut self, sid: CallSid, error: &Error) {
+        let local = self.shared.clock.now();
         match decide(error) {
-            Decision::Throttled { retry_after } => self.pace.throttled(retry_after, now, random()),
+            Decision::Throttled { retry_after } => {
+                self.pace.throttled(retry_after, local, random())
+            }
             Decision::Failed { retry_after } => {
-                self.pace.failed(Some(sid), retry_after, now, random());
+                self.pace.failed(Some(sid), retry_after, local, random());
             }
             Decision::Refused | Decision::SkipCall | Decision::StopList => {}
         }

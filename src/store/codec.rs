@@ -162,6 +162,7 @@ pub(super) fn load_calls(
             counted: decode_multiset(row.get_ref(11)?.as_blob().unwrap_or_default())?,
             credits: decode_multiset(row.get_ref(12)?.as_blob().unwrap_or_default())?,
             failures: 0,
+            failing_since: None,
             retry_at: None,
         });
     }

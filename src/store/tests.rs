@@ -177,15 +177,16 @@ impl Store {
 
 fn event() -> Fact {
     use crate::domain::{kind::RequestKind, observe::Observation, route::Endpoint, verdict};
-    Fact::Event(
-        Observation {
+    Fact::Event {
+        observation: Observation {
             endpoint: Endpoint { host: "h".to_owned(), route: "/".to_owned() },
             kind: RequestKind::VoiceUrl,
             duration_ms: None,
             verdict: verdict::judge(RequestKind::VoiceUrl, None).expect("a verdict"),
         },
-        call_sid(),
-    )
+        call_sid: call_sid(),
+        is_history: false,
+    }
 }
 
 async fn attach(store: &Store, region: &str) -> Attached {

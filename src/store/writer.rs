@@ -115,11 +115,9 @@ impl Writer {
 
     fn commit(&mut self, pending: Vec<Pending>) {
         let began = Instant::now();
-        let entries = pending.iter().map(|(account, batch, _)| Entry {
-            account: *account,
-            is_first_pass: batch.is_first_pass,
-            facts: &batch.facts,
-        });
+        let entries = pending
+            .iter()
+            .map(|(account, batch, _)| Entry { account: *account, facts: &batch.facts });
         let delta = self.committed.read().apply(entries, self.limits, (self.now)());
         let written = self.write(&pending, &delta);
         self.health.committed(began.elapsed(), written.is_ok());

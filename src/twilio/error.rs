@@ -70,7 +70,10 @@ pub enum Error {
     /// The next page is elsewhere: credentials go nowhere else.
     #[error("the next page is on another host")]
     ForeignNextPage,
-    /// The pages of a list changed while they were read, or had no end.
+    /// A list has more pages than are read.
+    #[error("the list has too many pages")]
+    Endless,
+    /// The pages of a list changed while they were read.
     #[error("the list changed while it was read")]
     Shifted,
 }
@@ -100,6 +103,8 @@ label_enum! {
         Malformed = "malformed",
         /// The next page is elsewhere.
         ForeignNextPage = "foreign_next_page",
+        /// More pages than are read.
+        Endless = "endless",
         /// Changed while being read.
         Shifted = "shifted",
     }
@@ -120,6 +125,7 @@ impl Error {
             Self::TooLarge { .. } => ErrorReason::TooLarge,
             Self::Malformed { .. } => ErrorReason::Malformed,
             Self::ForeignNextPage => ErrorReason::ForeignNextPage,
+            Self::Endless => ErrorReason::Endless,
             Self::Shifted => ErrorReason::Shifted,
         }
     }

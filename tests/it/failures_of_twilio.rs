@@ -120,7 +120,7 @@ async fn a_list_of_events_without_end_is_left_at_its_cap() {
     let twilio = Twilio::answering(world_of(1), page).await;
     let mut program = Program::polling(&twilio).await;
     eventually("the endless list was given up", async || {
-        let given_up = metric("twilio_exporter_api_retries_total").label("reason", "shifted");
+        let given_up = metric("twilio_exporter_api_retries_total").label("reason", "endless");
         given_up.value_in(&program.scrape().await)
     })
     .await;

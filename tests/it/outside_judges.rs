@@ -119,19 +119,26 @@ async fn twilio_whose_next_call_fails_on_a_new_route() -> (Twilio, Arc<AtomicBoo
         ..WorldConfig::default()
     };
     let fails = Arc::new(AtomicBool::new(false));
-    let (switch, failed) = (Arc::clone(&fails), std::sync::Mutex::new(None));
+    let (switch, failed) = (Arc::clone(&fails), std::sync::Mutex::new((None, None)));
     let answer = move |uri: &str, _| {
         let call = uri.split("/Events.json").next().filter(|call| call.len() < uri.len())?;
-        let mut failed = failed.lock().expect("no panic");
+        let (failed, now) = &mut *failed.lock().expect("no panic");
         if failed.is_none() && switch.load(Ordering::SeqCst) {
             *failed = Some(call.to_owned());
         }
         (failed.as_deref() == Some(call)).then(|| {
-            let event = r#"{"request":{"method":"POST","url":"https://new.example/first","parameters":{"call_sid":"CA","call_status":"ringing","direction":"inbound"}},"response":{"response_code":500,"request_duration":20,"content_type":"text/html","response_body":"","date_created":"Tue, 11 Aug 2020 17:44:08 +0000"}}"#;
+            let event = r#"{"request":{"method":"POST","url":"https://new.example/first","parameters":{"call_sid":"CA","call_status":"ringing","direction":"inbound"}},"response":{"response_code":500,"request_duration":20,"content_type":"text/html","response_body":"","date_created":"NOW"}}"#;
+            let event = event.replace("NOW", now.get_or_insert_with(date_now));
             (200, "application/json", format!(r#"{{"events":[{event}],"next_page_uri":null}}"#))
         })
     };
     (Twilio::answering(world, answer).await, fails)
+}
+
+/// Twilio's way of writing the present.
+fn date_now() -> String {
+    let now = twilio_call_exporter::clock::Clock::start().now();
+    now.strftime("%a, %d %b %Y %H:%M:%S +0000").to_string()
 }
 
 /// Gives a judge something to read, and returns all that it says; it must be content.

@@ -129,6 +129,19 @@ fn no_account_stands_twice() {
 }
 
 #[test]
+fn no_name_stands_for_two_accounts() {
+    let names = format!("names: {{ {SID}: a, AC00000000000000000000000000000003: b }}");
+    let file = format!(
+        "accounts: [{{ account_sid: {SID}, auth_token_env: T, name: a, subaccounts: {{ {names} }} }}]"
+    );
+    check(
+        &file,
+        &Environment::from_pairs([("T", MARK)]),
+        "FILE: accounts[0].subaccounts.names: has a name that is taken, wanted names that differ",
+    );
+}
+
+#[test]
 fn region_and_edge_make_the_base_url() {
     for (keys, base_url, region) in [
         ("", "https://api.twilio.com", "us1"),

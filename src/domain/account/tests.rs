@@ -52,16 +52,62 @@ fn a_settling_read_that_twilio_answers_too_early_settles_nothing() {
 }
 
 #[test]
-fn a_call_that_twilio_refuses_is_given_up_after_an_hour_and_one_that_fails_is_not() {
+fn a_call_that_twilio_refuses_is_given_up_an_hour_after_its_first_failure() {
     let mut account = account();
     list(&mut account, &[ended(1, 0)], 5);
-    let mut fail = |failure, second| {
-        account.read_failed(sid(1), Stage::Settling, failure, &reads(), at(second), 0)
-    };
-    assert!(!fail(ReadFailure::Refused, 963 + 3_600));
-    assert!(!fail(ReadFailure::Failed, 963 + 3_601));
-    assert!(fail(ReadFailure::Refused, 963 + 3_601));
+    // The daemon was away for a day: that alone is no reason to give up.
+    let mut fail =
+        |second| account.read_failed(sid(1), Stage::Settling, ReadFailure::Refused, at(second), 0);
+    for minute in 0..=60 {
+        assert!(!fail(86_400 + 60 * minute), "given up after {minute} minutes");
+    }
+    assert!(fail(86_400 + 3_601));
     assert!(account.calls[&sid(1)].settled_at.is_some());
+}
+
+#[test]
+fn an_outage_of_days_gives_up_no_call() {
+    let mut account = account();
+    list(&mut account, &[ended(1, 0)], 5);
+    let fail = |account: &mut AccountProgress, hour: i64| {
+        account.read_failed(sid(1), Stage::Settling, ReadFailure::Failed, at(hour * 3_600), 0)
+    };
+    assert!((1..100).all(|hour| !fail(&mut account, hour)));
+    // Others can be read, and this one still fails: it is the call's own fault.
+    account.last_read_at = Some(at(100 * 3_600));
+    assert!(fail(&mut account, 100));
+}
+
+#[test]
+fn an_early_read_of_a_call_that_is_not_shown_yet_is_done() {
+    let mut account = account();
+    list(&mut account, &[ended(1, 0)], 5);
+    assert_eq!(steps(&mut account, 16), ["after_end"]);
+    account.read_failed(sid(1), Stage::AfterEnd, ReadFailure::Refused, at(16), 0);
+    assert_eq!(steps(&mut account, 100), [""; 0]);
+    assert_eq!(steps(&mut account, 121), ["after_end"]);
+}
+
+#[test]
+fn what_callers_felt_is_told_once_even_if_a_call_is_read_twice_at_once() {
+    let mut account = account();
+    list(&mut account, &[ended(1, 0)], 5);
+    let failing = failing_reading(1_000);
+    let mut settle = || {
+        let plan = reads();
+        let changes = account.take_reading(sid(1), Stage::Settling, 0, &failing, &plan, at(1_000));
+        changes.expect("a known call").outcome
+    };
+    assert_eq!(settle(), Some(Outcome::CutOff));
+    assert_eq!(settle(), None);
+}
+
+#[test]
+fn an_answer_from_the_past_is_not_asked_for_again_at_once() {
+    let mut account = account();
+    list(&mut account, &[ended(1, 0)], 5);
+    account.take_reading(sid(1), Stage::Settling, 0, &reading(363), &reads(), at(963));
+    assert_eq!(account.calls[&sid(1)].retry_at, Some(at(963 + 60)));
 }
 
 #[test]
@@ -84,7 +130,7 @@ fn the_first_fifty_settled_calls_of_an_hour_are_audited() {
     list(&mut account, &calls, 5);
     for number in 0..120 {
         let plan = reads();
-        account.take_reading(sid(number), Stage::Settling, 0, &reading(1_000), &plan);
+        account.take_reading(sid(number), Stage::Settling, 0, &reading(1_000), &plan, at(1_000));
     }
     assert_eq!(account.calls.values().filter(|call| call.awaits_audit).count(), 50);
 }
@@ -122,8 +168,28 @@ fn steps(account: &mut AccountProgress, second: i64) -> Vec<&'static str> {
 }
 
 fn read(account: &mut AccountProgress, stage: Stage, second: i64) {
-    let changes = account.take_reading(sid(1), stage, 0, &reading(second), &reads());
+    let changes = account.take_reading(sid(1), stage, 0, &reading(second), &reads(), at(second));
     assert!(changes.is_some());
+}
+
+fn failing_reading(second: i64) -> Reading {
+    use super::super::call_event::{CallEvent, Parameters, Request};
+    let event = CallEvent {
+        request: Request {
+            method: "POST".to_owned(),
+            url: "https://app.example.com/voice".to_owned(),
+            parameters: Parameters::collect(
+                [("call_sid", "CA"), ("call_status", "in-progress")]
+                    .map(|(key, value)| (key.to_owned(), value)),
+                |value| Some(value.to_owned()),
+            ),
+        },
+        response: None,
+    };
+    let key = super::super::digest::DigestKey::new([1; 16]);
+    let item =
+        super::super::reading::Item::of(&event, key, &super::super::route::Routes::default());
+    Reading { items: vec![item], read_at: at(second) }
 }
 
 fn reading(second: i64) -> Reading {

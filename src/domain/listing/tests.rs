@@ -11,7 +11,8 @@ const HOUR: i64 = 3_600;
 fn a_first_start_looks_back_and_forgets_what_was_before() {
     let mut lists = Lists::default();
     assert_eq!(lists.start(&plan(), at(0)), Duration::ZERO);
-    assert!(lists.is_first_pass());
+    assert!(lists.is_history(Some(at(-1))) && !lists.is_history(Some(at(0))));
+    assert!(!lists.is_history(None) && !resumed(-60).is_history(Some(at(-1))));
     assert_eq!(next(&lists, 0).filter, Filter::StartedFrom(at(-HOUR)));
     assert!(!lists.admits(&ended(-HOUR)));
     assert!(lists.admits(&ended(-HOUR + 1)));
@@ -127,35 +128,63 @@ fn before_twilios_time_is_known_only_the_unfiltered_list_is_read() {
 #[test]
 fn a_list_that_fails_leaves_its_gap_to_be_covered_and_no_other_waits_for_it() {
     let mut lists = resumed(-60);
-    let mut kinds = Vec::new();
-    for _ in 0..4 {
-        let mut run = next(&lists, 0);
-        kinds.push(run.kind);
-        if run.kind == ListKind::Ended {
-            lists.fail(&run, at(0));
-            continue;
-        }
-        run.turn(&[], None, at(0));
-        lists.finish(&run, true);
-    }
-    assert_eq!(kinds, [ListKind::Recent, ListKind::Ended, ListKind::Unfiltered, ListKind::Deep]);
-    let run = lists.next(&plan(), ActiveCalls::default(), at(29)).0;
-    assert!(run.is_none(), "{run:?}");
-    let mut again = None;
-    for second in 60..63 {
-        let mut run = next(&lists, second);
-        run.turn(&[], None, at(second));
-        lists.finish(&run, true);
-        if run.kind == ListKind::Ended {
-            again = Some(run.filter);
-            break;
+    let (mut kinds, mut again) = (Vec::new(), None);
+    for second in 0..600 {
+        while let (Some(mut run), _) = lists.next(&plan(), ActiveCalls::default(), at(second)) {
+            kinds.push(run.kind);
+            if run.kind == ListKind::Ended && second < 60 {
+                lists.fail(&run, at(second));
+                continue;
+            }
+            if run.kind == ListKind::Ended && again.is_none() {
+                again = Some(run.filter);
+            }
+            run.turn(&[], None, at(second));
+            lists.finish(&run, true);
         }
     }
+    // After 1, 2, 4 … 32 s: six times within the minute that it fails.
+    let failed = kinds.iter().take_while(|kind| **kind != ListKind::Deep).count();
+    assert!(failed <= 4, "Deep waits for Ended: {kinds:?}");
+    assert!(kinds.iter().filter(|kind| **kind == ListKind::Ended).count() < 12, "{kinds:?}");
     assert_eq!(
         again,
         Some(Filter::EndedFrom(at(-6 * MINUTE))),
         "since the start, less the overlap"
     );
+}
+
+#[test]
+fn a_list_of_recent_calls_that_fails_or_takes_long_starves_no_other() {
+    for fails in [true, false] {
+        let mut lists = resumed(-60);
+        let mut kinds = std::collections::BTreeMap::<ListKind, u32>::new();
+        let mut second = 0;
+        while second < 2 * HOUR {
+            let Some(mut run) = lists.next(&plan(), ActiveCalls::default(), at(second)).0 else {
+                second += 1;
+                continue;
+            };
+            *kinds.entry(run.kind).or_default() += 1;
+            // Each pass takes longer than the interval between two.
+            second += 31;
+            if fails && run.kind == ListKind::Recent {
+                lists.fail(&run, at(second));
+            } else {
+                run.turn(&[], None, at(second));
+                lists.finish(&run, true);
+            }
+        }
+        assert_eq!(kinds.len(), 4, "{kinds:?}");
+        assert!(kinds[&ListKind::Deep] >= 2 && kinds[&ListKind::Ended] >= 10, "{kinds:?}");
+    }
+}
+
+#[test]
+fn a_cursor_in_the_future_hides_nothing() {
+    let mut lists = Lists::resume(Some(at(24 * HOUR)), None);
+    lists.start(&plan(), at(0));
+    assert_eq!(lists.cursor, Some(at(0)));
 }
 
 #[test]

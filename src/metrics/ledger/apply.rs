@@ -45,22 +45,24 @@ impl Ledger {
         let mut delta = Delta::default();
         for entry in entries {
             let account = Scope::Account(entry.account);
-            let is_released =
-                entry.is_first_pass || !self.was_scraped || limits.hold_back.is_zero();
-            let hold = Hold { is_released, created_at: now, shown_at: None };
             for fact in entry.facts {
                 match fact {
                     Fact::Finished(direction, status) => {
                         delta.add(account, Cell::Calls(*direction, *status), 1);
                     }
                     Fact::Felt(outcome) => delta.add(account, Cell::Outcomes(*outcome), 1),
-                    Fact::Event(event, _) if event.kind == RequestKind::ApiRequest => {
-                        delta.add(account, Cell::ApiRequests(event.verdict.code), 1);
+                    Fact::Event { observation, .. }
+                        if observation.kind == RequestKind::ApiRequest =>
+                    {
+                        delta.add(account, Cell::ApiRequests(observation.verdict.code), 1);
                     }
-                    Fact::Event(event, call) => {
+                    Fact::Event { observation, call_sid, is_history } => {
+                        let is_released =
+                            *is_history || !self.was_scraped || limits.hold_back.is_zero();
+                        let hold = Hold { is_released, created_at: now, shown_at: None };
                         let group =
-                            self.apply_event(&mut delta, entry.account, event, limits, hold);
-                        delta.remember(group, event, *call, now);
+                            self.apply_event(&mut delta, entry.account, observation, limits, hold);
+                        delta.remember(group, observation, *call_sid, now);
                     }
                 }
             }

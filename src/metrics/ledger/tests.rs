@@ -57,18 +57,14 @@ fn over_the_cap_new_routes_share_one_and_are_counted() {
     let mut ledger = ledger();
     let limits = LedgerLimits { routes_per_account: 2, ..limits() };
     let facts: Vec<Fact> = ["/a", "/b", "/c", "/d", "/a"].map(|route| event(route, None)).into();
-    let entry = Entry { account: ACCOUNT, is_first_pass: false, facts: &facts };
+    let entry = Entry { account: ACCOUNT, facts: &facts };
     let delta = ledger.apply([entry], limits, now());
     assert_eq!(delta.overflowed[&ACCOUNT], 2);
     ledger.publish(delta);
     let routes: BTreeSet<&str> =
         ledger.endpoints.values().map(|entry| entry.endpoint.route.as_str()).collect();
     assert_eq!(routes, BTreeSet::from(["/a", "/b", "other"]));
-    let again = ledger.apply(
-        [Entry { account: ACCOUNT, is_first_pass: false, facts: &facts }],
-        limits,
-        now(),
-    );
+    let again = ledger.apply([Entry { account: ACCOUNT, facts: &facts }], limits, now());
     assert_eq!(again.overflowed[&ACCOUNT], 2);
     assert!(again.endpoints.is_empty());
 }
@@ -78,7 +74,7 @@ fn a_full_ledger_takes_new_events_under_the_shared_route() {
     let mut ledger = ledger();
     let limits = LedgerLimits { series: 0, ..limits() };
     let facts = [event("/a", None)];
-    let entry = Entry { account: ACCOUNT, is_first_pass: false, facts: &facts };
+    let entry = Entry { account: ACCOUNT, facts: &facts };
     ledger.publish(ledger.apply([entry], limits, now()));
     assert!(
         exposition(&ledger)
@@ -118,14 +114,35 @@ fn a_held_group_is_released_after_a_scrape_showed_it() {
 }
 
 #[test]
-fn in_an_accounts_first_pass_and_without_hold_back_nothing_is_held() {
+fn an_old_endpoint_that_is_asked_for_twiml_for_the_first_time_begins_at_zero() {
+    let mut ledger = ledger();
+    let Fact::Event { mut observation, call_sid, is_history } = event("/a", None) else {
+        unreachable!("an event is an event")
+    };
+    observation.kind = RequestKind::StatusCallback;
+    observation.verdict.content_type = None;
+    ledger.publish(apply(&ledger, &[Fact::Event { observation, call_sid, is_history }]));
+    ledger.mark_shown(&[], now());
+    let line = "route=\"/a\",content_type=\"text/xml\"}";
+    assert!(!exposition(&ledger).contains(line), "no TwiML was ever asked for");
+    ledger.publish(apply(&ledger, &[event("/a", None)]));
+    assert!(exposition(&ledger).contains(&format!("{line} 0\n")));
+    ledger.release(&ledger.held());
+    assert!(exposition(&ledger).contains(&format!("{line} 1\n")));
+}
+
+#[test]
+fn old_news_and_everything_without_hold_back_is_shown_at_once() {
     let mut ledger = ledger();
     ledger.mark_shown(&[], now());
-    let facts = [event("/a", None)];
-    let first = Entry { account: ACCOUNT, is_first_pass: true, facts: &facts };
+    let Fact::Event { observation, call_sid, .. } = event("/a", None) else {
+        unreachable!("an event is an event")
+    };
+    let facts = [Fact::Event { observation, call_sid, is_history: true }];
+    let first = Entry { account: ACCOUNT, facts: &facts };
     ledger.publish(ledger.apply([first], limits(), now()));
     let facts = [event("/b", None)];
-    let entry = Entry { account: ACCOUNT, is_first_pass: false, facts: &facts };
+    let entry = Entry { account: ACCOUNT, facts: &facts };
     let limits = LedgerLimits { hold_back: Duration::ZERO, ..limits() };
     ledger.publish(ledger.apply([entry], limits, now()));
     assert!(ledger.held().is_empty());
@@ -153,12 +170,12 @@ fn limits() -> LedgerLimits {
 }
 
 fn apply(ledger: &Ledger, facts: &[Fact]) -> Delta {
-    ledger.apply([Entry { account: ACCOUNT, is_first_pass: false, facts }], limits(), now())
+    ledger.apply([Entry { account: ACCOUNT, facts }], limits(), now())
 }
 
 fn event(route: &str, failure: Option<Reason>) -> Fact {
-    Fact::Event(
-        Observation {
+    Fact::Event {
+        observation: Observation {
             endpoint: Endpoint { host: "h".to_owned(), route: route.to_owned() },
             kind: RequestKind::VoiceUrl,
             duration_ms: Some(143),
@@ -170,8 +187,9 @@ fn event(route: &str, failure: Option<Reason>) -> Fact {
                 is_unjudged: false,
             },
         },
-        call_sid(),
-    )
+        call_sid: call_sid(),
+        is_history: false,
+    }
 }
 
 fn exposition(ledger: &Ledger) -> String {
