@@ -102,7 +102,7 @@ pub struct SimulateArgs {
     #[arg(long, default_value_t = 1)]
     pub accounts: usize,
     /// Calls a minute, per account.
-    #[arg(long, default_value_t = 30.0)]
+    #[arg(long, default_value_t = 30.0, value_parser = parse_rate)]
     pub calls_per_minute: f64,
     /// When webhooks begin to fail [default: never].
     #[arg(long, value_parser = parse_duration)]
@@ -113,6 +113,12 @@ pub struct SimulateArgs {
     /// End the world after this many calls per account.
     #[arg(long)]
     pub max_calls: Option<u64>,
+}
+
+/// A rate that a world can have: some calls, and no more than a machine can play.
+fn parse_rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate| (0.01..=100_000.0).contains(rate));
+    rate.ok_or_else(|| "wanted a number from 0.01 to 100000".to_owned())
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
@@ -220,5 +226,9 @@ mod tests {
             assert!(matches!(cli.command, Some(Command::Demo(DemoArgs { seed: 3 }))));
         }
         assert!(parse(["x", "--nonsense"].map(OsString::from)).is_err());
+        for rate in ["0", "-1", "NaN", "inf", "many"] {
+            let flag = format!("--calls-per-minute={rate}");
+            assert!(parse(["x", "simulate", &flag].map(OsString::from)).is_err(), "{rate}");
+        }
     }
 }

@@ -146,6 +146,7 @@ fn read_credentials(
     account_sid: Option<&str>,
     environment: &BTreeMap<String, String>,
 ) -> Option<Credentials> {
+    let mut is_inline = false;
     for (inline, instead) in [("auth_token", "auth_token"), ("api_secret", "api_secret")] {
         if section.has(inline) {
             let text = format!(
@@ -153,6 +154,7 @@ fn read_credentials(
             );
             reader.problem(place, section.key(inline), text);
             section.take(inline);
+            is_inline = true;
         }
     }
     let uses_key = section.has("api_key");
@@ -175,6 +177,7 @@ fn read_credentials(
     }
     let (name, source) = match sources.len() {
         1 => sources.swap_remove(0),
+        _ if is_inline => return None,
         found => {
             let secret = if uses_key { "api_secret" } else { "auth_token" };
             let text = format!(

@@ -83,7 +83,8 @@ impl ReadPlan {
         let next = match (call.ended_at, call.settled_at) {
             (None, _) => {
                 let last = call.last_live_read_at.unwrap_or(call.began_at);
-                NextRead { due_at: after(last, self.live_interval), stage: Stage::Live, skips: 0 }
+                let due_at = after(last, self.live_interval_of(call, last));
+                NextRead { due_at, stage: Stage::Live, skips: 0 }
             }
             (Some(end), None) => self.next_after_end(call, end, now),
             (Some(_), Some(settled)) if call.awaits_audit => {
@@ -93,6 +94,13 @@ impl ReadPlan {
         };
         let due_at = call.retry_at.map_or(next.due_at, |retry| retry.max(next.due_at));
         Some(NextRead { due_at, ..next })
+    }
+
+    /// Time between two reads of an active call: a long call, or one that Twilio never ends, is
+    /// read at a sixtieth of its age.
+    fn live_interval_of(&self, call: &CallProgress, last: Timestamp) -> Duration {
+        let age = Duration::try_from(last.duration_since(call.began_at)).unwrap_or_default();
+        self.live_interval.max(age / 60)
     }
 
     fn next_after_end(&self, call: &CallProgress, end: Timestamp, now: Timestamp) -> NextRead {

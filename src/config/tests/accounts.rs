@@ -115,6 +115,15 @@ fn each_mistake_in_an_account_is_told() {
 }
 
 #[test]
+fn a_secret_in_the_file_is_told_as_that_alone() {
+    check(
+        &format!("accounts: [{{ account_sid: {SID}, auth_token: {MARK} }}]"),
+        &Environment::default(),
+        "FILE: accounts[0].auth_token: secrets don't stand in this file, wanted `auth_token_file`, `auth_token_env` or `auth_token_credential`",
+    );
+}
+
+#[test]
 fn no_account_stands_twice() {
     let account = format!("account_sid: {SID}, auth_token_env: T");
     let file = format!(

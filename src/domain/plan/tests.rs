@@ -9,6 +9,8 @@ fn an_active_call_is_read_at_intervals_from_its_beginning() {
     check(&call, 10, "live at 60");
     call.last_live_read_at = Some(at(61));
     check(&call, 62, "live at 121");
+    call.last_live_read_at = Some(at(36_000));
+    check(&call, 36_001, "live at 36600");
 }
 
 #[test]

@@ -78,7 +78,14 @@ impl Ledger {
         limits: LedgerLimits,
         hold: Hold,
     ) -> Scope {
-        let endpoint_id = self.find_endpoint(delta, account, event, limits, hold);
+        let mut endpoint_id = self.find_endpoint(delta, account, event, limits, hold);
+        let key = (endpoint_id, event.kind);
+        let is_new = !self.by_group.contains_key(&key) && !delta.new_groups.contains_key(&key);
+        let is_full = self.series + delta.series + series_of(event.kind) > limits.series;
+        if is_new && is_full && !self.is_overflow(delta, account, endpoint_id) {
+            // A known endpoint may bring new kinds, too; what found no room is counted there.
+            endpoint_id = self.find_overflow(delta, account, event, limits, hold);
+        }
         let group_id = self.find_group(delta, endpoint_id, event.kind, hold);
         let (endpoint, group) = (Scope::Endpoint(endpoint_id), Scope::Group(group_id));
         delta.add(group, Cell::Requests(event.verdict.code), 1);
@@ -110,7 +117,6 @@ impl Ledger {
         if let Some(id) = self.by_endpoint.get(&key).or_else(|| delta.new_endpoints.get(&key)) {
             return *id;
         }
-        let is_overflow = event.endpoint == Endpoint::overflow();
         let known = self.endpoints_of.get(&account).copied().unwrap_or(0);
         let new = delta
             .new_endpoints
@@ -119,10 +125,8 @@ impl Ledger {
             .count();
         let is_full = known + new >= limits.routes_per_account
             || self.series + delta.series + series_of(event.kind) > limits.series;
-        if is_full && !is_overflow {
-            *delta.overflowed.entry(account).or_default() += 1;
-            let event = Observation { endpoint: Endpoint::overflow(), ..event.clone() };
-            return self.find_endpoint(delta, account, &event, limits, hold);
+        if is_full && event.endpoint != Endpoint::overflow() {
+            return self.find_overflow(delta, account, event, limits, hold);
         }
         let last = self.endpoints.last_key_value().map(|(id, _)| *id);
         let last = last.max(delta.endpoints.last_key_value().map(|(id, _)| *id));
@@ -130,6 +134,27 @@ impl Ledger {
         delta.endpoints.insert(id, EndpointEntry { account, endpoint: key.1.clone(), hold });
         delta.new_endpoints.insert(key, id);
         id
+    }
+
+    fn is_overflow(&self, delta: &Delta, account: AccountId, id: EndpointId) -> bool {
+        let key = (account, Endpoint::overflow());
+        self.by_endpoint.get(&key).or_else(|| delta.new_endpoints.get(&key)) == Some(&id)
+    }
+
+    /// The endpoint that all share that found no room.
+    fn find_overflow(
+        &self,
+        delta: &mut Delta,
+        account: AccountId,
+        event: &Observation,
+        limits: LedgerLimits,
+        hold: Hold,
+    ) -> EndpointId {
+        if event.endpoint != Endpoint::overflow() {
+            *delta.overflowed.entry(account).or_default() += 1;
+        }
+        let event = Observation { endpoint: Endpoint::overflow(), ..event.clone() };
+        self.find_endpoint(delta, account, &event, limits, hold)
     }
 
     fn find_group(

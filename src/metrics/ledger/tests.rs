@@ -75,11 +75,31 @@ fn a_full_ledger_takes_new_events_under_the_shared_route() {
     let limits = LedgerLimits { series: 0, ..limits() };
     let facts = [event("/a", None)];
     let entry = Entry { account: ACCOUNT, facts: &facts };
-    ledger.publish(ledger.apply([entry], limits, now()));
+    let delta = ledger.apply([entry], limits, now());
+    assert_eq!(delta.overflowed[&ACCOUNT], 1);
+    ledger.publish(delta);
     assert!(
         exposition(&ledger)
             .contains("host=\"other\",route=\"other\",kind=\"voice_url\",code=\"200\"} 1\n")
     );
+}
+
+#[test]
+fn a_full_ledger_takes_new_kinds_of_a_known_route_under_the_shared_one() {
+    let mut ledger = ledger();
+    ledger.publish(apply(&ledger, &[event("/a", None)]));
+    let Fact::Event { mut observation, call_sid, is_history } = event("/a", None) else {
+        unreachable!("an event is an event")
+    };
+    observation.kind = RequestKind::GatherAction;
+    let facts = [Fact::Event { observation, call_sid, is_history }, event("/a", None)];
+    let limits = LedgerLimits { series: 40, ..limits() };
+    let delta = ledger.apply([Entry { account: ACCOUNT, facts: &facts }], limits, now());
+    assert_eq!(delta.overflowed[&ACCOUNT], 1);
+    ledger.publish(delta);
+    let text = exposition(&ledger);
+    assert!(text.contains("route=\"other\",kind=\"gather_action\",code=\"200\"} 1\n"), "{text}");
+    assert!(text.contains("route=\"/a\",kind=\"voice_url\",code=\"200\"} 2\n"));
 }
 
 #[test]
