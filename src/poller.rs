@@ -141,6 +141,7 @@ struct Poller {
     /// The list that is being read, while its next page is not asked for yet.
     list: Option<ListRun>,
     is_listing: bool,
+    list_had_turn: bool,
     list_began: Instant,
     housekeeping_at: Option<Instant>,
     kept: (Option<Timestamp>, Option<Timestamp>),
@@ -185,6 +186,7 @@ impl Poller {
             requests: JoinSet::new(),
             list: None,
             is_listing: false,
+            list_had_turn: false,
             list_began: Instant::now(),
             housekeeping_at: None,
             kept,
@@ -239,11 +241,19 @@ impl Poller {
             return until(local, self.pace.paused_until());
         }
         let mut free = limit.saturating_sub(self.requests.len());
+        // With one request at a time, the pages of a long list and the reads take turns.
+        let list_waits = limit == 1 && self.list_had_turn;
         if free > 0
+            && !list_waits
             && let Some(run) = self.list.take()
         {
             self.start_list(run);
+            self.list_had_turn = true;
             free -= 1;
+        }
+        if free == 0 {
+            // Nothing can start before something ends.
+            return LONGEST_WAIT;
         }
         let may_list = !self.is_listing && self.list.is_none();
         let may_read = local >= self.pace.reads_paused_until();
@@ -259,8 +269,13 @@ impl Poller {
             self.list_began = Instant::now();
             self.start_list(run);
         }
+        self.list_had_turn &= plan.steps.is_empty() && !list_waits;
         for step in plan.steps {
             self.start_step(step);
+        }
+        if self.requests.is_empty() && self.list.is_some() {
+            // No read wants its turn.
+            return Duration::ZERO;
         }
         self.health.api_concurrency(limit, self.requests.len());
         if self.requests.len() >= limit {

@@ -226,6 +226,11 @@ impl Lanes {
     /// and moves on with each.
     pub fn take(mut self, free: usize, turn: &mut u64) -> Vec<Step> {
         for lane in [&mut self.early, &mut self.settling, &mut self.backlog, &mut self.audit] {
+            // No lane gives more than is free: the rest need not be in order.
+            if lane.len() > free {
+                lane.select_nth_unstable_by_key(free, |&(due_at, _)| due_at);
+                lane.truncate(free);
+            }
             // Newest first, so that the oldest is popped.
             lane.sort_unstable_by_key(|&(due_at, _)| std::cmp::Reverse(due_at));
         }
