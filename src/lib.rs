@@ -36,8 +36,8 @@
 //!   its judgement is independent.
 //!
 //! Imports point one way: `app` may see all; `poller` sees `twilio`, `store`, `metrics`, `domain`;
-//! `http` and `store` see `metrics` and `domain`; `metrics` and `twilio` see `domain`; `domain` sees
-//! nothing. `tests/it/tidy.rs` holds the code to it.
+//! `http` and `store` see `metrics` and `domain`; `metrics` and `twilio` see `domain`; `config` sees
+//! `domain` and what `twilio` holds safe to send credentials to; `domain` sees nothing. `tests/it/tidy.rs` holds the code to it.
 //!
 //! # What is always true
 //!
@@ -87,6 +87,10 @@
 //! Prometheus, so the first failure of a new route would page nobody. A new group is shown at 0 and
 //! released a scrape interval later ([`metrics::ledger::Hold`]); its release is durable before any
 //! value is shown.
+//!
+//! **How does one come from the graph to the call?** By the exemplar of a failure or a bucket
+//! ([`metrics::exemplar`], in OpenMetrics only), or by the line that each failing webhook has in the
+//! log ([`domain::failure_log`]).
 //!
 //! **Why a thread for the store?** SQLite blocks, and one writer needs no locks. Batches that wait
 //! while one is written are committed together, so that hundreds of accounts share an fsync.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const MAX_LINES: usize = 400;
 
 /// What each part of the crate may import of the crate.
-const MAY_IMPORT: [(&str, &[&str]); 9] = [
+const MAY_IMPORT: [(&str, &[&str]); 12] = [
     ("domain", &["domain"]),
     ("metrics", &["metrics", "domain"]),
     ("store", &["store", "metrics", "domain"]),
@@ -15,6 +15,9 @@ const MAY_IMPORT: [(&str, &[&str]); 9] = [
     ("poller", &["poller", "twilio", "store", "metrics", "domain", "clock"]),
     ("http", &["http", "metrics", "domain"]),
     ("simulator", &["simulator"]),
+    ("config", &["config", "domain", "twilio"]),
+    ("cli", &["cli", "config"]),
+    ("logging", &["cli"]),
     ("clock", &[]),
     ("signal", &[]),
 ];
