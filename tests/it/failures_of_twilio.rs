@@ -172,6 +172,14 @@ async fn a_twilio_that_keeps_failing_is_asked_seldom() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_machine_without_certificates_can_run_where_none_are_needed() {
+    let twilio = Twilio::serving(world_of(3)).await;
+    let variables = [("SSL_CERT_FILE", "/nowhere"), ("SSL_CERT_DIR", "/nowhere")];
+    let mut program = Program::polling_with(&twilio, &variables).await;
+    twilio.is_told_by(&mut program).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn subaccounts_are_found_and_polled() {
     let twilio = Twilio::serving(WorldConfig { subaccounts: 2, ..world_of(10) }).await;
     let parent = twilio.accounts()[0].clone();
