@@ -83,7 +83,7 @@ pub(super) fn merge(
         }
     }
     let variables = environment.iter().filter_map(|(name, value)| {
-        let path = name.strip_prefix(PREFIX)?;
+        let path = name.strip_prefix(PREFIX).filter(|path| !is_service_link(path, environment))?;
         Some((path.to_ascii_lowercase().replace("__", "."), value))
     });
     let mut values = Dict::new();
@@ -91,6 +91,13 @@ pub(super) fn merge(
         insert(&mut values, &path, value);
     }
     figment.merge(Values(values))
+}
+
+/// Whether Kubernetes has set a variable for a Service named `twilio-exporter`: it has our prefix,
+/// and is none of our keys.
+fn is_service_link(path: &str, environment: &BTreeMap<String, String>) -> bool {
+    environment.contains_key(&format!("{PREFIX}SERVICE_HOST"))
+        && (path.starts_with("SERVICE_") || path == "PORT" || path.starts_with("PORT_"))
 }
 
 fn insert(dict: &mut Dict, path: &str, text: &str) {

@@ -185,6 +185,18 @@ fn all_mistakes_are_told_at_once_and_in_order() {
 }
 
 #[test]
+fn the_variables_of_a_kubernetes_service_of_our_name_are_no_keys() {
+    let mut variables = sdk_variables();
+    for name in ["SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT", "PORT_10914_TCP_ADDR"]
+    {
+        variables.0.insert(format!("TWILIO_EXPORTER_{name}"), "10.0.0.1".to_owned());
+    }
+    load(None, &variables).expect("a configuration");
+    variables.0.remove("TWILIO_EXPORTER_SERVICE_HOST");
+    assert!(load(None, &variables).is_err(), "without the Service they are unknown keys");
+}
+
+#[test]
 fn null_means_the_default_for_no_key_but_is_said_or_harmless() {
     for key in ["accounts", "routes", "poll", "api", "limits"] {
         // Either way is right; that it doesn't panic is the test.
