@@ -152,6 +152,8 @@ pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Config, Pr
     let mut reader = Reader::new(&figment);
     let mut top = Section::new("", dict, false);
     let accounts = read_accounts(&mut reader, &mut top, &figment, environment);
+    // A file that can't be read, or whose accounts can't, may well have accounts.
+    let has_none = accounts.is_empty() && problems.is_empty() && reader.problems.is_empty();
     let poll = read_poll(&mut reader, &mut top);
     let api = read_api(&mut reader, &mut top);
     let routes = read_routes(&mut reader, &mut top, &figment);
@@ -169,7 +171,7 @@ pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Config, Pr
             );
         }
         accounts.into_iter().flatten().collect()
-    } else if problems.is_empty() {
+    } else if has_none {
         sdk::account_of_environment(environment, &mut problems).into_iter().collect()
     } else {
         Vec::new()
@@ -241,20 +243,24 @@ fn file_only(
 
 fn read_poll(reader: &mut Reader<'_>, top: &mut Section) -> PollConfig {
     let mut section = reader.section(top, "poll");
+    let interval = reader.duration(&mut section, "interval", LEAST, MOST);
+    let live_interval = reader.duration(&mut section, "live_interval", LEAST, MOST);
+    let before = reader.problems.len();
+    let after_end = reader.durations(&mut section, "after_end", LEAST, MOST);
+    let settle_delay = reader.duration(&mut section, "settle_delay", LEAST, MOST);
+    let are_durations = reader.problems.len() == before;
     let poll = PollConfig {
-        interval: reader.duration(&mut section, "interval", LEAST, MOST),
-        live_interval: reader.duration(&mut section, "live_interval", LEAST, MOST),
-        after_end: reader.durations(&mut section, "after_end", LEAST, MOST),
-        settle_delay: reader.duration(&mut section, "settle_delay", LEAST, MOST),
+        interval,
+        live_interval,
+        after_end,
+        settle_delay,
         audit_after: reader.duration(&mut section, "audit_after", LEAST, MOST),
         initial_lookback: reader.duration(&mut section, "initial_lookback", LEAST, MOST),
         catch_up: reader.duration(&mut section, "catch_up", LEAST, MOST),
     };
     let is_increasing = poll.after_end.windows(2).all(|pair| pair[0] < pair[1]);
     let is_early = poll.after_end.last().is_none_or(|last| *last < poll.settle_delay);
-    if reader.problems.is_empty()
-        && !(is_increasing && is_early && poll.after_end.len() <= MAX_AFTER_END)
-    {
+    if are_durations && !(is_increasing && is_early && poll.after_end.len() <= MAX_AFTER_END) {
         let text = format!(
             "wanted at most {MAX_AFTER_END} durations, each longer than the one before and shorter than poll.settle_delay ({})",
             duration::show(poll.settle_delay)

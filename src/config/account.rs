@@ -12,6 +12,10 @@ use super::secret::SecretSource;
 
 /// Longest name of an account, in bytes: it is a label.
 const MAX_NAME_BYTES: usize = 256;
+/// Longest region or edge: Twilio's have up to 12 letters, and a token in their place has 32.
+const MAX_PLACE_BYTES: usize = 20;
+/// What [`is_name`] wants.
+const WANTED_NAME: &str = "wanted a name of 1 to 256 bytes without control characters";
 /// Regions whose edge need not be given.
 const HOME_EDGES: [(&str, &str); 3] = [("ie1", "dublin"), ("au1", "sydney"), ("jp1", "tokyo")];
 /// The region of `api.twilio.com`.
@@ -79,13 +83,10 @@ pub(super) fn read(
     };
     let mut section = Section::new(&path, dict, true);
     let name = reader.text(&mut section, "name").filter(|name| {
-        let is_good =
-            !name.is_empty() && name.len() <= MAX_NAME_BYTES && !name.contains(char::is_control);
-        if !is_good {
-            let text = "wanted a name of 1 to 256 bytes without control characters".to_owned();
-            reader.problem(&place, section.key("name"), text);
+        if !is_name(name) {
+            reader.problem(&place, section.key("name"), WANTED_NAME.to_owned());
         }
-        is_good
+        is_name(name)
     });
     let sid = read_sid(reader, &mut section, &place, "account_sid", "AC");
     let credentials = read_credentials(reader, &mut section, &place, sid.as_deref(), environment);
@@ -104,6 +105,11 @@ pub(super) fn read(
         region,
         subaccounts,
     })
+}
+
+/// Whether a text can be the label of an account.
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.len() <= MAX_NAME_BYTES && !text.contains(char::is_control)
 }
 
 fn read_sid(
@@ -229,7 +235,7 @@ pub(super) fn resolve_base_url(
     edge: Option<String>,
 ) -> Result<(String, String), (&'static str, String)> {
     let is_label = |text: &String| {
-        !text.is_empty()
+        (1..=MAX_PLACE_BYTES).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
     };
     for (name, text) in [("region", &region), ("edge", &edge)] {
@@ -303,9 +309,14 @@ fn read_subaccounts(reader: &mut Reader<'_>, section: &mut Section) -> Subaccoun
     };
     let mut labels = BTreeMap::new();
     for (sid, name) in names {
-        match name.as_str().filter(|name| is_sid(&sid, "AC") && !name.is_empty()) {
-            Some(name) => {
-                labels.insert(sid, name.to_owned());
+        match name.as_str().filter(|_| is_sid(&sid, "AC")) {
+            Some(text) if is_name(text) => {
+                labels.insert(sid, text.to_owned());
+            }
+            Some(_) => {
+                let key = inner.key(&format!("names.{sid}"));
+                let place = reader.place(&name, &key);
+                reader.problem(&place, key, WANTED_NAME.to_owned());
             }
             None => reader.wrong(&inner, "names", &name, "a mapping of SIDs (`AC…`) to names"),
         }

@@ -5,10 +5,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use figment::providers::{Data, Format};
 use figment::value::{Dict, Empty, Map, Value};
 use figment::{Error, Figment, Metadata, Profile, Provider};
-use serde::de::DeserializeOwned;
 
 use super::problem::Problem;
 
@@ -18,50 +16,28 @@ pub(super) const PREFIX: &str = "TWILIO_EXPORTER_";
 const DEFAULTS: &str = include_str!("../../config/exporter.yml");
 /// Name of the layer of defaults.
 const DEFAULTS_NAME: &str = "defaults";
-/// Name of the layer of the environment.
-const ENVIRONMENT_NAME: &str = "environment";
+/// Name of the layer of the environment, never shown. No file has it: no path has a NUL.
+pub(super) const ENVIRONMENT_NAME: &str = "environment\0";
 /// Most bytes of a configuration file: thousands of accounts.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// YAML for figment, by serde-saphyr.
-#[derive(Debug)]
-struct Yaml;
-
-impl Format for Yaml {
-    type Error = serde_saphyr::Error;
-    const NAME: &'static str = "YAML";
-
-    fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, Self::Error> {
-        serde_saphyr::from_str(text)
-    }
-}
+/// Most levels of an environment variable, in its name or in its value: figment goes down by
+/// recursion. The deepest key needs three.
+const MAX_DEPTH: usize = 16;
 
 /// A layer with a name for messages.
-struct Layer<P> {
+struct Layer {
     name: String,
-    provider: P,
+    dict: Dict,
 }
 
-impl<P: Provider> Provider for Layer<P> {
+impl Provider for Layer {
     fn metadata(&self) -> Metadata {
         Metadata::named(self.name.clone())
     }
 
     fn data(&self) -> Result<Map<Profile, Dict>, Error> {
-        self.provider.data()
-    }
-}
-
-/// Values that were put together here.
-struct Values(Dict);
-
-impl Provider for Values {
-    fn metadata(&self) -> Metadata {
-        Metadata::named(ENVIRONMENT_NAME)
-    }
-
-    fn data(&self) -> Result<Map<Profile, Dict>, Error> {
-        Ok(Map::from([(Profile::Default, self.0.clone())]))
+        Ok(Map::from([(Profile::Default, self.dict.clone())]))
     }
 }
 
@@ -71,16 +47,17 @@ pub(super) fn merge(
     environment: &BTreeMap<String, String>,
     problems: &mut Vec<Problem>,
 ) -> Figment {
-    let mut figment = Figment::new()
-        .merge(Layer { name: DEFAULTS_NAME.to_owned(), provider: Data::<Yaml>::string(DEFAULTS) });
+    let mut keep = |found: Result<Dict, Problem>| {
+        found.unwrap_or_else(|problem| {
+            problems.push(problem);
+            Dict::new()
+        })
+    };
+    let defaults = keep(parse(DEFAULTS, DEFAULTS_NAME));
+    let mut of_file = Dict::new();
     if let Some(path) = file {
-        match read_file(path) {
-            Ok(text) => {
-                let name = path.display().to_string();
-                figment = figment.merge(Layer { name, provider: Data::<Yaml>::string(&text) });
-            }
-            Err(problem) => problems.push(problem),
-        }
+        of_file = keep(read_file(path));
+        drop_nulls(&mut of_file, &defaults);
     }
     let variables = environment.iter().filter_map(|(name, value)| {
         let path = name.strip_prefix(PREFIX).filter(|path| !is_service_link(path, environment))?;
@@ -90,7 +67,24 @@ pub(super) fn merge(
     for (path, value) in variables {
         insert(&mut values, &path, value);
     }
-    figment.merge(Values(values))
+    let name = file.map_or_else(String::new, |path| path.display().to_string());
+    Figment::new()
+        .merge(Layer { name: DEFAULTS_NAME.to_owned(), dict: defaults })
+        .merge(Layer { name, dict: of_file })
+        .merge(Layer { name: ENVIRONMENT_NAME.to_owned(), dict: values })
+}
+
+/// Drops the nulls of a layer whose keys have a value below: they stand for that value. Others
+/// stay, to be told as unknown.
+fn drop_nulls(dict: &mut Dict, below: &Dict) {
+    dict.retain(|key, value| match (below.get(key), value) {
+        (Some(_), value) if is_null(value) => false,
+        (Some(Value::Dict(_, below)), Value::Dict(_, inner)) => {
+            drop_nulls(inner, below);
+            true
+        }
+        _ => true,
+    });
 }
 
 /// Whether Kubernetes has set a variable for a Service named `twilio-exporter`: it has our prefix,
@@ -101,11 +95,13 @@ fn is_service_link(path: &str, environment: &BTreeMap<String, String>) -> bool {
 }
 
 fn insert(dict: &mut Dict, path: &str, text: &str) {
-    match path.split_once('.') {
+    let inner = path.split_once('.').filter(|_| path.matches('.').count() < MAX_DEPTH);
+    match inner {
         None => {
             // Numbers, lists and booleans are read as such, anything else is a text.
-            let value = text.parse::<Value>().unwrap_or_else(|_| Value::from(text));
-            dict.insert(path.to_owned(), value);
+            let is_shallow = text.matches(['[', '{']).count() < MAX_DEPTH;
+            let value = if is_shallow { text.parse().ok() } else { None };
+            dict.insert(path.to_owned(), value.unwrap_or_else(|| Value::from(text)));
         }
         Some((head, tail)) => {
             let entry = dict.entry(head.to_owned()).or_insert_with(|| Value::from(Dict::new()));
@@ -117,20 +113,30 @@ fn insert(dict: &mut Dict, path: &str, text: &str) {
 }
 
 /// Reads a file as far as it is YAML with a mapping at the top.
-fn read_file(path: &Path) -> Result<String, Problem> {
+fn read_file(path: &Path) -> Result<Dict, Problem> {
     let place = path.display().to_string();
     let problem = |text: String| Problem { place: place.clone(), key: String::new(), text };
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     let file = File::open(path).map_err(|error| problem(format!("cannot be read: {error}")))?;
-    let read = file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text);
+    let read = file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes);
     read.map_err(|error| problem(format!("cannot be read: {error}")))?;
-    if u64::try_from(text.len()).is_ok_and(|bytes| bytes > MAX_FILE_BYTES) {
+    // Before UTF-8: the cut may go through a character.
+    if u64::try_from(bytes.len()).is_ok_and(|bytes| bytes > MAX_FILE_BYTES) {
         return Err(problem(format!("is larger than {MAX_FILE_BYTES} bytes")));
     }
-    match serde_saphyr::from_str::<Value>(&text) {
-        Ok(Value::Dict(..)) => Ok(text),
-        Ok(Value::Empty(..)) => Ok("{}".to_owned()),
-        Ok(_) => Err(problem("found no mapping, wanted keys such as `accounts:`".to_owned())),
+    let text = String::from_utf8(bytes)
+        .map_err(|_| problem("cannot be read: is not valid UTF-8".to_owned()))?;
+    parse(&text, &place)
+}
+
+/// Reads YAML with a mapping at the top, or nothing.
+fn parse(text: &str, place: &str) -> Result<Dict, Problem> {
+    let problem =
+        |text: &str| Problem { place: place.to_owned(), key: String::new(), text: text.to_owned() };
+    match serde_saphyr::from_str::<Value>(text) {
+        Ok(Value::Dict(_, dict)) => Ok(dict),
+        Ok(Value::Empty(..)) => Ok(Dict::new()),
+        Ok(_) => Err(problem("found no mapping, wanted keys such as `accounts:`")),
         // Only the place is told: the parser's own text quotes the line, which may hold a secret.
         Err(error) => Err(match error.location() {
             Some(at) => Problem {
@@ -138,7 +144,7 @@ fn read_file(path: &Path) -> Result<String, Problem> {
                 key: String::new(),
                 text: "is not valid YAML here".to_owned(),
             },
-            None => problem("is not valid YAML".to_owned()),
+            None => problem("is not valid YAML"),
         }),
     }
 }

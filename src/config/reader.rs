@@ -8,7 +8,7 @@ use figment::value::{Dict, Value};
 
 use super::duration;
 use super::layers::{is_null, place_of};
-use super::problem::{Problem, quote};
+use super::problem::{Problem, looks_secret, name as shown_name, quote};
 
 /// Collects problems while keys are read.
 #[derive(Debug)]
@@ -93,7 +93,12 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn path(&mut self, section: &mut Section, name: &'static str) -> Option<PathBuf> {
-        self.text(section, name).map(PathBuf::from)
+        let value = section.take(name)?;
+        let path = value.as_str().filter(|path| !path.is_empty()).map(PathBuf::from);
+        if path.is_none() {
+            self.wrong(section, name, &value, "a path");
+        }
+        path
     }
 
     pub(super) fn flag(&mut self, section: &mut Section, name: &'static str) -> bool {
@@ -207,11 +212,7 @@ impl<'a> Reader<'a> {
             let key = section.key(name);
             let place = place_of(self.figment, value, &key);
             let text = format!("unknown key, wanted one of {}", wanted.join(", "));
-            self.problems.push(Problem {
-                place,
-                key: quote(&key).trim_matches('`').to_owned(),
-                text,
-            });
+            self.problems.push(Problem { place, key: section.key(&shown_name(name)), text });
         }
     }
 }
@@ -219,19 +220,21 @@ impl<'a> Reader<'a> {
 /// A value for a message.
 fn show(value: &Value) -> String {
     match value {
-        Value::String(_, text) => quote(text),
+        Value::String(_, text) if !looks_secret(text) => quote(text),
         Value::Bool(_, flag) => format!("`{flag}`"),
         Value::Num(_, number) => {
             let shown = number
                 .to_u128()
                 .map(|n| n.to_string())
                 .or_else(|| number.to_i128().map(|n| n.to_string()))
-                .or_else(|| number.to_f64().map(|n| n.to_string()));
+                .or_else(|| number.to_f64().map(|n| format!("{n:?}")));
             format!("`{}`", shown.unwrap_or_default())
         }
-        Value::Char(..) | Value::Empty(..) | Value::Dict(..) | Value::Array(..) => {
-            kind_of(value).to_owned()
-        }
+        Value::String(..)
+        | Value::Char(..)
+        | Value::Empty(..)
+        | Value::Dict(..)
+        | Value::Array(..) => kind_of(value).to_owned(),
     }
 }
 

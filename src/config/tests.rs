@@ -1,6 +1,10 @@
 //! Configurations, good and broken, and exactly what is said of them.
 
 mod accounts;
+mod broken;
+mod merging;
+mod printed;
+mod secrets;
 
 use std::fs;
 use std::path::PathBuf;
@@ -70,25 +74,6 @@ fn the_example_file_mentions_every_key() {
 }
 
 #[test]
-fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
-    let file = "poll: { interval: 10s, after_end: [2s] }\nlimits: { series: 500 }\n";
-    let mut variables = sdk_variables();
-    for (name, value) in [
-        ("TWILIO_EXPORTER_POLL__INTERVAL", "20s"),
-        ("TWILIO_EXPORTER_POLL__AFTER_END", "[3s, 4m]"),
-        ("TWILIO_EXPORTER_API__MAX_CONCURRENCY", "7"),
-    ] {
-        variables.0.insert(name.to_owned(), value.to_owned());
-    }
-    let config = load_text(file, &variables).expect("a configuration");
-    assert_eq!(config.poll.interval, seconds(20));
-    assert_eq!(config.poll.after_end, [seconds(3), seconds(240)]);
-    assert_eq!(config.api.max_concurrency, 7);
-    assert_eq!(config.limits.series, 500);
-    assert_eq!(config.poll.settle_delay, seconds(960));
-}
-
-#[test]
 fn each_mistake_is_told_with_place_key_found_and_wanted() {
     for (file, expected) in [
         (
@@ -136,7 +121,7 @@ fn each_mistake_is_told_with_place_key_found_and_wanted() {
             "api: { max_concurrency: many }",
             "FILE: api.max_concurrency: found `many`, wanted a whole number from 1 to 100",
         ),
-        ("api: { ca_file: 7 }", "FILE: api.ca_file: found `7`, wanted a text"),
+        ("api: { ca_file: 7 }", "FILE: api.ca_file: found `7`, wanted a path"),
         (
             "limits: { hold_back: 11m }",
             "FILE: limits.hold_back: found `11m`, wanted a duration from 0s to 10m",
@@ -182,98 +167,6 @@ fn all_mistakes_are_told_at_once_and_in_order() {
          environment variable TWILIO_EXPORTER_POLL__INTERVAL: poll.interval: found `never`, wanted a duration such as `30s`, `16m` or `24h`\n\
          environment variable TWILIO_EXPORTER_ROUTES: routes: stands only in the file",
     );
-}
-
-#[test]
-fn the_variables_of_a_kubernetes_service_of_our_name_are_no_keys() {
-    let mut variables = sdk_variables();
-    for name in ["SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT", "PORT_10914_TCP_ADDR"]
-    {
-        variables.0.insert(format!("TWILIO_EXPORTER_{name}"), "10.0.0.1".to_owned());
-    }
-    load(None, &variables).expect("a configuration");
-    variables.0.remove("TWILIO_EXPORTER_SERVICE_HOST");
-    assert!(load(None, &variables).is_err(), "without the Service they are unknown keys");
-}
-
-#[test]
-fn null_means_the_default_for_no_key_but_is_said_or_harmless() {
-    for key in ["accounts", "routes", "poll", "api", "limits"] {
-        // Either way is right; that it doesn't panic is the test.
-        let _either = load_text(&format!("{key}: null\n"), &sdk_variables());
-    }
-    for text in ["", "# nothing\n", "---\n", "{}"] {
-        load_text(text, &sdk_variables()).expect("an empty file changes nothing");
-    }
-}
-
-#[test]
-fn a_file_that_cannot_be_read_is_named() {
-    let missing = load(Some(Path::new("/nowhere/exporter.yml")), &sdk_variables());
-    let text = missing.expect_err("refused").to_string();
-    assert!(text.starts_with("/nowhere/exporter.yml: cannot be read: "), "{text}");
-    let large = format!("# {}\n", "x".repeat(1 << 20));
-    assert!(problems_of(&large, &sdk_variables()).contains("larger than 1048576 bytes"));
-    let (_directory, path) = written(b"poll: \xff\xfe\n");
-    let binary = load(Some(&path), &sdk_variables()).expect_err("refused").to_string();
-    assert!(binary.contains("cannot be read"), "{binary}");
-}
-
-#[test]
-fn a_hostile_file_is_refused_in_time() {
-    let mut bomb = "a0: &a0 [x, x]\n".to_owned();
-    for level in 1..40 {
-        let before = level - 1;
-        bomb.push_str(&format!("a{level}: &a{level} [*a{before}, *a{before}, *a{before}]\n"));
-    }
-    let deep = format!("poll: {}{}", "[".repeat(100_000), "]".repeat(100_000));
-    for text in [bomb, deep, "a: *unknown\n".to_owned(), "a: 1\na: 2\n".to_owned()] {
-        assert!(load_text(&text, &sdk_variables()).is_err());
-    }
-}
-
-#[test]
-fn what_is_printed_can_be_read_again() {
-    let file = "poll: { interval: 1m30s, after_end: [] }\napi: { ca_file: /etc/ca.pem }\nroutes: [ '/a/:b', '*.example.com/c' ]\n";
-    let config = load_text(file, &sdk_variables()).expect("a configuration");
-    let printed = config.to_string();
-    let again: String = printed
-        .lines()
-        .skip_while(|line| *line != "poll:")
-        .fold(String::new(), |text, line| text + line + "\n");
-    let again = load_text(&again, &sdk_variables()).expect("a configuration");
-    assert_eq!(again.to_string(), printed);
-    assert_eq!((again.poll, again.api, again.routes), (config.poll, config.api, config.routes));
-}
-
-#[test]
-fn no_secret_comes_back_from_wherever_it_stands() {
-    for file in [
-        format!("accounts: [{{ account_sid: {MARK}, auth_token: {MARK} }}]"),
-        format!("accounts: [{{ account_sid: {SID}, api_key: {MARK}, api_secret_env: T }}]"),
-        format!(
-            "accounts: [{{ account_sid: {SID}, name: [{MARK}], auth_token_file: {{ a: {MARK} }} }}]"
-        ),
-        format!("accounts: [ {MARK} ]"),
-        format!("accounts: {{ a: {MARK} }}"),
-        format!(
-            "accounts: [{{ account_sid: {SID}, auth_token_env: T, base_url: 'https://u:{MARK}@x.example' }}]"
-        ),
-        format!("accounts: [{{ account_sid: {SID}, auth_token_env: T, region: '{MARK}!' }}]"),
-        format!("accounts: [{{ account_sid: {SID}, subaccounts: {MARK} }}]"),
-        format!("accounts:\n  - auth_token: {MARK}\n   bad indent: {MARK}: x\n"),
-    ] {
-        let problems = problems_of(&file, &Environment::from_pairs([("T", MARK)]));
-        assert!(!problems.contains("marked-secret"), "{file}: {problems}");
-    }
-    let numeric = "accounts: [{ account_sid: 1234567890, auth_token_file: 9876543210 }]";
-    let problems = problems_of(numeric, &Environment::default());
-    assert!(!problems.contains("1234567890") && !problems.contains("9876543210"), "{problems}");
-    let config = load(None, &sdk_variables()).expect("a configuration");
-    for text in [format!("{config:?}"), config.to_string(), format!("{:?}", sdk_variables())] {
-        assert!(!text.contains("marked-secret"), "{text}");
-    }
-    assert_eq!(config.accounts[0].credentials.secret.expose_secret(), MARK);
 }
 
 fn sdk_variables() -> Environment {

@@ -64,6 +64,30 @@ fn each_mistake_in_an_account_is_told() {
             "auth_token_credential: wanted the name of a systemd credential, without `/`",
         ),
         (
+            format!("{sid}, auth_token_credential: .."),
+            "auth_token_credential: wanted the name of a systemd credential, without `/`",
+        ),
+        (
+            format!("{sid}, auth_token_credential: token"),
+            "auth_token_credential: there are no systemd credentials (CREDENTIALS_DIRECTORY is not set): use LoadCredential= in the unit",
+        ),
+        (
+            format!("{sid}, api_key: AC1, api_secret_env: T"),
+            "api_key: found something else, wanted `SK` and 32 hexadecimal digits",
+        ),
+        (
+            format!("{sid}, api_key: {KEY}"),
+            "api_secret: found 0 credentials, wanted exactly one of `api_secret_file`, `api_secret_env` and `api_secret_credential`",
+        ),
+        (
+            format!("{sid}, auth_token_env: T, base_url: 'https://u:p@x'"),
+            "base_url: wanted a URL without user and password",
+        ),
+        (
+            format!("{sid}, auth_token_env: T, base_url: 'x'"),
+            "base_url: wanted a URL such as `https://proxy.example.com`",
+        ),
+        (
             format!("{sid}, api_secret_env: T, auth_token_env: T"),
             "api_secret_env: goes only with `api_key`, wanted `auth_token_…`",
         ),
@@ -111,6 +135,24 @@ fn each_mistake_in_an_account_is_told() {
         let variables = Environment::from_pairs([("T", MARK), ("EMPTY", "")]);
         let file = format!("accounts: [{{ {account} }}]");
         check(&file, &variables, &format!("FILE: accounts[0].{expected}"));
+    }
+}
+
+#[test]
+fn a_file_that_holds_no_secret_is_told() {
+    let directory = TempDir::new().expect("a temporary directory");
+    let path = directory.path().join("token");
+    for (bytes, expected) in [
+        (b"".to_vec(), "file `TOKEN` is empty"),
+        (b"\r\n\n".to_vec(), "file `TOKEN` is empty"),
+        (vec![0xff, 0xfe], "cannot read `TOKEN`: invalid data"),
+        (vec![b'x'; 65_537], "`TOKEN` is larger than 65536 bytes"),
+    ] {
+        fs::write(&path, bytes).expect("written");
+        let shown = path.display().to_string();
+        let file = format!("accounts: [{{ account_sid: {SID}, auth_token_file: '{shown}' }}]");
+        let problems = problems_of(&file, &Environment::default()).replace(&shown, "TOKEN");
+        assert_eq!(problems, format!("FILE: accounts[0].auth_token_file: {expected}"));
     }
 }
 
@@ -192,6 +234,39 @@ fn the_sdks_variables_make_an_account() {
     assert_eq!(config.accounts[0].base_url, "https://api.dublin.ie1.twilio.com");
     for (variables, expected) in [
         (vec![sid], "environment variable TWILIO_AUTH_TOKEN: is not set"),
+        (
+            vec![sid, ("TWILIO_AUTH_TOKEN", "")],
+            "environment variable TWILIO_AUTH_TOKEN: is not set",
+        ),
+        (
+            vec![sid, ("TWILIO_API_KEY", KEY), ("TWILIO_AUTH_TOKEN", MARK)],
+            "environment variable TWILIO_API_SECRET: is not set",
+        ),
+        (
+            vec![sid, ("TWILIO_API_SECRET", MARK)],
+            "environment variable TWILIO_AUTH_TOKEN: is not set",
+        ),
+        (
+            vec![sid, ("TWILIO_API_KEY", MARK), ("TWILIO_API_SECRET", MARK)],
+            "environment variable TWILIO_API_KEY: found something else, wanted `SK` and 32 hexadecimal digits",
+        ),
+        (
+            vec![sid, ("TWILIO_AUTH_TOKEN", MARK), ("TWILIO_REGION", "xx1")],
+            "environment variable TWILIO_EDGE: is missing for region `xx1`, wanted its edge, such as `dublin` for `ie1`",
+        ),
+        (
+            vec![sid, ("TWILIO_AUTH_TOKEN", MARK), ("TWILIO_EDGE", "a.b")],
+            "environment variable TWILIO_EDGE: wanted lower-case letters and digits, such as `ie1` or `dublin`",
+        ),
+        (
+            vec![
+                sid,
+                ("TWILIO_AUTH_TOKEN", MARK),
+                ("TWILIO_EDGE", "dublin"),
+                ("TWILIO_API_BASE_URL", "https://x"),
+            ],
+            "environment variable TWILIO_EDGE: doesn't go with `base_url`, wanted one of both",
+        ),
         (vec![sid, ("TWILIO_API_KEY", KEY)], "environment variable TWILIO_API_SECRET: is not set"),
         (
             vec![("TWILIO_ACCOUNT_SID", "x"), ("TWILIO_AUTH_TOKEN", MARK)],

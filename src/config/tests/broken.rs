@@ -1,0 +1,125 @@
+//! The broken files of `tests/fixtures/config`, one mistake each, and exactly what is said of them.
+
+use super::*;
+
+#[test]
+fn each_broken_file_is_refused_with_its_reason() {
+    let variables = with_token();
+    let mut told = vec![MANY.to_owned()];
+    for (name, expected) in [
+        (
+            "unknown-key",
+            "FILE: nonsense: unknown key, wanted one of `accounts`, `poll`, `api`, `routes`, `limits`, `exemplars`",
+        ),
+        (
+            "unknown-key-in-poll",
+            "FILE: poll.intervall: unknown key, wanted one of `interval`, `live_interval`, `after_end`, `settle_delay`, `audit_after`, `initial_lookback`, `catch_up`",
+        ),
+        (
+            "unknown-key-in-api",
+            "FILE: api.retries: unknown key, wanted one of `max_concurrency`, `max_total_concurrency`, `connect_timeout`, `timeout`, `ca_file`",
+        ),
+        (
+            "unknown-key-with-dots",
+            "FILE: poll.interval: unknown key, wanted one of `accounts`, `poll`, `api`, `routes`, `limits`, `exemplars`",
+        ),
+        (
+            "duration-without-unit",
+            "FILE: poll.interval: found `30`, wanted a duration such as `30s`, `16m` or `24h`",
+        ),
+        ("duration-too-long", "FILE: poll.catch_up: found `31d`, wanted a duration from 1s to 30d"),
+        (
+            "number-with-point",
+            "FILE: api.max_concurrency: found `4.0`, wanted a whole number from 1 to 100",
+        ),
+        ("empty-path", "FILE: api.ca_file: found ``, wanted a path"),
+        (
+            "early-reads-too-late",
+            "FILE: poll.catch_up: found `never`, wanted a duration such as `30s`, `16m` or `24h`\n\
+             configuration: poll.after_end: wanted at most 8 durations, each longer than the one before and shorter than poll.settle_delay (16m)",
+        ),
+        (
+            "early-reads-too-many",
+            "configuration: poll.after_end: wanted at most 8 durations, each longer than the one before and shorter than poll.settle_delay (16m)",
+        ),
+        ("section-is-a-list", "FILE: limits: found a list, wanted a mapping"),
+        (
+            "route-with-query",
+            "FILE: routes[0]: found `/a?b`, wanted a route pattern: a pattern has no query and no fragment",
+        ),
+        (
+            "route-with-blank",
+            "FILE: routes[1]: found `/x y`, wanted a route pattern: a pattern has no white space and no control characters",
+        ),
+        (
+            "route-with-wildcard",
+            "FILE: routes[0]: found `/a/*`, wanted a route pattern: `*` may only stand for the first labels of a host, as in `*.example.com/ivr`",
+        ),
+        (
+            "route-without-name",
+            "FILE: routes[0]: found `/a/:`, wanted a route pattern: a placeholder needs a name after its `:`",
+        ),
+        ("accounts-is-a-mapping", "FILE: accounts: found a mapping, wanted a list of accounts"),
+        (
+            "account-is-empty",
+            "FILE: accounts[0]: found no mapping, wanted `account_sid:` and its credentials",
+        ),
+        (
+            "account-with-inline-secret",
+            "FILE: accounts[0].api_secret: secrets don't stand in this file, wanted `api_secret_file`, `api_secret_env` or `api_secret_credential`",
+        ),
+        (
+            "account-name-of-control-characters",
+            "FILE: accounts[0].subaccounts.names.AC00000000000000000000000000000002: wanted a name of 1 to 256 bytes without control characters",
+        ),
+        (
+            "account-with-long-region",
+            "FILE: accounts[0].region: wanted lower-case letters and digits, such as `ie1` or `dublin`",
+        ),
+        ("key-twice", "FILE:3:3: is not valid YAML here"),
+        ("two-documents", "FILE:3:1: is not valid YAML here"),
+        ("tab", "FILE:2:2: is not valid YAML here"),
+        ("unclosed", "FILE:1:7: is not valid YAML here"),
+        ("unknown-alias", "FILE:1:7: is not valid YAML here"),
+        ("no-number", "FILE:1:19: is not valid YAML here"),
+        ("key-is-a-list", "FILE:1:1: is not valid YAML here"),
+        ("only-a-text", "FILE: found no mapping, wanted keys such as `accounts:`"),
+    ] {
+        let file = folder().join(format!("{name}.yml"));
+        check(&fs::read_to_string(&file).expect(name), &variables, expected);
+        told.push(format!("{name}.yml"));
+    }
+    let files = fs::read_dir(folder()).expect("a folder");
+    for file in files.map(|file| file.expect("a file").file_name().display().to_string()) {
+        assert!(told.contains(&file), "nothing is said of {file}");
+    }
+}
+
+#[test]
+fn a_file_of_many_mistakes_is_told_in_order() {
+    let text = fs::read_to_string(folder().join(MANY)).expect("a file");
+    let problems = problems_of(&text, &with_token());
+    let keys: Vec<&str> = problems.lines().filter_map(|line| line.split(": ").nth(1)).collect();
+    let sorted = [
+        "accounts[0].account_sid",
+        "accounts[0].auth_token",
+        "api.max_concurrency",
+        "poll.interval",
+        "poll.intervall",
+        "routes[0]",
+    ];
+    assert_eq!(keys, sorted, "{problems}");
+}
+
+/// The file that the tests of the command line use, too.
+const MANY: &str = "many-problems.yml";
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/config")
+}
+
+fn with_token() -> Environment {
+    let mut variables = sdk_variables();
+    variables.0.insert("T".to_owned(), MARK.to_owned());
+    variables
+}

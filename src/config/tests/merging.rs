@@ -1,0 +1,244 @@
+//! Layers: which value wins, what stands for none, and files and variables that mean harm.
+
+use super::*;
+
+#[test]
+fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
+    let file = "poll: { interval: 10s, after_end: [2s] }\nlimits: { series: 500 }\n";
+    let mut variables = sdk_variables();
+    for (name, value) in [
+        ("TWILIO_EXPORTER_POLL__INTERVAL", "20s"),
+        ("TWILIO_EXPORTER_POLL__AFTER_END", "[3s, 4m]"),
+        ("TWILIO_EXPORTER_API__MAX_CONCURRENCY", "7"),
+    ] {
+        variables.0.insert(name.to_owned(), value.to_owned());
+    }
+    let config = load_text(file, &variables).expect("a configuration");
+    assert_eq!(config.poll.interval, seconds(20));
+    assert_eq!(config.poll.after_end, [seconds(3), seconds(240)]);
+    assert_eq!(config.api.max_concurrency, 7);
+    assert_eq!(config.limits.series, 500);
+    assert_eq!(config.poll.settle_delay, seconds(960));
+}
+
+#[test]
+fn the_variables_of_a_kubernetes_service_of_our_name_are_no_keys() {
+    let mut variables = sdk_variables();
+    for name in ["SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT", "PORT_10914_TCP_ADDR"]
+    {
+        variables.0.insert(format!("TWILIO_EXPORTER_{name}"), "10.0.0.1".to_owned());
+    }
+    load(None, &variables).expect("a configuration");
+    variables.0.remove("TWILIO_EXPORTER_SERVICE_HOST");
+    assert!(load(None, &variables).is_err(), "without the Service they are unknown keys");
+}
+
+#[test]
+fn null_stands_for_the_default() {
+    let defaults = load(None, &sdk_variables()).expect("a configuration").to_string();
+    let mut files = Vec::new();
+    for (section, keys) in SECTIONS {
+        for null in ["null", "~", ""] {
+            files.push(format!("{section}: {null}\n"));
+            files.extend(keys.iter().map(|(key, _)| format!("{section}:\n  {key}: {null}\n")));
+        }
+    }
+    for key in ["accounts", "routes", "exemplars"] {
+        files.push(format!("{key}:\n"));
+    }
+    files.extend(["", "# nothing\n", "---\n", "{}", "null", "\u{feff}"].map(str::to_owned));
+    for file in files {
+        let config = load_text(&file, &sdk_variables()).expect(&file);
+        assert_eq!(config.to_string(), defaults, "{file:?}");
+    }
+    assert!(load_text("poll: { nonsense: null }", &sdk_variables()).is_err());
+}
+
+#[test]
+fn each_key_refuses_the_types_of_the_others() {
+    for (section, keys) in SECTIONS {
+        for (key, right) in keys {
+            for (kind, value) in [
+                ("duration", "x"),
+                ("duration", "''"),
+                ("duration", "-5s"),
+                ("duration", "5"),
+                ("duration", "1e999"),
+                ("list", "30s"),
+                ("list", "[[30s]]"),
+                ("list", "[null]"),
+                ("number", "4.0"),
+                ("number", "-1"),
+                ("number", "99999999999999999999999999999999999999999"),
+                ("number", "'7'"),
+                ("number", "30s"),
+                ("path", "''"),
+                ("path", "1.5"),
+                ("path", "[/x]"),
+                ("any", "true"),
+                ("any", "{}"),
+                ("any", ".nan"),
+                ("any", "-.inf"),
+            ] {
+                if kind == *right || kind == "any" {
+                    let file = format!("{section}: {{ {key}: {value} }}");
+                    let problems = problems_of(&file, &sdk_variables());
+                    let place = format!("FILE: {section}.{key}: found ");
+                    // What is no finite number is refused by the parser, with its place.
+                    let is_told = problems.starts_with(&place) || problems.starts_with("FILE:1:");
+                    assert!(is_told && problems.lines().count() == 1, "{file}: {problems}");
+                }
+            }
+        }
+    }
+    for value in ["1", "'true'", "[]", "{}"] {
+        let problems = problems_of(&format!("exemplars: {value}"), &sdk_variables());
+        assert!(problems.ends_with("wanted `true` or `false`"), "{value}: {problems}");
+    }
+}
+
+#[test]
+fn a_variable_is_read_as_its_key_wants_it() {
+    for (name, value, printed) in [
+        ("POLL__INTERVAL", "30m", "interval: 30m"),
+        ("POLL__AFTER_END", "[]", "after_end: []"),
+        ("POLL__AFTER_END", "[15s,\"3m\"]", "after_end: [15s, 3m]"),
+        ("API__MAX_CONCURRENCY", "007", "max_concurrency: 7"),
+        ("API__CA_FILE", "/a,b.pem", "ca_file: \"/a,b.pem\""),
+        ("LIMITS__HOLD_BACK", "0s", "hold_back: 0s"),
+        ("EXEMPLARS", "false", "exemplars: false"),
+    ] {
+        let config = load(None, &variables_with(name, value)).expect(name);
+        assert!(config.to_string().contains(printed), "{name}={value}: {config}");
+    }
+}
+
+#[test]
+fn a_wrong_variable_is_named() {
+    for (name, value, expected) in [
+        (
+            "POLL__INTERVAL",
+            "",
+            "poll.interval: found ``, wanted a duration such as `30s`, `16m` or `24h`",
+        ),
+        (
+            "POLL__AFTER_END",
+            "15s,2m",
+            "poll.after_end: found `15s,2m`, wanted a list of durations such as `[15s, 2m]`",
+        ),
+        ("POLL", "x", "poll: found `x`, wanted a mapping"),
+        (
+            "API__MAX_CONCURRENCY",
+            "-1",
+            "api.max_concurrency: found `-1`, wanted a whole number from 1 to 100",
+        ),
+        ("EXEMPLARS", "no", "exemplars: found `no`, wanted `true` or `false`"),
+        ("ACCOUNTS", "[]", "accounts: stands only in the file"),
+        ("ROUTES", "", "routes: stands only in the file"),
+        (
+            "LIMITS__X",
+            "1",
+            "limits.x: unknown key, wanted one of `routes_per_account`, `series`, `hold_back`",
+        ),
+    ] {
+        let problems = load(None, &variables_with(name, value)).expect_err(name).to_string();
+        let place = format!("environment variable TWILIO_EXPORTER_{name}");
+        assert_eq!(problems, format!("{place}: {expected}"));
+    }
+}
+
+#[test]
+fn no_file_is_taken_for_the_environment() {
+    let error = fs::File::open(layers::ENVIRONMENT_NAME).expect_err("no path");
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+}
+
+#[test]
+fn missing_accounts_are_told_together_with_other_problems() {
+    let nothing = Environment::default();
+    let problems = problems_of("poll: { interval: x }", &nothing);
+    assert!(problems.contains("poll.interval: found `x`"), "{problems}");
+    assert!(problems.contains("TWILIO_ACCOUNT_SID: is not set"), "{problems}");
+    // Accounts that can't be read may be there.
+    for file in ["accounts: {}", "a: b: c", "- a"] {
+        assert!(!problems_of(file, &nothing).contains("TWILIO_ACCOUNT_SID"), "{file}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let missing = load(Some(Path::new("/nowhere/exporter.yml")), &sdk_variables());
+    let text = missing.expect_err("refused").to_string();
+    assert!(text.starts_with("/nowhere/exporter.yml: cannot be read: "), "{text}");
+    let large = format!("# {}\n", "x".repeat(1 << 20));
+    assert!(problems_of(&large, &sdk_variables()).contains("larger than 1048576 bytes"));
+    let of_two_bytes = format!("#{}\n", "é".repeat(1 << 19));
+    assert!(problems_of(&of_two_bytes, &sdk_variables()).contains("larger than 1048576 bytes"));
+    let (_directory, path) = written(b"poll: \xff\xfe\n");
+    let binary = load(Some(&path), &sdk_variables()).expect_err("refused").to_string();
+    assert!(binary.ends_with(": cannot be read: is not valid UTF-8"), "{binary}");
+}
+
+#[test]
+fn a_hostile_file_is_refused_in_time() {
+    let mut bomb = "a0: &a0 [x, x]\n".to_owned();
+    for level in 1..40 {
+        let before = level - 1;
+        bomb.push_str(&format!("a{level}: &a{level} [*a{before}, *a{before}, *a{before}]\n"));
+    }
+    let deep = format!("poll: {}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let merges = "a: &a { x: 1 }\nb: { <<: *b }\n".to_owned();
+    let wide = format!("x: &x '{}'\ny: [{}]\n", "z".repeat(500_000), vec!["*x"; 45_000].join(", "));
+    for text in [bomb, deep, merges, wide, "a: *unknown\n".to_owned(), "a: 1\na: 2\n".to_owned()] {
+        assert!(load_text(&text, &sdk_variables()).is_err());
+    }
+}
+
+#[test]
+fn a_hostile_variable_is_refused() {
+    let deep = "[".repeat(60_000);
+    for (name, value) in [
+        ("POLL__AFTER_END".to_owned(), deep.clone()),
+        ("POLL__AFTER_END".to_owned(), format!("{deep}{}", "]".repeat(60_000))),
+        ("POLL__AFTER_END".to_owned(), "{a=".repeat(20_000)),
+        ("A__".repeat(20_000), "1".to_owned()),
+    ] {
+        assert!(load(None, &variables_with(&name, &value)).is_err());
+    }
+}
+
+/// The sections with their keys, and the kind of each.
+const SECTIONS: [(&str, &[(&str, &str)]); 3] = [
+    (
+        "poll",
+        &[
+            ("interval", "duration"),
+            ("live_interval", "duration"),
+            ("after_end", "list"),
+            ("settle_delay", "duration"),
+            ("audit_after", "duration"),
+            ("initial_lookback", "duration"),
+            ("catch_up", "duration"),
+        ],
+    ),
+    (
+        "api",
+        &[
+            ("max_concurrency", "number"),
+            ("max_total_concurrency", "number"),
+            ("connect_timeout", "duration"),
+            ("timeout", "duration"),
+            ("ca_file", "path"),
+        ],
+    ),
+    (
+        "limits",
+        &[("routes_per_account", "number"), ("series", "number"), ("hold_back", "duration")],
+    ),
+];
+
+fn variables_with(name: &str, value: &str) -> Environment {
+    let mut variables = sdk_variables();
+    variables.0.insert(format!("TWILIO_EXPORTER_{name}"), value.to_owned());
+    variables
+}
