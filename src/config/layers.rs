@@ -5,8 +5,10 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use figment::providers::Format;
 use figment::value::{Dict, Empty, Map, Value};
 use figment::{Error, Figment, Metadata, Profile, Provider};
+use serde::de::DeserializeOwned;
 
 use super::problem::Problem;
 
@@ -24,6 +26,19 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 /// Most levels of an environment variable, in its name or in its value: figment goes down by
 /// recursion. The deepest key needs three.
 const MAX_DEPTH: usize = 16;
+
+/// YAML for figment, by serde-saphyr: figment's own YAML parser is deprecated.
+#[derive(Debug)]
+struct Yaml;
+
+impl Format for Yaml {
+    type Error = serde_saphyr::Error;
+    const NAME: &'static str = "YAML";
+
+    fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, Self::Error> {
+        serde_saphyr::from_str(text)
+    }
+}
 
 /// A layer with a name for messages.
 struct Layer {
@@ -133,7 +148,8 @@ fn read_file(path: &Path) -> Result<Dict, Problem> {
 fn parse(text: &str, place: &str) -> Result<Dict, Problem> {
     let problem =
         |text: &str| Problem { place: place.to_owned(), key: String::new(), text: text.to_owned() };
-    match serde_saphyr::from_str::<Value>(text) {
+    // Not by figment's `Data`, which turns an error into the parser's text, and so into the line.
+    match Yaml::from_str::<Value>(text) {
         Ok(Value::Dict(_, dict)) => Ok(dict),
         Ok(Value::Empty(..)) => Ok(Dict::new()),
         Ok(_) => Err(problem("found no mapping, wanted keys such as `accounts:`")),

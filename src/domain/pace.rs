@@ -163,6 +163,13 @@ mod tests {
     }
 
     #[test]
+    fn a_failure_with_a_retry_after_pauses_the_account_at_once() {
+        let mut pace = Pace::new(4);
+        pace.failed(Some(call(1)), Some(Duration::from_secs(30)), NOW, 0);
+        assert_eq!(pace.paused_until(), after(NOW, Duration::from_secs(30)));
+    }
+
+    #[test]
     fn refused_reads_leave_the_lists_alone() {
         let mut pace = Pace::new(4);
         pace.refused(true, NOW);

@@ -72,6 +72,9 @@ pub enum InvalidPattern {
     /// There is no path.
     #[error("wanted a path such as `/ivr/:tenant/menu`, optionally after a host")]
     NoPath,
+    /// A scheme, which a pattern has not: it would never match.
+    #[error("a pattern begins with a host or a path, not with a scheme such as `https://`")]
+    Scheme,
     /// A query or fragment, which no path has.
     #[error("a pattern has no query and no fragment")]
     QueryOrFragment,
@@ -97,6 +100,9 @@ impl RoutePattern {
     pub fn parse(text: &str) -> Result<Self, InvalidPattern> {
         let slash = text.find('/').ok_or(InvalidPattern::NoPath)?;
         let (host, path) = text.split_at(slash);
+        if text.contains("://") {
+            return Err(InvalidPattern::Scheme);
+        }
         if text.contains(['?', '#']) {
             return Err(InvalidPattern::QueryOrFragment);
         }
@@ -290,6 +296,7 @@ mod tests {
         for (text, reason) in [
             ("", NoPath),
             ("ivr", NoPath),
+            ("https://a.example/ivr", Scheme),
             ("/a?b", QueryOrFragment),
             ("/a b", Blank),
             ("/a/:/b", UnnamedPlaceholder),

@@ -44,3 +44,22 @@ pub(super) fn decide(error: &Error) -> Decision {
         Error::ForeignNextPage => Decision::StopList,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_may_pass_by_itself_counts_against_the_account() {
+        for (status, expected) in [
+            (400, Decision::SkipCall),
+            (410, Decision::SkipCall),
+            (302, Decision::Failed { retry_after: None }),
+        ] {
+            assert_eq!(decide(&Error::UnexpectedStatus { status }), expected, "{status}");
+        }
+        assert_eq!(decide(&Error::Endless), Decision::SkipCall);
+        assert_eq!(decide(&Error::Timeout), Decision::Failed { retry_after: None });
+        assert_eq!(decide(&Error::Unauthorized { status: 403 }), Decision::Refused);
+    }
+}

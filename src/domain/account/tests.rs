@@ -136,6 +136,19 @@ fn the_first_fifty_settled_calls_of_an_hour_are_audited() {
 }
 
 #[test]
+fn what_lists_showed_before_a_restart_is_dated_by_twilios_time() {
+    let mut account = account();
+    list(
+        &mut account,
+        &[Call { end_time: None, status: CallStatus::InProgress, ..ended(1, 0) }],
+        5,
+    );
+    account.calls.values_mut().for_each(|call| call.last_listed_at = at(-90_000));
+    account.start(&lists(), at(60));
+    assert_eq!(account.calls[&sid(1)].last_listed_at, at(60));
+}
+
+#[test]
 fn lateness_tells_what_is_overdue() {
     let mut account = account();
     list(&mut account, &[ended(1, 0)], 5);

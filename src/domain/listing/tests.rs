@@ -96,8 +96,10 @@ fn within_an_hour_at_most_150_lists_are_read() {
 
 #[test]
 fn an_idle_account_is_listed_every_two_minutes() {
-    let mut lists = Lists::default();
-    assert_eq!(lists.interval(&plan(), at(0)), Duration::from_secs(30));
+    // An account that never shows a call after a restart is idle, too.
+    let mut lists = resumed(-60);
+    assert_eq!(lists.interval(&plan(), at(HOUR)), Duration::from_secs(30));
+    assert_eq!(lists.interval(&plan(), at(HOUR + 1)), Duration::from_secs(120));
     lists.found_new_call(at(0));
     assert_eq!(lists.interval(&plan(), at(HOUR)), Duration::from_secs(30));
     assert_eq!(lists.interval(&plan(), at(HOUR + 1)), Duration::from_secs(120));

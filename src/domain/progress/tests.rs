@@ -59,6 +59,14 @@ fn a_call_keeps_the_end_that_was_seen_first() {
     assert_eq!(progress.ended_at, Some(at(7)));
 }
 
+#[test]
+fn a_final_call_that_tells_no_end_may_have_gone_on_until_now() {
+    let mut progress = progress();
+    let call = Call { status: CallStatus::Completed, date_updated: None, ..call() };
+    assert_eq!(progress.see(&call, at(3_600)), Seen::Finished);
+    assert_eq!(progress.ended_at, Some(at(3_600)));
+}
+
 /// Reads a history: a letter is an event, `?` behind it an unanswered one, `x` a broken item, and
 /// `!` makes the reading settle. Beside each reading stands how many events it counts.
 fn check(history: &[(&str, usize)]) {
