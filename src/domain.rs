@@ -16,6 +16,7 @@ pub mod listing;
 pub mod observe;
 pub mod outcome;
 pub mod pace;
+pub mod parameters;
 pub mod plan;
 pub mod progress;
 pub mod reading;

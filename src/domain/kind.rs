@@ -4,9 +4,10 @@
 //! of Twilio's documentation (<https://www.twilio.com/docs/voice/twiml#request-parameters> and the
 //! pages of the verbs).
 
-use super::call_event::{CallEvent, Parameters};
+use super::call_event::CallEvent;
 use super::content_type::ContentType;
 use super::label::label_enum;
+use super::parameters::{Parameter, Parameters};
 use super::webhook_url::WebhookUrl;
 
 label_enum! {
@@ -73,40 +74,43 @@ impl RequestKind {
     /// The kind of a Call Event's request.
     pub fn of(event: &CallEvent, url: &WebhookUrl<'_>) -> Self {
         let parameters = &event.request.parameters;
-        let has = |name| parameters.has(name);
-        let has_call_status = has("callstatus");
+        let has = |parameter| parameters.has(parameter);
+        let has_call_status = has(Parameter::CallStatus);
         if is_rest_api(url) {
             Self::ApiRequest
-        } else if has("errorcode") && has("errorurl") {
+        } else if has(Parameter::ErrorCode) && has(Parameter::ErrorUrl) {
             Self::FallbackUrl
         } else if parameters.callback_source.as_deref() == Some("call-progress-events") {
             Self::StatusCallback
-        } else if has("recordingstatus") {
+        } else if has(Parameter::RecordingStatus) {
             Self::RecordingCallback
-        } else if has("machinedetectionduration") && !has_call_status {
+        } else if has(Parameter::MachineDetectionDuration) && !has_call_status {
             Self::AmdCallback
-        } else if has("streamsid") {
+        } else if has(Parameter::StreamSid) {
             Self::StreamCallback
-        } else if has("transcriptionsid") {
+        } else if has(Parameter::TranscriptionSid) {
             Self::TranscriptionCallback
-        } else if !has_call_status && !has("callsid") && answers_audio(event) {
+        } else if !has_call_status && !has(Parameter::CallSid) && answers_audio(event) {
             Self::Media
-        } else if has("dialcallstatus") {
+        } else if has(Parameter::DialCallStatus) {
             Self::DialAction
-        } else if has("recordingurl") && has_call_status {
+        } else if has(Parameter::RecordingUrl) && has_call_status {
             Self::RecordAction
-        } else if has("digits") || has("speechresult") {
+        } else if has(Parameter::Digits) || has(Parameter::SpeechResult) {
             Self::GatherAction
-        } else if has("queueresult") {
+        } else if has(Parameter::QueueResult) {
             Self::EnqueueAction
-        } else if has("queueposition") || has("avgqueuetime") || has("currentqueuesize") {
+        } else if has(Parameter::QueuePosition)
+            || has(Parameter::AvgQueueTime)
+            || has(Parameter::CurrentQueueSize)
+        {
             Self::WaitUrl
         } else if parameters.call_status.as_deref().is_some_and(is_final) {
             // Older callbacks carry no callback_source, and a finished call obeys no TwiML.
             Self::StatusCallback
         } else if begins_a_call(parameters) {
             Self::VoiceUrl
-        } else if has("callsid") && has_call_status {
+        } else if has(Parameter::CallSid) && has_call_status {
             Self::TwimlRequest
         } else {
             Self::OtherCallback

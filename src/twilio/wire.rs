@@ -11,8 +11,9 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::domain::call::{Call, CallStatus, Direction};
-use crate::domain::call_event::{Body, CallEvent, Parameters, Request, Response};
+use crate::domain::call_event::{Body, CallEvent, Request, Response};
 use crate::domain::observe::Rejection;
+use crate::domain::parameters::Parameters;
 use crate::domain::sid::{AccountSid, CallSid};
 
 use lenient::{Number, Pairs, RawText, Text};

@@ -186,7 +186,8 @@ fn read(account: &mut AccountProgress, stage: Stage, second: i64) {
 }
 
 fn failing_reading(second: i64) -> Reading {
-    use super::super::call_event::{CallEvent, Parameters, Request};
+    use super::super::call_event::{CallEvent, Request};
+    use super::super::parameters::Parameters;
     let event = CallEvent {
         request: Request {
             method: "POST".to_owned(),

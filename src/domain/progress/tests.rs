@@ -1,7 +1,8 @@
 //! Whole histories of one call's readings, and how often each event is counted.
 
-use super::super::call_event::{Body, CallEvent, Parameters, Request, Response};
+use super::super::call_event::{Body, CallEvent, Request, Response};
 use super::super::digest::DigestKey;
+use super::super::parameters::Parameters;
 use super::super::reading::Item;
 use super::super::route::Routes;
 use super::*;
