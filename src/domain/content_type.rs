@@ -30,16 +30,23 @@ impl ContentType {
     /// The class of a `Content-Type` header (RFC 9110, section 8.3), parameters and case ignored.
     pub fn of(header: Option<&str>) -> Self {
         let essence = header.unwrap_or_default().split([';', ',']).next().unwrap_or_default();
-        let essence = essence.trim().to_ascii_lowercase();
-        match essence.as_str() {
+        let essence = essence.trim();
+        let is = |name: &str| essence.eq_ignore_ascii_case(name);
+        let ends_with = |name: &str| {
+            let at = essence.len().checked_sub(name.len());
+            at.and_then(|at| essence.get(at..)).is_some_and(|end| end.eq_ignore_ascii_case(name))
+        };
+        match essence {
             "" => Self::None,
-            "text/xml" => Self::TextXml,
-            "application/xml" => Self::ApplicationXml,
-            "text/html" => Self::TextHtml,
-            "text/plain" => Self::TextPlain,
-            "application/json" => Self::ApplicationJson,
-            other if other.ends_with("+xml") => Self::OtherXml,
-            other if other.starts_with("audio/") => Self::Audio,
+            _ if is("text/xml") => Self::TextXml,
+            _ if is("application/xml") => Self::ApplicationXml,
+            _ if is("text/html") => Self::TextHtml,
+            _ if is("text/plain") => Self::TextPlain,
+            _ if is("application/json") => Self::ApplicationJson,
+            _ if ends_with("+xml") => Self::OtherXml,
+            _ if essence.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("audio/")) => {
+                Self::Audio
+            }
             _ => Self::Other,
         }
     }

@@ -86,7 +86,7 @@ fn write_request(hasher: &mut SipHasher24, request: &Request) {
     write(hasher, request.method.as_bytes());
     match WebhookUrl::parse(&request.url) {
         Some(url) => {
-            for part in [url.scheme.as_str(), url.host.as_str(), &url.path] {
+            for part in [&url.scheme, &url.host, &url.path] {
                 write(hasher, part.as_bytes());
             }
         }

@@ -3,6 +3,8 @@
 //! The user's patterns win; else a path becomes a template by replacing what looks like data.
 //! The cap on how many pairs an account may have is the ledger's.
 
+use std::borrow::Cow;
+
 use super::label;
 use super::sid;
 use super::webhook_url::WebhookUrl;
@@ -51,11 +53,11 @@ impl Routes {
         let pattern = self.patterns.iter().find(|pattern| pattern.matches(&url.host, &url.path));
         let (host, route) = match pattern {
             Some(pattern) => {
-                (pattern.host.clone().unwrap_or_else(|| url.host.clone()), pattern.path.clone())
+                (pattern.host.as_deref().unwrap_or(&url.host), Cow::Borrowed(&*pattern.path))
             }
-            None => (url.host.clone(), template(&url.host, &url.path)),
+            None => (&*url.host, Cow::Owned(template(&url.host, &url.path))),
         };
-        Endpoint { host: label::cut(&host).to_owned(), route: label::cut(&route).to_owned() }
+        Endpoint { host: label::cut(host).to_owned(), route: label::cut(&route).to_owned() }
     }
 }
 
@@ -176,7 +178,12 @@ fn is_data(segment: &str) -> bool {
 }
 
 fn longest_digit_run(bytes: &[u8]) -> usize {
-    bytes.split(|b| !b.is_ascii_digit()).map(<[u8]>::len).max().unwrap_or(0)
+    let mut run = 0;
+    let runs = bytes.iter().map(|byte| {
+        run = if byte.is_ascii_digit() { run + 1 } else { 0 };
+        run
+    });
+    runs.max().unwrap_or(0)
 }
 
 /// A UUID (RFC 9562, section 4), with or without braces.
@@ -215,6 +222,9 @@ fn is_phone_number(segment: &str) -> bool {
 }
 
 fn is_email(segment: &str) -> bool {
+    if !segment.bytes().any(|byte| matches!(byte, b'@' | b'%')) {
+        return false;
+    }
     let at = segment.find('@').map(|at| (at, at + 1));
     let encoded = segment.find("%40").map(|at| (at, at + 3));
     at.or(encoded).is_some_and(|(before, after)| before > 0 && after < segment.len())

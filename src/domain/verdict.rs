@@ -213,14 +213,15 @@ fn judge_twiml(answer: Verdict, response: &Response) -> Verdict {
         | Type::TextPlain
         | Type::None => {}
     }
+    let unjudged = Verdict { is_unjudged: true, ..answer };
     // A redacted body is no failure: nobody can tell.
-    let Some(text) = body else { return Verdict { is_unjudged: true, ..answer } };
+    let Some(text) = body.map(twiml::without_byte_order_mark) else { return unjudged };
     if text.trim().is_empty() {
         return failed(Reason::EmptyBody);
     }
     let is_xml_expected = match content_type {
         Type::TextHtml | Type::TextPlain => false,
-        Type::None => text.trim_start_matches('\u{feff}').trim_start().starts_with('<'),
+        Type::None => text.trim_start().starts_with('<'),
         Type::TextXml | Type::ApplicationXml | Type::OtherXml => true,
         Type::ApplicationJson | Type::Other | Type::Audio => true,
     };
@@ -232,6 +233,7 @@ fn judge_twiml(answer: Verdict, response: &Response) -> Verdict {
         Document::Malformed | Document::WrongRoot if !is_xml_expected => failed(Reason::NotTwiml),
         Document::Malformed => failed(Reason::MalformedXml),
         Document::WrongRoot => failed(Reason::WrongRoot),
+        Document::Unreadable => unjudged,
     }
 }
 

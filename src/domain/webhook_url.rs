@@ -9,9 +9,9 @@ use std::borrow::Cow;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebhookUrl<'a> {
     /// Lower-case scheme.
-    pub scheme: String,
+    pub scheme: Cow<'a, str>,
     /// Lower-case host, with the port where it isn't the scheme's default.
-    pub host: String,
+    pub host: Cow<'a, str>,
     /// The path without path parameters, `/` where the URL has none.
     pub path: Cow<'a, str>,
 }
@@ -26,7 +26,7 @@ impl<'a> WebhookUrl<'a> {
         {
             return None;
         }
-        let scheme = scheme.to_ascii_lowercase();
+        let scheme = lower_case(scheme);
         let rest = &rest[..rest.find(['?', '#']).unwrap_or(rest.len())];
         let (authority, path) = rest.split_at(rest.find(['/', '\\']).unwrap_or(rest.len()));
         let address = authority.rsplit_once('@').map_or(authority, |(_, address)| address);
@@ -35,7 +35,7 @@ impl<'a> WebhookUrl<'a> {
     }
 }
 
-fn host(scheme: &str, address: &str) -> Option<String> {
+fn host<'a>(scheme: &str, address: &'a str) -> Option<Cow<'a, str>> {
     let (name, port) = match address.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => (name, port),
         Some(_) | None => (address, ""),
@@ -47,9 +47,16 @@ fn host(scheme: &str, address: &str) -> Option<String> {
     if name.contains(':') && !is_bracketed {
         return None;
     }
-    let name = name.to_lowercase();
     let is_default = matches!((scheme, port), (_, "") | ("http", "80") | ("https", "443"));
-    Some(if is_default { name } else { format!("{name}:{port}") })
+    Some(lower_case(if is_default { name } else { address }))
+}
+
+fn lower_case(text: &str) -> Cow<'_, str> {
+    if text.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) {
+        Cow::Borrowed(text)
+    } else {
+        Cow::Owned(text.to_lowercase())
+    }
 }
 
 fn path_without_parameters(path: &str) -> Cow<'_, str> {

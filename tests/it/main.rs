@@ -1,6 +1,7 @@
 //! The program from outside: the real binary, a simulated Twilio over HTTP, a real store.
 
 mod harness;
+mod judgement;
 
 mod command_line;
 mod demo;

@@ -1,0 +1,195 @@
+//! The pieces of XML 1.0 below markup: characters, names, attributes, references, the declaration.
+
+use std::collections::BTreeSet;
+
+use memchr::{memchr, memchr3};
+
+use super::{NotWellFormed, references, require};
+
+/// Attributes of one element that are compared pair by pair; more are rare, and go into a set.
+const FEW_ATTRIBUTES: usize = 16;
+
+/// What a look at all bytes of a document tells.
+pub(super) struct Characters {
+    /// Whether there is any `]`: without one, no text needs a look for `]]>`.
+    pub(super) has_bracket: bool,
+}
+
+/// Checks that every character of a document is one that XML allows (production 2, Char).
+pub(super) fn characters(text: &str) -> Result<Characters, NotWellFormed> {
+    // Without branches on the way, this loop is vectorised.
+    let (mut has_control, mut has_lead_byte, mut has_bracket) = (false, false, false);
+    for &byte in text.as_bytes() {
+        has_control |= (byte < 0x20) & (byte != b'\t') & (byte != b'\n') & (byte != b'\r');
+        has_lead_byte |= byte == 0xEF;
+        has_bracket |= byte == b']';
+    }
+    require(!has_control)?;
+    require(!has_lead_byte || !text.contains(['\u{fffe}', '\u{ffff}']))?;
+    Ok(Characters { has_bracket })
+}
+
+/// Passes the declaration of a document, if it has one (production 23, XMLDecl). Which encoding it
+/// names is no matter: the answer has come to us as text.
+pub(super) fn declaration(text: &str) -> Result<&str, NotWellFormed> {
+    let Some(mut rest) = text.strip_prefix("<?xml").filter(|rest| rest.starts_with(is_space))
+    else {
+        return Ok(text);
+    };
+    let mut expected = ["version", "encoding", "standalone"].iter();
+    let mut is_first = true;
+    while let Some((name, value, after)) = attribute(rest)? {
+        require(expected.any(|&known| known == name))?;
+        require(is_first == (name == "version"))?;
+        require(match name {
+            "version" => value.strip_prefix("1.").is_some_and(|minor| {
+                !minor.is_empty() && minor.bytes().all(|byte| byte.is_ascii_digit())
+            }),
+            "encoding" => {
+                value.starts_with(|first: char| first.is_ascii_alphabetic())
+                    && value.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+            }
+            _ => matches!(value, "yes" | "no"),
+        })?;
+        is_first = false;
+        rest = after;
+    }
+    require(!is_first)?;
+    skip_space(rest).strip_prefix("?>").ok_or(NotWellFormed)
+}
+
+/// How many bytes of a text, from its start, are a name; 0 where none begins.
+pub(super) fn name_length(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    let length = bytes.iter().take_while(|byte| CLASSES[usize::from(**byte)] & PART != 0).count();
+    let is_ascii_name = bytes.first().is_some_and(|byte| CLASSES[usize::from(*byte)] & START != 0);
+    match bytes.get(length) {
+        // Beyond ASCII, characters are looked at one by one.
+        Some(0x80..) => {
+            let mut chars = text.char_indices();
+            if !chars.next().is_some_and(|(_, first)| is_name_start(first)) {
+                return 0;
+            }
+            chars.find(|(_, c)| !is_name_part(*c)).map_or(text.len(), |(at, _)| at)
+        }
+        Some(_) | None if is_ascii_name => length,
+        Some(_) | None => 0,
+    }
+}
+
+/// Bit of a byte that may begin a name.
+const START: u8 = 1;
+/// Bit of a byte that may be part of a name.
+const PART: u8 = 2;
+/// What each ASCII byte may be in a name; others have no bit.
+const CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0_u8;
+    while byte < 0x80 {
+        if byte.is_ascii_alphabetic() || byte == b'_' || byte == b':' {
+            classes[byte as usize] = START | PART;
+        } else if byte.is_ascii_digit() || byte == b'-' || byte == b'.' {
+            classes[byte as usize] = PART;
+        }
+        byte += 1;
+    }
+    classes
+};
+
+/// Passes the attributes of a start tag, none of which may come twice (productions 40 and 41).
+pub(super) fn attributes(text: &str) -> Result<&str, NotWellFormed> {
+    let mut few = [""; FEW_ATTRIBUTES];
+    let mut count = 0;
+    let mut many = BTreeSet::new();
+    let mut rest = text;
+    while let Some((name, _, after)) = attribute(rest)? {
+        let known = &few[..count.min(FEW_ATTRIBUTES)];
+        require(!known.contains(&name))?;
+        if let Some(slot) = few.get_mut(count) {
+            *slot = name;
+        } else {
+            require(many.insert(name))?;
+        }
+        count += 1;
+        rest = after;
+    }
+    Ok(skip_space(rest))
+}
+
+/// The next attribute's name and value, and what follows; `None` where no name does. The value holds
+/// no `<`, and every `&` in it begins a reference (production 10, AttValue).
+fn attribute(text: &str) -> Result<Option<(&str, &str, &str)>, NotWellFormed> {
+    let trimmed = skip_space(text);
+    let length = name_length(trimmed);
+    if length == 0 {
+        return Ok(None);
+    }
+    require(trimmed.len() < text.len())?;
+    let (name, rest) = trimmed.split_at(length);
+    let rest = skip_space(rest).strip_prefix('=').ok_or(NotWellFormed)?;
+    let rest = skip_space(rest);
+    let (quote, rest) = match rest.as_bytes().first() {
+        Some(quote @ (b'"' | b'\'')) => (*quote, &rest[1..]),
+        Some(_) | None => return Err(NotWellFormed),
+    };
+    let bytes = rest.as_bytes();
+    let special = memchr3(quote, b'<', b'&', bytes).ok_or(NotWellFormed)?;
+    let end = match bytes[special] {
+        b'<' => return Err(NotWellFormed),
+        b'&' => special + memchr(quote, &bytes[special..]).ok_or(NotWellFormed)?,
+        _ => special,
+    };
+    let value = &rest[..end];
+    if end > special {
+        require(!value.contains('<'))?;
+        references(value)?;
+    }
+    Ok(Some((name, value, &rest[end + 1..])))
+}
+
+/// Checks a reference without `&` and `;`: to a character that XML allows, or to one of the five entities
+/// that need no DTD (productions 66 and 68).
+pub(super) fn reference(name: &str) -> Result<(), NotWellFormed> {
+    let Some(number) = name.strip_prefix('#') else {
+        return require(matches!(name, "amp" | "lt" | "gt" | "apos" | "quot"));
+    };
+    let code = match number.strip_prefix('x') {
+        Some(hex) if hex.bytes().all(|b| b.is_ascii_hexdigit()) => u32::from_str_radix(hex, 16),
+        None if number.bytes().all(|b| b.is_ascii_digit()) => number.parse(),
+        _ => return Err(NotWellFormed),
+    };
+    let char = code.ok().and_then(char::from_u32).ok_or(NotWellFormed)?;
+    require(match char {
+        '\t' | '\n' | '\r' => true,
+        '\0'..'\x20' | '\u{fffe}' | '\u{ffff}' => false,
+        _ => true,
+    })
+}
+
+/// White space is these four characters only (production 3, S).
+fn is_space(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\r' | '\n')
+}
+
+/// What follows white space.
+pub(super) fn skip_space(text: &str) -> &str {
+    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
+    let length = text.as_bytes().iter().take_while(|byte| is_space(byte)).count();
+    &text[length..]
+}
+
+/// Production 4, NameStartChar.
+fn is_name_start(c: char) -> bool {
+    matches!(c, 'a'..='z' | 'A'..='Z' | '_' | ':')
+        || matches!(c,
+            '\u{c0}'..='\u{d6}' | '\u{d8}'..='\u{f6}' | '\u{f8}'..='\u{2ff}'
+            | '\u{370}'..='\u{37d}' | '\u{37f}'..='\u{1fff}' | '\u{200c}'..='\u{200d}'
+            | '\u{2070}'..='\u{218f}' | '\u{2c00}'..='\u{2fef}' | '\u{3001}'..='\u{d7ff}'
+            | '\u{f900}'..='\u{fdcf}' | '\u{fdf0}'..='\u{fffd}' | '\u{10000}'..='\u{effff}')
+}
+
+/// Production 4a, NameChar.
+fn is_name_part(c: char) -> bool {
+    is_name_start(c)
+        || matches!(c, '0'..='9' | '-' | '.' | '\u{b7}' | '\u{300}'..='\u{36f}' | '\u{203f}'..='\u{2040}')
+}

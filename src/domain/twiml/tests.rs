@@ -1,0 +1,197 @@
+//! Which texts are TwiML. What is refused here, Apache Xerces refuses, too, whose messages Twilio
+//! quotes under error 12100.
+
+use super::*;
+
+const TWIML: Document = Document::Twiml { has_unknown_verb: false };
+const UNKNOWN_VERB: Document = Document::Twiml { has_unknown_verb: true };
+
+#[test]
+fn what_twilio_executes_is_twiml() {
+    for text in [
+        "<Response/>",
+        "<Response></Response >",
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Response><Say>Hi &amp; bye &#33;&#x1F44B;</Say></Response>\n",
+        "<?xml version='1.0' encoding='ISO-8859-1' standalone='yes' ?><Response/>",
+        "<?xml version=\"1.1\"?><Response/>",
+        "\u{feff}<Response/>",
+        "\u{ef}\u{bb}\u{bf}<?xml version=\"1.0\"?><Response/>",
+        "\n<Response/>",
+        "<!-- note --><Response><![CDATA[x < y ]] & z]]><Hangup/></Response><!-- end -->",
+        "<?php-made by=\"hand\"?><Response/>",
+        "<Response><Gather><Say>x</Say><Odd/></Gather></Response>",
+        "<Response><Say><amazon:effect name=\"whispered\">psst</amazon:effect></Say></Response>",
+        "<Response xmlns=\"urn:x\" xmlns:t=\"urn:y\"><t:Say t:voice=\"a\">x</t:Say></Response>",
+        "<t:Response xmlns:t=\"urn:y\"><Say>x</Say></t:Response>",
+        "<Response><Redirect method=\"POST\" >https://a.example/?b=1&amp;c=2</Redirect></Response>",
+        "<Response><Dial action='/x?a=1&amp;b=\"2\"' timeout = \"5\"\n/></Response>",
+        "<Response><Say>日本語 ü \u{fffd}</Say></Response>",
+        "<Response><Dial größe=\"1\"/></Response>",
+        "<Response>words between verbs</Response>",
+    ] {
+        check(text, TWIML);
+    }
+}
+
+#[test]
+fn every_verb_is_known_and_others_are_a_warning() {
+    for verb in VERBS {
+        check(&format!("<Response><{verb}/></Response>"), TWIML);
+    }
+    for text in [
+        "<Response><Speak>x</Speak></Response>",
+        "<Response><say>x</say></Response>",
+        "<Response><Say/><Message>for an SMS</Message></Response>",
+        "<Response><Response/></Response>",
+    ] {
+        check(text, UNKNOWN_VERB);
+    }
+}
+
+#[test]
+fn another_root_is_no_twiml() {
+    for text in [
+        "<response/>",
+        "<RESPONSE/>",
+        "<Responses/>",
+        "<Say>x</Say>",
+        "<html><body>Oops</body></html>",
+        "<?xml version=\"1.0\"?><TwilioResponse><Call/></TwilioResponse>",
+        "<soap:Envelope xmlns:soap=\"urn:s\"><soap:Body/></soap:Envelope>",
+    ] {
+        check(text, Document::WrongRoot);
+    }
+}
+
+#[test]
+fn what_comes_before_or_after_the_document_breaks_it() {
+    for text in [
+        "",
+        "hello",
+        "{\"a\":1}",
+        "null",
+        "Warning: Undefined variable $x in /srv/voice.php on line 3\n<?xml version=\"1.0\"?><Response/>",
+        "<br />\n<b>Warning</b>:  Undefined variable $x in <b>/srv/voice.php</b> on line <b>3</b><br />\n<?xml version=\"1.0\"?><Response/>",
+        " <?xml version=\"1.0\"?><Response/>",
+        "\n<?xml version=\"1.0\"?><Response/>",
+        "<!-- x --><?xml version=\"1.0\"?><Response/>",
+        "\u{feff}\u{feff}<Response/>",
+        "<Response/><Response/>",
+        "<Response/>trailing",
+        "<Response/>\n<script>x</script>",
+        "<Response/><?xml version=\"1.0\"?>",
+        "<Response/>&amp;",
+        "<![CDATA[x]]><Response/>",
+        "<!DOCTYPE html><html></html>",
+    ] {
+        check(text, Document::Malformed);
+    }
+}
+
+#[test]
+fn a_truncated_document_is_malformed_wherever_it_ends() {
+    let whole = "<?xml version=\"1.0\"?><Response><Say voice=\"a\">x &amp; <![CDATA[y]]><!-- z --></Say></Response>";
+    check(whole, TWIML);
+    for (end, _) in whole.char_indices() {
+        check(&whole[..end], Document::Malformed);
+    }
+}
+
+#[test]
+fn a_dtd_is_refused_and_no_entity_expanded() {
+    for text in [
+        "<!DOCTYPE Response><Response/>",
+        "<!DOCTYPE r [<!ENTITY a \"aaaa\"><!ENTITY b \"&a;&a;\">]><Response><Say>&b;</Say></Response>",
+        "<!DOCTYPE r [<!ENTITY x SYSTEM \"file:///etc/passwd\">]><Response>&x;</Response>",
+        "<!DOCTYPE r SYSTEM \"https://a.example/evil.dtd\"><Response/>",
+        "<Response><Say>&undefined;</Say></Response>",
+        "<Response><Say>&nbsp;</Say></Response>",
+        "<Response><Say x=\"&copy;\"/></Response>",
+    ] {
+        check(text, Document::Malformed);
+    }
+}
+
+#[test]
+fn what_breaks_a_rule_of_xml_is_malformed() {
+    for text in [
+        "<Response><Say>x</Response>",
+        "<Response><Say>x</say></Response>",
+        "<Response></Respons>",
+        "<Response></ Response>",
+        "<Response></Response x>",
+        "</Response>",
+        "< Response/>",
+        "<Response / >",
+        "<1Response/>",
+        "<Response><-/></Response>",
+        // Ampersands, the commonest mistake: in text, in a URL, in an attribute.
+        "<Response><Say>Marks & Spencer</Say></Response>",
+        "<Response><Redirect>/x?a=1&b=2</Redirect></Response>",
+        "<Response><Dial action=\"/x?a=1&b=2\"/></Response>",
+        "<Response><Dial action=\"/x?a=1&b\"/></Response>",
+        "<Response><Say>&#0;</Say></Response>",
+        "<Response><Say>&#x1F;</Say></Response>",
+        "<Response><Say>&#xD800;</Say></Response>",
+        "<Response><Say>&#x110000;</Say></Response>",
+        "<Response><Say>&#99999999999;</Say></Response>",
+        "<Response><Say>&#;</Say></Response>",
+        "<Response><Say>&#+65;</Say></Response>",
+        "<Response><Say>&#X41;</Say></Response>",
+        "<Response><Say>&;</Say></Response>",
+        // Attributes.
+        "<Response><Say a=\"1\" a=\"2\"/></Response>",
+        "<Response><Say a=b/></Response>",
+        "<Response><Say a/></Response>",
+        "<Response><Say a=\"1\"b=\"2\"/></Response>",
+        "<Response><Say a=\"1/></Response>",
+        "<Response><Say =\"1\"/></Response>",
+        "<Response><Say a=\"<\"/></Response>",
+        "<Response><Say 1a=\"1\"/></Response>",
+        // The rest.
+        "<Response><Say>a ]]> b</Say></Response>",
+        "<Response><Say>bell \u{7}</Say></Response>",
+        "<Response><Say>nul \0</Say></Response>",
+        "<Response><Say a=\"\u{b}\"/></Response>",
+        "<Response>\u{ffff}</Response>",
+        "<Response><!-- a -- b --></Response>",
+        "<Response><!-- a ---></Response>",
+        "<Response><?xml x?></Response>",
+        "<Response><?XML x?></Response>",
+        "<Response><? x?></Response>",
+        "<?xml?><Response/>",
+        "<?xml encoding=\"UTF-8\"?><Response/>",
+        "<?xml version=\"2.0\"?><Response/>",
+        "<?xml version=\"1.0\" standalone=\"maybe\"?><Response/>",
+        "<?xml version=\"1.0\" standalone=\"yes\" encoding=\"UTF-8\"?><Response/>",
+        "<?xml version=\"1.0\" encoding=\"\"?><Response/>",
+        "<?xml version=\"1.0\" charset=\"UTF-8\"?><Response/>",
+    ] {
+        check(text, Document::Malformed);
+    }
+}
+
+#[test]
+fn many_attributes_are_compared_like_few() {
+    let attributes: Vec<String> = (0..500).map(|n| format!("a{n}=\"\"")).collect();
+    check(&format!("<Response {}/>", attributes.join(" ")), TWIML);
+    for twice in [0, 15, 16, 17, 499] {
+        let text = format!("<Response {} a{twice}=\"\"/>", attributes.join(" "));
+        check(&text, Document::Malformed);
+    }
+}
+
+#[test]
+fn what_nobody_can_read_is_no_failure() {
+    for text in ["\u{ff}\u{fe}<\0R\0", "<\0R\0e\0", "\0<\0R", "\u{fffd}\u{fffd}<\0R\0"] {
+        check(text, Document::Unreadable);
+    }
+    let nested = |depth| format!("{}{}", "<Response>".repeat(depth), "</Response>".repeat(depth));
+    check(&nested(MAX_DEPTH), UNKNOWN_VERB);
+    check(&nested(MAX_DEPTH + 1), Document::Unreadable);
+    check(&"<Response>".repeat(1_000_000), Document::Unreadable);
+}
+
+fn check(text: &str, expected: Document) {
+    assert_eq!(read(without_byte_order_mark(text)), expected, "{:.300}", text.escape_debug());
+}

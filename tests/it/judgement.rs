@@ -1,0 +1,295 @@
+//! The judgement of Call Events, against inputs that nobody meant well and against other parsers.
+
+use std::fmt::Write as _;
+use std::hint::black_box;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use twilio_call_exporter::domain::call_event::{Body, CallEvent, Request, Response};
+use twilio_call_exporter::domain::observe::observe;
+use twilio_call_exporter::domain::parameters::Parameters;
+use twilio_call_exporter::domain::route::{RoutePattern, Routes};
+use twilio_call_exporter::domain::twiml::{self, Document};
+
+/// Makes an input of about so many bytes.
+type Make<T> = fn(usize) -> T;
+
+/// What documents are made of, good and bad, for the generator below.
+const PIECES: [&str; 60] = [
+    "<Response>",
+    "</Response>",
+    "<Response/>",
+    "<Say>",
+    "</Say>",
+    "<Say/>",
+    "<a:b>",
+    "</a:b>",
+    "<",
+    ">",
+    "/",
+    "&",
+    "&amp;",
+    "&lt;",
+    "&#65;",
+    "&#x41;",
+    "&#0;",
+    "&x;",
+    ";",
+    "\"",
+    "'",
+    "=",
+    " ",
+    "\t",
+    "\n",
+    "a",
+    "A1",
+    "x=\"1\"",
+    "y='2'",
+    " x=\"1\"",
+    " z=\"&amp;\"",
+    "<!--",
+    "-->",
+    "--",
+    "-",
+    "<![CDATA[",
+    "]]>",
+    "]]",
+    "]",
+    "<?",
+    "?>",
+    "<?pi x?>",
+    "<?xml version=\"1.0\"?>",
+    "<?xml",
+    " version=\"1.0\"",
+    " encoding=\"UTF-8\"",
+    " standalone=\"yes\"",
+    "<!",
+    "é",
+    "\u{d7}",
+    "\u{37e}",
+    ".",
+    "1",
+    ":",
+    "\u{1}",
+    "日",
+    "</",
+    "/>",
+    "&#xd800;",
+    "&#x10ffff;",
+];
+
+/// Documents that the generator damages.
+const DOCUMENTS: [&str; 3] = [
+    "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Response><Say voice=\"a\">x &amp; y</Say><Gather a=\"1\" b='2'><Play>u</Play></Gather><!-- c --><![CDATA[z]]><?pi d?></Response>",
+    "<Response><Dial action=\"/a?b=1&amp;c=2\" timeout=\"5\"/></Response>",
+    "<?xml version=\"1.0\"?><Response/>",
+];
+
+#[test]
+#[ignore = "needs python3"]
+fn what_is_well_formed_is_what_expat_says() {
+    let mut random = Rng::with_seed(20_260_101);
+    let documents: Vec<String> = (0..50_000).map(|_| document(&mut random)).collect();
+    let verdicts = expat(&documents);
+    assert_eq!(verdicts.len(), documents.len());
+    let mut accepted = 0;
+    for (text, is_well_formed) in documents.iter().zip(verdicts) {
+        if text.starts_with("<?xml version=") && !text.starts_with("<?xml version=\"1.0\"") {
+            // Expat reads no version, and takes any.
+            continue;
+        }
+        let document = twiml::read(text);
+        assert_eq!(document != Document::Malformed, is_well_formed, "{text:?}: {document:?}");
+        accepted += usize::from(is_well_formed);
+    }
+    assert!(accepted > 5_000, "only {accepted} of the documents were well-formed");
+}
+
+#[test]
+fn judging_takes_linear_time() {
+    let shapes: [(&str, Make<String>); 22] = [
+        ("text", |n| format!("<Response>{}</Response>", "x".repeat(n))),
+        ("open elements", |n| "<Response>".repeat(n / 10)),
+        ("empty elements", |n| format!("<Response>{}</Response>", "<Say/>".repeat(n / 6))),
+        ("nested and closed", |n| {
+            format!("<Response>{}</Response>", "<a><b></b></a>".repeat(n / 14))
+        }),
+        ("attributes", |n| {
+            let mut text = String::from("<Response");
+            for number in 0..n / 10 {
+                let _infallible = write!(text, " a{number}=\"\"");
+            }
+            text + "/>"
+        }),
+        ("long attribute", |n| format!("<Response a=\"{}\"/>", "x".repeat(n))),
+        ("attribute without end", |n| format!("<Response a=\"{}", "x".repeat(n))),
+        ("long name", |n| format!("<{}/>", "a".repeat(n))),
+        ("unicode name", |n| format!("<{}/>", "é".repeat(n / 2))),
+        ("references", |n| format!("<Response>{}</Response>", "&amp;".repeat(n / 5))),
+        ("ampersands", |n| format!("<Response>{}</Response>", "&".repeat(n))),
+        ("references in a value", |n| format!("<Response a=\"{}\"/>", "&lt;".repeat(n / 4))),
+        ("digits of a reference", |n| format!("<Response>&#{};</Response>", "0".repeat(n))),
+        ("dashes", |n| format!("<Response><!-- {} --></Response>", "- ".repeat(n / 2))),
+        ("comment without end", |n| format!("<Response><!--{}", "- ".repeat(n / 2))),
+        ("comments", |n| format!("<Response>{}</Response>", "<!---->".repeat(n / 7))),
+        ("brackets", |n| format!("<Response>{}</Response>", "]".repeat(n))),
+        ("section without end", |n| format!("<Response><![CDATA[{}", "]]".repeat(n / 2))),
+        ("instructions", |n| format!("<Response>{}</Response>", "<?a?>".repeat(n / 5))),
+        ("spaces", |n| " ".repeat(n)),
+        ("spaces in a tag", |n| format!("<Response{}/>", " ".repeat(n))),
+        ("half characters", |n| "\u{fffd}".repeat(n / 3)),
+    ];
+    for (name, shape) in shapes {
+        check_doubling(name, |size| {
+            let text = shape(size);
+            move || {
+                black_box(twiml::read(black_box(&text)));
+            }
+        });
+    }
+}
+
+#[test]
+fn observing_takes_linear_time_whichever_field_is_absurd() {
+    let fields: [(&str, Make<CallEvent>); 14] = [
+        ("slashes", |n| event(&format!("https://a.example{}", "/".repeat(n)), "", "", "")),
+        ("digits", |n| event(&format!("https://a.example/{}", "1".repeat(n)), "", "", "")),
+        ("segments", |n| event(&format!("https://a.example{}", "/a1B".repeat(n / 4)), "", "", "")),
+        ("percent", |n| event(&format!("https://a.example/{}", "%4".repeat(n / 2)), "", "", "")),
+        ("phone", |n| event(&format!("https://a.example/{}", "%2B1".repeat(n / 4)), "", "", "")),
+        ("at", |n| event(&format!("https://{}a.example/", "@".repeat(n)), "", "", "")),
+        ("colons", |n| event(&format!("https://{}a.example/", ":".repeat(n)), "", "", "")),
+        ("host", |n| event(&format!("https://{}/", "A.".repeat(n / 2)), "", "", "")),
+        ("parameters of the path", |n| {
+            event(&format!("https://a.example/{}", ";a/".repeat(n / 3)), "", "", "")
+        }),
+        ("query", |n| event(&format!("https://a.example/?{}", "?#".repeat(n / 2)), "", "", "")),
+        ("scheme", |n| event(&format!("{}://a.example/", "a".repeat(n)), "", "", "")),
+        ("content type", |n| event("https://a.example/", &"text/xml,".repeat(n / 9), "", "")),
+        ("status", |n| event("https://a.example/", "text/xml", &"x".repeat(n), "")),
+        ("error of the proxy", |n| {
+            let body = format!("Twilio was unable to fetch content from\nError:{}", "e".repeat(n));
+            event("https://a.example/", "text/html", "", &body)
+        }),
+    ];
+    let patterns = ["/:a/:b/c", "*.a.example/:x", "/:a/a1B/:b"];
+    let routes = patterns.map(|text| RoutePattern::parse(text).expect("a pattern"));
+    let routes = Routes::new(routes.to_vec());
+    for (name, field) in fields {
+        check_doubling(name, |size| {
+            let (event, routes) = (field(size), routes.clone());
+            move || {
+                drop(black_box(observe(black_box(&event), &routes)));
+            }
+        });
+    }
+}
+
+/// Twice the input takes at most 2.2 times the time. What is quadratic takes four times, however
+/// often it is tried; what is linear shows it once the machine is quiet for a moment.
+fn check_doubling<J: FnMut()>(name: &str, judge: impl Fn(usize) -> J) {
+    const SIZE: usize = 64 * 1024;
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let (mut once, mut twice) = (judge(SIZE), judge(2 * SIZE));
+    let mut least = f64::INFINITY;
+    let began = Instant::now();
+    while began.elapsed() < PATIENCE {
+        let ratio =
+            best_of_three(&mut twice).as_secs_f64() / best_of_three(&mut once).as_secs_f64();
+        least = least.min(ratio);
+        if least <= 2.2 {
+            return;
+        }
+    }
+    panic!("{name}: twice the input takes {least:.1} times the time");
+}
+
+fn best_of_three(judge: &mut impl FnMut()) -> Duration {
+    let time = |_| {
+        let began = Instant::now();
+        judge();
+        // So short a time can't be compared: it tells nothing but that it is short.
+        began.elapsed().max(Duration::from_micros(20))
+    };
+    (0..3).map(time).min().unwrap_or_default()
+}
+
+fn event(url: &str, content_type: &str, status: &str, body: &str) -> CallEvent {
+    let pairs = [("call_sid", ""), ("call_status", status)];
+    let pairs = pairs.map(|(name, value)| (name.to_owned(), value));
+    CallEvent {
+        request: Request {
+            method: "POST".to_owned(),
+            url: url.to_owned(),
+            parameters: Parameters::collect(pairs, |value| Some(value.to_owned())),
+        },
+        response: Some(Response {
+            code: Some(if body.is_empty() { 200 } else { 502 }),
+            duration_ms: Some(1),
+            content_type: Some(content_type.to_owned()),
+            body: Body::Text(body.to_owned()),
+            created_at: None,
+        }),
+    }
+}
+
+/// A document that is damaged, or made up of pieces.
+fn document(random: &mut Rng) -> String {
+    let pieces = |random: &mut Rng, most| {
+        (0..random.usize(0..=most)).map(|_| pick(random, &PIECES)).collect::<String>()
+    };
+    match random.u8(..10) {
+        0..3 => format!("<Response>{}</Response>", pieces(random, 6)),
+        3..5 => pieces(random, 8),
+        _ => {
+            let mut chars: Vec<char> = pick(random, &DOCUMENTS).chars().collect();
+            let at = random.usize(..chars.len());
+            match random.u8(..3) {
+                0 => drop(chars.splice(at..at, pieces(random, 2).chars())),
+                1 => drop(chars.drain(at..(at + 3).min(chars.len()))),
+                _ => chars.truncate(at),
+            }
+            chars.into_iter().collect()
+        }
+    }
+}
+
+fn pick<'a>(random: &mut Rng, from: &[&'a str]) -> &'a str {
+    from[random.usize(..from.len())]
+}
+
+/// Which texts are well-formed according to Python's expat, an XML 1.0 parser of its own.
+fn expat(documents: &[String]) -> Vec<bool> {
+    const JUDGE: &str = "
+import sys, xml.parsers.expat
+for line in sys.stdin:
+    try:
+        xml.parsers.expat.ParserCreate('utf-8').Parse(bytes.fromhex(line), True)
+        print(1)
+    except xml.parsers.expat.ExpatError:
+        print(0)
+";
+    let mut judge = Command::new("/usr/bin/python3")
+        .args(["-c", JUDGE])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("python3");
+    let mut stdin = judge.stdin.take().expect("a pipe");
+    let lines: String = documents
+        .iter()
+        .map(|text| text.bytes().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n")
+        .collect();
+    let writer = std::thread::spawn(move || stdin.write_all(lines.as_bytes()));
+    let output = judge.wait_with_output().expect("an answer");
+    writer.join().expect("no panic").expect("written");
+    assert!(output.status.success());
+    output
+        .stdout
+        .split(|&byte| byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| line == b"1")
+        .collect()
+}
