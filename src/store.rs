@@ -128,7 +128,7 @@ impl Store {
         now: impl Fn() -> Timestamp + Send + 'static,
     ) -> Result<(Self, StoreThread), OpenError> {
         let opened = schema::open(directory, now())?;
-        let committed = Committed::new(codec::load_ledger(&opened.connection)?);
+        let committed = Committed::new(codec::load_ledger(&opened.connection, now())?);
         let (digest_key, created_at) = (opened.digest_key, opened.created_at);
         let is_new = opened.is_new;
         let (commands, inbox) = mpsc::channel();

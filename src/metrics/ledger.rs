@@ -112,8 +112,9 @@ pub struct Entry<'a> {
 pub struct Hold {
     /// Whether its values are shown.
     pub is_released: bool,
-    /// When it was first seen.
-    pub created_at: Timestamp,
+    /// When it was first seen, or when the program started, whichever was later: downtime is no
+    /// time in which a scrape could have shown it.
+    pub held_since: Timestamp,
     /// When a scrape first showed it at 0; not kept over a restart.
     pub shown_at: Option<Timestamp>,
 }
@@ -225,7 +226,7 @@ impl Ledger {
     pub fn due_releases(&self, hold_back: Duration, now: Timestamp) -> Vec<Scope> {
         let is_due = |hold: &Hold| {
             let by_scrape = hold.shown_at.is_some_and(|shown| after(shown, hold_back) <= now);
-            !hold.is_released && (by_scrape || after(hold.created_at, RELEASE_UNSEEN_AFTER) <= now)
+            !hold.is_released && (by_scrape || after(hold.held_since, RELEASE_UNSEEN_AFTER) <= now)
         };
         self.holds().filter(|(_, hold)| is_due(hold)).map(|(scope, _)| scope).collect()
     }

@@ -21,24 +21,25 @@ use crate::metrics::ledger::{
 use super::error::OpenError;
 
 /// Loads all series values.
-pub(super) fn load_ledger(connection: &Connection) -> Result<Ledger, OpenError> {
+pub(super) fn load_ledger(connection: &Connection, now: Timestamp) -> Result<Ledger, OpenError> {
     let mut ledger = Ledger::default();
-    let mut statement = connection
-        .prepare("SELECT id, account_id, host, route, created_ms, released FROM endpoint")?;
+    let mut statement =
+        connection.prepare("SELECT id, account_id, host, route, released FROM endpoint")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let endpoint = Endpoint { host: row.get(2)?, route: row.get(3)? };
         let entry =
-            EndpointEntry { account: AccountId(row.get(1)?), endpoint, hold: hold(row, 4)? };
+            EndpointEntry { account: AccountId(row.get(1)?), endpoint, hold: hold(row, 4, now)? };
         ledger.insert_endpoint(EndpointId(row.get(0)?), entry);
     }
-    let mut statement = connection
-        .prepare("SELECT id, endpoint_id, kind, created_ms, released FROM request_group")?;
+    let mut statement =
+        connection.prepare("SELECT id, endpoint_id, kind, released FROM request_group")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let kind: String = row.get(2)?;
         let kind = RequestKind::from_label(&kind).ok_or_else(|| corrupt("request_group", &kind))?;
-        let entry = GroupEntry { endpoint: EndpointId(row.get(1)?), kind, hold: hold(row, 3)? };
+        let entry =
+            GroupEntry { endpoint: EndpointId(row.get(1)?), kind, hold: hold(row, 3, now)? };
         ledger.insert_group(GroupId(row.get(0)?), entry);
     }
     let mut statement = connection.prepare("SELECT scope, scope_id, cell, value FROM series")?;
@@ -62,9 +63,8 @@ fn corrupt(table: &str, value: &str) -> OpenError {
     OpenError::Corrupt { what: format!("table {table} has an unknown value `{value}`") }
 }
 
-fn hold(row: &Row<'_>, at: usize) -> Result<Hold, OpenError> {
-    let created_at = instant(row.get(at)?)?;
-    Ok(Hold { is_released: row.get(at + 1)?, created_at, shown_at: None })
+fn hold(row: &Row<'_>, at: usize, now: Timestamp) -> rusqlite::Result<Hold> {
+    Ok(Hold { is_released: row.get(at)?, held_since: now, shown_at: None })
 }
 
 /// An instant from milliseconds.

@@ -1,5 +1,7 @@
 //! What is durable after a commit, what is not shown after a failed one, and what is refused.
 
+mod first_failure;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -226,13 +228,13 @@ fn open(directory: &TempDir) -> Result<(Store, StoreThread), OpenError> {
 }
 
 fn open_at(path: &Path) -> Result<(Store, StoreThread), OpenError> {
-    let limits = LedgerLimits {
-        routes_per_account: 100,
-        series: 100_000,
-        hold_back: Duration::from_secs(65),
-    };
     let health = Health::register(&Registry::new()).expect("instruments");
-    Store::open(path, limits, health, now)
+    Store::open(path, limits(), health, now)
+}
+
+fn limits() -> LedgerLimits {
+    let hold_back = Duration::from_secs(65);
+    LedgerLimits { routes_per_account: 100, series: 100_000, hold_back }
 }
 
 fn refusal(directory: &TempDir) -> String {

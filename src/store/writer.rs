@@ -217,7 +217,7 @@ fn write_delta(
                 entry.account.0,
                 entry.endpoint.host,
                 entry.endpoint.route,
-                entry.hold.created_at.as_millisecond(),
+                entry.hold.held_since.as_millisecond(),
                 entry.hold.is_released,
             ])?;
     }
@@ -228,7 +228,7 @@ fn write_delta(
                 id,
                 entry.endpoint.0,
                 entry.kind.as_str(),
-                entry.hold.created_at.as_millisecond(),
+                entry.hold.held_since.as_millisecond(),
                 entry.hold.is_released,
             ])?;
     }

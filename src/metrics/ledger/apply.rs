@@ -59,7 +59,7 @@ impl Ledger {
                     Fact::Event { observation, call_sid, is_history } => {
                         let is_released =
                             *is_history || !self.was_scraped || limits.hold_back.is_zero();
-                        let hold = Hold { is_released, created_at: now, shown_at: None };
+                        let hold = Hold { is_released, held_since: now, shown_at: None };
                         let group =
                             self.apply_event(&mut delta, entry.account, observation, limits, hold);
                         delta.remember(group, observation, *call_sid, now);

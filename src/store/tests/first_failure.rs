@@ -1,0 +1,142 @@
+//! The first failure of a new route is an increase for every scraper, whenever the program dies.
+//!
+//! Crashes are between the store's steps. What lies inside one, between a commit and its showing,
+//! looks from outside like a crash just after it: the commit is all that remains.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use prometheus::Encoder;
+
+use super::*;
+use crate::metrics::exposition::TextEncoder;
+use crate::metrics::snapshot;
+
+/// When the failure is counted, in seconds.
+const FAILURE: i64 = 100;
+/// The seconds of a story.
+const STORY: std::ops::Range<i64> = 0..1_500;
+
+/// The interval and the phase of a scraper in seconds, and what it saw.
+struct Scraper {
+    interval: i64,
+    phase: i64,
+    seen: Vec<Option<[u64; 3]>>,
+}
+
+#[tokio::test]
+async fn the_first_failure_is_an_increase_wherever_the_program_crashes() {
+    for crash_at in [99, 100, 105, 115, 130, 160, 165, 170, 175, 180, 200] {
+        for down in [5, 400] {
+            let mut scrapers = [scraper(30, 0), scraper(60, 10)];
+            tell(&mut scrapers, Some(crash_at..crash_at + down)).await;
+            for scraper in scrapers {
+                check(&scraper.seen, &format!("crash at {crash_at} for {down} s: {scraper:?}"));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_scraper_sees_it_too_and_without_any_it_is_shown_after_minutes() {
+    let mut one = [scraper(60, 0)];
+    tell(&mut one, None).await;
+    check(&one[0].seen, "one scraper");
+    // The first scrape of all makes what comes later be held; then nobody looks for a while.
+    let mut late = [scraper(1_400, 0)];
+    tell(&mut late, None).await;
+    assert_eq!(late[0].seen, [None, Some([1, 1, 1])]);
+}
+
+/// 0 is seen before 1, in all three series; nothing falls; and 1 is seen in the end.
+fn check(seen: &[Option<[u64; 3]>], story: &str) {
+    let values: Vec<[u64; 3]> = seen.iter().copied().flatten().collect();
+    assert_eq!(values.first(), Some(&[0, 0, 0]), "{story}");
+    assert_eq!(values.last(), Some(&[1, 1, 1]), "{story}");
+    assert!(values.is_sorted(), "{story}");
+}
+
+/// Lives through a story: one failure, scrapes, and one span in which the program is down.
+async fn tell(scrapers: &mut [Scraper], down: Option<std::ops::Range<i64>>) {
+    let directory = directory();
+    let clock = Arc::new(AtomicI64::new(0));
+    let mut running = None;
+    let mut is_counted = false;
+    for second in STORY.step_by(5) {
+        clock.store(second, Ordering::SeqCst);
+        if down.as_ref().is_some_and(|down| down.contains(&second)) {
+            // The handles go and the writer ends where it is; what it has not committed is lost.
+            if let Some((store, thread)) = running.take() {
+                drop_store_ok((store, thread));
+            }
+            continue;
+        }
+        let (store, _) = running.get_or_insert_with(|| open_with(&directory, &clock));
+        let id = attach(store, "us1").await.id;
+        if second >= FAILURE && !is_counted {
+            let batch = Batch { facts: vec![failure()], ..Batch::default() };
+            store.commit(id, Arc::new(batch)).await.expect("committed");
+            is_counted = true;
+        }
+        for scraper in scrapers.iter_mut() {
+            if second % scraper.interval == scraper.phase {
+                scraper.seen.push(scrape(store, second));
+            }
+        }
+        // The writer looks at what is due after each command; the second answer is proof of it.
+        attach(store, "us1").await;
+        attach(store, "us1").await;
+    }
+}
+
+/// What a scrape shows of the route: failures, requests in the histogram, and in one bucket.
+fn scrape(store: &Store, second: i64) -> Option<[u64; 3]> {
+    let committed = store.committed();
+    let (held, families) = {
+        let ledger = committed.read();
+        (ledger.held(), snapshot::families(&ledger))
+    };
+    committed.publish(|ledger| ledger.mark_shown(&held, at(second)));
+    let mut text = Vec::new();
+    TextEncoder.encode(&families, &mut text).expect("encoded");
+    let text = String::from_utf8(text).expect("UTF-8");
+    let value = |start: &str, label: &str| {
+        let line = text.lines().find(|line| line.starts_with(start) && line.contains(label))?;
+        line.rsplit_once(' ')?.1.parse::<f64>().ok().map(|value| if value > 0.5 { 1 } else { 0 })
+    };
+    Some([
+        value("twilio_webhook_failures_total{", "reason=\"http_5xx\"")?,
+        value("twilio_webhook_request_duration_seconds_count{", "route=\"/\"")?,
+        value("twilio_webhook_request_duration_seconds_bucket{", "le=\"0.05\"")?,
+    ])
+}
+
+fn failure() -> Fact {
+    let Fact::Event { mut observation, call_sid, is_history } = event() else {
+        unreachable!("an event")
+    };
+    observation.duration_ms = Some(20);
+    observation.verdict.code = crate::domain::verdict::Code::of(500).expect("a code");
+    observation.verdict.failure = Some(crate::domain::verdict::Reason::Http5xx);
+    Fact::Event { observation, call_sid, is_history }
+}
+
+fn open_with(directory: &TempDir, clock: &Arc<AtomicI64>) -> (Store, StoreThread) {
+    let clock = Arc::clone(clock);
+    let health = Health::register(&Registry::new()).expect("instruments");
+    let now = move || at(clock.load(Ordering::SeqCst));
+    Store::open(directory.path(), limits(), health, now).expect("a store")
+}
+
+fn scraper(interval: i64, phase: i64) -> Scraper {
+    Scraper { interval, phase, seen: Vec::new() }
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + second).expect("an instant")
+}
+
+impl std::fmt::Debug for Scraper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "every {} s: {:?}", self.interval, self.seen)
+    }
+}
