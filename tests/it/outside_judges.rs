@@ -81,8 +81,6 @@ async fn prometheus_keeps_the_call_behind_a_failure() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs prometheus, from Debian's package prometheus"]
 async fn prometheus_sees_the_first_failure_of_a_new_route() {
-    let increase =
-        "increase(twilio_webhook_failures_total{host=\"new.example\",reason=\"http_5xx\"}[5m])";
     // Without the hold-back there is nothing to be seen: that is what it is for.
     for (hold_back, is_seen) in [("3s", true), ("0s", false)] {
         let (twilio, fails) = twilio_whose_next_call_fails_on_a_new_route().await;
@@ -105,8 +103,15 @@ async fn prometheus_sees_the_first_failure_of_a_new_route() {
             prometheus.query(samples).await.filter(|samples| *samples >= 3.0)
         })
         .await;
-        let seen = prometheus.query(increase).await.unwrap_or(0.0);
-        assert_eq!(seen > 0.0, is_seen, "hold-back {hold_back}: increase {seen}");
+        for series in [
+            "failures_total{host=\"new.example\",reason=\"http_5xx\"}",
+            "request_duration_seconds_count{host=\"new.example\"}",
+            "request_duration_seconds_bucket{host=\"new.example\",le=\"0.05\"}",
+        ] {
+            let increase = format!("increase(twilio_webhook_{series}[5m])");
+            let seen = prometheus.query(&increase).await.unwrap_or(0.0);
+            assert_eq!(seen > 0.0, is_seen, "hold-back {hold_back}: {increase} is {seen}");
+        }
     }
 }
 
