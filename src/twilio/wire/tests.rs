@@ -1,7 +1,10 @@
 //! Twilio's own examples, and what the network may make of them.
 
+mod judged;
+
 use super::*;
 use crate::domain::digest::DigestKey;
+use crate::domain::observe::Observation;
 use crate::domain::reading::Item;
 use crate::domain::route::Routes;
 
@@ -201,7 +204,7 @@ fn dates_of_both_kinds_are_read_and_others_are_none() {
     }
 }
 
-fn observe(json: &str) -> Result<crate::domain::observe::Observation, Rejection> {
+fn observe(json: &str) -> Result<Observation, Rejection> {
     let raw = serde_json::from_str(json).expect("JSON");
     let event = decode_call_event(&RawItem::new(raw))?;
     Item::of(&event, DigestKey::new([1; 16]), &Routes::default()).observed
