@@ -1,0 +1,26 @@
+//! Any page of Call Events is cut, decoded, identified and judged without a panic; labels stay
+//! within their bound, and a verdict is the same each time.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use twilio_call_exporter::domain::digest::{self, DigestKey};
+use twilio_call_exporter::domain::observe::observe;
+use twilio_call_exporter::domain::route::{RoutePattern, Routes};
+use twilio_call_exporter::twilio::wire::{Page, decode_call_event};
+
+fuzz_target!(|bytes: &[u8]| {
+    let text = String::from_utf8_lossy(bytes);
+    let pattern = RoutePattern::parse("*.example.com/ivr/:tenant").expect("a pattern");
+    let routes = Routes::new(vec![pattern]);
+    let Some(page) = Page::cut(&text) else { return };
+    for item in &page.items {
+        let Ok(event) = decode_call_event(item) else { continue };
+        let key = DigestKey::new([7; 16]);
+        assert_eq!(digest::identify(key, &event), digest::identify(key, &event));
+        let Ok(observed) = observe(&event, &routes) else { continue };
+        assert!(observed.endpoint.host.len() <= 256 && observed.endpoint.route.len() <= 256);
+        assert!(observed.verdict.content_type.is_none() || observed.kind.expects_twiml());
+        assert_eq!(observe(&event, &routes), Ok(observed));
+    }
+});
