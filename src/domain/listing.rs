@@ -241,8 +241,9 @@ impl Lists {
         self.is_started = true;
         self.last_new_call_at = Some(now);
         self.unfiltered.retry_at = None;
-        // A `Date` far in the future, once, must not hide what comes until then.
-        self.cursor = self.cursor.map(|cursor| cursor.min(now));
+        // A start that got no further than its horizon is made good from there. A `Date` far in the
+        // future, once, must not hide what comes until then.
+        self.cursor = self.cursor.or(self.forget_before).map(|cursor| cursor.min(now));
         let earliest = before(now, plan.catch_up);
         let mut skipped = Duration::ZERO;
         let known_to = match self.cursor {
@@ -254,7 +255,7 @@ impl Lists {
             Some(cursor) => cursor,
             None => {
                 let first = before(now, plan.initial_lookback);
-                self.forget_before.get_or_insert(first);
+                self.forget_before = Some(first);
                 self.fresh_since = Some(now);
                 first
             }

@@ -8,6 +8,7 @@ mod demo;
 mod documents;
 mod exactly_once;
 mod failures_of_twilio;
+mod histories;
 mod outside_judges;
 mod pages;
 mod privacy;

@@ -1,0 +1,111 @@
+//! Whole histories of an account, lived through in virtual time from a seed: the planner, the
+//! judgement, the ledger and the real store against a Twilio that stumbles, and a program that is
+//! killed between any two steps and within its commits.
+//!
+//! Exactly once is the claim: in the end each Call Event was counted once, each finished call once,
+//! and at no time did a value fall. A seed that fails prints itself; `HISTORY=<seed>` lives through
+//! it alone, `HISTORIES=<number>` through more of them.
+
+mod life;
+mod twilio;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use life::Life;
+use twilio::World;
+
+/// Histories that every run lives through; CI asks for more.
+const FEW: u64 = 200;
+
+#[test]
+#[expect(clippy::print_stdout, reason = "what was lived through is a figure")]
+fn every_event_of_every_history_is_counted_once() {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().expect("a number"));
+    if let Some(seed) = number("HISTORY") {
+        let lived = live(seed);
+        println!("history {seed}: {lived:?}");
+        lived.expect("a history without a contradiction");
+        return;
+    }
+    let count = number("HISTORIES").unwrap_or(FEW);
+    let (next, began) = (AtomicU64::new(0), Instant::now());
+    let totals = std::thread::scope(|scope| {
+        let live_on = || {
+            let mut totals = Lived::default();
+            loop {
+                let seed = next.fetch_add(1, Ordering::Relaxed);
+                if seed >= count {
+                    return totals;
+                }
+                match live(seed) {
+                    Ok(lived) => totals.add(&lived),
+                    Err(contradiction) => panic!("HISTORY={seed}: {contradiction}"),
+                }
+            }
+        };
+        let threads: Vec<_> = (0..2).map(|_| scope.spawn(live_on)).collect();
+        let mut totals = Lived::default();
+        for thread in threads {
+            match thread.join() {
+                Ok(lived) => totals.add(&lived),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        totals
+    });
+    println!("{count} histories in {:.1} s: {totals:?}", began.elapsed().as_secs_f64());
+    // A simulation in which nothing happens proves nothing.
+    assert!(totals.events > count * 10 && totals.kills > count && totals.failures > count);
+    assert!(totals.torn_commits > count / 10 && totals.late > 0);
+}
+
+/// What happened in a history.
+#[derive(Clone, Copy, Debug, Default)]
+struct Lived {
+    calls: u64,
+    events: u64,
+    late: u64,
+    commits: u64,
+    kills: u64,
+    torn_commits: u64,
+    failures: u64,
+}
+
+impl Lived {
+    fn add(&mut self, other: &Self) {
+        self.calls += other.calls;
+        self.events += other.events;
+        self.late += other.late;
+        self.commits += other.commits;
+        self.kills += other.kills;
+        self.torn_commits += other.torn_commits;
+        self.failures += other.failures;
+    }
+}
+
+/// Lives through the history of a seed; an error says what contradicts the claim.
+fn live(seed: u64) -> Result<Lived, String> {
+    let world = World::of(seed);
+    let mut life = Life::begin(&world, seed);
+    while !life.is_over(&world) {
+        life.step(&world)?;
+    }
+    let counted = life.counted();
+    let expected = world.truth();
+    for (key, &count) in &expected {
+        let found = counted.get(key).copied().unwrap_or(0);
+        if found != count {
+            return Err(format!("{key:?} is {found}, and was {count}"));
+        }
+    }
+    let mut late = 0;
+    for (key, &found) in &counted {
+        let most = world.at_most().get(key).copied().unwrap_or(0);
+        late += if expected.contains_key(key) { 0 } else { found };
+        if !expected.contains_key(key) && found > most {
+            return Err(format!("{key:?} is {found}, and was {most} at most"));
+        }
+    }
+    Ok(Lived { late, ..life.lived() })
+}
