@@ -24,7 +24,7 @@ use crate::domain::verdict::{Code, Reason, Warning};
 use super::catalog::WEBHOOK_SECONDS;
 use super::exemplar::Exemplar;
 
-pub use apply::Delta;
+pub use apply::{Delta, FailedRequest};
 pub use committed::Committed;
 
 /// A group that no scrape has shown is released after this long: nobody waits for it.
@@ -85,6 +85,8 @@ pub enum Fact {
         observation: Observation,
         /// The call that leads back to it.
         call_sid: CallSid,
+        /// When Twilio recorded the answer; the time of counting where it doesn't say.
+        at: Timestamp,
         /// Whether it is old news: a group that it brings is shown at once, as nobody should be
         /// paged for it.
         is_history: bool,

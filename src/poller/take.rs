@@ -207,7 +207,9 @@ impl Poller {
                 notes.failures.push((sid, observation.clone(), suppressed));
             }
             let is_history = self.progress.lists.is_history(created_at);
-            batch.facts.push(Fact::Event { observation, call_sid: sid, is_history });
+            // An odd time in the future must not be the most recent for ever.
+            let at = created_at.unwrap_or(now).min(after(now, DATE_TOLERANCE));
+            batch.facts.push(Fact::Event { observation, call_sid: sid, at, is_history });
         }
         batch.facts.extend(changes.outcome.map(Fact::Felt));
         notes.changed.insert(sid);

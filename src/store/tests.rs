@@ -187,6 +187,7 @@ fn event() -> Fact {
             verdict: verdict::judge(RequestKind::VoiceUrl, None).expect("a verdict"),
         },
         call_sid: call_sid(),
+        at: now(),
         is_history: false,
     }
 }

@@ -8,6 +8,7 @@ use crate::domain::kind::RequestKind;
 use crate::domain::observe::Observation;
 use crate::domain::route::Endpoint;
 use crate::domain::sid::CallSid;
+use crate::domain::verdict::{Code, Reason};
 
 use super::super::catalog::WEBHOOK_SECONDS;
 use super::super::exemplar::Exemplar;
@@ -15,6 +16,27 @@ use super::{
     AccountId, Cell, EndpointEntry, EndpointId, Entry, Fact, GroupEntry, GroupId, Hold, Ledger,
     LedgerLimits, Scope, bound_ms, series_of,
 };
+
+/// A request that failed, as it was counted: over a cap, its endpoint is the shared one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FailedRequest {
+    /// Whose it is.
+    pub account: AccountId,
+    /// Where it went.
+    pub endpoint: EndpointId,
+    /// What it was for.
+    pub kind: RequestKind,
+    /// When Twilio recorded the answer.
+    pub at: Timestamp,
+    /// The code label.
+    pub code: Code,
+    /// Why it failed.
+    pub reason: Reason,
+    /// How long it took, in milliseconds.
+    pub duration_ms: Option<u64>,
+    /// The call that leads back to it.
+    pub call_sid: CallSid,
+}
 
 /// What facts change.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +49,8 @@ pub struct Delta {
     pub added: BTreeMap<(Scope, Cell), u64>,
     /// The last call behind each failure and each bucket.
     pub exemplars: BTreeMap<(Scope, Cell), Exemplar>,
+    /// The requests that failed, in the order of counting.
+    pub failures: Vec<FailedRequest>,
     /// Events that found no room, by account.
     pub overflowed: BTreeMap<AccountId, u64>,
     new_endpoints: BTreeMap<(AccountId, Endpoint), EndpointId>,
@@ -56,13 +80,25 @@ impl Ledger {
                     {
                         delta.add(account, Cell::ApiRequests(observation.verdict.code), 1);
                     }
-                    Fact::Event { observation, call_sid, is_history } => {
+                    Fact::Event { observation, call_sid, at, is_history } => {
                         let is_released =
                             *is_history || !self.was_scraped || limits.hold_back.is_zero();
                         let hold = Hold { is_released, held_since: now, shown_at: None };
-                        let group =
+                        let (endpoint, group) =
                             self.apply_event(&mut delta, entry.account, observation, limits, hold);
                         delta.remember(group, observation, *call_sid, now);
+                        delta.failures.extend(observation.verdict.failure.map(|reason| {
+                            FailedRequest {
+                                account: entry.account,
+                                endpoint,
+                                kind: observation.kind,
+                                at: *at,
+                                code: observation.verdict.code,
+                                reason,
+                                duration_ms: observation.duration_ms,
+                                call_sid: *call_sid,
+                            }
+                        }));
                     }
                 }
             }
@@ -77,7 +113,7 @@ impl Ledger {
         event: &Observation,
         limits: LedgerLimits,
         hold: Hold,
-    ) -> Scope {
+    ) -> (EndpointId, Scope) {
         let mut endpoint_id = self.find_endpoint(delta, account, event, limits, hold);
         let key = (endpoint_id, event.kind);
         let is_new = !self.by_group.contains_key(&key) && !delta.new_groups.contains_key(&key);
@@ -102,7 +138,7 @@ impl Ledger {
         if let Some(warning) = event.verdict.warning {
             delta.add(endpoint, Cell::Warnings(warning), 1);
         }
-        group
+        (endpoint_id, group)
     }
 
     fn find_endpoint(

@@ -70,6 +70,33 @@ fn over_the_cap_new_routes_share_one_and_are_counted() {
 }
 
 #[test]
+fn each_failing_request_is_handed_out_under_the_endpoint_it_was_counted_under() {
+    let mut ledger = ledger();
+    let limits = LedgerLimits { routes_per_account: 1, ..limits() };
+    let failed = |route| event(route, Some(Reason::Timeout));
+    let facts = [failed("/a"), event("/a", None), failed("/b"), Fact::Felt(Outcome::CutOff)];
+    let delta = ledger.apply([Entry { account: ACCOUNT, facts: &facts }], limits, now());
+    let failures = delta.failures.clone();
+    ledger.publish(delta);
+    let routes: Vec<&str> = failures
+        .iter()
+        .map(|failed| ledger.endpoints[&failed.endpoint].endpoint.route.as_str())
+        .collect();
+    assert_eq!(routes, ["/a", "other"]);
+    let expected = FailedRequest {
+        account: ACCOUNT,
+        endpoint: failures[0].endpoint,
+        kind: RequestKind::VoiceUrl,
+        at: now(),
+        code: Code::of(200).expect("a code"),
+        reason: Reason::Timeout,
+        duration_ms: Some(143),
+        call_sid: call_sid(),
+    };
+    assert_eq!(failures[0], expected);
+}
+
+#[test]
 fn a_full_ledger_takes_new_events_under_the_shared_route() {
     let mut ledger = ledger();
     let limits = LedgerLimits { series: 0, ..limits() };
@@ -88,11 +115,11 @@ fn a_full_ledger_takes_new_events_under_the_shared_route() {
 fn a_full_ledger_takes_new_kinds_of_a_known_route_under_the_shared_one() {
     let mut ledger = ledger();
     ledger.publish(apply(&ledger, &[event("/a", None)]));
-    let Fact::Event { mut observation, call_sid, is_history } = event("/a", None) else {
+    let Fact::Event { mut observation, call_sid, at, is_history } = event("/a", None) else {
         unreachable!("an event is an event")
     };
     observation.kind = RequestKind::GatherAction;
-    let facts = [Fact::Event { observation, call_sid, is_history }, event("/a", None)];
+    let facts = [Fact::Event { observation, call_sid, at, is_history }, event("/a", None)];
     let limits = LedgerLimits { series: 40, ..limits() };
     let delta = ledger.apply([Entry { account: ACCOUNT, facts: &facts }], limits, now());
     assert_eq!(delta.overflowed[&ACCOUNT], 1);
@@ -136,12 +163,12 @@ fn a_held_group_is_released_after_a_scrape_showed_it() {
 #[test]
 fn an_old_endpoint_that_is_asked_for_twiml_for_the_first_time_begins_at_zero() {
     let mut ledger = ledger();
-    let Fact::Event { mut observation, call_sid, is_history } = event("/a", None) else {
+    let Fact::Event { mut observation, call_sid, at, is_history } = event("/a", None) else {
         unreachable!("an event is an event")
     };
     observation.kind = RequestKind::StatusCallback;
     observation.verdict.content_type = None;
-    ledger.publish(apply(&ledger, &[Fact::Event { observation, call_sid, is_history }]));
+    ledger.publish(apply(&ledger, &[Fact::Event { observation, call_sid, at, is_history }]));
     ledger.mark_shown(&[], now());
     let line = "route=\"/a\",content_type=\"text/xml\"}";
     assert!(!exposition(&ledger).contains(line), "no TwiML was ever asked for");
@@ -155,10 +182,10 @@ fn an_old_endpoint_that_is_asked_for_twiml_for_the_first_time_begins_at_zero() {
 fn old_news_and_everything_without_hold_back_is_shown_at_once() {
     let mut ledger = ledger();
     ledger.mark_shown(&[], now());
-    let Fact::Event { observation, call_sid, .. } = event("/a", None) else {
+    let Fact::Event { observation, call_sid, at, .. } = event("/a", None) else {
         unreachable!("an event is an event")
     };
-    let facts = [Fact::Event { observation, call_sid, is_history: true }];
+    let facts = [Fact::Event { observation, call_sid, at, is_history: true }];
     let first = Entry { account: ACCOUNT, facts: &facts };
     ledger.publish(ledger.apply([first], limits(), now()));
     let facts = [event("/b", None)];
@@ -208,6 +235,7 @@ fn event(route: &str, failure: Option<Reason>) -> Fact {
             },
         },
         call_sid: call_sid(),
+        at: now(),
         is_history: false,
     }
 }

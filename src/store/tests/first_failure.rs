@@ -111,13 +111,13 @@ fn scrape(store: &Store, second: i64) -> Option<[u64; 3]> {
 }
 
 fn failure() -> Fact {
-    let Fact::Event { mut observation, call_sid, is_history } = event() else {
+    let Fact::Event { mut observation, call_sid, at, is_history } = event() else {
         unreachable!("an event")
     };
     observation.duration_ms = Some(20);
     observation.verdict.code = crate::domain::verdict::Code::of(500).expect("a code");
     observation.verdict.failure = Some(crate::domain::verdict::Reason::Http5xx);
-    Fact::Event { observation, call_sid, is_history }
+    Fact::Event { observation, call_sid, at, is_history }
 }
 
 fn open_with(directory: &TempDir, clock: &Arc<AtomicI64>) -> (Store, StoreThread) {
