@@ -6,6 +6,7 @@
 
 mod codec;
 mod error;
+pub mod failures;
 mod schema;
 mod writer;
 
@@ -24,6 +25,7 @@ use crate::metrics::health::Health;
 use crate::metrics::ledger::{AccountId, Committed, Fact, LedgerLimits};
 
 pub use error::{CommitError, OpenError};
+use failures::FailureReader;
 
 /// What identifies an account in the store: never its name or its URL, which may change.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,7 +70,8 @@ pub struct CommitReport {
 }
 
 /// A command to the writer. Bounded by its senders: each account waits for its answer before it
-/// sends again.
+/// sends again, and questions have a few places.
+#[derive(Debug)]
 enum Command {
     Attach {
         key: AccountKey,
@@ -83,6 +86,10 @@ enum Command {
     Detach {
         account: AccountId,
     },
+    Recent(failures::Question),
+    /// The writer waits until the sender is gone: a disk that hangs.
+    #[cfg(test)]
+    Hang(mpsc::Receiver<()>),
     #[cfg(test)]
     BreakWrites {
         broken: bool,
@@ -95,14 +102,14 @@ type Reply = oneshot::Sender<Result<CommitReport, CommitError>>;
 /// A handle to the store.
 #[derive(Clone, Debug)]
 pub struct Store {
-    commands: mpsc::Sender<Command>,
+    commands: Arc<mpsc::Sender<Command>>,
     committed: Committed,
     digest_key: DigestKey,
     created_at: Timestamp,
     is_new: bool,
 }
 
-/// The writer's thread. It ends, and closes the file, when the last handle is gone.
+/// The writer's thread. It ends, and closes the file, when the last [`Store`] is gone.
 #[derive(Debug)]
 pub struct StoreThread(thread::JoinHandle<()>);
 
@@ -137,6 +144,7 @@ impl Store {
             .name("store".to_owned())
             .spawn(move || writer.run(&inbox))
             .map_err(OpenError::Thread)?;
+        let commands = Arc::new(commands);
         let store = Self { commands, committed, digest_key, created_at, is_new };
         Ok((store, StoreThread(thread)))
     }
@@ -144,6 +152,11 @@ impl Store {
     /// The committed ledger.
     pub fn committed(&self) -> Committed {
         self.committed.clone()
+    }
+
+    /// A handle that reads the recorded failures, and doesn't keep the store open.
+    pub fn failures(&self) -> FailureReader {
+        FailureReader::new(&self.commands)
     }
 
     /// The key of this store's digests.

@@ -12,14 +12,15 @@ use crate::domain::digest::DigestKey;
 use super::error::OpenError;
 
 /// Marks the file as ours (SQLite's `application_id`): the letters `TCEv`.
-const APPLICATION_ID: i64 = 0x5443_4576;
+pub(super) const APPLICATION_ID: i64 = 0x5443_4576;
 /// The file in the storage directory.
 const FILE_NAME: &str = "exporter.db";
 /// The lock file beside it, which names its holder.
 const LOCK_NAME: &str = "lock";
 
 /// One step per schema version, from empty on. A step is never changed once released.
-const MIGRATIONS: [&str; 1] = ["
+pub(super) const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE account (
         id INTEGER PRIMARY KEY,
@@ -70,7 +71,23 @@ const MIGRATIONS: [&str; 1] = ["
         credits BLOB NOT NULL,
         PRIMARY KEY (account_id, sid)
     ) WITHOUT ROWID;
-"];
+",
+    "
+    CREATE TABLE failure (
+        id INTEGER PRIMARY KEY,
+        account_id INTEGER NOT NULL,
+        endpoint_id INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        at_ms INTEGER NOT NULL,
+        code TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        duration_ms INTEGER,
+        call_sid TEXT NOT NULL
+    );
+    CREATE INDEX failure_of_account ON failure (account_id, at_ms);
+    CREATE INDEX failure_of_endpoint ON failure (endpoint_id, at_ms);
+",
+];
 
 /// An open store, not yet loaded.
 #[derive(Debug)]

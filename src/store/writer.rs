@@ -16,6 +16,7 @@ use crate::metrics::ledger::{
 
 use super::codec;
 use super::error::{CommitError, OpenError};
+use super::failures::rows;
 use super::schema::Opened;
 use super::{AccountKey, Attached, Batch, Command, CommitReport, Reply};
 
@@ -67,6 +68,17 @@ impl Writer {
                         let attached = self.attach(&key, &label).map_err(|error| failed(&error));
                         // Nobody waits for an account that went away.
                         let _gone = reply.send(attached);
+                    }
+                    Command::Recent(question) => {
+                        if !question.reply.is_closed() {
+                            let connection = &self.store.connection;
+                            let found = rows::recent(connection, &self.committed, &question.filter);
+                            let _gone = question.reply.send(found);
+                        }
+                    }
+                    #[cfg(test)]
+                    Command::Hang(until) => {
+                        let _over = until.recv();
                     }
                     #[cfg(test)]
                     Command::BreakWrites { broken, reply } => {
@@ -143,6 +155,7 @@ impl Writer {
     fn write(&mut self, pending: &[Pending], delta: &Delta) -> rusqlite::Result<()> {
         let transaction = self.store.connection.transaction()?;
         write_delta(&transaction, &self.committed, delta)?;
+        rows::record(&transaction, &delta.failures)?;
         for (account, batch, _) in pending {
             for call in &batch.calls {
                 codec::store_call(&transaction, *account, call)?;
