@@ -54,7 +54,7 @@ const HEADERS: [(HeaderName, &str); 3] = [
 /// All routes.
 pub fn router(site: Site) -> Router {
     Router::new()
-        .route("/", get(pages::landing))
+        .route("/", get(pages::landing::landing))
         .route("/metrics", get(scrape::metrics))
         .route("/-/healthy", get(|| async { "Healthy.\n" }))
         .route("/-/ready", get(ready))

@@ -1,179 +1,70 @@
-//! The landing page: what runs here, and whether it is well.
+//! What the pages for people share: frame, style, spans of time. Escaped by construction.
 //!
-//! Made from the same families as `/metrics`, so that both tell the same; escaped by construction.
+//! No script: every page is whole as it comes, and light or dark as the reader's system is.
 
-use std::collections::BTreeMap;
+pub(super) mod landing;
 
-use axum::extract::State;
-use axum::response::Html;
 use maud::{DOCTYPE, Markup, html};
-use prometheus::proto::MetricFamily;
 
-use crate::domain::twilio_time::seconds_between;
-use crate::metrics::catalog::{self, Family};
-
-use super::Site;
-
+/// The style of all pages. Below 70 rem the nine columns of the widest table have no room: there
+/// each row becomes a card, whose cells carry the names of their columns, so that nothing is to be
+/// scrolled sideways.
 const STYLE: &str = "
 :root { color-scheme: light dark; }
-body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 1.5rem auto; max-width: 84rem; padding: 0 1rem; overflow-wrap: anywhere; }
 h1 { font-size: 1.4rem; }
-table { border-collapse: collapse; width: 100%; }
-th, td { border-bottom: 1px solid #8886; padding: .3rem .8rem .3rem 0; text-align: left; vertical-align: top; }
-.sid { font: .85em ui-monospace, monospace; overflow-wrap: anywhere; }
-.bad { color: #d33; font-weight: 600; }
+table { border-collapse: collapse; font-size: .95rem; width: 100%; }
+th, td { border-bottom: 1px solid #8884; padding: .35rem .8rem .35rem 0; text-align: left; vertical-align: top; }
+th { font-size: .85rem; white-space: nowrap; }
+td { min-width: 4.5rem; }
+td > a { color: inherit; text-decoration-color: #8888; }
+.fixed { min-width: 0; white-space: nowrap; }
+.sid { font: .85rem/1.5 ui-monospace, monospace; }
+.call { min-width: 17ch; max-width: 17ch; }
+.quiet, .age { color: light-dark(#5a5a5a, #a8a8a8); }
+.age { display: block; font-size: .85rem; white-space: nowrap; }
+.bad { color: light-dark(#b3261e, #ff8a80); font-weight: 600; }
+form { display: grid; gap: .6rem 1rem; grid-template-columns: repeat(5, 1fr); align-items: end; margin: 1rem 0; }
+label { display: grid; font-size: .85rem; }
+input, select, button { box-sizing: border-box; font: inherit; font-size: 1rem; min-width: 0; height: 2.25rem; padding: .3rem .4rem; width: 100%; }
+.more { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; }
+@media (max-width: 70rem) {
+  form { grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); }
+  table, tr, td { display: block; }
+  thead { clip-path: inset(50%); height: 1px; overflow: hidden; position: absolute; width: 1px; }
+  tbody { display: grid; gap: .8rem; grid-template-columns: repeat(auto-fill, minmax(20rem, 1fr)); }
+  tr { border: 1px solid #8888; border-radius: .5rem; padding: .4rem .8rem; }
+  td { border: 0; max-width: none; min-height: 1.5em; padding: .15rem 0 .15rem 6.25rem; position: relative; white-space: normal; }
+  td[colspan] { padding-left: 0; }
+  td::before { color: light-dark(#5a5a5a, #a8a8a8); content: attr(data-label); font: .85rem/1.75 system-ui, sans-serif; left: 0; position: absolute; }
+  .age { display: inline-block; }
+}
 ";
 
-/// One account, as its gauges tell.
-#[derive(Debug, Default, PartialEq)]
-struct AccountRow {
-    sid: String,
-    up: Option<f64>,
-    last_success: Option<f64>,
-    overdue: f64,
-    catching_up: f64,
-}
-
-pub(super) async fn landing(State(site): State<Site>) -> Html<String> {
-    let families = site.registry.gather();
-    let now = seconds_between(jiff::Timestamp::UNIX_EPOCH, (site.now)());
-    Html(page(&rows(&families), (site.is_ready)(), now).into_string())
-}
-
-fn rows(families: &[MetricFamily]) -> BTreeMap<String, AccountRow> {
-    let mut rows: BTreeMap<String, AccountRow> = BTreeMap::new();
-    each(families, &catalog::ACCOUNT_INFO, |account, labels, _| {
-        rows.entry(account.to_owned()).or_default().sid = labels("account_sid");
-    });
-    each(families, &catalog::UP, |account, _, value| {
-        rows.entry(account.to_owned()).or_default().up = Some(value);
-    });
-    each(families, &catalog::LAST_SUCCESS, |account, _, value| {
-        rows.entry(account.to_owned()).or_default().last_success = Some(value);
-    });
-    each(families, &catalog::SETTLING_OVERDUE, |account, _, value| {
-        rows.entry(account.to_owned()).or_default().overdue = value;
-    });
-    each(families, &catalog::CATCHING_UP, |account, _, value| {
-        rows.entry(account.to_owned()).or_default().catching_up = value;
-    });
-    rows
-}
-
-fn each(
-    families: &[MetricFamily],
-    wanted: &Family,
-    mut visit: impl FnMut(&str, &dyn Fn(&str) -> String, f64),
-) {
-    let metrics = families.iter().filter(|family| family.name() == wanted.name);
-    for metric in metrics.flat_map(MetricFamily::get_metric) {
-        let label = |name: &str| {
-            let pair = metric.get_label().iter().find(|pair| pair.name() == name);
-            pair.map(|pair| pair.value().to_owned()).unwrap_or_default()
-        };
-        visit(&label("account"), &label, metric.get_gauge().get_value());
-    }
-}
-
-fn page(rows: &BTreeMap<String, AccountRow>, is_ready: bool, now: f64) -> Markup {
+/// A page.
+pub(super) fn frame(title: &str, body: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
-                title { "twilio-call-exporter" }
+                title { (title) }
                 style { (maud::PreEscaped(STYLE)) }
             }
-            body {
-                h1 { "twilio-call-exporter " (env!("CARGO_PKG_VERSION")) }
-                p { "Twilio Call Events as Prometheus metrics." }
-                @if !is_ready {
-                    p.bad { "A poll loop has stopped advancing: see the log." }
-                }
-                ul {
-                    li { a href="/metrics" { "Metrics" } }
-                    li { a href="/-/healthy" { "Health" } ", " a href="/-/ready" { "readiness" } }
-                }
-                table {
-                    thead {
-                        tr {
-                            th { "Account" } th { "SID" } th { "Lists" }
-                            th { "Last read" } th { "Settling reads" }
-                        }
-                    }
-                    tbody {
-                        @for (account, row) in rows { (account_row(account, row, now)) }
-                        @if rows.is_empty() { tr { td colspan="5" { "No account yet." } } }
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn account_row(account: &str, row: &AccountRow, now: f64) -> Markup {
-    html! {
-        tr {
-            td { (account) }
-            td.sid { (row.sid) }
-            td {
-                @match row.up {
-                    None => "not asked yet",
-                    Some(up) if up > 0.0 => "readable",
-                    Some(_) => { span.bad { "not readable" } },
-                }
-            }
-            td {
-                @match row.last_success {
-                    None => "never",
-                    Some(at) => { (age(now - at)) " ago" },
-                }
-            }
-            td {
-                @if row.overdue > 0.0 { (age(row.overdue)) " overdue" } @else { "in time" }
-                @if row.catching_up > 0.0 { ", catching up" }
-            }
+            body { (body) }
         }
     }
 }
 
 /// A time span for people: the largest unit that fits.
-fn age(seconds: f64) -> String {
+pub(super) fn age(seconds: f64) -> String {
     let seconds = seconds.max(0.0);
     let (amount, unit) = match seconds {
         s if s < 120.0 => (s, "s"),
         s if s < 7_200.0 => (s / 60.0, "min"),
-        s => (s / 3_600.0, "h"),
+        s if s < 172_800.0 => (s / 3_600.0, "h"),
+        s => (s / 86_400.0, "d"),
     };
     format!("{amount:.0} {unit}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_account_is_shown_with_its_health_and_its_name_is_escaped() {
-        let row = AccountRow {
-            sid: "AC1".to_owned(),
-            up: Some(0.0),
-            last_success: Some(40.0),
-            overdue: 130.0,
-            catching_up: 1.0,
-        };
-        let rows = BTreeMap::from([("<b>prod</b>".to_owned(), row)]);
-        let text = page(&rows, true, 100.0).into_string();
-        for expected in ["&lt;b&gt;prod", "not readable", "60 s ago", "2 min overdue, catching up"]
-        {
-            assert!(text.contains(expected), "{expected} in {text}");
-        }
-        assert!(!text.contains("<b>prod"));
-    }
-
-    #[test]
-    fn a_loop_that_stopped_is_told() {
-        assert!(page(&BTreeMap::new(), false, 0.0).into_string().contains("stopped advancing"));
-        assert!(!page(&BTreeMap::new(), true, 0.0).into_string().contains("stopped advancing"));
-    }
 }

@@ -1,0 +1,149 @@
+//! The landing page: what runs here, and whether it is well.
+//!
+//! Made from the same families as `/metrics`, so that both tell the same; escaped by construction.
+
+use std::collections::BTreeMap;
+
+use axum::extract::State;
+use axum::response::Html;
+use maud::{Markup, html};
+use prometheus::proto::MetricFamily;
+
+use crate::domain::twilio_time::seconds_between;
+use crate::metrics::catalog::{self, Family};
+
+use super::super::Site;
+use super::{age, frame};
+
+/// One account, as its gauges tell.
+#[derive(Debug, Default, PartialEq)]
+struct AccountRow {
+    sid: String,
+    up: Option<f64>,
+    last_success: Option<f64>,
+    overdue: f64,
+    catching_up: f64,
+}
+
+pub(in crate::http) async fn landing(State(site): State<Site>) -> Html<String> {
+    let families = site.registry.gather();
+    let now = seconds_between(jiff::Timestamp::UNIX_EPOCH, (site.now)());
+    Html(page(&rows(&families), (site.is_ready)(), now).into_string())
+}
+
+fn rows(families: &[MetricFamily]) -> BTreeMap<String, AccountRow> {
+    let mut rows: BTreeMap<String, AccountRow> = BTreeMap::new();
+    each(families, &catalog::ACCOUNT_INFO, |account, labels, _| {
+        rows.entry(account.to_owned()).or_default().sid = labels("account_sid");
+    });
+    each(families, &catalog::UP, |account, _, value| {
+        rows.entry(account.to_owned()).or_default().up = Some(value);
+    });
+    each(families, &catalog::LAST_SUCCESS, |account, _, value| {
+        rows.entry(account.to_owned()).or_default().last_success = Some(value);
+    });
+    each(families, &catalog::SETTLING_OVERDUE, |account, _, value| {
+        rows.entry(account.to_owned()).or_default().overdue = value;
+    });
+    each(families, &catalog::CATCHING_UP, |account, _, value| {
+        rows.entry(account.to_owned()).or_default().catching_up = value;
+    });
+    rows
+}
+
+fn each(
+    families: &[MetricFamily],
+    wanted: &Family,
+    mut visit: impl FnMut(&str, &dyn Fn(&str) -> String, f64),
+) {
+    let metrics = families.iter().filter(|family| family.name() == wanted.name);
+    for metric in metrics.flat_map(MetricFamily::get_metric) {
+        let label = |name: &str| {
+            let pair = metric.get_label().iter().find(|pair| pair.name() == name);
+            pair.map(|pair| pair.value().to_owned()).unwrap_or_default()
+        };
+        visit(&label("account"), &label, metric.get_gauge().get_value());
+    }
+}
+
+fn page(rows: &BTreeMap<String, AccountRow>, is_ready: bool, now: f64) -> Markup {
+    let body = html! {
+        h1 { "twilio-call-exporter " (env!("CARGO_PKG_VERSION")) }
+        p { "Twilio Call Events as Prometheus metrics." }
+        @if !is_ready {
+            p.bad { "A poll loop has stopped advancing: see the log." }
+        }
+        ul {
+            li { a href="/metrics" { "Metrics" } }
+            li { a href="/-/healthy" { "Health" } ", " a href="/-/ready" { "readiness" } }
+        }
+        table {
+            thead {
+                tr {
+                    th { "Account" } th { "SID" } th { "Lists" }
+                    th { "Last read" } th { "Settling reads" }
+                }
+            }
+            tbody {
+                @for (account, row) in rows { (account_row(account, row, now)) }
+                @if rows.is_empty() { tr { td colspan="5" { "No account yet." } } }
+            }
+        }
+    };
+    frame("twilio-call-exporter", &body)
+}
+
+fn account_row(account: &str, row: &AccountRow, now: f64) -> Markup {
+    html! {
+        tr {
+            td data-label="Account" { (account) }
+            td.sid data-label="SID" { (row.sid) }
+            td data-label="Lists" {
+                @match row.up {
+                    None => "not asked yet",
+                    Some(up) if up > 0.0 => "readable",
+                    Some(_) => { span.bad { "not readable" } },
+                }
+            }
+            td data-label="Last read" {
+                @match row.last_success {
+                    None => "never",
+                    Some(at) => { (age(now - at)) " ago" },
+                }
+            }
+            td data-label="Settling reads" {
+                @if row.overdue > 0.0 { (age(row.overdue)) " overdue" } @else { "in time" }
+                @if row.catching_up > 0.0 { ", catching up" }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_is_shown_with_its_health_and_its_name_is_escaped() {
+        let row = AccountRow {
+            sid: "AC1".to_owned(),
+            up: Some(0.0),
+            last_success: Some(40.0),
+            overdue: 130.0,
+            catching_up: 1.0,
+        };
+        let rows = BTreeMap::from([("<b>prod</b>".to_owned(), row)]);
+        let text = page(&rows, true, 100.0).into_string();
+        for expected in ["&lt;b&gt;prod", "not readable", "60 s ago", "2 min overdue, catching up"]
+        {
+            assert!(text.contains(expected), "{expected} in {text}");
+        }
+        assert!(!text.contains("<b>prod"));
+    }
+
+    #[test]
+    fn a_loop_that_stopped_is_told() {
+        assert!(page(&BTreeMap::new(), false, 0.0).into_string().contains("stopped advancing"));
+        assert!(!page(&BTreeMap::new(), true, 0.0).into_string().contains("stopped advancing"));
+    }
+}
