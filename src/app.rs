@@ -92,6 +92,7 @@ impl App {
         let site = Site {
             registry,
             committed: store.committed(),
+            failures: store.failures(),
             exemplars: config.exemplars,
             is_ready: Arc::new(move || beats.all_beat()),
             now: Arc::new(move || clock.now()),

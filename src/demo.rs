@@ -89,13 +89,14 @@ impl Demo {
             "A simulated Twilio plays a phone line; nothing leaves this machine.\n\
              \n\
              \x20 http://{address}/metrics   the metrics, for Prometheus\n\
+             \x20 http://{address}/failures  the most recent failing requests\n\
              \x20 http://{address}/          the exporter at a glance\n\
              \x20 {}/_simulator/truth   what the simulated Twilio knows\n\
              \n\
              Now:         calls come in, their webhooks are answered in good TwiML.\n\
              After {} s:  https://{host}{route} begins to fail: 500s, JSON instead of TwiML, timeouts.\n\
              \x20            See twilio_webhook_failures_total and\n\
-             \x20            twilio_calls_with_webhook_failures_total.\n\
+             \x20            twilio_calls_with_webhook_failures_total; /failures leads to the calls.\n\
              \n\
              Delays are seconds here; a real run settles a call 16 minutes after its end.\n\
              Ctrl-C ends it and removes its store.\n",

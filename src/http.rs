@@ -1,8 +1,9 @@
-//! The edge to people and Prometheus: `/metrics`, the landing page, health and readiness.
+//! The edge to people and Prometheus: `/metrics`, the pages, health and readiness.
 //!
-//! Every answer comes from memory: nothing here waits for Twilio, for the disk or for another
-//! request. Knows neither Twilio nor the store, only what they have published.
+//! Answers come from memory: nothing waits for Twilio, and only `/failures` waits for the disk, for a
+//! bounded time. Knows neither Twilio nor the store, but for what it recorded of failures.
 
+mod failures;
 mod negotiate;
 mod pages;
 mod scrape;
@@ -19,6 +20,7 @@ use jiff::Timestamp;
 use prometheus::Registry;
 
 use crate::metrics::ledger::Committed;
+use crate::store::failures::FailureReader;
 
 /// What the pages show.
 #[derive(Clone)]
@@ -27,6 +29,8 @@ pub struct Site {
     pub registry: Registry,
     /// The committed ledger, which learns what scrapes have shown.
     pub committed: Committed,
+    /// The recorded failures.
+    pub failures: FailureReader,
     /// Whether exemplars are shown.
     pub exemplars: bool,
     /// Whether every poll loop advances.
@@ -41,11 +45,11 @@ impl fmt::Debug for Site {
     }
 }
 
-/// What no page of ours needs is forbidden: no scripts, no frames, nothing from elsewhere.
+/// What no page of ours needs is forbidden: no scripts, no frames, nothing from or to elsewhere.
 const HEADERS: [(HeaderName, &str); 3] = [
     (
         header::CONTENT_SECURITY_POLICY,
-        "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+        "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
     ),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::REFERRER_POLICY, "no-referrer"),
@@ -55,6 +59,8 @@ const HEADERS: [(HeaderName, &str); 3] = [
 pub fn router(site: Site) -> Router {
     Router::new()
         .route("/", get(pages::landing::landing))
+        .route("/failures", get(failures::page_or_json))
+        .route("/failures.json", get(failures::json))
         .route("/metrics", get(scrape::metrics))
         .route("/-/healthy", get(|| async { "Healthy.\n" }))
         .route("/-/ready", get(ready))

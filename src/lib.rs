@@ -29,14 +29,14 @@
 //! - [`twilio`]: the edge to Twilio. One function is one request and one answer.
 //! - [`store`]: the edge to the disk: one SQLite file, one writer thread.
 //! - [`poller`]: the shell around an account: plan, fetch, observe, commit, wait.
-//! - [`http`]: the edge to people and Prometheus. Everything from memory.
+//! - [`http`]: the edge to people and Prometheus. From memory, but for the recorded failures.
 //! - [`config`], [`cli`], [`logging`], [`signal`], [`clock`]: one thing each from outside.
 //! - [`app`]: builds the parts, runs the tasks, drains them. [`demo`]: the same against the simulator.
 //! - [`simulator`]: a Twilio of our own, whose truth is known. Imports nothing of the rest, so that
 //!   its judgement is independent.
 //!
 //! Imports point one way: `app` may see all; `poller` sees `twilio`, `store`, `metrics`, `domain`;
-//! `http` and `store` see `metrics` and `domain`; `metrics` and `twilio` see `domain`; `config` sees
+//! `http` and `store` see `metrics` and `domain`, and `http` the read side of `store`; `metrics` and `twilio` see `domain`; `config` sees
 //! `domain` and what `twilio` holds safe to send credentials to; `domain` sees nothing. `tests/it/tidy.rs` holds the code to it.
 //!
 //! # What is always true
@@ -90,7 +90,8 @@
 //!
 //! **How does one come from the graph to the call?** By the exemplar of a failure or a bucket
 //! ([`metrics::exemplar`], in OpenMetrics only), or by the line that each failing webhook has in the
-//! log ([`domain::failure_log`]).
+//! log ([`domain::failure_log`]), or by the record of it on `/failures` ([`store::failures`]), which is
+//! written in the transaction that counts it.
 //!
 //! **Why a thread for the store?** SQLite blocks, and one writer needs no locks. Batches that wait
 //! while one is written are committed together, so that hundreds of accounts share an fsync.

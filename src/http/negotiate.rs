@@ -1,4 +1,4 @@
-//! Content negotiation for `/metrics`, as Prometheus 2 and 3 do it.
+//! Content negotiation: `/metrics` as Prometheus 2 and 3 do it, `/failures` for people and programs.
 
 use axum::http::{HeaderMap, header};
 
@@ -20,15 +20,39 @@ const ESCAPINGS: [&str; 4] = ["allow-utf-8", "underscores", "dots", "values"];
 
 /// The format that an `Accept` header (RFC 9110, section 12.5.1) prefers.
 pub(super) fn format(headers: &HeaderMap) -> Format {
+    best(headers, offer).unwrap_or(Format::Text)
+}
+
+/// Whether an `Accept` header prefers JSON to a page.
+pub(super) fn prefers_json(headers: &HeaderMap) -> bool {
+    let offer = |range: &str| {
+        let mut parts = range.split(';').map(str::trim);
+        let media_type = parts.next()?.to_ascii_lowercase();
+        let weight = parts.find_map(|part| part.strip_prefix("q="));
+        let quality = weight.map_or(Some(1.0), parse_quality)?;
+        match media_type.as_str() {
+            "application/json" => Some((quality, true)),
+            "text/html" | "text/*" | "*/*" => Some((quality, false)),
+            _ => None,
+        }
+    };
+    best(headers, offer).unwrap_or(false)
+}
+
+/// The offer of the highest quality; of equals the first, as the client wrote it first.
+fn best<T>(headers: &HeaderMap, offer: impl Fn(&str) -> Option<(f32, T)>) -> Option<T> {
     let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let mut best = (0.0, Format::Text);
-    for (quality, format) in values.flat_map(|value| value.split(',')).filter_map(offer) {
-        // Of equals the first wins, as the client wrote it first.
+    let mut best = (0.0, None);
+    for (quality, offered) in values.flat_map(|value| value.split(',')).filter_map(offer) {
         if quality > best.0 {
-            best = (quality, format);
+            best = (quality, Some(offered));
         }
     }
     best.1
+}
+
+fn parse_quality(text: &str) -> Option<f32> {
+    text.parse().ok().filter(|quality: &f32| quality.is_finite())
 }
 
 /// One media range that can be answered, with its quality.
@@ -40,7 +64,7 @@ fn offer(range: &str) -> Option<(f32, Format)> {
         let value = value.trim().trim_matches('"');
         match name.trim() {
             "version" => version = Some(value),
-            "q" => quality = value.parse().ok().filter(|q: &f32| q.is_finite())?,
+            "q" => quality = parse_quality(value)?,
             "escaping" => escaping = ESCAPINGS.into_iter().find(|known| *known == value),
             _ => {}
         }
@@ -93,5 +117,26 @@ mod tests {
             assert_eq!(format(&headers), expected, "{accept}");
         }
         assert_eq!(format(&HeaderMap::new()), Format::Text);
+    }
+
+    #[test]
+    fn programs_that_ask_for_json_get_it_and_browsers_a_page() {
+        for (accept, expected) in [
+            ("application/json", true),
+            ("application/json, text/plain, */*", true),
+            ("text/html;q=0.5, application/json;q=0.9", true),
+            ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", false),
+            ("text/html, application/json", false),
+            ("application/json;q=0", false),
+            ("application/json;q=x", false),
+            ("*/*", false),
+            ("image/png", false),
+            ("", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, accept.parse().expect("a header"));
+            assert_eq!(prefers_json(&headers), expected, "{accept}");
+        }
+        assert!(!prefers_json(&HeaderMap::new()));
     }
 }

@@ -7,6 +7,7 @@ mod command_line;
 mod demo;
 mod documents;
 mod exactly_once;
+mod failures;
 mod failures_of_twilio;
 mod histories;
 mod outside_judges;

@@ -34,10 +34,14 @@ async fn no_secret_of_a_call_event_appears_anywhere() {
     })
     .await;
     assert!(scrape.text.contains("webhook"), "the world has no webhooks");
+    let failures = program.get("/failures.json").await.1;
+    assert!(failures.contains("http_5xx"), "no failure is recorded: {failures}");
     let (_directory, storage) = (program.directory(), program.storage());
     let mut places = vec![
         ("/metrics", scrape.text.clone()),
         ("/", program.get("/").await.1),
+        ("/failures", program.get("/failures?limit=1000").await.1),
+        ("/failures.json", program.get("/failures.json?limit=1000").await.1),
         ("the log", program.log()),
     ];
     program.stop().await;

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 /// Longest file before it is split by noun.
 const MAX_LINES: usize = 400;
 
-/// What each part of the crate may import of the crate.
+/// What each part of the crate may import of the crate: a room, or one door of it.
 const MAY_IMPORT: [(&str, &[&str]); 12] = [
     ("domain", &["domain"]),
     ("metrics", &["metrics", "domain"]),
     ("store", &["store", "metrics", "domain"]),
     ("twilio", &["twilio", "domain"]),
     ("poller", &["poller", "twilio", "store", "metrics", "domain", "clock"]),
-    ("http", &["http", "metrics", "domain"]),
+    ("http", &["http", "metrics", "domain", "store::failures"]),
     ("simulator", &["simulator"]),
     ("config", &["config", "domain", "twilio"]),
     ("cli", &["cli", "config"]),
@@ -32,13 +32,13 @@ fn imports_point_one_way() {
         for file in files_of(part) {
             for (number, line) in code(&file) {
                 for import in line.match_indices("crate::").map(|(at, _)| &line[at + 7..]) {
-                    let name: String = import
-                        .chars()
-                        .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
-                        .collect();
+                    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+                    let path = import.split(|c| !is_name(c)).next().unwrap_or_default();
+                    let is_within =
+                        |room: &&str| format!("{path}::").starts_with(&format!("{room}::"));
                     assert!(
-                        allowed.contains(&name.as_str()) || name.is_empty(),
-                        "{}:{number}: {part} may not import {name}",
+                        allowed.iter().any(is_within) || path.is_empty(),
+                        "{}:{number}: {part} may not import {path}",
                         file.display()
                     );
                 }

@@ -74,6 +74,7 @@ fn page(rows: &BTreeMap<String, AccountRow>, is_ready: bool, now: f64) -> Markup
             p.bad { "A poll loop has stopped advancing: see the log." }
         }
         ul {
+            li { a href="/failures" { "Failures" } ": the most recent failing requests" }
             li { a href="/metrics" { "Metrics" } }
             li { a href="/-/healthy" { "Health" } ", " a href="/-/ready" { "readiness" } }
         }

@@ -58,7 +58,7 @@ pub(crate) fn world_of(calls: u32) -> WorldConfig {
 impl Twilio {
     /// Serves a world.
     pub(crate) async fn serving(world: WorldConfig) -> Self {
-        Self::answering(world, |_, _| None).await
+        Self::build(world, SignedDuration::ZERO, |_, _| None).await
     }
 
     /// Serves a world whose clock is ahead of this machine's, or behind.
@@ -68,17 +68,20 @@ impl Twilio {
 
     /// Serves a world, but answers what `answer` answers itself: it is given the path with the
     /// query, and how many requests for Call Events there were before.
-    pub(crate) async fn answering(
+    pub(crate) async fn answering<B: Into<Vec<u8>>>(
         world: WorldConfig,
-        answer: impl Fn(&str, u64) -> Option<(u16, &'static str, String)> + Send + Sync + 'static,
+        answer: impl Fn(&str, u64) -> Option<(u16, &'static str, B)> + Send + Sync + 'static,
     ) -> Self {
+        let answer = move |uri: &str, before| {
+            answer(uri, before).map(|(status, kind, body)| (status, kind, body.into()))
+        };
         Self::build(world, SignedDuration::ZERO, answer).await
     }
 
     async fn build(
         world: WorldConfig,
         offset: SignedDuration,
-        answer: impl Fn(&str, u64) -> Option<(u16, &'static str, String)> + Send + Sync + 'static,
+        answer: impl Fn(&str, u64) -> Option<(u16, &'static str, Vec<u8>)> + Send + Sync + 'static,
     ) -> Self {
         let local = Clock::start();
         let clock: Arc<dyn Fn() -> Timestamp + Send + Sync> =
@@ -164,7 +167,7 @@ pub(crate) fn differences(truth: &Truth, scrape: &Scrape) -> Vec<String> {
 }
 
 async fn answered(
-    own: Option<(u16, &'static str, String)>,
+    own: Option<(u16, &'static str, Vec<u8>)>,
     request: Request,
     next: Next,
 ) -> Response {

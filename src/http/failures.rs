@@ -1,0 +1,116 @@
+//! `/failures`: the most recent failing requests, for people and for programs.
+//!
+//! Here is the way from a request to an answer; `question` reads the query, `page` writes HTML.
+
+mod page;
+mod question;
+
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use serde_json::{Value, json};
+
+use crate::store::failures::{ReadError, RecentFailure, RecentFailures};
+
+use super::{Site, negotiate};
+use question::Question;
+
+/// In which form an answer is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// For people.
+    Page,
+    /// For programs.
+    Json,
+}
+
+/// `/failures`: a page, or JSON for those who prefer it.
+pub(super) async fn page_or_json(
+    State(site): State<Site>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let form = if negotiate::prefers_json(&headers) { Form::Json } else { Form::Page };
+    let mut response = answer(&site, &query.unwrap_or_default(), form).await;
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
+    response
+}
+
+/// `/failures.json`: always JSON.
+pub(super) async fn json(State(site): State<Site>, RawQuery(query): RawQuery) -> Response {
+    answer(&site, &query.unwrap_or_default(), Form::Json).await
+}
+
+async fn answer(site: &Site, query: &str, form: Form) -> Response {
+    let question = match Question::read(query) {
+        Ok(question) => question,
+        Err(problems) => return refusal(StatusCode::BAD_REQUEST, &problems, form),
+    };
+    match site.failures.recent(question.filter()).await {
+        Ok(found) => match form {
+            Form::Json => found_json(&found),
+            Form::Page => {
+                let accounts: Vec<String> =
+                    site.committed.read().accounts.values().cloned().collect();
+                let page = page::found(&question, &found, &accounts, (site.now)());
+                no_store(Html(page.into_string()).into_response())
+            }
+        },
+        Err(error) => {
+            tracing::warn!(%error, "cannot read the recorded failures");
+            refusal(StatusCode::SERVICE_UNAVAILABLE, &[why(&error).to_owned()], form)
+        }
+    }
+}
+
+/// What a person is told when the store can't be read.
+fn why(error: &ReadError) -> &'static str {
+    match error {
+        ReadError::Timeout => {
+            "the store did not answer in time: its disk is slow or hangs; /metrics is served all the same"
+        }
+        ReadError::Failed(_) => "the store can't be read: the log says why",
+        ReadError::Closed => "the exporter is stopping",
+    }
+}
+
+fn refusal(status: StatusCode, problems: &[String], form: Form) -> Response {
+    let body = match form {
+        Form::Page => Html(page::refusal(status, problems).into_string()).into_response(),
+        Form::Json => json_response(&json!({ "error": problems.join("; ") })),
+    };
+    no_store((status, body).into_response())
+}
+
+fn found_json(found: &RecentFailures) -> Response {
+    let failures: Vec<Value> = found.failures.iter().map(failure_json).collect();
+    no_store(json_response(&json!({ "failures": failures })))
+}
+
+fn failure_json(failure: &RecentFailure) -> Value {
+    let seconds = failure.duration_ms.map(|ms| std::time::Duration::from_millis(ms).as_secs_f64());
+    json!({
+        "time": failure.at.to_string(),
+        "account": failure.account,
+        "host": failure.endpoint.host,
+        "route": failure.endpoint.route,
+        "kind": failure.kind.as_str(),
+        "code": failure.code.to_string(),
+        "reason": failure.reason.as_str(),
+        "duration_seconds": seconds,
+        "call_sid": failure.call_sid.to_string(),
+    })
+}
+
+fn json_response(value: &Value) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], format!("{value}\n")).into_response()
+}
+
+/// What failed a minute ago must not look like what fails now.
+fn no_store(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,218 @@
+//! The page of `/failures`: a form, a table, and what to make of an empty one.
+
+use axum::http::StatusCode;
+use jiff::Timestamp;
+use maud::{Markup, html};
+
+use crate::domain::kind::RequestKind;
+use crate::domain::twilio_time::seconds_between;
+use crate::domain::verdict::Reason;
+use crate::store::failures::{
+    MAX_PER_ACCOUNT, MAX_PER_ENDPOINT, MAX_RESULTS, RecentFailure, RecentFailures,
+};
+
+use super::super::pages::{age, frame};
+use super::question::{DEFAULT_LIMIT, Question, webhook_kinds};
+
+const PATH: &str = "/failures";
+const JSON_PATH: &str = "/failures.json";
+/// The region of accounts that chose none: the console needs to be told of others only.
+const DEFAULT_REGION: &str = "us1";
+
+/// What was found.
+pub(super) fn found(
+    question: &Question,
+    found: &RecentFailures,
+    accounts: &[String],
+    now: Timestamp,
+) -> Markup {
+    let body = html! {
+        h1 { "Most recent failing requests" }
+        (form(question, accounts))
+        p.more {
+            @if found.total > 0 { span { (how_many(found)) } }
+            @if let Some(older) = question.older(found) {
+                a href=(older.link(PATH)) { "Older" }
+            }
+            @if question.is_filtered() { a href=(PATH) { "All" } }
+            a href=(question.link(JSON_PATH)) { "JSON" }
+            a href="/" { "Overview" }
+        }
+        @if found.failures.is_empty() {
+            (nothing(question))
+        } @else {
+            table {
+                thead {
+                    tr {
+                        th { "Time (UTC)" } th { "Account" } th { "Host" } th { "Route" }
+                        th { "Kind" } th { "Code" } th { "Reason" } th { "Duration" } th { "Call" }
+                    }
+                }
+                tbody {
+                    @for failure in &found.failures { (row(question, failure, now)) }
+                }
+            }
+            @if let Some(older) = question.older(found) {
+                p { a href=(older.link(PATH)) { "Older" } }
+            }
+        }
+    };
+    frame("Failures - twilio-call-exporter", &body)
+}
+
+/// Why there is no answer.
+pub(super) fn refusal(status: StatusCode, problems: &[String]) -> Markup {
+    let body = html! {
+        h1 { @if status.is_client_error() { "Not understood" } @else { "No answer now" } }
+        ul {
+            @for problem in problems { li { (problem) } }
+        }
+        p.more {
+            a href=(PATH) { "All failures" }
+            a href="/" { "Overview" }
+        }
+    };
+    frame("Failures - twilio-call-exporter", &body)
+}
+
+fn form(question: &Question, accounts: &[String]) -> Markup {
+    let mut known: Vec<&str> = accounts.iter().map(String::as_str).collect();
+    // What is asked for stays in the form, whether it exists or not.
+    known.extend(question.accounts.iter().map(String::as_str));
+    known.sort_unstable();
+    known.dedup();
+    let asked: Vec<&str> = question.accounts.iter().map(String::as_str).collect();
+    let kinds: Vec<&str> = question.kinds.iter().map(|kind| kind.as_str()).collect();
+    let reasons: Vec<&str> = question.reasons.iter().map(|reason| reason.as_str()).collect();
+    let all_kinds: Vec<&str> = webhook_kinds().map(RequestKind::as_str).collect();
+    let all_reasons: Vec<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+    let time = |time: Option<Timestamp>| time.map(|time| time.to_string()).unwrap_or_default();
+    let limit = question.limit.unwrap_or(DEFAULT_LIMIT);
+    html! {
+        form action=(PATH) method="get" {
+            (selects("Account", "account", &known, &asked))
+            (inputs("Host", "host", &question.hosts))
+            (inputs("Route", "route", &question.routes))
+            (selects("Kind", "kind", &all_kinds, &kinds))
+            (selects("Reason", "reason", &all_reasons, &reasons))
+            label { "From (UTC)" input name="from" value=(time(question.from)) placeholder="2026-01-31T16:20:00Z"; }
+            label { "To (UTC)" input name="to" value=(time(question.to)) placeholder="2026-01-31T16:40:00Z"; }
+            label { "At most" input name="limit" type="number" min="1" max=(MAX_RESULTS) value=(limit); }
+            button { "Filter" }
+        }
+    }
+}
+
+/// One field per value that is asked for, or an empty one.
+fn inputs(title: &str, name: &str, asked: &[String]) -> Markup {
+    let empty = [String::new()];
+    html! {
+        @for value in if asked.is_empty() { &empty } else { asked } {
+            label { (title) input name=(name) value=(value) autocapitalize="off" spellcheck="false"; }
+        }
+    }
+}
+
+fn selects(title: &str, name: &str, known: &[&str], asked: &[&str]) -> Markup {
+    html! {
+        @for value in if asked.is_empty() { &[""] } else { asked } {
+            label {
+                (title)
+                select name=(name) {
+                    option value="" { "any" }
+                    @for known in known {
+                        option value=(known) selected[known == value] { (known) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn how_many(found: &RecentFailures) -> String {
+    match (found.failures.len(), found.total) {
+        (_, 1) => "1 failing request.".to_owned(),
+        (shown, total) if shown < total => format!("The newest {shown} of {total}."),
+        (_, total) => format!("{total} failing requests."),
+    }
+}
+
+fn row(question: &Question, failure: &RecentFailure, now: Timestamp) -> Markup {
+    let narrowed = |narrow: &dyn Fn(&mut Question)| {
+        let mut narrowed = question.clone();
+        narrow(&mut narrowed);
+        narrowed.link(PATH)
+    };
+    let (host, route) = (&failure.endpoint.host, &failure.endpoint.route);
+    html! {
+        tr {
+            td.fixed data-label="Time" {
+                time datetime=(failure.at) { (failure.at.strftime("%Y-%m-%d %H:%M:%S")) }
+                " "
+                span.age { (age(seconds_between(failure.at, now))) " ago" }
+            }
+            td data-label="Account" {
+                a href=(narrowed(&|asked| asked.accounts = vec![failure.account.clone()])) { (failure.account) }
+            }
+            td data-label="Host" { a href=(narrowed(&|asked| asked.hosts = vec![host.clone()])) { (host) } }
+            td data-label="Route" { a href=(narrowed(&|asked| asked.routes = vec![route.clone()])) { (route) } }
+            td.fixed data-label="Kind" { a href=(narrowed(&|asked| asked.kinds = vec![failure.kind])) { (failure.kind) } }
+            td.fixed data-label="Code" { (failure.code) }
+            td.fixed data-label="Reason" {
+                a.bad href=(narrowed(&|asked| asked.reasons = vec![failure.reason])) { (failure.reason) }
+            }
+            td.fixed data-label="Duration" { (duration(failure.duration_ms)) }
+            td.sid.call data-label="Call" {
+                a href=(console(failure)) rel="noreferrer noopener" { (failure.call_sid) }
+            }
+        }
+    }
+}
+
+fn duration(ms: Option<u64>) -> String {
+    match ms {
+        None => "unknown".to_owned(),
+        Some(ms) if ms < 1_000 => format!("{ms} ms"),
+        Some(ms) => format!("{:.1} s", std::time::Duration::from_millis(ms).as_secs_f64()),
+    }
+}
+
+/// The page of a call in Twilio's console.
+///
+/// Twilio documents no address for it. This is the one that integrations with Twilio link to, such
+/// as Splunk On-Call's guide ("Link back to a specific call's history"); the console leads on to
+/// its present place, and asks for the right login first.
+fn console(failure: &RecentFailure) -> String {
+    let page = format!("https://www.twilio.com/console/voice/calls/logs/{}", failure.call_sid);
+    if failure.region == DEFAULT_REGION {
+        return page;
+    }
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    format!("{page}?{}", query.append_pair("x-target-region", &failure.region).finish())
+}
+
+/// An empty answer may mean several things.
+fn nothing(question: &Question) -> Markup {
+    html! {
+        p {
+            @if question.is_filtered() {
+                "No recorded failing request matches these filters."
+            } @else {
+                "No failing request is recorded."
+            }
+        }
+        ul.quiet {
+            li { "Perhaps nothing failed." }
+            li { "Twilio may show what happened in a call only 15 minutes after its end." }
+            li {
+                "Only the newest are kept: " (MAX_PER_ENDPOINT) " of a route, " (MAX_PER_ACCOUNT)
+                " of an account. The counters on " a href="/metrics" { "/metrics" }
+                " know of all."
+            }
+            li { "Only accounts that are polled now are shown." }
+            @if question.is_filtered() {
+                li { "Host and route are compared exactly, as the labels on /metrics have them." }
+            }
+        }
+    }
+}

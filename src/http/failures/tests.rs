@@ -1,0 +1,164 @@
+//! What people and programs are answered: form, links, escaping, refusals.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::domain::kind::RequestKind;
+use crate::domain::route::Endpoint;
+use crate::domain::sid::CallSid;
+use crate::domain::verdict::{Code, Reason};
+use jiff::Timestamp;
+
+/// Text that ends an attribute, an element and a line, if it is let.
+const HOSTILE: &str = "/\"'><script>alert(1)</script>&amp;\\\n\u{0}\u{1b}\u{202e}\u{fffd}";
+
+#[test]
+fn json_has_exactly_the_fields_that_are_promised() {
+    let mut unanswered = failure("/a", 40);
+    unanswered.code = Code::NONE;
+    unanswered.duration_ms = None;
+    let fields = failure_json(&failure("/a", 0));
+    let expected = json!({
+        "time": "2023-11-14T22:13:20Z", "account": "prod", "host": "h", "route": "/a",
+        "kind": "voice_url", "code": "502", "reason": "http_5xx", "duration_seconds": 0.143,
+        "call_sid": "CA00000000000000000000000000000009",
+    });
+    assert_eq!(fields, expected);
+    let fields = failure_json(&unanswered);
+    assert_eq!((&fields["code"], &fields["duration_seconds"]), (&json!("none"), &Value::Null));
+}
+
+#[test]
+fn a_row_shows_all_and_each_label_leads_to_what_shares_it() {
+    let page = page_of("account=prod&limit=5", vec![failure("/a", 0)], 1);
+    for expected in [
+        "<time datetime=\"2023-11-14T22:13:20Z\">2023-11-14 22:13:20</time> <span class=\"age\">40 s ago",
+        "<a href=\"/failures?account=prod&amp;host=h&amp;limit=5\">h</a>",
+        "<a href=\"/failures?account=prod&amp;route=%2Fa&amp;limit=5\">/a</a>",
+        "<a href=\"/failures?account=prod&amp;kind=voice_url&amp;limit=5\">voice_url</a>",
+        "href=\"/failures?account=prod&amp;reason=http_5xx&amp;limit=5\">http_5xx</a>",
+        "data-label=\"Code\">502</td>",
+        "143 ms",
+        "<a href=\"https://www.twilio.com/console/voice/calls/logs/CA00000000000000000000000000000009\" rel=\"noreferrer noopener\">CA00000000000000000000000000000009</a>",
+        "<a href=\"/failures.json?account=prod&amp;limit=5\">JSON</a>",
+        "<a href=\"/\">Overview</a>",
+        "<option value=\"prod\" selected>prod</option>",
+        "1 failing request.",
+    ] {
+        assert!(page.contains(expected), "{expected} in {page}");
+    }
+    assert!(!page.contains("Older"));
+}
+
+#[test]
+fn a_call_of_another_region_is_linked_there() {
+    let mut abroad = failure("/a", 0);
+    abroad.region = "ie1".to_owned();
+    let page = page_of("", vec![abroad], 1);
+    assert!(page.contains("CA00000000000000000000000000000009?x-target-region=ie1\""), "{page}");
+}
+
+#[test]
+fn a_cut_answer_says_so_and_goes_on() {
+    let page = page_of("limit=2", vec![failure("/a", 2), failure("/a", 1)], 431);
+    assert!(page.contains("The newest 2 of 431."), "{page}");
+    let older = "<a href=\"/failures?to=2023-11-14T22%3A13%3A21Z&amp;limit=2\">Older</a>";
+    assert!(page.contains(older), "{page}");
+}
+
+#[test]
+fn an_empty_answer_is_explained() {
+    let page = page_of("", Vec::new(), 0);
+    assert!(page.contains("No failing request is recorded.") && page.contains("15 minutes"));
+    let page = page_of("route=/nowhere", Vec::new(), 0);
+    assert!(page.contains("matches these filters") && page.contains("value=\"/nowhere\""));
+}
+
+#[test]
+fn several_values_of_a_key_are_all_in_the_form() {
+    let query = "host=a&host=b&kind=voice_url&kind=dial_action&account=gone";
+    let page = page_of(query, Vec::new(), 0);
+    for expected in [
+        "<input name=\"host\" value=\"a\"",
+        "<input name=\"host\" value=\"b\"",
+        "<option value=\"voice_url\" selected>",
+        "<option value=\"dial_action\" selected>",
+        "<option value=\"gone\" selected>",
+    ] {
+        assert!(page.contains(expected), "{expected} in {page}");
+    }
+}
+
+#[test]
+fn labels_and_queries_never_become_markup() {
+    let pages = |text: &str| {
+        let text = text.to_owned();
+        let mut failure = failure(&text, 0);
+        failure.endpoint.host = text.clone();
+        failure.account = text.clone();
+        let question = Question {
+            accounts: vec![text.clone()],
+            hosts: vec![text.clone()],
+            routes: vec![text.clone()],
+            ..Question::default()
+        };
+        let found = RecentFailures { failures: vec![failure], total: 2 };
+        let problems = [format!("found `{text}`")];
+        [
+            page::found(&question, &found, &[text], at(40)).into_string(),
+            page::refusal(StatusCode::BAD_REQUEST, &problems).into_string(),
+        ]
+    };
+    for (hostile, harmless) in pages(HOSTILE).iter().zip(pages("harmless")) {
+        assert!(!hostile.contains("<script") && !hostile.contains("\"'>"), "{hostile}");
+        assert_eq!(elements(hostile), elements(&harmless), "{hostile}");
+    }
+}
+
+#[test]
+fn a_store_that_cannot_be_read_is_told_without_its_innards() {
+    for error in
+        [ReadError::Timeout, ReadError::Failed("/secret/path".to_owned()), ReadError::Closed]
+    {
+        let told = why(&error);
+        assert!(!told.contains("secret"), "{told}");
+        let response = refusal(StatusCode::SERVICE_UNAVAILABLE, &[told.to_owned()], Form::Page);
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
+    }
+}
+
+pub(super) fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + second).expect("an instant")
+}
+
+pub(super) fn failure(route: &str, second: i64) -> RecentFailure {
+    RecentFailure {
+        at: at(second),
+        account: "prod".to_owned(),
+        region: "us1".to_owned(),
+        endpoint: Endpoint { host: "h".to_owned(), route: route.to_owned() },
+        kind: RequestKind::VoiceUrl,
+        code: Code::of(502).expect("a code"),
+        reason: Reason::Http5xx,
+        duration_ms: Some(143),
+        call_sid: CallSid::parse("CA00000000000000000000000000000009").expect("a SID"),
+    }
+}
+
+fn page_of(query: &str, failures: Vec<RecentFailure>, total: usize) -> String {
+    let question = Question::read(query).expect("a question");
+    let found = RecentFailures { failures, total };
+    page::found(&question, &found, &["prod".to_owned()], at(40)).into_string()
+}
+
+/// Names of all elements, with how often each begins.
+fn elements(page: &str) -> BTreeMap<String, usize> {
+    let mut elements = BTreeMap::new();
+    for (at, _) in page.match_indices('<') {
+        let name: String =
+            page[at + 1..].chars().take_while(|c| !c.is_whitespace() && *c != '>').collect();
+        *elements.entry(name).or_default() += 1;
+    }
+    elements
+}
