@@ -4,6 +4,7 @@
 //! or any answers at all; `Scrape` is what `/metrics` said. Nothing here sleeps for a fixed time:
 //! everything waits for a condition, for at most [`PATIENCE`].
 
+mod browser;
 mod html;
 mod program;
 mod prometheus;
@@ -12,6 +13,7 @@ mod twilio;
 
 use std::time::{Duration, Instant};
 
+pub(crate) use browser::Browser;
 pub(crate) use html::{Tag, tags};
 pub(crate) use program::{Program, run};
 pub(crate) use prometheus::Prometheus;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use twilio_call_exporter::simulator::WorldConfig;
 
-use crate::harness::{Program, Prometheus, Twilio, eventually, everything, metric};
+use crate::harness::{Browser, Program, Prometheus, Twilio, eventually, everything, metric};
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs promtool, from Debian's package prometheus"]
@@ -113,6 +113,49 @@ async fn prometheus_sees_the_first_failure_of_a_new_route() {
             assert_eq!(seen > 0.0, is_seen, "hold-back {hold_back}: {increase} is {seen}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs chromium"]
+async fn a_browser_shows_the_failures_on_a_phone_and_on_a_desk_without_scrolling_sideways() {
+    let twilio = Twilio::serving(everything(1, 1)).await;
+    let mut program = Program::polling(&twilio).await;
+    twilio.is_told_by(&mut program).await;
+    let text = program.get("/failures.json?limit=1000").await.1;
+    let answer: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let failures = answer["failures"].as_array().expect("a list").clone();
+    assert!(failures.len() > 30, "{}", failures.len());
+    let site = format!("http://{}", program.address());
+    tokio::task::spawn_blocking(move || {
+        let mut browser = Browser::start();
+        for size in [(390, 844), (1130, 800), (1280, 900)] {
+            let window = f64::from(size.0);
+            // What is too wide is noticed.
+            let wide = "data:text/html,<meta name=viewport content=width=device-width><p style=width:2000px>x";
+            assert!(browser.show(wide, size).width > window);
+            let shown = browser.show(&format!("{site}/failures?limit=1000"), size);
+            for failure in &failures {
+                for field in ["host", "route", "kind", "code", "reason", "call_sid"] {
+                    let value = failure[field].as_str().expect(field);
+                    assert!(shown.html.contains(&format!(">{value}<")), "{value} at {size:?}");
+                }
+            }
+            assert_eq!(shown.html.matches("<tr>").count(), failures.len() + 1, "at {size:?}");
+            let long = "m".repeat(250);
+            for page in [
+                "/failures?limit=1000",
+                "/failures?route=/nowhere",
+                &format!("/failures?account={long}&host={long}"),
+                &format!("/failures?kind={long}"),
+                "/",
+            ] {
+                let shown = browser.show(&format!("{site}{page}"), size);
+                assert!(shown.width <= window, "{page} is {} wide at {size:?}", shown.width);
+            }
+        }
+    })
+    .await
+    .expect("no panic");
 }
 
 /// A believable phone line, and a switch: the first call read after it has failed on a new route.

@@ -1,0 +1,114 @@
+//! A real browser without scripts, spoken to over a pipe in the Chrome DevTools Protocol.
+//!
+//! The protocol tells what a script would have to: the document as parsed, and how wide it is.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::PATIENCE;
+
+/// A running Chromium. It is killed when dropped.
+pub(crate) struct Browser {
+    child: Child,
+    requests: ChildStdin,
+    messages: mpsc::Receiver<Value>,
+    last: u64,
+    session: Option<String>,
+    _directory: TempDir,
+}
+
+/// What a page looks like.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    /// The document, as parsed.
+    pub html: String,
+    /// How wide it is, in CSS pixels; more than the window is to be scrolled sideways.
+    pub width: f64,
+}
+
+impl Browser {
+    /// Starts a browser with a profile of its own, and opens a tab.
+    pub(crate) fn start() -> Self {
+        let directory = TempDir::new().expect("a temporary directory");
+        // The protocol is on the descriptors 3 and 4, which a shell can put in place.
+        let mut child = Command::new("sh")
+            .args(["-c", "exec 3<&0 4>&1 0</dev/null 1>/dev/null; exec chromium \"$@\"", "sh"])
+            .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe"])
+            .arg("--blink-settings=scriptEnabled=false")
+            .arg(format!("--user-data-dir={}", directory.path().display()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("chromium");
+        let requests = child.stdin.take().expect("a pipe");
+        let answers = child.stdout.take().expect("a pipe");
+        let (sender, messages) = mpsc::channel();
+        std::thread::spawn(move || {
+            for message in BufReader::new(answers).split(0).map_while(Result::ok) {
+                let message = serde_json::from_slice(&message).expect("JSON");
+                if sender.send(message).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut browser =
+            Self { child, requests, messages, last: 0, session: None, _directory: directory };
+        let tab = browser.call("Target.createTarget", &json!({ "url": "about:blank" }));
+        let attach = json!({ "targetId": tab["targetId"], "flatten": true });
+        let session = browser.call("Target.attachToTarget", &attach);
+        browser.session = Some(session["sessionId"].as_str().expect("a session").to_owned());
+        browser.call("Page.enable", &json!({}));
+        browser
+    }
+
+    /// Shows a page in a window of this size.
+    pub(crate) fn show(&mut self, url: &str, (width, height): (u32, u32)) -> Shown {
+        let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500 });
+        self.call("Emulation.setDeviceMetricsOverride", &size);
+        let navigated = self.call("Page.navigate", &json!({ "url": url }));
+        assert!(navigated["errorText"].is_null(), "{url}: {navigated}");
+        self.wait(|message| message["method"] == "Page.loadEventFired");
+        let layout = self.call("Page.getLayoutMetrics", &json!({}));
+        let root = self.call("DOM.getDocument", &json!({}));
+        let html = self.call("DOM.getOuterHTML", &json!({ "nodeId": root["root"]["nodeId"] }));
+        Shown {
+            html: html["outerHTML"].as_str().expect("a document").to_owned(),
+            width: layout["cssContentSize"]["width"].as_f64().expect("a width"),
+        }
+    }
+
+    fn call(&mut self, method: &str, parameters: &Value) -> Value {
+        self.last += 1;
+        let id = self.last;
+        let mut message = json!({ "id": id, "method": method, "params": parameters });
+        if let Some(session) = &self.session {
+            message["sessionId"] = json!(session);
+        }
+        self.requests.write_all(format!("{message}\0").as_bytes()).expect("written");
+        let answer = self.wait(|message| message["id"] == id);
+        assert!(answer["error"].is_null(), "{method}: {answer}");
+        answer["result"].clone()
+    }
+
+    fn wait(&self, is_wanted: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            let message = self.messages.recv_timeout(PATIENCE).expect("chromium answers");
+            if is_wanted(&message) {
+                return message;
+            }
+        }
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // Gone already is as good.
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+    }
+}
