@@ -357,8 +357,9 @@ impl Program {
                 let changes =
                     self.progress.take_reading(sid, stage, skips, &reading, &self.reads, at);
                 let Some(changes) = changes else { return };
-                for (observation, _) in changes.counted.events {
-                    batch.facts.push(Fact::Event { observation, call_sid: sid, is_history: false });
+                for (observation, created_at) in changes.counted.events {
+                    let (call_sid, at) = (sid, created_at.unwrap_or(at));
+                    batch.facts.push(Fact::Event { observation, call_sid, at, is_history: false });
                 }
                 batch.facts.extend(changes.outcome.map(Fact::Felt));
                 changed.push(sid);
