@@ -7,6 +7,7 @@
 //! it alone, `HISTORIES=<number>` through more of them.
 
 mod life;
+mod program;
 mod twilio;
 
 use std::sync::atomic::{AtomicU64, Ordering};

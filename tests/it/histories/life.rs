@@ -7,49 +7,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use jiff::Timestamp;
 use prometheus::Registry;
 use tempfile::TempDir;
-use twilio_call_exporter::domain::account::{AccountProgress, CallChanges, ReadFailure};
-use twilio_call_exporter::domain::call::Call;
-use twilio_call_exporter::domain::listing::{AfterPage, ListPlan, ListRun};
-use twilio_call_exporter::domain::plan::{ReadPlan, Stage, Step};
+use twilio_call_exporter::domain::account::{AccountProgress, ReadFailure};
+use twilio_call_exporter::domain::listing::{ListPlan, ListRun};
+use twilio_call_exporter::domain::plan::{ReadPlan, Step};
 use twilio_call_exporter::domain::reading::{Item, Reading};
 use twilio_call_exporter::domain::route::Routes;
-use twilio_call_exporter::domain::sid::{AccountSid, CallSid};
+use twilio_call_exporter::domain::sid::AccountSid;
 use twilio_call_exporter::metrics::health::Health;
-use twilio_call_exporter::metrics::ledger::{AccountId, Cell, Fact, Ledger, LedgerLimits, Scope};
-use twilio_call_exporter::store::{AccountKey, Batch, Store, StoreThread};
+use twilio_call_exporter::metrics::ledger::{Cell, Ledger, LedgerLimits, Scope};
+use twilio_call_exporter::store::{AccountKey, Batch, Store};
 
 use super::Lived;
+use super::program::{Answer, Program};
 use super::twilio::{Key, World, instant, key};
 
 /// Requests in flight at once.
 const CONCURRENCY: usize = 3;
 /// The store's file and its log, as a kill leaves them.
 const FILES: [&str; 2] = ["exporter.db", "exporter.db-wal"];
-
-/// The running program.
-struct Program {
-    store: Store,
-    thread: StoreThread,
-    id: AccountId,
-    progress: AccountProgress,
-    lists: ListPlan,
-    reads: ReadPlan,
-    list: Option<ListRun>,
-    is_listing: bool,
-    kept: Option<(Option<Timestamp>, Option<Timestamp>)>,
-    /// What Twilio has answered already, and when that arrives.
-    in_flight: Vec<(i64, Answer)>,
-}
-
-/// An answer on its way.
-enum Answer {
-    List(ListRun, Option<(Vec<Call>, Option<String>, i64)>),
-    Read(CallSid, Stage, u8, Result<Reading, ReadFailure>),
-    Fetched(CallSid, Result<Option<Call>, ReadFailure>),
-}
 
 /// A life, over all its programs.
 pub(super) struct Life {
@@ -313,70 +290,6 @@ impl Life {
         self.seen = values;
         Ok(())
     }
-}
-
-impl Program {
-    fn take(
-        &mut self,
-        answer: Answer,
-        now: i64,
-        batch: &mut Batch,
-        changed: &mut Vec<CallSid>,
-        random: &mut Rng,
-    ) {
-        let at = instant(now);
-        match answer {
-            Answer::List(mut run, Some((calls, next, date))) => {
-                self.is_listing = false;
-                if !self.progress.lists.is_started() {
-                    self.progress.start(&self.lists, at);
-                    run.asked_at = at;
-                }
-                let (changes, after) =
-                    self.progress.take_page(&mut run, &calls, next, instant(date));
-                add(changes, batch, changed);
-                match after {
-                    AfterPage::Continue => self.list = Some(run),
-                    AfterPage::Complete => self.progress.lists.finish(&run, true),
-                    AfterPage::Capped => self.progress.lists.finish(&run, false),
-                }
-            }
-            Answer::List(mut run, None) => {
-                self.is_listing = false;
-                if run.may_resume() {
-                    self.list = Some(run);
-                } else {
-                    self.progress.lists.fail(&run, at);
-                }
-            }
-            Answer::Fetched(sid, Ok(call)) => {
-                add(self.progress.take_fetched(sid, call.as_ref(), at), batch, changed);
-            }
-            Answer::Fetched(sid, Err(_)) => self.progress.fetch_failed(sid, at),
-            Answer::Read(sid, stage, skips, Ok(reading)) => {
-                let changes =
-                    self.progress.take_reading(sid, stage, skips, &reading, &self.reads, at);
-                let Some(changes) = changes else { return };
-                for (observation, created_at) in changes.counted.events {
-                    let (call_sid, at) = (sid, created_at.unwrap_or(at));
-                    batch.facts.push(Fact::Event { observation, call_sid, at, is_history: false });
-                }
-                batch.facts.extend(changes.outcome.map(Fact::Felt));
-                changed.push(sid);
-            }
-            Answer::Read(sid, stage, _, Err(failure)) => {
-                if self.progress.read_failed(sid, stage, failure, at, random.u64(..)) {
-                    changed.push(sid);
-                }
-            }
-        }
-    }
-}
-
-fn add(changes: CallChanges, batch: &mut Batch, changed: &mut Vec<CallSid>) {
-    let finished = changes.finished.into_iter();
-    batch.facts.extend(finished.map(|(direction, status)| Fact::Finished(direction, status)));
-    changed.extend(changes.changed);
 }
 
 fn values(ledger: &Ledger) -> BTreeMap<(Scope, Cell), u64> {
