@@ -7,6 +7,7 @@
 mod codec;
 mod error;
 pub mod failures;
+mod retire;
 mod schema;
 mod writer;
 
@@ -67,6 +68,8 @@ pub struct Attached {
 pub struct CommitReport {
     /// Events that were counted under the overflow endpoint.
     pub overflowed: u64,
+    /// Endpoints that were let go because they had no event for long.
+    pub retired: u64,
 }
 
 /// A command to the writer. Bounded by its senders: each account waits for its answer before it

@@ -172,6 +172,9 @@ families! {
     ROUTE_OVERFLOW: SinceStart Counter, "twilio_exporter_route_overflow_total",
         ["account"],
         "Call Events counted under host other, route other, because of limits.routes_per_account or limits.series.";
+    ROUTES_RETIRED: SinceStart Counter, "twilio_exporter_routes_retired_total",
+        ["account"],
+        "Pairs of host and route whose series went because they had no Call Event for 35 days.";
     CLOCK_OFFSET: SinceStart Gauge, "twilio_exporter_clock_offset_seconds",
         [],
         "How far Twilio's clock is ahead of the local one.";

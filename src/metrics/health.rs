@@ -44,6 +44,7 @@ pub struct Health {
     audited_calls: IntCounterVec,
     late_call_events: IntCounterVec,
     route_overflow: IntCounterVec,
+    routes_retired: IntCounterVec,
     clock_offset: GaugeVec,
     store_created: GaugeVec,
     store_commit_duration: HistogramVec,
@@ -93,6 +94,7 @@ impl Health {
             audited_calls: counter(registry, &catalog::AUDITED_CALLS)?,
             late_call_events: counter(registry, &catalog::LATE_CALL_EVENTS)?,
             route_overflow: counter(registry, &catalog::ROUTE_OVERFLOW)?,
+            routes_retired: counter(registry, &catalog::ROUTES_RETIRED)?,
             clock_offset: gauge(registry, &catalog::CLOCK_OFFSET)?,
             store_created: gauge(registry, &catalog::STORE_CREATED)?,
             store_commit_duration: histogram(registry, &catalog::STORE_COMMIT_DURATION)?,
@@ -122,6 +124,7 @@ impl Health {
             &self.audited_calls,
             &self.late_call_events,
             &self.route_overflow,
+            &self.routes_retired,
         ] {
             vec.with_label_values(&[label]);
         }

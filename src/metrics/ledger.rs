@@ -5,6 +5,7 @@
 
 mod apply;
 mod committed;
+mod retire;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -130,6 +131,8 @@ pub struct EndpointEntry {
     pub endpoint: Endpoint,
     /// Whether its values are shown.
     pub hold: Hold,
+    /// Twilio's time of its last event, give or take an hour.
+    pub last_event_at: Timestamp,
 }
 
 /// A group of the ledger.
@@ -222,6 +225,11 @@ impl Ledger {
             self.add(scope, cell, count);
         }
         self.exemplars.extend(delta.exemplars);
+        for (id, at) in delta.last_events {
+            if let Some(entry) = self.endpoints.get_mut(&id) {
+                entry.last_event_at = at;
+            }
+        }
     }
 
     /// The endpoints and groups whose values may be shown now.

@@ -71,6 +71,7 @@ impl Poller {
             }
             self.kept = known;
             self.health.route_overflow(report.overflowed);
+            self.health.routes_retired(report.retired);
         }
         self.tell(notes);
         Some(())

@@ -23,13 +23,17 @@ use super::error::OpenError;
 /// Loads all series values.
 pub(super) fn load_ledger(connection: &Connection, now: Timestamp) -> Result<Ledger, OpenError> {
     let mut ledger = Ledger::default();
-    let mut statement =
-        connection.prepare("SELECT id, account_id, host, route, released FROM endpoint")?;
+    let mut statement = connection
+        .prepare("SELECT id, account_id, host, route, released, last_event_ms FROM endpoint")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let endpoint = Endpoint { host: row.get(2)?, route: row.get(3)? };
-        let entry =
-            EndpointEntry { account: AccountId(row.get(1)?), endpoint, hold: hold(row, 4, now)? };
+        let entry = EndpointEntry {
+            account: AccountId(row.get(1)?),
+            endpoint,
+            hold: hold(row, 4, now)?,
+            last_event_at: instant(row.get(5)?)?,
+        };
         ledger.insert_endpoint(EndpointId(row.get(0)?), entry);
     }
     let mut statement =

@@ -19,7 +19,7 @@ const FILE_NAME: &str = "exporter.db";
 const LOCK_NAME: &str = "lock";
 
 /// One step per schema version, from empty on. A step is never changed once released.
-pub(super) const MIGRATIONS: [&str; 2] = [
+pub(super) const MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE account (
@@ -86,6 +86,12 @@ pub(super) const MIGRATIONS: [&str; 2] = [
     );
     CREATE INDEX failure_of_account ON failure (account_id, at_ms);
     CREATE INDEX failure_of_endpoint ON failure (endpoint_id, at_ms);
+",
+    "
+    ALTER TABLE endpoint ADD COLUMN last_event_ms INTEGER NOT NULL DEFAULT 0;
+    -- When the last event was isn't known: as long as the lists are known to, none is overdue.
+    UPDATE endpoint SET last_event_ms = coalesce(
+        (SELECT cursor_ms FROM account WHERE account.id = account_id), created_ms);
 ",
 ];
 

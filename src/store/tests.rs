@@ -2,6 +2,7 @@
 
 mod failures;
 mod first_failure;
+mod retire;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -212,17 +213,21 @@ fn file(directory: &TempDir) -> PathBuf {
 }
 
 fn key_bytes(directory: &TempDir) -> Vec<u8> {
-    // Read beside the open store: it holds its lock exclusively, so only the file's copy is read.
+    copy_of(directory)
+        .query_row("SELECT value FROM meta WHERE key = 'digest_key'", [], |row| row.get(0))
+        .expect("a key")
+}
+
+/// A copy of the store's file as it is: the open store holds its own exclusively.
+fn copy_of(directory: &TempDir) -> Connection {
     let copy = directory.path().join("copy.db");
+    let _none = std::fs::remove_file(copy.with_extension("db-shm"));
     std::fs::copy(file(directory), &copy).expect("copied");
     let wal = file(directory).with_extension("db-wal");
     if wal.exists() {
         std::fs::copy(wal, copy.with_extension("db-wal")).expect("copied");
     }
-    let connection = Connection::open(&copy).expect("a copy");
-    connection
-        .query_row("SELECT value FROM meta WHERE key = 'digest_key'", [], |row| row.get(0))
-        .expect("a key")
+    Connection::open(&copy).expect("a copy")
 }
 
 fn open(directory: &TempDir) -> Result<(Store, StoreThread), OpenError> {

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
 use crate::domain::listing::Lists;
+use crate::domain::twilio_time::after;
 use crate::metrics::health::Health;
 use crate::metrics::ledger::{
     AccountId, Committed, Delta, EndpointId, Entry, GroupId, LedgerLimits, Scope,
@@ -17,11 +18,14 @@ use crate::metrics::ledger::{
 use super::codec;
 use super::error::{CommitError, OpenError};
 use super::failures::rows;
+use super::retire;
 use super::schema::Opened;
 use super::{AccountKey, Attached, Batch, Command, CommitReport, Reply};
 
 /// How often held groups are looked at while nothing else happens.
 const TICK: Duration = Duration::from_millis(500);
+/// How often, in Twilio's time, an account is looked through for what can go.
+const RETIRE_EVERY: Duration = Duration::from_secs(60 * 60);
 /// Most batches in one transaction: enough that hundreds of accounts share one fsync.
 const MAX_BATCHES: usize = 256;
 
@@ -33,6 +37,8 @@ pub(super) struct Writer {
     health: Health,
     now: Box<dyn Fn() -> Timestamp + Send>,
     knows_scraped: bool,
+    /// Up to where in Twilio's time each account was looked through for what can go.
+    retired_to: BTreeMap<AccountId, Timestamp>,
 }
 
 type Pending = (AccountId, Arc<Batch>, Reply);
@@ -46,7 +52,7 @@ impl Writer {
         now: Box<dyn Fn() -> Timestamp + Send>,
     ) -> Self {
         let knows_scraped = committed.read().was_scraped;
-        Self { store, committed, limits, health, now, knows_scraped }
+        Self { store, committed, limits, health, now, knows_scraped, retired_to: BTreeMap::new() }
     }
 
     /// Works until all handles are gone.
@@ -138,10 +144,11 @@ impl Writer {
                 let mut overflowed = delta.overflowed.clone();
                 self.committed.publish(|ledger| ledger.publish(delta));
                 self.note_size();
-                for (account, _, reply) in pending {
+                for (account, batch, reply) in pending {
                     let overflowed = overflowed.remove(&account).unwrap_or(0);
+                    let retired = batch.cursor.map_or(0, |cursor| self.retire(account, cursor));
                     // A poller that stopped meanwhile finds it in the store when it starts again.
-                    let _gone = reply.send(Ok(CommitReport { overflowed }));
+                    let _gone = reply.send(Ok(CommitReport { overflowed, retired }));
                 }
             }
             Err(error) => {
@@ -206,6 +213,25 @@ impl Writer {
         Ok(())
     }
 
+    /// Lets go of an account's endpoints without events, and of accounts that were removed. Returns
+    /// how many endpoints went. What fails is tried again with a later batch.
+    fn retire(&mut self, account: AccountId, cursor: Timestamp) -> u64 {
+        let looked_at = self.retired_to.get(&account).copied();
+        if looked_at.is_some_and(|to| cursor < after(to, RETIRE_EVERY)) {
+            return 0;
+        }
+        match retire::retire(&mut self.store.connection, &self.committed, account, cursor) {
+            Ok(retired) => {
+                self.retired_to.insert(account, cursor);
+                retired
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot retire what has no events");
+                0
+            }
+        }
+    }
+
     fn note_size(&self) {
         let size = |path: PathBuf| std::fs::metadata(path).map_or(0, |file| file.len());
         let wal = self.store.file.with_extension("db-wal");
@@ -224,7 +250,7 @@ fn write_delta(
 ) -> rusqlite::Result<()> {
     for (EndpointId(id), entry) in &delta.endpoints {
         connection
-            .prepare_cached("INSERT INTO endpoint VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+            .prepare_cached("INSERT INTO endpoint VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
             .execute(params![
                 id,
                 entry.account.0,
@@ -232,7 +258,13 @@ fn write_delta(
                 entry.endpoint.route,
                 entry.hold.held_since.as_millisecond(),
                 entry.hold.is_released,
+                entry.last_event_at.as_millisecond(),
             ])?;
+    }
+    for (EndpointId(id), at) in &delta.last_events {
+        connection
+            .prepare_cached("UPDATE endpoint SET last_event_ms = ?2 WHERE id = ?1")?
+            .execute(params![id, at.as_millisecond()])?;
     }
     for (GroupId(id), entry) in &delta.groups {
         connection

@@ -167,6 +167,11 @@ impl AccountHealth {
         self.health.route_overflow.with_label_values(&[&self.label]).inc_by(count);
     }
 
+    /// Notes endpoints that were let go because they had no event for long.
+    pub fn routes_retired(&self, count: u64) {
+        self.health.routes_retired.with_label_values(&[&self.label]).inc_by(count);
+    }
+
     /// Takes the account's series away.
     pub fn remove(&self) {
         let health = &self.health;
@@ -196,6 +201,7 @@ impl AccountHealth {
             &health.audited_calls,
             &health.late_call_events,
             &health.route_overflow,
+            &health.routes_retired,
         ] {
             self.remove_from(vec, |labels| vec.remove(labels));
         }

@@ -1,6 +1,7 @@
 //! What facts change, computed apart from the change.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -8,6 +9,7 @@ use crate::domain::kind::RequestKind;
 use crate::domain::observe::Observation;
 use crate::domain::route::Endpoint;
 use crate::domain::sid::CallSid;
+use crate::domain::twilio_time::after;
 use crate::domain::verdict::{Code, Reason};
 
 use super::super::catalog::WEBHOOK_SECONDS;
@@ -38,6 +40,9 @@ pub struct FailedRequest {
     pub call_sid: CallSid,
 }
 
+/// How much later an event has to be for its endpoint's time to be written anew.
+const LAST_EVENT_STEP: Duration = Duration::from_secs(60 * 60);
+
 /// What facts change.
 #[derive(Clone, Debug, Default)]
 pub struct Delta {
@@ -47,6 +52,8 @@ pub struct Delta {
     pub groups: BTreeMap<GroupId, GroupEntry>,
     /// What is added.
     pub added: BTreeMap<(Scope, Cell), u64>,
+    /// When known endpoints had an event that is later by an hour than the last that was noted.
+    pub last_events: BTreeMap<EndpointId, Timestamp>,
     /// The last call behind each failure and each bucket.
     pub exemplars: BTreeMap<(Scope, Cell), Exemplar>,
     /// The requests that failed, in the order of counting.
@@ -86,6 +93,7 @@ impl Ledger {
                         let hold = Hold { is_released, held_since: now, shown_at: None };
                         let (endpoint, group) =
                             self.apply_event(&mut delta, entry.account, observation, limits, hold);
+                        self.note_event(&mut delta, endpoint, *at);
                         delta.remember(group, observation, *call_sid, now);
                         delta.failures.extend(observation.verdict.failure.map(|reason| {
                             FailedRequest {
@@ -104,6 +112,17 @@ impl Ledger {
             }
         }
         delta
+    }
+
+    fn note_event(&self, delta: &mut Delta, endpoint: EndpointId, at: Timestamp) {
+        if let Some(new) = delta.endpoints.get_mut(&endpoint) {
+            new.last_event_at = new.last_event_at.max(at);
+        } else if let Some(known) = self.endpoints.get(&endpoint)
+            && after(known.last_event_at, LAST_EVENT_STEP) <= at
+        {
+            let last = delta.last_events.entry(endpoint).or_insert(at);
+            *last = at.max(*last);
+        }
     }
 
     fn apply_event(
@@ -167,7 +186,8 @@ impl Ledger {
         let last = self.endpoints.last_key_value().map(|(id, _)| *id);
         let last = last.max(delta.endpoints.last_key_value().map(|(id, _)| *id));
         let id = EndpointId(last.map_or(1, |EndpointId(id)| id + 1));
-        delta.endpoints.insert(id, EndpointEntry { account, endpoint: key.1.clone(), hold });
+        let (endpoint, last_event_at) = (key.1.clone(), Timestamp::MIN);
+        delta.endpoints.insert(id, EndpointEntry { account, endpoint, hold, last_event_at });
         delta.new_endpoints.insert(key, id);
         id
     }

@@ -1,0 +1,118 @@
+//! What goes after 35 days without events, and what stays.
+
+use super::*;
+use crate::domain::route::Endpoint;
+use crate::metrics::ledger::Ledger;
+use crate::metrics::snapshot;
+
+/// A day in seconds.
+const DAY: i64 = 86_400;
+
+#[tokio::test]
+async fn a_route_without_events_for_35_days_goes_and_begins_as_new_when_it_returns() {
+    let directory = directory();
+    let (store, thread) = open(&directory).expect("a new store");
+    store.committed().publish(|ledger| ledger.mark_shown(&[], now()));
+    let id = attach(&store, "us1").await.id;
+    commit(&store, id, 0, &[("/old", 0), ("/busy", 0), ("/late", 0)]).await;
+    assert_eq!(commit(&store, id, 34, &[("/busy", 34)]).await.retired, 0);
+    // What comes in the same batch is no longer idle.
+    assert_eq!(commit(&store, id, 36, &[("/late", 36)]).await.retired, 1);
+    assert_eq!(routes(&store), ["/busy", "/late"]);
+    assert_eq!(rows(&directory, "endpoint"), 2);
+    assert_eq!(rows(&directory, "request_group"), 2);
+    assert_eq!(rows(&directory, "failure"), 4);
+    let families = snapshot::families(&store.committed().read());
+    assert!(!format!("{families:?}").contains("/old"));
+    commit(&store, id, 37, &[("/old", 37)]).await;
+    let committed = store.committed();
+    assert_eq!(requests(&committed.read(), "/old"), 1, "its counter begins anew");
+    assert_eq!(requests(&committed.read(), "/busy"), 2);
+    assert!(!committed.read().held().is_empty(), "and is held at 0 like any new one");
+    let before = format!("{:?}", committed.read().cells);
+    drop((store, committed));
+    thread.join();
+    let (store, _thread) = open(&directory).expect("the same store");
+    assert_eq!(format!("{:?}", store.committed().read().cells), before);
+}
+
+#[tokio::test]
+async fn while_twilio_tells_nothing_nothing_grows_old() {
+    let directory = directory();
+    let (store, _thread) = open(&directory).expect("a new store");
+    let id = attach(&store, "us1").await.id;
+    commit(&store, id, 0, &[("/old", 0)]).await;
+    // The lists stand still: an outage, however long, or a local clock that is years ahead.
+    for _ in 0..3 {
+        assert_eq!(commit(&store, id, 0, &[("/new", 36)]).await.retired, 0);
+    }
+    assert_eq!(routes(&store), ["/old", "/new"]);
+}
+
+#[tokio::test]
+async fn a_removed_account_is_kept_for_35_days_and_one_that_fails_for_ever() {
+    let directory = directory();
+    {
+        let (store, thread) = open(&directory).expect("a new store");
+        for region in ["removed", "failing", "polled"] {
+            let id = attach(&store, region).await.id;
+            commit(&store, id, 0, &[("/r", 0)]).await;
+        }
+        drop(store);
+        thread.join();
+    }
+    let (store, _thread) = open(&directory).expect("the same store");
+    let failing = attach(&store, "failing").await.id;
+    let polled = attach(&store, "polled").await.id;
+    commit(&store, polled, 34, &[("/r", 34)]).await;
+    assert_eq!((rows(&directory, "account"), rows(&directory, "endpoint")), (3, 3));
+    commit(&store, polled, 36, &[]).await;
+    assert_eq!((rows(&directory, "account"), rows(&directory, "endpoint")), (2, 2));
+    assert_eq!(rows(&directory, "failure"), 3);
+    let committed = store.committed();
+    let kept: Vec<AccountId> =
+        committed.read().endpoints.values().map(|endpoint| endpoint.account).collect();
+    assert_eq!(kept, [failing, polled]);
+}
+
+/// Commits one failing event per route, at a day, with the lists known to another.
+async fn commit(
+    store: &Store,
+    id: AccountId,
+    known_to: i64,
+    events: &[(&str, i64)],
+) -> CommitReport {
+    let fact = |&(route, at): &(&str, i64)| {
+        let Fact::Event { mut observation, call_sid, is_history, .. } = event() else {
+            unreachable!("an event")
+        };
+        observation.endpoint = Endpoint { host: "h".to_owned(), route: route.to_owned() };
+        Fact::Event { observation, call_sid, at: day(at), is_history }
+    };
+    let facts = events.iter().map(fact).collect();
+    let batch = Batch { facts, cursor: Some(day(known_to)), ..Batch::default() };
+    store.commit(id, Arc::new(batch)).await.expect("committed")
+}
+
+fn routes(store: &Store) -> Vec<String> {
+    let committed = store.committed();
+    let ledger = committed.read();
+    ledger.endpoints.values().map(|entry| entry.endpoint.route.clone()).collect()
+}
+
+fn requests(ledger: &Ledger, route: &str) -> u64 {
+    let groups = ledger.groups.iter().filter(|(_, group)| {
+        ledger.endpoints.get(&group.endpoint).is_some_and(|entry| entry.endpoint.route == route)
+    });
+    let code = crate::domain::verdict::Code::NONE;
+    groups.map(|(id, _)| ledger.value(Scope::Group(*id), Cell::Requests(code))).sum()
+}
+
+fn rows(directory: &TempDir, table: &str) -> i64 {
+    let sql = format!("SELECT count(*) FROM {table}");
+    copy_of(directory).query_row(&sql, [], |row| row.get(0)).expect("rows")
+}
+
+fn day(day: i64) -> Timestamp {
+    Timestamp::from_second(now().as_second() + day * DAY).expect("an instant")
+}
