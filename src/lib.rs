@@ -93,6 +93,10 @@
 //! log ([`domain::failure_log`]), or by the record of it on `/failures` ([`store::failures`]), which is
 //! written in the transaction that counts it.
 //!
+//! **What goes, and when?** Calls that no list can bring back; pairs of host and route without events
+//! for 35 days, and accounts that were removed as long ago. Age is told by the list cursors, which
+//! are Twilio's time: neither a wrong local clock nor an outage makes anything old.
+//!
 //! **Why a thread for the store?** SQLite blocks, and one writer needs no locks. Batches that wait
 //! while one is written are committed together, so that hundreds of accounts share an fsync.
 //!
