@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use memchr::{memchr, memchr3};
+use memchr::memchr;
 
 use super::{NotWellFormed, references, require};
 
@@ -133,7 +133,9 @@ fn attribute(text: &str) -> Result<Option<(&str, &str, &str)>, NotWellFormed> {
         Some(_) | None => return Err(NotWellFormed),
     };
     let bytes = rest.as_bytes();
-    let special = memchr3(quote, b'<', b'&', bytes).ok_or(NotWellFormed)?;
+    // Values are short: a plain loop is faster than a vectorised search is begun.
+    let is_special = |byte: &u8| *byte == quote || matches!(byte, b'<' | b'&');
+    let special = bytes.iter().position(is_special).ok_or(NotWellFormed)?;
     let end = match bytes[special] {
         b'<' => return Err(NotWellFormed),
         b'&' => special + memchr(quote, &bytes[special..]).ok_or(NotWellFormed)?,
