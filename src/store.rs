@@ -5,6 +5,7 @@
 //! another database can stand in its place. Does not know that Twilio exists.
 
 mod codec;
+mod compact;
 mod error;
 pub mod failures;
 mod retire;

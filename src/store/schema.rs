@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::domain::digest::DigestKey;
 
+use super::compact;
 use super::error::OpenError;
 
 /// Marks the file as ours (SQLite's `application_id`): the letters `TCEv`.
@@ -17,6 +18,9 @@ pub(super) const APPLICATION_ID: i64 = 0x5443_4576;
 const FILE_NAME: &str = "exporter.db";
 /// The lock file beside it, which names its holder.
 const LOCK_NAME: &str = "lock";
+
+/// Size of the log's file in bytes while it holds nothing: the 1,000 pages after which SQLite empties it.
+const MAX_IDLE_LOG: i64 = 4 * 1024 * 1024;
 
 /// One step per schema version, from empty on. A step is never changed once released.
 pub(super) const MIGRATIONS: [&str; 3] = [
@@ -115,13 +119,19 @@ pub(super) fn open(directory: &Path, now: Timestamp) -> Result<Opened, OpenError
     let file = directory.join(FILE_NAME);
     let mut connection = Connection::open(&file)?;
     check_identity(&connection, &file)?;
-    // WAL with synchronous=FULL: a commit is on disk when it returns, for one fsync of the log.
     connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    let is_of_old = compact::prepare(&connection)?;
+    // WAL with synchronous=FULL: a commit is on disk when it returns, for one fsync of the log.
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
+    // What a large transaction leaves of the log is cut off again.
+    connection.pragma_update(None, "journal_size_limit", MAX_IDLE_LOG)?;
     connection.set_prepared_statement_cache_capacity(32);
     check_integrity(&connection)?;
     migrate(&mut connection)?;
+    if is_of_old && let Err(error) = compact::rewrite(&connection) {
+        tracing::warn!(%error, "cannot write the store anew: its file will not shrink until the next start");
+    }
     let is_new = initialise(&mut connection, now)?;
     let (digest_key, created_at) = read_meta(&connection)?;
     Ok(Opened { connection, digest_key, created_at, is_new, file, _lock: lock })

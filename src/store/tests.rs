@@ -1,7 +1,9 @@
 //! What is durable after a commit, what is not shown after a failed one, and what is refused.
 
+mod compact;
 mod failures;
 mod first_failure;
+mod migration;
 mod retire;
 
 use std::path::PathBuf;

@@ -16,6 +16,7 @@ use crate::metrics::ledger::{
 };
 
 use super::codec;
+use super::compact;
 use super::error::{CommitError, OpenError};
 use super::failures::rows;
 use super::retire;
@@ -26,6 +27,8 @@ use super::{AccountKey, Attached, Batch, Command, CommitReport, Reply};
 const TICK: Duration = Duration::from_millis(500);
 /// How often, in Twilio's time, an account is looked through for what can go.
 const RETIRE_EVERY: Duration = Duration::from_secs(60 * 60);
+/// How often free pages are given back: some at a time, so that no commit waits long.
+const COMPACT_EVERY: Duration = Duration::from_secs(60);
 /// Most batches in one transaction: enough that hundreds of accounts share one fsync.
 const MAX_BATCHES: usize = 256;
 
@@ -39,6 +42,7 @@ pub(super) struct Writer {
     knows_scraped: bool,
     /// Up to where in Twilio's time each account was looked through for what can go.
     retired_to: BTreeMap<AccountId, Timestamp>,
+    compacted_at: Instant,
 }
 
 type Pending = (AccountId, Arc<Batch>, Reply);
@@ -52,7 +56,16 @@ impl Writer {
         now: Box<dyn Fn() -> Timestamp + Send>,
     ) -> Self {
         let knows_scraped = committed.read().was_scraped;
-        Self { store, committed, limits, health, now, knows_scraped, retired_to: BTreeMap::new() }
+        Self {
+            store,
+            committed,
+            limits,
+            health,
+            now,
+            knows_scraped,
+            retired_to: BTreeMap::new(),
+            compacted_at: Instant::now(),
+        }
     }
 
     /// Works until all handles are gone.
@@ -105,6 +118,9 @@ impl Writer {
             if let Err(error) = self.release() {
                 self.health.committed(Duration::ZERO, false);
                 tracing::warn!(%error, "cannot write to the store");
+            }
+            if self.compacted_at.elapsed() >= COMPACT_EVERY {
+                self.compact();
             }
         }
     }
@@ -229,6 +245,19 @@ impl Writer {
                 tracing::warn!(%error, "cannot retire what has no events");
                 0
             }
+        }
+    }
+
+    /// Gives back free pages. What fails is tried again, and a full disk is told by commits.
+    fn compact(&mut self) {
+        self.compacted_at = Instant::now();
+        match compact::compact(&self.store.connection) {
+            Ok(0) => {}
+            Ok(pages) => {
+                tracing::debug!(pages, "gave free pages of the store back");
+                self.note_size();
+            }
+            Err(error) => tracing::warn!(%error, "cannot give free pages of the store back"),
         }
     }
 

@@ -10,7 +10,6 @@ use crate::store::failures::{
     FailureFilter, MAX_PER_ACCOUNT, MAX_PER_ENDPOINT, MAX_RESULTS, ReadError, RecentFailure,
     RecentFailures, rows,
 };
-use crate::store::schema::{APPLICATION_ID, MIGRATIONS};
 
 #[tokio::test]
 async fn a_failure_is_recorded_as_it_was_counted_and_survives_a_restart() {
@@ -184,41 +183,6 @@ async fn the_answer_is_filtered_newest_first_and_cut() {
     check(FailureFilter { limit: 2, ..all() }, &[5, 4]).await;
     let cut = ask(&store, FailureFilter { limit: 2, ..all() }).await;
     assert_eq!(cut.total, 5, "what was cut is counted");
-}
-
-#[tokio::test]
-async fn a_store_of_version_1_is_brought_up_to_date_and_keeps_its_counters() {
-    let directory = directory();
-    let old = Connection::open(file(&directory)).expect("a database");
-    old.execute_batch(MIGRATIONS[0]).expect("version 1");
-    old.execute_batch(&format!(
-        "INSERT INTO meta VALUES ('digest_key', zeroblob(16)), ('created_ms', 1600000000000);
-         INSERT INTO account VALUES (1, '{}', 'us1', 1700000000000, NULL);
-         INSERT INTO endpoint VALUES (1, 1, 'h', '/a', 1700000000000, 1);
-         INSERT INTO request_group VALUES (1, 1, 'voice_url', 1700000000000, 1);
-         INSERT INTO series VALUES ('group', 1, 'failures:timeout', 41);
-         INSERT INTO series VALUES ('account', 1, 'calls:inbound:completed', 7);
-         PRAGMA application_id = {APPLICATION_ID};
-         PRAGMA user_version = 1;",
-        sid()
-    ))
-    .expect("rows of version 1");
-    drop(old);
-    let (store, thread) = open(&directory).expect("an old store");
-    assert!(!store.is_new());
-    assert_eq!(store.created_at(), Timestamp::from_second(1_600_000_000).expect("an instant"));
-    let id = attach(&store, "us1").await.id;
-    assert_eq!((id, finished(&store, id)), (AccountId(1), 7));
-    commit(&store, id, vec![failing("/a", 1)]).await;
-    assert_eq!(recent(&store).await.total, 1);
-    let group = Scope::Group(crate::metrics::ledger::GroupId(1));
-    let failures = store.committed().read().value(group, Cell::Failures(Reason::Timeout));
-    assert_eq!(failures, 42);
-    drop(store);
-    thread.join();
-    let (store, _thread) = open(&directory).expect("the same store");
-    attach(&store, "us1").await;
-    assert_eq!(recent(&store).await.total, 1);
 }
 
 #[tokio::test]

@@ -1,0 +1,77 @@
+//! Stores of every earlier version, brought up to date.
+
+use super::*;
+use crate::domain::verdict::Reason;
+use crate::metrics::ledger::GroupId;
+use crate::store::schema::{APPLICATION_ID, MIGRATIONS};
+
+#[tokio::test]
+async fn a_store_of_any_earlier_version_is_brought_up_to_date_and_keeps_what_it_counted() {
+    let known = u32::try_from(MIGRATIONS.len()).expect("a few versions");
+    for version in 1..known {
+        let directory = directory();
+        write_old(&directory, version);
+        let (store, thread) = open(&directory).expect("an old store");
+        assert!(!store.is_new(), "version {version}");
+        assert_eq!(store.created_at().as_second(), 1_600_000_000, "version {version}");
+        check(&store, version, 41).await;
+        let attached = attach(&store, "us1").await;
+        assert_eq!(attached.lists.cursor, Some(now()), "version {version}");
+        assert_eq!(attached.calls.len(), 1, "version {version}");
+        assert_eq!(attached.calls[0].counted.pairs(), [(Digest(7), 2)], "version {version}");
+        let batch = Batch { facts: vec![event()], ..Batch::default() };
+        store.commit(attached.id, Arc::new(batch)).await.expect("committed");
+        drop(store);
+        thread.join();
+        let copy = copy_of(&directory);
+        let number = |pragma| copy.pragma_query_value(None, pragma, |row| row.get::<_, u32>(0));
+        assert_eq!(number("user_version").expect("a version"), known);
+        assert_eq!(number("auto_vacuum").expect("a mode"), 2, "version {version}");
+        let (store, _thread) = open(&directory).expect("the same store");
+        check(&store, version, 41).await;
+    }
+}
+
+/// What every version knows of the account is what the present one shows.
+async fn check(store: &Store, version: u32, failures: u64) {
+    let id = attach(store, "us1").await.id;
+    assert_eq!((id, finished(store, id)), (AccountId(1), 7), "version {version}");
+    let group = Scope::Group(GroupId(1));
+    let value = store.committed().read().value(group, Cell::Failures(Reason::Timeout));
+    assert_eq!(value, failures, "version {version}");
+}
+
+/// A store as a version left it: made by the first, and brought up to it.
+fn write_old(directory: &TempDir, version: u32) {
+    let old = Connection::open(file(directory)).expect("a database");
+    for (done, step) in (1..=version).zip(MIGRATIONS) {
+        old.execute_batch(step).expect("a step");
+        old.execute_batch(&rows_of(done)).expect("rows");
+    }
+    old.pragma_update(None, "application_id", APPLICATION_ID).expect("set");
+    old.pragma_update(None, "user_version", version).expect("set");
+}
+
+/// What a version could write that its predecessor couldn't.
+fn rows_of(version: u32) -> String {
+    match version {
+        1 => format!(
+            "INSERT INTO meta VALUES ('digest_key', zeroblob(16)), ('created_ms', 1600000000000);
+             INSERT INTO account VALUES (1, '{}', 'us1', 1700000000000, NULL);
+             INSERT INTO endpoint VALUES (1, 1, 'old.example.com', '/a', 1700000000000, 1);
+             INSERT INTO request_group VALUES (1, 1, 'voice_url', 1700000000000, 1);
+             INSERT INTO series VALUES ('group', 1, 'failures:timeout', 41);
+             INSERT INTO series VALUES ('account', 1, 'calls:inbound:completed', 7);
+             INSERT INTO call VALUES (1, '{}', 'inbound', 'completed', 1700000000000,
+                1700000000000, 1, NULL, 0, NULL, 0, 1, x'070000000000000002000000', x'');",
+            sid(),
+            call_sid()
+        ),
+        2 => format!(
+            "INSERT INTO failure VALUES
+                (1, 1, 1, 'voice_url', 1700000000000, 'none', 'timeout', NULL, '{}')",
+            call_sid()
+        ),
+        _ => String::new(),
+    }
+}
