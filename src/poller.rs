@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::domain::account::AccountProgress;
 use crate::domain::call::Call;
+use crate::domain::digest::Digests;
 use crate::domain::failure_log::FailureLog;
 use crate::domain::listing::{ListPlan, ListRun};
 use crate::domain::pace::Pace;
@@ -307,12 +308,12 @@ impl Poller {
                     Done::Fetched { sid, answer: client.fetch_call(account, sid).await }
                 });
             }
-            Step::Read { sid, stage, skips } => {
+            Step::Read { sid, stage, skips, version } => {
                 let reader = read::Reader {
                     client,
                     account,
                     call: sid,
-                    digest_key: self.shared.store.digest_key(),
+                    digests: Digests::new(self.shared.store.digest_key(), version),
                     routes: Arc::clone(&self.shared.routes),
                     fallback_now: self.shared.now(),
                 };

@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::call::CallStatus;
+use super::digest::DigestVersion;
 use super::label::label_enum;
 use super::progress::CallProgress;
 use super::sid::CallSid;
@@ -72,6 +73,8 @@ pub enum Step {
         stage: Stage,
         /// Early reads that this one makes superfluous.
         skips: u8,
+        /// How its items are told apart.
+        version: DigestVersion,
     },
     /// Fetch the call itself, because no list has shown it for long.
     Fetch(CallSid),
@@ -194,7 +197,12 @@ impl Lanes {
             }
         }
         let Some(next) = plan.next_read(call, now) else { return };
-        let step = Step::Read { sid: call.sid, stage: next.stage, skips: next.skips };
+        let step = Step::Read {
+            sid: call.sid,
+            stage: next.stage,
+            skips: next.skips,
+            version: call.digest_version,
+        };
         self.put(next.due_at, now, step, |lanes| match next.stage {
             Stage::Live | Stage::AfterEnd => &mut lanes.early,
             Stage::Settling if plan.overdue(call, now) > CURRENT_LANE => &mut lanes.backlog,

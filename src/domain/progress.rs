@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::call::{Call, CallStatus, Direction};
-use super::digest::{CURRENT_VERSION, Digest, Identity};
+use super::digest::{Digest, DigestVersion, Identity};
 use super::observe::{Observation, Rejection};
 use super::reading::Reading;
 use super::sid::CallSid;
@@ -71,7 +71,7 @@ pub struct CallProgress {
     /// Whether one more read is due after settling.
     pub awaits_audit: bool,
     /// The version of its digests.
-    pub digest_version: u8,
+    pub digest_version: DigestVersion,
     /// Identities counted.
     pub counted: Multiset,
     /// Requests counted as unanswered, whose answers may still appear.
@@ -121,7 +121,7 @@ impl CallProgress {
             after_end_reads: 0,
             settled_at: None,
             awaits_audit: false,
-            digest_version: CURRENT_VERSION,
+            digest_version: DigestVersion::CURRENT,
             counted: Multiset::default(),
             credits: Multiset::default(),
             failures: 0,

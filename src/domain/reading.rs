@@ -5,7 +5,7 @@
 use jiff::Timestamp;
 
 use super::call_event::CallEvent;
-use super::digest::{self, DigestKey, Identity};
+use super::digest::{Digests, Identity};
 use super::observe::{self, Observation, Rejection};
 use super::route::Routes;
 
@@ -22,21 +22,17 @@ pub struct Item {
 
 impl Item {
     /// Judges a Call Event.
-    pub fn of(event: &CallEvent, key: DigestKey, routes: &Routes) -> Self {
+    pub fn of(event: &CallEvent, digests: Digests, routes: &Routes) -> Self {
         Self {
-            identity: digest::identify(key, event),
+            identity: digests.identify(event),
             created_at: event.response.as_ref().and_then(|response| response.created_at),
             observed: observe::observe(event, routes),
         }
     }
 
     /// Notes an item that could not be read as a Call Event.
-    pub fn rejected(bytes: &[u8], key: DigestKey, rejection: Rejection) -> Self {
-        Self {
-            identity: digest::identify_bytes(key, bytes),
-            created_at: None,
-            observed: Err(rejection),
-        }
+    pub fn rejected(bytes: &[u8], digests: Digests, rejection: Rejection) -> Self {
+        Self { identity: digests.identify_bytes(bytes), created_at: None, observed: Err(rejection) }
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::domain::digest::{DigestKey, Identity};
+use crate::domain::digest::{Digests, Identity};
 use crate::domain::observe::Rejection;
 use crate::domain::reading::{Item, Reading};
 use crate::domain::route::Routes;
@@ -33,7 +33,7 @@ pub(super) struct Reader {
     pub(super) client: Client,
     pub(super) account: AccountSid,
     pub(super) call: CallSid,
-    pub(super) digest_key: DigestKey,
+    pub(super) digests: Digests,
     pub(super) routes: Arc<Routes>,
     /// Twilio's time, should an answer not tell it.
     pub(super) fallback_now: Timestamp,
@@ -127,8 +127,8 @@ impl Reader {
 
     fn judge(&self, item: &RawItem<'_>) -> Item {
         match decode_call_event(item) {
-            Ok(event) => Item::of(&event, self.digest_key, &self.routes),
-            Err(rejection) => Item::rejected(item.json().as_bytes(), self.digest_key, rejection),
+            Ok(event) => Item::of(&event, self.digests, &self.routes),
+            Err(rejection) => Item::rejected(item.json().as_bytes(), self.digests, rejection),
         }
     }
 
@@ -150,7 +150,7 @@ impl Reader {
                     number + 1
                 );
                 let place = format!("{call} {number}");
-                let item = Item::rejected(place.as_bytes(), self.digest_key, Rejection::TooLarge);
+                let item = Item::rejected(place.as_bytes(), self.digests, Rejection::TooLarge);
                 Ok(JudgedPage { items: vec![item], next_page: Some(next) })
             }
             page => page,

@@ -7,7 +7,7 @@ use rusqlite::{Connection, Row, params};
 
 use crate::domain::call::{CallStatus, Direction};
 use crate::domain::content_type::ContentType;
-use crate::domain::digest::Digest;
+use crate::domain::digest::{Digest, DigestVersion};
 use crate::domain::kind::RequestKind;
 use crate::domain::outcome::Outcome;
 use crate::domain::progress::{CallProgress, Multiset};
@@ -162,7 +162,7 @@ pub(super) fn load_calls(
             after_end_reads: row.get(7)?,
             settled_at: optional(8)?,
             awaits_audit: row.get(9)?,
-            digest_version: row.get(10)?,
+            digest_version: digest_version(row.get(10)?)?,
             counted: decode_multiset(row.get_ref(11)?.as_blob().unwrap_or_default())?,
             credits: decode_multiset(row.get_ref(12)?.as_blob().unwrap_or_default())?,
             failures: 0,
@@ -171,6 +171,10 @@ pub(super) fn load_calls(
         });
     }
     Ok(calls)
+}
+
+fn digest_version(number: u8) -> Result<DigestVersion, OpenError> {
+    DigestVersion::from_number(number).ok_or_else(|| corrupt("call", &number.to_string()))
 }
 
 /// Writes a call.
@@ -194,7 +198,7 @@ pub(super) fn store_call(
         call.after_end_reads,
         call.settled_at.map(Timestamp::as_millisecond),
         call.awaits_audit,
-        call.digest_version,
+        call.digest_version.number(),
         encode_multiset(&call.counted),
         encode_multiset(&call.credits),
     ])?;

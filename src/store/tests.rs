@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::domain::call::{Call, CallStatus, Direction};
-use crate::domain::digest::Digest;
+use crate::domain::digest::{Digest, DigestVersion};
 use crate::domain::progress::Multiset;
 use crate::metrics::ledger::{Cell, Scope};
 
@@ -24,6 +24,7 @@ async fn what_was_committed_is_there_after_a_restart() {
     let directory = directory();
     let mut call = progress();
     call.counted = Multiset::new(vec![(Digest(7), 2)]);
+    call.digest_version = DigestVersion::Two;
     call.credits = Multiset::new(vec![(Digest(9), 1)]);
     let (key, cursor) = {
         let (store, thread) = open(&directory).expect("a new store");

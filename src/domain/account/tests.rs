@@ -1,5 +1,6 @@
 //! An account's histories: found, read, settled, audited, forgotten, given up.
 
+use super::super::digest::{DigestKey, DigestVersion, Digests};
 use super::super::listing::AfterPage;
 use super::*;
 
@@ -200,9 +201,9 @@ fn failing_reading(second: i64) -> Reading {
         },
         response: None,
     };
-    let key = super::super::digest::DigestKey::new([1; 16]);
+    let digests = Digests::new(DigestKey::new([1; 16]), DigestVersion::CURRENT);
     let item =
-        super::super::reading::Item::of(&event, key, &super::super::route::Routes::default());
+        super::super::reading::Item::of(&event, digests, &super::super::route::Routes::default());
     Reading { items: vec![item], read_at: at(second) }
 }
 

@@ -101,6 +101,17 @@ fn a_call_is_forgotten_when_no_list_can_bring_it_back() {
     assert!(forgettable(&call, 0, 200_000));
 }
 
+#[test]
+fn a_call_is_read_with_the_digests_it_began_with() {
+    for version in [DigestVersion::One, DigestVersion::Two] {
+        let call = CallProgress { digest_version: version, ..ended(0) };
+        let mut lanes = Lanes::default();
+        lanes.add(&call, &plan(), at(2000));
+        let steps = lanes.take(4, &mut 0);
+        assert!(matches!(&steps[..], [Step::Read { version: found, .. }] if *found == version));
+    }
+}
+
 fn check(call: &CallProgress, now: i64, expected: &str) {
     let text = match plan().next_read(call, at(now)) {
         None => "never".to_owned(),

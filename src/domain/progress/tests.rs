@@ -1,7 +1,7 @@
 //! Whole histories of one call's readings, and how often each event is counted.
 
 use super::super::call_event::{Body, CallEvent, Request, Response};
-use super::super::digest::DigestKey;
+use super::super::digest::{DigestKey, Digests};
 use super::super::parameters::Parameters;
 use super::super::reading::Item;
 use super::super::route::Routes;
@@ -68,6 +68,19 @@ fn a_final_call_that_tells_no_end_may_have_gone_on_until_now() {
     assert_eq!(progress.ended_at, Some(at(3_600)));
 }
 
+#[test]
+fn a_program_with_a_newer_digest_counts_nothing_of_an_old_call_again() {
+    let mut progress = progress();
+    assert_eq!(
+        progress.count(&reading_with(DigestVersion::One, "a a b? x !"), true).events.len(),
+        3
+    );
+    let again = progress.count(&reading_with(progress.digest_version, "b a x a !"), true);
+    assert_eq!((again.events.len(), again.rejected.len(), again.duplicates), (0, 0, 4));
+    let wrong = progress.count(&reading_with(DigestVersion::Two, "a !"), true);
+    assert_eq!(wrong.events.len(), 1, "which it would, were the version not kept");
+}
+
 /// Reads a history: a letter is an event, `?` behind it an unanswered one, `x` a broken item, and
 /// `!` makes the reading settle. Beside each reading stands how many events it counts.
 fn check(history: &[(&str, usize)]) {
@@ -79,13 +92,17 @@ fn check(history: &[(&str, usize)]) {
 }
 
 fn reading(words: &str) -> Reading {
-    let key = DigestKey::new([7; 16]);
+    reading_with(DigestVersion::CURRENT, words)
+}
+
+fn reading_with(version: DigestVersion, words: &str) -> Reading {
+    let digests = Digests::new(DigestKey::new([7; 16]), version);
     let items = words
         .split(' ')
         .filter(|word| !word.contains('!'))
         .map(|word| match word {
-            "x" => Item::rejected(b"x", key, Rejection::Malformed),
-            _ => Item::of(&event(&word[..1], word.ends_with('?')), key, &Routes::default()),
+            "x" => Item::rejected(b"x", digests, Rejection::Malformed),
+            _ => Item::of(&event(&word[..1], word.ends_with('?')), digests, &Routes::default()),
         })
         .collect();
     Reading { items, read_at: at(100) }

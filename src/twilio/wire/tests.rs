@@ -3,7 +3,7 @@
 mod judged;
 
 use super::*;
-use crate::domain::digest::DigestKey;
+use crate::domain::digest::{DigestKey, DigestVersion, Digests};
 use crate::domain::observe::Observation;
 use crate::domain::reading::Item;
 use crate::domain::route::Routes;
@@ -25,7 +25,7 @@ fn the_specifications_call_events_are_read_without_loss() {
         assert_eq!((response.code, response.duration_ms), (Some(201), Some(50)));
         assert_eq!(response.created_at, parse_date("Tue, 11 Aug 2020 17:44:08 GMT"));
         assert!(event.request.parameters.names().contains(&"accountsid".to_owned()));
-        let item = Item::of(&event, DigestKey::new([1; 16]), &Routes::default());
+        let item = Item::of(&event, digests(), &Routes::default());
         assert_eq!(item.observed.expect("observed").kind.as_str(), "api_request");
     }
     let empty = Page::cut(fixture!("oai-call-events.example.readEmpty.json")).expect("a page");
@@ -207,7 +207,7 @@ fn dates_of_both_kinds_are_read_and_others_are_none() {
 fn observe(json: &str) -> Result<Observation, Rejection> {
     let raw = serde_json::from_str(json).expect("JSON");
     let event = decode_call_event(&RawItem::new(raw))?;
-    Item::of(&event, DigestKey::new([1; 16]), &Routes::default()).observed
+    Item::of(&event, digests(), &Routes::default()).observed
 }
 
 /// An event that is in order but for one field.
@@ -231,4 +231,8 @@ fn event_with(field: &str, value: &str) -> String {
     let request = choose("request", &format!("{{{}}}", request.join(",")));
     let response = choose("response", &format!("{{{}}}", response.join(",")));
     format!("{{{request},{response}}}")
+}
+
+fn digests() -> Digests {
+    Digests::new(DigestKey::new([1; 16]), DigestVersion::CURRENT)
 }

@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use twilio_call_exporter::domain::digest::{self, DigestKey};
+use twilio_call_exporter::domain::digest::{DigestKey, DigestVersion, Digests};
 use twilio_call_exporter::domain::observe::observe;
 use twilio_call_exporter::domain::route::{RoutePattern, Routes};
 use twilio_call_exporter::twilio::wire::{Page, decode_call_event};
@@ -16,8 +16,8 @@ fuzz_target!(|bytes: &[u8]| {
     let Some(page) = Page::cut(&text) else { return };
     for item in &page.items {
         let Ok(event) = decode_call_event(item) else { continue };
-        let key = DigestKey::new([7; 16]);
-        assert_eq!(digest::identify(key, &event), digest::identify(key, &event));
+        let digests = Digests::new(DigestKey::new([7; 16]), DigestVersion::CURRENT);
+        assert_eq!(digests.identify(&event), digests.identify(&event));
         let Ok(observed) = observe(&event, &routes) else { continue };
         assert!(observed.endpoint.host.len() <= 256 && observed.endpoint.route.len() <= 256);
         assert!(observed.verdict.content_type.is_none() || observed.kind.expects_twiml());

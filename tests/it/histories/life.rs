@@ -10,6 +10,7 @@ use fastrand::Rng;
 use prometheus::Registry;
 use tempfile::TempDir;
 use twilio_call_exporter::domain::account::{AccountProgress, ReadFailure};
+use twilio_call_exporter::domain::digest::Digests;
 use twilio_call_exporter::domain::listing::{ListPlan, ListRun};
 use twilio_call_exporter::domain::plan::{ReadPlan, Step};
 use twilio_call_exporter::domain::reading::{Item, Reading};
@@ -181,10 +182,10 @@ impl Life {
             let failure =
                 if self.random.bool() { ReadFailure::Refused } else { ReadFailure::Failed };
             let answer = match step {
-                Step::Read { sid, stage, skips } => {
+                Step::Read { sid, stage, skips, version } => {
                     let shown = world.call_events(sid, self.now, &mut self.random);
-                    let judge =
-                        |event| Item::of(event, program.store.digest_key(), &Routes::default());
+                    let digests = Digests::new(program.store.digest_key(), version);
+                    let judge = |event| Item::of(event, digests, &Routes::default());
                     let reading =
                         Reading { items: shown.iter().map(judge).collect(), read_at: now };
                     let result = if has_failed { Err(failure) } else { Ok(reading) };
