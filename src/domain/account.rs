@@ -2,20 +2,24 @@
 //!
 //! Pure: the poller's shell asks for steps, performs them, and reports back here.
 
+mod lateness;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::call::{Call, CallStatus, Direction};
-use super::listing::{ActiveCalls, AfterPage, ListPlan, ListRun, Lists};
+use super::listing::{ActiveCalls, AfterPage, FOLLOWED_BY_RECENT, ListPlan, ListRun, Lists};
 use super::outcome::{self, Outcome};
-use super::plan::{self, CATCHING_UP_AFTER, Lanes, ReadPlan, Stage, Step};
+use super::plan::{self, Queue, ReadPlan, Stage, Step};
 use super::progress::{CallProgress, Counted, Seen};
 use super::reading::Reading;
 use super::retry;
 use super::sid::CallSid;
 use super::twilio_time::after;
+
+pub use lateness::Lateness;
 
 /// Audits an hour that are always made, however few calls there are.
 const AUDITS_PER_HOUR: u64 = 50;
@@ -46,8 +50,11 @@ pub struct AccountProgress {
     pub lists: Lists,
     /// Calls with a request in flight.
     busy: BTreeSet<CallSid>,
+    /// Calls in the order of their turns.
+    queue: Queue,
+    /// Calls that changed since they were placed in it.
+    moved: BTreeSet<CallSid>,
     last_read_at: Option<Timestamp>,
-    turn: u64,
     audit_hour: Option<Timestamp>,
     settled_this_hour: u64,
     audits_this_hour: u64,
@@ -91,30 +98,18 @@ pub enum ReadFailure {
     Failed,
 }
 
-/// How late the account is.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Lateness {
-    /// How long the most overdue settling read is overdue.
-    pub overdue: Duration,
-    /// Whether the past is being caught up.
-    pub is_catching_up: bool,
-    /// Calls that wait for a read, by stage.
-    pub pending: BTreeMap<&'static str, u64>,
-    /// Active calls.
-    pub active: BTreeMap<(Direction, CallStatus), u64>,
-}
-
 impl AccountProgress {
     /// Begins with what the store knows.
     pub fn resume(calls: Vec<CallProgress>, lists: Lists) -> Self {
-        let calls = calls.into_iter().map(|call| (call.sid, call)).collect();
-        Self { calls, lists, ..Self::default() }
+        let calls: BTreeMap<_, _> = calls.into_iter().map(|call| (call.sid, call)).collect();
+        Self { moved: calls.keys().copied().collect(), calls, lists, ..Self::default() }
     }
 
     /// Begins, now that Twilio's time is known. Returns how much of the past was cut off.
     pub fn start(&mut self, plan: &ListPlan, now: Timestamp) -> Duration {
         for call in self.calls.values_mut() {
             call.last_listed_at = now;
+            self.moved.insert(call.sid);
         }
         self.lists.start(plan, now)
     }
@@ -130,27 +125,47 @@ impl AccountProgress {
         may_list: bool,
         may_read: bool,
     ) -> Plan {
-        let mut lanes = Lanes::default();
-        let mut active = ActiveCalls::default();
-        for call in self.calls.values() {
-            if call.ended_at.is_none() {
-                active.add(call.began_at, now);
-            }
-            if may_read && self.lists.is_started() && !self.busy.contains(&call.sid) {
-                lanes.add(call, reads, now);
-            }
+        // Before Twilio's time is known, nothing is due but a list.
+        let is_started = self.lists.is_started();
+        if is_started {
+            self.place(reads, now);
         }
-        let (due_list, list_at) = self.lists.next(lists, active, now);
+        let (oldest_young, has_old) = self.queue.active(FOLLOWED_BY_RECENT, now);
+        let (due_list, list_at) =
+            self.lists.next(lists, ActiveCalls { oldest_young, has_old }, now);
         let list = due_list.filter(|_| may_list && free > 0);
         let free = free - usize::from(list.is_some());
-        let calls_at = lanes.wake_at();
-        let steps = lanes.take(free, &mut self.turn);
-        for step in &steps {
-            let (Step::Read { sid, .. } | Step::Fetch(sid)) = step;
-            self.busy.insert(*sid);
-        }
+        let steps = if may_read && is_started { self.take(reads, now, free) } else { Vec::new() };
         let list_at = if may_list { list_at } else { Timestamp::MAX };
-        Plan { list, steps, wake_at: calls_at.map_or(list_at, |at| at.min(list_at)) }
+        let wake_at = self.queue.wake_at().map_or(list_at, |at| at.min(list_at));
+        Plan { list, steps, wake_at }
+    }
+
+    /// Puts the calls that have changed, and those whose time has come, where they belong.
+    fn place(&mut self, reads: &ReadPlan, now: Timestamp) {
+        let ripe = self.queue.ripe(now);
+        for sid in std::mem::take(&mut self.moved).into_iter().chain(ripe) {
+            match self.calls.get(&sid) {
+                Some(call) => self.queue.place(call, self.busy.contains(&sid), reads, now),
+                None => self.queue.remove(sid),
+            }
+        }
+    }
+
+    /// Takes the steps that are due, up to a number.
+    fn take(&mut self, reads: &ReadPlan, now: Timestamp, free: usize) -> Vec<Step> {
+        let mut steps = Vec::new();
+        while steps.len() < free
+            && let Some(call) = self.queue.next_due().and_then(|sid| self.calls.get(&sid))
+        {
+            let step = reads.step(call, now);
+            if step.is_some() {
+                self.busy.insert(call.sid);
+            }
+            self.queue.place(call, step.is_some(), reads, now);
+            steps.extend(step);
+        }
+        steps
     }
 
     /// Takes a page of a list. Returns what changed, and what follows the page.
@@ -177,7 +192,7 @@ impl AccountProgress {
         fetched: Option<&Call>,
         now: Timestamp,
     ) -> CallChanges {
-        self.busy.remove(&sid);
+        self.free(sid);
         let mut changes = CallChanges::default();
         match fetched {
             Some(call) if call.sid == sid => self.see(call, now, &mut changes),
@@ -194,7 +209,14 @@ impl AccountProgress {
         changes
     }
 
+    /// Notes that a call's request came back.
+    fn free(&mut self, sid: CallSid) {
+        self.busy.remove(&sid);
+        self.moved.insert(sid);
+    }
+
     fn see(&mut self, call: &Call, now: Timestamp, changes: &mut CallChanges) {
+        self.moved.insert(call.sid);
         let seen = match self.calls.get_mut(&call.sid) {
             Some(progress) => progress.see(call, now),
             None if self.lists.admits(call) => {
@@ -225,7 +247,7 @@ impl AccountProgress {
         plan: &ReadPlan,
         now: Timestamp,
     ) -> Option<ReadChanges> {
-        self.busy.remove(&sid);
+        self.free(sid);
         self.last_read_at = Some(now);
         let audits = self.decide_audit(reading.read_at);
         let call = self.calls.get_mut(&sid)?;
@@ -281,7 +303,7 @@ impl AccountProgress {
         now: Timestamp,
         random: u64,
     ) -> bool {
-        self.busy.remove(&sid);
+        self.free(sid);
         let Some(call) = self.calls.get_mut(&sid) else { return false };
         // A call that isn't shown yet has no events yet: an early read of it is done.
         match (stage, failure) {
@@ -321,17 +343,17 @@ impl AccountProgress {
     /// Takes back all steps, because it isn't known which one was lost. A call that is read twice
     /// at once is counted once all the same.
     pub fn abandon_all(&mut self) {
-        self.busy.clear();
+        self.moved.append(&mut self.busy);
     }
 
     /// Takes back a step that was never performed.
     pub fn abandon(&mut self, sid: CallSid) {
-        self.busy.remove(&sid);
+        self.free(sid);
     }
 
     /// Notes that a single fetch failed; it is tried again as a list would be.
     pub fn fetch_failed(&mut self, sid: CallSid, now: Timestamp) {
-        self.busy.remove(&sid);
+        self.free(sid);
         if let Some(call) = self.calls.get_mut(&sid) {
             // Seen again in ten minutes: a single call isn't worth more.
             call.last_listed_at = now;
@@ -349,26 +371,9 @@ impl AccountProgress {
             .collect();
         for sid in &gone {
             self.calls.remove(sid);
+            self.moved.insert(*sid);
         }
         gone
-    }
-
-    /// How late the account is.
-    pub fn lateness(&self, plan: &ReadPlan, now: Timestamp) -> Lateness {
-        let mut lateness = Lateness::default();
-        for call in self.calls.values() {
-            if call.ended_at.is_none() {
-                *lateness.active.entry((call.direction, call.status)).or_default() += 1;
-            }
-            if let Some(next) = plan.next_read(call, now) {
-                *lateness.pending.entry(next.stage.as_str()).or_default() += 1;
-            }
-            lateness.overdue = lateness.overdue.max(plan.overdue(call, now));
-        }
-        let is_cursor_old =
-            self.lists.cursor.is_some_and(|cursor| after(cursor, CATCHING_UP_AFTER) < now);
-        lateness.is_catching_up = is_cursor_old || lateness.overdue > CATCHING_UP_AFTER;
-        lateness
     }
 }
 

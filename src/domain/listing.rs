@@ -16,7 +16,7 @@ use super::twilio_time::{after, before};
 /// How far a list of recent calls reaches behind the cursor: calls appear in lists late.
 const OVERLAP: Duration = Duration::from_secs(5 * 60);
 /// Active calls younger than this are followed by the list of recent calls.
-const FOLLOWED_BY_RECENT: Duration = Duration::from_secs(15 * 60);
+pub const FOLLOWED_BY_RECENT: Duration = Duration::from_secs(15 * 60);
 /// How often calls are looked for by their end: what recent lists miss is found within minutes.
 const ENDED_EVERY: Duration = Duration::from_secs(5 * 60);
 /// How often the unfiltered first page is read, for calls without any time.
@@ -210,17 +210,6 @@ pub struct ActiveCalls {
     pub oldest_young: Option<Timestamp>,
     /// Whether an older call is active.
     pub has_old: bool,
-}
-
-impl ActiveCalls {
-    /// Adds an active call.
-    pub fn add(&mut self, began_at: Timestamp, now: Timestamp) {
-        if after(began_at, FOLLOWED_BY_RECENT) < now {
-            self.has_old = true;
-        } else {
-            self.oldest_young = Some(self.oldest_young.map_or(began_at, |old| old.min(began_at)));
-        }
-    }
 }
 
 impl Lists {

@@ -3,6 +3,8 @@
 //! A call is read while active and shortly after its end, to have fresh numbers; the settling read
 //! is what correctness rests on, and the audit estimates what even that missed.
 
+mod queue;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,11 +16,15 @@ use super::progress::CallProgress;
 use super::sid::CallSid;
 use super::twilio_time::after;
 
+pub use queue::Queue;
+
 /// How long an active call may go unseen by every list before it is fetched singly.
 /// The lists of the active statuses take turns within 24 minutes.
 const UNSEEN_AFTER: Duration = Duration::from_secs(30 * 60);
 /// How far behind a settling read may be and still count as current.
 const CURRENT_LANE: Duration = Duration::from_secs(30 * 60);
+/// From when on it is late.
+const LATE: Duration = CURRENT_LANE.saturating_add(Duration::from_millis(1));
 /// How long a call without an end time is remembered after lists stop showing it.
 const ENDLESS_MEMORY: Duration = Duration::from_secs(48 * 60 * 60);
 /// How far behind a settling read must be for the account to be catching up.
@@ -80,7 +86,87 @@ pub enum Step {
     Fetch(CallSid),
 }
 
+/// What is to be done for a call, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Turn {
+    due_at: Timestamp,
+    lane: Lane,
+    step: Step,
+    /// When, once it is due, it becomes something else if nobody does it.
+    changes_at: Option<Timestamp>,
+}
+
+/// Who waits for a request. Current goes first, the backlog keeps at least one request in four;
+/// within current, early reads take at most half while settling is due. Audits take what nobody
+/// else wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lane {
+    /// Early reads, and calls that no list shows.
+    Early,
+    /// Settling reads that are due since lately.
+    Settling,
+    /// Settling reads that are late.
+    Backlog,
+    /// Audits.
+    Audit,
+}
+
 impl ReadPlan {
+    /// What is to be done next for a call, if anything ever is.
+    fn turn(&self, call: &CallProgress, now: Timestamp) -> Option<Turn> {
+        let read = self.next_read(call, now).map(|next| Turn {
+            due_at: next.due_at,
+            lane: match next.stage {
+                Stage::Live | Stage::AfterEnd => Lane::Early,
+                Stage::Settling if self.overdue(call, now) > CURRENT_LANE => Lane::Backlog,
+                Stage::Settling => Lane::Settling,
+                Stage::Audit => Lane::Audit,
+            },
+            step: Step::Read {
+                sid: call.sid,
+                stage: next.stage,
+                skips: next.skips,
+                version: call.digest_version,
+            },
+            changes_at: match next.stage {
+                Stage::AfterEnd => call.ended_at.map(|end| self.next_change(end, now)),
+                Stage::Settling => call.ended_at.map(|end| after(self.settle_at(end), LATE)),
+                Stage::Live | Stage::Audit => None,
+            },
+        });
+        let Some(fetch_at) = self.fetch_at(call) else { return read };
+        let fetch = Turn {
+            due_at: fetch_at,
+            lane: Lane::Early,
+            step: Step::Fetch(call.sid),
+            changes_at: None,
+        };
+        match read {
+            // One request at a time for a call: that it goes on is to be known first.
+            Some(read) if fetch_at > now => {
+                let changes_at = Some(fetch_at);
+                Some(if read.due_at < fetch_at { Turn { changes_at, ..read } } else { fetch })
+            }
+            Some(_) | None => Some(fetch),
+        }
+    }
+
+    /// When the next of the early reads, or settling, makes the one before superfluous.
+    fn next_change(&self, end: Timestamp, now: Timestamp) -> Timestamp {
+        let reads = self.after_end.iter().map(|&delay| after(end, delay));
+        reads.filter(|&at| at > now).fold(self.settle_at(end), Timestamp::min)
+    }
+
+    /// When a call is fetched singly unless a list shows it before.
+    fn fetch_at(&self, call: &CallProgress) -> Option<Timestamp> {
+        let may_go_on = call.status.is_active() || call.status == CallStatus::Other;
+        if call.ended_at.is_some() || !may_go_on {
+            return None;
+        }
+        let fetch_at = after(call.last_listed_at, UNSEEN_AFTER);
+        Some(call.retry_at.map_or(fetch_at, |retry| retry.max(fetch_at)))
+    }
+
     /// The next read of a call, if there will be one.
     pub fn next_read(&self, call: &CallProgress, now: Timestamp) -> Option<NextRead> {
         let next = match (call.ended_at, call.settled_at) {
@@ -169,100 +255,6 @@ pub fn is_forgettable(
     let (Some(end), Some(horizon)) = (call.ended_at, forget_before) else { return false };
     let is_gone = call.has_end_time || after(call.last_listed_at, ENDLESS_MEMORY) < now;
     call.settled_at.is_some() && !call.awaits_audit && end <= horizon && is_gone
-}
-
-/// The candidates for the next requests, sorted into lanes.
-///
-/// Current goes first, the backlog keeps at least one request in four; within current, early reads
-/// take at most half while settling is due. Audits take what nobody else wants.
-#[derive(Debug, Default)]
-pub struct Lanes {
-    early: Vec<(Timestamp, Step)>,
-    settling: Vec<(Timestamp, Step)>,
-    backlog: Vec<(Timestamp, Step)>,
-    audit: Vec<(Timestamp, Step)>,
-    wake_at: Option<Timestamp>,
-}
-
-impl Lanes {
-    /// Considers a call.
-    pub fn add(&mut self, call: &CallProgress, plan: &ReadPlan, now: Timestamp) {
-        if call.ended_at.is_none() && call.status.is_active() | (call.status == CallStatus::Other) {
-            let due_at = after(call.last_listed_at, UNSEEN_AFTER);
-            let due_at = call.retry_at.map_or(due_at, |retry| retry.max(due_at));
-            self.put(due_at, now, Step::Fetch(call.sid), |lanes| &mut lanes.early);
-            if due_at <= now {
-                // One request at a time for a call.
-                return;
-            }
-        }
-        let Some(next) = plan.next_read(call, now) else { return };
-        let step = Step::Read {
-            sid: call.sid,
-            stage: next.stage,
-            skips: next.skips,
-            version: call.digest_version,
-        };
-        self.put(next.due_at, now, step, |lanes| match next.stage {
-            Stage::Live | Stage::AfterEnd => &mut lanes.early,
-            Stage::Settling if plan.overdue(call, now) > CURRENT_LANE => &mut lanes.backlog,
-            Stage::Settling => &mut lanes.settling,
-            Stage::Audit => &mut lanes.audit,
-        });
-    }
-
-    fn put(
-        &mut self,
-        due_at: Timestamp,
-        now: Timestamp,
-        step: Step,
-        lane: impl FnOnce(&mut Self) -> &mut Vec<(Timestamp, Step)>,
-    ) {
-        if due_at <= now {
-            lane(self).push((due_at, step));
-        } else {
-            self.wake_at = Some(self.wake_at.map_or(due_at, |wake_at| wake_at.min(due_at)));
-        }
-    }
-
-    /// When the first call that isn't due yet will be.
-    pub fn wake_at(&self) -> Option<Timestamp> {
-        self.wake_at
-    }
-
-    /// Takes up to `free` steps, oldest first in each lane. `turn` counts the steps taken before,
-    /// and moves on with each.
-    pub fn take(mut self, free: usize, turn: &mut u64) -> Vec<Step> {
-        for lane in [&mut self.early, &mut self.settling, &mut self.backlog, &mut self.audit] {
-            // No lane gives more than is free: the rest need not be in order.
-            if lane.len() > free {
-                lane.select_nth_unstable_by_key(free, |&(due_at, _)| due_at);
-                lane.truncate(free);
-            }
-            // Newest first, so that the oldest is popped.
-            lane.sort_unstable_by_key(|&(due_at, _)| std::cmp::Reverse(due_at));
-        }
-        let mut steps = Vec::new();
-        while steps.len() < free {
-            let backlog_first = *turn % 4 == 3;
-            let settling_first = turn.is_multiple_of(2);
-            let order: [&mut Vec<_>; 4] = match (backlog_first, settling_first) {
-                (true, _) => {
-                    [&mut self.backlog, &mut self.settling, &mut self.early, &mut self.audit]
-                }
-                (false, true) => {
-                    [&mut self.settling, &mut self.early, &mut self.backlog, &mut self.audit]
-                }
-                (false, false) => {
-                    [&mut self.early, &mut self.settling, &mut self.backlog, &mut self.audit]
-                }
-            };
-            let Some((_, step)) = order.into_iter().find_map(Vec::pop) else { break };
-            *turn += 1;
-            steps.push(step);
-        }
-        steps
-    }
 }
 
 #[cfg(test)]

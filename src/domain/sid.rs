@@ -18,6 +18,9 @@ macro_rules! sid {
         pub struct $name([u8; 32]);
 
         impl $name {
+            /// The first of all in their order.
+            pub const FIRST: Self = Self([0; 32]);
+
             /// Parses the 34 characters of a SID.
             pub fn parse(text: &str) -> Result<Self, InvalidSid> {
                 text.strip_prefix($prefix)

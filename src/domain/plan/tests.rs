@@ -1,6 +1,8 @@
 //! When one call is read, and which of many comes first.
 
 use super::super::call::{Call, Direction};
+use std::collections::BTreeMap;
+
 use super::*;
 
 #[test]
@@ -54,34 +56,65 @@ fn a_read_settles_only_by_twilios_clock() {
 #[test]
 fn the_backlog_gets_one_request_in_four_and_the_present_the_rest() {
     let now = at(10_000);
-    let fill = || {
-        let mut lanes = Lanes::default();
-        for second in 0..20 {
-            lanes.add(&ended(second), &plan(), now);
-            lanes.add(&ended(8_500 + second), &plan(), now);
-            lanes.add(&ended(9_900 + second), &plan(), now);
+    let mut calls = BTreeMap::new();
+    for second in 0..20 {
+        for end in [second, 8_500 + second, 9_900 + second] {
+            let sid = sid(u32::try_from(end).expect("small"));
+            calls.insert(sid, CallProgress { sid, ..ended(end) });
         }
-        lanes
+    }
+    let mut queue = Queue::default();
+    calls.values().for_each(|call| queue.place(call, false, &plan(), now));
+    let mut take = || {
+        let call = &calls[&queue.next_due()?];
+        queue.place(call, true, &plan(), now);
+        plan().step(call, now)
     };
-    let mut turn = 0;
-    let order: String = fill().take(8, &mut turn).iter().map(letter).collect();
+    let order: String = std::iter::from_fn(&mut take).take(8).map(|step| letter(&step)).collect();
     // A settling read shows as s, an early one as e; the oldest settling reads are the backlog's.
     assert_eq!(order, "sesssess");
-    assert_eq!(turn, 8);
-    let all = fill().take(1_000, &mut turn);
-    assert_eq!(all.len(), 60);
+    assert_eq!(std::iter::from_fn(&mut take).count(), 52);
 }
 
 #[test]
 fn a_call_that_no_list_shows_any_more_is_fetched() {
     let mut call = active(0);
     call.last_live_read_at = Some(at(1_900));
-    let mut lanes = Lanes::default();
-    lanes.add(&call, &plan(), at(1_799));
-    assert_eq!(lanes.wake_at(), Some(at(1_800)));
-    let mut lanes = Lanes::default();
-    lanes.add(&call, &plan(), at(1_801));
-    assert_eq!(lanes.take(4, &mut 0), [Step::Fetch(call.sid)]);
+    let mut queue = Queue::default();
+    queue.place(&call, false, &plan(), at(1_799));
+    assert_eq!(queue.wake_at(), Some(at(1_800)));
+    assert_eq!(plan().step(&call, at(1_799)), None);
+    assert_eq!(plan().step(&call, at(1_801)), Some(Step::Fetch(call.sid)));
+}
+
+#[test]
+fn the_queue_knows_at_any_time_what_a_look_at_every_call_finds() {
+    let mut random = fastrand::Rng::with_seed(1);
+    for _ in 0..300 {
+        let (mut queue, mut calls, mut now) = (Queue::default(), Vec::new(), 4_000);
+        for _ in 0..60 {
+            now += random.i64(0..60) * random.i64(0..20);
+            let ripe = queue.ripe(at(now));
+            for call in calls.iter().filter(|call: &&CallProgress| ripe.contains(&call.sid)) {
+                queue.place(call, false, &plan(), at(now));
+            }
+            let number = random.usize(..=calls.len());
+            let sid = sid(u32::try_from(number).expect("few"));
+            let call = CallProgress { sid, ..any(&mut random, now) };
+            queue.place(&call, false, &plan(), at(now));
+            if number == calls.len() {
+                calls.push(call)
+            } else {
+                calls[number] = call
+            }
+            let found = queue.due();
+            for call in &calls {
+                let turn = plan().turn(call, at(now)).filter(|turn| turn.due_at <= at(now));
+                let expected = turn.map(|turn| (turn.lane, turn.due_at));
+                assert_eq!(found.get(&call.sid), expected.as_ref(), "at {now}: {call:?}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -105,10 +138,8 @@ fn a_call_is_forgotten_when_no_list_can_bring_it_back() {
 fn a_call_is_read_with_the_digests_it_began_with() {
     for version in [DigestVersion::One, DigestVersion::Two] {
         let call = CallProgress { digest_version: version, ..ended(0) };
-        let mut lanes = Lanes::default();
-        lanes.add(&call, &plan(), at(2000));
-        let steps = lanes.take(4, &mut 0);
-        assert!(matches!(&steps[..], [Step::Read { version: found, .. }] if *found == version));
+        let step = plan().step(&call, at(2000));
+        assert!(matches!(step, Some(Step::Read { version: found, .. }) if found == version));
     }
 }
 
@@ -140,6 +171,23 @@ fn plan() -> ReadPlan {
         settle_delay: Duration::from_secs(960),
         audit_after: Duration::from_secs(3_600),
     }
+}
+
+/// A call in any state that it may be in at a time.
+fn any(random: &mut fastrand::Rng, now: i64) -> CallProgress {
+    let earlier = now - random.i64(0..60) * random.i64(0..60);
+    let mut call = if random.bool() { active(earlier) } else { ended(earlier) };
+    call.last_listed_at = at(now - random.i64(0..2_000));
+    call.last_live_read_at = random.bool().then(|| at(random.i64(earlier..=now)));
+    call.retry_at = (random.u8(..4) == 0).then(|| at(now + random.i64(-60..600)));
+    call.after_end_reads = random.u8(..4);
+    call.settled_at = (call.ended_at.is_some() && random.bool()).then(|| at(now));
+    call.awaits_audit = random.bool();
+    call
+}
+
+fn sid(number: u32) -> CallSid {
+    CallSid::parse(&format!("CA{number:032}")).expect("a SID")
 }
 
 fn ended(second: i64) -> CallProgress {

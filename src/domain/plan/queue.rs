@@ -1,0 +1,145 @@
+//! The calls of an account in the order of their turns, so that a look at the plan costs what is
+//! due and not what is known.
+//!
+//! A call's place follows from the call, the plan and the time. Whoever changes a call says so; when
+//! time changes a place, a timer does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Lane, ReadPlan, Step, Turn};
+use crate::domain::progress::CallProgress;
+use crate::domain::sid::CallSid;
+use crate::domain::twilio_time::before;
+
+/// The calls that wait for something.
+#[derive(Debug, Default)]
+pub struct Queue {
+    early: Turns,
+    settling: Turns,
+    backlog: Turns,
+    audit: Turns,
+    /// When a call's place changes by itself.
+    timers: Turns,
+    /// Active calls by their beginning.
+    active: Turns,
+    places: BTreeMap<CallSid, Place>,
+    /// Counts the steps taken, so that lanes take turns.
+    taken: u64,
+}
+
+/// Calls, the first in time first.
+type Turns = BTreeSet<(Timestamp, CallSid)>;
+
+/// Where a call stands.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    due: Option<(Lane, Timestamp)>,
+    timer: Option<Timestamp>,
+    active_since: Option<Timestamp>,
+}
+
+impl Queue {
+    /// Puts a call where it belongs by now; one that is busy waits for nothing.
+    pub fn place(&mut self, call: &CallProgress, is_busy: bool, plan: &ReadPlan, now: Timestamp) {
+        self.remove(call.sid);
+        let active_since = call.ended_at.is_none().then_some(call.began_at);
+        let turn = if is_busy { None } else { plan.turn(call, now) };
+        let (due, timer) = match turn {
+            Some(Turn { due_at, lane, changes_at, .. }) if due_at <= now => {
+                (Some((lane, due_at)), changes_at)
+            }
+            Some(Turn { due_at, .. }) => (None, Some(due_at)),
+            None => (None, None),
+        };
+        let place = Place { due, timer, active_since };
+        if let Some((lane, due_at)) = place.due {
+            self.lane(lane).insert((due_at, call.sid));
+        }
+        self.timers.extend(place.timer.map(|at| (at, call.sid)));
+        self.active.extend(place.active_since.map(|at| (at, call.sid)));
+        if due.is_some() || timer.is_some() || active_since.is_some() {
+            self.places.insert(call.sid, place);
+        }
+    }
+
+    /// Takes a call out that is no longer known.
+    pub fn remove(&mut self, sid: CallSid) {
+        let Some(place) = self.places.remove(&sid) else { return };
+        if let Some((lane, due_at)) = place.due {
+            self.lane(lane).remove(&(due_at, sid));
+        }
+        if let Some(at) = place.timer {
+            self.timers.remove(&(at, sid));
+        }
+        if let Some(at) = place.active_since {
+            self.active.remove(&(at, sid));
+        }
+    }
+
+    /// The calls whose time has come to be placed anew.
+    pub fn ripe(&self, now: Timestamp) -> Vec<CallSid> {
+        self.timers.iter().take_while(|&&(at, _)| at <= now).map(|&(_, sid)| sid).collect()
+    }
+
+    /// When the next call's time will come.
+    pub fn wake_at(&self) -> Option<Timestamp> {
+        self.timers.first().map(|&(at, _)| at)
+    }
+
+    /// When the oldest active call began that is younger than an age, and whether an older one is
+    /// active.
+    pub fn active(&self, age: Duration, now: Timestamp) -> (Option<Timestamp>, bool) {
+        let limit = before(now, age);
+        let oldest_young = self.active.range((limit, CallSid::FIRST)..).next();
+        let has_old = self.active.first().is_some_and(|&(began_at, _)| began_at < limit);
+        (oldest_young.map(|&(began_at, _)| began_at), has_old)
+    }
+
+    /// The next call that is due, as lanes take turns, the oldest in each lane first. Who asks for
+    /// it places it anew.
+    pub fn next_due(&mut self) -> Option<CallSid> {
+        let [first, second, third] = match (self.taken % 4 == 3, self.taken.is_multiple_of(2)) {
+            (true, _) => [Lane::Backlog, Lane::Settling, Lane::Early],
+            (false, true) => [Lane::Settling, Lane::Early, Lane::Backlog],
+            (false, false) => [Lane::Early, Lane::Settling, Lane::Backlog],
+        };
+        let order = [first, second, third, Lane::Audit];
+        let (_, sid) = order.into_iter().find_map(|lane| self.lane(lane).first().copied())?;
+        self.taken += 1;
+        Some(sid)
+    }
+
+    /// The calls that are due, and where they wait.
+    #[cfg(test)]
+    pub(super) fn due(&self) -> BTreeMap<CallSid, (Lane, Timestamp)> {
+        let lanes = [
+            (Lane::Early, &self.early),
+            (Lane::Settling, &self.settling),
+            (Lane::Backlog, &self.backlog),
+            (Lane::Audit, &self.audit),
+        ];
+        let of = |(lane, turns): (Lane, &'_ Turns)| {
+            turns.iter().map(move |&(at, sid)| (sid, (lane, at))).collect::<Vec<_>>()
+        };
+        lanes.into_iter().flat_map(of).collect()
+    }
+
+    fn lane(&mut self, lane: Lane) -> &mut Turns {
+        match lane {
+            Lane::Early => &mut self.early,
+            Lane::Settling => &mut self.settling,
+            Lane::Backlog => &mut self.backlog,
+            Lane::Audit => &mut self.audit,
+        }
+    }
+}
+
+impl ReadPlan {
+    /// What is due for a call now.
+    pub fn step(&self, call: &CallProgress, now: Timestamp) -> Option<Step> {
+        self.turn(call, now).filter(|turn| turn.due_at <= now).map(|turn| turn.step)
+    }
+}
