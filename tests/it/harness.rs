@@ -17,7 +17,7 @@ pub(crate) use browser::Browser;
 pub(crate) use html::{Tag, tags};
 pub(crate) use program::{Program, run};
 pub(crate) use prometheus::Prometheus;
-pub(crate) use scrape::{Scrape, metric};
+pub(crate) use scrape::{Scrape, Series, metric};
 pub(crate) use twilio::{Twilio, everything, world_of};
 
 /// How long a condition may take to come true: long, because machines are slow and shared.

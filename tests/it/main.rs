@@ -10,6 +10,7 @@ mod exactly_once;
 mod failures;
 mod failures_of_twilio;
 mod histories;
+mod kills;
 mod outside_judges;
 mod pages;
 mod privacy;

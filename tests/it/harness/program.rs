@@ -72,6 +72,16 @@ impl Program {
         variables: BTreeMap<String, String>,
         arguments: Vec<String>,
     ) -> Self {
+        let mut program = Self::spawn(directory, variables, arguments);
+        program.listens().await;
+        program
+    }
+
+    fn spawn(
+        directory: Arc<TempDir>,
+        variables: BTreeMap<String, String>,
+        arguments: Vec<String>,
+    ) -> Self {
         let log = directory.path().join("log");
         let child = command(&arguments, &variables)
             .arg(format!("--storage.path={}", directory.path().join("data").display()))
@@ -81,30 +91,49 @@ impl Program {
             .spawn()
             .expect("the program starts");
         twilio_call_exporter::twilio::client::install_crypto();
-        let mut program = Self {
+        Self {
             child,
             address: String::new(),
             http: reqwest::Client::builder().no_proxy().build().expect("a client"),
             directory,
             variables,
             arguments,
-        };
-        program.address = eventually("the program listens", async || {
-            program.assert_running();
-            listening(&log)
+        }
+    }
+
+    /// Waits until it listens.
+    pub(crate) async fn listens(&mut self) {
+        eventually("the program listens", async || {
+            self.assert_running();
+            self.has_listened().then_some(())
         })
         .await;
-        program
+    }
+
+    /// Whether it has said where it listens.
+    pub(crate) fn has_listened(&mut self) -> bool {
+        if self.address.is_empty() {
+            self.address = listening(&self.directory.path().join("log")).unwrap_or_default();
+        }
+        !self.address.is_empty()
     }
 
     /// Kills the program without warning, and starts it again on the same store.
-    pub(crate) async fn kill_and_restart(mut self) -> Self {
+    pub(crate) async fn kill_and_restart(self) -> Self {
+        let mut program = self.kill_and_spawn();
+        program.listens().await;
+        program
+    }
+
+    /// Kills the program without warning, and starts it again without waiting for it.
+    pub(crate) fn kill_and_spawn(mut self) -> Self {
+        self.assert_running();
         self.child.kill().expect("killed");
         self.child.wait().expect("ended");
         let directory = Arc::clone(&self.directory);
         // The next program must not find this one's address in the log.
         std::fs::remove_file(directory.path().join("log")).expect("removed");
-        Self::start(directory, self.variables.clone(), self.arguments.clone()).await
+        Self::spawn(directory, self.variables.clone(), self.arguments.clone())
     }
 
     /// Asks the program to stop, and waits until it has.

@@ -10,7 +10,7 @@ pub(crate) struct Scrape {
 }
 
 /// Name and labels.
-type Series = (String, BTreeMap<String, String>);
+pub(crate) type Series = (String, BTreeMap<String, String>);
 
 /// A question: a name, and labels that must be there.
 #[derive(Clone, Debug)]
@@ -74,18 +74,22 @@ impl Scrape {
 
     /// All series of the durable families that aren't 0, buckets apart.
     pub(crate) fn durable(&self) -> BTreeMap<Series, f64> {
-        let is_durable = |name: &str| {
-            let families = [
-                "twilio_webhook_",
-                "twilio_twiml_",
-                "twilio_calls_total",
-                "twilio_calls_with_",
-                "twilio_call_api_requests_total",
-            ];
-            families.iter().any(|prefix| name.starts_with(prefix)) && !name.ends_with("_bucket")
-        };
-        let found =
-            self.series.iter().filter(|((name, _), value)| is_durable(name) && **value != 0.0);
+        let mut found = self.durable_with_buckets();
+        found.retain(|(name, _), value| !name.ends_with("_bucket") && *value != 0.0);
+        found
+    }
+
+    /// All series of the durable families.
+    pub(crate) fn durable_with_buckets(&self) -> BTreeMap<Series, f64> {
+        let families = [
+            "twilio_webhook_",
+            "twilio_twiml_",
+            "twilio_calls_total",
+            "twilio_calls_with_",
+            "twilio_call_api_requests_total",
+        ];
+        let is_durable = |name: &str| families.iter().any(|prefix| name.starts_with(prefix));
+        let found = self.series.iter().filter(|((name, _), _)| is_durable(name));
         found.map(|(series, value)| (series.clone(), *value)).collect()
     }
 
