@@ -187,6 +187,9 @@ families! {
     STORE_ERRORS: SinceStart Counter, "twilio_exporter_store_errors_total",
         [],
         "Commits that failed; polling pauses until one succeeds.";
+    STORE_WRITABLE: SinceStart Gauge, "twilio_exporter_store_writable",
+        [],
+        "Whether the store could be written the last time (1); while it can't (0), polling pauses and nothing is lost.";
     STORE_SIZE: SinceStart Gauge, "twilio_exporter_store_size_bytes",
         [],
         "Size of the store's files.";

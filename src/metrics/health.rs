@@ -49,6 +49,7 @@ pub struct Health {
     store_created: GaugeVec,
     store_commit_duration: HistogramVec,
     store_errors: IntCounterVec,
+    store_writable: GaugeVec,
     store_size: GaugeVec,
 }
 
@@ -99,6 +100,7 @@ impl Health {
             store_created: gauge(registry, &catalog::STORE_CREATED)?,
             store_commit_duration: histogram(registry, &catalog::STORE_COMMIT_DURATION)?,
             store_errors: counter(registry, &catalog::STORE_ERRORS)?,
+            store_writable: gauge(registry, &catalog::STORE_WRITABLE)?,
             store_size: gauge(registry, &catalog::STORE_SIZE)?,
         })
     }
@@ -142,11 +144,14 @@ impl Health {
     pub fn store_opened(&self, created_seconds: f64) {
         self.store_created.with_label_values::<&str>(&[]).set(created_seconds);
         self.store_errors.with_label_values::<&str>(&[]);
+        self.store_writable.with_label_values::<&str>(&[]).set(1.0);
     }
 
     /// Notes a commit, or an attempt at one.
     pub fn committed(&self, took: Duration, succeeded: bool) {
         self.store_commit_duration.with_label_values::<&str>(&[]).observe(took.as_secs_f64());
+        let writable = if succeeded { 1.0 } else { 0.0 };
+        self.store_writable.with_label_values::<&str>(&[]).set(writable);
         if !succeeded {
             self.store_errors.with_label_values::<&str>(&[]).inc();
         }

@@ -13,9 +13,15 @@ const MAX_PAGES: i64 = 1_024;
 /// Has the file keep track of its pages, which it must before its first table, or by being written
 /// anew once. Returns whether that is still to be done.
 pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<bool> {
-    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
-    let mode: i64 = connection.pragma_query_value(None, "auto_vacuum", |row| row.get(0))?;
-    Ok(mode != INCREMENTAL)
+    let is_prepared = || {
+        let mode = connection.pragma_query_value(None, "auto_vacuum", |row| row.get::<_, i64>(0));
+        mode.map(|mode| mode == INCREMENTAL)
+    };
+    // Setting it writes, and the disk may be full.
+    if !is_prepared()? {
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    }
+    Ok(!is_prepared()?)
 }
 
 /// What `PRAGMA auto_vacuum` says of a file that can be cut down.

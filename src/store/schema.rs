@@ -118,10 +118,18 @@ pub(super) fn open(directory: &Path, now: Timestamp) -> Result<Opened, OpenError
     let lock = lock(directory)?;
     let file = directory.join(FILE_NAME);
     let mut connection = Connection::open(&file)?;
-    check_identity(&connection, &file)?;
+    // Before anything is read: the log's index is kept in memory then, and needs no room on a disk
+    // that may be full.
     connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    check_identity(&connection, &file)?;
     let is_of_old = compact::prepare(&connection)?;
     // WAL with synchronous=FULL: a commit is on disk when it returns, for one fsync of the log.
+    //
+    // Why is it safe to go on after a failed fsync, which some systems forget the next time? What
+    // was not synced is written anew before it is synced again: the next commit begins at the frame
+    // where the failed one began, and a checkpoint that failed starts over. Should the failed commit
+    // have reached the disk all the same and the program die, its counts are there with the
+    // progress that keeps them from being counted again.
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     // What a large transaction leaves of the log is cut off again.
@@ -169,9 +177,11 @@ fn lock(directory: &Path) -> Result<File, OpenError> {
         }
         Err(TryLockError::Error(source)) => return Err(unusable(source)),
     }
-    file.set_len(0).map_err(unusable)?;
-    file.rewind().map_err(unusable)?;
-    writeln!(file, "{}", std::process::id()).map_err(unusable)?;
+    // On a full disk the lock holds all the same, and what was counted can be served.
+    let _nameless = file
+        .set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| writeln!(file, "{}", std::process::id()));
     Ok(file)
 }
 

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use browser::Browser;
 pub(crate) use html::{Tag, tags};
-pub(crate) use program::{Program, run};
+pub(crate) use program::{Program, run, signal};
 pub(crate) use prometheus::Prometheus;
 pub(crate) use scrape::{Scrape, Series, metric};
 pub(crate) use twilio::{Twilio, everything, world_of};

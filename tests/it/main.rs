@@ -5,6 +5,7 @@ mod judgement;
 
 mod command_line;
 mod demo;
+mod disk;
 mod documents;
 mod exactly_once;
 mod failures;

@@ -28,7 +28,21 @@ struct AccountRow {
 pub(in crate::http) async fn landing(State(site): State<Site>) -> Html<String> {
     let families = site.registry.gather();
     let now = seconds_between(jiff::Timestamp::UNIX_EPOCH, (site.now)());
-    Html(page(&rows(&families), (site.is_ready)(), now).into_string())
+    let health = Health { is_ready: (site.is_ready)(), is_writable: is_writable(&families) };
+    Html(page(&rows(&families), health, now).into_string())
+}
+
+/// What concerns all accounts.
+#[derive(Clone, Copy)]
+struct Health {
+    is_ready: bool,
+    is_writable: bool,
+}
+
+fn is_writable(families: &[MetricFamily]) -> bool {
+    let mut is_writable = true;
+    each(families, &catalog::STORE_WRITABLE, |_, _, value| is_writable = value > 0.0);
+    is_writable
 }
 
 fn rows(families: &[MetricFamily]) -> BTreeMap<String, AccountRow> {
@@ -66,12 +80,18 @@ fn each(
     }
 }
 
-fn page(rows: &BTreeMap<String, AccountRow>, is_ready: bool, now: f64) -> Markup {
+fn page(rows: &BTreeMap<String, AccountRow>, health: Health, now: f64) -> Markup {
     let body = html! {
         h1 { "twilio-call-exporter " (env!("CARGO_PKG_VERSION")) }
         p { "Twilio Call Events as Prometheus metrics." }
-        @if !is_ready {
+        @if !health.is_ready {
             p.bad { "A poll loop has stopped advancing: see the log." }
+        }
+        @if !health.is_writable {
+            p.bad {
+                "The store can't be written: polling is paused until it can. Is its disk full? \
+                 Nothing is lost meanwhile; the log says why."
+            }
         }
         ul {
             li { a href="/failures" { "Failures" } ": the most recent failing requests" }
@@ -134,7 +154,7 @@ mod tests {
             catching_up: 1.0,
         };
         let rows = BTreeMap::from([("<b>prod</b>".to_owned(), row)]);
-        let text = page(&rows, true, 100.0).into_string();
+        let text = page(&rows, WELL, 100.0).into_string();
         for expected in ["&lt;b&gt;prod", "not readable", "60 s ago", "2 min overdue, catching up"]
         {
             assert!(text.contains(expected), "{expected} in {text}");
@@ -143,8 +163,15 @@ mod tests {
     }
 
     #[test]
-    fn a_loop_that_stopped_is_told() {
-        assert!(page(&BTreeMap::new(), false, 0.0).into_string().contains("stopped advancing"));
-        assert!(!page(&BTreeMap::new(), true, 0.0).into_string().contains("stopped advancing"));
+    fn what_is_wrong_with_the_whole_program_is_told() {
+        let text = |health| page(&BTreeMap::new(), health, 0.0).into_string();
+        let stopped = Health { is_ready: false, ..WELL };
+        let full = Health { is_writable: false, ..WELL };
+        for (health, expected) in [(stopped, "stopped advancing"), (full, "can't be written")] {
+            assert!(text(health).contains(expected));
+            assert!(!text(WELL).contains(expected));
+        }
     }
+
+    const WELL: Health = Health { is_ready: true, is_writable: true };
 }

@@ -48,6 +48,15 @@ impl Program {
     /// Polls all accounts of a Twilio, with further environment variables.
     pub(crate) async fn polling_with(twilio: &Twilio, variables: &[(&str, &str)]) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
+        Self::polling_in(directory, twilio, variables).await
+    }
+
+    /// The same in a directory that is prepared already; the store goes to `data` in it.
+    pub(crate) async fn polling_in(
+        directory: TempDir,
+        twilio: &Twilio,
+        variables: &[(&str, &str)],
+    ) -> Self {
         let mut all: BTreeMap<String, String> =
             DELAYS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let mut file = String::from("accounts:\n");
@@ -173,6 +182,11 @@ impl Program {
     /// Everything logged so far.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("log")).expect("a log")
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn assert_running(&mut self) {
