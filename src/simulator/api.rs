@@ -20,6 +20,7 @@ use super::auth::Caller;
 use super::behaviour::Behaviour;
 use super::draft::Detail;
 use super::listing::{Filter, PageRequest, list_calls};
+use super::oddity;
 use super::random::hash;
 use super::resource::{self, Page};
 use super::truth::{Sums, Truth};
@@ -56,10 +57,10 @@ impl Shared {
     }
 
     pub(crate) fn truth(&self, now: Timestamp) -> Truth {
-        let events_after = self.behaviour().events_after;
+        let visibility = self.behaviour().visibility();
         let mut sums: MutexGuard<'_, Sums> =
             self.sums.lock().unwrap_or_else(PoisonError::into_inner);
-        sums.truth(&self.world, now, events_after)
+        sums.truth(&self.world, now, visibility)
     }
 }
 
@@ -280,8 +281,10 @@ impl Request<'_> {
                     return Err(Refusal::new(401, 70051, message));
                 }
                 let call = find(call, Detail::Full)?;
-                let events = call.visible_events(now, self.behaviour.events_after);
-                let items = events.into_iter().map(|event| event.item.clone()).collect();
+                let mut items = oddity::events(&call, self.behaviour, now);
+                if self.chance(5) < self.behaviour.shrink_events {
+                    items.pop();
+                }
                 Ok(self.page_of("events", items, self.behaviour.shift_pages))
             }
         }
@@ -308,8 +311,16 @@ impl Request<'_> {
             Refusal::new(400, 20001, &format!("Parameter {name} is not a valid date"))
         })?;
         filter.strict_start_time = self.behaviour.strict_start_time;
+        filter.shown_after = self.behaviour.calls_after;
+        if self.behaviour.day_filters {
+            filter.cut_to_days();
+        }
         let request = PageRequest::read(self.query);
         let page = list_calls(&self.shared.world, account, &filter, &request, now);
+        let repeated = request.last_of_before().filter(|_| self.behaviour.repeat_calls);
+        let repeated = repeated
+            .and_then(|sid| self.shared.world.find(account, sid, now, Detail::Outline))
+            .map(|call| resource::call(&call, now));
         let token = |prefix, call: Option<&super::script::Call>| {
             call.map(|call| format!("{prefix}{}", call.sid))
         };
@@ -317,7 +328,10 @@ impl Request<'_> {
             key: "calls",
             next: token("PA", page.calls.last()).filter(|_| page.has_next),
             previous: token("PB", page.calls.first()).unwrap_or_default(),
-            items: page.calls.iter().map(|call| resource::call(call, now)).collect(),
+            items: repeated
+                .into_iter()
+                .chain(page.calls.iter().map(|call| resource::call(call, now)))
+                .collect(),
             number: request.page,
             size: request.size,
         };

@@ -9,6 +9,21 @@ use serde::{Deserialize, Serialize};
 pub struct Behaviour {
     /// Seconds after a call's end before its events are visible; 0 shows each as it happens.
     pub events_after: u64,
+    /// Seconds between which a call's events appear one after another, from `events_after` on.
+    pub events_apart: u64,
+    /// Seconds before an event has its answer; until then it is shown without.
+    pub answers_after: u64,
+    /// Seconds after a call's end after which numbers, digits and bodies of its events are gone;
+    /// 0 keeps them.
+    pub redact_after: u64,
+    /// How many of 1,000 reads of a call's events lack the last one, once.
+    pub shrink_events: u16,
+    /// Seconds before lists show a call.
+    pub calls_after: u64,
+    /// Whether time filters are cut to the day.
+    pub day_filters: bool,
+    /// Whether each page of a list of calls begins with the last call of the page before.
+    pub repeat_calls: bool,
     /// How many requests an account may have in flight; beyond it 429.
     pub max_concurrent: Option<u32>,
     /// How many of 1,000 requests are answered 500.
@@ -38,6 +53,21 @@ pub struct Behaviour {
     pub strict_start_time: bool,
     /// How far Twilio's clock, as its `Date` header shows it, is ahead.
     pub date_skew_seconds: i64,
+}
+
+/// When the events of a call are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Visibility {
+    /// Seconds after the call's end; 0 is live.
+    pub(crate) after_end: u64,
+    /// Seconds between one event and the next.
+    pub(crate) apart: u64,
+}
+
+impl Behaviour {
+    pub(crate) fn visibility(&self) -> Visibility {
+        Visibility { after_end: self.events_after, apart: self.events_apart }
+    }
 }
 
 /// How many of 1,000 requests take so many seconds longer.

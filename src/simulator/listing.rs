@@ -5,7 +5,7 @@ use jiff::civil::{Date, DateTime};
 use jiff::{SignedDuration, Timestamp};
 
 use super::draft::Detail;
-use super::script::Call;
+use super::script::{Call, seconds_after};
 use super::world::{Window, World};
 
 /// The statuses of a call that is not over.
@@ -22,6 +22,8 @@ pub(crate) struct Filter {
     start: Range,
     end: Range,
     pub(crate) strict_start_time: bool,
+    /// Seconds before a call is shown.
+    pub(crate) shown_after: u64,
 }
 
 /// A half-open range of time.
@@ -66,10 +68,18 @@ impl Filter {
         Ok(filter)
     }
 
+    /// Forgets the times of day.
+    pub(crate) fn cut_to_days(&mut self) {
+        for from in [&mut self.start.from, &mut self.end.from].into_iter().flatten() {
+            let of_day = from.as_second().rem_euclid(24 * 60 * 60);
+            *from = from.saturating_sub(SignedDuration::from_secs(of_day)).unwrap_or(*from);
+        }
+    }
+
     fn matches(&self, call: &Call, now: Timestamp) -> bool {
         let (start, end) = (call.start_time(now), call.end_time(now));
         let start = if self.strict_start_time { start } else { Some(call.listed_at(now)) };
-        call.created_at <= now
+        seconds_after(call.created_at, self.shown_after) <= now
             && self.status.as_ref().is_none_or(|status| call.status_at(now).1 == status)
             && self.start.holds(start)
             && self.end.holds(end)
@@ -110,6 +120,13 @@ impl PageRequest {
     }
 }
 
+impl PageRequest {
+    /// The SID of the last call of the page before.
+    pub(crate) fn last_of_before(&self) -> Option<&str> {
+        self.token.as_deref()?.strip_prefix("PA")
+    }
+}
+
 /// Lists one page of an account's calls.
 pub(crate) fn list_calls(
     world: &World,
@@ -118,7 +135,7 @@ pub(crate) fn list_calls(
     request: &PageRequest,
     now: Timestamp,
 ) -> CallPage {
-    let last = request.token.as_ref().and_then(|token| token.strip_prefix("PA"));
+    let last = request.last_of_before();
     let last = last.and_then(|sid| world.find(account, sid, now, Detail::Outline));
     let last = last.map(|call| (call.listed_at(now), call.sid));
     let skipped = if last.is_some() { 0 } else { request.page.saturating_mul(request.size) };

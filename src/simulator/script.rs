@@ -4,6 +4,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
+use super::behaviour::Visibility;
 use super::random::hash;
 
 /// A call with everything that will ever happen to it.
@@ -51,10 +52,13 @@ impl Call {
         self.start_time(now).unwrap_or(self.created_at)
     }
 
-    /// The events that Twilio shows at this instant; 0 seconds after the end means live.
-    pub(crate) fn visible_events(&self, now: Timestamp, after_end: u64) -> Vec<&ScriptedEvent> {
-        let is_open = after_end == 0 || seconds_after(self.ended_at, after_end) <= now;
-        self.events.iter().filter(|event| is_open && event.at <= now).collect()
+    /// The events that Twilio shows at this instant.
+    pub(crate) fn visible_events(&self, now: Timestamp, when: Visibility) -> Vec<&ScriptedEvent> {
+        let is_shown = |(number, event): &(u64, &ScriptedEvent)| {
+            let delay = when.after_end.saturating_add(when.apart.saturating_mul(*number));
+            event.at <= now && (delay == 0 || seconds_after(self.ended_at, delay) <= now)
+        };
+        (0..).zip(&self.events).filter(is_shown).map(|(_, event)| event).collect()
     }
 }
 

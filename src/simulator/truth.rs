@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::behaviour::Visibility;
 use super::draft::Detail;
 use super::script::{Call, Expected, ExpectedWebhook};
 use super::world::World;
@@ -51,7 +52,7 @@ impl Truth {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sums {
     as_of: Timestamp,
-    events_after: u64,
+    visibility: Visibility,
     /// Per account: the calls below this number are over and counted in `counts`.
     counted: Vec<u64>,
     counts: Counts,
@@ -59,11 +60,11 @@ pub(crate) struct Sums {
 
 impl Sums {
     /// Adds up the world at this instant; what is final is remembered for the next time.
-    pub(crate) fn truth(&mut self, world: &World, now: Timestamp, events_after: u64) -> Truth {
-        if now < self.as_of || events_after != self.events_after {
+    pub(crate) fn truth(&mut self, world: &World, now: Timestamp, visibility: Visibility) -> Truth {
+        if now < self.as_of || visibility != self.visibility {
             *self = Sums::default();
         }
-        (self.as_of, self.events_after) = (now, events_after);
+        (self.as_of, self.visibility) = (now, visibility);
         self.counted.resize(world.accounts().len(), 0);
         let mut open = Counts::default();
         let mut complete = true;
@@ -72,11 +73,11 @@ impl Sums {
             complete &= world.max_calls() == Some(window.to);
             for number in *counted..window.to {
                 let calls = world.calls(account, number, Detail::Outline);
-                let is_over = calls.iter().all(|call| is_over(call, now, events_after));
+                let is_over = calls.iter().all(|call| is_over(call, now, visibility));
                 complete &= is_over;
                 let is_next = *counted == number;
                 let counts = if is_over && is_next { &mut self.counts } else { &mut open };
-                calls.iter().for_each(|call| counts.add_call(call, now, events_after));
+                calls.iter().for_each(|call| counts.add_call(call, now, visibility));
                 *counted += u64::from(is_over && is_next);
             }
         }
@@ -85,10 +86,11 @@ impl Sums {
     }
 }
 
-fn is_over(call: &Call, now: Timestamp, events_after: u64) -> bool {
-    call.is_finished(now) && call.visible_events(now, events_after).len() == call.events.len() && {
+fn is_over(call: &Call, now: Timestamp, visibility: Visibility) -> bool {
+    call.is_finished(now) && call.visible_events(now, visibility).len() == call.events.len() && {
         // Also without a single event, a call's events are unknown until they would be shown.
-        events_after == 0 || super::script::seconds_after(call.ended_at, events_after) <= now
+        visibility.after_end == 0
+            || super::script::seconds_after(call.ended_at, visibility.after_end) <= now
     }
 }
 
@@ -113,12 +115,12 @@ impl Counts {
         }
     }
 
-    fn add_call(&mut self, call: &Call, now: Timestamp, events_after: u64) {
+    fn add_call(&mut self, call: &Call, now: Timestamp, visibility: Visibility) {
         if now < call.created_at {
             return;
         }
         let account = ("account", call.account_sid.clone());
-        for event in call.visible_events(now, events_after) {
+        for event in call.visible_events(now, visibility) {
             match &event.expected {
                 Expected::ApiRequest { code } => {
                     let labels = vec![account.clone(), ("code", code.clone())];
@@ -139,7 +141,7 @@ impl Counts {
             ];
             self.add("twilio_calls_total", labels, 1);
         }
-        if is_over(call, now, events_after)
+        if is_over(call, now, visibility)
             && let Some(outcome) = outcome(call)
         {
             let labels = vec![account, ("outcome", outcome.to_owned())];
@@ -224,8 +226,8 @@ mod tests {
         let mut remembered = Sums::default();
         for second in (0..400).step_by(23) {
             let now = Timestamp::from_second(second).expect("in range");
-            let fresh = Sums::default().truth(&world, now, 30);
-            assert_eq!(remembered.truth(&world, now, 30), fresh, "at {second}");
+            let fresh = Sums::default().truth(&world, now, after(30));
+            assert_eq!(remembered.truth(&world, now, after(30)), fresh, "at {second}");
         }
     }
 
@@ -234,7 +236,7 @@ mod tests {
         let world = world();
         let at = |second| {
             let now = Timestamp::from_second(second).expect("in range");
-            Sums::default().truth(&world, now, 0)
+            Sums::default().truth(&world, now, after(0))
         };
         assert!(!at(0).complete);
         assert!(at(1_000).complete);
@@ -244,7 +246,7 @@ mod tests {
     #[test]
     fn events_that_are_not_shown_yet_are_not_counted() {
         let (world, now) = (world(), Timestamp::from_second(200).expect("in range"));
-        let truth = Sums::default().truth(&world, now, 10_000);
+        let truth = Sums::default().truth(&world, now, after(10_000));
         assert_eq!(truth.value("twilio_webhook_requests_total", &[]), 0.0);
         assert!(truth.value("twilio_calls_total", &[]) > 50.0);
         assert!(!truth.complete);
@@ -252,7 +254,7 @@ mod tests {
 
     #[test]
     fn everything_adds_up_to_what_its_catalogue_says() {
-        let truth = Sums::default().truth(&world(), Timestamp::MAX, 0);
+        let truth = Sums::default().truth(&world(), Timestamp::MAX, after(0));
         let value = |name, labels: &[(&str, &str)]| truth.value(name, labels);
         let rejected = "twilio_exporter_call_events_rejected_total";
         assert_eq!(value(rejected, &[("reason", "malformed")]), 3.0);
@@ -275,5 +277,9 @@ mod tests {
             ..WorldConfig::default()
         };
         World::new(config, Timestamp::UNIX_EPOCH)
+    }
+
+    fn after(after_end: u64) -> Visibility {
+        Visibility { after_end, apart: 0 }
     }
 }

@@ -3,6 +3,8 @@
 mod harness;
 mod judgement;
 
+mod accounts;
+mod awkward_calls;
 mod command_line;
 mod demo;
 mod disk;

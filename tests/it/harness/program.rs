@@ -59,18 +59,13 @@ impl Program {
     ) -> Self {
         let mut all: BTreeMap<String, String> =
             DELAYS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let mut file = String::from("accounts:\n");
         for (index, account) in twilio.accounts().iter().enumerate() {
             all.insert(format!("TOKEN_{index}"), account.auth_token.clone());
-            file.push_str(&format!(
-                "  - account_sid: {}\n    auth_token_env: TOKEN_{index}\n    base_url: {}\n",
-                account.account_sid,
-                twilio.url()
-            ));
         }
         all.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let path = directory.path().join("exporter.yml");
-        std::fs::write(&path, file).expect("written");
+        let everyone: Vec<_> = (0..twilio.accounts().len()).map(|index| (index, "")).collect();
+        std::fs::write(&path, accounts(twilio, &everyone)).expect("written");
         let arguments = vec![format!("--config.file={}", path.display())];
         Self::start(Arc::new(directory), all, arguments).await
     }
@@ -134,6 +129,18 @@ impl Program {
         program
     }
 
+    /// Stops the program, and starts it again on the same store with some of the accounts, by
+    /// number and name; without a name an account goes by its SID.
+    pub(crate) async fn restart_with(mut self, twilio: &Twilio, named: &[(usize, &str)]) -> Self {
+        signal(&self.child, "TERM");
+        eventually("the program stops", async || self.child.try_wait().expect("a child")).await;
+        let directory = Arc::clone(&self.directory);
+        std::fs::remove_file(directory.path().join("log")).expect("removed");
+        std::fs::write(directory.path().join("exporter.yml"), accounts(twilio, named))
+            .expect("written");
+        Self::start(directory, self.variables.clone(), self.arguments.clone()).await
+    }
+
     /// Kills the program without warning, and starts it again without waiting for it.
     pub(crate) fn kill_and_spawn(mut self) -> Self {
         self.assert_running();
@@ -194,6 +201,21 @@ impl Program {
             panic!("the program ended ({status}): {}", self.log());
         }
     }
+}
+
+/// The accounts of a configuration.
+fn accounts(twilio: &Twilio, named: &[(usize, &str)]) -> String {
+    let mut file = String::from("accounts:\n");
+    for &(index, name) in named {
+        let (sid, url) = (&twilio.accounts()[index].account_sid, twilio.url());
+        file.push_str(&format!(
+            "  - account_sid: {sid}\n    auth_token_env: TOKEN_{index}\n    base_url: {url}\n"
+        ));
+        if !name.is_empty() {
+            file.push_str(&format!("    name: {name}\n"));
+        }
+    }
+    file
 }
 
 impl Drop for Program {

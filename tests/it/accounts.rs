@@ -1,0 +1,67 @@
+//! Accounts over the years: renamed, removed, returning, with the same store.
+
+use std::time::Duration;
+
+use twilio_call_exporter::simulator::WorldConfig;
+
+use crate::harness::{Program, Twilio, eventually, metric};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renamed_account_keeps_its_values_and_its_old_name_is_gone() {
+    let twilio = Twilio::serving(going_on()).await;
+    let mut program = Program::polling(&twilio).await;
+    let before = counted(&program, &sid(&twilio, 0), 10.0).await;
+    program = program.restart_with(&twilio, &[(0, "acme"), (1, "beta")]).await;
+    let after = eventually("the account is loaded", async || {
+        let scrape = program.scrape().await;
+        metric("twilio_calls_total").label("account", "acme").value_in(&scrape).map(|_| scrape)
+    })
+    .await;
+    let of = |name: &str| metric("twilio_calls_total").label("account", name);
+    assert!(of("acme").value_in(&after) >= Some(before));
+    assert_eq!(of(&sid(&twilio, 0)).value_in(&after), None);
+    // Named as before, everything is as it was, and what came meanwhile is there once.
+    let mut program = program.restart_with(&twilio, &[(0, ""), (1, "")]).await;
+    twilio.is_told_by(&mut program).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_account_is_gone_at_once_and_goes_on_from_its_values_when_it_returns() {
+    let twilio = Twilio::serving(going_on()).await;
+    let mut program = Program::polling(&twilio).await;
+    let gone = sid(&twilio, 1);
+    let before = counted(&program, &gone, 10.0).await;
+    program = program.restart_with(&twilio, &[(0, "")]).await;
+    let kept = sid(&twilio, 0);
+    counted(&program, &kept, 20.0).await;
+    let scrape = program.scrape().await;
+    assert!(!scrape.text.contains(&gone), "something of a removed account is shown");
+    let mut program = program.restart_with(&twilio, &[(0, ""), (1, "")]).await;
+    assert!(counted(&program, &gone, 1.0).await >= before);
+    twilio.is_told_by(&mut program).await;
+}
+
+/// Waits until so many calls of an account were counted.
+async fn counted(program: &Program, account: &str, calls: f64) -> f64 {
+    eventually("calls are counted", async || {
+        let metric = metric("twilio_calls_total").label("account", account);
+        metric.value_in(&program.scrape().await).filter(|count| *count >= calls)
+    })
+    .await
+}
+
+fn sid(twilio: &Twilio, index: usize) -> String {
+    twilio.accounts()[index].account_sid.clone()
+}
+
+/// Calls that go on through the restarts.
+fn going_on() -> WorldConfig {
+    WorldConfig {
+        accounts: 2,
+        max_calls: Some(60),
+        calls_per_minute: 200.0,
+        backlog: Duration::from_secs(8),
+        call_seconds: 1..=4,
+        ..WorldConfig::default()
+    }
+}

@@ -1,0 +1,102 @@
+//! P1 for calls that Twilio shows oddly: events that appear one by one, answers that are filled in
+//! later, redaction, lists that show a call late, twice, or by the day.
+
+use std::time::Duration;
+
+use twilio_call_exporter::simulator::{Behaviour, WorldConfig};
+
+use crate::harness::{Program, Scrape, Twilio, eventually, everything, metric, world_of};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_appear_one_by_one_after_the_end_are_counted_once() {
+    let behaviour = Behaviour { events_apart: 1, ..Behaviour::default() };
+    is_told(going_on(), behaviour, &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_are_filled_in_before_settling_are_judged_and_count_once() {
+    let behaviour = Behaviour { answers_after: 3, ..Behaviour::default() };
+    is_told(going_on(), behaviour, &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_redacted_between_settling_and_audit_is_not_counted_again() {
+    let behaviour = Behaviour { redact_after: 11, ..Behaviour::default() };
+    let delays = [("TWILIO_EXPORTER_POLL__AUDIT_AFTER", "6s")];
+    let (twilio, mut program, _) = is_told(going_on(), behaviour, &delays).await;
+    let scrape = eventually("calls were audited", async || {
+        let scrape = program.scrape().await;
+        let audited = metric("twilio_exporter_audited_calls_total").value_in(&scrape);
+        audited.is_some_and(|calls| calls >= 40.0).then_some(scrape)
+    })
+    .await;
+    assert!(metric("twilio_exporter_late_call_events_total").is_in(&scrape, 0.0));
+    twilio.is_told_by(&mut program).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_of_events_that_shrinks_now_and_then_loses_nothing() {
+    let behaviour = Behaviour { shrink_events: 300, ..Behaviour::default() };
+    let twilio = Twilio::serving(going_on()).await;
+    twilio.behave(behaviour);
+    // Read often, and settled when Twilio shows everything again: a settling read that is short
+    // of an event can't know it.
+    let delays = [("TWILIO_EXPORTER_POLL__SETTLE_DELAY", "12s")];
+    let mut program = Program::polling_with(&twilio, &delays).await;
+    eventually("calls have ended", async || {
+        let ended = metric("twilio_calls_total").value_in(&program.scrape().await);
+        ended.filter(|calls| *calls >= 40.0)
+    })
+    .await;
+    twilio.behave(Behaviour::default());
+    twilio.is_told_by(&mut program).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_lists_show_late_twice_and_by_the_day_are_found_and_counted_once() {
+    // More calls than fit a page of Twilio's largest size.
+    let world = WorldConfig { call_seconds: 1..=2, ..world_of(1_100) };
+    let behaviour =
+        Behaviour { calls_after: 2, day_filters: true, repeat_calls: true, ..Behaviour::default() };
+    let variables = [
+        ("TWILIO_EXPORTER_POLL__AUDIT_AFTER", "1h"),
+        ("TWILIO_EXPORTER_API__MAX_CONCURRENCY", "16"),
+    ];
+    is_told(world, behaviour, &variables).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_kind_of_call_is_read_to_its_end_whatever_is_odd_at_once() {
+    let behaviour = Behaviour {
+        answers_after: 2,
+        calls_after: 3,
+        day_filters: true,
+        strict_start_time: true,
+        ..Behaviour::default()
+    };
+    is_told(everything(2, 1), behaviour, &[]).await;
+}
+
+async fn is_told(
+    world: WorldConfig,
+    behaviour: Behaviour,
+    variables: &[(&str, &str)],
+) -> (Twilio, Program, Scrape) {
+    let twilio = Twilio::serving(world).await;
+    twilio.behave(behaviour);
+    let mut program = Program::polling_with(&twilio, variables).await;
+    let scrape = twilio.is_told_by(&mut program).await;
+    (twilio, program, scrape)
+}
+
+/// Calls that go on while they are polled.
+fn going_on() -> WorldConfig {
+    WorldConfig {
+        max_calls: Some(50),
+        calls_per_minute: 240.0,
+        backlog: Duration::from_secs(3),
+        call_seconds: 1..=4,
+        failing_after: Some(Duration::from_secs(2)),
+        ..WorldConfig::default()
+    }
+}
