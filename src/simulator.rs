@@ -10,6 +10,7 @@ mod demo;
 mod draft;
 mod everything;
 mod listing;
+mod oddity;
 mod purpose;
 mod random;
 mod resource;

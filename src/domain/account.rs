@@ -330,7 +330,7 @@ impl AccountProgress {
                     self.last_read_at.is_some_and(|read| now < after(read, READABLE_WITHIN));
                 (SETTLING_RETRY_CAP, others_are_read && is_tried(GIVE_UP_FAILING_AFTER))
             }
-            (Stage::Audit, _) => (SETTLING_RETRY_CAP, true),
+            (Stage::Audit, _) => (SETTLING_RETRY_CAP, is_tried(GIVE_UP_REFUSED_AFTER)),
         };
         call.retry_at = Some(after(now, retry::backoff(call.failures, cap, random)));
         if is_final {

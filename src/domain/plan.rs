@@ -21,8 +21,9 @@ pub use queue::Queue;
 /// How long an active call may go unseen by every list before it is fetched singly.
 /// The lists of the active statuses take turns within 24 minutes.
 const UNSEEN_AFTER: Duration = Duration::from_secs(30 * 60);
-/// How far behind a settling read may be and still count as current.
-const CURRENT_LANE: Duration = Duration::from_secs(30 * 60);
+/// How far behind a settling read may be and still count as current. What is later waits with the
+/// backlog: after a downtime it would hold up for half an hour what is due now.
+const CURRENT_LANE: Duration = Duration::from_secs(2 * 60);
 /// From when on it is late.
 const LATE: Duration = CURRENT_LANE.saturating_add(Duration::from_millis(1));
 /// How long a call without an end time is remembered after lists stop showing it.

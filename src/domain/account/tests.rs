@@ -1,6 +1,8 @@
 //! An account's histories: found, read, settled, audited, forgotten, given up.
 
 use super::super::digest::{DigestKey, DigestVersion, Digests};
+mod catch_up;
+
 use super::super::listing::AfterPage;
 use super::*;
 

@@ -49,7 +49,8 @@ impl Queue {
         let turn = if is_busy { None } else { plan.turn(call, now) };
         let (due, timer) = match turn {
             Some(Turn { due_at, lane, changes_at, .. }) if due_at <= now => {
-                (Some((lane, due_at)), changes_at)
+                // What has changed already needs no timer, or it would be looked at each time.
+                (Some((lane, due_at)), changes_at.filter(|&at| at > now))
             }
             Some(Turn { due_at, .. }) => (None, Some(due_at)),
             None => (None, None),

@@ -58,7 +58,7 @@ fn the_backlog_gets_one_request_in_four_and_the_present_the_rest() {
     let now = at(10_000);
     let mut calls = BTreeMap::new();
     for second in 0..20 {
-        for end in [second, 8_500 + second, 9_900 + second] {
+        for end in [second, 8_950 + second, 9_900 + second] {
             let sid = sid(u32::try_from(end).expect("small"));
             calls.insert(sid, CallProgress { sid, ..ended(end) });
         }
@@ -107,6 +107,7 @@ fn the_queue_knows_at_any_time_what_a_look_at_every_call_finds() {
             } else {
                 calls[number] = call
             }
+            assert!(queue.ripe(at(now)).is_empty(), "looked at again and again");
             let found = queue.due();
             for call in &calls {
                 let turn = plan().turn(call, at(now)).filter(|turn| turn.due_at <= at(now));

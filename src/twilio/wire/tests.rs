@@ -199,7 +199,26 @@ fn dates_of_both_kinds_are_read_and_others_are_none() {
     ] {
         assert_eq!(parse_date(text).map(Timestamp::as_second), Some(1_597_167_848), "{text}");
     }
-    for text in ["", "soon", "2020-08-11T17:44:08Z", "Tue, 32 Aug 2020 17:44:08 +0000"] {
+    for (text, second) in [
+        // The second that 2016 had more, the hour that a summer begins and the day of a leap year.
+        ("Sat, 31 Dec 2016 23:59:60 +0000", 1_483_228_799),
+        ("Sun, 29 Mar 2026 01:30:00 +0000", 1_774_747_800),
+        ("Sun, 29 Mar 2026 03:30:00 +0200", 1_774_747_800),
+        ("Sun, 25 Oct 2026 02:30:00 +0200", 1_792_888_200),
+        ("Sun, 25 Oct 2026 02:30:00 +0100", 1_792_891_800),
+        ("Sun, 01 Nov 2026 01:30:00 -0700", 1_793_521_800),
+        ("Thu, 29 Feb 2024 23:59:59 +0000", 1_709_251_199),
+        ("Thu, 31 Dec 2026 23:59:59 -1200", 1_798_804_799),
+    ] {
+        assert_eq!(parse_date(text).map(Timestamp::as_second), Some(second), "{text}");
+    }
+    for text in [
+        "Wed, 29 Feb 2023 12:00:00 +0000",
+        "",
+        "soon",
+        "2020-08-11T17:44:08Z",
+        "Tue, 32 Aug 2020 17:44:08 +0000",
+    ] {
         assert_eq!(parse_date(text), None, "{text}");
     }
 }
