@@ -12,6 +12,7 @@ pub mod digest;
 pub mod failure_log;
 pub mod kind;
 pub mod label;
+pub mod learning;
 pub mod listing;
 pub mod observe;
 pub mod outcome;

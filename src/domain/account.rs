@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::call::{Call, CallStatus, Direction};
+use super::learning::{EarlyStage, Learning};
 use super::listing::{ActiveCalls, AfterPage, FOLLOWED_BY_RECENT, ListPlan, ListRun, Lists};
 use super::outcome::{self, Outcome};
 use super::plan::{self, Queue, ReadPlan, Stage, Step};
@@ -54,6 +55,7 @@ pub struct AccountProgress {
     queue: Queue,
     /// Calls that changed since they were placed in it.
     moved: BTreeSet<CallSid>,
+    learning: Learning,
     last_read_at: Option<Timestamp>,
     audit_hour: Option<Timestamp>,
     settled_this_hour: u64,
@@ -143,10 +145,10 @@ impl AccountProgress {
 
     /// Puts the calls that have changed, and those whose time has come, where they belong.
     fn place(&mut self, reads: &ReadPlan, now: Timestamp) {
-        let ripe = self.queue.ripe(now);
+        let (ripe, thinned) = (self.queue.ripe(now), self.learning.thinned());
         for sid in std::mem::take(&mut self.moved).into_iter().chain(ripe) {
             match self.calls.get(&sid) {
-                Some(call) => self.queue.place(call, self.busy.contains(&sid), reads, now),
+                Some(call) => self.queue.place(call, self.busy.contains(&sid), reads, thinned, now),
                 None => self.queue.remove(sid),
             }
         }
@@ -154,15 +156,15 @@ impl AccountProgress {
 
     /// Takes the steps that are due, up to a number.
     fn take(&mut self, reads: &ReadPlan, now: Timestamp, free: usize) -> Vec<Step> {
-        let mut steps = Vec::new();
+        let (mut steps, thinned) = (Vec::new(), self.learning.thinned());
         while steps.len() < free
             && let Some(call) = self.queue.next_due().and_then(|sid| self.calls.get(&sid))
         {
-            let step = reads.step(call, now);
+            let step = reads.step(call, thinned, now);
             if step.is_some() {
                 self.busy.insert(call.sid);
             }
-            self.queue.place(call, step.is_some(), reads, now);
+            self.queue.place(call, step.is_some(), reads, thinned, now);
             steps.extend(step);
         }
         steps
@@ -258,8 +260,14 @@ impl AccountProgress {
         call.retry_at = None;
         let mut result = ReadChanges { counted, outcome: None };
         match stage {
-            Stage::Live => call.last_live_read_at = Some(reading.read_at),
+            Stage::Live => {
+                call.last_live_read_at = Some(reading.read_at);
+                call.note_early(EarlyStage::LIVE, reading.read_at, !reading.items.is_empty());
+            }
             Stage::AfterEnd => {
+                let index = usize::from(call.after_end_reads) + usize::from(skips);
+                let stage = EarlyStage::after_end(index);
+                call.note_early(stage, reading.read_at, !reading.items.is_empty());
                 call.after_end_reads = call.after_end_reads.saturating_add(skips).saturating_add(1);
             }
             // Read twice at once: what callers felt is counted by the first.
@@ -267,6 +275,7 @@ impl AccountProgress {
             Stage::Settling if settles => {
                 call.settled_at = Some(reading.read_at);
                 call.awaits_audit = audits;
+                self.learning.settled(&std::mem::take(&mut call.early_reads), reading);
                 result.outcome = outcome::outcome(&reading.items);
                 self.settled_this_hour += 1;
                 self.audits_this_hour += u64::from(audits);
@@ -309,9 +318,12 @@ impl AccountProgress {
         match (stage, failure) {
             (Stage::Live, ReadFailure::Refused) => {
                 call.last_live_read_at = Some(now);
+                call.note_early(EarlyStage::LIVE, now, false);
                 return false;
             }
             (Stage::AfterEnd, ReadFailure::Refused) => {
+                let stage = EarlyStage::after_end(usize::from(call.after_end_reads));
+                call.note_early(stage, now, false);
                 call.after_end_reads = call.after_end_reads.saturating_add(1);
                 return false;
             }

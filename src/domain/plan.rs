@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use super::call::CallStatus;
 use super::digest::DigestVersion;
 use super::label::label_enum;
+use super::learning::{EarlyStage, Thinned};
 use super::progress::CallProgress;
 use super::sid::CallSid;
 use super::twilio_time::after;
@@ -114,8 +115,8 @@ enum Lane {
 
 impl ReadPlan {
     /// What is to be done next for a call, if anything ever is.
-    fn turn(&self, call: &CallProgress, now: Timestamp) -> Option<Turn> {
-        let read = self.next_read(call, now).map(|next| Turn {
+    fn turn(&self, call: &CallProgress, thinned: Thinned, now: Timestamp) -> Option<Turn> {
+        let read = self.next_read(call, thinned, now).map(|next| Turn {
             due_at: next.due_at,
             lane: match next.stage {
                 Stage::Live | Stage::AfterEnd => Lane::Early,
@@ -169,14 +170,20 @@ impl ReadPlan {
     }
 
     /// The next read of a call, if there will be one.
-    pub fn next_read(&self, call: &CallProgress, now: Timestamp) -> Option<NextRead> {
+    pub fn next_read(
+        &self,
+        call: &CallProgress,
+        thinned: Thinned,
+        now: Timestamp,
+    ) -> Option<NextRead> {
         let next = match (call.ended_at, call.settled_at) {
+            (None, _) if thinned.skips(EarlyStage::LIVE, call.sid) => return None,
             (None, _) => {
                 let last = call.last_live_read_at.unwrap_or(call.began_at);
                 let due_at = after(last, self.live_interval_of(call, last));
                 NextRead { due_at, stage: Stage::Live, skips: 0 }
             }
-            (Some(end), None) => self.next_after_end(call, end, now),
+            (Some(end), None) => self.next_after_end(call, end, thinned, now),
             (Some(_), Some(settled)) if call.awaits_audit => {
                 NextRead { due_at: after(settled, self.audit_after), stage: Stage::Audit, skips: 0 }
             }
@@ -193,18 +200,30 @@ impl ReadPlan {
         self.live_interval.max(age / 60)
     }
 
-    fn next_after_end(&self, call: &CallProgress, end: Timestamp, now: Timestamp) -> NextRead {
+    fn next_after_end(
+        &self,
+        call: &CallProgress,
+        end: Timestamp,
+        thinned: Thinned,
+        now: Timestamp,
+    ) -> NextRead {
         let settle_at = self.settle_at(end);
         let behind = usize::from(call.after_end_reads).min(self.after_end.len());
-        let ahead = &self.after_end[behind..];
-        let due = ahead.iter().take_while(|&&delay| after(end, delay) <= now).count();
-        let count = |reads: usize| u8::try_from(reads).unwrap_or(u8::MAX);
-        if settle_at <= now || ahead.is_empty() {
-            NextRead { due_at: settle_at, stage: Stage::Settling, skips: count(ahead.len()) }
-        } else {
-            let index = due.saturating_sub(1);
-            let due_at = after(end, ahead[index]);
-            NextRead { due_at, stage: Stage::AfterEnd, skips: count(index) }
+        let skips = |index: usize| u8::try_from(index - behind).unwrap_or(u8::MAX);
+        let due_at = |index: usize| after(end, self.after_end[index]);
+        let mut ahead = (behind..self.after_end.len())
+            .filter(|&index| !thinned.skips(EarlyStage::after_end(index), call.sid));
+        // The last that is due makes those before it superfluous.
+        let due = ahead.clone().take_while(|&index| due_at(index) <= now).last();
+        match due.or_else(|| ahead.next()).filter(|_| now < settle_at) {
+            Some(index) => {
+                NextRead { due_at: due_at(index), stage: Stage::AfterEnd, skips: skips(index) }
+            }
+            None => NextRead {
+                due_at: settle_at,
+                stage: Stage::Settling,
+                skips: skips(self.after_end.len()),
+            },
         }
     }
 

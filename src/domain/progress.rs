@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use super::call::{Call, CallStatus, Direction};
 use super::digest::{Digest, DigestVersion, Identity};
+use super::learning::{EarlyRead, EarlyStage};
 use super::observe::{Observation, Rejection};
 use super::reading::Reading;
 use super::sid::CallSid;
@@ -66,6 +67,9 @@ pub struct CallProgress {
     pub last_live_read_at: Option<Timestamp>,
     /// How many of the reads after its end are behind it.
     pub after_end_reads: u8,
+    /// What its early reads showed, until settling tells what they could have shown. Not kept over
+    /// a restart: fewer calls speak then.
+    pub early_reads: Vec<EarlyRead>,
     /// When it was settled.
     pub settled_at: Option<Timestamp>,
     /// Whether one more read is due after settling.
@@ -119,6 +123,7 @@ impl CallProgress {
             last_listed_at: now,
             last_live_read_at: None,
             after_end_reads: 0,
+            early_reads: Vec::new(),
             settled_at: None,
             awaits_audit: false,
             digest_version: DigestVersion::CURRENT,
@@ -164,6 +169,18 @@ impl CallProgress {
         self.failures = 0;
         self.failing_since = None;
         self.retry_at = None;
+    }
+
+    /// Notes what an early read showed.
+    pub fn note_early(&mut self, stage: EarlyStage, read_at: Timestamp, has_shown: bool) {
+        match self.early_reads.iter_mut().find(|read| read.stage == stage) {
+            // Of several live reads the last counts, and whether any showed something.
+            Some(read) => {
+                read.read_at = read_at;
+                read.has_shown |= has_shown;
+            }
+            None => self.early_reads.push(EarlyRead { stage, read_at, has_shown }),
+        }
     }
 
     /// Counts what a complete reading shows for the first time. Unanswered requests wait until a

@@ -21,6 +21,12 @@ macro_rules! sid {
             /// The first of all in their order.
             pub const FIRST: Self = Self([0; 32]);
 
+            /// Its last 16 digits as a number: as good as random, and the same for ever.
+            pub fn number(&self) -> u64 {
+                let digits = std::str::from_utf8(&self.0[16..]).unwrap_or_default();
+                u64::from_str_radix(digits, 16).unwrap_or_default()
+            }
+
             /// Parses the 34 characters of a SID.
             pub fn parse(text: &str) -> Result<Self, InvalidSid> {
                 text.strip_prefix($prefix)

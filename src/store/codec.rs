@@ -160,6 +160,7 @@ pub(super) fn load_calls(
             last_listed_at: now,
             last_live_read_at: optional(6)?,
             after_end_reads: row.get(7)?,
+            early_reads: Vec::new(),
             settled_at: optional(8)?,
             awaits_audit: row.get(9)?,
             digest_version: digest_version(row.get(10)?)?,

@@ -2,6 +2,7 @@
 
 use super::super::digest::{DigestKey, DigestVersion, Digests};
 mod catch_up;
+mod learning;
 
 use super::super::listing::AfterPage;
 use super::*;

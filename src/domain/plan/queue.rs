@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Lane, ReadPlan, Step, Turn};
+use crate::domain::learning::Thinned;
 use crate::domain::progress::CallProgress;
 use crate::domain::sid::CallSid;
 use crate::domain::twilio_time::before;
@@ -43,10 +44,17 @@ struct Place {
 
 impl Queue {
     /// Puts a call where it belongs by now; one that is busy waits for nothing.
-    pub fn place(&mut self, call: &CallProgress, is_busy: bool, plan: &ReadPlan, now: Timestamp) {
+    pub fn place(
+        &mut self,
+        call: &CallProgress,
+        is_busy: bool,
+        plan: &ReadPlan,
+        thinned: Thinned,
+        now: Timestamp,
+    ) {
         self.remove(call.sid);
         let active_since = call.ended_at.is_none().then_some(call.began_at);
-        let turn = if is_busy { None } else { plan.turn(call, now) };
+        let turn = if is_busy { None } else { plan.turn(call, thinned, now) };
         let (due, timer) = match turn {
             Some(Turn { due_at, lane, changes_at, .. }) if due_at <= now => {
                 // What has changed already needs no timer, or it would be looked at each time.
@@ -140,7 +148,7 @@ impl Queue {
 
 impl ReadPlan {
     /// What is due for a call now.
-    pub fn step(&self, call: &CallProgress, now: Timestamp) -> Option<Step> {
-        self.turn(call, now).filter(|turn| turn.due_at <= now).map(|turn| turn.step)
+    pub fn step(&self, call: &CallProgress, thinned: Thinned, now: Timestamp) -> Option<Step> {
+        self.turn(call, thinned, now).filter(|turn| turn.due_at <= now).map(|turn| turn.step)
     }
 }

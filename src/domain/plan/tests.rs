@@ -64,11 +64,11 @@ fn the_backlog_gets_one_request_in_four_and_the_present_the_rest() {
         }
     }
     let mut queue = Queue::default();
-    calls.values().for_each(|call| queue.place(call, false, &plan(), now));
+    calls.values().for_each(|call| queue.place(call, false, &plan(), FULL, now));
     let mut take = || {
         let call = &calls[&queue.next_due()?];
-        queue.place(call, true, &plan(), now);
-        plan().step(call, now)
+        queue.place(call, true, &plan(), FULL, now);
+        plan().step(call, FULL, now)
     };
     let order: String = std::iter::from_fn(&mut take).take(8).map(|step| letter(&step)).collect();
     // A settling read shows as s, an early one as e; the oldest settling reads are the backlog's.
@@ -81,10 +81,10 @@ fn a_call_that_no_list_shows_any_more_is_fetched() {
     let mut call = active(0);
     call.last_live_read_at = Some(at(1_900));
     let mut queue = Queue::default();
-    queue.place(&call, false, &plan(), at(1_799));
+    queue.place(&call, false, &plan(), FULL, at(1_799));
     assert_eq!(queue.wake_at(), Some(at(1_800)));
-    assert_eq!(plan().step(&call, at(1_799)), None);
-    assert_eq!(plan().step(&call, at(1_801)), Some(Step::Fetch(call.sid)));
+    assert_eq!(plan().step(&call, FULL, at(1_799)), None);
+    assert_eq!(plan().step(&call, FULL, at(1_801)), Some(Step::Fetch(call.sid)));
 }
 
 #[test]
@@ -96,12 +96,12 @@ fn the_queue_knows_at_any_time_what_a_look_at_every_call_finds() {
             now += random.i64(0..60) * random.i64(0..20);
             let ripe = queue.ripe(at(now));
             for call in calls.iter().filter(|call: &&CallProgress| ripe.contains(&call.sid)) {
-                queue.place(call, false, &plan(), at(now));
+                queue.place(call, false, &plan(), FULL, at(now));
             }
             let number = random.usize(..=calls.len());
             let sid = sid(u32::try_from(number).expect("few"));
             let call = CallProgress { sid, ..any(&mut random, now) };
-            queue.place(&call, false, &plan(), at(now));
+            queue.place(&call, false, &plan(), FULL, at(now));
             if number == calls.len() {
                 calls.push(call)
             } else {
@@ -110,7 +110,7 @@ fn the_queue_knows_at_any_time_what_a_look_at_every_call_finds() {
             assert!(queue.ripe(at(now)).is_empty(), "looked at again and again");
             let found = queue.due();
             for call in &calls {
-                let turn = plan().turn(call, at(now)).filter(|turn| turn.due_at <= at(now));
+                let turn = plan().turn(call, FULL, at(now)).filter(|turn| turn.due_at <= at(now));
                 let expected = turn.map(|turn| (turn.lane, turn.due_at));
                 assert_eq!(found.get(&call.sid), expected.as_ref(), "at {now}: {call:?}");
             }
@@ -139,13 +139,16 @@ fn a_call_is_forgotten_when_no_list_can_bring_it_back() {
 fn a_call_is_read_with_the_digests_it_began_with() {
     for version in [DigestVersion::One, DigestVersion::Two] {
         let call = CallProgress { digest_version: version, ..ended(0) };
-        let step = plan().step(&call, at(2000));
+        let step = plan().step(&call, FULL, at(2000));
         assert!(matches!(step, Some(Step::Read { version: found, .. }) if found == version));
     }
 }
 
+/// No stage is thinned.
+const FULL: Thinned = Thinned::NONE;
+
 fn check(call: &CallProgress, now: i64, expected: &str) {
-    let text = match plan().next_read(call, at(now)) {
+    let text = match plan().next_read(call, FULL, at(now)) {
         None => "never".to_owned(),
         Some(next) => {
             let second = next.due_at.duration_since(at(0)).as_secs();
