@@ -65,7 +65,11 @@
 //!
 //! **Why is a call read several times?** Twilio documents Call Events as readable 15 minutes after
 //! the end of the call; in practice some show earlier. Early reads make numbers fresh, the settling
-//! read makes them right, and an audit of a sample tells what even that missed.
+//! read makes them right, and an audit of a sample tells what even that missed. Where early reads
+//! never show anything, [`domain::learning`] thins them to one call in fifty.
+//!
+//! **Who goes first?** What is due now, then what is late: [`domain::plan`] keeps the calls in the
+//! order of their turns, the backlog of a downtime apart from the present.
 //!
 //! **Why so many lists?** They are newest first by start time, shift while being read, may cut time
 //! filters to the day, and may leave out calls without start or end time. No single one finds every
@@ -92,6 +96,10 @@
 //! ([`metrics::exemplar`], in OpenMetrics only), or by the line that each failing webhook has in the
 //! log ([`domain::failure_log`]), or by the record of it on `/failures` ([`store::failures`]), which is
 //! written in the transaction that counts it.
+//!
+//! **What if the disk is full, or a sync fails?** The batch is neither counted nor shown, the poller
+//! waits and commits it again, and asks Twilio nothing meanwhile. `store/schema.rs` tells why going
+//! on after a failed sync is safe.
 //!
 //! **What goes, and when?** Calls that no list can bring back; pairs of host and route without events
 //! for 35 days, and accounts that were removed as long ago. Age is told by the list cursors, which

@@ -13,7 +13,7 @@ use twilio_call_exporter::simulator::{Behaviour, Stall, WorldConfig};
 use crate::harness::{Program, Scrape, Series, Twilio};
 
 /// Kills that every run makes; CI asks for more.
-const FEW: u64 = 25;
+const FEW: u64 = 12;
 /// Calls a minute and account: always some in every stage.
 const CALLS_PER_MINUTE: u32 = 240;
 /// How long a life lasts on average, restart included, as far as the world's length goes.
