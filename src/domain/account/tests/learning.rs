@@ -13,8 +13,8 @@ const HOUR: i64 = 3_600;
 const QUARTER: i64 = 15 * 60;
 /// How long calls last: as long as what five reads a call are allowed for.
 const LENGTH: i64 = 120;
-/// Calls an hour: so many that audits are one in a hundred.
-const CALLS: i64 = 6_000;
+/// Calls an hour: so many that fifty audits are few.
+const CALLS: i64 = 3_000;
 
 #[test]
 fn where_events_appear_after_15_minutes_a_call_costs_hardly_more_than_one_read() {
