@@ -38,6 +38,12 @@ pub enum OpenError {
         /// The newest known.
         known: u32,
     },
+    /// The file may only be read.
+    #[error("`{}` can't be written: make it writable for this user, or choose another directory with --storage.path", path.display())]
+    ReadOnly {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file is damaged.
     #[error(
         "the store is damaged ({what}): restore it from a backup, or move the storage directory away and start anew (all counters start at 0)"

@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, MAIN_DB, OptionalExtension, params};
 
 use crate::domain::digest::DigestKey;
 
@@ -122,6 +122,7 @@ pub(super) fn open(directory: &Path, now: Timestamp) -> Result<Opened, OpenError
     // that may be full.
     connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
     check_identity(&connection, &file)?;
+    refuse_read_only(&connection, &file)?;
     let is_of_old = compact::prepare(&connection)?;
     // WAL with synchronous=FULL: a commit is on disk when it returns, for one fsync of the log.
     //
@@ -205,6 +206,14 @@ fn check_identity(connection: &Connection, file: &Path) -> Result<(), OpenError>
     }
     if version > known_version() {
         return Err(OpenError::Newer { path: path(), found: version, known: known_version() });
+    }
+    Ok(())
+}
+
+/// SQLite opens a file that it may not write for reading alone, and complains much later.
+pub(super) fn refuse_read_only(connection: &Connection, file: &Path) -> Result<(), OpenError> {
+    if connection.is_readonly(MAIN_DB)? {
+        return Err(OpenError::ReadOnly { path: file.to_owned() });
     }
     Ok(())
 }

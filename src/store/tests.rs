@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use prometheus::Registry;
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
 
 use super::*;
@@ -138,6 +138,19 @@ fn a_damaged_store_is_refused_with_a_way_out() {
     std::fs::write(file(&directory), bytes).expect("written");
     let message = refusal(&directory);
     assert!(message.contains("damaged") && message.contains("backup"), "{message}");
+}
+
+#[test]
+fn a_file_that_may_only_be_read_is_refused_with_a_way_out() {
+    let directory = directory();
+    drop_store(open(&directory));
+    // As root, permissions refuse nothing: opened for reading alone it is the same to SQLite.
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let connection = Connection::open_with_flags(file(&directory), flags).expect("readable");
+    let error = schema::refuse_read_only(&connection, &file(&directory)).expect_err("refused");
+    assert!(error.to_string().contains("make it writable"), "{error}");
+    let connection = Connection::open(file(&directory)).expect("writable");
+    schema::refuse_read_only(&connection, &file(&directory)).expect("nothing to refuse");
 }
 
 #[test]

@@ -15,6 +15,8 @@ use twilio_call_exporter::domain::sid::CallSid;
 const BEGINNING: i64 = 1_700_002_800;
 /// A day in seconds.
 const DAY: i64 = 86_400;
+/// One world in so many has a call of a day: it takes as long as ten others.
+const ONE_DAY_IN: u64 = 100;
 /// After this long no events of a call appear before its settling read any more.
 const SHOWN_WITHIN: i64 = 14 * 60;
 
@@ -74,7 +76,12 @@ impl World {
         let shows_live = random.bool();
         let span = if random.u8(..10) == 0 { 3 * 3600 } else { 1800 };
         let calls = random.u64(1..10);
-        let legs = (0..calls).map(|number| leg(&mut random, number, span, shows_live)).collect();
+        let mut legs: Vec<Leg> =
+            (0..calls).map(|number| leg(&mut random, number, span, shows_live)).collect();
+        // In a few worlds a call goes on for the day that Twilio lets calls last at most.
+        if seed.is_multiple_of(ONE_DAY_IN) {
+            legs[0].last_a_day(&mut random);
+        }
         let outage_at = BEGINNING + random.i64(0..span);
         Self {
             legs,
@@ -187,6 +194,22 @@ impl World {
 }
 
 impl Leg {
+    /// Goes on for a day, with events all along.
+    fn last_a_day(&mut self, random: &mut Rng) {
+        self.ends_at = self.starts_at + DAY;
+        self.ends_as = CallStatus::Completed;
+        for _ in 0..random.u8(1..20) {
+            let at = self.starts_at + random.i64(0..DAY);
+            let mut event = event(random, at, self.ends_at, true);
+            event.shown_at = event.shown_at.min(self.ends_at + SHOWN_WITHIN);
+            self.events.push(event);
+        }
+        // What would have come late comes in time now.
+        for event in self.events.iter_mut().filter(|event| event.route == "/late") {
+            event.route = "/voice";
+        }
+    }
+
     fn shown(&self, now: i64) -> Call {
         let has_started = now >= self.starts_at;
         let has_ended = now >= self.ends_at;
