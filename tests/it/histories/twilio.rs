@@ -15,8 +15,8 @@ use twilio_call_exporter::domain::sid::CallSid;
 const BEGINNING: i64 = 1_700_002_800;
 /// A day in seconds.
 const DAY: i64 = 86_400;
-/// One world in so many has a call of a day: it takes as long as ten others.
-const ONE_DAY_IN: u64 = 100;
+/// One world in so many has a call of a day: it takes as long as a hundred others.
+const ONE_DAY_IN: u64 = 1_000;
 /// After this long no events of a call appear before its settling read any more.
 const SHOWN_WITHIN: i64 = 14 * 60;
 
