@@ -265,10 +265,7 @@ impl AccountProgress {
                 call.note_early(EarlyStage::LIVE, reading.read_at, !reading.items.is_empty());
             }
             Stage::AfterEnd => {
-                let index = usize::from(call.after_end_reads) + usize::from(skips);
-                let stage = EarlyStage::after_end(index);
-                call.note_early(stage, reading.read_at, !reading.items.is_empty());
-                call.after_end_reads = call.after_end_reads.saturating_add(skips).saturating_add(1);
+                call.note_after_end(skips, reading.read_at, !reading.items.is_empty());
             }
             // Read twice at once: what callers felt is counted by the first.
             Stage::Settling if call.settled_at.is_some() => {}
@@ -308,6 +305,7 @@ impl AccountProgress {
         &mut self,
         sid: CallSid,
         stage: Stage,
+        skips: u8,
         failure: ReadFailure,
         now: Timestamp,
         random: u64,
@@ -322,9 +320,7 @@ impl AccountProgress {
                 return false;
             }
             (Stage::AfterEnd, ReadFailure::Refused) => {
-                let stage = EarlyStage::after_end(usize::from(call.after_end_reads));
-                call.note_early(stage, now, false);
-                call.after_end_reads = call.after_end_reads.saturating_add(1);
+                call.note_after_end(skips, now, false);
                 return false;
             }
             (_, ReadFailure::Refused | ReadFailure::Failed) => {}

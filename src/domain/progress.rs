@@ -183,6 +183,13 @@ impl CallProgress {
         }
     }
 
+    /// Notes what a read after the end showed, which made some before it superfluous.
+    pub fn note_after_end(&mut self, skips: u8, read_at: Timestamp, has_shown: bool) {
+        let read = self.after_end_reads.saturating_add(skips);
+        self.note_early(EarlyStage::after_end(usize::from(read)), read_at, has_shown);
+        self.after_end_reads = read.saturating_add(1);
+    }
+
     /// Counts what a complete reading shows for the first time. Unanswered requests wait until a
     /// reading that `settles`.
     pub fn count(&mut self, reading: &Reading, settles: bool) -> Counted {

@@ -41,7 +41,7 @@ impl Poller {
                 attempts.note(&self.health, &self.shared);
                 match result {
                     Ok(reading) => self.take_reading(sid, stage, skips, &reading, batch, notes),
-                    Err(error) => self.read_failed(sid, stage, &error, notes),
+                    Err(error) => self.read_failed(sid, stage, skips, &error, notes),
                 }
             }
         }
@@ -215,7 +215,14 @@ impl Poller {
         notes.changed.insert(sid);
     }
 
-    fn read_failed(&mut self, sid: CallSid, stage: Stage, error: &Error, notes: &mut Notes) {
+    fn read_failed(
+        &mut self,
+        sid: CallSid,
+        stage: Stage,
+        skips: u8,
+        error: &Error,
+        notes: &mut Notes,
+    ) {
         let now = self.shared.now();
         self.health.api_retry(error.reason().as_str());
         let failure = match decide(error) {
@@ -236,7 +243,7 @@ impl Poller {
                 ReadFailure::Failed
             }
         };
-        if self.progress.read_failed(sid, stage, failure, now, random()) {
+        if self.progress.read_failed(sid, stage, skips, failure, now, random()) {
             notes.reads.push((stage, ReadResult::Failed, 1));
             notes.changed.insert(sid);
             tracing::warn!(account = self.account.label, call_sid = %sid, stage = stage.as_str(), %error, "gave up reading a call's events");

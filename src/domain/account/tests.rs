@@ -60,8 +60,9 @@ fn a_call_that_twilio_refuses_is_given_up_an_hour_after_its_first_failure() {
     let mut account = account();
     list(&mut account, &[ended(1, 0)], 5);
     // The daemon was away for a day: that alone is no reason to give up.
-    let mut fail =
-        |second| account.read_failed(sid(1), Stage::Settling, ReadFailure::Refused, at(second), 0);
+    let mut fail = |second| {
+        account.read_failed(sid(1), Stage::Settling, 0, ReadFailure::Refused, at(second), 0)
+    };
     for minute in 0..=60 {
         assert!(!fail(86_400 + 60 * minute), "given up after {minute} minutes");
     }
@@ -74,7 +75,7 @@ fn an_outage_of_days_gives_up_no_call() {
     let mut account = account();
     list(&mut account, &[ended(1, 0)], 5);
     let fail = |account: &mut AccountProgress, hour: i64| {
-        account.read_failed(sid(1), Stage::Settling, ReadFailure::Failed, at(hour * 3_600), 0)
+        account.read_failed(sid(1), Stage::Settling, 0, ReadFailure::Failed, at(hour * 3_600), 0)
     };
     assert!((1..100).all(|hour| !fail(&mut account, hour)));
     // Others can be read, and this one still fails: it is the call's own fault.
@@ -83,11 +84,42 @@ fn an_outage_of_days_gives_up_no_call() {
 }
 
 #[test]
+fn an_audit_that_fails_is_tried_again_like_any_read() {
+    let mut account = account();
+    list(&mut account, &[ended(1, 0)], 5);
+    read(&mut account, Stage::Settling, 1_000);
+    let fail = |account: &mut AccountProgress, second| {
+        account.read_failed(sid(1), Stage::Audit, 0, ReadFailure::Failed, at(second), 0)
+    };
+    assert!(!fail(&mut account, 4_700), "given up at the first failure");
+    assert!(account.calls[&sid(1)].awaits_audit);
+    assert_eq!(steps(&mut account, 6_000), ["audit"]);
+    assert!((0..7).all(|minute| !fail(&mut account, 6_000 + minute * 60)));
+    assert!(fail(&mut account, 10_000), "and given up at last");
+    assert!(!account.calls[&sid(1)].awaits_audit);
+}
+
+#[test]
+fn a_refused_read_that_came_late_leaves_those_before_it_behind() {
+    let mut account = account();
+    list(&mut account, &[ended(1, 0)], 5);
+    // The first early read was due at 15 s, the second is at 120 s.
+    let plan = account.plan(&lists(), &reads(), at(130), 8, false, true);
+    let [Step::Read { sid, stage: Stage::AfterEnd, skips: 1, .. }] = plan.steps[..] else {
+        panic!("{plan:?}")
+    };
+    account.read_failed(sid, Stage::AfterEnd, 1, ReadFailure::Refused, at(130), 0);
+    assert_eq!(steps(&mut account, 131), [""; 0], "the same read again");
+    let seen: Vec<_> = account.calls[&sid].early_reads.iter().map(|read| read.stage).collect();
+    assert_eq!(seen, [EarlyStage::after_end(1)]);
+}
+
+#[test]
 fn an_early_read_of_a_call_that_is_not_shown_yet_is_done() {
     let mut account = account();
     list(&mut account, &[ended(1, 0)], 5);
     assert_eq!(steps(&mut account, 16), ["after_end"]);
-    account.read_failed(sid(1), Stage::AfterEnd, ReadFailure::Refused, at(16), 0);
+    account.read_failed(sid(1), Stage::AfterEnd, 0, ReadFailure::Refused, at(16), 0);
     assert_eq!(steps(&mut account, 100), [""; 0]);
     assert_eq!(steps(&mut account, 121), ["after_end"]);
 }

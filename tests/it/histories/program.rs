@@ -85,8 +85,8 @@ impl Program {
                 batch.facts.extend(changes.outcome.map(Fact::Felt));
                 changed.push(sid);
             }
-            Answer::Read(sid, stage, _, Err(failure)) => {
-                if self.progress.read_failed(sid, stage, failure, at, random.u64(..)) {
+            Answer::Read(sid, stage, skips, Err(failure)) => {
+                if self.progress.read_failed(sid, stage, skips, failure, at, random.u64(..)) {
                     changed.push(sid);
                 }
             }
