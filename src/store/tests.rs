@@ -174,18 +174,54 @@ async fn a_held_group_is_released_by_the_writer_and_stays_so() {
     let held = store.committed().read().held();
     assert_eq!(held.len(), 2);
     store.committed().publish(|ledger| ledger.mark_shown(&held, Timestamp::MIN));
-    for _ in 0..100 {
-        if store.committed().read().held().is_empty() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    assert!(store.committed().read().held().is_empty(), "not released within five seconds");
+    until(|| store.committed().read().held().is_empty()).await;
     drop(store);
     thread.join();
     let (store, _thread) = open(&directory).expect("the same store");
     let committed = store.committed();
     assert!(committed.read().held().is_empty() && committed.read().was_scraped);
+}
+
+#[tokio::test]
+async fn a_release_that_fails_is_tried_again_seldom_or_once_the_store_can_be_written() {
+    let directory = directory();
+    let registry = Registry::new();
+    let health = Health::register(&registry).expect("instruments");
+    let (store, _thread) = Store::open(directory.path(), limits(), health, now).expect("a store");
+    let errors = || value(&registry, "twilio_exporter_store_errors_total");
+    let id = attach(&store, "us1").await.id;
+    store.break_writes(true).await;
+    store.committed().publish(|ledger| ledger.was_scraped = true);
+    until(|| errors() > 0.0).await;
+    // The writer looks every half second.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(errors(), 1.0);
+    store.break_writes(false).await;
+    store.commit(id, Arc::new(Batch::default())).await.expect("committed");
+    until(|| rows_of_meta(&directory, "scraped") == 1).await;
+    assert_eq!(errors(), 1.0);
+}
+
+/// Waits for a condition, five seconds at most.
+async fn until(holds: impl Fn() -> bool) {
+    for _ in 0..100 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("not within five seconds");
+}
+
+fn rows_of_meta(directory: &TempDir, key: &str) -> i64 {
+    let count = "SELECT count(*) FROM meta WHERE key = ?1";
+    copy_of(directory).query_row(count, [key], |row| row.get(0)).expect("a count")
+}
+
+fn value(registry: &Registry, name: &str) -> f64 {
+    let families = registry.gather();
+    let family = families.iter().find(|family| family.name() == name);
+    family.map_or(0.0, |family| family.get_metric()[0].get_counter().get_value())
 }
 
 impl Store {

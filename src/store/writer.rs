@@ -29,6 +29,8 @@ const TICK: Duration = Duration::from_millis(500);
 const RETIRE_EVERY: Duration = Duration::from_secs(60 * 60);
 /// How often free pages are given back: some at a time, so that no commit waits long.
 const COMPACT_EVERY: Duration = Duration::from_secs(60);
+/// How often a release that failed is tried again while nothing is committed.
+const RETRY_RELEASE_EVERY: Duration = Duration::from_secs(30);
 /// Most batches in one transaction: enough that hundreds of accounts share one fsync.
 const MAX_BATCHES: usize = 256;
 
@@ -42,7 +44,9 @@ pub(super) struct Writer {
     knows_scraped: bool,
     /// Up to where in Twilio's time each account was looked through for what can go.
     retired_to: BTreeMap<AccountId, Timestamp>,
-    compacted_at: Instant,
+    compacted_at: Option<Instant>,
+    /// Since when a release failed, and no commit has succeeded.
+    release_failed_at: Option<Instant>,
 }
 
 type Pending = (AccountId, Arc<Batch>, Reply);
@@ -64,7 +68,8 @@ impl Writer {
             now,
             knows_scraped,
             retired_to: BTreeMap::new(),
-            compacted_at: Instant::now(),
+            compacted_at: None,
+            release_failed_at: None,
         }
     }
 
@@ -115,11 +120,14 @@ impl Writer {
             if !pending.is_empty() {
                 self.commit(pending);
             }
-            if let Err(error) = self.release() {
+            if has_passed(self.release_failed_at, RETRY_RELEASE_EVERY)
+                && let Err(error) = self.release()
+            {
+                self.release_failed_at = Some(Instant::now());
                 self.health.committed(Duration::ZERO, false);
                 tracing::warn!(%error, "cannot write to the store");
             }
-            if self.compacted_at.elapsed() >= COMPACT_EVERY {
+            if has_passed(self.compacted_at, COMPACT_EVERY) {
                 self.compact();
             }
         }
@@ -157,6 +165,7 @@ impl Writer {
         self.health.committed(began.elapsed(), written.is_ok());
         match written {
             Ok(()) => {
+                self.release_failed_at = None;
                 let mut overflowed = delta.overflowed.clone();
                 self.committed.publish(|ledger| ledger.publish(delta));
                 self.note_size();
@@ -224,6 +233,7 @@ impl Writer {
             transaction.execute("INSERT OR IGNORE INTO meta VALUES ('scraped', 1)", [])?;
         }
         transaction.commit()?;
+        self.release_failed_at = None;
         self.knows_scraped = was_scraped;
         self.committed.publish(|ledger| ledger.release(&due));
         Ok(())
@@ -250,7 +260,7 @@ impl Writer {
 
     /// Gives back free pages. What fails is tried again, and a full disk is told by commits.
     fn compact(&mut self) {
-        self.compacted_at = Instant::now();
+        self.compacted_at = Some(Instant::now());
         match compact::compact(&self.store.connection) {
             Ok(0) => {}
             Ok(pages) => {
@@ -266,6 +276,11 @@ impl Writer {
         let wal = self.store.file.with_extension("db-wal");
         self.health.store_size(size(self.store.file.clone()) + size(wal));
     }
+}
+
+/// Whether so much time has passed since an instant, or there was none.
+fn has_passed(since: Option<Instant>, time: Duration) -> bool {
+    since.is_none_or(|at| at.elapsed() >= time)
 }
 
 fn failed(error: &OpenError) -> CommitError {

@@ -30,6 +30,22 @@ fn after_a_busy_day_the_file_shrinks_to_twice_what_it_holds() {
     assert_eq!(left, 11, "and loses nothing");
 }
 
+#[tokio::test]
+async fn the_writer_gives_free_pages_back_by_itself() {
+    let directory = directory();
+    let store = schema::open(directory.path(), now()).expect("a new store");
+    fill(&store.connection, CALLS);
+    store.connection.execute("DELETE FROM call", []).expect("deleted");
+    let full = size(&store.connection);
+    drop(store);
+    let (store, thread) = open(&directory).expect("the same store");
+    attach(&store, "us1").await;
+    drop(store);
+    thread.join();
+    let now = i64::try_from(std::fs::metadata(file(&directory)).expect("a file").len());
+    assert!(now.expect("small") <= full - 4 * 1024 * 1024, "{now:?} of {full} bytes");
+}
+
 #[test]
 fn what_a_large_transaction_leaves_of_the_log_is_cut_off() {
     let directory = directory();
