@@ -1,14 +1,10 @@
 //! Accounts over the years: renamed, removed, returning, with the same store.
 
-use std::time::Duration;
-
-use twilio_call_exporter::simulator::WorldConfig;
-
-use crate::harness::{Program, Twilio, eventually, metric};
+use crate::harness::{Program, Twilio, eventually, going_on, metric};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renamed_account_keeps_its_values_and_its_old_name_is_gone() {
-    let twilio = Twilio::serving(going_on()).await;
+    let twilio = Twilio::serving(going_on(2, 60)).await;
     let mut program = Program::polling(&twilio).await;
     let before = counted(&program, &sid(&twilio, 0), 10.0).await;
     program = program.restart_with(&twilio, &[(0, "acme"), (1, "beta")]).await;
@@ -27,7 +23,7 @@ async fn a_renamed_account_keeps_its_values_and_its_old_name_is_gone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_removed_account_is_gone_at_once_and_goes_on_from_its_values_when_it_returns() {
-    let twilio = Twilio::serving(going_on()).await;
+    let twilio = Twilio::serving(going_on(2, 60)).await;
     let mut program = Program::polling(&twilio).await;
     let gone = sid(&twilio, 1);
     let before = counted(&program, &gone, 10.0).await;
@@ -52,16 +48,4 @@ async fn counted(program: &Program, account: &str, calls: f64) -> f64 {
 
 fn sid(twilio: &Twilio, index: usize) -> String {
     twilio.accounts()[index].account_sid.clone()
-}
-
-/// Calls that go on through the restarts.
-fn going_on() -> WorldConfig {
-    WorldConfig {
-        accounts: 2,
-        max_calls: Some(60),
-        calls_per_minute: 200.0,
-        backlog: Duration::from_secs(8),
-        call_seconds: 1..=4,
-        ..WorldConfig::default()
-    }
 }

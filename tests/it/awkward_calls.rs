@@ -1,29 +1,27 @@
 //! P1 for calls that Twilio shows oddly: events that appear one by one, answers that are filled in
 //! later, redaction, lists that show a call late, twice, or by the day.
 
-use std::time::Duration;
-
 use twilio_call_exporter::simulator::{Behaviour, WorldConfig};
 
-use crate::harness::{Program, Scrape, Twilio, eventually, everything, metric, world_of};
+use crate::harness::{Program, Scrape, Twilio, eventually, everything, going_on, metric, world_of};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_that_appear_one_by_one_after_the_end_are_counted_once() {
     let behaviour = Behaviour { events_apart: 1, ..Behaviour::default() };
-    is_told(going_on(), behaviour, &[]).await;
+    is_told(going_on(1, 50), behaviour, &[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_that_are_filled_in_before_settling_are_judged_and_count_once() {
     let behaviour = Behaviour { answers_after: 3, ..Behaviour::default() };
-    is_told(going_on(), behaviour, &[]).await;
+    is_told(going_on(1, 50), behaviour, &[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_redacted_between_settling_and_audit_is_not_counted_again() {
     let behaviour = Behaviour { redact_after: 11, ..Behaviour::default() };
     let delays = [("TWILIO_EXPORTER_POLL__AUDIT_AFTER", "6s")];
-    let (twilio, mut program, _) = is_told(going_on(), behaviour, &delays).await;
+    let (twilio, mut program, _) = is_told(going_on(1, 50), behaviour, &delays).await;
     let scrape = eventually("calls were audited", async || {
         let scrape = program.scrape().await;
         let audited = metric("twilio_exporter_audited_calls_total").value_in(&scrape);
@@ -37,7 +35,7 @@ async fn what_is_redacted_between_settling_and_audit_is_not_counted_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_of_events_that_shrinks_now_and_then_loses_nothing() {
     let behaviour = Behaviour { shrink_events: 300, ..Behaviour::default() };
-    let twilio = Twilio::serving(going_on()).await;
+    let twilio = Twilio::serving(going_on(1, 50)).await;
     twilio.behave(behaviour);
     // Read often, and settled when Twilio shows everything again: a settling read that is short
     // of an event can't know it.
@@ -89,16 +87,4 @@ async fn is_told(
     let mut program = Program::polling_with(&twilio, variables).await;
     let scrape = twilio.is_told_by(&mut program).await;
     (twilio, program, scrape)
-}
-
-/// Calls that go on while they are polled.
-fn going_on() -> WorldConfig {
-    WorldConfig {
-        max_calls: Some(50),
-        calls_per_minute: 240.0,
-        backlog: Duration::from_secs(3),
-        call_seconds: 1..=4,
-        failing_after: Some(Duration::from_secs(2)),
-        ..WorldConfig::default()
-    }
 }

@@ -7,17 +7,15 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use tempfile::TempDir;
-use twilio_call_exporter::simulator::WorldConfig;
 
-use crate::harness::{Program, Scrape, Twilio, eventually, metric};
+use crate::harness::{Program, Scrape, Twilio, eventually, going_on, metric};
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs the right to mount a file system"]
 async fn on_a_full_disk_it_pauses_serves_restarts_and_goes_on_when_there_is_room() {
-    let twilio = Twilio::serving(busy()).await;
+    let twilio = Twilio::serving(going_on(2, 60)).await;
     let directory = TempDir::new().expect("a temporary directory");
     let disk = Mounted::on(&directory.path().join("data"));
     let mut program = Program::polling_in(directory, &twilio, &[]).await;
@@ -46,7 +44,7 @@ async fn when_syncs_or_writes_fail_it_pauses_and_goes_on_when_they_succeed() {
         "pwrite64,write:error=ENOSPC",
         "ftruncate,fallocate,pwrite64:error=EIO",
     ] {
-        let twilio = Twilio::serving(busy()).await;
+        let twilio = Twilio::serving(going_on(2, 60)).await;
         let mut program = Program::polling(&twilio).await;
         counting(&program).await;
         let faulty = Faulty::begin(&program, fault).await;
@@ -59,7 +57,7 @@ async fn when_syncs_or_writes_fail_it_pauses_and_goes_on_when_they_succeed() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Debian's package strace"]
 async fn killed_while_syncs_fail_it_has_lost_nothing_that_it_showed() {
-    let twilio = Twilio::serving(busy()).await;
+    let twilio = Twilio::serving(going_on(2, 60)).await;
     let mut program = Program::polling(&twilio).await;
     counting(&program).await;
     let faulty = Faulty::begin(&program, "fdatasync,fsync:error=EIO").await;
@@ -114,19 +112,6 @@ async fn went_on(program: &mut Program, twilio: &Twilio, before: &Scrape) {
 
 /// Requests in flight per account, as the harness sets it.
 const MAX_CONCURRENCY: u64 = 8;
-
-/// Calls that go on for some time.
-fn busy() -> WorldConfig {
-    WorldConfig {
-        accounts: 2,
-        max_calls: Some(60),
-        calls_per_minute: 240.0,
-        backlog: Duration::from_secs(8),
-        call_seconds: 1..=4,
-        failing_after: Some(Duration::from_secs(2)),
-        ..WorldConfig::default()
-    }
-}
 
 /// A small file system of its own.
 struct Mounted(PathBuf);

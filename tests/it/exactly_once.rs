@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use twilio_call_exporter::simulator::{Behaviour, Stall, WorldConfig};
 
-use crate::harness::{Program, Twilio, eventually, everything, metric, world_of};
+use crate::harness::{Program, Twilio, eventually, everything, going_on, metric, world_of};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_counters_of_a_mixed_world_equal_its_truth() {
@@ -54,16 +54,7 @@ async fn killed_in_the_middle_and_restarted_it_ends_at_the_truth() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_that_go_on_while_it_is_killed_are_counted_once() {
-    let world = WorldConfig {
-        accounts: 2,
-        max_calls: Some(40),
-        calls_per_minute: 240.0,
-        backlog: Duration::from_secs(5),
-        call_seconds: 1..=4,
-        failing_after: Some(Duration::from_secs(2)),
-        ..WorldConfig::default()
-    };
-    let twilio = Twilio::serving(world).await;
+    let twilio = Twilio::serving(going_on(2, 40)).await;
     let mut program = Program::polling(&twilio).await;
     for calls in [10.0, 20.0, 40.0] {
         eventually("calls are counted", async || {

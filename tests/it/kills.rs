@@ -8,16 +8,15 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use twilio_call_exporter::simulator::{Behaviour, Stall, WorldConfig};
+use twilio_call_exporter::simulator::{Behaviour, Stall};
 
-use crate::harness::{Program, Scrape, Series, Twilio};
+use crate::harness::{Program, Scrape, Series, Twilio, going_on};
 
 /// Kills that every run makes; CI asks for more.
 const FEW: u64 = 12;
-/// Calls a minute and account: always some in every stage.
-const CALLS_PER_MINUTE: u32 = 240;
-/// How long a life lasts on average, restart included, as far as the world's length goes.
-const MEAN_LIFE: Duration = Duration::from_millis(450);
+/// Calls per kill and account: as many as begin while the program lives once, so that they go on for
+/// about as long as the kills take.
+const CALLS_PER_KILL: u64 = 2;
 
 #[tokio::test(flavor = "multi_thread")]
 #[expect(clippy::print_stdout, reason = "what was lived through is a figure")]
@@ -25,7 +24,7 @@ async fn killed_at_any_instant_it_counts_everything_once_and_no_counter_ever_fal
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().expect("a number"));
     let (kills, seed) = (number("KILLS").unwrap_or(FEW), number("KILL_SEED").unwrap_or(1));
     let mut random = Rng::with_seed(seed);
-    let twilio = Twilio::serving(world(kills)).await;
+    let twilio = Twilio::serving(going_on(2, 40 + kills * CALLS_PER_KILL)).await;
     let hold_back = [("TWILIO_EXPORTER_LIMITS__HOLD_BACK", "1s")];
     let mut program = Program::polling_with(&twilio, &hold_back).await;
     let began = Instant::now();
@@ -140,21 +139,5 @@ fn behaviour(random: &mut Rng) -> Behaviour {
         3 => Behaviour { shift_pages: true, ..good },
         4 => Behaviour { stall: Stall { permille: 100, seconds: 1 }, ..good },
         _ => good,
-    }
-}
-
-/// Calls for about as long as the kills take.
-fn world(kills: u64) -> WorldConfig {
-    let seconds = MEAN_LIFE.as_secs_f64() * f64::from(u32::try_from(kills).expect("not so many"));
-    let calls = seconds * f64::from(CALLS_PER_MINUTE) / 60.0;
-    WorldConfig {
-        accounts: 2,
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few")]
-        max_calls: Some(calls as u64 + 40),
-        calls_per_minute: f64::from(CALLS_PER_MINUTE),
-        backlog: Duration::from_secs(8),
-        call_seconds: 1..=4,
-        failing_after: Some(Duration::from_secs(2)),
-        ..WorldConfig::default()
     }
 }

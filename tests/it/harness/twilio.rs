@@ -55,6 +55,20 @@ pub(crate) fn world_of(calls: u32) -> WorldConfig {
     }
 }
 
+/// A believable world of `accounts` with `calls` each, which go on for seconds, four a second, and
+/// begin to fail soon.
+pub(crate) fn going_on(accounts: usize, calls: u64) -> WorldConfig {
+    WorldConfig {
+        accounts,
+        max_calls: Some(calls),
+        calls_per_minute: 240.0,
+        backlog: Duration::from_secs(5),
+        call_seconds: 1..=4,
+        failing_after: Some(Duration::from_secs(2)),
+        ..WorldConfig::default()
+    }
+}
+
 impl Twilio {
     /// Serves a world.
     pub(crate) async fn serving(world: WorldConfig) -> Self {
