@@ -145,7 +145,7 @@ fn write_request(hasher: &mut SipHasher24, request: &Request) {
         }
         None => write(hasher, request.url.as_bytes()),
     }
-    write_length(hasher, request.parameters.names());
+    write_count(hasher, request.parameters.names().len());
     for name in request.parameters.names() {
         write(hasher, name.as_bytes());
     }
@@ -162,11 +162,11 @@ fn write_response(hasher: &mut SipHasher24, response: &Response) {
 
 /// Writes a length before the bytes, so that two fields never run into each other.
 fn write(hasher: &mut SipHasher24, bytes: &[u8]) {
-    write_length(hasher, bytes);
+    write_count(hasher, bytes.len());
     hasher.write(bytes);
 }
 
-/// Writes a length in 64 bits, so that a store moved to another machine keeps its identities.
-fn write_length<T>(hasher: &mut SipHasher24, items: &[T]) {
-    hasher.write_u64(u64::try_from(items.len()).unwrap_or(u64::MAX));
+/// Writes a count in 64 bits, so that a store moved to another machine keeps its identities.
+fn write_count(hasher: &mut SipHasher24, count: usize) {
+    hasher.write_u64(u64::try_from(count).unwrap_or(u64::MAX));
 }

@@ -4,6 +4,7 @@
 //! don't matter here. No other value is kept, and `Debug` shows none.
 
 use std::fmt;
+use std::ops::Range;
 
 /// Parameters whose presence decides the kind of a request. Sources: the request parameters at
 /// <https://www.twilio.com/docs/voice/twiml#request-parameters> and on the pages of the verbs.
@@ -75,7 +76,9 @@ impl Parameter {
 /// identity.
 #[derive(Clone, Default)]
 pub struct Parameters {
-    names: Vec<String>,
+    /// All names in one text: there are some twenty in each request.
+    text: String,
+    names: Vec<Range<usize>>,
     known: u16,
     /// `call_status`.
     pub call_status: Option<String>,
@@ -89,24 +92,27 @@ pub struct Parameters {
 
 impl Parameters {
     /// Collects parameters; `value` is asked only for those whose value matters.
-    pub fn collect<V>(
-        pairs: impl IntoIterator<Item = (String, V)>,
+    pub fn collect<K: AsRef<str>, V>(
+        pairs: impl IntoIterator<Item = (K, V)>,
         mut value: impl FnMut(V) -> Option<String>,
     ) -> Self {
         let mut parameters = Self::default();
         for (key, raw) in pairs {
-            let name = normalised(key);
-            parameters.known |= Parameter::of(&name).map_or(0, Parameter::bit);
-            match name.as_str() {
+            let from = parameters.text.len();
+            normalise(key.as_ref(), &mut parameters.text);
+            let name = &parameters.text[from..];
+            parameters.known |= Parameter::of(name).map_or(0, Parameter::bit);
+            match name {
                 "callstatus" => parameters.call_status = value(raw),
                 "sequencenumber" => parameters.sequence_number = value(raw),
                 "direction" => parameters.direction = value(raw),
                 "callbacksource" => parameters.callback_source = value(raw),
                 _ => {}
             }
-            parameters.names.push(name);
+            parameters.names.push(from..parameters.text.len());
         }
-        parameters.names.sort_unstable();
+        let text = &parameters.text;
+        parameters.names.sort_unstable_by_key(|name| &text[name.clone()]);
         parameters
     }
 
@@ -116,8 +122,8 @@ impl Parameters {
     }
 
     /// All names, normalised and sorted.
-    pub fn names(&self) -> &[String] {
-        &self.names
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.names.iter().map(|name| &self.text[name.clone()])
     }
 }
 
@@ -127,12 +133,14 @@ impl fmt::Debug for Parameters {
     }
 }
 
-/// The name of a parameter without case and underscores: `CallSid` and `call_sid` are one.
-fn normalised(key: String) -> String {
-    if key.bytes().all(|byte| byte.is_ascii() && byte != b'_' && !byte.is_ascii_uppercase()) {
-        return key;
+/// Writes the name of a parameter without case and underscores: `CallSid` and `call_sid` are one.
+fn normalise(key: &str, text: &mut String) {
+    let kept = key.chars().filter(|&c| c != '_');
+    if key.is_ascii() {
+        text.extend(kept.map(|c| c.to_ascii_lowercase()));
+    } else {
+        text.extend(kept.flat_map(char::to_lowercase));
     }
-    key.chars().filter(|&c| c != '_').flat_map(char::to_lowercase).collect()
 }
 
 #[cfg(test)]
@@ -145,7 +153,7 @@ mod tests {
             let parameters = Parameters::collect([(name.to_owned(), ())], |()| None);
             assert!(parameters.has(Parameter::CallSid), "{name}");
             assert!(!parameters.has(Parameter::CallStatus), "{name}");
-            assert_eq!(parameters.names(), ["callsid"], "{name}");
+            assert!(parameters.names().eq(["callsid"]), "{name}");
         }
         let other = Parameters::collect([("parent_call_sid".to_owned(), ())], |()| None);
         assert!(!other.has(Parameter::CallSid));

@@ -104,7 +104,7 @@ impl<'de> Deserialize<'de> for Number {
 
 /// The entries of an object; anything but an object has none.
 #[derive(Debug, Default)]
-pub(super) struct Pairs<'a>(pub(super) Vec<(String, RawText<'a>)>);
+pub(super) struct Pairs<'a>(pub(super) Vec<(Cow<'a, str>, RawText<'a>)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Pairs<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -149,21 +149,21 @@ impl<'de: 'a, 'a> Deserialize<'de> for Pairs<'a> {
 }
 
 /// A key whose escapes may be no valid Unicode.
-struct Key(String);
+struct Key<'a>(Cow<'a, str>);
 
-impl<'de> Deserialize<'de> for Key {
+impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Bytes;
-        impl Visitor<'_> for Bytes {
-            type Value = Key;
+        impl<'de> Visitor<'de> for Bytes {
+            type Value = Key<'de>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a key")
             }
-            fn visit_str<E>(self, text: &str) -> Result<Key, E> {
-                Ok(Key(text.to_owned()))
+            fn visit_borrowed_bytes<E: de::Error>(self, bytes: &'de [u8]) -> Result<Key<'de>, E> {
+                Ok(Key(String::from_utf8_lossy(bytes)))
             }
-            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Key, E> {
-                Ok(Key(String::from_utf8_lossy(bytes).into_owned()))
+            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Owned(String::from_utf8_lossy(bytes).into_owned())))
             }
         }
         deserializer.deserialize_bytes(Bytes)
