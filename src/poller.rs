@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -48,6 +48,9 @@ use heartbeat::Heartbeat;
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Shortest time between two looks at the plan when nothing happens.
 const SHORTEST_WAIT: Duration = Duration::from_millis(20);
+/// How long a commit waits for requests that are about to end: little beside what a request to
+/// Twilio takes.
+const GATHER: Duration = Duration::from_millis(2);
 /// How often gauges are set and calls forgotten: both look at every call.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
 /// Longest wait before a failed commit is tried again.
@@ -151,6 +154,9 @@ struct Poller {
     refused: BTreeSet<&'static str>,
 }
 
+/// A request that has come back.
+type Joined = Result<Done, JoinError>;
+
 /// A finished request, or several that make one read.
 enum Done {
     List {
@@ -209,9 +215,7 @@ impl Poller {
             let mut batch = Batch::default();
             let mut notes = Notes::default();
             let mut finished: Vec<Done> = Vec::new();
-            for joined in
-                done.into_iter().chain(std::iter::from_fn(|| self.requests.try_join_next()))
-            {
+            for joined in self.gather(done).await {
                 match joined {
                     Ok(done) => finished.push(done),
                     // Only a panic ends a request; everything it could have told is asked again.
@@ -231,6 +235,22 @@ impl Poller {
                 return;
             }
         }
+    }
+
+    /// What ends together with a request, to be committed with it: each commit is a flush of the
+    /// disk.
+    async fn gather(&mut self, first: Option<Joined>) -> Vec<Joined> {
+        let mut joined: Vec<Joined> = first.into_iter().collect();
+        if !joined.is_empty() {
+            let all = async {
+                while let Some(done) = self.requests.join_next().await {
+                    joined.push(done);
+                }
+            };
+            // Whoever takes longer comes with the next commit.
+            let _some_go_on = tokio::time::timeout(GATHER, all).await;
+        }
+        joined
     }
 
     /// Starts what is due, and tells how long to wait before looking again.
