@@ -24,7 +24,6 @@ use crate::domain::twilio_time::TwilioTime;
 use crate::http::{self, Site};
 use crate::metrics::health::Health;
 use crate::metrics::ledger::LedgerLimits;
-use crate::metrics::snapshot::LedgerCollector;
 use crate::poller::discovery::{self, Wanted};
 use crate::poller::heartbeat::Heartbeats;
 use crate::poller::{self, Account, Shared};
@@ -60,9 +59,6 @@ impl App {
         let registry = Registry::new();
         let health = Health::register(&registry).context("cannot register the metrics")?;
         let (store, store_thread) = open_store(config, storage, &health, clock)?;
-        registry
-            .register(Box::new(LedgerCollector::new(store.committed())))
-            .context("cannot register the metrics")?;
         registry
             .register(Box::new(ProcessCollector::for_self()))
             .context("cannot register the metrics")?;

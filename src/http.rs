@@ -25,7 +25,7 @@ use crate::store::failures::FailureReader;
 /// What the pages show.
 #[derive(Clone)]
 pub struct Site {
-    /// All families.
+    /// The instruments; the durable families are in the ledger.
     pub registry: Registry,
     /// The committed ledger, which learns what scrapes have shown.
     pub committed: Committed,

@@ -1,191 +1,271 @@
 //! How families are written down: the Prometheus text format 0.0.4, and OpenMetrics 1.0.
 //!
-//! Behind the `prometheus` crate's `Encoder`, whose own text encoder writes `le="15"`: Prometheus 3
-//! turns that into `15.0` and Prometheus 2 does not, so a rule could only ever match one of them.
-//! Here a bound is always written as a float.
+//! The `prometheus` crate's own encoder writes `le="15"`: Prometheus 3 turns that into `15.0` and
+//! Prometheus 2 does not, so a rule could only ever match one of them. Here a bound is always written
+//! as a float.
 //! Source: <https://prometheus.io/docs/instrumenting/exposition_formats/>.
 
-use std::io::Write;
+use std::fmt::Write;
 
-use prometheus::proto::{LabelPair, Metric, MetricFamily, MetricType};
-use prometheus::{Encoder, Result};
+use prometheus::proto::{Metric, MetricFamily, MetricType};
 
-use super::exemplar::{Exemplar, ExemplarTable};
-use super::ledger::bound_ms;
+use super::exemplar::Exemplar;
 
-/// Writes the text format 0.0.4.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct TextEncoder;
+/// A format of families.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// The text format 0.0.4.
+    Text,
+    /// OpenMetrics 1.0, with exemplars.
+    ///
+    /// Source: <https://prometheus.io/docs/specs/om/open_metrics_spec/>.
+    OpenMetrics,
+}
 
-/// Its content type.
-pub const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-impl Encoder for TextEncoder {
-    fn encode<W: Write>(&self, families: &[MetricFamily], writer: &mut W) -> Result<()> {
-        write_families(families, None, writer)
-    }
-
-    fn format_type(&self) -> &str {
-        TEXT_FORMAT
+impl Format {
+    /// Its content type.
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Text => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
     }
 }
 
-/// Writes OpenMetrics 1.0, with exemplars.
-///
-/// Source: <https://prometheus.io/docs/specs/om/open_metrics_spec/>.
-#[derive(Clone, Debug, Default)]
-pub struct OpenMetricsEncoder {
-    /// The exemplars of the same snapshot.
-    pub exemplars: ExemplarTable,
+/// Families being written, in any order.
+#[derive(Debug)]
+pub struct Exposition {
+    format: Format,
+    /// Names and texts.
+    families: Vec<(String, String)>,
 }
 
-/// Its content type.
-pub const OPEN_METRICS_FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-impl Encoder for OpenMetricsEncoder {
-    fn encode<W: Write>(&self, families: &[MetricFamily], writer: &mut W) -> Result<()> {
-        write_families(families, Some(&self.exemplars), writer)?;
-        writer.write_all(b"# EOF\n")?;
-        Ok(())
+impl Exposition {
+    /// Begins without families.
+    pub const fn new(format: Format) -> Self {
+        Self { format, families: Vec::new() }
     }
 
-    fn format_type(&self) -> &str {
-        OPEN_METRICS_FORMAT
+    /// Writes a family, unless it has no series.
+    pub fn family(
+        &mut self,
+        name: &str,
+        help: &str,
+        kind: MetricType,
+        write: impl FnOnce(&mut FamilyText<'_>),
+    ) {
+        let mut family = FamilyText { text: String::new(), name, format: self.format };
+        family.write_head(help, kind);
+        let head = family.text.len();
+        write(&mut family);
+        if family.text.len() > head {
+            self.families.push((name.to_owned(), family.text));
+        }
+    }
+
+    /// Writes families of the `prometheus` crate.
+    pub fn gathered(&mut self, families: &[MetricFamily]) {
+        for gathered in families {
+            let kind = gathered.get_field_type();
+            self.family(gathered.name(), gathered.help(), kind, |family| {
+                for metric in gathered.get_metric() {
+                    family.write_gathered(kind, metric);
+                }
+            });
+        }
+    }
+
+    /// The texts of the families in the order of their names, to be written one after another.
+    pub fn finish(mut self) -> Vec<String> {
+        self.families.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        let end = (self.format == Format::OpenMetrics).then(|| "# EOF\n".to_owned());
+        self.families.into_iter().map(|(_, text)| text).chain(end).collect()
     }
 }
 
-/// Writes families; with exemplars, as OpenMetrics.
-fn write_families<W: Write>(
-    families: &[MetricFamily],
-    exemplars: Option<&ExemplarTable>,
-    writer: &mut W,
-) -> Result<()> {
-    let mut text = String::new();
-    for family in families.iter().filter(|family| !family.get_metric().is_empty()) {
-        write_family(&mut text, family, exemplars);
-        writer.write_all(text.as_bytes())?;
-        text.clear();
-    }
-    Ok(())
-}
+/// The labels of a series, written once for all families that have them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Labels(String);
 
-fn write_family(text: &mut String, family: &MetricFamily, exemplars: Option<&ExemplarTable>) {
-    let name = family.name();
-    let kind = match family.get_field_type() {
-        MetricType::COUNTER => "counter",
-        MetricType::GAUGE => "gauge",
-        MetricType::HISTOGRAM => "histogram",
-        MetricType::SUMMARY => "summary",
-        MetricType::UNTYPED => "untyped",
-    };
-    // OpenMetrics names a counter's family without the suffix of its sample.
-    let described = match exemplars {
-        Some(_) if kind == "counter" => name.strip_suffix("_total").unwrap_or(name),
-        Some(_) | None => name,
-    };
-    text.push_str("# HELP ");
-    text.push_str(described);
-    text.push(' ');
-    escape(text, family.help(), exemplars.is_some());
-    text.push_str("\n# TYPE ");
-    text.push_str(described);
-    text.push(' ');
-    text.push_str(kind);
-    text.push('\n');
-    for metric in family.get_metric() {
-        let behind = exemplars.and_then(|table| table.of_series(name, metric));
-        let behind = |bound| behind.and_then(|exemplars| exemplars.get(&bound));
-        let mut series = Series { text, name, metric };
-        match family.get_field_type() {
-            MetricType::COUNTER => {
-                series.write("", None, metric.get_counter().get_value(), behind(None));
+impl Labels {
+    /// Labels by name.
+    pub fn of<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut text = String::new();
+        for (name, value) in pairs {
+            if !text.is_empty() {
+                text.push(',');
             }
-            MetricType::HISTOGRAM => series.write_histogram(behind),
+            text.push_str(name);
+            text.push_str("=\"");
+            escape(&mut text, value, true);
+            text.push('"');
+        }
+        Self(text)
+    }
+}
+
+/// A value of a sample.
+#[derive(Clone, Copy, Debug)]
+pub enum Value {
+    /// A count: exact.
+    Count(u64),
+    /// Anything else.
+    Float(f64),
+}
+
+/// A family being written.
+#[derive(Debug)]
+pub struct FamilyText<'a> {
+    text: String,
+    name: &'a str,
+    format: Format,
+}
+
+impl FamilyText<'_> {
+    fn write_head(&mut self, help: &str, kind: MetricType) {
+        let is_open_metrics = self.format == Format::OpenMetrics;
+        let kind = match kind {
+            MetricType::COUNTER => "counter",
+            MetricType::GAUGE => "gauge",
+            MetricType::HISTOGRAM => "histogram",
+            MetricType::SUMMARY => "summary",
+            MetricType::UNTYPED => "untyped",
+        };
+        // OpenMetrics names a counter's family without the suffix of its sample.
+        let described = match kind {
+            "counter" if is_open_metrics => self.name.strip_suffix("_total").unwrap_or(self.name),
+            _ => self.name,
+        };
+        for part in ["# HELP ", described, " "] {
+            self.text.push_str(part);
+        }
+        escape(&mut self.text, help, is_open_metrics);
+        for part in ["\n# TYPE ", described, " ", kind, "\n"] {
+            self.text.push_str(part);
+        }
+    }
+
+    /// Writes a sample with one more label; an exemplar where the format has them.
+    pub fn sample(
+        &mut self,
+        labels: &Labels,
+        more: Option<(&str, &str)>,
+        value: Value,
+        exemplar: Option<&Exemplar>,
+    ) {
+        self.write("", labels, more, value, exemplar);
+    }
+
+    /// Writes a histogram from its counts up to each [`bound`], `+Inf` included, and its sum.
+    pub fn histogram<'e>(
+        &mut self,
+        labels: &Labels,
+        buckets: impl IntoIterator<Item = (impl AsRef<str>, u64, Option<&'e Exemplar>)>,
+        sum: f64,
+    ) {
+        let mut count = 0;
+        for (bound, up_to, exemplar) in buckets {
+            let bound = ("le", bound.as_ref());
+            self.write("_bucket", labels, Some(bound), Value::Count(up_to), exemplar);
+            count = up_to;
+        }
+        self.write("_sum", labels, None, Value::Float(sum), None);
+        self.write("_count", labels, None, Value::Count(count), None);
+    }
+
+    fn write_gathered(&mut self, kind: MetricType, metric: &Metric) {
+        let labels = Labels::of(metric.get_label().iter().map(|pair| (pair.name(), pair.value())));
+        match kind {
+            MetricType::COUNTER => {
+                let value = metric.get_counter().get_value();
+                self.sample(&labels, None, Value::Float(value), None);
+            }
+            MetricType::HISTOGRAM => {
+                let histogram = metric.get_histogram();
+                let finite = histogram.get_bucket().iter().filter_map(|bucket| {
+                    let upper = bucket.upper_bound();
+                    upper.is_finite().then_some((bound(upper), bucket.cumulative_count(), None))
+                });
+                let all = (bound(f64::INFINITY), histogram.get_sample_count(), None);
+                self.histogram(&labels, finite.chain([all]), histogram.get_sample_sum());
+            }
             // Nothing here makes summaries or untyped metrics.
             MetricType::GAUGE | MetricType::SUMMARY | MetricType::UNTYPED => {
-                series.write("", None, metric.get_gauge().get_value(), None);
+                let value = metric.get_gauge().get_value();
+                self.sample(&labels, None, Value::Float(value), None);
             }
         }
-    }
-}
-
-/// One series being written.
-struct Series<'a> {
-    text: &'a mut String,
-    name: &'a str,
-    metric: &'a Metric,
-}
-
-impl Series<'_> {
-    fn write_histogram<'e>(&mut self, behind: impl Fn(Option<u64>) -> Option<&'e Exemplar>) {
-        let histogram = self.metric.get_histogram();
-        let count = as_float(histogram.get_sample_count());
-        let buckets = histogram.get_bucket().iter();
-        for bucket in buckets.filter(|bucket| bucket.upper_bound().is_finite()) {
-            let bound = format!("{:?}", bucket.upper_bound());
-            let exemplar = behind(Some(bound_ms(bucket.upper_bound())));
-            self.write("_bucket", Some(&bound), as_float(bucket.cumulative_count()), exemplar);
-        }
-        self.write("_bucket", Some("+Inf"), count, behind(None));
-        self.write("_sum", None, histogram.get_sample_sum(), None);
-        self.write("_count", None, count, None);
     }
 
     fn write(
         &mut self,
         suffix: &str,
-        bound: Option<&str>,
-        value: f64,
+        Labels(labels): &Labels,
+        more: Option<(&str, &str)>,
+        value: Value,
         exemplar: Option<&Exemplar>,
     ) {
-        let text = &mut *self.text;
-        text.push_str(self.name);
-        text.push_str(suffix);
-        let labels = self.metric.get_label();
-        if !labels.is_empty() || bound.is_some() {
-            text.push('{');
-            let pairs = labels.iter().map(|pair: &LabelPair| (pair.name(), pair.value()));
-            for (index, (key, value)) in pairs.chain(bound.map(|bound| ("le", bound))).enumerate() {
-                if index > 0 {
-                    text.push(',');
-                }
-                text.push_str(key);
-                text.push_str("=\"");
-                escape(text, value, true);
-                text.push('"');
+        let text = &mut self.text;
+        let mut push = |parts: &[&str]| {
+            text.reserve(parts.iter().map(|part| part.len()).sum());
+            text.extend(parts.iter().copied());
+        };
+        let comma = if labels.is_empty() { "" } else { "," };
+        match more {
+            Some((name, value)) => {
+                push(&[self.name, suffix, "{", labels, comma, name, "=\"", value, "\"} "]);
             }
-            text.push('}');
+            None if labels.is_empty() => push(&[self.name, suffix, " "]),
+            None => push(&[self.name, suffix, "{", labels, "} "]),
         }
-        text.push(' ');
-        write_value(text, value);
-        if let Some(Exemplar { call_sid, duration_ms, at }) = exemplar {
-            text.push_str(&format!(" # {{call_sid=\"{call_sid}\"}} "));
-            write_value(text, duration_ms.map_or(1.0, |duration| as_float(duration) / 1000.0));
-            text.push_str(&format!(" {}.{:03}", at.as_second(), at.subsec_millisecond()));
+        match value {
+            Value::Count(count) => push(&[itoa::Buffer::new().format(count)]),
+            Value::Float(value) => write_float(text, value),
+        }
+        if self.format == Format::OpenMetrics
+            && let Some(Exemplar { call_sid, duration_ms, at }) = exemplar
+        {
+            display(text, &format_args!(" # {{call_sid=\"{call_sid}\"}} "));
+            write_float(text, duration_ms.map_or(1.0, |duration| as_float(duration) / 1000.0));
+            let (seconds, milliseconds) = (at.as_second(), at.subsec_millisecond());
+            display(text, &format_args!(" {seconds}.{milliseconds:03}"));
         }
         text.push('\n');
     }
 }
 
-fn write_value(text: &mut String, value: f64) {
+/// A bound of a bucket as it is written: always a float.
+pub fn bound(upper: f64) -> String {
+    if upper.is_finite() { format!("{upper:?}") } else { "+Inf".to_owned() }
+}
+
+fn write_float(text: &mut String, value: f64) {
     if value.is_nan() {
         text.push_str("NaN");
     } else if value.is_infinite() {
         text.push_str(if value > 0.0 { "+Inf" } else { "-Inf" });
     } else {
-        text.push_str(&value.to_string());
+        display(text, &value);
     }
 }
 
+fn display(text: &mut String, value: &dyn std::fmt::Display) {
+    // A string takes everything.
+    let _always = write!(text, "{value}");
+}
+
 fn escape(text: &mut String, value: &str, escapes_quotes: bool) {
-    for character in value.chars() {
-        match character {
-            '\\' => text.push_str("\\\\"),
-            '\n' => text.push_str("\\n"),
-            '"' if escapes_quotes => text.push_str("\\\""),
-            other => text.push(other),
-        }
+    let mut rest = value;
+    while let Some(at) = rest.find(|c| matches!(c, '\\' | '\n') || c == '"' && escapes_quotes) {
+        text.push_str(&rest[..at]);
+        text.push_str(match rest.as_bytes()[at] {
+            b'\\' => "\\\\",
+            b'\n' => "\\n",
+            _ => "\\\"",
+        });
+        rest = &rest[at + 1..];
     }
+    text.push_str(rest);
 }
 
 /// A count as the format's only number: exact up to 2^53.
@@ -214,7 +294,7 @@ mod tests {
         .expect("a family");
         histogram.with_label_values::<&str>(&[]).observe(1.5);
         check(
-            &[counter.collect(), histogram.collect()].concat(),
+            &[histogram.collect(), counter.collect()].concat(),
             "# HELP c_total A \"help\"\\\\\\nline.\n\
              # TYPE c_total counter\n\
              c_total{host=\"a\\\"b\\\\c\\nd\"} 1\n\
@@ -228,9 +308,15 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_family_without_series_is_not_written() {
+        let empty = IntCounterVec::new(Opts::new("c_total", "Help."), &["host"]).expect("a family");
+        check(&empty.collect(), "");
+    }
+
     fn check(families: &[MetricFamily], expected: &str) {
-        let mut written = Vec::new();
-        TextEncoder.encode(families, &mut written).expect("a vector takes all");
-        assert_eq!(String::from_utf8(written).expect("UTF-8"), expected);
+        let mut exposition = Exposition::new(Format::Text);
+        exposition.gathered(families);
+        assert_eq!(exposition.finish().concat(), expected);
     }
 }

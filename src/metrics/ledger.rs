@@ -169,7 +169,7 @@ pub struct Ledger {
     /// All values.
     pub cells: BTreeMap<Scope, BTreeMap<Cell, u64>>,
     /// The last call behind each failure and each bucket; not kept over a restart.
-    pub exemplars: BTreeMap<(Scope, Cell), Exemplar>,
+    pub exemplars: BTreeMap<Scope, BTreeMap<Cell, Exemplar>>,
     /// Whether a scrape was ever answered from this store.
     pub was_scraped: bool,
     by_endpoint: BTreeMap<(AccountId, Endpoint), EndpointId>,
@@ -224,7 +224,9 @@ impl Ledger {
         for ((scope, cell), count) in delta.added {
             self.add(scope, cell, count);
         }
-        self.exemplars.extend(delta.exemplars);
+        for ((scope, cell), exemplar) in delta.exemplars {
+            self.exemplars.entry(scope).or_default().insert(cell, exemplar);
+        }
         for (id, at) in delta.last_events {
             if let Some(entry) = self.endpoints.get_mut(&id) {
                 entry.last_event_at = at;

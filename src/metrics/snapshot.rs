@@ -2,267 +2,228 @@
 //!
 //! What can be known starts at 0: a group shows every reason that its kind can have, an endpoint
 //! that is asked for TwiML every content type, an account every outcome, so that the first failure is an increase.
+//!
+//! Written straight into the exposition, each set of labels once: as families of the `prometheus`
+//! crate, a label of a series is two allocations, and ten thousand series took ten times as long.
 
 use std::collections::BTreeMap;
 
-use prometheus::core::{Collector, Desc};
-use prometheus::proto::{Bucket, Counter, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::MetricType;
 
 use crate::domain::call::{CallStatus, Direction};
 use crate::domain::content_type::ContentType;
+use crate::domain::kind::RequestKind;
 use crate::domain::outcome::Outcome;
 use crate::domain::verdict::{Reason, Warning};
 
-use super::catalog::{self, Family, WEBHOOK_SECONDS};
-use super::exposition::as_float;
-use super::ledger::{Cell, Committed, EndpointId, Ledger, Scope, bound_ms};
+use super::catalog::{self, Family, FamilyKind, WEBHOOK_SECONDS};
+use super::exemplar::Exemplar;
+use super::exposition::{Exposition, FamilyText, Labels, Value, as_float, bound};
+use super::ledger::{Cell, EndpointId, Ledger, Scope, bound_ms};
 
 /// Directions whose final statuses all start at 0.
 const COMMON_DIRECTIONS: [Direction; 3] =
     [Direction::Inbound, Direction::OutboundApi, Direction::OutboundDial];
 
-/// The durable families as a collector of the `prometheus` crate's registry.
-#[derive(Clone, Debug)]
-pub struct LedgerCollector {
-    committed: Committed,
-}
-
-impl LedgerCollector {
-    /// Collects from a committed ledger.
-    pub fn new(committed: Committed) -> Self {
-        Self { committed }
-    }
-}
-
-impl Collector for LedgerCollector {
-    fn desc(&self) -> Vec<&Desc> {
-        // The families are checked by the catalogue's own test, and collide with no other.
-        Vec::new()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        families(&self.committed.read())
-    }
-}
-
-/// The durable families.
-pub fn families(ledger: &Ledger) -> Vec<MetricFamily> {
-    let mut snapshot = Snapshot::default();
-    for (id, label) in &ledger.accounts {
-        snapshot.add_account(ledger, Scope::Account(*id), label);
-    }
-    // Whether an endpoint is asked for TwiML, and whether that is shown already: an old endpoint
-    // that is asked for the first time begins at 0, too.
-    let mut twiml: BTreeMap<EndpointId, bool> = BTreeMap::new();
-    for group in ledger.groups.values().filter(|group| group.kind.expects_twiml()) {
-        *twiml.entry(group.endpoint).or_default() |= group.hold.is_released;
-    }
-    for (id, entry) in &ledger.endpoints {
-        if let Some(account) = ledger.accounts.get(&entry.account) {
-            let labels = [account.as_str(), &entry.endpoint.host, &entry.endpoint.route];
-            let scope = Scope::Endpoint(*id);
-            snapshot.add_warnings(ledger, scope, labels, entry.hold.is_released);
-            if let Some(is_released) = twiml.get(id) {
-                let is_released = *is_released && entry.hold.is_released;
-                snapshot.add_content_types(ledger, scope, labels, is_released);
-            }
-        }
-    }
-    for (id, entry) in &ledger.groups {
-        let Some(endpoint) = ledger.endpoints.get(&entry.endpoint) else { continue };
-        let Some(account) = ledger.accounts.get(&endpoint.account) else { continue };
-        let host = &endpoint.endpoint.host;
-        let labels = [account.as_str(), host, &endpoint.endpoint.route, entry.kind.as_str()];
-        let reasons = Reason::possible_for(entry.kind);
-        snapshot.add_group(ledger, Scope::Group(*id), labels, reasons, entry.hold.is_released);
-    }
-    snapshot.into_families()
-}
-
-#[derive(Default)]
-struct Snapshot {
-    requests: Vec<Metric>,
-    durations: Vec<Metric>,
-    failures: Vec<Metric>,
-    responses: Vec<Metric>,
-    warnings: Vec<Metric>,
-    api_requests: Vec<Metric>,
-    calls: Vec<Metric>,
-    outcomes: Vec<Metric>,
-}
-
-impl Snapshot {
-    fn add_account(&mut self, ledger: &Ledger, scope: Scope, account: &str) {
-        for outcome in Outcome::ALL {
-            let labels = [account, outcome.as_str()];
-            let value = ledger.value(scope, Cell::Outcomes(*outcome));
-            self.outcomes.push(counter(&catalog::CALLS_WITH_FAILURES, &labels, value));
-        }
-        for direction in COMMON_DIRECTIONS {
-            for status in CallStatus::ALL.iter().filter(|status| status.is_final()) {
-                let value = ledger.value(scope, Cell::Calls(direction, *status));
-                let labels = [account, direction.as_str(), status.as_str()];
-                self.calls.push(counter(&catalog::CALLS, &labels, value));
-            }
-        }
-        for (cell, value) in ledger.cells.get(&scope).into_iter().flatten() {
-            match cell {
-                Cell::ApiRequests(code) => {
-                    let labels = [account, &code.to_string()];
-                    self.api_requests.push(counter(&catalog::CALL_API_REQUESTS, &labels, *value));
-                }
-                Cell::Calls(direction, status)
-                    if !COMMON_DIRECTIONS.contains(direction) || !status.is_final() =>
-                {
-                    let labels = [account, direction.as_str(), status.as_str()];
-                    self.calls.push(counter(&catalog::CALLS, &labels, *value));
-                }
-                Cell::Calls(..)
-                | Cell::Outcomes(_)
-                | Cell::Requests(_)
-                | Cell::Failures(_)
-                | Cell::DurationBucket(_)
-                | Cell::DurationSum
-                | Cell::ContentTypes(_)
-                | Cell::Warnings(_) => {}
-            }
-        }
-    }
-
-    fn add_content_types(
-        &mut self,
-        ledger: &Ledger,
-        scope: Scope,
-        [account, host, route]: [&str; 3],
-        is_released: bool,
-    ) {
-        let shown = |cell| if is_released { ledger.value(scope, cell) } else { 0 };
-        for content_type in ContentType::ALL {
-            let labels = [account, host, route, content_type.as_str()];
-            let value = shown(Cell::ContentTypes(*content_type));
-            self.responses.push(counter(&catalog::TWIML_RESPONSES, &labels, value));
-        }
-    }
-
-    fn add_warnings(
-        &mut self,
-        ledger: &Ledger,
-        scope: Scope,
-        [account, host, route]: [&str; 3],
-        is_released: bool,
-    ) {
-        let shown = |cell| if is_released { ledger.value(scope, cell) } else { 0 };
-        for warning in Warning::ALL {
-            let labels = [account, host, route, warning.as_str()];
-            let value = shown(Cell::Warnings(*warning));
-            self.warnings.push(counter(&catalog::TWIML_WARNINGS, &labels, value));
-        }
-    }
-
-    fn add_group(
-        &mut self,
-        ledger: &Ledger,
-        scope: Scope,
-        [account, host, route, kind]: [&str; 4],
-        reasons: impl Iterator<Item = Reason>,
-        is_released: bool,
-    ) {
-        let shown = |value: u64| if is_released { value } else { 0 };
-        for reason in reasons {
-            let labels = [account, host, route, kind, reason.as_str()];
-            let value = shown(ledger.value(scope, Cell::Failures(reason)));
-            self.failures.push(counter(&catalog::WEBHOOK_FAILURES, &labels, value));
-        }
-        let mut buckets: Vec<(Option<u64>, u64)> = Vec::new();
-        let mut sum = 0;
-        for (cell, value) in ledger.cells.get(&scope).into_iter().flatten() {
-            match cell {
-                Cell::Requests(code) => {
-                    let labels = [account, host, route, kind, &code.to_string()];
-                    let metric = counter(&catalog::WEBHOOK_REQUESTS, &labels, shown(*value));
-                    self.requests.push(metric);
-                }
-                Cell::DurationBucket(bound) => buckets.push((*bound, shown(*value))),
-                Cell::DurationSum => sum = shown(*value),
-                Cell::Failures(_)
-                | Cell::ContentTypes(_)
-                | Cell::Warnings(_)
-                | Cell::ApiRequests(_)
-                | Cell::Calls(..)
-                | Cell::Outcomes(_) => {}
-            }
-        }
-        let labels = [account, host, route, kind];
-        self.durations.push(histogram(&catalog::WEBHOOK_DURATION, &labels, &buckets, sum));
-    }
-
-    fn into_families(self) -> Vec<MetricFamily> {
-        [
-            (&catalog::WEBHOOK_REQUESTS, MetricType::COUNTER, self.requests),
-            (&catalog::WEBHOOK_DURATION, MetricType::HISTOGRAM, self.durations),
-            (&catalog::WEBHOOK_FAILURES, MetricType::COUNTER, self.failures),
-            (&catalog::TWIML_RESPONSES, MetricType::COUNTER, self.responses),
-            (&catalog::TWIML_WARNINGS, MetricType::COUNTER, self.warnings),
-            (&catalog::CALL_API_REQUESTS, MetricType::COUNTER, self.api_requests),
-            (&catalog::CALLS, MetricType::COUNTER, self.calls),
-            (&catalog::CALLS_WITH_FAILURES, MetricType::COUNTER, self.outcomes),
-        ]
-        .into_iter()
-        .filter(|(_, _, metrics)| !metrics.is_empty())
-        .map(|(family, kind, metrics)| {
-            let mut proto = MetricFamily::default();
-            proto.set_name(family.name.to_owned());
-            proto.set_help(family.help.to_owned());
-            proto.set_field_type(kind);
-            proto.set_metric(metrics);
-            proto
-        })
-        .collect()
-    }
-}
-
-fn counter(family: &Family, values: &[&str], value: u64) -> Metric {
-    let mut metric = Metric::from_label(labels(family, values));
-    let mut counter = Counter::default();
-    counter.set_value(as_float(value));
-    metric.set_counter(counter);
-    metric
-}
-
-/// A histogram from counts per bound in milliseconds (`None`: over all bounds) and their sum.
-fn histogram(
-    family: &Family,
-    values: &[&str],
-    counts: &[(Option<u64>, u64)],
-    sum_ms: u64,
-) -> Metric {
-    let up_to = |bound: u64| {
-        counts.iter().filter(|(b, _)| b.is_some_and(|b| b <= bound)).map(|(_, n)| n).sum()
+/// Writes the durable families.
+pub fn write(ledger: &Ledger, shows_exemplars: bool, exposition: &mut Exposition) {
+    let snapshot = Snapshot::of(ledger, shows_exemplars);
+    let mut family = |family: &Family, write: &dyn Fn(&mut FamilyText<'_>)| {
+        let kind = match family.kind {
+            FamilyKind::Counter => MetricType::COUNTER,
+            FamilyKind::Gauge => MetricType::GAUGE,
+            FamilyKind::Histogram(_) => MetricType::HISTOGRAM,
+        };
+        exposition.family(family.name, family.help, kind, write);
     };
-    let buckets = WEBHOOK_SECONDS
-        .iter()
-        .map(|&bound| {
-            let mut bucket = Bucket::default();
-            bucket.set_upper_bound(bound);
-            bucket.set_cumulative_count(up_to(bound_ms(bound)));
-            bucket
-        })
-        .collect();
-    let mut histogram = Histogram::default();
-    histogram.set_bucket(buckets);
-    histogram.set_sample_count(counts.iter().map(|(_, n)| n).sum());
-    histogram.set_sample_sum(as_float(sum_ms) / 1000.0);
-    let mut metric = Metric::from_label(labels(family, values));
-    metric.set_histogram(histogram);
-    metric
+    family(&catalog::WEBHOOK_REQUESTS, &|text| snapshot.write_requests(text));
+    family(&catalog::WEBHOOK_DURATION, &|text| snapshot.write_durations(text));
+    family(&catalog::WEBHOOK_FAILURES, &|text| snapshot.write_failures(text));
+    family(&catalog::TWIML_RESPONSES, &|text| snapshot.write_content_types(text));
+    family(&catalog::TWIML_WARNINGS, &|text| snapshot.write_warnings(text));
+    family(&catalog::CALL_API_REQUESTS, &|text| snapshot.write_api_requests(text));
+    family(&catalog::CALLS, &|text| snapshot.write_calls(text));
+    family(&catalog::CALLS_WITH_FAILURES, &|text| snapshot.write_outcomes(text));
 }
 
-fn labels(family: &Family, values: &[&str]) -> Vec<LabelPair> {
-    let pair = |(name, value): (&&str, &&str)| {
-        let mut pair = LabelPair::default();
-        pair.set_name((*name).to_owned());
-        pair.set_value((*value).to_owned());
-        pair
-    };
-    family.labels.iter().zip(values).map(pair).collect()
+/// What a scope shows.
+struct Shown<'a, T> {
+    labels: Labels,
+    is_released: bool,
+    cells: Option<&'a BTreeMap<Cell, u64>>,
+    exemplars: Option<&'a BTreeMap<Cell, Exemplar>>,
+    /// What else decides which series it has.
+    what: T,
+}
+
+impl<'a, T> Shown<'a, T> {
+    /// The values that there are, 0 while they are held back.
+    fn cells(&self) -> impl Iterator<Item = (Cell, Value)> {
+        let shown = |value| Value::Count(if self.is_released { value } else { 0 });
+        self.cells.into_iter().flatten().map(move |(cell, value)| (*cell, shown(*value)))
+    }
+
+    fn count(&self, cell: Cell) -> u64 {
+        let cells = self.cells.filter(|_| self.is_released);
+        cells.and_then(|cells| cells.get(&cell)).copied().unwrap_or(0)
+    }
+
+    fn value(&self, cell: Cell) -> Value {
+        Value::Count(self.count(cell))
+    }
+
+    fn exemplar(&self, cell: Cell) -> Option<&'a Exemplar> {
+        self.exemplars.filter(|_| self.is_released).and_then(|exemplars| exemplars.get(&cell))
+    }
+}
+
+/// The scopes of a ledger in the order of their labels.
+struct Snapshot<'a> {
+    accounts: Vec<Shown<'a, &'a str>>,
+    /// Whether the endpoint is asked for TwiML, and whether that is shown already: an old endpoint
+    /// that is asked for the first time begins at 0, too.
+    endpoints: Vec<Shown<'a, Option<bool>>>,
+    groups: Vec<Shown<'a, RequestKind>>,
+}
+
+impl<'a> Snapshot<'a> {
+    fn of(ledger: &'a Ledger, shows_exemplars: bool) -> Self {
+        let accounts = ledger.accounts.iter().map(|(id, label)| Shown {
+            labels: Labels::of([("account", label.as_str())]),
+            is_released: true,
+            cells: ledger.cells.get(&Scope::Account(*id)),
+            exemplars: None,
+            what: label.as_str(),
+        });
+        let mut twiml: BTreeMap<EndpointId, bool> = BTreeMap::new();
+        for group in ledger.groups.values().filter(|group| group.kind.expects_twiml()) {
+            *twiml.entry(group.endpoint).or_default() |= group.hold.is_released;
+        }
+        let labels_of = |id: EndpointId| {
+            let entry = ledger.endpoints.get(&id)?;
+            let account = ledger.accounts.get(&entry.account)?;
+            let (host, route) = (&entry.endpoint.host, &entry.endpoint.route);
+            Some([("account", account.as_str()), ("host", host), ("route", route)])
+        };
+        let endpoints = ledger.endpoints.iter().filter_map(|(id, entry)| {
+            Some(Shown {
+                labels: Labels::of(labels_of(*id)?),
+                is_released: entry.hold.is_released,
+                cells: ledger.cells.get(&Scope::Endpoint(*id)),
+                exemplars: None,
+                what: twiml.get(id).copied(),
+            })
+        });
+        let groups = ledger.groups.iter().filter_map(|(id, entry)| {
+            let (kind, scope) = (("kind", entry.kind.as_str()), Scope::Group(*id));
+            Some(Shown {
+                labels: Labels::of(labels_of(entry.endpoint)?.into_iter().chain([kind])),
+                is_released: entry.hold.is_released,
+                cells: ledger.cells.get(&scope),
+                exemplars: ledger.exemplars.get(&scope).filter(|_| shows_exemplars),
+                what: entry.kind,
+            })
+        });
+        Self { accounts: sorted(accounts), endpoints: sorted(endpoints), groups: sorted(groups) }
+    }
+
+    fn write_requests(&self, text: &mut FamilyText<'_>) {
+        for group in &self.groups {
+            for (cell, value) in group.cells() {
+                let Cell::Requests(code) = cell else { continue };
+                text.sample(&group.labels, Some(("code", &code.to_string())), value, None);
+            }
+        }
+    }
+
+    fn write_durations(&self, text: &mut FamilyText<'_>) {
+        let bounds = WEBHOOK_SECONDS.iter().map(|&upper| (bound(upper), Some(bound_ms(upper))));
+        let bounds: Vec<(String, Option<u64>)> =
+            bounds.chain([(bound(f64::INFINITY), None)]).collect();
+        for group in &self.groups {
+            let mut up_to = 0;
+            let buckets = bounds.iter().map(|(bound, upper)| {
+                let cell = Cell::DurationBucket(*upper);
+                up_to += group.count(cell);
+                (bound, up_to, group.exemplar(cell))
+            });
+            let sum = as_float(group.count(Cell::DurationSum)) / 1000.0;
+            text.histogram(&group.labels, buckets, sum);
+        }
+    }
+
+    fn write_failures(&self, text: &mut FamilyText<'_>) {
+        for group in &self.groups {
+            for reason in Reason::possible_for(group.what) {
+                let cell = Cell::Failures(reason);
+                let (value, exemplar) = (group.value(cell), group.exemplar(cell));
+                text.sample(&group.labels, Some(("reason", reason.as_str())), value, exemplar);
+            }
+        }
+    }
+
+    fn write_content_types(&self, text: &mut FamilyText<'_>) {
+        for endpoint in &self.endpoints {
+            let Some(is_shown) = endpoint.what else { continue };
+            for class in ContentType::ALL {
+                let count = endpoint.count(Cell::ContentTypes(*class));
+                let value = Value::Count(if is_shown { count } else { 0 });
+                text.sample(&endpoint.labels, Some(("content_type", class.as_str())), value, None);
+            }
+        }
+    }
+
+    fn write_warnings(&self, text: &mut FamilyText<'_>) {
+        for endpoint in &self.endpoints {
+            for warning in Warning::ALL {
+                let value = endpoint.value(Cell::Warnings(*warning));
+                text.sample(&endpoint.labels, Some(("reason", warning.as_str())), value, None);
+            }
+        }
+    }
+
+    fn write_api_requests(&self, text: &mut FamilyText<'_>) {
+        for account in &self.accounts {
+            for (cell, value) in account.cells() {
+                let Cell::ApiRequests(code) = cell else { continue };
+                text.sample(&account.labels, Some(("code", &code.to_string())), value, None);
+            }
+        }
+    }
+
+    fn write_calls(&self, text: &mut FamilyText<'_>) {
+        let finals = || CallStatus::ALL.iter().copied().filter(|status| status.is_final());
+        let is_common = |direction: Direction, status: CallStatus| {
+            COMMON_DIRECTIONS.contains(&direction) && status.is_final()
+        };
+        for account in &self.accounts {
+            let common = COMMON_DIRECTIONS
+                .into_iter()
+                .flat_map(|direction| finals().map(move |status| (direction, status)));
+            let others = account.cells().filter_map(|(cell, _)| {
+                let Cell::Calls(direction, status) = cell else { return None };
+                (!is_common(direction, status)).then_some((direction, status))
+            });
+            for (direction, status) in common.chain(others) {
+                let pairs = [("account", account.what), ("direction", direction.as_str())];
+                let value = account.value(Cell::Calls(direction, status));
+                text.sample(&Labels::of(pairs), Some(("status", status.as_str())), value, None);
+            }
+        }
+    }
+
+    fn write_outcomes(&self, text: &mut FamilyText<'_>) {
+        for account in &self.accounts {
+            for outcome in Outcome::ALL {
+                let value = account.value(Cell::Outcomes(*outcome));
+                text.sample(&account.labels, Some(("outcome", outcome.as_str())), value, None);
+            }
+        }
+    }
+}
+
+fn sorted<'a, T>(shown: impl Iterator<Item = Shown<'a, T>>) -> Vec<Shown<'a, T>> {
+    let mut all: Vec<Shown<'a, T>> = shown.collect();
+    all.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
+    all
 }

@@ -1,6 +1,6 @@
 //! The landing page: what runs here, and whether it is well.
 //!
-//! Made from the same families as `/metrics`, so that both tell the same; escaped by construction.
+//! Made from the same instruments as `/metrics`, so that both tell the same; escaped by construction.
 
 use std::collections::BTreeMap;
 

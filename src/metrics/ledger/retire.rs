@@ -47,6 +47,6 @@ impl Ledger {
 
     fn let_go(&mut self, scope: Scope) {
         self.cells.remove(&scope);
-        self.exemplars.retain(|(of, _), _| *of != scope);
+        self.exemplars.remove(&scope);
     }
 }

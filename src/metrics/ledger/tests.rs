@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use prometheus::Encoder;
-
-use super::super::exposition::TextEncoder;
+use super::super::exposition::{Exposition, Format};
 use super::super::snapshot;
 use super::apply::duration_bound;
 use super::*;
@@ -241,9 +239,9 @@ fn event(route: &str, failure: Option<Reason>) -> Fact {
 }
 
 fn exposition(ledger: &Ledger) -> String {
-    let mut text = Vec::new();
-    TextEncoder.encode(&snapshot::families(ledger), &mut text).expect("a vector takes all");
-    String::from_utf8(text).expect("UTF-8")
+    let mut exposition = Exposition::new(Format::Text);
+    snapshot::write(ledger, false, &mut exposition);
+    exposition.finish().concat()
 }
 
 fn now() -> Timestamp {

@@ -5,10 +5,8 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use prometheus::Encoder;
-
 use super::*;
-use crate::metrics::exposition::TextEncoder;
+use crate::metrics::exposition::{Exposition, Format};
 use crate::metrics::snapshot;
 
 /// When the failure is counted, in seconds.
@@ -91,14 +89,14 @@ async fn tell(scrapers: &mut [Scraper], down: Option<std::ops::Range<i64>>) {
 /// What a scrape shows of the route: failures, requests in the histogram, and in one bucket.
 fn scrape(store: &Store, second: i64) -> Option<[u64; 3]> {
     let committed = store.committed();
-    let (held, families) = {
+    let mut exposition = Exposition::new(Format::Text);
+    let held = {
         let ledger = committed.read();
-        (ledger.held(), snapshot::families(&ledger))
+        snapshot::write(&ledger, false, &mut exposition);
+        ledger.held()
     };
     committed.publish(|ledger| ledger.mark_shown(&held, at(second)));
-    let mut text = Vec::new();
-    TextEncoder.encode(&families, &mut text).expect("encoded");
-    let text = String::from_utf8(text).expect("UTF-8");
+    let text = exposition.finish().concat();
     let value = |start: &str, label: &str| {
         let line = text.lines().find(|line| line.starts_with(start) && line.contains(label))?;
         line.rsplit_once(' ')?.1.parse::<f64>().ok().map(|value| if value > 0.5 { 1 } else { 0 })

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::domain::route::Endpoint;
+use crate::metrics::exposition::{Exposition, Format};
 use crate::metrics::ledger::Ledger;
 use crate::metrics::snapshot;
 
@@ -22,8 +23,10 @@ async fn a_route_without_events_for_35_days_goes_and_begins_as_new_when_it_retur
     assert_eq!(rows(&directory, "endpoint"), 2);
     assert_eq!(rows(&directory, "request_group"), 2);
     assert_eq!(rows(&directory, "failure"), 4);
-    let families = snapshot::families(&store.committed().read());
-    assert!(!format!("{families:?}").contains("/old"));
+    let mut exposition = Exposition::new(Format::Text);
+    snapshot::write(&store.committed().read(), false, &mut exposition);
+    let shown = exposition.finish().concat();
+    assert!(shown.contains("/late") && !shown.contains("/old"), "{shown}");
     commit(&store, id, 37, &[("/old", 37)]).await;
     let committed = store.committed();
     assert_eq!(requests(&committed.read(), "/old"), 1, "its counter begins anew");

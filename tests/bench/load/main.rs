@@ -1,0 +1,50 @@
+//! The whole program under load, over loopback, as the operating system measures it.
+//!
+//! `cargo bench --bench load` runs every scenario; names after `--` choose some, as in
+//! `cargo bench --bench load -- scrapes`. The exporter, a Twilio of canned answers and the floor are
+//! processes of their own: CPU time and memory are the kernel's numbers for each. The floor is a
+//! bare loop that fetches the same pages over as many connections and parses them with serde_json.
+#![expect(clippy::print_stdout, reason = "a benchmark prints its results")]
+
+mod exporter;
+mod floor;
+mod process;
+mod scenarios;
+mod twilio;
+
+use anyhow::bail;
+
+/// Tells a process that it is the Twilio or the floor of a scenario.
+const ROLE: &str = "LOAD_ROLE";
+
+fn main() -> anyhow::Result<()> {
+    match std::env::var(ROLE).as_deref() {
+        Ok("twilio") => return twilio::run(),
+        Ok("floor") => return floor::run(),
+        Ok(role) => bail!("`{role}` is no role"),
+        Err(_) => {}
+    }
+    twilio_call_exporter::twilio::client::install_crypto();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|name| name != "--bench").collect();
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
+    runtime.block_on(async {
+        if is_wanted("throughput") {
+            scenarios::throughput("identity").await?;
+        }
+        if is_wanted("gzip") {
+            scenarios::throughput("gzip").await?;
+        }
+        if is_wanted("memory") {
+            scenarios::memory().await?;
+        }
+        if is_wanted("scrapes") {
+            scenarios::scrapes(50).await?;
+            scenarios::scrapes(0).await?;
+        }
+        if is_wanted("start") {
+            scenarios::start().await?;
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,85 @@
+//! What it costs to write ten thousand series down.
+//!
+//! `cargo bench --bench scrape`. HTTP is left out: `--bench load -- scrapes` has it.
+
+use divan::Bencher;
+use divan::counter::{BytesCount, ItemsCount};
+use jiff::Timestamp;
+use std::time::Duration;
+use twilio_call_exporter::domain::content_type::ContentType;
+use twilio_call_exporter::domain::kind::RequestKind;
+use twilio_call_exporter::domain::observe::Observation;
+use twilio_call_exporter::domain::route::Endpoint;
+use twilio_call_exporter::domain::sid::CallSid;
+use twilio_call_exporter::domain::verdict::{Code, Reason, Verdict};
+use twilio_call_exporter::metrics::exposition::{Exposition, Format};
+use twilio_call_exporter::metrics::ledger::{AccountId, Entry, Fact, Ledger, LedgerLimits};
+use twilio_call_exporter::metrics::snapshot;
+
+fn main() {
+    divan::main();
+}
+
+#[divan::bench(args = [Format::Text, Format::OpenMetrics])]
+fn exposition_of_10000_series(bencher: Bencher<'_, '_>, format: Format) {
+    let ledger = ledger();
+    let text = exposition(&ledger, format).concat();
+    let series = text.lines().filter(|line| !line.starts_with('#')).count();
+    assert!((10_000..10_200).contains(&series), "{series} series");
+    bencher
+        .counter(ItemsCount::new(series))
+        .counter(BytesCount::of_str(&text))
+        .bench_local(|| exposition(&ledger, format));
+}
+
+fn exposition(ledger: &Ledger, format: Format) -> Vec<String> {
+    let mut exposition = Exposition::new(format);
+    snapshot::write(ledger, format == Format::OpenMetrics, &mut exposition);
+    exposition.finish()
+}
+
+/// Four accounts, with as many routes as make ten thousand series; one request in a hundred fails.
+fn ledger() -> Ledger {
+    let mut ledger = Ledger::default();
+    for account in 1..=4 {
+        ledger.accounts.insert(AccountId(account), format!("account-{account}"));
+        let facts: Vec<Fact> = (0..6_000).map(fact).collect();
+        let entry = Entry { account: AccountId(account), facts: &facts };
+        let limits = LedgerLimits {
+            routes_per_account: 1_000,
+            series: 1_000_000,
+            hold_back: Duration::ZERO,
+        };
+        let delta = ledger.apply([entry], limits, now());
+        ledger.publish(delta);
+    }
+    ledger
+}
+
+fn fact(number: u64) -> Fact {
+    let fails = number.is_multiple_of(100);
+    Fact::Event {
+        observation: Observation {
+            endpoint: Endpoint {
+                host: "ivr.example.com".to_owned(),
+                route: format!("/tenant/menu-{}", number % 62),
+            },
+            kind: RequestKind::GatherAction,
+            duration_ms: Some(number % 16_000),
+            verdict: Verdict {
+                code: Code::of(if fails { 503 } else { 200 }).expect("a code"),
+                failure: fails.then_some(Reason::Http5xx),
+                content_type: Some(ContentType::TextXml),
+                warning: None,
+                is_unjudged: false,
+            },
+        },
+        call_sid: CallSid::parse(&format!("CA{number:032x}")).expect("a SID"),
+        at: now(),
+        is_history: true,
+    }
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_second(1_700_000_000).expect("an instant")
+}
