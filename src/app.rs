@@ -25,6 +25,7 @@ use crate::http::{self, Site};
 use crate::metrics::health::Health;
 use crate::metrics::ledger::LedgerLimits;
 use crate::poller::discovery::{self, Wanted};
+use crate::poller::gate::Gate;
 use crate::poller::heartbeat::Heartbeats;
 use crate::poller::{self, Account, Shared};
 use crate::store::{AccountKey, Attached, Store, StoreThread};
@@ -209,7 +210,8 @@ fn accounts(config: &Config) -> anyhow::Result<Vec<(Account, Option<Wanted>)>> {
             timeout: config.api.timeout,
             ca_pem: ca_pem.clone(),
         };
-        accounts.push((build_account(account, &options)?, wanted(account, config)));
+        let built = build_account(account, &options, config.api.max_concurrency)?;
+        accounts.push((built, wanted(account, config)));
     }
     if accounts.is_empty() {
         bail!("no account to poll");
@@ -217,7 +219,11 @@ fn accounts(config: &Config) -> anyhow::Result<Vec<(Account, Option<Wanted>)>> {
     Ok(accounts)
 }
 
-fn build_account(account: &AccountConfig, options: &ClientOptions) -> anyhow::Result<Account> {
+fn build_account(
+    account: &AccountConfig,
+    options: &ClientOptions,
+    max_concurrency: usize,
+) -> anyhow::Result<Account> {
     let label = account.name.clone().unwrap_or_else(|| account.account_sid.clone());
     let credentials = Credentials {
         username: account.credentials.username.clone(),
@@ -228,7 +234,8 @@ fn build_account(account: &AccountConfig, options: &ClientOptions) -> anyhow::Re
     let sid =
         AccountSid::parse(&account.account_sid).with_context(|| format!("account `{label}`"))?;
     let key = AccountKey { sid, region: account.region.clone() };
-    Ok(Account { key, label, status: "unknown", client })
+    let gate = Gate::new(max_concurrency);
+    Ok(Account { key, label, status: "unknown", client, gate })
 }
 
 fn wanted(account: &AccountConfig, config: &Config) -> Option<Wanted> {

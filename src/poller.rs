@@ -8,6 +8,7 @@ mod attempt;
 mod commit;
 mod decide;
 pub mod discovery;
+pub mod gate;
 pub mod heartbeat;
 mod read;
 mod take;
@@ -42,6 +43,7 @@ use crate::twilio::{Answer, Client};
 
 use attempt::Attempts;
 use commit::Notes;
+use gate::{Gate, Pass};
 use heartbeat::Heartbeat;
 
 /// Longest time between two looks at the plan: the clock's offset may have changed meanwhile.
@@ -98,6 +100,8 @@ pub struct Account {
     pub status: &'static str,
     /// The connection to Twilio.
     pub client: Client,
+    /// What bounds its requests.
+    pub gate: Arc<Gate>,
 }
 
 /// Polls an account until `stop`. Returns early only when the store is closed.
@@ -262,6 +266,10 @@ impl Poller {
             return until(local, self.pace.paused_until());
         }
         let mut free = limit.saturating_sub(self.requests.len());
+        if self.account.gate.is_closed() {
+            // One request tries whether it opens, once all others have ended.
+            free = usize::from(self.requests.is_empty());
+        }
         // With one request at a time, the pages of a long list and the reads take turns.
         let list_waits = limit == 1 && self.list_had_turn;
         if free > 0
@@ -310,27 +318,28 @@ impl Poller {
     fn start_list(&mut self, run: ListRun) {
         self.is_listing = true;
         let (client, sid) = (self.account.client.clone(), self.account.key.sid);
-        let budget = Arc::clone(&self.shared.budget);
+        let mut pass = self.pass();
         self.requests.spawn(async move {
-            let _permit = budget.acquire().await;
-            let answer = client.list_calls(sid, run.filter, run.next_page.as_deref()).await;
+            let request = client.list_calls(sid, run.filter, run.next_page.as_deref());
+            let answer = pass.ask(request).await;
             Done::List { run: Box::new(run), answer }
         });
     }
 
     fn start_step(&mut self, step: Step) {
         let (client, account) = (self.account.client.clone(), self.account.key.sid);
-        let budget = Arc::clone(&self.shared.budget);
+        let mut pass = self.pass();
         match step {
             Step::Fetch(sid) => {
                 self.requests.spawn(async move {
-                    let _permit = budget.acquire().await;
-                    Done::Fetched { sid, answer: client.fetch_call(account, sid).await }
+                    let answer = pass.ask(client.fetch_call(account, sid)).await;
+                    Done::Fetched { sid, answer }
                 });
             }
             Step::Read { sid, stage, skips, version } => {
-                let reader = read::Reader {
+                let mut reader = read::Reader {
                     client,
+                    pass,
                     account,
                     call: sid,
                     digests: Digests::new(self.shared.store.digest_key(), version),
@@ -338,12 +347,15 @@ impl Poller {
                     fallback_now: self.shared.now(),
                 };
                 self.requests.spawn(async move {
-                    let _permit = budget.acquire().await;
                     let (attempts, result) = reader.read().await;
                     Done::Read { sid, stage, skips, attempts, result }
                 });
             }
         }
+    }
+
+    fn pass(&self) -> Pass {
+        Pass::now(&self.account.gate, &self.shared.budget)
     }
 
     /// Sets the gauges that look at every call, and forgets what can be forgotten.

@@ -83,7 +83,8 @@ impl Pace {
     /// Notes a 429.
     pub fn throttled(&mut self, retry_after: Option<Duration>, now: Timestamp, random: u64) {
         self.concurrency.throttled();
-        self.throttled += 1;
+        // Those that were in flight together are one refusal.
+        self.throttled += u32::from(self.throttled == 0 || self.paused_until <= now);
         let wait =
             backoff(self.throttled, THROTTLED_CAP, random).max(retry_after.unwrap_or_default());
         self.paused_until = self.paused_until.max(after(now, wait));
@@ -108,7 +109,7 @@ impl Pace {
             }
         };
         if speaks_for_all {
-            self.failing += 1;
+            self.failing += u32::from(self.failing == 0 || self.paused_until <= now);
             let wait = backoff(self.failing, FAILING_CAP, random);
             self.paused_until = self.paused_until.max(after(now, wait));
         }
@@ -160,6 +161,20 @@ mod tests {
         pace.throttled(Some(Duration::from_secs(90)), NOW, 0);
         assert_eq!(pace.paused_until(), after(NOW, Duration::from_secs(90)));
         assert_eq!(pace.limit(), 1);
+    }
+
+    #[test]
+    fn requests_that_are_refused_together_lengthen_the_pause_once() {
+        let mut pace = Pace::new(4);
+        for _ in 0..4 {
+            pace.throttled(None, NOW, 0);
+        }
+        let mut one = Pace::new(4);
+        one.throttled(None, NOW, 0);
+        assert_eq!(pace.paused_until(), one.paused_until());
+        let again = one.paused_until();
+        one.throttled(None, again, 0);
+        assert!(one.paused_until().duration_since(again) > again.duration_since(NOW));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::store::AccountKey;
 use crate::twilio::wire;
 
 use super::attempt::Attempts;
+use super::gate::{Gate, Pass};
 use super::heartbeat::{Heartbeat, Heartbeats};
 use super::{Account, Shared, wait};
 
@@ -106,6 +107,7 @@ pub async fn run(
                             label: wanted.label(found.sid),
                             status: found.status,
                             client: parent.client.clone(),
+                            gate: Gate::new(shared.max_concurrency),
                         };
                         tracing::info!(account = account.label, "subaccount found");
                         let (shared, beat) = (shared.clone(), heartbeats.watch());
@@ -154,10 +156,12 @@ async fn discover(
     let mut next: Option<String> = None;
     for _ in 0..MAX_PAGES {
         heartbeat.promise(DISCOVER_EVERY);
-        let answer = {
-            let _permit = shared.budget.acquire().await;
-            parent.client.list_accounts(next.as_deref()).await
-        };
+        // The account's own poll loop finds out when Twilio takes requests again.
+        while tokio::time::timeout(DISCOVER_EVERY, parent.gate.opened()).await.is_err() {
+            heartbeat.promise(DISCOVER_EVERY);
+        }
+        let mut pass = Pass::now(&parent.gate, &shared.budget);
+        let answer = pass.ask(parent.client.list_accounts(next.as_deref())).await;
         Attempts(answer.attempt.into_iter().collect()).note(&health, shared);
         let page = answer.result?;
         found.extend(page.accounts);

@@ -17,6 +17,7 @@ use crate::twilio::wire::{Page, RawItem, decode_call_event};
 use crate::twilio::{Client, Error};
 
 use super::attempt::Attempts;
+use super::gate::Pass;
 
 /// Items of a page, and what is tried where the bodies are too large for that.
 const PAGE_SIZES: [u16; 3] = [1_000, 50, 1];
@@ -31,6 +32,7 @@ const MAX_TRIES: usize = 3;
 #[derive(Debug)]
 pub(super) struct Reader {
     pub(super) client: Client,
+    pub(super) pass: Pass,
     pub(super) account: AccountSid,
     pub(super) call: CallSid,
     pub(super) digests: Digests,
@@ -55,7 +57,7 @@ struct JudgedPage {
 
 impl Reader {
     /// Reads until a reading is complete, or can't be.
-    pub(super) async fn read(&self) -> (Attempts, Result<Reading, Error>) {
+    pub(super) async fn read(&mut self) -> (Attempts, Result<Reading, Error>) {
         let mut attempts = Attempts::default();
         let mut result = Err(Error::Shifted);
         let mut sizes = PAGE_SIZES.iter().copied().peekable();
@@ -73,7 +75,7 @@ impl Reader {
         (attempts, result)
     }
 
-    async fn read_pages(&self, size: u16, attempts: &mut Attempts) -> Result<Reading, Error> {
+    async fn read_pages(&mut self, size: u16, attempts: &mut Attempts) -> Result<Reading, Error> {
         let first = self.read_page_or_reject(size, 0, None, attempts).await?;
         let date = attempts.date();
         let first_page: Vec<Identity> = first.items.iter().map(|item| item.identity).collect();
@@ -111,30 +113,25 @@ impl Reader {
     }
 
     async fn read_page(
-        &self,
+        &mut self,
         size: u16,
         next_page: Option<&str>,
         attempts: &mut Attempts,
     ) -> Result<JudgedPage, Error> {
-        let judge = |page: Page<'_>| JudgedPage {
-            items: page.items.iter().map(|item| self.judge(item)).collect(),
+        let Self { client, pass, account, call, digests, routes, .. } = self;
+        let judged = |page: Page<'_>| JudgedPage {
+            items: page.items.iter().map(|item| judge(item, *digests, routes)).collect(),
             next_page: page.next_page,
         };
-        let answer = self.client.call_events(self.account, self.call, size, next_page, judge).await;
+        let request = client.call_events(*account, *call, size, next_page, judged);
+        let answer = pass.ask(request).await;
         attempts.0.extend(answer.attempt);
         answer.result
     }
 
-    fn judge(&self, item: &RawItem<'_>) -> Item {
-        match decode_call_event(item) {
-            Ok(event) => Item::of(&event, self.digests, &self.routes),
-            Err(rejection) => Item::rejected(item.json().as_bytes(), self.digests, rejection),
-        }
-    }
-
     /// Reads a page; an item that alone is too large is rejected, and the list goes on behind it.
     async fn read_page_or_reject(
-        &self,
+        &mut self,
         size: u16,
         number: usize,
         next_page: Option<&str>,
@@ -155,5 +152,12 @@ impl Reader {
             }
             page => page,
         }
+    }
+}
+
+fn judge(item: &RawItem<'_>, digests: Digests, routes: &Routes) -> Item {
+    match decode_call_event(item) {
+        Ok(event) => Item::of(&event, digests, routes),
+        Err(rejection) => Item::rejected(item.json().as_bytes(), digests, rejection),
     }
 }

@@ -18,7 +18,7 @@ pub(crate) use html::{Tag, tags};
 pub(crate) use program::{Program, run, signal};
 pub(crate) use prometheus::Prometheus;
 pub(crate) use scrape::{Scrape, Series, metric};
-pub(crate) use twilio::{Twilio, everything, going_on, world_of};
+pub(crate) use twilio::{Exchange, Twilio, everything, going_on, world_of};
 
 /// How long a condition may take to come true: long, because machines are slow and shared.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

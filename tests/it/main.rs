@@ -12,6 +12,7 @@ mod documents;
 mod exactly_once;
 mod failures;
 mod failures_of_twilio;
+mod gentle;
 mod histories;
 mod kills;
 mod outside_judges;

@@ -1,8 +1,8 @@
 //! A Twilio to speak to: the simulator on loopback, or answers made up by a test.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -27,6 +27,17 @@ pub(crate) struct Twilio {
     url: String,
     server: JoinHandle<()>,
     requests: Arc<AtomicU64>,
+    traffic: Arc<Mutex<Vec<Exchange>>>,
+}
+
+/// A request, and when and how it was answered.
+#[derive(Clone, Debug)]
+pub(crate) struct Exchange {
+    /// The path with the query.
+    pub uri: String,
+    pub asked_at: Instant,
+    /// `None`: whoever asked went away before.
+    pub answered: Option<(Instant, u16)>,
 }
 
 /// A world in which every scenario has happened already, `rounds` times per account.
@@ -104,14 +115,28 @@ impl Twilio {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let requests = Arc::new(AtomicU64::new(0));
+        let traffic = Arc::new(Mutex::new(Vec::new()));
         let (counter, answer) = (Arc::clone(&requests), Arc::new(answer));
+        let log = Arc::clone(&traffic);
         let router = simulator.router().layer(from_fn(move |request: Request, next: Next| {
             let before = counter.fetch_add(1, Ordering::SeqCst);
-            let own = answer(&request.uri().to_string(), before);
-            async move { answered(own, request, next).await }
+            let uri = request.uri().to_string();
+            let own = answer(&uri, before);
+            let log = Arc::clone(&log);
+            async move {
+                let number = {
+                    let mut log = log.lock().expect("no panic");
+                    log.push(Exchange { uri, asked_at: Instant::now(), answered: None });
+                    log.len() - 1
+                };
+                let response = answered(own, request, next).await;
+                let status = response.status().as_u16();
+                log.lock().expect("no panic")[number].answered = Some((Instant::now(), status));
+                response
+            }
         }));
         let server = tokio::spawn(serve(listener, router));
-        Self { simulator, clock, url, server, requests }
+        Self { simulator, clock, url, server, requests, traffic }
     }
 
     pub(crate) fn url(&self) -> &str {
@@ -136,10 +161,15 @@ impl Twilio {
         self.requests.load(Ordering::SeqCst)
     }
 
+    /// All requests so far.
+    pub(crate) fn traffic(&self) -> Vec<Exchange> {
+        self.traffic.lock().expect("no panic").clone()
+    }
+
     /// Waits until everything has happened and the program has counted all of it and no more.
     pub(crate) async fn is_told_by(&self, program: &mut Program) -> Scrape {
         let mut last = None;
-        let deadline = std::time::Instant::now() + super::PATIENCE - Duration::from_secs(1);
+        let deadline = Instant::now() + super::PATIENCE - Duration::from_secs(1);
         eventually("the metrics tell the truth", async || {
             program.assert_running();
             let truth = self.truth();
@@ -148,7 +178,7 @@ impl Twilio {
                 scrape.assert_not_below(last);
             }
             let is_told = truth.complete && differences(&truth, &scrape).is_empty();
-            if !is_told && std::time::Instant::now() > deadline {
+            if !is_told && Instant::now() > deadline {
                 let found = differences(&truth, &scrape).join("\n");
                 panic!("complete: {}, differences (truth, metrics):\n{found}", truth.complete);
             }

@@ -1,0 +1,143 @@
+//! Twilio's limits are shared with the customer's live calls: what the program asks for, and when.
+
+use std::time::{Duration, Instant};
+
+use twilio_call_exporter::simulator::{Behaviour, Stall, WorldConfig};
+
+use crate::harness::{Exchange, Program, Twilio, eventually, going_on, metric, world_of};
+
+/// How long an answer may be on its way to the program on a busy machine.
+const ON_ITS_WAY: Duration = Duration::from_millis(250);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_storm_of_429_one_request_at_a_time_tries_until_one_succeeds() {
+    let twilio = Twilio::serving(going_on(1, 100)).await;
+    let variables = [("TWILIO_EXPORTER_API__MAX_CONCURRENCY", "6")];
+    let mut program = Program::polling_with(&twilio, &variables).await;
+    eventually("several requests may be in flight", async || {
+        let limit = metric("twilio_exporter_api_concurrency_limit");
+        limit.value_in(&program.scrape().await).filter(|limit| *limit >= 5.0)
+    })
+    .await;
+    // Slow answers overlap whatever is asked too early.
+    let stall = Stall { permille: 1_000, seconds: 1 };
+    twilio.behave(Behaviour { max_concurrent: Some(2), stall, ..Behaviour::default() });
+    eventually("the storm begins", async || {
+        let throttled = twilio.traffic().iter().filter(|exchange| is(exchange, 429)).count();
+        (throttled >= 2).then_some(())
+    })
+    .await;
+    eventually("a request succeeds in it", async || {
+        let traffic = twilio.traffic();
+        let last = traffic.iter().rfind(|exchange| is(exchange, 429))?.answered?.0;
+        traffic.iter().find(|exchange| exchange.asked_at > last && is(exchange, 200)).map(|_| ())
+    })
+    .await;
+    twilio.behave(Behaviour::default());
+    twilio.is_told_by(&mut program).await;
+    let traffic = twilio.traffic();
+    for throttled in traffic.iter().filter(|exchange| is(exchange, 429)) {
+        let Some((from, _)) = throttled.answered else { continue };
+        let until = traffic
+            .iter()
+            .filter(|exchange| exchange.asked_at > from && is(exchange, 200))
+            .filter_map(|exchange| Some(exchange.answered?.0))
+            .min();
+        let most = most_at_once(&traffic, from + ON_ITS_WAY, until);
+        assert!(most <= 1, "{most} requests at once after a 429 and before a success");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_account_has_more_requests_in_flight_than_it_may() {
+    let twilio = Twilio::serving(WorldConfig { accounts: 3, ..world_of(150) }).await;
+    let variables = [
+        ("TWILIO_EXPORTER_API__MAX_CONCURRENCY", "3"),
+        ("TWILIO_EXPORTER_API__MAX_TOTAL_CONCURRENCY", "5"),
+    ];
+    let mut program = Program::polling_with(&twilio, &variables).await;
+    twilio.is_told_by(&mut program).await;
+    let traffic = twilio.traffic();
+    let (begin, end) = (traffic[0].asked_at, Some(Instant::now()));
+    let of = |sid: &str| -> Vec<Exchange> {
+        traffic.iter().filter(|exchange| exchange.uri.contains(sid)).cloned().collect()
+    };
+    let accounts = twilio.accounts();
+    let most = accounts.iter().map(|account| {
+        let most = most_at_once(&of(&account.account_sid), begin, end);
+        assert!(most <= 3, "{most} requests at once for an account");
+        most
+    });
+    assert!(most.max() > Some(1), "nothing was asked at once, so that nothing is proven");
+    let most = most_at_once(&traffic, begin, end);
+    assert!((2..=5).contains(&most), "{most} requests at once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_brown_out_is_waited_out_and_nothing_is_lost() {
+    let twilio = Twilio::serving(WorldConfig { accounts: 2, ..world_of(40) }).await;
+    let stall = Stall { permille: 300, seconds: 1 };
+    twilio.behave(Behaviour { error_rate: 500, stall, ..Behaviour::default() });
+    let variables = [("TWILIO_EXPORTER_API__TIMEOUT", "700ms")];
+    let mut program = Program::polling_with(&twilio, &variables).await;
+    eventually("errors and timeouts are told", async || {
+        let scrape = program.scrape().await;
+        let retries = |reason| metric("twilio_exporter_api_retries_total").label("reason", reason);
+        retries("server_error").value_in(&scrape).and(retries("timeout").value_in(&scrape))
+    })
+    .await;
+    twilio.behave(Behaviour::default());
+    twilio.is_told_by(&mut program).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_is_throttled_without_end_holds_up_no_other() {
+    let world = WorldConfig { accounts: 2, ..world_of(40) };
+    let throttled = Twilio::serving(world.clone()).await.accounts()[0].account_sid.clone();
+    let path = throttled.clone();
+    let twilio = Twilio::answering(world, move |uri: &str, _| {
+        uri.contains(&path).then(|| (429, "application/json", r#"{"code":20429}"#.to_owned()))
+    })
+    .await;
+    let program = Program::polling(&twilio).await;
+    let other = twilio.accounts()[1].account_sid.clone();
+    let truth = twilio.truth();
+    let all = truth.families.iter().filter(|series| {
+        series.name == "twilio_calls_total" && series.labels.get("account") == Some(&other)
+    });
+    let all: f64 = all.map(|series| series.value).sum();
+    let scrape = eventually("the other account is counted", async || {
+        let scrape = program.scrape().await;
+        let calls = metric("twilio_calls_total").label("account", &other).value_in(&scrape);
+        (calls == Some(all)).then_some(scrape)
+    })
+    .await;
+    let up = |account: &str| metric("twilio_exporter_up").label("account", account);
+    assert!(up(&throttled).is_in(&scrape, 0.0) && up(&other).is_in(&scrape, 1.0));
+    let retries = metric("twilio_exporter_api_retries_total").label("account", &throttled);
+    assert!(retries.label("reason", "throttled").value_in(&scrape).is_some());
+}
+
+fn is(exchange: &Exchange, status: u16) -> bool {
+    exchange.answered.is_some_and(|(_, answered)| answered == status)
+}
+
+/// The most requests in flight at once, of those that were asked in a time.
+fn most_at_once(traffic: &[Exchange], from: Instant, until: Option<Instant>) -> usize {
+    let asked = traffic.iter().filter(|exchange| {
+        from <= exchange.asked_at && until.is_none_or(|until| exchange.asked_at < until)
+    });
+    let mut steps: Vec<(Instant, bool)> = Vec::new();
+    for exchange in asked {
+        steps.push((exchange.asked_at, true));
+        steps.extend(exchange.answered.map(|(at, _)| (at, false)));
+    }
+    // Of what happens at once, the end comes first.
+    steps.sort_unstable();
+    let (mut now, mut most) = (0_usize, 0);
+    for (_, begins) in steps {
+        now = if begins { now + 1 } else { now - 1 };
+        most = most.max(now);
+    }
+    most
+}
