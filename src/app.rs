@@ -29,7 +29,7 @@ use crate::poller::gate::Gate;
 use crate::poller::heartbeat::Heartbeats;
 use crate::poller::{self, Account, Shared};
 use crate::store::{AccountKey, Attached, Store, StoreThread};
-use crate::twilio::{Client, ClientOptions, Credentials};
+use crate::twilio::{Client, ClientOptions, Credentials, LargeBodies};
 
 /// How long tasks may take to end after the signal: requests are abandoned at once, so this is
 /// for the commit in flight.
@@ -202,6 +202,7 @@ fn accounts(config: &Config) -> anyhow::Result<Vec<(Account, Option<Wanted>)>> {
         })?),
         None => None,
     };
+    let large_bodies = LargeBodies::default();
     let mut accounts = Vec::new();
     for account in &config.accounts {
         let options = ClientOptions {
@@ -209,6 +210,7 @@ fn accounts(config: &Config) -> anyhow::Result<Vec<(Account, Option<Wanted>)>> {
             connect_timeout: config.api.connect_timeout,
             timeout: config.api.timeout,
             ca_pem: ca_pem.clone(),
+            large_bodies: large_bodies.clone(),
         };
         let built = build_account(account, &options, config.api.max_concurrency)?;
         accounts.push((built, wanted(account, config)));

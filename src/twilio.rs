@@ -12,3 +12,4 @@ pub mod wire;
 pub use answer::{Answer, Attempt, Resource};
 pub use client::{Client, ClientOptions, Credentials};
 pub use error::Error;
+pub use response::LargeBodies;

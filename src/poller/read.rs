@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
@@ -13,6 +14,7 @@ use crate::domain::observe::Rejection;
 use crate::domain::reading::{Item, Reading};
 use crate::domain::route::Routes;
 use crate::domain::sid::{AccountSid, CallSid};
+use crate::twilio::client::MAX_BODY_BYTES;
 use crate::twilio::wire::{Page, RawItem, decode_call_event};
 use crate::twilio::{Client, Error};
 
@@ -25,6 +27,10 @@ const PAGE_SIZES: [u16; 3] = [1_000, 50, 1];
 const MAX_PAGES: usize = 100;
 /// The same for pages of one item, which are read only around an item that is too large.
 const MAX_PAGES_OF_ONE: usize = 2_000;
+/// Most items of one read that are too large alone: each costs a request and 16 MiB.
+const MAX_TOO_LARGE: usize = 10;
+/// Most time for one read: long enough for thousands of pages, and not for as many slow ones.
+const MAX_TIME: Duration = Duration::from_secs(10 * 60);
 /// How often a list that shifts under us is read again at once.
 const MAX_TRIES: usize = 3;
 
@@ -49,6 +55,11 @@ fn is_repeated(page: &[Item], before: &[Item]) -> bool {
     page.len() > 1 && identities(page) == identities(&before[start..])
 }
 
+/// Whether a page is one item that is too large.
+fn is_too_large(page: &JudgedPage) -> bool {
+    page.items.first().is_some_and(|item| item.observed == Err(Rejection::TooLarge))
+}
+
 /// One page, judged.
 struct JudgedPage {
     items: Vec<Item>,
@@ -62,8 +73,9 @@ impl Reader {
         let mut result = Err(Error::Shifted);
         let mut sizes = PAGE_SIZES.iter().copied().peekable();
         let mut tries = 0;
+        let until = Instant::now() + MAX_TIME;
         while let Some(&size) = sizes.peek() {
-            result = self.read_pages(size, &mut attempts).await;
+            result = self.read_pages(size, until, &mut attempts).await;
             match &result {
                 Err(Error::TooLarge { .. }) => {
                     sizes.next();
@@ -75,17 +87,22 @@ impl Reader {
         (attempts, result)
     }
 
-    async fn read_pages(&mut self, size: u16, attempts: &mut Attempts) -> Result<Reading, Error> {
+    async fn read_pages(
+        &mut self,
+        size: u16,
+        until: Instant,
+        attempts: &mut Attempts,
+    ) -> Result<Reading, Error> {
         let first = self.read_page_or_reject(size, 0, None, attempts).await?;
         let date = attempts.date();
         let first_page: Vec<Identity> = first.items.iter().map(|item| item.identity).collect();
         let mut items = first.items;
         let mut next_page = first.next_page;
         let mut seen = BTreeSet::new();
-        let mut pages = 1;
+        let (mut pages, mut too_large) = (1, 0);
         while let Some(next) = next_page.take() {
             let most = if size == 1 { MAX_PAGES_OF_ONE } else { MAX_PAGES };
-            if pages >= most {
+            if pages >= most || until <= Instant::now() {
                 return Err(Error::Endless);
             }
             if !seen.insert(next.clone()) {
@@ -97,6 +114,10 @@ impl Reader {
                 page => page?,
             };
             pages += 1;
+            too_large += usize::from(is_too_large(&page));
+            if too_large > MAX_TOO_LARGE {
+                return Err(Error::TooLarge { limit: MAX_BODY_BYTES });
+            }
             if page.items.is_empty() || is_repeated(&page.items, &items) {
                 break;
             }

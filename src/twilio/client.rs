@@ -16,11 +16,11 @@ use crate::domain::sid::{AccountSid, CallSid};
 
 use super::answer::{Answer, Attempt, Resource};
 use super::error::Error;
-use super::response::{content_type, header, read_body, refusal, transport};
+use super::response::{LargeBodies, content_type, header, read_body, refusal, transport};
 use super::wire::{self, Account, Page};
 
 /// Most bytes of an answer, decompressed: a page of 1,000 events with bodies of 16 kB.
-const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
+pub const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
 /// Items of a list page: the most that Twilio gives.
 const LIST_PAGE_SIZE: u16 = 1_000;
 
@@ -44,6 +44,8 @@ pub struct ClientOptions {
     pub timeout: Duration,
     /// Further root certificates (PEM).
     pub ca_pem: Option<Vec<u8>>,
+    /// What all clients share for answers that are large.
+    pub large_bodies: LargeBodies,
 }
 
 /// Why a client can't be made.
@@ -83,6 +85,7 @@ pub struct Client {
     http: reqwest::Client,
     base: Url,
     credentials: Credentials,
+    large_bodies: LargeBodies,
 }
 
 impl Client {
@@ -114,7 +117,8 @@ impl Client {
         } else if let Some(pem) = &options.ca_pem {
             builder = builder.tls_certs_merge(Certificate::from_pem_bundle(pem)?);
         }
-        Ok(Self { http: builder.build()?, base, credentials })
+        let large_bodies = options.large_bodies.clone();
+        Ok(Self { http: builder.build()?, base, credentials, large_bodies })
     }
 
     /// Lists calls: the first page for a filter, or a next page.
@@ -272,11 +276,11 @@ impl Client {
         attempt.concurrent_requests =
             header(response.headers(), "twilio-concurrent-requests").and_then(|n| n.parse().ok());
         if status != StatusCode::OK {
-            return Err(refusal(response).await);
+            return Err(refusal(response, &self.large_bodies).await);
         }
         let content_type = content_type(response.headers());
-        let body = read_body(response, MAX_BODY_BYTES).await?;
-        read(&wire::text_of(&body)).ok_or(Error::Malformed { content_type })
+        let body = read_body(response, MAX_BODY_BYTES, &self.large_bodies).await?;
+        read(&wire::text_of(&body.bytes)).ok_or(Error::Malformed { content_type })
     }
 }
 
@@ -343,6 +347,7 @@ mod tests {
             connect_timeout: Duration::from_secs(1),
             timeout: Duration::from_secs(1),
             ca_pem: None,
+            large_bodies: LargeBodies::default(),
         };
         let credentials =
             Credentials { username: "AC".to_owned(), secret: SecretString::from("secret") };

@@ -70,8 +70,8 @@ pub enum Error {
     /// The next page is elsewhere: credentials go nowhere else.
     #[error("the next page is on another host")]
     ForeignNextPage,
-    /// A list has more pages than are read.
-    #[error("the list has too many pages")]
+    /// A list has more pages than are read, or takes longer.
+    #[error("the list has too many pages, or they take too long")]
     Endless,
     /// The pages of a list changed while they were read.
     #[error("the list changed while it was read")]
@@ -103,7 +103,7 @@ label_enum! {
         Malformed = "malformed",
         /// The next page is elsewhere.
         ForeignNextPage = "foreign_next_page",
-        /// More pages than are read.
+        /// More pages than are read, or pages that take too long.
         Endless = "endless",
         /// Changed while being read.
         Shifted = "shifted",

@@ -1,11 +1,17 @@
 //! Reading an HTTP response: its head, its body up to a limit, and what a refusal means.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::error::Error;
 
+/// From how many bytes on a body is large: no page of a hundred ordinary Call Events is.
+const LARGE: usize = 1024 * 1024;
+/// How many large bodies are read at once.
+const LARGE_AT_ONCE: usize = 4;
 /// Most bytes of an error body that are looked at.
 const MAX_ERROR_BYTES: usize = 64 * 1024;
 /// Longest wait that a `Retry-After` may ask for.
@@ -36,30 +42,56 @@ pub(super) fn transport(error: &reqwest::Error) -> Error {
     }
 }
 
+/// Turns that large bodies take, in the whole process: with 64 requests in flight, bodies of the
+/// largest size allowed would fill a gigabyte.
+#[derive(Clone, Debug)]
+pub struct LargeBodies(Arc<Semaphore>);
+
+impl Default for LargeBodies {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(LARGE_AT_ONCE)))
+    }
+}
+
+/// A body, with its turn if it is large: given back when both are done with.
+pub(super) struct Body<'a> {
+    pub(super) bytes: Vec<u8>,
+    _turn: Option<SemaphorePermit<'a>>,
+}
+
+/// Reads a body up to a limit.
 pub(super) async fn read_body(
     mut response: reqwest::Response,
     limit: usize,
-) -> Result<Vec<u8>, Error> {
-    let mut body = Vec::new();
+    large: &LargeBodies,
+) -> Result<Body<'_>, Error> {
+    let (mut bytes, mut turn) = (Vec::new(), None);
     while let Some(chunk) = response.chunk().await.map_err(|error| transport(&error))? {
-        if body.len() + chunk.len() > limit {
+        let length = bytes.len() + chunk.len();
+        if length > limit {
             return Err(Error::TooLarge { limit });
         }
-        body.extend_from_slice(&chunk);
+        if length > LARGE && turn.is_none() {
+            // Never closed. Who waits too long runs into the request's timeout.
+            turn = large.0.acquire().await.ok();
+        }
+        bytes.extend_from_slice(&chunk);
     }
-    Ok(body)
+    Ok(Body { bytes, _turn: turn })
 }
 
 /// What an answer other than 200 means.
-pub(super) async fn refusal(response: reqwest::Response) -> Error {
+pub(super) async fn refusal(response: reqwest::Response, large: &LargeBodies) -> Error {
     let status = response.status().as_u16();
     let retry_after = header(response.headers(), RETRY_AFTER.as_str())
         .and_then(|seconds| seconds.trim().parse().ok())
         .map(|seconds| Duration::from_secs(seconds).min(MAX_RETRY_AFTER));
+    // Read in any case: a connection whose answer was left unread can't be used again.
+    let body = read_body(response, MAX_ERROR_BYTES, large).await;
     match status {
         401 | 403 => {
-            let body = read_body(response, MAX_ERROR_BYTES).await.unwrap_or_default();
-            missing_permission(&body).map_or(Error::Unauthorized { status }, |permission| {
+            let permission = body.ok().and_then(|body| missing_permission(&body.bytes));
+            permission.map_or(Error::Unauthorized { status }, |permission| {
                 Error::MissingPermission { permission }
             })
         }
@@ -102,5 +134,27 @@ mod tests {
         assert_eq!(message("token 12345 /etc/passwd"), None);
         assert_eq!(missing_permission(b"{\"code\":20003}"), None);
         assert_eq!(missing_permission(b"<html>"), None);
+    }
+
+    #[tokio::test]
+    async fn large_bodies_wait_for_their_turn_and_small_ones_do_not() {
+        let turns = LargeBodies::default();
+        let read = |bytes: usize| {
+            let response = axum::http::Response::new(vec![b'x'; bytes]);
+            read_body(reqwest::Response::from(response), 2 * LARGE, &turns)
+        };
+        let mut held = Vec::new();
+        for _ in 0..LARGE_AT_ONCE {
+            held.push(read(LARGE + 1).await.expect("a body"));
+        }
+        let mut waiting = std::pin::pin!(read(LARGE + 1));
+        tokio::select! {
+            biased;
+            _ = &mut waiting => panic!("one more than there are turns"),
+            small = read(LARGE) => assert_eq!(small.expect("a body").bytes.len(), LARGE),
+        }
+        held.pop();
+        assert_eq!(waiting.await.expect("a body").bytes.len(), LARGE + 1);
+        assert!(matches!(read(2 * LARGE + 1).await, Err(Error::TooLarge { .. })));
     }
 }

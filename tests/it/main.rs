@@ -14,6 +14,7 @@ mod failures;
 mod failures_of_twilio;
 mod gentle;
 mod histories;
+mod hostile;
 mod kills;
 mod outside_judges;
 mod pages;

@@ -1,8 +1,10 @@
 //! A page of a list: its items as raw JSON, and where the next page is.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use serde::Deserialize;
+use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::lenient::Text;
@@ -32,14 +34,40 @@ pub struct Page<'a> {
     pub next_page: Option<String>,
 }
 
+/// Most items of a page: Twilio gives at most 1,000, and a page of 16 MiB has room for millions.
+const MAX_ITEMS: usize = 2_000;
+
 #[derive(Deserialize)]
 struct PageWire<'a> {
-    #[serde(borrow, alias = "calls", alias = "accounts")]
+    #[serde(borrow, alias = "calls", alias = "accounts", deserialize_with = "items")]
     events: Vec<&'a RawValue>,
     #[serde(default)]
     next_page_uri: Text,
     #[serde(default)]
     uri: Text,
+}
+
+fn items<'de: 'a, 'a, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<&'a RawValue>, D::Error> {
+    struct Items;
+    impl<'de> Visitor<'de> for Items {
+        type Value = Vec<&'de RawValue>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of items")
+        }
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+            let mut items = Vec::new();
+            while let Some(item) = seq.next_element()? {
+                if items.len() == MAX_ITEMS {
+                    return Err(A::Error::custom("more items than a page has"));
+                }
+                items.push(item);
+            }
+            Ok(items)
+        }
+    }
+    deserializer.deserialize_seq(Items)
 }
 
 impl<'a> Page<'a> {

@@ -196,6 +196,13 @@ impl Program {
         self.child.id()
     }
 
+    /// The most memory that it ever had resident, in bytes.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("proc");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+    }
+
     pub(crate) fn assert_running(&mut self) {
         if let Some(status) = self.child.try_wait().expect("a child") {
             panic!("the program ended ({status}): {}", self.log());

@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn};
-use axum::response::{IntoResponse, Response};
+use axum::response::{AppendHeaders, IntoResponse, Response};
 use jiff::{SignedDuration, Timestamp};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -19,6 +19,9 @@ use twilio_call_exporter::simulator::{
 };
 
 use super::{Program, Scrape, eventually};
+
+/// How a compressed body begins (RFC 1952).
+const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// A Twilio on loopback.
 pub(crate) struct Twilio {
@@ -92,7 +95,8 @@ impl Twilio {
     }
 
     /// Serves a world, but answers what `answer` answers itself: it is given the path with the
-    /// query, and how many requests for Call Events there were before.
+    /// query, and how many requests there were before. A body that begins as gzip is
+    /// announced as such.
     pub(crate) async fn answering<B: Into<Vec<u8>>>(
         world: WorldConfig,
         answer: impl Fn(&str, u64) -> Option<(u16, &'static str, B)> + Send + Sync + 'static,
@@ -219,7 +223,11 @@ async fn answered(
         None => next.run(request).await,
         Some((status, content_type, body)) => {
             let status = StatusCode::from_u16(status).expect("a status");
-            (status, [("content-type", content_type)], Body::from(body)).into_response()
+            let mut headers = vec![("content-type", content_type)];
+            if body.starts_with(&GZIP) {
+                headers.push(("content-encoding", "gzip"));
+            }
+            (status, AppendHeaders(headers), Body::from(body)).into_response()
         }
     }
 }

@@ -1,0 +1,181 @@
+//! Answers that no Twilio should give: memory and time stay bounded, it is counted, nobody waits.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use twilio_call_exporter::simulator::WorldConfig;
+
+use crate::harness::{Program, Twilio, eventually, metric, world_of};
+
+/// What the program may need at most, whatever it is answered: in a debug build, it takes 40 MB
+/// for itself.
+const MEMORY: u64 = 250 * 1024 * 1024;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_of_100_mb_are_cut_off_and_counted_and_nobody_waits() {
+    let page = format!(r#"{{"events":[{{"x":"{}"}}]}}"#, "x".repeat(100_000_000));
+    answers_to_one_account(page.into_bytes(), "too_large").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gzip_bomb_is_cut_off_and_counted_and_nobody_waits() {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(br#"{"events":[{"x":""#).expect("a vector takes all");
+    for _ in 0..1_000 {
+        encoder.write_all(&[b'x'; 100_000]).expect("a vector takes all");
+    }
+    answers_to_one_account(encoder.finish().expect("a vector takes all"), "too_large").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_millions_of_items_is_no_page() {
+    let page = format!(r#"{{"events":[1{}]}}"#, ",1".repeat(7_000_000));
+    answers_to_one_account(page.into_bytes(), "malformed").await;
+}
+
+/// Every read of one account's Call Events gets this; another account is told the truth.
+async fn answers_to_one_account(body: Vec<u8>, reason: &str) {
+    let world = WorldConfig { accounts: 2, ..world_of(8) };
+    let twilio = Twilio::serving(world.clone()).await;
+    let [hostile, other] = [0, 1].map(|index| twilio.accounts()[index].account_sid.clone());
+    let path = hostile.clone();
+    let twilio = Twilio::answering(world, move |uri: &str, _| {
+        let is_hit = uri.contains(&path) && uri.contains("/Events.json");
+        is_hit.then(|| (200, "application/json", body.clone()))
+    })
+    .await;
+    let mut program = Program::polling(&twilio).await;
+    eventually("the hostile answers are counted", async || {
+        let retries = metric("twilio_exporter_api_retries_total").label("account", &hostile);
+        retries.label("reason", reason).value_in(&program.scrape().await)
+    })
+    .await;
+    is_counted(&program, &twilio, &other).await;
+    program.assert_running();
+    let peak = program.peak_memory();
+    assert!(peak < MEMORY, "{peak} bytes resident");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_comes_byte_by_byte_is_a_timeout_and_nobody_waits() {
+    let twilio = Twilio::serving(world_of(8)).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let slow = listener.local_addr().expect("an address");
+    let server = tokio::spawn(drip(listener));
+    let account = twilio.accounts()[0].clone();
+    let directory = Arc::new(TempDir::new().expect("a directory"));
+    let file = directory.path().join("exporter.yml");
+    let text = format!(
+        "accounts:\n  - {{ name: slow, account_sid: AC{:032}, auth_token_env: TOKEN, base_url: 'http://{slow}' }}\n  - {{ name: other, account_sid: {}, auth_token_env: TOKEN, base_url: '{}' }}\napi: {{ timeout: 1s }}\npoll: {{ after_end: [1s], settle_delay: 3s }}\nlimits: {{ hold_back: 0s }}\n",
+        9,
+        account.account_sid,
+        twilio.url(),
+    );
+    std::fs::write(&file, text).expect("written");
+    let variables = BTreeMap::from([("TOKEN".to_owned(), account.auth_token)]);
+    let arguments = vec![format!("--config.file={}", file.display())];
+    let program = Program::start(directory, variables, arguments).await;
+    is_counted_as(&program, &twilio, &account.account_sid, "other").await;
+    eventually("the slow answers are timeouts", async || {
+        let retries = metric("twilio_exporter_api_retries_total").label("account", "slow");
+        let timeouts = retries.label("reason", "timeout").value_in(&program.scrape().await);
+        timeouts.filter(|timeouts| *timeouts >= 2.0)
+    })
+    .await;
+    server.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_routes_become_a_hundred_and_one_and_lose_no_request() {
+    let answer = |uri: &str, _| {
+        let number = |name: &str| {
+            let (_, rest) = uri.split_once(name)?;
+            rest.split('&').next()?.parse::<usize>().ok()
+        };
+        uri.contains("/Events.json").then(|| {
+            let page = number("Page=").unwrap_or(0);
+            let events: Vec<String> = (page * 1_000..(page + 1) * 1_000).map(event).collect();
+            let path = uri.split('?').next().unwrap_or_default();
+            let next = match page {
+                9 => "null".to_owned(),
+                _ => format!("\"{path}?PageSize=1000&Page={}\"", page + 1),
+            };
+            let events = events.join(",");
+            (200, "application/json", format!(r#"{{"events":[{events}],"next_page_uri":{next}}}"#))
+        })
+    };
+    let twilio = Twilio::answering(world_of(1), answer).await;
+    let program = Program::polling(&twilio).await;
+    let scrape = eventually("every request is counted", async || {
+        let scrape = program.scrape().await;
+        let requests = metric("twilio_webhook_requests_total").value_in(&scrape);
+        // The believable world has child legs, too: some calls, each with ten thousand.
+        requests.filter(|requests| *requests >= 10_000.0 && requests % 10_000.0 == 0.0)?;
+        Some(scrape)
+    })
+    .await;
+    let of = |series: &str| {
+        let mut routes: Vec<&str> = scrape
+            .text
+            .lines()
+            .filter(|line| line.starts_with(series))
+            .filter_map(|line| line.split("route=\"").nth(1)?.split('"').next())
+            .collect();
+        routes.sort_unstable();
+        routes.dedup();
+        routes.len()
+    };
+    assert_eq!(of("twilio_webhook_requests_total{"), 101, "a hundred, and `other`");
+    let overflow = metric("twilio_exporter_route_overflow_total").value_in(&scrape);
+    let requests = metric("twilio_webhook_requests_total").value_in(&scrape);
+    let known = metric("twilio_webhook_requests_total").label("route", "other");
+    assert_eq!(overflow, known.value_in(&scrape));
+    assert!(overflow < requests && overflow >= requests.map(|requests| requests * 0.99));
+}
+
+/// A request of the caller's application for each number, under a path of its own.
+fn event(number: usize) -> String {
+    let word: String =
+        format!("{number:05}").bytes().map(|digit| char::from(b'k' + digit - b'0')).collect();
+    format!(
+        r#"{{"request":{{"method":"POST","url":"https://a.example/{word}","parameters":{{}}}},"response":{{"response_code":200,"request_duration":5,"content_type":"text/xml","response_body":"<Response/>","date_created":"Tue, 24 Nov 2026 10:00:00 +0000"}}}}"#
+    )
+}
+
+async fn is_counted(program: &Program, twilio: &Twilio, account: &str) {
+    is_counted_as(program, twilio, account, account).await;
+}
+
+/// Waits until all webhook requests of an account are counted under its label.
+async fn is_counted_as(program: &Program, twilio: &Twilio, account: &str, label: &str) {
+    eventually("the other account is counted", async || {
+        let truth = twilio.truth();
+        let all = truth.value("twilio_webhook_requests_total", &[("account", account)]);
+        let counted = metric("twilio_webhook_requests_total").label("account", label);
+        let counted = counted.value_in(&program.scrape().await);
+        (truth.complete && all > 0.0 && counted == Some(all)).then_some(())
+    })
+    .await;
+}
+
+/// Promises a megabyte to everybody, and gives a byte every tenth of a second.
+async fn drip(listener: TcpListener) {
+    loop {
+        let Ok((mut stream, _)) = listener.accept().await else { return };
+        tokio::spawn(async move {
+            let mut request = [0; 4096];
+            let _asked = stream.read(&mut request).await;
+            let head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1000000\r\n\r\n";
+            let mut sent = stream.write_all(head).await;
+            while sent.is_ok() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                sent = stream.write_all(b" ").await;
+            }
+        });
+    }
+}
