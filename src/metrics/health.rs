@@ -135,6 +135,13 @@ impl Health {
         account
     }
 
+    /// Notes that Twilio tells another status of an account than before.
+    pub fn account_status(&self, label: &str, account_sid: &str, before: &str, status: &str) {
+        // It is there since the account is polled.
+        let _absent = self.account_info.remove_label_values(&[label, account_sid, before]);
+        self.account_info.with_label_values(&[label, account_sid, status]).set(1.0);
+    }
+
     /// The instruments of an account for its requests alone: nothing starts at 0.
     pub fn account_requests(&self, label: &str) -> AccountHealth {
         AccountHealth { health: self.clone(), label: label.to_owned() }

@@ -1,12 +1,14 @@
 //! Finding an account's subaccounts, and polling those that are wanted.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::domain::sid::AccountSid;
+use crate::metrics::health::Health;
 use crate::store::AccountKey;
 use crate::twilio::wire;
 
@@ -69,6 +71,40 @@ fn matches(pattern: &str, text: &str) -> bool {
     true
 }
 
+/// A subaccount that is polled.
+struct Polled {
+    /// Cancelled when it is gone.
+    gone: CancellationToken,
+    /// What Twilio told last.
+    status: &'static str,
+}
+
+impl Polled {
+    /// A suspended account is polled on: it may be active again at any time, and says so itself.
+    fn note_status(&mut self, label: &str, found: &wire::Account, health: &Health) {
+        if self.status != found.status {
+            health.account_status(label, &found.sid.to_string(), self.status, found.status);
+            tracing::info!(account = label, status = found.status, "subaccount has another status");
+            self.status = found.status;
+        }
+    }
+}
+
+fn subaccount(
+    parent: &Account,
+    found: &wire::Account,
+    wanted: &Wanted,
+    shared: &Shared,
+) -> Account {
+    Account {
+        key: AccountKey { sid: found.sid, region: parent.key.region.clone() },
+        label: wanted.label(found.sid),
+        status: found.status,
+        client: parent.client.clone(),
+        gate: Gate::new(shared.max_concurrency),
+    }
+}
+
 /// Polls the subaccounts of an account until `stop`, as they come and go. The account itself is
 /// polled by its own task.
 pub async fn run(
@@ -80,7 +116,7 @@ pub async fn run(
     stop: CancellationToken,
 ) {
     let heartbeat = heartbeats.watch();
-    let mut polled: BTreeMap<AccountSid, CancellationToken> = BTreeMap::new();
+    let mut polled: BTreeMap<AccountSid, Polled> = BTreeMap::new();
     loop {
         heartbeat.promise(DISCOVER_EVERY);
         let discovered = tokio::select! {
@@ -91,29 +127,29 @@ pub async fn run(
             Ok(found) => {
                 let found: Vec<_> =
                     found.into_iter().filter(|account| wanted.wants(account)).collect();
-                polled.retain(|sid, token| {
+                polled.retain(|sid, polled| {
                     let stays = found.iter().any(|account| account.sid == *sid);
                     if !stays {
-                        token.cancel();
+                        polled.gone.cancel();
                         tracing::info!(account = wanted.label(*sid), "subaccount gone");
                     }
                     stays
                 });
                 for found in found {
-                    polled.entry(found.sid).or_insert_with(|| {
-                        let token = stop.child_token();
-                        let account = Account {
-                            key: AccountKey { sid: found.sid, region: parent.key.region.clone() },
-                            label: wanted.label(found.sid),
-                            status: found.status,
-                            client: parent.client.clone(),
-                            gate: Gate::new(shared.max_concurrency),
-                        };
-                        tracing::info!(account = account.label, "subaccount found");
-                        let (shared, beat) = (shared.clone(), heartbeats.watch());
-                        tasks.spawn(poll(account, shared, beat, token.clone(), stop.clone()));
-                        token
-                    });
+                    match polled.entry(found.sid) {
+                        Entry::Occupied(mut entry) => {
+                            let label = wanted.label(found.sid);
+                            entry.get_mut().note_status(&label, &found, &shared.health);
+                        }
+                        Entry::Vacant(entry) => {
+                            let account = subaccount(&parent, &found, &wanted, &shared);
+                            tracing::info!(account = account.label, "subaccount found");
+                            let gone = stop.child_token();
+                            entry.insert(Polled { gone: gone.clone(), status: found.status });
+                            let (shared, beat) = (shared.clone(), heartbeats.watch());
+                            tasks.spawn(poll(account, shared, beat, gone, stop.clone()));
+                        }
+                    }
                 }
                 DISCOVER_EVERY
             }
@@ -190,5 +226,40 @@ mod tests {
         ] {
             assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
         }
+    }
+
+    #[test]
+    fn closed_accounts_are_not_polled_and_suspended_ones_are() {
+        for (status, expected) in [("active", true), ("suspended", true), ("closed", false)] {
+            assert_eq!(Wanted::default().wants(&found(status)), expected, "{status}");
+        }
+    }
+
+    #[test]
+    fn another_status_takes_the_place_of_the_one_before() {
+        let registry = prometheus::Registry::new();
+        let health = Health::register(&registry).expect("instruments");
+        let sid = found("active").sid.to_string();
+        let _polled = health.account("acme", &sid, "active");
+        let mut polled = Polled { gone: CancellationToken::new(), status: "active" };
+        for status in ["suspended", "suspended", "active"] {
+            polled.note_status("acme", &found(status), &health);
+            let families = registry.gather();
+            let info = families.iter().find(|family| family.name() == "twilio_account_info");
+            let shown: Vec<&str> = info
+                .expect("a family")
+                .get_metric()
+                .iter()
+                .flat_map(|metric| metric.get_label())
+                .filter(|label| label.name() == "status")
+                .map(|label| label.value())
+                .collect();
+            assert_eq!(shown, [status]);
+        }
+    }
+
+    fn found(status: &'static str) -> wire::Account {
+        let sid = AccountSid::parse("AC00000000000000000000000000000001").expect("a SID");
+        wire::Account { sid, status }
     }
 }

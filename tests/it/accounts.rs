@@ -1,6 +1,12 @@
 //! Accounts over the years: renamed, removed, returning, with the same store.
 
-use crate::harness::{Program, Twilio, eventually, going_on, metric};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tempfile::TempDir;
+use twilio_call_exporter::simulator::WorldConfig;
+
+use crate::harness::{Program, Twilio, eventually, going_on, metric, world_of};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renamed_account_keeps_its_values_and_its_old_name_is_gone() {
@@ -35,6 +41,28 @@ async fn a_removed_account_is_gone_at_once_and_goes_on_from_its_values_when_it_r
     let mut program = program.restart_with(&twilio, &[(0, ""), (1, "")]).await;
     assert!(counted(&program, &gone, 1.0).await >= before);
     twilio.is_told_by(&mut program).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hundreds_of_subaccounts_share_a_few_requests_and_each_is_counted() {
+    let world = WorldConfig { subaccounts: 250, ..world_of(2) };
+    let twilio = Twilio::serving(world).await;
+    let parent = twilio.accounts()[0].clone();
+    let directory = Arc::new(TempDir::new().expect("a directory"));
+    let file = directory.path().join("exporter.yml");
+    let text = format!(
+        "accounts:\n  - {{ account_sid: {}, auth_token_env: TOKEN, base_url: '{}', subaccounts: {{ discover: true }} }}\napi: {{ max_total_concurrency: 4 }}\npoll: {{ interval: 5s, after_end: [1s], settle_delay: 3s }}\nlimits: {{ hold_back: 0s }}\n",
+        parent.account_sid,
+        twilio.url()
+    );
+    std::fs::write(&file, text).expect("written");
+    let variables = BTreeMap::from([("TOKEN".to_owned(), parent.auth_token)]);
+    let arguments = vec![format!("--config.file={}", file.display())];
+    let mut program = Program::start(directory, variables, arguments).await;
+    twilio.is_told_by(&mut program).await;
+    let scrape = program.scrape().await;
+    assert_eq!(metric("twilio_account_info").value_in(&scrape), Some(251.0));
+    assert_eq!(metric("twilio_exporter_up").value_in(&scrape), Some(251.0));
 }
 
 /// Waits until so many calls of an account were counted.
