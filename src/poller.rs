@@ -11,6 +11,7 @@ pub mod discovery;
 pub mod gate;
 pub mod heartbeat;
 mod read;
+mod requests;
 mod take;
 
 use std::collections::BTreeSet;
@@ -25,11 +26,10 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::domain::account::AccountProgress;
 use crate::domain::call::Call;
-use crate::domain::digest::Digests;
 use crate::domain::failure_log::FailureLog;
 use crate::domain::listing::{ListPlan, ListRun};
 use crate::domain::pace::Pace;
-use crate::domain::plan::{ReadPlan, Stage, Step};
+use crate::domain::plan::{ReadPlan, Stage};
 use crate::domain::reading::Reading;
 use crate::domain::retry::backoff;
 use crate::domain::route::Routes;
@@ -43,7 +43,7 @@ use crate::twilio::{Answer, Client};
 
 use attempt::Attempts;
 use commit::Notes;
-use gate::{Gate, Pass};
+use gate::Gate;
 use heartbeat::Heartbeat;
 
 /// Longest time between two looks at the plan: the clock's offset may have changed meanwhile.
@@ -55,6 +55,8 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(20);
 const GATHER: Duration = Duration::from_millis(2);
 /// How often gauges are set and calls forgotten: both look at every call.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
+/// It takes at most one part in this many of a processor: a hundred thousand calls need 30 ms.
+const HOUSEKEEPING_SHARE: u32 = 100;
 /// Longest wait before a failed commit is tried again.
 const COMMIT_RETRY_CAP: Duration = Duration::from_secs(30);
 
@@ -151,7 +153,7 @@ struct Poller {
     is_listing: bool,
     list_had_turn: bool,
     list_began: Instant,
-    housekeeping_at: Option<Instant>,
+    housekeeping_at: Instant,
     kept: (Option<Timestamp>, Option<Timestamp>),
     failure_log: FailureLog,
     /// What Twilio refuses to show at present, each said once.
@@ -199,7 +201,7 @@ impl Poller {
             is_listing: false,
             list_had_turn: false,
             list_began: Instant::now(),
-            housekeeping_at: None,
+            housekeeping_at: Instant::now(),
             kept,
             failure_log: FailureLog::default(),
             refused: BTreeSet::new(),
@@ -257,123 +259,22 @@ impl Poller {
         joined
     }
 
-    /// Starts what is due, and tells how long to wait before looking again.
-    fn start_requests(&mut self) -> Duration {
-        let (now, local) = (self.shared.now(), self.shared.clock.now());
-        let limit = self.pace.limit();
-        self.health.api_concurrency(limit, self.requests.len());
-        if local < self.pace.paused_until() {
-            return until(local, self.pace.paused_until());
-        }
-        let mut free = limit.saturating_sub(self.requests.len());
-        if self.account.gate.is_closed() {
-            // One request tries whether it opens, once all others have ended.
-            free = usize::from(self.requests.is_empty());
-        }
-        // With one request at a time, the pages of a long list and the reads take turns.
-        let list_waits = limit == 1 && self.list_had_turn;
-        if free > 0
-            && !list_waits
-            && let Some(run) = self.list.take()
-        {
-            self.start_list(run);
-            self.list_had_turn = true;
-            free -= 1;
-        }
-        if free == 0 {
-            // Nothing can start before something ends.
-            return LONGEST_WAIT;
-        }
-        let may_list = !self.is_listing && self.list.is_none();
-        let may_read = local >= self.pace.reads_paused_until();
-        let plan = self.progress.plan(
-            &self.shared.lists,
-            &self.shared.reads,
-            now,
-            free,
-            may_list,
-            may_read,
-        );
-        if let Some(run) = plan.list {
-            self.list_began = Instant::now();
-            self.start_list(run);
-        }
-        self.list_had_turn &= plan.steps.is_empty() && !list_waits;
-        for step in plan.steps {
-            self.start_step(step);
-        }
-        if self.requests.is_empty() && self.list.is_some() {
-            // No read wants its turn.
-            return Duration::ZERO;
-        }
-        self.health.api_concurrency(limit, self.requests.len());
-        if self.requests.len() >= limit {
-            // Nothing can start before something ends.
-            return LONGEST_WAIT;
-        }
-        let wait = until(now, plan.wake_at);
-        if may_read { wait } else { wait.min(until(local, self.pace.reads_paused_until())) }
-    }
-
-    fn start_list(&mut self, run: ListRun) {
-        self.is_listing = true;
-        let (client, sid) = (self.account.client.clone(), self.account.key.sid);
-        let mut pass = self.pass();
-        self.requests.spawn(async move {
-            let request = client.list_calls(sid, run.filter, run.next_page.as_deref());
-            let answer = pass.ask(request).await;
-            Done::List { run: Box::new(run), answer }
-        });
-    }
-
-    fn start_step(&mut self, step: Step) {
-        let (client, account) = (self.account.client.clone(), self.account.key.sid);
-        let mut pass = self.pass();
-        match step {
-            Step::Fetch(sid) => {
-                self.requests.spawn(async move {
-                    let answer = pass.ask(client.fetch_call(account, sid)).await;
-                    Done::Fetched { sid, answer }
-                });
-            }
-            Step::Read { sid, stage, skips, version } => {
-                let mut reader = read::Reader {
-                    client,
-                    pass,
-                    account,
-                    call: sid,
-                    digests: Digests::new(self.shared.store.digest_key(), version),
-                    routes: Arc::clone(&self.shared.routes),
-                    fallback_now: self.shared.now(),
-                };
-                self.requests.spawn(async move {
-                    let (attempts, result) = reader.read().await;
-                    Done::Read { sid, stage, skips, attempts, result }
-                });
-            }
-        }
-    }
-
-    fn pass(&self) -> Pass {
-        Pass::now(&self.account.gate, &self.shared.budget)
-    }
-
     /// Sets the gauges that look at every call, and forgets what can be forgotten.
     fn keep_house(&mut self, batch: &mut Batch) {
-        if self.housekeeping_at.is_some_and(|at| at.elapsed() < HOUSEKEEPING_EVERY) {
+        let began = Instant::now();
+        if began < self.housekeeping_at {
             return;
         }
-        self.housekeeping_at = Some(Instant::now());
         let now = self.shared.now();
         self.health.lateness(&self.progress.lateness(&self.shared.reads, now));
         self.health.poll_interval(self.progress.lists.interval(&self.shared.lists, now));
         batch.forgotten = self.progress.forget(now);
+        let pause = HOUSEKEEPING_EVERY.max(began.elapsed() * HOUSEKEEPING_SHARE);
+        self.housekeeping_at = began + pause;
     }
 
     fn at_most_until_housekeeping(&self, wait: Duration) -> Duration {
-        let housekeeping = self
-            .housekeeping_at
-            .map_or(Duration::ZERO, |at| HOUSEKEEPING_EVERY.saturating_sub(at.elapsed()));
+        let housekeeping = self.housekeeping_at.saturating_duration_since(Instant::now());
         wait.min(housekeeping).clamp(SHORTEST_WAIT, LONGEST_WAIT)
     }
 }

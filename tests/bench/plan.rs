@@ -1,0 +1,108 @@
+//! What it costs to plan for an account with many tracked calls.
+//!
+//! `cargo bench --bench plan`. Each call has ten counted Call Events; they ended over the last half
+//! hour, so that some wait for settling, some are due, and none is done with.
+
+use std::time::Duration;
+
+use divan::Bencher;
+use divan::counter::ItemsCount;
+use jiff::Timestamp;
+use twilio_call_exporter::domain::account::AccountProgress;
+use twilio_call_exporter::domain::call::{Call, CallStatus, Direction};
+use twilio_call_exporter::domain::digest::Digest;
+use twilio_call_exporter::domain::listing::{ListPlan, Lists};
+use twilio_call_exporter::domain::plan::ReadPlan;
+use twilio_call_exporter::domain::progress::{CallProgress, Multiset};
+use twilio_call_exporter::domain::sid::CallSid;
+
+/// How many calls are tracked.
+const CALLS: [u64; 3] = [1_000, 10_000, 100_000];
+/// Requests that are free at each look.
+const FREE: usize = 4;
+
+fn main() {
+    divan::main();
+}
+
+/// The first look after a start: every call is put where it belongs.
+#[divan::bench(args = CALLS, sample_count = 20)]
+fn first_look(bencher: Bencher<'_, '_>, calls: u64) {
+    bencher
+        .counter(ItemsCount::new(calls))
+        .with_inputs(|| account(calls))
+        .bench_local_refs(|account| look(account, 0));
+}
+
+/// A look afterwards, and what it takes out is put back.
+#[divan::bench(args = CALLS)]
+fn look_again(bencher: Bencher<'_, '_>, calls: u64) {
+    let mut account = account(calls);
+    let mut milliseconds = 0;
+    look(&mut account, milliseconds);
+    bencher.bench_local(|| {
+        milliseconds += 1;
+        look(&mut account, milliseconds);
+    });
+}
+
+/// Once a second: the gauges, and what can be forgotten.
+#[divan::bench(args = CALLS)]
+fn keep_house(bencher: Bencher<'_, '_>, calls: u64) {
+    let mut account = account(calls);
+    look(&mut account, 0);
+    bencher
+        .counter(ItemsCount::new(calls))
+        .bench_local(|| (account.lateness(&reads(), now()), account.forget(now())));
+}
+
+fn look(account: &mut AccountProgress, milliseconds: i64) {
+    let now = now() + jiff::SignedDuration::from_millis(milliseconds);
+    let plan = account.plan(&lists(), &reads(), now, FREE, false, true);
+    assert_eq!(plan.steps.len(), FREE, "something is due");
+    account.abandon_all();
+}
+
+fn account(calls: u64) -> AccountProgress {
+    let all = (0..calls).map(|number| call(number, calls)).collect();
+    let mut account = AccountProgress::resume(all, Lists::resume(None, None));
+    account.start(&lists(), now());
+    account
+}
+
+fn call(number: u64, calls: u64) -> CallProgress {
+    let share = i64::try_from(1_800 * number / calls).expect("small");
+    let end = now() - jiff::SignedDuration::from_secs(share);
+    let call = Call {
+        sid: CallSid::parse(&format!("CA{number:032x}")).expect("a SID"),
+        status: CallStatus::Completed,
+        direction: Direction::Inbound,
+        start_time: Some(end - jiff::SignedDuration::from_secs(60)),
+        end_time: Some(end),
+        date_created: None,
+        date_updated: None,
+    };
+    let digests = (0..10).map(|event| (Digest(number * 10 + event), 1)).collect();
+    CallProgress { counted: Multiset::new(digests), ..CallProgress::begin(&call, now()).0 }
+}
+
+fn lists() -> ListPlan {
+    ListPlan {
+        interval: Duration::from_secs(30),
+        initial_lookback: Duration::from_secs(3_600),
+        catch_up: Duration::from_secs(86_400),
+    }
+}
+
+fn reads() -> ReadPlan {
+    ReadPlan {
+        live_interval: Duration::from_secs(60),
+        after_end: vec![Duration::from_secs(15), Duration::from_secs(120)],
+        settle_delay: Duration::from_secs(16 * 60),
+        audit_after: Duration::from_secs(3_600),
+    }
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_second(1_700_000_000).expect("an instant")
+}
