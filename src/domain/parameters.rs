@@ -72,6 +72,11 @@ impl Parameter {
     }
 }
 
+/// How many parameters a request usually has at most, and how long their names are together: room
+/// that need not grow.
+const USUAL_COUNT: usize = 32;
+const USUAL_BYTES: usize = 384;
+
 /// The parameters of a request: all names, and the values that decide the request's kind and
 /// identity.
 #[derive(Clone, Default)]
@@ -96,7 +101,11 @@ impl Parameters {
         pairs: impl IntoIterator<Item = (K, V)>,
         mut value: impl FnMut(V) -> Option<String>,
     ) -> Self {
-        let mut parameters = Self::default();
+        let mut parameters = Self {
+            text: String::with_capacity(USUAL_BYTES),
+            names: Vec::with_capacity(USUAL_COUNT),
+            ..Self::default()
+        };
         for (key, raw) in pairs {
             let from = parameters.text.len();
             normalise(key.as_ref(), &mut parameters.text);
@@ -135,12 +144,15 @@ impl fmt::Debug for Parameters {
 
 /// Writes the name of a parameter without case and underscores: `CallSid` and `call_sid` are one.
 fn normalise(key: &str, text: &mut String) {
-    let kept = key.chars().filter(|&c| c != '_');
-    if key.is_ascii() {
-        text.extend(kept.map(|c| c.to_ascii_lowercase()));
-    } else {
-        text.extend(kept.flat_map(char::to_lowercase));
+    if !key.is_ascii() {
+        text.extend(key.chars().filter(|&c| c != '_').flat_map(char::to_lowercase));
+        return;
     }
+    let from = text.len();
+    for part in key.split('_') {
+        text.push_str(part);
+    }
+    text[from..].make_ascii_lowercase();
 }
 
 #[cfg(test)]

@@ -16,16 +16,18 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use twilio_call_exporter::domain::call::{Call, CallStatus, Direction};
 use twilio_call_exporter::domain::content_type::ContentType;
-use twilio_call_exporter::domain::digest::Digest;
+use twilio_call_exporter::domain::digest::{Digest, DigestVersion, Digests};
 use twilio_call_exporter::domain::kind::RequestKind;
 use twilio_call_exporter::domain::observe::Observation;
 use twilio_call_exporter::domain::progress::{CallProgress, Multiset};
-use twilio_call_exporter::domain::route::Endpoint;
+use twilio_call_exporter::domain::reading::{Item, Reading};
+use twilio_call_exporter::domain::route::{Endpoint, Routes};
 use twilio_call_exporter::domain::sid::{AccountSid, CallSid};
 use twilio_call_exporter::domain::verdict::{Code, Reason, Verdict};
 use twilio_call_exporter::metrics::health::Health;
 use twilio_call_exporter::metrics::ledger::{AccountId, Fact, LedgerLimits};
 use twilio_call_exporter::store::{AccountKey, Batch, Store, StoreThread};
+use twilio_call_exporter::twilio::wire::{Page, RawItem, decode_call_event};
 
 /// Call Events of a call.
 const EVENTS: u64 = 10;
@@ -49,6 +51,46 @@ fn commit_of_1000_events(bencher: Bencher<'_, '_>) {
             Arc::new(batch(batches * CALLS_OF_BATCH))
         })
         .bench_local_values(|batch| world.commit(batch));
+}
+
+/// All of it but the network, one after another on one thread: 100 pages of 10 Call Events are cut,
+/// decoded, judged, identified, counted, and committed together.
+#[divan::bench(sample_count = 100)]
+fn decode_observe_commit_of_1000_events(bencher: Bencher<'_, '_>) {
+    let directory = directory();
+    let world = World::open(directory.path());
+    let (digests, routes) = (digests(&world.store), Routes::new(Vec::new()));
+    let pages: Vec<String> = (0..CALLS_OF_BATCH).map(page).collect();
+    let mut batches = 0;
+    bencher.counter(ItemsCount::new(CALLS_OF_BATCH * EVENTS)).bench_local(|| {
+        batches += 1;
+        let mut batch = Batch { cursor: Some(now()), ..Batch::default() };
+        for (number, page) in (batches * CALLS_OF_BATCH..).zip(&pages) {
+            let page = Page::cut(page).expect("a page");
+            let judge = |item: &RawItem<'_>| {
+                Item::of(&decode_call_event(item).expect("a Call Event"), digests, &routes)
+            };
+            let reading = Reading { items: page.items.iter().map(judge).collect(), read_at: now() };
+            let mut call = CallProgress::begin(&call(number), now()).0;
+            for (observation, at) in call.count(&reading, true).events {
+                let (call_sid, at) = (call.sid, at.unwrap_or(now()));
+                batch.facts.push(Fact::Event { observation, call_sid, at, is_history: true });
+            }
+            batch.calls.push(call);
+        }
+        assert_eq!(batch.facts.len(), 1_000);
+        world.commit(Arc::new(batch));
+    });
+}
+
+/// The floor: the same pages, only parsed.
+#[divan::bench(sample_count = 100)]
+fn parse_of_1000_events(bencher: Bencher<'_, '_>) {
+    let pages: Vec<String> = (0..CALLS_OF_BATCH).map(page).collect();
+    bencher.counter(ItemsCount::new(CALLS_OF_BATCH * EVENTS)).bench_local(|| {
+        let parse = |page: &String| serde_json::from_str::<serde_json::Value>(page).expect("JSON");
+        pages.iter().map(parse).filter(|page| page["events"].is_array()).count()
+    });
 }
 
 /// Opening a store, and loading an account with so many tracked calls.
@@ -145,8 +187,67 @@ fn fact(call: u64, event: u64) -> Fact {
     }
 }
 
+fn digests(store: &Store) -> Digests {
+    Digests::new(store.digest_key(), DigestVersion::CURRENT)
+}
+
+/// A page of a call's events as Twilio sends it: some 20 parameters and 1 kB of TwiML each.
+fn page(call: u64) -> String {
+    let parameters: Vec<String> = [
+        "AccountSid",
+        "ApiVersion",
+        "CallSid",
+        "CallStatus",
+        "Called",
+        "CalledCity",
+        "CalledState",
+        "CalledZip",
+        "Caller",
+        "CallerCity",
+        "CallerCountry",
+        "CallerState",
+        "CallerZip",
+        "Digits",
+        "Direction",
+        "From",
+        "FromCity",
+        "FromState",
+        "To",
+        "ToCity",
+        "ToCountry",
+        "ToState",
+    ]
+    .map(|name| format!("\"{name}\":\"of {name}\""))
+    .into();
+    let prompt = "<Say voice=\\\"Polly.Amy\\\">For opening hours, press one. To hear about an order, press \
+                  two. To speak to a person, stay on the line.</Say>";
+    let twiml =
+        format!("<Response><Gather numDigits=\\\"1\\\">{}</Gather></Response>", prompt.repeat(8));
+    let events: Vec<String> = (0..EVENTS)
+        .map(|event| {
+            format!(
+                "{{\"request\":{{\"method\":\"POST\",\"url\":\"https://ivr.example.com/menu/step-{}?lang=en\",\
+                 \"parameters\":{{{}}}}},\"response\":{{\"response_code\":200,\"request_duration\":{},\
+                 \"content_type\":\"text/xml; charset=utf-8\",\"response_body\":\"{twiml}\",\
+                 \"date_created\":\"Tue, 14 Nov 2023 22:13:{:02} +0000\"}}}}",
+                (call + event) % 20,
+                parameters.join(","),
+                40 + (call * 7 + event) % 900,
+                event * 5,
+            )
+        })
+        .collect();
+    format!("{{\"events\":[{}],\"next_page_uri\":null}}", events.join(","))
+}
+
 fn progress(number: u64) -> CallProgress {
-    let call = Call {
+    let digests = (0..EVENTS).map(|event| (Digest(number * EVENTS + event), 1)).collect();
+    let begun = CallProgress::begin(&call(number), now()).0;
+    CallProgress { counted: Multiset::new(digests), ..begun }
+}
+
+fn call(number: u64) -> Call {
+    Call {
         sid: sid(number),
         status: CallStatus::Completed,
         direction: Direction::Inbound,
@@ -154,9 +255,7 @@ fn progress(number: u64) -> CallProgress {
         end_time: Some(now()),
         date_created: None,
         date_updated: None,
-    };
-    let digests = (0..EVENTS).map(|event| (Digest(number * EVENTS + event), 1)).collect();
-    CallProgress { counted: Multiset::new(digests), ..CallProgress::begin(&call, now()).0 }
+    }
 }
 
 fn sid(number: u64) -> CallSid {

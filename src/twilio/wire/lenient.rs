@@ -102,6 +102,9 @@ impl<'de> Deserialize<'de> for Number {
     }
 }
 
+/// How many parameters a request usually has at most: room that need not grow.
+const USUAL_PAIRS: usize = 32;
+
 /// The entries of an object; anything but an object has none.
 #[derive(Debug, Default)]
 pub(super) struct Pairs<'a>(pub(super) Vec<(Cow<'a, str>, RawText<'a>)>);
@@ -115,7 +118,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Pairs<'a> {
                 f.write_str("an object")
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut pairs = Vec::new();
+                let mut pairs = Vec::with_capacity(USUAL_PAIRS);
                 while let Some((Key(key), value)) = map.next_entry()? {
                     pairs.push((key, value));
                 }
