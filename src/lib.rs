@@ -25,7 +25,7 @@
 //!
 //! - [`domain`]: what calls and events mean, and what to do next. Pure.
 //! - [`metrics`]: what is counted and how it is written down: the catalogue of families, the ledger
-//!   of all series, the encoder. Pure.
+//!   of all series, the exposition. Pure.
 //! - [`twilio`]: the edge to Twilio. One function is one request and one answer.
 //! - [`store`]: the edge to the disk: one SQLite file, one writer thread.
 //! - [`poller`]: the shell around an account: plan, fetch, observe, commit, wait.
@@ -83,9 +83,9 @@
 //! a monotonic local clock ([`clock`]). Steps of the wall clock move nothing.
 //!
 //! **Why is the ledger apart from the `prometheus` crate's counters?** Those can only be changed and
-//! seen at once. Here the change is computed, made durable, and then seen. The crate is the data
-//! model and the registry: the ledger is one `Collector` of it, the exporter's own health are its
-//! ordinary instruments.
+//! seen at once. Here the change is computed, made durable, and then seen. The exporter's own health
+//! are the crate's ordinary instruments; the ledger is written beside them, straight into the
+//! exposition.
 //!
 //! **Why is a new route held at 0?** A series that appears with a value shows no increase to
 //! Prometheus, so the first failure of a new route would page nobody. A new group is shown at 0 and

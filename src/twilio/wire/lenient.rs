@@ -41,8 +41,10 @@ impl RawText<'_> {
     pub(super) fn into_string(self) -> Option<String> {
         let Self::Raw(raw) = self else { return None };
         let json = raw.get();
-        if !json.starts_with('"') {
-            return None;
+        let inside = json.strip_prefix('"')?.strip_suffix('"')?;
+        if memchr::memchr(b'\\', inside.as_bytes()).is_none() {
+            // Checked JSON without an escape is its own text.
+            return Some(inside.to_owned());
         }
         match serde_json::from_str::<Cow<'_, str>>(json) {
             Ok(text) => Some(text.into_owned()),
