@@ -79,7 +79,9 @@ impl Pass {
         // Neither semaphore is ever closed.
         let _of_account = self.gate.permits.acquire().await;
         let _of_all = self.budget.acquire().await;
-        if self.gate.is_closed() && !std::mem::take(&mut self.is_probe) {
+        // Only a first request tries: when the next page is asked for, the gate is open or closed anew.
+        let is_probe = std::mem::take(&mut self.is_probe);
+        if self.gate.is_closed() && !is_probe {
             let throttled = Error::TooManyRequests { retry_after: None };
             return Answer { attempt: None, result: Err(throttled) };
         }
@@ -114,6 +116,13 @@ mod tests {
         assert_eq!(ask(&mut probe, Ok(())).await, Ok(()));
         assert!(!gate.is_closed());
         assert_eq!(ask(&mut before, Ok(())).await, Ok(()));
+        // One that found the gate open after all doesn't try it when it is closed again.
+        assert!(ask(&mut before, too_many()).await.is_err());
+        let (mut first, mut second) = (Pass::now(&gate, &budget), Pass::now(&gate, &budget));
+        assert_eq!(ask(&mut first, Ok(())).await, Ok(()));
+        assert_eq!(ask(&mut second, Ok(())).await, Ok(()));
+        assert!(ask(&mut first, too_many()).await.is_err());
+        assert!(ask(&mut second, Ok(())).await.is_err());
     }
 
     #[tokio::test]
