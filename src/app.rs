@@ -91,6 +91,7 @@ impl App {
             committed: store.committed(),
             failures: store.failures(),
             exemplars: config.exemplars,
+            turns: http::Turns::default(),
             is_ready: Arc::new(move || beats.all_beat()),
             now: Arc::new(move || clock.now()),
         };

@@ -18,6 +18,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use jiff::Timestamp;
 use prometheus::Registry;
+use tokio::sync::Semaphore;
 
 use crate::metrics::ledger::Committed;
 use crate::store::failures::FailureReader;
@@ -33,11 +34,26 @@ pub struct Site {
     pub failures: FailureReader,
     /// Whether exemplars are shown.
     pub exemplars: bool,
+    /// The turns that scrapes take.
+    pub turns: Turns,
     /// Whether every poll loop advances.
     pub is_ready: Arc<dyn Fn() -> bool + Send + Sync>,
     /// The local time.
     pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
+
+/// Turns that scrapes take to be written: each takes megabytes and a processor for milliseconds.
+#[derive(Clone, Debug)]
+pub struct Turns(Arc<Semaphore>);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(SCRAPES_AT_ONCE)))
+    }
+}
+
+/// How many scrapes are written at once: two Prometheus servers and whoever looks.
+const SCRAPES_AT_ONCE: usize = 4;
 
 impl fmt::Debug for Site {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,6 +1,7 @@
 //! `/metrics`: a snapshot, encoded, compressed if the scraper wants it.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -16,6 +17,8 @@ use super::{Site, negotiate};
 /// Answers a scrape. Ten thousand series take milliseconds of a processor: on a thread of their own,
 /// they hold up no poll loop, and wait for none.
 pub(super) async fn metrics(State(site): State<Site>, headers: HeaderMap) -> Response {
+    // Never closed. Sending takes no turn, so that a slow scraper holds up none.
+    let _turn = Arc::clone(&site.turns.0).acquire_owned().await;
     match tokio::task::spawn_blocking(move || answer(&site, &headers)).await {
         Ok(response) => response,
         Err(error) => {
