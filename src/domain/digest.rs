@@ -105,7 +105,10 @@ impl Digests {
     /// The identity of a Call Event.
     pub fn identify(self, event: &CallEvent) -> Identity {
         let mut hasher = self.hasher(b"request");
-        write_request(&mut hasher, &event.request);
+        // Written at once: a hash of forty short pieces takes several times as long.
+        let mut covered = Vec::with_capacity(USUAL_BYTES);
+        write_request(&mut covered, &event.request);
+        hasher.write(&covered);
         let request = Digest(hasher.finish());
         match &event.response {
             Some(response) if response.code.is_some() => {
@@ -119,38 +122,44 @@ impl Digests {
     /// The identity of an item that could not be read.
     pub fn identify_bytes(self, bytes: &[u8]) -> Identity {
         let mut hasher = self.hasher(b"bytes");
-        write(&mut hasher, bytes);
+        hasher.write(&length(bytes.len()));
+        hasher.write(bytes);
         Identity::Rejected(Digest(hasher.finish()))
     }
 
     fn hasher(self, domain: &[u8]) -> SipHasher24 {
         let mut hasher = SipHasher24::new_with_key(&self.key.0);
+        let mut covered = Vec::new();
         match self.version {
             DigestVersion::One => {}
             #[cfg(test)]
-            DigestVersion::Two => write(&mut hasher, b"two"),
+            DigestVersion::Two => write(&mut covered, b"two"),
         }
-        write(&mut hasher, domain);
+        write(&mut covered, domain);
+        hasher.write(&covered);
         hasher
     }
 }
 
-fn write_request(hasher: &mut SipHasher24, request: &Request) {
-    write(hasher, request.method.as_bytes());
+/// How much of a request is usually covered: room that need not grow.
+const USUAL_BYTES: usize = 1_024;
+
+fn write_request(covered: &mut Vec<u8>, request: &Request) {
+    write(covered, request.method.as_bytes());
     match WebhookUrl::parse(&request.url) {
         Some(url) => {
             for part in [&url.scheme, &url.host, &url.path] {
-                write(hasher, part.as_bytes());
+                write(covered, part.as_bytes());
             }
         }
-        None => write(hasher, request.url.as_bytes()),
+        None => write(covered, request.url.as_bytes()),
     }
-    write_count(hasher, request.parameters.names().len());
+    covered.extend(length(request.parameters.names().len()));
     for name in request.parameters.names() {
-        write(hasher, name.as_bytes());
+        write(covered, name.as_bytes());
     }
     for value in [&request.parameters.call_status, &request.parameters.sequence_number] {
-        write(hasher, value.as_deref().unwrap_or_default().as_bytes());
+        write(covered, value.as_deref().unwrap_or_default().as_bytes());
     }
 }
 
@@ -161,12 +170,58 @@ fn write_response(hasher: &mut SipHasher24, response: &Response) {
 }
 
 /// Writes a length before the bytes, so that two fields never run into each other.
-fn write(hasher: &mut SipHasher24, bytes: &[u8]) {
-    write_count(hasher, bytes.len());
-    hasher.write(bytes);
+fn write(covered: &mut Vec<u8>, bytes: &[u8]) {
+    covered.extend(length(bytes.len()));
+    covered.extend_from_slice(bytes);
 }
 
-/// Writes a count in 64 bits, so that a store moved to another machine keeps its identities.
-fn write_count(hasher: &mut SipHasher24, count: usize) {
-    hasher.write_u64(u64::try_from(count).unwrap_or(u64::MAX));
+/// A length in 64 bits, the low ones first, so that a store moved to another machine keeps its
+/// identities.
+fn length(of: usize) -> [u8; 8] {
+    u64::try_from(of).unwrap_or(u64::MAX).to_le_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::call_event::Body;
+    use crate::domain::parameters::Parameters;
+
+    #[test]
+    fn the_digests_of_a_version_are_for_ever() {
+        // What a store holds was made by earlier programs: another value here counts calls twice.
+        let event = |url: &str, code| CallEvent {
+            request: Request {
+                method: "POST".to_owned(),
+                url: url.to_owned(),
+                parameters: Parameters::collect(
+                    ["CallSid", "call_status", "SequenceNumber", "Digits", "Straße_X"]
+                        .map(|name| (name.to_owned(), name)),
+                    |name| Some(name.to_lowercase()),
+                ),
+            },
+            response: Some(Response {
+                code,
+                duration_ms: Some(143),
+                content_type: Some("text/xml".to_owned()),
+                body: Body::Absent,
+                created_at: jiff::Timestamp::from_second(1_700_000_000).ok(),
+            }),
+        };
+        let digests = Digests::new(DigestKey::new(*b"0123456789abcdef"), DigestVersion::One);
+        let found = [
+            digests.identify(&event("https://user@IVR.example.com/menu;x=1?lang=en", Some(200))),
+            digests.identify(&event("no url", None)),
+            digests.identify_bytes(b"{}"),
+        ];
+        let expected = [
+            Identity::Answered {
+                whole: Digest(17_402_574_276_775_893_029),
+                request: Digest(4_681_619_847_156_475_216),
+            },
+            Identity::Unanswered { request: Digest(16_800_541_639_636_752_922) },
+            Identity::Rejected(Digest(12_274_692_045_634_995_739)),
+        ];
+        assert_eq!(found, expected);
+    }
 }

@@ -120,8 +120,9 @@ impl Parameters {
             }
             parameters.names.push(from..parameters.text.len());
         }
-        let text = &parameters.text;
-        parameters.names.sort_unstable_by_key(|name| &text[name.clone()]);
+        // The order of bytes is the order of text.
+        let text = parameters.text.as_bytes();
+        parameters.names.sort_unstable_by(|a, b| text[a.clone()].cmp(&text[b.clone()]));
         parameters
     }
 

@@ -38,27 +38,27 @@ pub(crate) fn parse_date(text: &str) -> Option<Timestamp> {
 }
 
 #[derive(Deserialize)]
-struct CallWire {
-    #[serde(default)]
-    sid: Text,
-    #[serde(default)]
-    status: Text,
-    #[serde(default)]
-    direction: Text,
-    #[serde(default)]
-    start_time: Text,
-    #[serde(default)]
-    end_time: Text,
-    #[serde(default)]
-    date_created: Text,
-    #[serde(default)]
-    date_updated: Text,
+struct CallWire<'a> {
+    #[serde(default, borrow)]
+    sid: Text<'a>,
+    #[serde(default, borrow)]
+    status: Text<'a>,
+    #[serde(default, borrow)]
+    direction: Text<'a>,
+    #[serde(default, borrow)]
+    start_time: Text<'a>,
+    #[serde(default, borrow)]
+    end_time: Text<'a>,
+    #[serde(default, borrow)]
+    date_created: Text<'a>,
+    #[serde(default, borrow)]
+    date_updated: Text<'a>,
 }
 
 /// Decodes a call of a list; `None` if it has no readable SID.
 pub fn decode_call(item: &RawItem<'_>) -> Option<Call> {
-    let wire: CallWire = serde_json::from_str(item.json()).ok()?;
-    let date = |text: &Text| text.as_deref().and_then(parse_date);
+    let wire: CallWire<'_> = serde_json::from_str(item.json()).ok()?;
+    let date = |text: &Text<'_>| text.as_deref().and_then(parse_date);
     Some(Call {
         sid: CallSid::parse(wire.sid.as_deref()?).ok()?,
         status: CallStatus::of(wire.status.as_deref().unwrap_or_default()),
@@ -71,16 +71,16 @@ pub fn decode_call(item: &RawItem<'_>) -> Option<Call> {
 }
 
 #[derive(Deserialize)]
-struct AccountWire {
-    #[serde(default)]
-    sid: Text,
-    #[serde(default)]
-    status: Text,
+struct AccountWire<'a> {
+    #[serde(default, borrow)]
+    sid: Text<'a>,
+    #[serde(default, borrow)]
+    status: Text<'a>,
 }
 
 /// Decodes an account of a list; `None` if it has no readable SID.
 pub fn decode_account(item: &RawItem<'_>) -> Option<Account> {
-    let wire: AccountWire = serde_json::from_str(item.json()).ok()?;
+    let wire: AccountWire<'_> = serde_json::from_str(item.json()).ok()?;
     let status = match wire.status.as_deref() {
         Some("active") => "active",
         Some("suspended") => "suspended",
@@ -100,10 +100,10 @@ struct CallEventWire<'a> {
 
 #[derive(Deserialize)]
 struct RequestWire<'a> {
-    #[serde(default)]
-    method: Text,
-    #[serde(default)]
-    url: Text,
+    #[serde(default, borrow)]
+    method: Text<'a>,
+    #[serde(default, borrow)]
+    url: Text<'a>,
     #[serde(default, borrow)]
     parameters: Pairs<'a>,
 }
@@ -114,12 +114,12 @@ struct ResponseWire<'a> {
     response_code: Number,
     #[serde(default)]
     request_duration: Number,
-    #[serde(default)]
-    content_type: Text,
+    #[serde(default, borrow)]
+    content_type: Text<'a>,
     #[serde(default, borrow)]
     response_body: RawText<'a>,
-    #[serde(default)]
-    date_created: Text,
+    #[serde(default, borrow)]
+    date_created: Text<'a>,
 }
 
 /// Decodes a Call Event.

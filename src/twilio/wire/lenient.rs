@@ -8,21 +8,21 @@ use serde_json::value::RawValue;
 
 /// A text, lossy where it is no UTF-8; anything but a string counts as absent.
 #[derive(Debug, Default)]
-pub(super) struct Text(Option<String>);
+pub(super) struct Text<'a>(Option<Cow<'a, str>>);
 
-impl Text {
+impl Text<'_> {
     pub(super) fn as_deref(&self) -> Option<&str> {
         self.0.as_deref()
     }
 
     pub(super) fn into_string(self) -> Option<String> {
-        self.0
+        self.0.map(Cow::into_owned)
     }
 }
 
-impl<'de> Deserialize<'de> for Text {
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        RawText::deserialize(deserializer).map(|raw| Self(raw.into_string()))
+        RawText::deserialize(deserializer).map(|raw| Self(raw.into_text()))
     }
 }
 
@@ -36,20 +36,24 @@ pub(super) enum RawText<'a> {
     Raw(&'a RawValue),
 }
 
-impl RawText<'_> {
+impl<'a> RawText<'a> {
     /// The text of a string; `None` for anything else.
     pub(super) fn into_string(self) -> Option<String> {
+        self.into_text().map(Cow::into_owned)
+    }
+
+    fn into_text(self) -> Option<Cow<'a, str>> {
         let Self::Raw(raw) = self else { return None };
         let json = raw.get();
         let inside = json.strip_prefix('"')?.strip_suffix('"')?;
         if memchr::memchr(b'\\', inside.as_bytes()).is_none() {
             // Checked JSON without an escape is its own text.
-            return Some(inside.to_owned());
+            return Some(Cow::Borrowed(inside));
         }
-        match serde_json::from_str::<Cow<'_, str>>(json) {
-            Ok(text) => Some(text.into_owned()),
+        match serde_json::from_str::<String>(json) {
+            Ok(text) => Some(Cow::Owned(text)),
             // A lone surrogate: half of a character that a length limit cut through.
-            Err(_) => serde_json::from_str::<Lossy>(json).ok().map(|Lossy(text)| text),
+            Err(_) => serde_json::from_str::<Lossy>(json).ok().map(|Lossy(text)| Cow::Owned(text)),
         }
     }
 }

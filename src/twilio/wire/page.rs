@@ -41,10 +41,10 @@ const MAX_ITEMS: usize = 2_000;
 struct PageWire<'a> {
     #[serde(borrow, alias = "calls", alias = "accounts", deserialize_with = "items")]
     events: Vec<&'a RawValue>,
-    #[serde(default)]
-    next_page_uri: Text,
-    #[serde(default)]
-    uri: Text,
+    #[serde(default, borrow)]
+    next_page_uri: Text<'a>,
+    #[serde(default, borrow)]
+    uri: Text<'a>,
 }
 
 fn items<'de: 'a, 'a, D: Deserializer<'de>>(
