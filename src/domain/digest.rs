@@ -156,7 +156,7 @@ fn write_request(covered: &mut Vec<u8>, request: &Request) {
     }
     covered.extend(length(request.parameters.names().len()));
     for name in request.parameters.names() {
-        write(covered, name.as_bytes());
+        write(covered, name);
     }
     for value in [&request.parameters.call_status, &request.parameters.sequence_number] {
         write(covered, value.as_deref().unwrap_or_default().as_bytes());

@@ -3,6 +3,7 @@
 //! Twilio documents them as `CallSid` and Call Events show them as `call_sid`: case and underscores
 //! don't matter here. No other value is kept, and `Debug` shows none.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::ops::Range;
 
@@ -45,24 +46,24 @@ pub enum Parameter {
 }
 
 impl Parameter {
-    fn of(normalised: &str) -> Option<Self> {
+    fn of(normalised: &[u8]) -> Option<Self> {
         Some(match normalised {
-            "callsid" => Self::CallSid,
-            "callstatus" => Self::CallStatus,
-            "errorcode" => Self::ErrorCode,
-            "errorurl" => Self::ErrorUrl,
-            "recordingstatus" => Self::RecordingStatus,
-            "recordingurl" => Self::RecordingUrl,
-            "machinedetectionduration" => Self::MachineDetectionDuration,
-            "streamsid" => Self::StreamSid,
-            "transcriptionsid" => Self::TranscriptionSid,
-            "dialcallstatus" => Self::DialCallStatus,
-            "digits" => Self::Digits,
-            "speechresult" => Self::SpeechResult,
-            "queueresult" => Self::QueueResult,
-            "queueposition" => Self::QueuePosition,
-            "avgqueuetime" => Self::AvgQueueTime,
-            "currentqueuesize" => Self::CurrentQueueSize,
+            b"callsid" => Self::CallSid,
+            b"callstatus" => Self::CallStatus,
+            b"errorcode" => Self::ErrorCode,
+            b"errorurl" => Self::ErrorUrl,
+            b"recordingstatus" => Self::RecordingStatus,
+            b"recordingurl" => Self::RecordingUrl,
+            b"machinedetectionduration" => Self::MachineDetectionDuration,
+            b"streamsid" => Self::StreamSid,
+            b"transcriptionsid" => Self::TranscriptionSid,
+            b"dialcallstatus" => Self::DialCallStatus,
+            b"digits" => Self::Digits,
+            b"speechresult" => Self::SpeechResult,
+            b"queueresult" => Self::QueueResult,
+            b"queueposition" => Self::QueuePosition,
+            b"avgqueuetime" => Self::AvgQueueTime,
+            b"currentqueuesize" => Self::CurrentQueueSize,
             _ => return None,
         })
     }
@@ -81,9 +82,10 @@ const USUAL_BYTES: usize = 384;
 /// identity.
 #[derive(Clone, Default)]
 pub struct Parameters {
-    /// All names in one text: there are some twenty in each request.
-    text: String,
-    names: Vec<Range<usize>>,
+    /// All names in one text, as bytes: there are some twenty in each request, and they are only
+    /// compared and hashed.
+    text: Vec<u8>,
+    names: Vec<Name>,
     known: u16,
     /// `call_status`.
     pub call_status: Option<String>,
@@ -102,7 +104,7 @@ impl Parameters {
         mut value: impl FnMut(V) -> Option<String>,
     ) -> Self {
         let mut parameters = Self {
-            text: String::with_capacity(USUAL_BYTES),
+            text: Vec::with_capacity(USUAL_BYTES),
             names: Vec::with_capacity(USUAL_COUNT),
             ..Self::default()
         };
@@ -110,19 +112,19 @@ impl Parameters {
             let from = parameters.text.len();
             normalise(key.as_ref(), &mut parameters.text);
             let name = &parameters.text[from..];
+            let first_bytes = first_bytes(name);
             parameters.known |= Parameter::of(name).map_or(0, Parameter::bit);
             match name {
-                "callstatus" => parameters.call_status = value(raw),
-                "sequencenumber" => parameters.sequence_number = value(raw),
-                "direction" => parameters.direction = value(raw),
-                "callbacksource" => parameters.callback_source = value(raw),
+                b"callstatus" => parameters.call_status = value(raw),
+                b"sequencenumber" => parameters.sequence_number = value(raw),
+                b"direction" => parameters.direction = value(raw),
+                b"callbacksource" => parameters.callback_source = value(raw),
                 _ => {}
             }
-            parameters.names.push(from..parameters.text.len());
+            parameters.names.push(Name { first_bytes, place: from..parameters.text.len() });
         }
-        // The order of bytes is the order of text.
-        let text = parameters.text.as_bytes();
-        parameters.names.sort_unstable_by(|a, b| text[a.clone()].cmp(&text[b.clone()]));
+        let text = &parameters.text;
+        parameters.names.sort_unstable_by(|a, b| a.cmp_in(text, b));
         parameters
     }
 
@@ -131,10 +133,34 @@ impl Parameters {
         self.known & parameter.bit() != 0
     }
 
-    /// All names, normalised and sorted.
-    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.names.iter().map(|name| &self.text[name.clone()])
+    /// All names as UTF-8, normalised and sorted.
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.names.iter().map(|name| &self.text[name.place.clone()])
     }
+}
+
+/// A name in the text, and its first bytes, by which nearly all names differ: sorting by them takes
+/// a third of the time.
+#[derive(Clone)]
+struct Name {
+    first_bytes: u64,
+    place: Range<usize>,
+}
+
+impl Name {
+    /// The order of bytes, which is the order of text.
+    fn cmp_in(&self, text: &[u8], other: &Self) -> Ordering {
+        let whole = || text[self.place.clone()].cmp(&text[other.place.clone()]);
+        self.first_bytes.cmp(&other.first_bytes).then_with(whole)
+    }
+}
+
+/// The first eight bytes of a name, as a number of the same order.
+fn first_bytes(name: &[u8]) -> u64 {
+    let mut bytes = [0; 8];
+    let count = name.len().min(bytes.len());
+    bytes[..count].copy_from_slice(&name[..count]);
+    u64::from_be_bytes(bytes)
 }
 
 impl fmt::Debug for Parameters {
@@ -144,16 +170,14 @@ impl fmt::Debug for Parameters {
 }
 
 /// Writes the name of a parameter without case and underscores: `CallSid` and `call_sid` are one.
-fn normalise(key: &str, text: &mut String) {
-    if !key.is_ascii() {
-        text.extend(key.chars().filter(|&c| c != '_').flat_map(char::to_lowercase));
-        return;
+fn normalise(key: &str, text: &mut Vec<u8>) {
+    if key.is_ascii() {
+        let kept = key.bytes().filter(|&byte| byte != b'_');
+        text.extend(kept.map(|byte| byte.to_ascii_lowercase()));
+    } else {
+        let kept = key.chars().filter(|&c| c != '_').flat_map(char::to_lowercase);
+        text.extend(kept.collect::<String>().as_bytes());
     }
-    let from = text.len();
-    for part in key.split('_') {
-        text.push_str(part);
-    }
-    text[from..].make_ascii_lowercase();
 }
 
 #[cfg(test)]
@@ -166,7 +190,7 @@ mod tests {
             let parameters = Parameters::collect([(name.to_owned(), ())], |()| None);
             assert!(parameters.has(Parameter::CallSid), "{name}");
             assert!(!parameters.has(Parameter::CallStatus), "{name}");
-            assert!(parameters.names().eq(["callsid"]), "{name}");
+            assert!(parameters.names().eq([b"callsid"]), "{name}");
         }
         let other = Parameters::collect([("parent_call_sid".to_owned(), ())], |()| None);
         assert!(!other.has(Parameter::CallSid));

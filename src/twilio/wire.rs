@@ -13,10 +13,9 @@ use serde::Deserialize;
 use crate::domain::call::{Call, CallStatus, Direction};
 use crate::domain::call_event::{Body, CallEvent, Request, Response};
 use crate::domain::observe::Rejection;
-use crate::domain::parameters::Parameters;
 use crate::domain::sid::{AccountSid, CallSid};
 
-use lenient::{Number, Pairs, RawText, Text};
+use lenient::{Named, Number, RawText, StrictBody, Text};
 pub(crate) use page::text_of;
 pub use page::{Page, RawItem};
 
@@ -90,12 +89,14 @@ pub fn decode_account(item: &RawItem<'_>) -> Option<Account> {
     Some(Account { sid: AccountSid::parse(wire.sid.as_deref()?).ok()?, status })
 }
 
+/// A Call Event, whose body is read as `B`.
 #[derive(Deserialize)]
-struct CallEventWire<'a> {
+#[serde(bound(deserialize = "B: Deserialize<'de> + Default"))]
+struct CallEventWire<'a, B> {
     #[serde(borrow)]
     request: RequestWire<'a>,
     #[serde(default, borrow)]
-    response: Option<ResponseWire<'a>>,
+    response: Option<ResponseWire<'a, B>>,
 }
 
 #[derive(Deserialize)]
@@ -104,20 +105,21 @@ struct RequestWire<'a> {
     method: Text<'a>,
     #[serde(default, borrow)]
     url: Text<'a>,
-    #[serde(default, borrow)]
-    parameters: Pairs<'a>,
+    #[serde(default)]
+    parameters: Named,
 }
 
 #[derive(Deserialize)]
-struct ResponseWire<'a> {
+#[serde(bound(deserialize = "B: Deserialize<'de> + Default"))]
+struct ResponseWire<'a, B> {
     #[serde(default)]
     response_code: Number,
     #[serde(default)]
     request_duration: Number,
     #[serde(default, borrow)]
     content_type: Text<'a>,
-    #[serde(default, borrow)]
-    response_body: RawText<'a>,
+    #[serde(default)]
+    response_body: B,
     #[serde(default, borrow)]
     date_created: Text<'a>,
 }
@@ -129,18 +131,27 @@ struct ResponseWire<'a> {
 /// no number. A missing URL is left for the observation to reject; a duration or date that can't be
 /// read is taken for absent.
 pub fn decode_call_event(item: &RawItem<'_>) -> Result<CallEvent, Rejection> {
-    let wire: CallEventWire<'_> =
-        serde_json::from_str(item.json()).map_err(|_| Rejection::Malformed)?;
+    // Nearly every body is valid Unicode, and read at once; for others each field is looked at.
+    let strict = serde_json::from_str::<CallEventWire<'_, StrictBody>>(item.json());
+    match strict {
+        Ok(wire) => decode_event(wire),
+        Err(_) => serde_json::from_str::<CallEventWire<'_, RawText<'_>>>(item.json())
+            .map_err(|_| Rejection::Malformed)
+            .and_then(decode_event),
+    }
+}
+
+fn decode_event<B: Into<Body>>(wire: CallEventWire<'_, B>) -> Result<CallEvent, Rejection> {
     let request = Request {
         method: wire.request.method.into_string().unwrap_or_default(),
         url: wire.request.url.into_string().unwrap_or_default(),
-        parameters: Parameters::collect(wire.request.parameters.0, RawText::into_string),
+        parameters: wire.request.parameters.0,
     };
     let response = wire.response.map(decode_response).transpose()?;
     Ok(CallEvent { request, response })
 }
 
-fn decode_response(wire: ResponseWire<'_>) -> Result<Response, Rejection> {
+fn decode_response<B: Into<Body>>(wire: ResponseWire<'_, B>) -> Result<Response, Rejection> {
     let code = match wire.response_code {
         Number::Absent => None,
         Number::Value(code) => Some(code),
@@ -150,15 +161,11 @@ fn decode_response(wire: ResponseWire<'_>) -> Result<Response, Rejection> {
         Number::Value(duration) => u64::try_from(duration).ok(),
         Number::Absent | Number::Unreadable => None,
     };
-    let body = match wire.response_body {
-        RawText::Absent => Body::Absent,
-        text @ RawText::Raw(_) => text.into_string().map_or(Body::Structured, Body::Text),
-    };
     Ok(Response {
         code,
         duration_ms,
         content_type: wire.content_type.into_string(),
-        body,
+        body: wire.response_body.into(),
         created_at: wire.date_created.as_deref().and_then(parse_date),
     })
 }

@@ -2,9 +2,14 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::iter;
 
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+
+use super::text_of;
+use crate::domain::call_event::Body;
+use crate::domain::parameters::Parameters;
 
 /// A text, lossy where it is no UTF-8; anything but a string counts as absent.
 #[derive(Debug, Default)]
@@ -65,6 +70,70 @@ impl<'de: 'a, 'a> Deserialize<'de> for RawText<'a> {
     }
 }
 
+impl From<RawText<'_>> for Body {
+    fn from(text: RawText<'_>) -> Self {
+        match text {
+            RawText::Absent => Self::Absent,
+            raw @ RawText::Raw(_) => raw.into_string().map_or(Self::Structured, Self::Text),
+        }
+    }
+}
+
+/// A body that is read as it comes, without being searched for its end first; an error where its
+/// escapes are no valid Unicode.
+pub(super) struct StrictBody(Body);
+
+impl Default for StrictBody {
+    fn default() -> Self {
+        Self(Body::Absent)
+    }
+}
+
+impl From<StrictBody> for Body {
+    fn from(StrictBody(body): StrictBody) -> Self {
+        body
+    }
+}
+
+impl<'de> Deserialize<'de> for StrictBody {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Value;
+        impl<'de> Visitor<'de> for Value {
+            type Value = Body;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a body")
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Body, E> {
+                Ok(Body::Text(text.to_owned()))
+            }
+            fn visit_unit<E>(self) -> Result<Body, E> {
+                Ok(Body::Absent)
+            }
+            fn visit_bool<E>(self, _: bool) -> Result<Body, E> {
+                Ok(Body::Structured)
+            }
+            fn visit_i64<E>(self, _: i64) -> Result<Body, E> {
+                Ok(Body::Structured)
+            }
+            fn visit_u64<E>(self, _: u64) -> Result<Body, E> {
+                Ok(Body::Structured)
+            }
+            fn visit_f64<E>(self, _: f64) -> Result<Body, E> {
+                Ok(Body::Structured)
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Body, A::Error> {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Body::Structured)
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Body, A::Error> {
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Body::Structured)
+            }
+        }
+        deserializer.deserialize_any(Value).map(Self)
+    }
+}
+
 /// A string whose escapes are no valid Unicode.
 struct Lossy(String);
 
@@ -108,49 +177,51 @@ impl<'de> Deserialize<'de> for Number {
     }
 }
 
-/// How many parameters a request usually has at most: room that need not grow.
-const USUAL_PAIRS: usize = 32;
+/// The parameters that an object names; anything but an object has none.
+#[derive(Default)]
+pub(super) struct Named(pub(super) Parameters);
 
-/// The entries of an object; anything but an object has none.
-#[derive(Debug, Default)]
-pub(super) struct Pairs<'a>(pub(super) Vec<(Cow<'a, str>, RawText<'a>)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Pairs<'a> {
+impl<'de> Deserialize<'de> for Named {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Entries;
         impl<'de> Visitor<'de> for Entries {
-            type Value = Pairs<'de>;
+            type Value = Named;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut pairs = Vec::with_capacity(USUAL_PAIRS);
-                while let Some((Key(key), value)) = map.next_entry()? {
-                    pairs.push((key, value));
-                }
-                Ok(Pairs(pairs))
+                let mut failed = None;
+                let entries = iter::from_fn(|| {
+                    let entry = map.next_entry::<Key<'_>, RawText<'_>>();
+                    entry.unwrap_or_else(|error| {
+                        failed = Some(error);
+                        None
+                    })
+                });
+                let parameters = Parameters::collect(entries, RawText::into_string);
+                failed.map_or(Ok(Named(parameters)), Err)
             }
             fn visit_unit<E>(self) -> Result<Self::Value, E> {
-                Ok(Pairs::default())
+                Ok(Named::default())
             }
             fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-                Ok(Pairs::default())
+                Ok(Named::default())
             }
             fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-                Ok(Pairs::default())
+                Ok(Named::default())
             }
             fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-                Ok(Pairs::default())
+                Ok(Named::default())
             }
             fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-                Ok(Pairs::default())
+                Ok(Named::default())
             }
             fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
-                Ok(Pairs::default())
+                Ok(Named::default())
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
                 while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Pairs::default())
+                Ok(Named::default())
             }
         }
         deserializer.deserialize_any(Entries)
@@ -159,6 +230,12 @@ impl<'de: 'a, 'a> Deserialize<'de> for Pairs<'a> {
 
 /// A key whose escapes may be no valid Unicode.
 struct Key<'a>(Cow<'a, str>);
+
+impl AsRef<str> for Key<'_> {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
 
 impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -169,10 +246,10 @@ impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
                 f.write_str("a key")
             }
             fn visit_borrowed_bytes<E: de::Error>(self, bytes: &'de [u8]) -> Result<Key<'de>, E> {
-                Ok(Key(String::from_utf8_lossy(bytes)))
+                Ok(Key(text_of(bytes)))
             }
             fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Key<'de>, E> {
-                Ok(Key(Cow::Owned(String::from_utf8_lossy(bytes).into_owned())))
+                Ok(Key(Cow::Owned(text_of(bytes).into_owned())))
             }
         }
         deserializer.deserialize_bytes(Bytes)

@@ -24,7 +24,7 @@ fn the_specifications_call_events_are_read_without_loss() {
         let response = event.response.as_ref().expect("a response");
         assert_eq!((response.code, response.duration_ms), (Some(201), Some(50)));
         assert_eq!(response.created_at, parse_date("Tue, 11 Aug 2020 17:44:08 GMT"));
-        assert!(event.request.parameters.names().any(|name| name == "accountsid"));
+        assert!(event.request.parameters.names().any(|name| name == b"accountsid"));
         let item = Item::of(&event, digests(), &Routes::default());
         assert_eq!(item.observed.expect("observed").kind.as_str(), "api_request");
     }
