@@ -146,6 +146,11 @@ impl AccountProgress {
     /// Puts the calls that have changed, and those whose time has come, where they belong.
     fn place(&mut self, reads: &ReadPlan, now: Timestamp) {
         let (ripe, thinned) = (self.queue.ripe(now), self.learning.thinned());
+        if self.queue.is_empty() && self.moved.len() >= self.calls.len() {
+            self.moved.clear();
+            let calls = self.calls.values().map(|call| (call, self.busy.contains(&call.sid)));
+            return self.queue.fill(calls, reads, thinned, now);
+        }
         for sid in std::mem::take(&mut self.moved).into_iter().chain(ripe) {
             match self.calls.get(&sid) {
                 Some(call) => self.queue.place(call, self.busy.contains(&sid), reads, thinned, now),

@@ -42,17 +42,14 @@ struct Place {
     active_since: Option<Timestamp>,
 }
 
-impl Queue {
-    /// Puts a call where it belongs by now; one that is busy waits for nothing.
-    pub fn place(
-        &mut self,
+impl Place {
+    fn of(
         call: &CallProgress,
         is_busy: bool,
         plan: &ReadPlan,
         thinned: Thinned,
         now: Timestamp,
-    ) {
-        self.remove(call.sid);
+    ) -> Self {
         let active_since = call.ended_at.is_none().then_some(call.began_at);
         let turn = if is_busy { None } else { plan.turn(call, thinned, now) };
         let (due, timer) = match turn {
@@ -63,13 +60,64 @@ impl Queue {
             Some(Turn { due_at, .. }) => (None, Some(due_at)),
             None => (None, None),
         };
-        let place = Place { due, timer, active_since };
+        Self { due, timer, active_since }
+    }
+
+    /// Whether there is anything to wait for.
+    fn waits(&self) -> bool {
+        self.due.is_some() || self.timer.is_some() || self.active_since.is_some()
+    }
+}
+
+impl Queue {
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Puts all calls where they belong by now, each with whether it is busy, into an empty queue:
+    /// a set that is built at once takes half the time of one that grows.
+    pub fn fill<'a>(
+        &mut self,
+        calls: impl Iterator<Item = (&'a CallProgress, bool)>,
+        plan: &ReadPlan,
+        thinned: Thinned,
+        now: Timestamp,
+    ) {
+        let of = |(call, is_busy): (&'a CallProgress, bool)| {
+            (call.sid, Place::of(call, is_busy, plan, thinned, now))
+        };
+        let places: Vec<(CallSid, Place)> =
+            calls.map(of).filter(|(_, place)| place.waits()).collect();
+        for lane in [Lane::Early, Lane::Settling, Lane::Backlog, Lane::Audit] {
+            let due = places.iter().filter_map(|&(sid, place)| Some((place.due?, sid)));
+            let due = due.filter(|&((found, _), _)| found == lane);
+            *self.lane(lane) = due.map(|((_, at), sid)| (at, sid)).collect();
+        }
+        let timers = places.iter().filter_map(|&(sid, place)| Some((place.timer?, sid)));
+        self.timers = timers.collect();
+        let active = places.iter().filter_map(|&(sid, place)| Some((place.active_since?, sid)));
+        self.active = active.collect();
+        self.places = places.into_iter().collect();
+    }
+
+    /// Puts a call where it belongs by now; one that is busy waits for nothing.
+    pub fn place(
+        &mut self,
+        call: &CallProgress,
+        is_busy: bool,
+        plan: &ReadPlan,
+        thinned: Thinned,
+        now: Timestamp,
+    ) {
+        self.remove(call.sid);
+        let place = Place::of(call, is_busy, plan, thinned, now);
         if let Some((lane, due_at)) = place.due {
             self.lane(lane).insert((due_at, call.sid));
         }
         self.timers.extend(place.timer.map(|at| (at, call.sid)));
         self.active.extend(place.active_since.map(|at| (at, call.sid)));
-        if due.is_some() || timer.is_some() || active_since.is_some() {
+        if place.waits() {
             self.places.insert(call.sid, place);
         }
     }

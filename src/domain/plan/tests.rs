@@ -114,6 +114,9 @@ fn the_queue_knows_at_any_time_what_a_look_at_every_call_finds() {
                 let expected = turn.map(|turn| (turn.lane, turn.due_at));
                 assert_eq!(found.get(&call.sid), expected.as_ref(), "at {now}: {call:?}");
             }
+            let mut filled = Queue::default();
+            filled.fill(calls.iter().map(|call| (call, false)), &plan(), FULL, at(now));
+            assert_eq!(format!("{filled:?}"), format!("{queue:?}"), "filled at once, at {now}");
         }
     }
 }
