@@ -59,6 +59,8 @@ impl App {
         let clock = Clock::start();
         let registry = Registry::new();
         let health = Health::register(&registry).context("cannot register the metrics")?;
+        // What is built from was valid.
+        health.config_loaded(true);
         let (store, store_thread) = open_store(config, storage, &health, clock)?;
         registry
             .register(Box::new(ProcessCollector::for_self()))

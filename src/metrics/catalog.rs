@@ -178,6 +178,9 @@ families! {
     CLOCK_OFFSET: SinceStart Gauge, "twilio_exporter_clock_offset_seconds",
         [],
         "How far Twilio's clock is ahead of the local one.";
+    CONFIG_RELOADED: SinceStart Gauge, "twilio_exporter_config_last_reload_successful",
+        [],
+        "Whether the configuration that was loaded last was valid (1); if it wasn't (0), the one before is in force.";
     STORE_CREATED: SinceStart Gauge, "twilio_exporter_store_created_timestamp_seconds",
         [],
         "When the store was created.";

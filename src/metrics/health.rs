@@ -46,6 +46,7 @@ pub struct Health {
     route_overflow: IntCounterVec,
     routes_retired: IntCounterVec,
     clock_offset: GaugeVec,
+    config_reloaded: GaugeVec,
     store_created: GaugeVec,
     store_commit_duration: HistogramVec,
     store_errors: IntCounterVec,
@@ -97,6 +98,7 @@ impl Health {
             route_overflow: counter(registry, &catalog::ROUTE_OVERFLOW)?,
             routes_retired: counter(registry, &catalog::ROUTES_RETIRED)?,
             clock_offset: gauge(registry, &catalog::CLOCK_OFFSET)?,
+            config_reloaded: gauge(registry, &catalog::CONFIG_RELOADED)?,
             store_created: gauge(registry, &catalog::STORE_CREATED)?,
             store_commit_duration: histogram(registry, &catalog::STORE_COMMIT_DURATION)?,
             store_errors: counter(registry, &catalog::STORE_ERRORS)?,
@@ -145,6 +147,12 @@ impl Health {
     /// The instruments of an account for its requests alone: nothing starts at 0.
     pub fn account_requests(&self, label: &str) -> AccountHealth {
         AccountHealth { health: self.clone(), label: label.to_owned() }
+    }
+
+    /// Notes whether a configuration that was loaded is in force.
+    pub fn config_loaded(&self, is_valid: bool) {
+        let value = if is_valid { 1.0 } else { 0.0 };
+        self.config_reloaded.with_label_values::<&str>(&[]).set(value);
     }
 
     /// Notes what the store is.
