@@ -1,0 +1,243 @@
+//! What Grafana's own linter (grafana/dashboard-linter) asks for, and a little more, over the JSON in
+//! `dashboards/`. Exceptions stand with their reason in `dashboards/.lint`, which that linter reads, too.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{FOLDER, all};
+use crate::promql;
+use crate::rules;
+
+/// `dashboards/.lint`.
+#[derive(Deserialize)]
+struct Exclusions {
+    exclusions: BTreeMap<String, Exclusion>,
+}
+
+#[derive(Deserialize)]
+struct Exclusion {
+    reason: String,
+    #[serde(default)]
+    entries: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    dashboard: String,
+    #[serde(default)]
+    panel: Option<String>,
+}
+
+impl Exclusions {
+    fn read() -> Self {
+        let text = fs::read_to_string(format!("{FOLDER}/.lint")).expect("dashboards/.lint");
+        serde_saphyr::from_str(&text).expect("YAML")
+    }
+
+    /// Whether a rule doesn't hold here.
+    fn excuse(&self, rule: &str, dashboard: &str, panel: &str) -> bool {
+        self.exclusions.get(rule).is_some_and(|exclusion| {
+            let is_meant = |entry: &Entry| {
+                entry.dashboard == dashboard
+                    && entry.panel.as_deref().is_none_or(|name| name == panel)
+            };
+            exclusion.entries.is_empty() || exclusion.entries.iter().any(is_meant)
+        })
+    }
+}
+
+#[test]
+fn dashboards_are_as_they_are_written_down() {
+    let mut names = Vec::new();
+    for dashboard in all() {
+        let name = format!("{}.json", dashboard.uid);
+        let path = format!("{FOLDER}/{name}");
+        let expected = format!("{:#}\n", dashboard.json());
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::write(&path, &expected).expect("written");
+        }
+        let found = fs::read_to_string(&path).expect(&path);
+        assert!(found == expected, "{path} is stale: run UPDATE_GOLDEN=1 cargo test dashboards");
+        names.push(name);
+    }
+    for file in fs::read_dir(FOLDER).expect("a folder") {
+        let name = file.expect("a file").file_name().into_string().expect("UTF-8");
+        assert!(name == ".lint" || names.contains(&name), "nothing writes dashboards/{name}");
+    }
+}
+
+#[test]
+fn dashboards_keep_to_the_rules_of_grafanas_linter() {
+    let exclusions = Exclusions::read();
+    assert!(exclusions.exclusions.values().all(|exclusion| exclusion.reason.len() > 20));
+    for dashboard in all() {
+        let json = dashboard.json();
+        let title = json["title"].as_str().expect("a title").to_owned();
+        variables(&title, &json, &exclusions);
+        assert_eq!(json["editable"], false, "{title}");
+        let mut ids: Vec<u64> = panels(&json).filter_map(|panel| panel["id"].as_u64()).collect();
+        ids.dedup();
+        assert_eq!(ids.len(), panels(&json).count(), "{title}: ids");
+        for panel in panels(&json).filter(|panel| panel["type"] != "row") {
+            panel_rules(&title, panel, &exclusions);
+        }
+    }
+}
+
+#[test]
+fn dashboards_name_only_series_and_labels_that_there_are() {
+    let recorded = rules::recorded();
+    for dashboard in all() {
+        let json = dashboard.json();
+        for (place, expr) in queries(&json) {
+            promql::assert_is_known(&place, &expr, &recorded);
+        }
+        for variable in json["templating"]["list"].as_array().expect("variables") {
+            if let Some(query) = variable["definition"].as_str() {
+                let inside = query.strip_prefix("label_values(").expect(query);
+                let (series, label) =
+                    inside.strip_suffix(')').expect(query).rsplit_once(", ").expect(query);
+                promql::assert_is_known(query, series, &recorded);
+                let known = promql::family(&promql::read(series).selectors[0].name).expect(query);
+                assert!(
+                    known.labels.contains(&label) || label == "job" || label == "instance",
+                    "{query}"
+                );
+            }
+        }
+    }
+}
+
+/// Place and text of each query of a dashboard, that of its annotations included.
+pub(crate) fn queries(json: &Value) -> Vec<(String, String)> {
+    let of_panel = |panel: &Value| {
+        let place = format!("{} / {}", json["title"], panel["title"]);
+        let targets = panel["targets"].as_array().cloned().unwrap_or_default();
+        targets.into_iter().map(move |target| (place.clone(), text(&target["expr"])))
+    };
+    let annotations = json["annotations"]["list"].as_array().expect("annotations");
+    let annotations = annotations.iter().map(|one| (text(&one["name"]), text(&one["expr"])));
+    panels(json).flat_map(of_panel).chain(annotations).collect()
+}
+
+/// All panels of a dashboard.
+pub(crate) fn panels(json: &Value) -> impl Iterator<Item = &Value> {
+    json["panels"].as_array().expect("panels").iter()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().expect("a text").to_owned()
+}
+
+fn variables(title: &str, json: &Value, exclusions: &Exclusions) {
+    let list = json["templating"]["list"].as_array().expect("variables");
+    let named = |name: &str| list.iter().find(|variable| variable["name"] == name);
+    let datasource = named("datasource").expect("template-datasource-rule");
+    assert_eq!(
+        (&datasource["type"], &datasource["label"]),
+        (&"datasource".into(), &"Data source".into())
+    );
+    for (name, label, rule) in
+        [("job", "Job", "template-job-rule"), ("instance", "Instance", "template-instance-rule")]
+    {
+        match named(name) {
+            Some(variable) => assert_eq!(variable["label"], label, "{title}: {rule}"),
+            None => assert!(exclusions.excuse(rule, title, ""), "{title}: {rule}"),
+        }
+    }
+    for variable in list.iter().filter(|variable| variable["type"] == "query") {
+        let name = &variable["name"];
+        assert_eq!(variable["datasource"]["uid"], "${datasource}", "{title}: {name}");
+        assert_eq!(variable["refresh"], 2, "{title}: {name}: template-on-time-change-reload-rule");
+        if variable["hide"] == 0 {
+            assert_eq!(variable["multi"], true, "{title}: {name}");
+            assert_eq!(variable["allValue"], ".+", "{title}: {name}");
+        }
+    }
+    // Each variable that is named is there.
+    let names: Vec<&str> = list.iter().filter_map(|variable| variable["name"].as_str()).collect();
+    let all = json.to_string();
+    for part in all.split('$').skip(1) {
+        let name: String = part
+            .trim_start_matches('{')
+            .chars()
+            .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
+            .collect();
+        // A `$` before no name ends a pattern.
+        let is_known = name.is_empty() || names.contains(&&*name) || name.starts_with("__");
+        assert!(is_known, "{title}: ${name}");
+    }
+}
+
+fn panel_rules(dashboard: &str, panel: &Value, exclusions: &Exclusions) {
+    let name = panel["title"].as_str().expect("panel-title-description-rule");
+    let place = format!("{dashboard} / {name}");
+    assert!(!name.is_empty(), "{place}");
+    assert!(
+        panel["description"].as_str().is_some_and(|text| text.len() > 10),
+        "{place}: panel-title-description-rule"
+    );
+    assert_eq!(panel["datasource"]["uid"], "${datasource}", "{place}: panel-datasource-rule");
+    let defaults = &panel["fieldConfig"]["defaults"];
+    let has_unit =
+        defaults["unit"].is_string() || panel["type"] == "heatmap" || panel["type"] == "table";
+    assert!(has_unit, "{place}: panel-units-rule");
+    let targets = panel["targets"].as_array().expect("targets");
+    assert!(!targets.is_empty(), "{place}: panel-no-targets-rule");
+    // A query that finds nothing while all is well says that this is well.
+    for target in targets {
+        let expr = target["expr"].as_str().expect("a query");
+        let finds_what_is_there =
+            !expr.ends_with("> 0") && !expr.starts_with("topk(20") && !expr.contains("retries");
+        assert!(
+            finds_what_is_there || defaults["noValue"].is_string(),
+            "{place}: what if there is nothing? {expr}"
+        );
+        for selector in
+            promql::read(expr).selectors.iter().filter(|selector| !selector.name.contains(':'))
+        {
+            let series = &selector.name;
+            let has = |label: &str| {
+                let wanted = format!("${label}");
+                selector.matchers.iter().any(|(name, operator, value)| {
+                    (name == label && operator == "=~") && *value == wanted
+                })
+            };
+            assert!(
+                has("job") || series == "twilio_exporter_build_info",
+                "{place}: target-job-rule: {series}"
+            );
+            assert!(
+                has("instance") || exclusions.excuse("target-instance-rule", dashboard, name),
+                "{place}: target-instance-rule"
+            );
+            let function = selector.function.as_deref();
+            if series.ends_with("_total")
+                || series.ends_with("_bucket")
+                || series.ends_with("_count")
+            {
+                let is_counted = matches!(function, Some("rate" | "irate" | "increase"));
+                assert!(
+                    is_counted || exclusions.excuse("target-counter-agg-rule", dashboard, name),
+                    "{place}: target-counter-agg-rule: {series}"
+                );
+            }
+            match function {
+                Some("rate" | "irate") => assert_eq!(
+                    selector.range.as_deref(),
+                    Some("$__rate_interval"),
+                    "{place}: target-rate-interval-rule"
+                ),
+                Some("increase") => {
+                    let wanted =
+                        if target["instant"] == true { "$__range" } else { "$__rate_interval" };
+                    assert_eq!(selector.range.as_deref(), Some(wanted), "{place}");
+                }
+                Some(_) | None => assert_eq!(selector.range, None, "{place}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! *Twilio / Route*: one webhook in depth, with the calls behind the points.
+
+use super::build::{Dashboard, Panel, exporter_address, variable};
+use super::{DURATION, FAILURES, REQUESTS, SLOW, TIMEOUT, code_colours};
+
+/// What the variables choose.
+const CHOSEN: &str =
+    r#"job=~"$job",account=~"$account",host=~"$host",route=~"$route",kind=~"$kind""#;
+/// Of that, the requests that expect TwiML.
+const TWIML: &str = r#"job=~"$job",account=~"$account",host=~"$host",route=~"$route",kind=~"$kind",kind!~".*_callback|media""#;
+/// What the variables choose of families without a kind.
+const ENDPOINT: &str = r#"job=~"$job",account=~"$account",host=~"$host",route=~"$route""#;
+
+pub(crate) fn dashboard() -> Dashboard {
+    let routes = format!("{DURATION}_count{{job=~\"$job\",account=~\"$account\",host=~\"$host\"}}");
+    Dashboard {
+        uid: "twilio-route",
+        title: "Twilio / Route",
+        description: "One webhook in depth: choose account, host and route.",
+        variables: vec![
+            variable("job", "Job", "twilio_exporter_build_info"),
+            variable("account", "Account", r#"twilio_account_info{job=~"$job"}"#),
+            variable(
+                "host",
+                "Host",
+                &format!("{DURATION}_count{{job=~\"$job\",account=~\"$account\"}}"),
+            ),
+            variable("route", "Route", &routes),
+            variable("kind", "Kind", &format!("{DURATION}_count{{{ENDPOINT}}}")),
+            exporter_address(),
+        ],
+        failures: Some(""),
+        rows: vec![("", glance()), ("What happened", happened()), ("How long it takes", latency())],
+    }
+}
+
+fn glance() -> Vec<Panel> {
+    let failed = format!("sum(increase({FAILURES}{{{CHOSEN}}}[$__range]))");
+    let asked = format!("sum(increase({REQUESTS}{{{CHOSEN}}}[$__range]))");
+    vec![
+        Panel::stat("Requests", "Requests in the time range, callbacks included.")
+            .unit("short").decimals(0).size(5, 4).instant(&asked, "requests"),
+        Panel::stat("Failed", "Requests that failed in the time range.")
+            .unit("short").decimals(0).steps(&[(None, "green"), (Some(0.5), "red")]).size(5, 4)
+            .instant(&failed, "failed"),
+        Panel::stat("Share that failed", "Of all requests in the time range.")
+            .unit("percentunit").decimals(2).size(5, 4)
+            .steps(&[(None, "green"), (Some(0.001), "orange"), (Some(0.0144), "red")])
+            .instant(&format!("{failed} / ({asked} > 0)"), "failed"),
+        Panel::stat("Over 3 s", "Share of TwiML requests that took longer than callers bear, in the time range.")
+            .unit("percentunit").decimals(1).size(5, 4)
+            .steps(&[(None, "green"), (Some(0.05), "orange"), (Some(0.2), "red")])
+            .instant(&format!("1 - sum(increase({DURATION}_bucket{{{TWIML},le=~\"3([.]0)?\"}}[$__range])) / (sum(increase({DURATION}_count{{{TWIML}}}[$__range])) > 0)"), "over 3 s"),
+        super::lateness_stat(),
+    ]
+}
+
+fn happened() -> Vec<Panel> {
+    vec![
+        Panel::bars("Failures by reason", "Failing requests per interval. The runbooks tell what each reason usually is.")
+            .unit("short").size(12, 8)
+            .or_say("Nothing has failed in this time range.")
+            .query_with_exemplars(&format!("sum by (reason) (increase({FAILURES}{{{CHOSEN}}}[$__rate_interval])) > 0"), "{{reason}}"),
+        code_colours(Panel::bars("Answers by code", "HTTP status of the answers. none: Twilio got no answer from the application."))
+            .unit("reqps").size(12, 8)
+            .query(&format!("sum by (code) (rate({REQUESTS}{{{CHOSEN}}}[$__rate_interval]))"), "{{code}}"),
+        Panel::lines("Requests by kind", "What Twilio asked for: kinds that end in _callback, and media, expect no TwiML.")
+            .unit("reqps").size(8, 8)
+            .query(&format!("sum by (kind) (rate({REQUESTS}{{{CHOSEN}}}[$__rate_interval]))"), "{{kind}}"),
+        Panel::bars("Content types", "Of genuine 2xx answers to requests that expect TwiML. Everything but XML in red and orange.")
+            .unit("short").size(8, 8)
+            .query(&format!("sum by (content_type) (increase(twilio_twiml_responses_total{{{ENDPOINT}}}[$__rate_interval]))"), "{{content_type}}")
+            .colours(&[("/json|^other$|none/", "red"), ("/html|plain/", "orange"), ("/xml/", "green"), ("/audio/", "blue")]),
+        Panel::bars("Warnings", "Answers that are odd without being failures: redirects, verbs that Twilio doesn't know.")
+            .unit("short").size(8, 8)
+            .query(&format!("sum by (reason) (increase(twilio_twiml_warnings_total{{{ENDPOINT}}}[$__rate_interval]))"), "{{reason}}"),
+    ]
+}
+
+fn latency() -> Vec<Panel> {
+    let quantile = |q: f64| {
+        format!(
+            "histogram_quantile({q}, sum by (le) (rate({DURATION}_bucket{{{CHOSEN}}}[$__rate_interval])))"
+        )
+    };
+    vec![
+        Panel::lines(
+            "Duration",
+            "As Twilio measured it, with lines at 3 s and 15 s. Points are exemplars: the Call SID of a call in that bucket.",
+        )
+        .unit("s").marks(&[(SLOW, "orange"), (TIMEOUT, "red")]).size(12, 9)
+        .query(&quantile(0.5), "p50").query_with_exemplars(&quantile(0.95), "p95").query(&quantile(0.99), "p99"),
+        Panel::heatmap("Durations", "How many requests took how long; the top row took over 15 s.")
+            .size(12, 9)
+            .buckets(&format!("sum by (le) (increase({DURATION}_bucket{{{CHOSEN}}}[$__rate_interval]))")),
+        Panel::lines("95th percentile by kind", "Which of its requests is slow.")
+            .unit("s").marks(&[(SLOW, "orange"), (TIMEOUT, "red")]).size(24, 8)
+            .query(&format!("histogram_quantile(0.95, sum by (kind, le) (rate({DURATION}_bucket{{{CHOSEN}}}[$__rate_interval])))"), "{{kind}}"),
+    ]
+}

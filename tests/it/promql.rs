@@ -1,0 +1,200 @@
+//! As much of PromQL as is needed to hold queries to the catalogue: the selectors, their matchers and
+//! ranges, the functions around them, and the labels of groupings. promtool judges the rest.
+
+use twilio_call_exporter::metrics::catalog::{self, Family, FamilyKind};
+
+/// A series selector of a query.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Selector {
+    /// The name of the series.
+    pub name: String,
+    /// Label, operator and value of each matcher.
+    pub matchers: Vec<(String, String, String)>,
+    /// What stands in brackets behind it.
+    pub range: Option<String>,
+    /// The function that is called on it, where it stands right before.
+    pub function: Option<String>,
+}
+
+/// What a query names.
+#[derive(Debug, Default)]
+pub(crate) struct Query {
+    /// Its selectors.
+    pub selectors: Vec<Selector>,
+    /// The labels of `by`, `on`, `without`, `ignoring` and `group_left`.
+    pub labels: Vec<String>,
+}
+
+/// What is no series: functions, aggregations, operators.
+const WORDS: [&str; 12] = [
+    "and",
+    "or",
+    "unless",
+    "bool",
+    "by",
+    "on",
+    "without",
+    "ignoring",
+    "group_left",
+    "group_right",
+    "offset",
+    "inf",
+];
+
+/// Reads a query.
+pub(crate) fn read(text: &str) -> Query {
+    let (mut query, mut rest, mut function) = (Query::default(), text, None);
+    while let Some(first) = rest.chars().next() {
+        if first == '"' {
+            rest = quoted(rest).1;
+        } else if is_name(first) && !first.is_ascii_digit() {
+            let (word, after) = rest.split_at(rest.find(|c| !is_name(c)).unwrap_or(rest.len()));
+            rest = after.trim_start();
+            if WORDS.contains(&word) {
+                if let Some(labels) = rest
+                    .strip_prefix('(')
+                    .filter(|_| word != "and" && word != "or" && word != "unless")
+                {
+                    let (labels, after) = labels.split_once(')').expect("a closing bracket");
+                    query.labels.extend(
+                        labels
+                            .split(',')
+                            .map(|label| label.trim().to_owned())
+                            .filter(|label| !label.is_empty()),
+                    );
+                    rest = after;
+                } else if word == "offset" {
+                    rest = rest.trim_start_matches(|c: char| c.is_ascii_alphanumeric());
+                }
+            } else if rest.starts_with('(') {
+                function = Some(word.to_owned());
+                rest = &rest[1..];
+            } else if !is_aggregation(word) {
+                let mut selector = Selector {
+                    name: word.to_owned(),
+                    function: function.take(),
+                    ..Selector::default()
+                };
+                if rest.starts_with('{') {
+                    (selector.matchers, rest) = matchers(rest);
+                }
+                if let Some(range) = rest.strip_prefix('[') {
+                    let (range, after) = range.split_once(']').expect("a closing bracket");
+                    selector.range = Some(range.to_owned());
+                    rest = after;
+                }
+                query.selectors.push(selector);
+            }
+        } else if first == '{' {
+            let (matchers, after) = matchers(rest);
+            query.selectors.push(Selector { matchers, ..Selector::default() });
+            rest = after;
+        } else if first.is_ascii_digit() {
+            rest = rest.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '.');
+        } else {
+            if !first.is_whitespace() {
+                function = None;
+            }
+            rest = &rest[first.len_utf8()..];
+        }
+    }
+    query
+}
+
+fn is_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_' || c == ':'
+}
+
+fn is_aggregation(word: &str) -> bool {
+    ["sum", "min", "max", "avg", "count", "group", "topk", "count_values"].contains(&word)
+}
+
+/// The text of a string literal, and what follows it.
+fn quoted(text: &str) -> (String, &str) {
+    let mut value = String::new();
+    let mut chars = text.char_indices().skip(1);
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '\\' => value.extend(chars.next().map(|(_, escaped)| escaped)),
+            '"' => return (value, &text[at + 1..]),
+            _ => value.push(c),
+        }
+    }
+    panic!("no end of string: {text}");
+}
+
+fn matchers(text: &str) -> (Vec<(String, String, String)>, &str) {
+    let (mut found, mut rest) = (Vec::new(), text[1..].trim_start());
+    while !rest.starts_with('}') {
+        let (label, after) = rest.split_at(rest.find(|c| !is_name(c)).expect("an operator"));
+        let (operator, after) = after.split_at(after.find('"').expect("a value"));
+        let (value, after) = quoted(after);
+        found.push((label.to_owned(), operator.trim().to_owned(), value));
+        rest = after.trim_start().trim_start_matches(',').trim_start();
+    }
+    (found, &rest[1..])
+}
+
+/// The family of the catalogue that a series belongs to.
+pub(crate) fn family(series: &str) -> Option<&'static Family> {
+    let is_of = |family: &&&Family| match (series.strip_prefix(family.name), family.kind) {
+        (Some("_bucket" | "_sum" | "_count"), FamilyKind::Histogram(_)) => true,
+        (Some(""), FamilyKind::Counter | FamilyKind::Gauge) => true,
+        (Some(_) | None, _) => false,
+    };
+    catalog::ALL.iter().find(is_of).copied()
+}
+
+/// Families of the process, which the catalogue leaves to the `prometheus` crate.
+const PROCESS: [&str; 3] =
+    ["process_start_time_seconds", "process_resident_memory_bytes", "process_cpu_seconds_total"];
+
+/// Asserts that a query names only series and labels that there are; `recorded` are those of rules.
+pub(crate) fn assert_is_known(place: &str, text: &str, recorded: &[String]) {
+    let query = read(text);
+    assert!(
+        !query.selectors.is_empty() || text.starts_with("vector("),
+        "{place}: no series in {text}"
+    );
+    for selector in &query.selectors {
+        let name = selector.name.as_str();
+        let labels: Vec<&str> = match family(name) {
+            Some(family) => family.labels.to_vec(),
+            None if PROCESS.contains(&name) || name == "up" || name == "ALERTS" => Vec::new(),
+            None if recorded.iter().any(|record| record == name) => {
+                name.split(':').next().map(|level| level.split('_').collect()).unwrap_or_default()
+            }
+            None => panic!("{place}: there is no `{name}`: {text}"),
+        };
+        for (label, _, _) in &selector.matchers {
+            let is_known = labels.contains(&label.as_str())
+                || ["job", "instance", "alertname", "alertstate", "severity"]
+                    .contains(&label.as_str())
+                || (label == "le" && name.ends_with("_bucket"))
+                || label.strip_prefix("exported_").is_some_and(|label| labels.contains(&label));
+            assert!(is_known, "{place}: `{name}` has no label `{label}`");
+        }
+    }
+    let all: Vec<&str> =
+        catalog::ALL.iter().flat_map(|family| family.labels.iter().copied()).collect();
+    for label in &query.labels {
+        let label = label.strip_prefix("exported_").unwrap_or(label);
+        let is_known = all.contains(&label) || ["job", "instance", "le"].contains(&label);
+        assert!(is_known, "{place}: there is no label `{label}`: {text}");
+    }
+}
+
+#[test]
+fn a_query_is_read() {
+    let query = read(
+        r#"topk(3, sum by (host, le) (increase(a_total{x="}\"",y!~".*"}[5m])) > 0) and on (job) up == 0 or b offset 1d"#,
+    );
+    let names: Vec<&str> = query.selectors.iter().map(|selector| selector.name.as_str()).collect();
+    assert_eq!(names, ["a_total", "up", "b"]);
+    let first = &query.selectors[0];
+    assert_eq!(first.function.as_deref(), Some("increase"));
+    assert_eq!(first.range.as_deref(), Some("5m"));
+    assert_eq!(first.matchers[0], ("x".to_owned(), "=".to_owned(), "}\"".to_owned()));
+    assert_eq!(first.matchers[1], ("y".to_owned(), "!~".to_owned(), ".*".to_owned()));
+    assert_eq!(query.labels, ["host", "le", "job"]);
+}

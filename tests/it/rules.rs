@@ -1,0 +1,225 @@
+//! Recording and alerting rules: held to the conventions of mixins, to the catalogue, to their
+//! runbooks and to their tests. What they do is tested by promtool, in `outside_judges`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use serde::Deserialize;
+
+use crate::promql;
+
+/// Where the rules are.
+pub(crate) const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/prometheus");
+/// Where their tests are.
+pub(crate) const TESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/rules");
+
+#[derive(Deserialize)]
+struct File {
+    groups: Vec<Group>,
+}
+
+#[derive(Deserialize)]
+struct Group {
+    rules: Vec<Rule>,
+}
+
+#[derive(Deserialize)]
+struct Rule {
+    #[serde(default)]
+    record: String,
+    #[serde(default)]
+    alert: String,
+    expr: String,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+}
+
+fn read(name: &str) -> Vec<Rule> {
+    let text = fs::read_to_string(format!("{FOLDER}/{name}.rules.yml")).expect(name);
+    let file: File = serde_saphyr::from_str(&text).expect(name);
+    file.groups.into_iter().flat_map(|group| group.rules).collect()
+}
+
+fn alerts() -> Vec<Rule> {
+    read("alerts").into_iter().filter(|rule| !rule.alert.is_empty()).collect()
+}
+
+/// The names of all series that rules record.
+pub(crate) fn recorded() -> Vec<String> {
+    let all = [read("thresholds"), read("recording"), read("alerts")];
+    all.into_iter().flatten().map(|rule| rule.record).filter(|name| !name.is_empty()).collect()
+}
+
+#[test]
+fn rules_name_only_series_and_labels_that_there_are() {
+    let recorded = recorded();
+    for rule in [read("thresholds"), read("recording"), read("alerts")].into_iter().flatten() {
+        let name = if rule.alert.is_empty() { &rule.record } else { &rule.alert };
+        if name == "TwilioThresholdsMissing" {
+            continue;
+        }
+        promql::assert_is_known(name, &rule.expr, &recorded);
+        // A bound is 3 or 3.0, by the version of Prometheus.
+        for selector in promql::read(&rule.expr).selectors {
+            for (label, operator, value) in selector.matchers {
+                assert!(
+                    label != "le" || (operator == "=~" && value.ends_with("([.]0)?")),
+                    "{name}: le{operator}{value}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn alerts_keep_to_the_conventions_of_mixins() {
+    let names: BTreeSet<String> = alerts().into_iter().map(|rule| rule.alert).collect();
+    assert_eq!(names.len(), alerts().len(), "each name once");
+    for rule in alerts() {
+        let name = &rule.alert;
+        assert!(name.starts_with("Twilio"), "{name}");
+        assert!(["critical", "warning"].contains(&rule.labels["severity"].as_str()), "{name}");
+        assert!(
+            ["webhooks", "calls", "exporter"].contains(&rule.labels["component"].as_str()),
+            "{name}"
+        );
+        let annotation = |key: &str| rule.annotations.get(key).map_or("", String::as_str);
+        let summary = annotation("summary");
+        assert!(
+            summary.ends_with('.') && !summary.contains("{{"),
+            "{name}: a static sentence: {summary}"
+        );
+        assert!(annotation("description").len() > 40, "{name}");
+        let runbook = format!("/runbooks.md#{}", name.to_lowercase());
+        assert!(
+            annotation("runbook_url").ends_with(&runbook),
+            "{name}: {}",
+            annotation("runbook_url")
+        );
+        let dashboard = annotation("dashboard_url").split("/d/").nth(1).expect(name);
+        let uid = dashboard.split('?').next().expect(name);
+        assert!(crate::dashboards::all().iter().any(|one| one.uid == uid), "{name}: {uid}");
+        // Every label that is a template's is escaped in links.
+        for key in ["failures_url", "dashboard_url"] {
+            for template in annotation(key).split("{{ $labels.").skip(1) {
+                assert!(
+                    template.split("}}").next().is_some_and(|one| one.ends_with("| urlquery ")),
+                    "{name}: {key}"
+                );
+            }
+        }
+        let fails = rule.expr.contains("failures") && rule.labels["component"] == "webhooks";
+        assert_eq!(
+            !annotation("failures_url").is_empty(),
+            fails || name == "TwilioCallersCutOff" || name == "TwilioTwimlNotXml",
+            "{name}"
+        );
+        if rule.labels["severity"] == "critical" && rule.labels["component"] == "webhooks" {
+            let guard = "unless on (job, account) job_account:twilio_counting_late:present";
+            assert!(rule.expr.contains(guard), "{name} pages for the past");
+        }
+    }
+}
+
+#[test]
+fn each_alert_has_a_runbook_and_each_runbook_an_alert() {
+    let runbooks = fs::read_to_string(format!("{FOLDER}/runbooks.md")).expect("runbooks.md");
+    let (_, sections) = runbooks.split_once("\n## Reasons\n").expect("the reasons come first");
+    let mut sections = sections.split("\n## ");
+    let reasons = sections.next().expect("the reasons");
+    for reason in twilio_call_exporter::domain::verdict::Reason::ALL {
+        assert!(
+            reasons.contains(&format!("| `{}` |", reason.as_str())),
+            "no word about {}",
+            reason.as_str()
+        );
+    }
+    let recorded = recorded();
+    let mut found = Vec::new();
+    for section in sections {
+        let (name, text) = section.split_once('\n').expect("a title");
+        for part in ["**Means.**", "**Callers**", "**Look**\n1. ", "\n2. ", "\n3. ", "**Do.**"] {
+            assert!(text.contains(part), "{name}: {part}");
+        }
+        for code in text
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .filter(|code| code.contains("twilio_") || code.contains(":twilio"))
+        {
+            promql::assert_is_known(name, code, &recorded);
+        }
+        found.push(name.to_owned());
+    }
+    let names: Vec<String> = alerts().into_iter().map(|rule| rule.alert).collect();
+    assert_eq!(found, names, "in the same order");
+}
+
+#[test]
+fn each_threshold_is_used_and_each_that_is_used_is_there() {
+    let thresholds: BTreeSet<String> =
+        read("thresholds").into_iter().map(|rule| rule.record).collect();
+    let used: BTreeSet<String> = [read("recording"), read("alerts")]
+        .into_iter()
+        .flatten()
+        .flat_map(|rule| promql::read(&rule.expr).selectors)
+        .map(|selector| selector.name)
+        .filter(|name| name.ends_with(":threshold"))
+        .collect();
+    assert_eq!(used, thresholds);
+    let missing = alerts()
+        .into_iter()
+        .find(|rule| rule.alert == "TwilioThresholdsMissing")
+        .expect("an alert");
+    assert!(missing.expr.trim().ends_with(&format!("< {}", thresholds.len())), "{}", missing.expr);
+}
+
+#[test]
+fn each_alert_is_tested_to_fire_and_to_be_quiet() {
+    #[derive(Deserialize)]
+    struct Tests {
+        tests: Vec<Test>,
+    }
+    #[derive(Deserialize)]
+    struct Test {
+        #[serde(default)]
+        promql_expr_test: Vec<Expectation>,
+    }
+    #[derive(Deserialize)]
+    struct Expectation {
+        exp_samples: Vec<Sample>,
+    }
+    #[derive(Deserialize)]
+    struct Sample {
+        labels: String,
+    }
+    let (mut fired, mut ended) = (BTreeSet::new(), BTreeSet::new());
+    for file in fs::read_dir(TESTS).expect("a folder") {
+        let text = fs::read_to_string(file.expect("a file").path()).expect("a text");
+        let tests: Tests = serde_saphyr::from_str(&text).expect("YAML");
+        for test in tests.tests {
+            let mut before = BTreeSet::new();
+            for expectation in test.promql_expr_test {
+                let now: BTreeSet<String> = expectation
+                    .exp_samples
+                    .iter()
+                    .filter_map(|sample| {
+                        sample.labels.split("alertname=\"").nth(1)?.split('"').next()
+                    })
+                    .map(str::to_owned)
+                    .collect();
+                ended.extend(before.difference(&now).cloned());
+                fired.extend(now.iter().cloned());
+                before = now;
+            }
+        }
+    }
+    for rule in alerts() {
+        assert!(fired.contains(&rule.alert), "{} is nowhere expected to fire", rule.alert);
+        // Thresholds can't come within a test.
+        let ends = ended.contains(&rule.alert) || rule.alert == "TwilioThresholdsMissing";
+        assert!(ends, "{} is nowhere expected to end", rule.alert);
+    }
+}
