@@ -5,8 +5,9 @@
 
 mod build;
 mod calls;
+mod drawn;
 mod exporter;
-mod lint;
+pub(crate) mod lint;
 mod route;
 mod webhooks;
 
@@ -57,5 +58,17 @@ fn code_colours(panel: Panel) -> Panel {
         ("/^4/", "orange"),
         ("/^5/", "red"),
         ("/^none/", "purple"),
+    ])
+}
+
+/// Reasons by whose answer is missing or wrong.
+fn reason_colours(panel: Panel) -> Panel {
+    panel.colours(&[
+        ("/^http_5xx/", "red"),
+        ("/^http_4xx/", "orange"),
+        ("/^timeout/", "purple"),
+        ("/^(connection|dns|tls|no_response|missing_content_type)/", "dark-red"),
+        ("/^(unsupported_content_type|not_twiml)/", "yellow"),
+        ("/^(malformed_xml|wrong_root|empty_body|too_large)/", "blue"),
     ])
 }

@@ -1,7 +1,15 @@
 //! As much of PromQL as is needed to hold queries to the catalogue: the selectors, their matchers and
 //! ranges, the functions around them, and the labels of groupings. promtool judges the rest.
 
+use twilio_call_exporter::domain::call::CallStatus;
+use twilio_call_exporter::domain::content_type::ContentType;
+use twilio_call_exporter::domain::kind::RequestKind;
+use twilio_call_exporter::domain::outcome::Outcome;
+use twilio_call_exporter::domain::plan::Stage;
+use twilio_call_exporter::domain::verdict::Reason;
 use twilio_call_exporter::metrics::catalog::{self, Family, FamilyKind};
+use twilio_call_exporter::metrics::health::{EventResult, ReadResult};
+use twilio_call_exporter::twilio::Resource;
 
 /// A series selector of a query.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -174,6 +182,15 @@ pub(crate) fn assert_is_known(place: &str, text: &str, recorded: &[String]) {
                 || label.strip_prefix("exported_").is_some_and(|label| labels.contains(&label));
             assert!(is_known, "{place}: `{name}` has no label `{label}`");
         }
+        for (label, _, value) in &selector.matchers {
+            // Patterns are no values.
+            let values =
+                value.split('|').filter(|value| !value.contains(['.', '[', '(', '$', '+']));
+            for value in values.filter(|value| !value.is_empty()) {
+                let is_known = closed(name, label).is_none_or(|known| known.contains(&value));
+                assert!(is_known, "{place}: `{name}` never has {label}=\"{value}\"");
+            }
+        }
     }
     let all: Vec<&str> =
         catalog::ALL.iter().flat_map(|family| family.labels.iter().copied()).collect();
@@ -181,6 +198,30 @@ pub(crate) fn assert_is_known(place: &str, text: &str, recorded: &[String]) {
         let label = label.strip_prefix("exported_").unwrap_or(label);
         let is_known = all.contains(&label) || ["job", "instance", "le"].contains(&label);
         assert!(is_known, "{place}: there is no label `{label}`: {text}");
+    }
+}
+
+/// The values that a label of a series can have, where they are known.
+fn closed(series: &str, label: &str) -> Option<Vec<&'static str>> {
+    fn all<T: Copy + 'static>(
+        values: &[T],
+        name: fn(T) -> &'static str,
+    ) -> Option<Vec<&'static str>> {
+        Some(values.iter().map(|&value| name(value)).collect())
+    }
+    match (label, series) {
+        ("kind", _) => all(RequestKind::ALL, RequestKind::as_str),
+        ("content_type", _) => all(ContentType::ALL, ContentType::as_str),
+        ("outcome", _) => all(Outcome::ALL, Outcome::as_str),
+        ("stage", _) => all(Stage::ALL, Stage::as_str),
+        ("resource", _) => all(Resource::ALL, Resource::as_str),
+        ("result", "twilio_exporter_call_events_total") => {
+            all(EventResult::ALL, EventResult::as_str)
+        }
+        ("result", _) => all(ReadResult::ALL, ReadResult::as_str),
+        ("status", "twilio_calls_total") => all(CallStatus::ALL, CallStatus::as_str),
+        ("reason", "twilio_webhook_failures_total") => all(Reason::ALL, Reason::as_str),
+        _ => None,
     }
 }
 

@@ -1,6 +1,8 @@
 //! Recording and alerting rules: held to the conventions of mixins, to the catalogue, to their
 //! runbooks and to their tests. What they do is tested by promtool, in `outside_judges`.
 
+mod judged;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
@@ -221,5 +223,37 @@ fn each_alert_is_tested_to_fire_and_to_be_quiet() {
         // Thresholds can't come within a test.
         let ends = ended.contains(&rule.alert) || rule.alert == "TwilioThresholdsMissing";
         assert!(ends, "{} is nowhere expected to end", rule.alert);
+    }
+}
+
+#[test]
+fn the_quickstart_has_all_thresholds_and_all_files() {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let text = fs::read_to_string(format!("{root}/config/quickstart/thresholds.rules.yml"))
+        .expect("rules");
+    let file: File = serde_saphyr::from_str(&text).expect("YAML");
+    let names = |rules: Vec<Rule>| rules.into_iter().map(|rule| rule.record).collect::<Vec<_>>();
+    let quickstart = file.groups.into_iter().flat_map(|group| group.rules).collect();
+    assert_eq!(names(quickstart), names(read("thresholds")));
+    let compose =
+        fs::read_to_string(format!("{root}/config/quickstart/compose.yml")).expect("compose.yml");
+    let mut mounted = 0;
+    for word in compose.split(|c: char| c.is_whitespace() || "[]".contains(c)) {
+        if let Some(source) = word.strip_suffix(":ro").and_then(|mount| mount.split(':').next()) {
+            let path = format!("{root}/config/quickstart/{source}");
+            assert!(fs::metadata(&path).is_ok(), "compose.yml mounts {path}");
+            mounted += 1;
+        }
+    }
+    assert!(mounted >= 7, "{mounted}");
+    let container =
+        fs::read_to_string(format!("{root}/config/container/Containerfile")).expect("a file");
+    for line in
+        container.lines().filter(|line| line.starts_with("COPY ") && !line.contains("--from"))
+    {
+        for source in line.split_whitespace().skip(1) {
+            let exists = fs::metadata(format!("{root}/{source}")).is_ok();
+            assert!(exists || source == "./", "the Containerfile copies {source}");
+        }
     }
 }

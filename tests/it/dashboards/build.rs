@@ -30,7 +30,8 @@ impl Panel {
         let options = json!({
             "reduceOptions": { "calcs": ["lastNotNull"], "fields": "", "values": false },
             "colorMode": "background_solid", "graphMode": "none", "justifyMode": "auto", "textMode": "auto",
-            "orientation": "auto",
+            "orientation": "auto", "wideLayout": true, "showPercentChange": false,
+            "percentChangeColorMode": "standard",
         });
         Self::new("stat", title, description, options).steps(&[(None, "blue")])
     }
@@ -79,7 +80,7 @@ impl Panel {
     /// Rows of labels and values, the first column of values in descending order.
     pub(crate) fn table(title: &str, description: &str, columns: &[(&str, &str)]) -> Self {
         let options = json!({
-            "showHeader": true, "cellHeight": "sm",
+            "showHeader": true, "cellHeight": "sm", "frameIndex": 0,
             "sortBy": [{ "displayName": columns.last().expect("a column").1, "desc": true }],
         });
         let mut panel = Self::new("table", title, description, options);
@@ -140,6 +141,12 @@ impl Panel {
         self = self.steps(&steps);
         self.defaults()["color"] = json!({ "mode": "palette-classic" });
         self.defaults()["custom"]["thresholdsStyle"] = json!({ "mode": "dashed" });
+        self
+    }
+
+    /// All series in shades of one colour.
+    pub(crate) fn shades_of(mut self, color: &str) -> Self {
+        self.defaults()["color"] = json!({ "mode": "shades", "fixedColor": color });
         self
     }
 
@@ -283,7 +290,8 @@ impl Dashboard {
         }
         let mut variables = vec![json!({
             "type": "datasource", "name": "datasource", "label": "Data source", "query": "prometheus",
-            "current": {}, "options": [], "regex": "", "refresh": 1, "hide": 0, "includeAll": false, "multi": false,
+            "current": { "selected": false, "text": "default", "value": "default" },
+            "options": [], "regex": "", "refresh": 1, "hide": 0, "includeAll": false, "multi": false,
         })];
         variables.extend(self.variables);
         let mut links = vec![json!({
@@ -323,7 +331,7 @@ pub(crate) fn exporter_address() -> Value {
     {
         variable[key] = value;
     }
-    variable["current"] = json!({});
+    variable["current"] = json!({ "text": "", "value": "" });
     if let Some(json) = variable.as_object_mut() {
         json.remove("allValue");
     }
@@ -333,7 +341,7 @@ pub(crate) fn exporter_address() -> Value {
 fn query_variable(name: &str, label: &str, query: &str) -> Value {
     json!({
         "type": "query", "name": name, "label": label, "datasource": datasource(),
-        "query": { "query": query, "refId": "StandardVariableQuery" }, "definition": query,
+        "query": query, "definition": query,
         "refresh": 2, "sort": 1, "multi": true, "includeAll": true, "allValue": ".+", "hide": 0,
         "regex": "", "skipUrlSync": false, "options": [],
         "current": { "selected": true, "text": ["All"], "value": ["$__all"] },

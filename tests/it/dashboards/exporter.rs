@@ -79,7 +79,7 @@ fn lateness() -> Vec<Panel> {
             .query(&format!("max by (account) (twilio_exporter_settling_overdue_seconds{{{ACCOUNT}}})"), "{{account}}"),
         Panel::lines("Since the last list", "Time since an account's list of recent calls was last read to its end; poll.interval is usual.")
             .unit("s").size(8, 8)
-            .query(&format!("time() - max by (account) (twilio_exporter_last_success_timestamp_seconds{{{ACCOUNT}}})"), "{{account}}"),
+            .query(&format!("clamp_min(time() - max by (account) (twilio_exporter_last_success_timestamp_seconds{{{ACCOUNT}}}), 0)"), "{{account}}"),
         Panel::heatmap("Event lag", "From when Twilio recorded an answer to when it was counted.")
             .size(8, 8)
             .buckets(&format!("sum by (le) (increase({LATENESS}_bucket{{{ACCOUNT}}}[$__rate_interval]))")),
@@ -88,7 +88,7 @@ fn lateness() -> Vec<Panel> {
 
 fn requests() -> Vec<Panel> {
     let reads = format!(
-        "sum(increase(twilio_exporter_api_requests_total{{{ACCOUNT},resource=\"events\"}}[$__range]))"
+        "sum(increase(twilio_exporter_api_requests_total{{{ACCOUNT},resource=\"call_events\"}}[$__range]))"
     );
     vec![
         super::code_colours(Panel::bars("Requests by code", "The exporter's requests to Twilio. none: no answer. 429: throttled. 401, 403: refused."))

@@ -57,7 +57,7 @@ fn glance() -> Vec<Panel> {
 
 fn happened() -> Vec<Panel> {
     vec![
-        Panel::bars("Failures by reason", "Failing requests per interval. The runbooks tell what each reason usually is.")
+        super::reason_colours(Panel::bars("Failures by reason", "Failing requests per interval. The runbooks tell what each reason usually is."))
             .unit("short").size(12, 8)
             .or_say("Nothing has failed in this time range.")
             .query_with_exemplars(&format!("sum by (reason) (increase({FAILURES}{{{CHOSEN}}}[$__rate_interval])) > 0"), "{{reason}}"),

@@ -64,11 +64,11 @@ fn glance() -> Vec<Panel> {
         .instant(&format!("sum(increase(twilio_twiml_responses_total{{{ENDPOINT},{NOT_XML}}}[$__range]))"), "not XML"),
         Panel::stat(
             "Error budget left",
-            "Of the failures that the objective allows in the time range; below 0 it is overspent. Choose 30 days to see the month's. The objective is the rules' threshold, or 99.9 % where they aren't loaded.",
+            "Of the failures that the objective allows in the time range; below 0 it is overspent, at -100 % twice or more. Choose 30 days to see the month's. The objective is the rules' threshold, or 99.9 % where they aren't loaded.",
         )
         .unit("percentunit").decimals(0).size(4, 4)
         .steps(&[(None, "red"), (Some(0.0), "orange"), (Some(0.25), "green")])
-        .instant(&format!("1 - ({failures} / ({requests} > 0)) / on () group_left () ({OBJECTIVE})"), "left"),
+        .instant(&format!("clamp_min(1 - ({failures} / ({requests} > 0)) / ({OBJECTIVE}), -1)"), "left"),
         Panel::stat(
             "95 % answered within",
             "95th percentile of how long TwiML requests took, over the time range. Callers notice 2 to 3 s; at 15 s Twilio gives up.",
@@ -104,15 +104,16 @@ fn failing() -> Vec<Panel> {
         .link("Reason", "The calls behind it", failures_url),
         Panel::bars(
             "Failing TwiML requests by route",
-            "Failures per interval; a route that fails stands out by its colour.",
+            "Failures per interval, the eight routes that fail most.",
         )
         .unit("short").size(9, 9)
+        .shades_of("red")
         .or_say("No TwiML request has failed in this time range.")
         .query(&format!("topk(8, sum by (host, route) (increase({FAILURES}{{{TWIML}}}[$__rate_interval])) > 0)"), "{{host}}{{route}}"),
-        Panel::bars(
+        super::reason_colours(Panel::bars(
             "Failures by reason",
             "All kinds of requests, callbacks included. The runbooks tell what each reason usually is.",
-        )
+        ))
         .unit("short").size(12, 8)
         .or_say("Nothing has failed in this time range.")
         .query(&format!("sum by (reason) (increase({FAILURES}{{{CHOSEN}}}[$__rate_interval])) > 0"), "{{reason}}"),
@@ -141,7 +142,8 @@ fn answers() -> Vec<Panel> {
             "Of genuine 2xx answers to requests that expect TwiML: those that aren't XML in front, in red and orange.",
         )
         .unit("short").size(8, 8)
-        .query(&format!("sum by (content_type) (increase(twilio_twiml_responses_total{{{ENDPOINT},{NOT_XML}}}[$__rate_interval]))"), "not XML: {{content_type}}")
+        .or_say("No TwiML was answered in this time range.")
+        .query(&format!("sum by (content_type) (increase(twilio_twiml_responses_total{{{ENDPOINT},{NOT_XML}}}[$__rate_interval])) > 0"), "not XML: {{content_type}}")
         .query(&format!("sum by (content_type) (increase(twilio_twiml_responses_total{{{ENDPOINT},content_type=~\"text/xml|application/xml|other_xml|audio\"}}[$__rate_interval]))"), "{{content_type}}")
         .colours(&[("/^not XML: application/", "red"), ("/^not XML: text/", "orange"), ("/^not XML: (other|none)/", "dark-red"), ("/^text.xml|^application.xml|^other_xml/", "green"), ("/^audio/", "blue")]),
     ]

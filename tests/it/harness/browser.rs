@@ -1,4 +1,4 @@
-//! A real browser without scripts, spoken to over a pipe in the Chrome DevTools Protocol.
+//! A real browser, spoken to over a pipe in the Chrome DevTools Protocol; without scripts unless told.
 //!
 //! The protocol tells what a script would have to: the document as parsed, and how wide it is.
 
@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc;
 
+use base64::prelude::*;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -31,14 +32,23 @@ pub(crate) struct Shown {
 }
 
 impl Browser {
-    /// Starts a browser with a profile of its own, and opens a tab.
+    /// Starts a browser that runs no scripts, with a profile of its own, and opens a tab.
     pub(crate) fn start() -> Self {
+        Self::launch(&["--blink-settings=scriptEnabled=false"])
+    }
+
+    /// The same, for pages that draw with scripts.
+    pub(crate) fn start_with_scripts() -> Self {
+        Self::launch(&[])
+    }
+
+    fn launch(flags: &[&str]) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         // The protocol is on the descriptors 3 and 4, which a shell can put in place.
         let mut child = Command::new("sh")
             .args(["-c", "exec 3<&0 4>&1 0</dev/null 1>/dev/null; exec chromium \"$@\"", "sh"])
             .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe"])
-            .arg("--blink-settings=scriptEnabled=false")
+            .args(flags)
             .arg(format!("--user-data-dir={}", directory.path().display()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -80,6 +90,13 @@ impl Browser {
             html: html["outerHTML"].as_str().expect("a document").to_owned(),
             width: layout["cssContentSize"]["width"].as_f64().expect("a width"),
         }
+    }
+
+    /// What is shown, to the end of the page, as PNG.
+    pub(crate) fn picture(&mut self) -> Vec<u8> {
+        let whole = json!({ "format": "png", "captureBeyondViewport": true });
+        let shot = self.call("Page.captureScreenshot", &whole);
+        BASE64_STANDARD.decode(shot["data"].as_str().expect("a picture")).expect("base64")
     }
 
     fn call(&mut self, method: &str, parameters: &Value) -> Value {

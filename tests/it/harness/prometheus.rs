@@ -1,61 +1,121 @@
 //! A real Prometheus server that scrapes a program every second.
 
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
+use axum::Router;
+use axum::http::{HeaderMap, StatusCode, header};
+use serde_json::Value;
 use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
 use super::{Program, eventually};
 
 /// A running Prometheus. It is killed when dropped.
 pub(crate) struct Prometheus {
     child: Child,
-    url: String,
+    port: u16,
     http: reqwest::Client,
-    _directory: TempDir,
+    began: Instant,
+    directory: TempDir,
+    text_only: Option<JoinHandle<()>>,
 }
 
 impl Prometheus {
     /// Starts a server, and waits until it has scraped the program.
     pub(crate) async fn scraping(program: &Program) -> Self {
-        let directory = TempDir::new().expect("a temporary directory");
-        let config = format!(
-            "global: {{ scrape_interval: 1s }}\nscrape_configs:\n  - job_name: twilio\n    honor_labels: true\n    static_configs: [ {{ targets: ['{}'] }} ]\n",
-            program.address()
-        );
-        let file = directory.path().join("prometheus.yml");
-        std::fs::write(&file, config).expect("written");
-        let port = free_port();
-        let child = Command::new("prometheus")
-            .arg(format!("--config.file={}", file.display()))
-            .arg(format!("--storage.tsdb.path={}", directory.path().join("tsdb").display()))
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-            .arg("--enable-feature=exemplar-storage")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("prometheus");
-        let http = reqwest::Client::builder().no_proxy().build().expect("a client");
-        let url = format!("http://127.0.0.1:{port}");
-        let prometheus = Self { child, url, http, _directory: directory };
-        eventually("Prometheus has scraped twice", async || {
-            prometheus.query("count_over_time(up[1m])").await.filter(|scrapes| *scrapes >= 2.0)
-        })
-        .await;
+        let prometheus = Self::start(&[("twilio", program.address())], &[], None);
+        prometheus.has_scraped("twilio").await;
         prometheus
     }
 
+    /// Starts a server that scrapes the program twice: as job `twilio` in the format that it prefers,
+    /// OpenMetrics, and as job `text` in the plain one; and that evaluates rules every second.
+    pub(crate) async fn watching(program: &Program, rules: &[(&str, String)]) -> Self {
+        let (text, server) = text_only(program.address().to_owned()).await;
+        let jobs = [("twilio", program.address()), ("text", &text)];
+        let prometheus = Self::start(&jobs, rules, Some(server));
+        prometheus.has_scraped("twilio").await;
+        prometheus.has_scraped("text").await;
+        prometheus
+    }
+
+    fn start(
+        jobs: &[(&str, &str)],
+        rules: &[(&str, String)],
+        text_only: Option<JoinHandle<()>>,
+    ) -> Self {
+        let directory = TempDir::new().expect("a temporary directory");
+        let mut config =
+            "global: { scrape_interval: 1s, evaluation_interval: 1s }\nscrape_configs:\n"
+                .to_owned();
+        for (job, address) in jobs {
+            config.push_str(&format!(
+                "  - job_name: {job}\n    honor_labels: true\n    static_configs: [ {{ targets: ['{address}'] }} ]\n"
+            ));
+        }
+        config.push_str("rule_files: [ '*.rules.yml' ]\n");
+        std::fs::write(directory.path().join("prometheus.yml"), config).expect("written");
+        for (name, text) in rules {
+            std::fs::write(directory.path().join(name), text).expect("written");
+        }
+        let port = free_port();
+        let child = spawn(directory.path(), port);
+        let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+        Self { child, port, http, began: Instant::now(), directory, text_only }
+    }
+
+    async fn has_scraped(&self, job: &str) {
+        eventually("Prometheus has scraped twice", async || {
+            let scrapes = format!("count_over_time(up{{job=\"{job}\"}}[1m])");
+            self.query(&scrapes).await.filter(|scrapes| *scrapes >= 2.0)
+        })
+        .await;
+    }
+
+    /// Kills it without warning, and starts it again with what it has kept.
+    pub(crate) async fn restart(&mut self) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("ended");
+        self.child = spawn(self.directory.path(), self.port);
+        self.has_scraped("twilio").await;
+    }
+
+    /// For how long it has been scraping.
+    pub(crate) fn age(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// All alerts that are pending or firing.
+    pub(crate) async fn alerts(&self) -> Vec<Value> {
+        let answer = self.ask("/api/v1/alerts", &[]).await.expect("an answer");
+        answer["data"]["alerts"].as_array().expect("alerts").clone()
+    }
+
+    /// The series that an instant query finds.
+    pub(crate) async fn instant(&self, query: &str) -> Vec<Value> {
+        let answer = self.ask("/api/v1/query", &[("query", query)]).await.expect("an answer");
+        assert_eq!(answer["status"], "success", "{query}: {answer}");
+        answer["data"]["result"].as_array().expect("a result").clone()
+    }
+
+    /// The series that a query finds over time; from, to and step in seconds.
+    pub(crate) async fn range(&self, query: &str, from: i64, to: i64, step: i64) -> Vec<Value> {
+        let [from, to, step] = [from, to, step].map(|seconds| seconds.to_string());
+        let parameters = [("query", query), ("start", &from), ("end", &to), ("step", &step)];
+        let answer = self.ask("/api/v1/query_range", &parameters).await.expect("an answer");
+        assert_eq!(answer["status"], "success", "{query}: {answer}");
+        answer["data"]["result"].as_array().expect("a result").clone()
+    }
+
     /// The labels of all exemplars that Prometheus keeps for a selector.
-    pub(crate) async fn exemplars(&self, selector: &str) -> Vec<serde_json::Value> {
-        let mut url =
-            reqwest::Url::parse(&format!("{}/api/v1/query_exemplars", self.url)).expect("a URL");
+    pub(crate) async fn exemplars(&self, selector: &str) -> Vec<Value> {
         let now = twilio_call_exporter::clock::Clock::start().now().as_second();
-        url.query_pairs_mut()
-            .append_pair("query", selector)
-            .append_pair("start", &(now - 3_600).to_string())
-            .append_pair("end", &(now + 60).to_string());
-        let answer = self.http.get(url).send().await.expect("an answer").text().await;
-        let answer: serde_json::Value =
-            serde_json::from_str(&answer.expect("a body")).expect("JSON");
+        let (start, end) = ((now - 3_600).to_string(), (now + 60).to_string());
+        let parameters = [("query", selector), ("start", &start), ("end", &end)];
+        let answer = self.ask("/api/v1/query_exemplars", &parameters).await.expect("an answer");
         let series = answer["data"].as_array().cloned().unwrap_or_default();
         let exemplars = series.iter().filter_map(|series| series["exemplars"].as_array());
         exemplars.flatten().map(|exemplar| exemplar["labels"].clone()).collect()
@@ -63,11 +123,15 @@ impl Prometheus {
 
     /// The first value of an instant query; `None` without a result.
     pub(crate) async fn query(&self, query: &str) -> Option<f64> {
-        let mut url = reqwest::Url::parse(&format!("{}/api/v1/query", self.url)).expect("a URL");
-        url.query_pairs_mut().append_pair("query", query);
-        let text = self.http.get(url).send().await.ok()?.text().await.ok()?;
-        let answer: serde_json::Value = serde_json::from_str(&text).ok()?;
+        let answer = self.ask("/api/v1/query", &[("query", query)]).await?;
         answer["data"]["result"][0]["value"][1].as_str()?.parse().ok()
+    }
+
+    async fn ask(&self, path: &str, parameters: &[(&str, &str)]) -> Option<Value> {
+        let url = format!("http://127.0.0.1:{}{path}", self.port);
+        let url = reqwest::Url::parse_with_params(&url, parameters).expect("a URL");
+        let text = self.http.get(url).send().await.ok()?.text().await.ok()?;
+        serde_json::from_str(&text).ok()
     }
 }
 
@@ -76,11 +140,56 @@ impl Drop for Prometheus {
         // Gone already is as good.
         let _gone = self.child.kill();
         let _gone = self.child.wait();
+        if let Some(server) = &self.text_only {
+            server.abort();
+        }
     }
 }
 
-/// A port that was free a moment ago: Prometheus can't tell which it took.
-fn free_port() -> u16 {
+fn spawn(directory: &Path, port: u16) -> Child {
+    Command::new("prometheus")
+        .arg(format!("--config.file={}", directory.join("prometheus.yml").display()))
+        .arg(format!("--storage.tsdb.path={}", directory.join("tsdb").display()))
+        .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+        .arg("--enable-feature=exemplar-storage")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("prometheus")
+}
+
+/// Serves a program's metrics in the plain text format, whatever is asked for: Prometheus always
+/// prefers OpenMetrics.
+async fn text_only(program: String) -> (String, JoinHandle<()>) {
+    let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let answer = move |headers: HeaderMap| {
+        let request =
+            http.get(format!("http://{program}/metrics")).header(header::ACCEPT, "text/plain");
+        async move {
+            assert!(headers.contains_key(header::ACCEPT), "Prometheus says what it wants");
+            let Ok(response) = request.send().await else {
+                return (StatusCode::BAD_GATEWAY, HeaderMap::new(), String::new());
+            };
+            let mut headers = HeaderMap::new();
+            let content_type = response.headers()[header::CONTENT_TYPE].clone();
+            assert!(
+                content_type
+                    .to_str()
+                    .is_ok_and(|text| text.starts_with("text/plain; version=0.0.4"))
+            );
+            headers.insert(header::CONTENT_TYPE, content_type);
+            (StatusCode::OK, headers, response.text().await.unwrap_or_default())
+        }
+    };
+    let router = Router::new().route("/metrics", axum::routing::get(answer));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let server = tokio::spawn(async move { axum::serve(listener, router).await.expect("served") });
+    (address, server)
+}
+
+/// A port that was free a moment ago: servers that can't tell which they took are told one.
+pub(crate) fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("an address").port()
 }

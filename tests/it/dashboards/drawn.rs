@@ -1,0 +1,199 @@
+//! The dashboards over a real Prometheus that scrapes the demo: every query finds something, the
+//! alerts that the demo calls for fire and no others, and each dashboard is drawn to be looked at.
+//!
+//! `DEMO_SECONDS=900 cargo test --test it drawn -- --ignored` lets the demo run for longer; the pictures
+//! are in `target/tmp/dashboards`. The renderer is ours: no Grafana server has loaded the files here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::lint::{panels, queries};
+use crate::harness::{Browser, Program, Prometheus, eventually};
+use crate::rules;
+
+/// What the demo calls for: its `/menu` answers with errors, JSON and nothing at all.
+const FIRING: [(&str, &str); 5] = [
+    ("TwilioCallersCutOff", ""),
+    ("TwilioTwimlNotXml", "/menu"),
+    ("TwilioWebhookErrorBudgetBurn", "/menu"),
+    ("TwilioWebhookNearTimeout", "/menu"),
+    ("TwilioWebhookTimeouts", ""),
+];
+
+/// Thresholds for a demo of two minutes: its store is young, and its traffic little.
+const THRESHOLDS: [(&str, &str); 5] = [
+    ("twilio:young_store_seconds:threshold", "0"),
+    ("twilio:burn_min_requests:threshold", "20"),
+    ("twilio:no_answer_failures:threshold", "1"),
+    // One call in fifty is as slow as callers notice, which is no certainty in two minutes.
+    ("twilio:slow_ratio:threshold", "0.5"),
+    ("twilio:callback_failures_ratio:threshold", "0.05"),
+];
+
+/// What says in words that there is nothing, because nothing of it happens in the demo.
+const QUIET: &str = "Retries";
+
+/// How long the demo may take to make all of them fire: a timeout is one request in ten of those that
+/// fail, and comes when it comes.
+const FIRING_WITHIN: Duration = Duration::from_secs(180);
+
+/// Seconds between two points of a graph.
+const STEP: i64 = 2;
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs prometheus and chromium, from Debian's packages"]
+async fn the_demo_fires_its_alerts_and_every_panel_shows_something() {
+    let directory = Arc::new(TempDir::new().expect("a directory"));
+    let program = Program::start(directory, BTreeMap::new(), vec!["demo".to_owned()]).await;
+    let mut prometheus = Prometheus::watching(&program, &rules_for_a_demo()).await;
+    let expected: BTreeSet<(String, String)> =
+        FIRING.iter().map(|(name, route)| ((*name).to_owned(), (*route).to_owned())).collect();
+    for job in ["twilio", "text"] {
+        let began = Instant::now();
+        loop {
+            let seen = firing_alerts(&prometheus, job).await;
+            if seen == expected {
+                break;
+            }
+            assert!(began.elapsed() < FIRING_WITHIN, "job {job}: {seen:?}");
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+    for alert in prometheus.alerts().await {
+        links_lead_somewhere(&program, &alert).await;
+    }
+    if let Some(seconds) = std::env::var_os("DEMO_SECONDS") {
+        let seconds = seconds.to_str().and_then(|text| text.parse().ok()).expect("a number");
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+    }
+    let mut worlds = Vec::new();
+    for dashboard in super::all() {
+        worlds.push((dashboard.uid, world(&prometheus, &dashboard.json()).await));
+    }
+    prometheus.restart().await;
+    eventually("the alerts fire again after a restart of Prometheus", async || {
+        (firing_alerts(&prometheus, "twilio").await == expected).then_some(())
+    })
+    .await;
+    tokio::task::spawn_blocking(move || draw(&worlds)).await.expect("no panic");
+}
+
+/// The rules as they are, but for thresholds and how long a condition must hold.
+fn rules_for_a_demo() -> Vec<(&'static str, String)> {
+    let read =
+        |name: &str| std::fs::read_to_string(format!("{}/{name}", rules::FOLDER)).expect("rules");
+    let mut thresholds = read("thresholds.rules.yml");
+    for (name, value) in THRESHOLDS {
+        let (before, after) = thresholds.split_once(&format!("record: {name}\n")).expect(name);
+        let (_, rest) = after.split_once('\n').expect("an expression");
+        thresholds = format!("{before}record: {name}\n        expr: vector({value})\n{rest}");
+    }
+    let alerts =
+        read("alerts.rules.yml").replace("for: 2m", "for: 1s").replace("for: 5m", "for: 1s");
+    vec![
+        ("thresholds.rules.yml", thresholds),
+        ("recording.rules.yml", read("recording.rules.yml")),
+        ("alerts.rules.yml", alerts),
+    ]
+}
+
+/// Name and route of each alert of a job that fires.
+async fn firing_alerts(prometheus: &Prometheus, job: &str) -> BTreeSet<(String, String)> {
+    let alerts = prometheus.alerts().await;
+    let is_meant = |alert: &&Value| alert["state"] == "firing" && alert["labels"]["job"] == job;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    alerts
+        .iter()
+        .filter(is_meant)
+        .map(|alert| (text(&alert["labels"]["alertname"]), text(&alert["labels"]["route"])))
+        .collect()
+}
+
+/// `/failures` answers what an alert links to, and shows what it is about.
+async fn links_lead_somewhere(program: &Program, alert: &Value) {
+    let Some(url) = alert["annotations"]["failures_url"].as_str() else { return };
+    if alert["labels"]["job"] != "twilio" {
+        return;
+    }
+    let path = url.strip_prefix(&format!("http://{}", program.address())).expect(url);
+    let (status, page) = program.get(&path.replacen("/failures?", "/failures.json?", 1)).await;
+    assert_eq!(status, 200, "{url}: {page}");
+    let answer: Value = serde_json::from_str(&page).expect("JSON");
+    assert!(
+        answer["failures"].as_array().is_some_and(|failures| !failures.is_empty()),
+        "{url}: {page}"
+    );
+}
+
+/// A dashboard and what Prometheus answers to its queries, each of which must find something.
+async fn world(prometheus: &Prometheus, dashboard: &Value) -> Value {
+    let to = twilio_call_exporter::clock::Clock::start().now().as_second() / STEP * STEP;
+    let from = to - prometheus.age().as_secs().try_into().unwrap_or(0);
+    let mut empty = Vec::new();
+    for (place, expr) in queries(dashboard) {
+        let found = prometheus.instant(&fill(&expr, to - from)).await;
+        if found.is_empty() && !place.contains(QUIET) {
+            empty.push(format!("{place}: {expr}"));
+        }
+    }
+    assert!(empty.is_empty(), "nothing for {empty:#?}");
+    let mut results = json!({ "step": STEP });
+    for panel in panels(dashboard).filter(|panel| panel["type"] != "row") {
+        let mut answers = Vec::new();
+        for target in panel["targets"].as_array().expect("targets") {
+            let expr = fill(target["expr"].as_str().expect("a query"), to - from);
+            answers.push(if target["instant"] == true {
+                prometheus.instant(&expr).await
+            } else {
+                prometheus.range(&expr, from, to, STEP).await
+            });
+        }
+        results[panel["id"].to_string()] = json!(answers);
+    }
+    json!({ "dashboard": dashboard, "results": results, "from": from, "to": to })
+}
+
+/// A query as Grafana sends it, with "All" chosen.
+fn fill(expr: &str, range: i64) -> String {
+    let mut filled = expr
+        .replace("$__rate_interval", "20s")
+        .replace("$__range", &format!("{}s", range.max(60)))
+        .replace("=~\"$job\"", "=~\"twilio\"");
+    for variable in ["account", "host", "route", "kind"] {
+        filled = filled.replace(&format!("\"${variable}\""), "\".+\"");
+    }
+    assert!(!filled.contains('$'), "{filled}");
+    filled
+}
+
+fn draw(worlds: &[(&str, Value)]) {
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("dashboards");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let mut browser = Browser::start_with_scripts();
+    for (uid, world) in worlds {
+        let page = folder.join(format!("{uid}.html"));
+        // In a script, `<` may begin something else.
+        let panels = panels(&world["dashboard"]).filter(|panel| panel["type"] != "row").count();
+        let world = world.to_string().replace('<', "\\u003c");
+        let renderer = include_str!("renderer.html");
+        let html = renderer.replacen(
+            "<script>",
+            &format!("<script>window.WORLD = {world};</script>\n<script>"),
+            1,
+        );
+        std::fs::write(&page, html).expect("written");
+        let shown = browser.show(&format!("file://{}", page.display()), (1440, 900));
+        assert!(
+            shown.html.contains(&format!("{panels} panels drawn")),
+            "{uid} is not drawn: {page:?}"
+        );
+        assert!(!shown.html.contains(">NO DATA<"), "{uid} has an empty panel: {page:?}");
+        assert!(shown.width <= 1440.0, "{uid} is {} wide", shown.width);
+        let picture = folder.join(format!("{uid}.png"));
+        std::fs::write(&picture, browser.picture()).expect("written");
+    }
+}

@@ -1,0 +1,196 @@
+//! Rules, configurations and queries before their own judges: promtool, and a real Alertmanager.
+
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{FOLDER, TESTS};
+use crate::dashboards;
+use crate::harness::{eventually, free_port};
+
+const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config");
+
+#[test]
+#[ignore = "needs promtool and amtool, from Debian's packages prometheus and prometheus-alertmanager"]
+fn promtool_and_amtool_accept_rules_and_configurations() {
+    run("promtool", &["check", "config", &format!("{FOLDER}/prometheus.yml")]);
+    run("promtool", &["check", "rules", &format!("{CONFIG}/quickstart/thresholds.rules.yml")]);
+    run("amtool", &["check-config", &format!("{CONFIG}/alertmanager/alertmanager.yml")]);
+    // The quickstart's rules lie in three places.
+    let together = TempDir::new().expect("a directory");
+    for file in [
+        "quickstart/prometheus.yml",
+        "quickstart/thresholds.rules.yml",
+        "prometheus/recording.rules.yml",
+        "prometheus/alerts.rules.yml",
+    ] {
+        let name = file.rsplit('/').next().expect("a name");
+        std::fs::copy(format!("{CONFIG}/{file}"), together.path().join(name)).expect(file);
+    }
+    let said = run(
+        "promtool",
+        &["check", "config", &together.path().join("prometheus.yml").display().to_string()],
+    );
+    assert!(said.contains("3 rule files found"), "{said}");
+}
+
+#[test]
+#[ignore = "needs promtool, from Debian's package prometheus"]
+fn every_alert_fires_stays_quiet_and_ends_as_its_test_says() {
+    let mut files = 0;
+    for file in std::fs::read_dir(TESTS).expect("a folder") {
+        run("promtool", &["test", "rules", &file.expect("a file").path().display().to_string()]);
+        files += 1;
+    }
+    assert!(files >= 4, "{files}");
+}
+
+#[test]
+#[ignore = "needs promtool, from Debian's package prometheus"]
+fn promtool_reads_every_query_of_the_dashboards() {
+    let mut rules = Vec::new();
+    for dashboard in dashboards::all() {
+        for (_, expr) in dashboards::lint::queries(&dashboard.json()) {
+            let filled = expr.replace("$__rate_interval", "5m").replace("$__range", "6h");
+            rules.push(json!({ "record": format!("query{}", rules.len()), "expr": filled }));
+        }
+    }
+    assert!(rules.len() > 60, "{}", rules.len());
+    let directory = TempDir::new().expect("a directory");
+    let check = |rules: &[Value]| {
+        let file = directory.path().join("queries.yml");
+        // JSON is YAML.
+        let text = json!({ "groups": [{ "name": "queries", "rules": rules }] }).to_string();
+        std::fs::write(&file, text).expect("written");
+        Command::new("promtool").arg("check").arg("rules").arg(&file).output().expect("promtool")
+    };
+    let output = check(&rules);
+    assert!(output.status.success(), "{output:?}");
+    rules.push(json!({ "record": "broken", "expr": "sum(rate(x[5m])" }));
+    assert!(!check(&rules).status.success(), "promtool notices a query that can't be read");
+}
+
+/// What is stale says nothing, and a page covers its tickets.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs prometheus-alertmanager, from Debian's package of that name"]
+async fn alertmanager_holds_back_what_follows_from_something_else() {
+    let alertmanager = Alertmanager::start();
+    let route = json!({ "account": "prod", "host": "ivr.example.com", "route": "/menu" });
+    let alerts = [
+        alert("TwilioAccountNotReadable", "critical", "exporter", &json!({ "account": "stale" })),
+        alert(
+            "TwilioWebhookSilent",
+            "warning",
+            "webhooks",
+            &json!({ "account": "stale", "route": "/menu" }),
+        ),
+        alert("TwilioCallsFailing", "warning", "calls", &json!({ "account": "stale" })),
+        alert("TwilioWebhookErrorBudgetBurn", "critical", "webhooks", &route),
+        alert("TwilioTwimlNotXml", "warning", "webhooks", &route),
+        alert(
+            "TwilioWebhookTimeouts",
+            "warning",
+            "webhooks",
+            &json!({ "account": "prod", "host": "ivr.example.com" }),
+        ),
+        alert(
+            "TwilioWebhookTimeouts",
+            "warning",
+            "webhooks",
+            &json!({ "account": "prod", "host": "other.example.com" }),
+        ),
+        alert("TwilioCallsFailing", "warning", "calls", &json!({ "account": "prod" })),
+    ];
+    alertmanager.take(&alerts).await;
+    let expected = [
+        "TwilioAccountNotReadable stale",
+        "TwilioCallsFailing prod",
+        "TwilioWebhookErrorBudgetBurn prod ivr.example.com",
+        "TwilioWebhookTimeouts prod other.example.com",
+    ];
+    // It takes in alerts one by one, and judges them as it does.
+    eventually("Alertmanager tells of these and of no others", async || {
+        (alertmanager.told().await? == expected).then_some(())
+    })
+    .await;
+}
+
+fn alert(name: &str, severity: &str, component: &str, labels: &Value) -> Value {
+    let mut labels = labels.clone();
+    for (label, value) in
+        [("alertname", name), ("severity", severity), ("component", component), ("job", "twilio")]
+    {
+        labels[label] = json!(value);
+    }
+    json!({ "labels": labels, "annotations": {} })
+}
+
+/// A running Alertmanager. It is killed when dropped.
+struct Alertmanager {
+    child: Child,
+    url: String,
+    http: reqwest::Client,
+    _directory: TempDir,
+}
+
+impl Alertmanager {
+    fn start() -> Self {
+        let directory = TempDir::new().expect("a directory");
+        let port = free_port();
+        let child = Command::new("prometheus-alertmanager")
+            .arg(format!("--config.file={CONFIG}/alertmanager/alertmanager.yml"))
+            .arg(format!("--storage.path={}", directory.path().display()))
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .arg("--cluster.listen-address=")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("prometheus-alertmanager");
+        twilio_call_exporter::twilio::client::install_crypto();
+        let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let url = format!("http://127.0.0.1:{port}/api/v2/alerts");
+        Self { child, url, http, _directory: directory }
+    }
+
+    async fn take(&self, alerts: &[Value]) {
+        eventually("Alertmanager takes alerts", async || {
+            let request = self.http.post(&self.url).header("content-type", "application/json");
+            let response = request.body(json!(alerts).to_string()).send().await.ok()?;
+            response.status().is_success().then_some(())
+        })
+        .await;
+    }
+
+    /// Name, account and host of the alerts of which somebody is told.
+    async fn told(&self) -> Option<Vec<String>> {
+        let text = self.http.get(&self.url).send().await.ok()?.text().await.ok()?;
+        let known: Vec<Value> = serde_json::from_str(&text).ok()?;
+        let told = known.iter().filter(|alert| alert["status"]["state"] == "active");
+        let name = |alert: &Value| {
+            let of = |label: &str| alert["labels"][label].as_str().map(str::to_owned);
+            let labels = ["alertname", "account", "host"].into_iter().filter_map(of);
+            labels.collect::<Vec<_>>().join(" ")
+        };
+        let mut names: Vec<String> = told.map(name).collect();
+        names.sort();
+        Some(names)
+    }
+}
+
+impl Drop for Alertmanager {
+    fn drop(&mut self) {
+        // Gone already is as good.
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+    }
+}
+
+/// Runs a judge, who must be content, and returns what it says.
+fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().expect(program);
+    let said =
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    assert!(output.status.success(), "{program} {arguments:?}: {}", said.concat());
+    said.concat()
+}
