@@ -1,49 +1,57 @@
-//! Builds the parts, runs the tasks, drains them.
+//! Builds the parts, runs the tasks, reloads the configuration, drains.
 
-use std::collections::BTreeSet;
+mod polling;
+
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use prometheus::Registry;
 use prometheus::process_collector::ProcessCollector;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::cli::ListenAddress;
 use crate::clock::Clock;
-use crate::config::{AccountConfig, Config};
-use crate::domain::listing::ListPlan;
-use crate::domain::plan::ReadPlan;
-use crate::domain::route::Routes;
-use crate::domain::sid::AccountSid;
+use crate::config::Config;
 use crate::domain::twilio_time::TwilioTime;
+use crate::http::reload::{self, ReloadRequests};
 use crate::http::{self, Site};
 use crate::metrics::health::Health;
 use crate::metrics::ledger::LedgerLimits;
-use crate::poller::discovery::{self, Wanted};
-use crate::poller::gate::Gate;
 use crate::poller::heartbeat::Heartbeats;
-use crate::poller::{self, Account, Shared};
-use crate::store::{AccountKey, Attached, Store, StoreThread};
-use crate::twilio::{Client, ClientOptions, Credentials, LargeBodies};
+use crate::signal::Hangups;
+use crate::store::{Attached, Store, StoreThread};
 
-/// How long tasks may take to end after the signal: requests are abandoned at once, so this is
-/// for the commit in flight.
-const GRACE: Duration = Duration::from_secs(10);
+use polling::{Lasting, Polled, Polling, Prepared};
 
 /// A built program: everything is open and bound, nothing runs yet.
 #[derive(Debug)]
 pub struct App {
-    accounts: Vec<(Account, Attached, Option<Wanted>)>,
+    prepared: Prepared,
+    attached: Vec<Attached>,
     listeners: Vec<TcpListener>,
-    shared: Shared,
-    heartbeats: Heartbeats,
+    lasting: Lasting,
     site: Site,
+    exemplars: Arc<AtomicBool>,
+    reload_requests: ReloadRequests,
     store_thread: StoreThread,
+}
+
+/// How a running program comes by a new configuration.
+pub struct Reloading {
+    /// Reads it again from where it came from; an error tells everything that is wrong with it.
+    pub load: Box<dyn Fn() -> Result<Config, String> + Send>,
+    /// The signals that ask for it.
+    pub hangups: Hangups,
+}
+
+impl std::fmt::Debug for Reloading {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reloading").finish_non_exhaustive()
+    }
 }
 
 impl App {
@@ -55,6 +63,7 @@ impl App {
         config: &Config,
         storage: &Path,
         listen: &[ListenAddress],
+        lifecycle: bool,
     ) -> anyhow::Result<Self> {
         let clock = Clock::start();
         let registry = Registry::new();
@@ -66,44 +75,38 @@ impl App {
             .register(Box::new(ProcessCollector::for_self()))
             .context("cannot register the metrics")?;
         let listeners = bind(listen).await?;
-        let shared = Shared {
+        let lasting = Lasting {
             clock,
             twilio_time: Arc::new(Mutex::new(TwilioTime::default())),
-            budget: Arc::new(Semaphore::new(config.api.max_total_concurrency)),
-            routes: Arc::new(Routes::new(config.routes.clone())),
-            lists: ListPlan {
-                interval: config.poll.interval,
-                initial_lookback: config.poll.initial_lookback,
-                catch_up: config.poll.catch_up,
-            },
-            reads: ReadPlan {
-                live_interval: config.poll.live_interval,
-                after_end: config.poll.after_end.clone(),
-                settle_delay: config.poll.settle_delay,
-                audit_after: config.poll.audit_after,
-            },
-            max_concurrency: config.api.max_concurrency,
             health,
-            store: store.clone(),
+            store,
+            heartbeats: Heartbeats::default(),
         };
-        let heartbeats = Heartbeats::default();
-        let beats = heartbeats.clone();
+        let (reloads, reload_requests) = reload::channel();
+        let exemplars = Arc::new(AtomicBool::new(config.exemplars));
+        let beats = lasting.heartbeats.clone();
         let site = Site {
             registry,
-            committed: store.committed(),
-            failures: store.failures(),
-            exemplars: config.exemplars,
+            committed: lasting.store.committed(),
+            failures: lasting.store.failures(),
+            exemplars: Arc::clone(&exemplars),
             turns: http::Turns::default(),
             is_ready: Arc::new(move || beats.all_beat()),
             now: Arc::new(move || clock.now()),
+            reloads: lifecycle.then_some(reloads),
         };
-        // Before anything is served: a scrape right after a restart shows every series.
-        let mut attached = Vec::new();
-        for (account, wanted) in accounts(config)? {
-            let known = store.attach(account.key.clone(), account.label.clone()).await;
-            attached.push((account, known.context("cannot load an account")?, wanted));
-        }
-        Ok(Self { accounts: attached, listeners, shared, heartbeats, site, store_thread })
+        let prepared = Prepared::new(config, &lasting)?;
+        let attached = prepared.attach().await?;
+        Ok(Self {
+            prepared,
+            attached,
+            listeners,
+            lasting,
+            site,
+            exemplars,
+            reload_requests,
+            store_thread,
+        })
     }
 
     /// The addresses that are served.
@@ -111,52 +114,101 @@ impl App {
         self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }
 
-    /// Runs until `stop`, then drains.
+    /// Runs until `stop`, then drains. Without `reloading` the configuration stays as it is.
     ///
     /// # Errors
     /// If a socket can no longer be served.
-    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let tasks = TaskTracker::new();
-        let mut servers = tokio::task::JoinSet::new();
+    pub async fn run(
+        mut self,
+        stop: CancellationToken,
+        mut reloading: Option<Reloading>,
+    ) -> anyhow::Result<()> {
+        let mut servers = JoinSet::new();
         for listener in self.listeners {
             let address = listener.local_addr().context("cannot tell the address")?;
             tracing::info!(%address, "listening");
             servers.spawn(serve(listener, self.site.clone(), stop.clone()));
         }
-        for (account, attached, wanted) in self.accounts {
-            if let Some(wanted) = wanted {
-                tasks.spawn(discovery::run(
-                    account.clone(),
-                    wanted,
-                    self.shared.clone(),
-                    self.heartbeats.clone(),
-                    tasks.clone(),
-                    stop.clone(),
-                ));
+        let heartbeats = &self.lasting.heartbeats;
+        let mut polling = self.prepared.start(self.attached, Polled::default(), heartbeats, &stop);
+        let served = loop {
+            let reply = tokio::select! {
+                () = stop.cancelled() => break Ok(()),
+                Some(ended) = servers.join_next() => break ended.context("a server task panicked")?,
+                () = hangup(&mut reloading) => None,
+                Some(reply) = self.reload_requests.recv() => Some(reply),
+            };
+            let reloaded;
+            (polling, reloaded) =
+                reload(polling, reloading.as_ref(), &self.lasting, &self.exemplars, &stop).await;
+            self.lasting.health.config_loaded(reloaded.is_ok());
+            match &reloaded {
+                Ok(()) => tracing::info!("configuration reloaded"),
+                Err(problems) => tracing::error!(
+                    "cannot reload the configuration, the former one stays in force: {problems}"
+                ),
             }
-            let beat = self.heartbeats.watch();
-            tasks.spawn(poller::run(account, attached, self.shared.clone(), beat, stop.clone()));
-        }
-        tasks.close();
-        let served = tokio::select! {
-            () = stop.cancelled() => Ok(()),
-            Some(ended) = servers.join_next() => ended.context("a server task panicked")?,
+            if let Some(reply) = reply {
+                // Nobody waits for an answer who has gone away.
+                let _gone = reply.send(reloaded);
+            }
         };
         stop.cancel();
-        if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
-            tracing::warn!("not everything ended in time; what was not committed is read again");
-        }
+        polling.end().await;
         servers.abort_all();
         while servers.join_next().await.is_some() {}
         // The last handles go, and with them the writer.
-        drop((self.shared, self.site));
+        drop((self.lasting, self.site));
         self.store_thread.join();
         served.context("cannot serve")
     }
 }
 
+/// Waits for a signal that asks for a reload.
+async fn hangup(reloading: &mut Option<Reloading>) {
+    match reloading {
+        Some(reloading) => reloading.hangups.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Reads the configuration again, and polls with it; where something is wrong with it, nothing
+/// changes.
+async fn reload(
+    polling: Polling,
+    reloading: Option<&Reloading>,
+    lasting: &Lasting,
+    exemplars: &AtomicBool,
+    stop: &CancellationToken,
+) -> (Polling, Result<(), String>) {
+    let Some(reloading) = reloading else {
+        return (polling, Err("there is no configuration to reload".to_owned()));
+    };
+    let prepared = (reloading.load)().and_then(|config| {
+        let prepared = Prepared::new(&config, lasting).map_err(|error| format!("{error:#}"))?;
+        Ok((config, prepared))
+    });
+    let (config, prepared) = match prepared {
+        Ok(prepared) => prepared,
+        Err(problems) => return (polling, Err(problems)),
+    };
+    let before = polling.end().await;
+    lasting.store.limit(limits(&config));
+    exemplars.store(config.exemplars, Ordering::Relaxed);
+    prepared.let_go(&before).await;
+    (prepared.start(Vec::new(), before, &lasting.heartbeats, stop), Ok(()))
+}
+
 async fn serve(listener: TcpListener, site: Site, stop: CancellationToken) -> std::io::Result<()> {
     axum::serve(listener, http::router(site)).with_graceful_shutdown(stop.cancelled_owned()).await
+}
+
+fn limits(config: &Config) -> LedgerLimits {
+    LedgerLimits {
+        routes_per_account: config.limits.routes_per_account,
+        series: config.limits.series,
+        hold_back: config.limits.hold_back,
+    }
 }
 
 fn open_store(
@@ -165,12 +217,8 @@ fn open_store(
     health: &Health,
     clock: Clock,
 ) -> anyhow::Result<(Store, StoreThread)> {
-    let limits = LedgerLimits {
-        routes_per_account: config.limits.routes_per_account,
-        series: config.limits.series,
-        hold_back: config.limits.hold_back,
-    };
-    let (store, thread) = Store::open(storage, limits, health.clone(), move || clock.now())?;
+    let (store, thread) =
+        Store::open(storage, limits(config), health.clone(), move || clock.now())?;
     health.store_opened(crate::domain::twilio_time::seconds_between(
         jiff::Timestamp::UNIX_EPOCH,
         store.created_at(),
@@ -196,62 +244,4 @@ async fn bind(listen: &[ListenAddress]) -> anyhow::Result<Vec<TcpListener>> {
         listeners.push(listener);
     }
     Ok(listeners)
-}
-
-fn accounts(config: &Config) -> anyhow::Result<Vec<(Account, Option<Wanted>)>> {
-    let ca_pem = match &config.api.ca_file {
-        Some(path) => Some(std::fs::read(path).with_context(|| {
-            format!("cannot read the certificates of api.ca_file `{}`", path.display())
-        })?),
-        None => None,
-    };
-    let large_bodies = LargeBodies::default();
-    let mut accounts = Vec::new();
-    for account in &config.accounts {
-        let options = ClientOptions {
-            base_url: account.base_url.clone(),
-            connect_timeout: config.api.connect_timeout,
-            timeout: config.api.timeout,
-            ca_pem: ca_pem.clone(),
-            large_bodies: large_bodies.clone(),
-        };
-        let built = build_account(account, &options, config.api.max_concurrency)?;
-        accounts.push((built, wanted(account, config)));
-    }
-    if accounts.is_empty() {
-        bail!("no account to poll");
-    }
-    Ok(accounts)
-}
-
-fn build_account(
-    account: &AccountConfig,
-    options: &ClientOptions,
-    max_concurrency: usize,
-) -> anyhow::Result<Account> {
-    let label = account.name.clone().unwrap_or_else(|| account.account_sid.clone());
-    let credentials = Credentials {
-        username: account.credentials.username.clone(),
-        secret: account.credentials.secret.clone(),
-    };
-    let client = Client::new(options, credentials)
-        .with_context(|| format!("account `{label}`: cannot prepare the connection to Twilio"))?;
-    let sid =
-        AccountSid::parse(&account.account_sid).with_context(|| format!("account `{label}`"))?;
-    let key = AccountKey { sid, region: account.region.clone() };
-    let gate = Gate::new(max_concurrency);
-    Ok(Account { key, label, status: "unknown", client, gate })
-}
-
-fn wanted(account: &AccountConfig, config: &Config) -> Option<Wanted> {
-    let same_region = config.accounts.iter().filter(|other| other.region == account.region);
-    let configured: BTreeSet<AccountSid> =
-        same_region.filter_map(|other| AccountSid::parse(&other.account_sid).ok()).collect();
-    let subaccounts = account.subaccounts.as_ref().filter(|subaccounts| subaccounts.discover)?;
-    Some(Wanted {
-        include: subaccounts.include.clone(),
-        exclude: subaccounts.exclude.clone(),
-        names: subaccounts.names.clone(),
-        configured,
-    })
 }

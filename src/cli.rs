@@ -47,6 +47,9 @@ pub struct Flags {
     /// Address to serve /metrics on, as `host:port` or `:port`; repeatable [default: :10914].
     #[arg(long = "web.listen-address", value_name = "ADDRESS", global = true)]
     pub listen_addresses: Vec<ListenAddress>,
+    /// Allow POST /-/reload, which reads the configuration again.
+    #[arg(long = "web.enable-lifecycle", global = true)]
+    pub web_enable_lifecycle: bool,
     /// Least severity of log messages.
     #[arg(long = "log.level", value_name = "LEVEL", default_value = "info", global = true)]
     pub log_level: LogLevel,

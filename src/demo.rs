@@ -77,7 +77,8 @@ impl Demo {
             .tempdir()
             .context("cannot make a temporary store")?;
         let listen = flags.listen_or(DEMO_LISTEN);
-        let app = App::build(&demo_config(&account, &twilio)?, directory.path(), &listen).await?;
+        let config = demo_config(&account, &twilio)?;
+        let app = App::build(&config, directory.path(), &listen, false).await?;
         Ok(Self { app, twilio, server, _directory: directory })
     }
 
@@ -110,7 +111,7 @@ impl Demo {
     /// # Errors
     /// As the program's own.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let result = self.app.run(stop).await;
+        let result = self.app.run(stop, None).await;
         self.server.abort();
         result
     }

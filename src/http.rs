@@ -6,22 +6,26 @@
 mod failures;
 mod negotiate;
 mod pages;
+pub mod reload;
 mod scrape;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use jiff::Timestamp;
 use prometheus::Registry;
 use tokio::sync::Semaphore;
 
 use crate::metrics::ledger::Committed;
 use crate::store::failures::FailureReader;
+
+use reload::Reloads;
 
 /// What the pages show.
 #[derive(Clone)]
@@ -33,13 +37,15 @@ pub struct Site {
     /// The recorded failures.
     pub failures: FailureReader,
     /// Whether exemplars are shown.
-    pub exemplars: bool,
+    pub exemplars: Arc<AtomicBool>,
     /// The turns that scrapes take.
     pub turns: Turns,
     /// Whether every poll loop advances.
     pub is_ready: Arc<dyn Fn() -> bool + Send + Sync>,
     /// The local time.
     pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    /// Who reloads the configuration, if it may be asked over HTTP.
+    pub reloads: Option<Reloads>,
 }
 
 /// Turns that scrapes take to be written: each takes megabytes and a processor for milliseconds.
@@ -80,6 +86,7 @@ pub fn router(site: Site) -> Router {
         .route("/metrics", get(scrape::metrics))
         .route("/-/healthy", get(|| async { "Healthy.\n" }))
         .route("/-/ready", get(ready))
+        .route("/-/reload", post(reload::reload).put(reload::reload))
         .fallback(|| async { (StatusCode::NOT_FOUND, "Not found; / has links.\n") })
         .layer(axum::middleware::map_response(add_headers))
         .with_state(site)

@@ -105,6 +105,10 @@
 //! for 35 days, and accounts that were removed as long ago. Age is told by the list cursors, which
 //! are Twilio's time: neither a wrong local clock nor an outage makes anything old.
 //!
+//! **What does a reload do?** It ends all poll loops and begins new ones with what the store knows
+//! (`app::polling`): whatever was counted is durable, so that a loop has nothing to hand over. What
+//! loops learnt besides, they learn again.
+//!
 //! **Why a thread for the store?** SQLite blocks, and one writer needs no locks. Batches that wait
 //! while one is written are committed together, so that hundreds of accounts share an fsync.
 //!

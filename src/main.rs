@@ -7,11 +7,12 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use tokio_util::sync::CancellationToken;
-use twilio_call_exporter::app::App;
+use twilio_call_exporter::app::{App, Reloading};
 use twilio_call_exporter::cli::{self, Command, DemoArgs, Flags, SimulateArgs};
 use twilio_call_exporter::config::{self, Config, Environment};
 use twilio_call_exporter::demo::{Demo, Simulation};
-use twilio_call_exporter::{logging, signal};
+use twilio_call_exporter::logging;
+use twilio_call_exporter::signal::{Hangups, Terminations};
 
 /// Exit code for a command line that can't be understood (sysexits.h, EX_USAGE).
 const USAGE: u8 = 64;
@@ -48,8 +49,15 @@ async fn run(flags: &Flags, config: &Config) -> anyhow::Result<()> {
     for notice in &config.notices {
         tracing::info!("{notice}");
     }
-    let app = App::build(config, &flags.storage_path, &flags.listen()).await?;
-    app.run(stop).await?;
+    // Before anything is open: until then the signal ends the program.
+    let hangups = Hangups::listen()?;
+    let app = App::build(config, &flags.storage_path, &flags.listen(), flags.web_enable_lifecycle)
+        .await?;
+    let (file, environment) = (flags.config_file.clone(), Environment::from_process());
+    let load = move || {
+        config::load(file.as_deref(), &environment).map_err(|problems| problems.to_string())
+    };
+    app.run(stop, Some(Reloading { load: Box::new(load), hangups })).await?;
     tracing::info!("stopped");
     Ok(())
 }
@@ -68,15 +76,20 @@ async fn simulate(arguments: &SimulateArgs) -> anyhow::Result<()> {
     simulation.run().await
 }
 
-/// A token that a signal cancels.
+/// A token that a signal cancels. A second signal ends the program at once: what is committed is
+/// durable, and the rest is read again.
 fn stop_on_signal() -> anyhow::Result<CancellationToken> {
     let stop = CancellationToken::new();
-    let signal = signal::termination()?;
+    let mut signals = Terminations::listen()?;
     let token = stop.clone();
     tokio::spawn(async move {
-        let signal = signal.await;
+        let signal = signals.next().await;
         tracing::info!(signal, "stopping");
         token.cancel();
+        let signal = signals.next().await;
+        tracing::warn!(signal, "stopping at once");
+        #[expect(clippy::disallowed_methods, reason = "a second signal waits for no destructor")]
+        std::process::exit(1);
     });
     Ok(stop)
 }

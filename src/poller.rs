@@ -106,15 +106,22 @@ pub struct Account {
     pub gate: Arc<Gate>,
 }
 
-/// Polls an account until `stop`. Returns early only when the store is closed.
+/// Polls an account until `stop`, and loads it first if it isn't attached yet. Returns early only
+/// when the store is closed; tells the account's id if it was ever polled.
 pub async fn run(
     account: Account,
-    attached: Attached,
+    attached: Option<Attached>,
     shared: Shared,
     heartbeat: Heartbeat,
     stop: CancellationToken,
-) {
+) -> Option<AccountId> {
+    let attached = match attached {
+        Some(attached) => attached,
+        None => attach(&account, &shared, &heartbeat, &stop).await?,
+    };
+    let id = attached.id;
     Poller::new(account, attached, shared).run(&heartbeat, &stop).await;
+    Some(id)
 }
 
 /// Loads an account that came while the program runs, however long the store takes; `None` when

@@ -12,6 +12,7 @@ mod retire;
 mod schema;
 mod writer;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -90,6 +91,11 @@ enum Command {
     Detach {
         account: AccountId,
     },
+    ShowOnly {
+        keys: BTreeSet<AccountKey>,
+        reply: oneshot::Sender<Result<(), CommitError>>,
+    },
+    Limit(LedgerLimits),
     Recent(failures::Question),
     /// The writer waits until the sender is gone: a disk that hangs.
     #[cfg(test)]
@@ -196,6 +202,17 @@ impl Store {
     pub fn detach(&self, account: AccountId) {
         // A writer that is gone shows nothing either.
         let _gone = self.commands.send(Command::Detach { account });
+    }
+
+    /// Hides the series of all accounts but these; their values stay.
+    pub async fn show_only(&self, keys: BTreeSet<AccountKey>) -> Result<(), CommitError> {
+        self.ask(|reply| Command::ShowOnly { keys, reply }).await
+    }
+
+    /// Bounds what comes from now on. What is there already stays.
+    pub fn limit(&self, limits: LedgerLimits) {
+        // A writer that is gone lets nothing in either.
+        let _gone = self.commands.send(Command::Limit(limits));
     }
 
     async fn ask<T>(

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -36,7 +37,8 @@ fn answer(site: &Site, headers: &HeaderMap) -> Response {
     let mut exposition = Exposition::new(format);
     let held = {
         let ledger = site.committed.read();
-        let shows_exemplars = site.exemplars && format == Format::OpenMetrics;
+        let shows_exemplars =
+            site.exemplars.load(Ordering::Relaxed) && format == Format::OpenMetrics;
         snapshot::write(&ledger, shows_exemplars, &mut exposition);
         ledger.held()
     };

@@ -39,12 +39,14 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    fn label(&self, sid: AccountSid) -> String {
+    /// The label of a subaccount.
+    pub fn label(&self, sid: AccountSid) -> String {
         let sid = sid.to_string();
         self.names.get(&sid).cloned().unwrap_or(sid)
     }
 
-    fn wants(&self, account: &wire::Account) -> bool {
+    /// Whether a subaccount is to be polled.
+    pub fn wants(&self, account: &wire::Account) -> bool {
         let (sid, label) = (account.sid.to_string(), self.label(account.sid));
         let is_in = |patterns: &[String]| {
             patterns.iter().any(|pattern| matches(pattern, &sid) || matches(pattern, &label))
@@ -105,66 +107,98 @@ fn subaccount(
     }
 }
 
-/// Polls the subaccounts of an account until `stop`, as they come and go. The account itself is
-/// polled by its own task.
+/// Polls the subaccounts of an account until `stop`, as they come and go, beginning with those that
+/// are known already. The account itself is polled by its own task. Returns the subaccounts that
+/// were polled at the end, with their labels.
 pub async fn run(
+    parent: Account,
+    wanted: Wanted,
+    known: Vec<wire::Account>,
+    shared: Shared,
+    heartbeats: Heartbeats,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) -> Vec<(wire::Account, String)> {
+    let heartbeat = heartbeats.watch();
+    let mut subaccounts =
+        Subaccounts { parent, wanted, shared, heartbeats, tasks, stop, polled: BTreeMap::new() };
+    subaccounts.follow(known);
+    loop {
+        heartbeat.promise(DISCOVER_EVERY);
+        let discovered = tokio::select! {
+            () = subaccounts.stop.cancelled() => break,
+            discovered = discover(&subaccounts.parent, &subaccounts.shared, &heartbeat) => discovered,
+        };
+        let pause = match discovered {
+            Ok(found) => {
+                subaccounts.follow(found);
+                DISCOVER_EVERY
+            }
+            Err(error) => {
+                tracing::warn!(account = subaccounts.parent.label, %error, "cannot list the subaccounts");
+                RETRY_AFTER
+            }
+        };
+        if wait(pause, &subaccounts.stop).await.is_none() {
+            break;
+        }
+    }
+    subaccounts.known()
+}
+
+/// The subaccounts of an account.
+struct Subaccounts {
     parent: Account,
     wanted: Wanted,
     shared: Shared,
     heartbeats: Heartbeats,
     tasks: TaskTracker,
     stop: CancellationToken,
-) {
-    let heartbeat = heartbeats.watch();
-    let mut polled: BTreeMap<AccountSid, Polled> = BTreeMap::new();
-    loop {
-        heartbeat.promise(DISCOVER_EVERY);
-        let discovered = tokio::select! {
-            () = stop.cancelled() => return,
-            discovered = discover(&parent, &shared, &heartbeat) => discovered,
-        };
-        let pause = match discovered {
-            Ok(found) => {
-                let found: Vec<_> =
-                    found.into_iter().filter(|account| wanted.wants(account)).collect();
-                polled.retain(|sid, polled| {
-                    let stays = found.iter().any(|account| account.sid == *sid);
-                    if !stays {
-                        polled.gone.cancel();
-                        tracing::info!(account = wanted.label(*sid), "subaccount gone");
-                    }
-                    stays
-                });
-                for found in found {
-                    match polled.entry(found.sid) {
-                        Entry::Occupied(mut entry) => {
-                            let label = wanted.label(found.sid);
-                            entry.get_mut().note_status(&label, &found, &shared.health);
-                        }
-                        Entry::Vacant(entry) => {
-                            let account = subaccount(&parent, &found, &wanted, &shared);
-                            tracing::info!(account = account.label, "subaccount found");
-                            let gone = stop.child_token();
-                            entry.insert(Polled { gone: gone.clone(), status: found.status });
-                            let (shared, beat) = (shared.clone(), heartbeats.watch());
-                            tasks.spawn(poll(account, shared, beat, gone, stop.clone()));
-                        }
-                    }
+    polled: BTreeMap<AccountSid, Polled>,
+}
+
+impl Subaccounts {
+    /// Polls those that were found and are wanted, and lets go of those that were not found.
+    fn follow(&mut self, found: Vec<wire::Account>) {
+        let found: Vec<_> =
+            found.into_iter().filter(|account| self.wanted.wants(account)).collect();
+        self.polled.retain(|sid, polled| {
+            let stays = found.iter().any(|account| account.sid == *sid);
+            if !stays {
+                polled.gone.cancel();
+                tracing::info!(account = self.wanted.label(*sid), "subaccount gone");
+            }
+            stays
+        });
+        for found in found {
+            match self.polled.entry(found.sid) {
+                Entry::Occupied(mut entry) => {
+                    let label = self.wanted.label(found.sid);
+                    entry.get_mut().note_status(&label, &found, &self.shared.health);
                 }
-                DISCOVER_EVERY
+                Entry::Vacant(entry) => {
+                    let account = subaccount(&self.parent, &found, &self.wanted, &self.shared);
+                    tracing::info!(account = account.label, "subaccount found");
+                    let gone = self.stop.child_token();
+                    entry.insert(Polled { gone: gone.clone(), status: found.status });
+                    let (shared, beat) = (self.shared.clone(), self.heartbeats.watch());
+                    self.tasks.spawn(poll(account, shared, beat, gone, self.stop.clone()));
+                }
             }
-            Err(error) => {
-                tracing::warn!(account = parent.label, %error, "cannot list the subaccounts");
-                RETRY_AFTER
-            }
-        };
-        if wait(pause, &stop).await.is_none() {
-            return;
         }
+    }
+
+    fn known(&self) -> Vec<(wire::Account, String)> {
+        let known = |(sid, polled): (&AccountSid, &Polled)| {
+            let account = wire::Account { sid: *sid, status: polled.status };
+            (account, self.wanted.label(*sid))
+        };
+        self.polled.iter().map(known).collect()
     }
 }
 
-/// Polls a subaccount until it is `gone`. When the whole program stops, its series stay to the end.
+/// Polls a subaccount until it is `gone`. When the whole program stops, its series stay to the end,
+/// and when only the polling does, until it is known who is polled next.
 async fn poll(
     account: Account,
     shared: Shared,
@@ -172,11 +206,9 @@ async fn poll(
     gone: CancellationToken,
     stop: CancellationToken,
 ) {
-    let attached = super::attach(&account, &shared, &heartbeat, &gone).await;
-    let Some(attached) = attached else { return };
-    let (id, label) = (attached.id, account.label.clone());
-    super::run(account, attached, shared.clone(), heartbeat, gone).await;
-    if !stop.is_cancelled() {
+    let label = account.label.clone();
+    let polled = super::run(account, None, shared.clone(), heartbeat, gone).await;
+    if let Some(id) = polled.filter(|_| !stop.is_cancelled()) {
         shared.store.detach(id);
         shared.health.account_requests(&label).remove();
     }

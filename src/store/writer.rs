@@ -1,12 +1,12 @@
 //! The one writer: takes batches, commits them together, publishes what was committed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::domain::listing::Lists;
 use crate::domain::twilio_time::after;
@@ -110,6 +110,11 @@ impl Writer {
                         let set = set.map_err(|error| CommitError::Failed(error.to_string()));
                         let _gone = reply.send(set);
                     }
+                    Command::ShowOnly { keys, reply } => {
+                        let shown = self.show_only(&keys).map_err(|error| failed(&error));
+                        let _gone = reply.send(shown);
+                    }
+                    Command::Limit(limits) => self.limits = limits,
                     Command::Detach { account } => {
                         self.committed.publish(|ledger| {
                             ledger.accounts.remove(&account);
@@ -153,6 +158,23 @@ impl Writer {
             ledger.accounts.insert(id, label.to_owned());
         });
         Ok(Attached { id, lists: Lists::resume(cursor, forget_before), calls })
+    }
+
+    fn show_only(&self, keys: &BTreeSet<AccountKey>) -> Result<(), OpenError> {
+        let connection = &self.store.connection;
+        let mut shown = BTreeSet::new();
+        for key in keys {
+            let id = connection
+                .query_row(
+                    "SELECT id FROM account WHERE sid = ?1 AND region = ?2",
+                    params![key.sid.to_string(), key.region],
+                    |row| row.get(0),
+                )
+                .optional()?;
+            shown.extend(id.map(AccountId));
+        }
+        self.committed.publish(|ledger| ledger.accounts.retain(|id, _| shown.contains(id)));
+        Ok(())
     }
 
     fn commit(&mut self, pending: Vec<Pending>) {

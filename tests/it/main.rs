@@ -21,5 +21,6 @@ mod outside_judges;
 mod pages;
 mod privacy;
 mod promql;
+mod reload;
 mod rules;
 mod tidy;

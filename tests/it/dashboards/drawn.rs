@@ -140,6 +140,14 @@ async fn world(prometheus: &Prometheus, dashboard: &Value) -> Value {
             empty.push(format!("{place}: {expr}"));
         }
     }
+    for variable in dashboard["templating"]["list"].as_array().expect("variables") {
+        let Some(query) = variable["definition"].as_str() else { continue };
+        let inside = query.trim_start_matches("label_values(").trim_end_matches(')');
+        let (series, label) = inside.rsplit_once(", ").expect("series and a label");
+        if prometheus.label_values(&fill(series, to - from), label).await.is_empty() {
+            empty.push(query.to_owned());
+        }
+    }
     assert!(empty.is_empty(), "nothing for {empty:#?}");
     let mut results = json!({ "step": STEP });
     for panel in panels(dashboard).filter(|panel| panel["type"] != "row") {

@@ -110,6 +110,14 @@ impl Prometheus {
         answer["data"]["result"].as_array().expect("a result").clone()
     }
 
+    /// The values of a label of some series.
+    pub(crate) async fn label_values(&self, series: &str, label: &str) -> Vec<Value> {
+        let path = format!("/api/v1/label/{label}/values");
+        let answer = self.ask(&path, &[("match[]", series)]).await.expect("an answer");
+        assert_eq!(answer["status"], "success", "{series}: {answer}");
+        answer["data"].as_array().expect("values").clone()
+    }
+
     /// The labels of all exemplars that Prometheus keeps for a selector.
     pub(crate) async fn exemplars(&self, selector: &str) -> Vec<Value> {
         let now = twilio_call_exporter::clock::Clock::start().now().as_second();

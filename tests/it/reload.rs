@@ -1,0 +1,280 @@
+//! The configuration is reloaded while calls go on: nothing is lost, nothing is counted twice, and
+//! what is wrong changes nothing.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Arc;
+
+use tempfile::TempDir;
+use twilio_call_exporter::simulator::WorldConfig;
+
+use crate::harness::{Program, Twilio, eventually, going_on, metric, world_of};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn accounts_come_and_go_and_are_renamed_while_calls_go_on() {
+    let twilio = Twilio::serving(going_on(3, 60)).await;
+    let file = File::of(&twilio, &[(0, "one"), (1, "two")], "");
+    let mut program = file.start(&[]).await;
+    let before = counted(&program, "two", 5.0).await;
+    counted(&program, "one", 5.0).await;
+    file.write(&twilio, &[(1, "deux"), (2, "three")], "");
+    reload(&program).await;
+    assert!(counted(&program, "deux", 1.0).await >= before, "its values stay, under another name");
+    let scrape = program.scrape().await;
+    for gone in ["one", "two"] {
+        assert!(
+            !scrape.text.contains(&format!("account=\"{gone}\"")),
+            "something of {gone} is shown"
+        );
+    }
+    counted(&program, "three", 5.0).await;
+    // A name that passes to another account takes nothing along.
+    file.write(&twilio, &[(0, "three"), (1, ""), (2, "")], "");
+    reload(&program).await;
+    let sid = &twilio.accounts()[0].account_sid;
+    eventually("the name belongs to the first account alone", async || {
+        let info = metric("twilio_account_info").label("account", "three");
+        let scrape = program.scrape().await;
+        let is_alone = info.value_in(&scrape) == Some(1.0);
+        (is_alone && info.label("account_sid", sid).value_in(&scrape) == Some(1.0)).then_some(())
+    })
+    .await;
+    file.write(&twilio, &[(0, ""), (1, ""), (2, "")], "");
+    reload(&program).await;
+    twilio.is_told_by(&mut program).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_that_is_wrong_changes_nothing_and_says_so() {
+    let twilio = Twilio::serving(going_on(1, 100)).await;
+    let file = File::of(&twilio, &[(0, "one")], "");
+    let program = file.start(&["--web.enable-lifecycle"]).await;
+    counted(&program, "one", 1.0).await;
+    let is_valid = metric("twilio_exporter_config_last_reload_successful");
+    assert!(is_valid.is_in(&program.scrape().await, 1.0));
+    for (wrong, told) in [
+        ("nonsense: 1\n", "nonsense"),
+        ("api: { ca_file: /nowhere.pem }\n", "/nowhere.pem"),
+        ("poll: { interval: soon }\n", "poll.interval"),
+    ] {
+        file.write(&twilio, &[(0, "two")], wrong);
+        let (status, text) = post(&program, "/-/reload").await;
+        assert_eq!(status, 500, "{text}");
+        assert!(text.contains(told), "{text}");
+        assert!(is_valid.is_in(&program.scrape().await, 0.0), "{wrong}");
+        let so_far = counted(&program, "one", 1.0).await;
+        // It goes on as before.
+        counted(&program, "one", so_far + 2.0).await;
+    }
+    assert!(program.log().contains("cannot reload the configuration"));
+    file.write(&twilio, &[(0, "two")], "");
+    assert_eq!(post(&program, "/-/reload").await.0, 200);
+    assert!(is_valid.is_in(&program.scrape().await, 1.0));
+    counted(&program, "two", 1.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn routes_limits_and_exemplars_change_with_a_reload() {
+    let twilio = Twilio::serving(going_on(1, 200)).await;
+    let file = File::of(&twilio, &[(0, "one")], "exemplars: false\n");
+    let program = file.start(&[]).await;
+    counted(&program, "one", 5.0).await;
+    assert!(!open_metrics(&program).await.contains("# {call_sid="));
+    let settings = "exemplars: true\nroutes: [ '/:all', '/:some/:more', '/:some/:more/:yet' ]\n";
+    file.write(&twilio, &[(0, "one")], settings);
+    reload(&program).await;
+    eventually("a new pattern counts", async || {
+        metric("twilio_webhook_requests_total")
+            .label("route", "/:all")
+            .value_in(&program.scrape().await)
+    })
+    .await;
+    eventually("exemplars are shown", async || {
+        open_metrics(&program).await.contains("# {call_sid=").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_changes_in_its_file_is_read_again() {
+    let twilio = Twilio::serving(going_on(1, 100)).await;
+    let account = &twilio.accounts()[0];
+    let directory = Arc::new(TempDir::new().expect("a directory"));
+    let (secret, path) = (directory.path().join("secret"), directory.path().join("exporter.yml"));
+    std::fs::write(&secret, "an old token").expect("written");
+    let text = format!(
+        "accounts: [ {{ account_sid: {}, base_url: '{}', auth_token_file: '{}', name: one }} ]\npoll: {DELAYS}\n",
+        account.account_sid,
+        twilio.url(),
+        secret.display()
+    );
+    std::fs::write(&path, text).expect("written");
+    let arguments = vec![format!("--config.file={}", path.display())];
+    let program = Program::start(directory, BTreeMap::new(), arguments).await;
+    eventually("Twilio refuses the old token", async || {
+        metric("twilio_exporter_up").is_in(&program.scrape().await, 0.0).then_some(())
+    })
+    .await;
+    std::fs::write(&secret, &account.auth_token).expect("written");
+    reload(&program).await;
+    counted(&program, "one", 1.0).await;
+    assert!(
+        !program.log().contains("an old token") && !program.log().contains(&account.auth_token)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn subaccounts_stay_over_a_reload_and_go_with_their_discovery() {
+    let twilio = Twilio::serving(WorldConfig { subaccounts: 5, ..world_of(2) }).await;
+    let parent = &twilio.accounts()[0];
+    let directory = Arc::new(TempDir::new().expect("a directory"));
+    let path = directory.path().join("exporter.yml");
+    let write = |subaccounts: &str| {
+        let text = format!(
+            "accounts: [ {{ account_sid: {}, base_url: '{}', auth_token_env: TOKEN, subaccounts: {{ {subaccounts} }} }} ]\npoll: {DELAYS}\nlimits: {{ hold_back: 0s }}\n",
+            parent.account_sid,
+            twilio.url()
+        );
+        std::fs::write(&path, text).expect("written");
+    };
+    write("discover: true");
+    let variables = BTreeMap::from([("TOKEN".to_owned(), parent.auth_token.clone())]);
+    let arguments = vec![format!("--config.file={}", path.display())];
+    let mut program = Program::start(directory, variables, arguments).await;
+    twilio.is_told_by(&mut program).await;
+    let shown =
+        async |program: &Program| metric("twilio_account_info").value_in(&program.scrape().await);
+    assert_eq!(shown(&program).await, Some(6.0));
+    let accounts = twilio.accounts();
+    let sid = &accounts.last().expect("an account").account_sid;
+    write(&format!("discover: true, exclude: [ {sid} ]"));
+    reload(&program).await;
+    eventually("all but one are polled", async || {
+        (shown(&program).await == Some(6.0 - 1.0)).then_some(())
+    })
+    .await;
+    write("discover: false");
+    reload(&program).await;
+    eventually("the account is polled alone", async || {
+        (shown(&program).await == Some(1.0)).then_some(())
+    })
+    .await;
+    let scrape = program.scrape().await;
+    for gone in accounts.iter().filter(|account| account.account_sid != parent.account_sid) {
+        assert!(!scrape.text.contains(&gone.account_sid), "{} is shown", gone.account_sid);
+    }
+    write("discover: true");
+    reload(&program).await;
+    twilio.is_told_by(&mut program).await;
+}
+
+/// The figure of an operator: a day of reloads, one an hour, and nothing is left behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_dozen_reloads_under_load_leak_nothing_and_lose_no_event() {
+    let twilio = Twilio::serving(going_on(2, 150)).await;
+    let file = File::of(&twilio, &[(0, ""), (1, "")], "");
+    let mut program = file.start(&[]).await;
+    let mut last = program.scrape().await;
+    let mut files = Vec::new();
+    for _ in 0..24 {
+        reload(&program).await;
+        let scrape = program.scrape().await;
+        scrape.assert_not_below(&last);
+        last = scrape;
+        files.push(program.open_files());
+    }
+    let scrape = twilio.is_told_by(&mut program).await;
+    assert!(scrape.names().len() > 100);
+    let (first, last) = (files[1], files[files.len() - 1]);
+    assert!(last <= first + 4, "open files: {files:?}");
+    assert!(program.peak_memory() < 100 << 20, "{} bytes", program.peak_memory());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_reloads_over_http_unless_it_was_allowed() {
+    let twilio = Twilio::serving(going_on(1, 5)).await;
+    let program = Program::polling(&twilio).await;
+    let (status, text) = post(&program, "/-/reload").await;
+    assert_eq!(status, 403, "{text}");
+    assert!(text.contains("--web.enable-lifecycle"), "{text}");
+    let allowed = File::of(&twilio, &[(0, "")], "").start(&["--web.enable-lifecycle"]).await;
+    assert_eq!(allowed.get("/-/reload").await.0, 405);
+    assert_eq!(post(&allowed, "/-/reload").await.0, 200);
+}
+
+/// Delays in seconds, where a real run has minutes.
+const DELAYS: &str =
+    "{ interval: 1s, live_interval: 1s, after_end: [1s], settle_delay: 4s, audit_after: 2s }";
+
+/// A configuration that may change.
+struct File {
+    directory: Arc<TempDir>,
+    tokens: BTreeMap<String, String>,
+}
+
+impl File {
+    fn of(twilio: &Twilio, named: &[(usize, &str)], settings: &str) -> Self {
+        let tokens = twilio.accounts().into_iter().enumerate();
+        let tokens = tokens.map(|(index, account)| (format!("TOKEN_{index}"), account.auth_token));
+        let directory = Arc::new(TempDir::new().expect("a directory"));
+        let file = Self { directory, tokens: tokens.collect() };
+        file.write(twilio, named, settings);
+        file
+    }
+
+    fn write(&self, twilio: &Twilio, named: &[(usize, &str)], settings: &str) {
+        let mut text =
+            format!("poll: {DELAYS}\nlimits: {{ hold_back: 0s }}\n{settings}accounts:\n");
+        if settings.contains("poll:") {
+            text = text.replacen(&format!("poll: {DELAYS}\n"), "", 1);
+        }
+        for (index, name) in named {
+            let account = &twilio.accounts()[*index];
+            let name = if name.is_empty() { &account.account_sid } else { *name };
+            writeln!(
+                text,
+                "  - {{ account_sid: {}, auth_token_env: TOKEN_{index}, base_url: '{}', name: '{name}' }}",
+                account.account_sid,
+                twilio.url()
+            )
+            .expect("a text");
+        }
+        std::fs::write(self.directory.path().join("exporter.yml"), text).expect("written");
+    }
+
+    async fn start(&self, flags: &[&str]) -> Program {
+        let path = self.directory.path().join("exporter.yml");
+        let mut arguments = vec![format!("--config.file={}", path.display())];
+        arguments.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        Program::start(Arc::clone(&self.directory), self.tokens.clone(), arguments).await
+    }
+}
+
+/// Sends SIGHUP, and waits until it has had its effect.
+async fn reload(program: &Program) {
+    let reloads = || program.log().matches("configuration reloaded").count();
+    let before = reloads();
+    program.signal("HUP");
+    eventually("the configuration is reloaded", async || (reloads() > before).then_some(())).await;
+}
+
+async fn post(program: &Program, path: &str) -> (u16, String) {
+    let url = format!("http://{}{path}", program.address());
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let response = client.post(url).send().await.expect("an answer");
+    (response.status().as_u16(), response.text().await.expect("a body"))
+}
+
+async fn open_metrics(program: &Program) -> String {
+    let request = program.request("/metrics").header("accept", "application/openmetrics-text");
+    request.send().await.expect("an answer").text().await.expect("a body")
+}
+
+/// Waits until so many calls of an account were counted.
+async fn counted(program: &Program, account: &str, calls: f64) -> f64 {
+    eventually("calls are counted", async || {
+        let metric = metric("twilio_calls_total").label("account", account);
+        metric.value_in(&program.scrape().await).filter(|count| *count >= calls)
+    })
+    .await
+}
