@@ -32,6 +32,15 @@ pub(crate) fn all() -> [Dashboard; 4] {
     [webhooks::dashboard(), route::dashboard(), calls::dashboard(), exporter::dashboard()]
 }
 
+/// How many requests there were: those that have a duration, or the failures where they are more, as a
+/// request that was never answered may have no duration. Not the sum over codes: a code that is new
+/// appears with its value, which is no increase.
+fn asked(function: &str, range: &str, chosen: &str, by: &str) -> String {
+    let sum = |family: &str| format!("sum{by}({function}({family}{{{chosen}}}[{range}]))");
+    let (asked, failed) = (sum(&format!("{DURATION}_count")), sum(FAILURES));
+    format!("({asked} >= {failed} or {failed})")
+}
+
 /// How late the numbers are: on every dashboard in the same place.
 fn lateness_stat() -> Panel {
     let account = r#"job=~"$job",account=~"$account""#;

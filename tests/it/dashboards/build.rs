@@ -57,6 +57,8 @@ impl Panel {
         custom["fillOpacity"] = json!(80);
         custom["lineWidth"] = json!(0);
         custom["stacking"] = json!({ "mode": "normal", "group": "A" });
+        // As wide as the window that each bar counts, so that they add up.
+        panel.json["interval"] = json!("2m");
         panel
     }
 
@@ -74,7 +76,9 @@ impl Panel {
             "exemplars": { "color": "rgba(255,0,255,0.7)" },
             "filterValues": { "le": 1e-9 },
         });
-        Self::new("heatmap", title, description, options)
+        let mut panel = Self::new("heatmap", title, description, options);
+        panel.json["interval"] = json!("2m");
+        panel
     }
 
     /// Rows of labels and values, the first column of values in descending order.
@@ -176,7 +180,15 @@ impl Panel {
     pub(crate) fn column(mut self, name: &str, unit: &str, steps: &[(Option<f64>, &str)]) -> Self {
         let steps: Vec<Value> =
             steps.iter().map(|(value, color)| json!({ "value": value, "color": color })).collect();
-        let mut properties = vec![json!({ "id": "unit", "value": unit })];
+        let decimals = match unit {
+            "percentunit" => 2,
+            "s" => 1,
+            _ => 0,
+        };
+        let mut properties = vec![
+            json!({ "id": "unit", "value": unit }),
+            json!({ "id": "decimals", "value": decimals }),
+        ];
         if !steps.is_empty() {
             properties.push(
                 json!({ "id": "thresholds", "value": { "mode": "absolute", "steps": steps } }),
@@ -320,17 +332,15 @@ pub(crate) fn variable(name: &str, label: &str, series: &str) -> Value {
     query_variable(name, label, &format!("label_values({series}, {name})"))
 }
 
-/// Where the exporter is scraped: the address of `/failures`, as Prometheus has it.
+/// Where the exporter of an account is scraped: the address of `/failures`, as Prometheus has it.
 pub(crate) fn exporter_address() -> Value {
     let mut variable = query_variable(
         "exporter",
         "Exporter",
-        "label_values(twilio_exporter_build_info{job=~\"$job\"}, instance)",
+        "label_values(twilio_account_info{job=~\"$job\",account=~\"$account\"}, instance)",
     );
-    for (key, value) in [("hide", json!(2)), ("multi", json!(false)), ("includeAll", json!(false))]
-    {
-        variable[key] = value;
-    }
+    variable["multi"] = json!(false);
+    variable["includeAll"] = json!(false);
     variable["current"] = json!({ "text": "", "value": "" });
     if let Some(json) = variable.as_object_mut() {
         json.remove("allValue");

@@ -25,7 +25,9 @@ const FIRING: [(&str, &str); 5] = [
 ];
 
 /// Thresholds for a demo of two minutes: its store is young, and its traffic little.
-const THRESHOLDS: [(&str, &str); 5] = [
+const THRESHOLDS: [(&str, &str); 6] = [
+    // Most of its requests fail sooner or later, by how many succeeded before.
+    ("twilio:mostly_failing_ratio:threshold", "2"),
     ("twilio:young_store_seconds:threshold", "0"),
     ("twilio:burn_min_requests:threshold", "20"),
     ("twilio:no_answer_failures:threshold", "1"),

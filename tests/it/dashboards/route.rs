@@ -1,7 +1,7 @@
 //! *Twilio / Route*: one webhook in depth, with the calls behind the points.
 
 use super::build::{Dashboard, Panel, exporter_address, variable};
-use super::{DURATION, FAILURES, REQUESTS, SLOW, TIMEOUT, code_colours};
+use super::{DURATION, FAILURES, REQUESTS, SLOW, TIMEOUT, asked, code_colours};
 
 /// What the variables choose.
 const CHOSEN: &str =
@@ -36,7 +36,7 @@ pub(crate) fn dashboard() -> Dashboard {
 
 fn glance() -> Vec<Panel> {
     let failed = format!("sum(increase({FAILURES}{{{CHOSEN}}}[$__range]))");
-    let asked = format!("sum(increase({REQUESTS}{{{CHOSEN}}}[$__range]))");
+    let asked = asked("increase", "$__range", CHOSEN, "");
     vec![
         Panel::stat("Requests", "Requests in the time range, callbacks included.")
             .unit("short").decimals(0).size(5, 4).instant(&asked, "requests"),

@@ -1,7 +1,9 @@
 //! *Twilio / Webhooks overview*: which webhook fails, why, and how many callers felt it.
 
 use super::build::{Dashboard, Panel, exporter_address, variable};
-use super::{DURATION, FAILURES, LATENESS, OBJECTIVE, REQUESTS, SLOW, TIMEOUT, code_colours};
+use super::{
+    DURATION, FAILURES, LATENESS, OBJECTIVE, REQUESTS, SLOW, TIMEOUT, asked, code_colours,
+};
 
 /// What the variables choose.
 const CHOSEN: &str =
@@ -41,7 +43,7 @@ pub(crate) fn dashboard() -> Dashboard {
 
 fn glance() -> Vec<Panel> {
     let failures = format!("sum(increase({FAILURES}{{{TWIML}}}[$__range]))");
-    let requests = format!("sum(increase({REQUESTS}{{{TWIML}}}[$__range]))");
+    let requests = asked("increase", "$__range", TWIML, "");
     let steps = [(None, "green"), (Some(0.001), "orange"), (Some(0.0144), "red")];
     vec![
         Panel::stat(
@@ -83,9 +85,8 @@ fn glance() -> Vec<Panel> {
 fn failing() -> Vec<Panel> {
     let labels = "account, host, route, reason";
     let failed = format!("sum by ({labels}) (increase({FAILURES}{{{TWIML}}}[$__range]))");
-    let asked =
-        format!("sum by (account, host, route) (increase({REQUESTS}{{{TWIML}}}[$__range]))");
-    let route_url = "/d/twilio-route?var-job=${job:queryparam}&var-account=${__data.fields.Account:percentencode}&var-host=${__data.fields.Host:percentencode}&var-route=${__data.fields.Route:percentencode}&${__url_time_range}";
+    let asked_of = |by| asked("increase", "$__range", TWIML, by);
+    let route_url = "/d/twilio-route?${job:queryparam}&${datasource:queryparam}&var-account=${__data.fields.Account:percentencode}&var-host=${__data.fields.Host:percentencode}&var-route=${__data.fields.Route:percentencode}&${__url_time_range}";
     let failures_url = "http://${exporter}/failures?account=${__data.fields.Account:percentencode}&host=${__data.fields.Host:percentencode}&route=${__data.fields.Route:percentencode}&reason=${__data.fields.Reason:percentencode}&from=${__from}&to=${__to}";
     vec![
         Panel::table(
@@ -96,7 +97,7 @@ fn failing() -> Vec<Panel> {
         .size(15, 9)
         .or_say("No TwiML request has failed in this time range.")
         .instant(&format!("topk(20, {failed} > 0)"), "")
-        .instant(&format!("topk(20, {failed} > 0) / on (account, host, route) group_left () ({asked} > 0)"), "")
+        .instant(&format!("topk(20, {failed} > 0) / on (account, host, route) group_left () ({} > 0)", asked_of(" by (account, host, route) ")), "")
         .column("Failed", "short", &[])
         .column("Share", "percentunit", &[(None, "transparent"), (Some(0.001), "orange"), (Some(0.0144), "red")])
         .decimals(0)
@@ -122,7 +123,7 @@ fn failing() -> Vec<Panel> {
             "By host. The line is where an hour of it pages (14.4 times the objective of 99.9 %).",
         )
         .unit("percentunit").marks(&[(0.0144, "red")]).size(12, 8)
-        .query(&format!("sum by (account, host) (rate({FAILURES}{{{TWIML}}}[$__rate_interval])) / (sum by (account, host) (rate({REQUESTS}{{{TWIML}}}[$__rate_interval])) > 0)"), "{{account}} {{host}}"),
+        .query(&format!("sum by (account, host) (rate({FAILURES}{{{TWIML}}}[$__rate_interval])) / ({} > 0)", asked("rate", "$__rate_interval", TWIML, " by (account, host) ")), "{{account}} {{host}}"),
     ]
 }
 
@@ -130,7 +131,7 @@ fn answers() -> Vec<Panel> {
     vec![
         Panel::lines("Requests", "Requests that Twilio made to the application, by account and host.")
             .unit("reqps").size(8, 8)
-            .query(&format!("sum by (account, host) (rate({REQUESTS}{{{CHOSEN}}}[$__rate_interval]))"), "{{account}} {{host}}"),
+            .query(&asked("rate", "$__rate_interval", CHOSEN, " by (account, host) "), "{{account}} {{host}}"),
         code_colours(Panel::bars(
             "Answers by code",
             "HTTP status of the answers. none: Twilio got no answer from the application (timeout, connection, TLS, DNS).",

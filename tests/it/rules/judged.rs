@@ -16,7 +16,9 @@ const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config");
 fn promtool_and_amtool_accept_rules_and_configurations() {
     run("promtool", &["check", "config", &format!("{FOLDER}/prometheus.yml")]);
     run("promtool", &["check", "rules", &format!("{CONFIG}/quickstart/thresholds.rules.yml")]);
-    run("amtool", &["check-config", &format!("{CONFIG}/alertmanager/alertmanager.yml")]);
+    for folder in ["alertmanager", "quickstart"] {
+        run("amtool", &["check-config", &format!("{CONFIG}/{folder}/alertmanager.yml")]);
+    }
     // The quickstart's rules lie in three places.
     let together = TempDir::new().expect("a directory");
     for file in [
@@ -77,6 +79,7 @@ fn promtool_reads_every_query_of_the_dashboards() {
 async fn alertmanager_holds_back_what_follows_from_something_else() {
     let alertmanager = Alertmanager::start();
     let route = json!({ "account": "prod", "host": "ivr.example.com", "route": "/menu" });
+    let on_a = json!({ "account": "stale", "instance": "a:1" });
     let alerts = [
         alert("TwilioAccountNotReadable", "critical", "exporter", &json!({ "account": "stale" })),
         alert(
@@ -86,7 +89,11 @@ async fn alertmanager_holds_back_what_follows_from_something_else() {
             &json!({ "account": "stale", "route": "/menu" }),
         ),
         alert("TwilioCallsFailing", "warning", "calls", &json!({ "account": "stale" })),
+        // One exporter of several silences nobody else's accounts.
+        alert("TwilioExporterStoreErrors", "critical", "exporter", &on_a),
+        alert("TwilioExporterDown", "critical", "exporter", &json!({ "instance": "b:1" })),
         alert("TwilioWebhookErrorBudgetBurn", "critical", "webhooks", &route),
+        alert("TwilioWebhookMostlyFailing", "critical", "webhooks", &route),
         alert("TwilioTwimlNotXml", "warning", "webhooks", &route),
         alert(
             "TwilioWebhookTimeouts",
@@ -106,12 +113,23 @@ async fn alertmanager_holds_back_what_follows_from_something_else() {
     let expected = [
         "TwilioAccountNotReadable stale",
         "TwilioCallsFailing prod",
+        "TwilioExporterDown",
+        "TwilioExporterStoreErrors stale",
         "TwilioWebhookErrorBudgetBurn prod ivr.example.com",
         "TwilioWebhookTimeouts prod other.example.com",
     ];
     // It takes in alerts one by one, and judges them as it does.
     eventually("Alertmanager tells of these and of no others", async || {
         (alertmanager.told().await? == expected).then_some(())
+    })
+    .await;
+    // The last exporter of a job takes everything of it along.
+    alertmanager.take(&[alert("TwilioExporterDown", "critical", "exporter", &json!({}))]).await;
+    eventually("nothing is said of webhooks and calls", async || {
+        let told = alertmanager.told().await?;
+        let is_ours =
+            |name: &String| name.starts_with("TwilioExporter") || name.starts_with("TwilioAccount");
+        told.iter().all(is_ours).then_some(())
     })
     .await;
 }
