@@ -1,6 +1,7 @@
 //! Builds the parts, runs the tasks, reloads the configuration, drains.
 
 mod polling;
+mod web;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,9 +17,11 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::ListenAddress;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::config::web::WebConfig;
 use crate::domain::twilio_time::TwilioTime;
 use crate::http::reload::{self, ReloadRequests};
-use crate::http::{self, Site};
+use crate::http::web::{Serving, Web};
+use crate::http::{self, Crowd, Site};
 use crate::metrics::health::Health;
 use crate::metrics::ledger::LedgerLimits;
 use crate::poller::heartbeat::Heartbeats;
@@ -37,7 +40,39 @@ pub struct App {
     site: Site,
     exemplars: Arc<AtomicBool>,
     reload_requests: ReloadRequests,
+    web_file: Option<(PathBuf, WebConfig)>,
     store_thread: StoreThread,
+}
+
+/// Where the program stands: what no reload changes.
+#[derive(Debug)]
+pub struct Place {
+    /// Directory of the store.
+    pub storage: PathBuf,
+    /// The addresses to serve.
+    pub listen: Vec<ListenAddress>,
+    /// Whether a reload may be asked for over HTTP.
+    pub lifecycle: bool,
+    /// How pages are served.
+    pub web: WebSetup,
+}
+
+/// How pages are served, and the file that says so.
+#[derive(Debug)]
+pub struct WebSetup {
+    serving: Serving,
+    file: Option<(PathBuf, WebConfig)>,
+}
+
+impl WebSetup {
+    /// Reads a web configuration file; without one, pages are plain and for everybody.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn load(file: Option<&Path>) -> Result<Self, String> {
+        let (config, serving) = web::load(file)?;
+        Ok(Self { serving, file: file.map(|file| (file.to_owned(), config)) })
+    }
 }
 
 /// How a running program comes by a new configuration.
@@ -59,22 +94,17 @@ impl App {
     ///
     /// # Errors
     /// Whatever the program can't start without: its store, a socket, TLS.
-    pub async fn build(
-        config: &Config,
-        storage: &Path,
-        listen: &[ListenAddress],
-        lifecycle: bool,
-    ) -> anyhow::Result<Self> {
+    pub async fn build(config: &Config, place: Place) -> anyhow::Result<Self> {
         let clock = Clock::start();
         let registry = Registry::new();
         let health = Health::register(&registry).context("cannot register the metrics")?;
         // What is built from was valid.
         health.config_loaded(true);
-        let (store, store_thread) = open_store(config, storage, &health, clock)?;
+        let (store, store_thread) = open_store(config, &place.storage, &health, clock)?;
         registry
             .register(Box::new(ProcessCollector::for_self()))
             .context("cannot register the metrics")?;
-        let listeners = bind(listen).await?;
+        let listeners = bind(&place.listen).await?;
         let lasting = Lasting {
             clock,
             twilio_time: Arc::new(Mutex::new(TwilioTime::default())),
@@ -85,6 +115,7 @@ impl App {
         let (reloads, reload_requests) = reload::channel();
         let exemplars = Arc::new(AtomicBool::new(config.exemplars));
         let beats = lasting.heartbeats.clone();
+        let noted = lasting.health.clone();
         let site = Site {
             registry,
             committed: lasting.store.committed(),
@@ -93,7 +124,9 @@ impl App {
             turns: http::Turns::default(),
             is_ready: Arc::new(move || beats.all_beat()),
             now: Arc::new(move || clock.now()),
-            reloads: lifecycle.then_some(reloads),
+            reloads: place.lifecycle.then_some(reloads),
+            web: Web::new(place.web.serving),
+            crowd: Crowd::new(Arc::new(move || noted.http_connection_cut())),
         };
         let prepared = Prepared::new(config, &lasting)?;
         let attached = prepared.attach().await?;
@@ -105,6 +138,7 @@ impl App {
             site,
             exemplars,
             reload_requests,
+            web_file: place.web.file,
             store_thread,
         })
     }
@@ -127,7 +161,11 @@ impl App {
         for listener in self.listeners {
             let address = listener.local_addr().context("cannot tell the address")?;
             tracing::info!(%address, "listening");
-            servers.spawn(serve(listener, self.site.clone(), stop.clone()));
+            servers.spawn(http::serve(listener, self.site.clone(), stop.clone()));
+        }
+        let mut followers = JoinSet::new();
+        if let Some((file, current)) = self.web_file {
+            followers.spawn(web::follow(file, current, self.site.web.clone()));
         }
         let heartbeats = &self.lasting.heartbeats;
         let mut polling = self.prepared.start(self.attached, Polled::default(), heartbeats, &stop);
@@ -197,10 +235,6 @@ async fn reload(
     exemplars.store(config.exemplars, Ordering::Relaxed);
     prepared.let_go(&before).await;
     (prepared.start(Vec::new(), before, &lasting.heartbeats, stop), Ok(()))
-}
-
-async fn serve(listener: TcpListener, site: Site, stop: CancellationToken) -> std::io::Result<()> {
-    axum::serve(listener, http::router(site)).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
 fn limits(config: &Config) -> LedgerLimits {

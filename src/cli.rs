@@ -47,6 +47,9 @@ pub struct Flags {
     /// Address to serve /metrics on, as `host:port` or `:port`; repeatable [default: :10914].
     #[arg(long = "web.listen-address", value_name = "ADDRESS", global = true)]
     pub listen_addresses: Vec<ListenAddress>,
+    /// Web configuration file: TLS and basic auth, as Prometheus' exporters have it.
+    #[arg(long = "web.config.file", value_name = "FILE", global = true)]
+    pub web_config_file: Option<PathBuf>,
     /// Allow POST /-/reload, which reads the configuration again.
     #[arg(long = "web.enable-lifecycle", global = true)]
     pub web_enable_lifecycle: bool,

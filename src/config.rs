@@ -11,6 +11,7 @@ mod reader;
 mod sdk;
 mod secret;
 mod show;
+pub mod web;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

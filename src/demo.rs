@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::app::App;
+use crate::app::{App, Place, WebSetup};
 use crate::cli::{DEMO_LISTEN, DemoArgs, Flags, SimulateArgs};
 use crate::clock::Clock;
 use crate::config::{self, Config, Environment};
@@ -78,7 +78,13 @@ impl Demo {
             .context("cannot make a temporary store")?;
         let listen = flags.listen_or(DEMO_LISTEN);
         let config = demo_config(&account, &twilio)?;
-        let app = App::build(&config, directory.path(), &listen, false).await?;
+        let place = Place {
+            storage: directory.path().to_owned(),
+            listen,
+            lifecycle: flags.web_enable_lifecycle,
+            web: WebSetup::load(flags.web_config_file.as_deref()).map_err(anyhow::Error::msg)?,
+        };
+        let app = App::build(&config, place).await?;
         Ok(Self { app, twilio, server, _directory: directory })
     }
 

@@ -3,11 +3,14 @@
 //! Answers come from memory: nothing waits for Twilio, and only `/failures` waits for the disk, for a
 //! bounded time. Knows neither Twilio nor the store, but for what it recorded of failures.
 
+mod access;
 mod failures;
 mod negotiate;
 mod pages;
 pub mod reload;
 mod scrape;
+mod server;
+pub mod web;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,6 +19,7 @@ use std::sync::atomic::AtomicBool;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::{from_fn_with_state, map_response_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use jiff::Timestamp;
@@ -26,6 +30,8 @@ use crate::metrics::ledger::Committed;
 use crate::store::failures::FailureReader;
 
 use reload::Reloads;
+pub use server::{Crowd, serve};
+use web::Web;
 
 /// What the pages show.
 #[derive(Clone)]
@@ -46,6 +52,10 @@ pub struct Site {
     pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     /// Who reloads the configuration, if it may be asked over HTTP.
     pub reloads: Option<Reloads>,
+    /// TLS, who may ask, and headers.
+    pub web: Web,
+    /// Who is connected.
+    pub crowd: Crowd,
 }
 
 /// Turns that scrapes take to be written: each takes megabytes and a processor for milliseconds.
@@ -78,7 +88,7 @@ const HEADERS: [(HeaderName, &str); 3] = [
 ];
 
 /// All routes.
-pub fn router(site: Site) -> Router {
+fn router(site: Site) -> Router {
     Router::new()
         .route("/", get(pages::landing::landing))
         .route("/failures", get(failures::page_or_json))
@@ -88,7 +98,8 @@ pub fn router(site: Site) -> Router {
         .route("/-/ready", get(ready))
         .route("/-/reload", post(reload::reload).put(reload::reload))
         .fallback(|| async { (StatusCode::NOT_FOUND, "Not found; / has links.\n") })
-        .layer(axum::middleware::map_response(add_headers))
+        .layer(from_fn_with_state(site.clone(), access::check))
+        .layer(map_response_with_state(site.clone(), add_headers))
         .with_state(site)
 }
 
@@ -101,9 +112,13 @@ async fn ready(State(site): State<Site>) -> Response {
     }
 }
 
-async fn add_headers(mut response: Response) -> Response {
+async fn add_headers(State(site): State<Site>, mut response: Response) -> Response {
+    let headers = response.headers_mut();
     for (name, value) in HEADERS {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    for (name, value) in &site.web.current().headers {
+        headers.insert(name.clone(), value.clone());
     }
     response
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use tokio_util::sync::CancellationToken;
-use twilio_call_exporter::app::{App, Reloading};
+use twilio_call_exporter::app::{App, Place, Reloading, WebSetup};
 use twilio_call_exporter::cli::{self, Command, DemoArgs, Flags, SimulateArgs};
 use twilio_call_exporter::config::{self, Config, Environment};
 use twilio_call_exporter::demo::{Demo, Simulation};
@@ -33,8 +33,10 @@ fn main() -> ExitCode {
         Err(error) => return fail(&anyhow::Error::new(error).context("cannot start")),
     };
     match cli.command {
-        None => with_config(&cli.flags, |config| ended(runtime.block_on(run(&cli.flags, &config)))),
-        Some(Command::CheckConfig) => with_config(&cli.flags, |config| {
+        None => with_config(&cli.flags, |config, web| {
+            ended(runtime.block_on(run(&cli.flags, &config, web)))
+        }),
+        Some(Command::CheckConfig) => with_config(&cli.flags, |config, _| {
             println!("{config}");
             ExitCode::SUCCESS
         }),
@@ -43,7 +45,7 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(flags: &Flags, config: &Config) -> anyhow::Result<()> {
+async fn run(flags: &Flags, config: &Config, web: WebSetup) -> anyhow::Result<()> {
     let stop = stop_on_signal()?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting");
     for notice in &config.notices {
@@ -51,8 +53,13 @@ async fn run(flags: &Flags, config: &Config) -> anyhow::Result<()> {
     }
     // Before anything is open: until then the signal ends the program.
     let hangups = Hangups::listen()?;
-    let app = App::build(config, &flags.storage_path, &flags.listen(), flags.web_enable_lifecycle)
-        .await?;
+    let place = Place {
+        storage: flags.storage_path.clone(),
+        listen: flags.listen(),
+        lifecycle: flags.web_enable_lifecycle,
+        web,
+    };
+    let app = App::build(config, place).await?;
     let (file, environment) = (flags.config_file.clone(), Environment::from_process());
     let load = move || {
         config::load(file.as_deref(), &environment).map_err(|problems| problems.to_string())
@@ -94,11 +101,17 @@ fn stop_on_signal() -> anyhow::Result<CancellationToken> {
     Ok(stop)
 }
 
-fn with_config(flags: &Flags, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
-    match config::load(flags.config_file.as_deref(), &Environment::from_process()) {
-        Ok(config) => then(config),
-        Err(problems) => {
-            eprintln!("{problems}");
+/// Goes on with both configurations, or says everything that is wrong with either.
+fn with_config(flags: &Flags, then: impl FnOnce(Config, WebSetup) -> ExitCode) -> ExitCode {
+    let config = config::load(flags.config_file.as_deref(), &Environment::from_process());
+    let web = WebSetup::load(flags.web_config_file.as_deref());
+    match (config, web) {
+        (Ok(config), Ok(web)) => then(config, web),
+        (config, web) => {
+            let config = config.err().map(|problems| problems.to_string());
+            for problems in config.into_iter().chain(web.err()) {
+                eprintln!("{problems}");
+            }
             ExitCode::from(CONFIGURATION)
         }
     }

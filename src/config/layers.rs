@@ -127,6 +127,14 @@ fn insert(dict: &mut Dict, path: &str, text: &str) {
     }
 }
 
+/// A file that is its own and only layer: where its values come from, and they.
+pub(super) fn alone(path: &Path) -> Result<(Figment, Dict), Problem> {
+    let layer = Layer { name: path.display().to_string(), dict: read_file(path)? };
+    let figment = Figment::new().merge(layer);
+    let data = figment.data().ok().and_then(|data| data.into_values().next());
+    Ok((figment, data.unwrap_or_default()))
+}
+
 /// Reads a file as far as it is YAML with a mapping at the top.
 fn read_file(path: &Path) -> Result<Dict, Problem> {
     let place = path.display().to_string();

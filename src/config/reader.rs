@@ -1,5 +1,6 @@
 //! Reads keys out of the merged layers, and collects everything that is wrong on the way.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -23,13 +24,15 @@ pub(super) struct Section {
     path: String,
     dict: Dict,
     known: Vec<&'static str>,
+    given: BTreeSet<String>,
     /// Whether values may be secrets in the wrong place, and so are never shown.
     is_private: bool,
 }
 
 impl Section {
     pub(super) fn new(path: &str, dict: Dict, is_private: bool) -> Self {
-        Self { path: path.to_owned(), dict, known: Vec::new(), is_private }
+        let given = dict.keys().cloned().collect();
+        Self { path: path.to_owned(), dict, known: Vec::new(), given, is_private }
     }
 
     pub(super) fn key(&self, name: &str) -> String {
@@ -40,6 +43,11 @@ impl Section {
     pub(super) fn take(&mut self, name: &'static str) -> Option<Value> {
         self.known.push(name);
         self.dict.remove(name).filter(|value| !is_null(value))
+    }
+
+    /// Whether a key stood here, taken or not.
+    pub(super) fn was_given(&self, name: &str) -> bool {
+        self.given.contains(name)
     }
 
     pub(super) fn has(&self, name: &str) -> bool {

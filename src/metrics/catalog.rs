@@ -181,6 +181,9 @@ families! {
     CONFIG_RELOADED: SinceStart Gauge, "twilio_exporter_config_last_reload_successful",
         [],
         "Whether the configuration that was loaded last was valid (1); if it wasn't (0), the one before is in force.";
+    HTTP_CONNECTIONS_CUT: SinceStart Counter, "twilio_exporter_http_connections_cut_total",
+        [],
+        "Connections that were cut off to make room for others: too many, or too slow to take their answers.";
     STORE_CREATED: SinceStart Gauge, "twilio_exporter_store_created_timestamp_seconds",
         [],
         "When the store was created.";

@@ -47,6 +47,7 @@ pub struct Health {
     routes_retired: IntCounterVec,
     clock_offset: GaugeVec,
     config_reloaded: GaugeVec,
+    http_connections_cut: IntCounterVec,
     store_created: GaugeVec,
     store_commit_duration: HistogramVec,
     store_errors: IntCounterVec,
@@ -99,6 +100,7 @@ impl Health {
             routes_retired: counter(registry, &catalog::ROUTES_RETIRED)?,
             clock_offset: gauge(registry, &catalog::CLOCK_OFFSET)?,
             config_reloaded: gauge(registry, &catalog::CONFIG_RELOADED)?,
+            http_connections_cut: counter(registry, &catalog::HTTP_CONNECTIONS_CUT)?,
             store_created: gauge(registry, &catalog::STORE_CREATED)?,
             store_commit_duration: histogram(registry, &catalog::STORE_COMMIT_DURATION)?,
             store_errors: counter(registry, &catalog::STORE_ERRORS)?,
@@ -155,10 +157,16 @@ impl Health {
         self.config_reloaded.with_label_values::<&str>(&[]).set(value);
     }
 
+    /// Notes a connection that was cut off.
+    pub fn http_connection_cut(&self) {
+        self.http_connections_cut.with_label_values::<&str>(&[]).inc();
+    }
+
     /// Notes what the store is.
     pub fn store_opened(&self, created_seconds: f64) {
         self.store_created.with_label_values::<&str>(&[]).set(created_seconds);
         self.store_errors.with_label_values::<&str>(&[]);
+        self.http_connections_cut.with_label_values::<&str>(&[]);
         self.store_writable.with_label_values::<&str>(&[]).set(1.0);
     }
 

@@ -24,3 +24,4 @@ mod promql;
 mod reload;
 mod rules;
 mod tidy;
+mod web;

@@ -26,7 +26,12 @@ pub(crate) struct Prometheus {
 impl Prometheus {
     /// Starts a server, and waits until it has scraped the program.
     pub(crate) async fn scraping(program: &Program) -> Self {
-        let prometheus = Self::start(&[("twilio", program.address())], &[], None);
+        Self::scraping_with(program, "").await
+    }
+
+    /// The same, with more settings for the job.
+    pub(crate) async fn scraping_with(program: &Program, settings: &str) -> Self {
+        let prometheus = Self::start(&[("twilio", program.address())], settings, &[], None);
         prometheus.has_scraped("twilio").await;
         prometheus
     }
@@ -36,7 +41,7 @@ impl Prometheus {
     pub(crate) async fn watching(program: &Program, rules: &[(&str, String)]) -> Self {
         let (text, server) = text_only(program.address().to_owned()).await;
         let jobs = [("twilio", program.address()), ("text", &text)];
-        let prometheus = Self::start(&jobs, rules, Some(server));
+        let prometheus = Self::start(&jobs, "", rules, Some(server));
         prometheus.has_scraped("twilio").await;
         prometheus.has_scraped("text").await;
         prometheus
@@ -44,6 +49,7 @@ impl Prometheus {
 
     fn start(
         jobs: &[(&str, &str)],
+        settings: &str,
         rules: &[(&str, String)],
         text_only: Option<JoinHandle<()>>,
     ) -> Self {
@@ -53,7 +59,7 @@ impl Prometheus {
                 .to_owned();
         for (job, address) in jobs {
             config.push_str(&format!(
-                "  - job_name: {job}\n    honor_labels: true\n    static_configs: [ {{ targets: ['{address}'] }} ]\n"
+                "  - job_name: {job}\n    honor_labels: true\n    static_configs: [ {{ targets: ['{address}'] }} ]\n{settings}"
             ));
         }
         config.push_str("rule_files: [ '*.rules.yml' ]\n");
@@ -69,7 +75,7 @@ impl Prometheus {
 
     async fn has_scraped(&self, job: &str) {
         eventually("Prometheus has scraped twice", async || {
-            let scrapes = format!("count_over_time(up{{job=\"{job}\"}}[1m])");
+            let scrapes = format!("sum_over_time(up{{job=\"{job}\"}}[1m])");
             self.query(&scrapes).await.filter(|scrapes| *scrapes >= 2.0)
         })
         .await;

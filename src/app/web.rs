@@ -1,0 +1,68 @@
+//! How pages are served: from the web configuration file, and again whenever it changes.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+
+use crate::config::web::{ClientCertificates, WebConfig, load_web};
+use crate::http::web::{Serving, TlsParts, Unusable, Web};
+
+/// How often the file, and the certificates that it names, are read again: whoever renews them need
+/// tell nobody.
+const READ_EVERY: Duration = Duration::from_secs(5);
+
+/// A web configuration, ready to be served with; without a file, as plain as can be.
+pub(super) fn load(file: Option<&Path>) -> Result<(WebConfig, Serving), String> {
+    let config = match file {
+        None => WebConfig::default(),
+        Some(path) => load_web(path).map_err(|problems| problems.to_string())?,
+    };
+    let serving = serving(&config);
+    let place = file.unwrap_or(Path::new("web configuration")).display();
+    let serving = serving.map_err(|error| format!("{place}: {error}"))?;
+    Ok((config, serving))
+}
+
+fn serving(config: &WebConfig) -> Result<Serving, Unusable> {
+    let tls = config.tls.as_ref().map(|tls| TlsParts {
+        certificates: &tls.certificates,
+        key: tls.key.expose_secret(),
+        clients: match &tls.clients {
+            ClientCertificates::NotAsked => None,
+            ClientCertificates::VerifiedIfGiven(authorities) => Some((authorities, true)),
+            ClientCertificates::Required(authorities) => Some((authorities, false)),
+        },
+        versions: (tls.speaks_1_2, tls.speaks_1_3),
+    });
+    Serving::new(tls.as_ref(), config.users.clone(), &config.headers)
+}
+
+/// Reads the file again and again. What can't be used changes nothing, and is said once.
+pub(super) async fn follow(file: PathBuf, mut current: WebConfig, web: Web) {
+    let mut said = None;
+    loop {
+        tokio::time::sleep(READ_EVERY).await;
+        let path = file.clone();
+        let Ok(found) = tokio::task::spawn_blocking(move || load(Some(&path))).await else {
+            return;
+        };
+        match found {
+            Ok((config, serving)) => {
+                if config != current {
+                    web.replace(serving);
+                    current = config;
+                    tracing::info!("web configuration reloaded");
+                }
+                said = None;
+            }
+            Err(problems) if said.as_ref() != Some(&problems) => {
+                tracing::error!(
+                    "cannot reload the web configuration, the former one stays in force: {problems}"
+                );
+                said = Some(problems);
+            }
+            Err(_) => {}
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! The web configuration file: TLS, who may ask, and headers, in the format of Prometheus'
+//! exporter-toolkit.
+//!
+//! Format: <https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md>.
+//! Strict like everything here; what stands in the file but isn't supported is an error, because
+//! whoever wrote it relies on it. Certificates and keys are read along, so that all that is wrong is
+//! told at once.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use figment::value::{Dict, Value};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::layers;
+use super::problem::{Problem, Problems};
+use super::reader::{Reader, Section};
+
+/// Most bytes of a file with certificates.
+const MAX_PEM_BYTES: u64 = 1 << 20;
+/// The headers that may be set, as in the exporter-toolkit.
+const HEADERS: [&str; 5] = [
+    "Content-Security-Policy",
+    "X-Frame-Options",
+    "X-Content-Type-Options",
+    "X-XSS-Protection",
+    "Strict-Transport-Security",
+];
+/// What bcrypt hashes begin with.
+const BCRYPT: [&str; 4] = ["$2a$", "$2b$", "$2x$", "$2y$"];
+/// Costs of a bcrypt hash: each step doubles the time, and 14 is a second.
+const BCRYPT_COSTS: std::ops::RangeInclusive<u32> = 4..=14;
+
+/// How pages are served.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WebConfig {
+    /// TLS, if there is any.
+    pub tls: Option<TlsConfig>,
+    /// Who may ask: names and bcrypt hashes; nobody in particular while it is empty.
+    pub users: BTreeMap<String, String>,
+    /// Headers for every answer.
+    pub headers: Vec<(&'static str, String)>,
+}
+
+/// The server's side of TLS.
+#[derive(Clone, Debug)]
+pub struct TlsConfig {
+    /// Its certificates, as PEM.
+    pub certificates: String,
+    /// Their key, as PEM.
+    pub key: SecretString,
+    /// Which clients may connect.
+    pub clients: ClientCertificates,
+    /// Whether TLS 1.2 is spoken.
+    pub speaks_1_2: bool,
+    /// Whether TLS 1.3 is spoken.
+    pub speaks_1_3: bool,
+}
+
+/// Which clients may connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientCertificates {
+    /// Any; none is asked for a certificate.
+    NotAsked,
+    /// Those without a certificate, or with one of these authorities (PEM).
+    VerifiedIfGiven(String),
+    /// Only those with a certificate of these authorities (PEM).
+    Required(String),
+}
+
+impl PartialEq for TlsConfig {
+    fn eq(&self, other: &Self) -> bool {
+        self.certificates == other.certificates
+            && self.key.expose_secret() == other.key.expose_secret()
+            && self.clients == other.clients
+            && self.speaks_1_2 == other.speaks_1_2
+            && self.speaks_1_3 == other.speaks_1_3
+    }
+}
+
+impl Eq for TlsConfig {}
+
+/// Reads a web configuration file, and the files that it names (relative to it).
+///
+/// # Errors
+/// All problems at once; none quotes a key or a hash.
+pub fn load_web(file: &Path) -> Result<WebConfig, Problems> {
+    let (figment, dict) = layers::alone(file).map_err(|problem| Problems(vec![problem]))?;
+    let mut reader = Reader::new(&figment);
+    let place = file.display().to_string();
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let mut top = Section::new("", dict, true);
+    let tls = top.has("tls_server_config").then(|| read_tls(&mut reader, &mut top, &place, folder));
+    let _known = top.take("tls_server_config");
+    let headers = read_http(&mut reader, &mut top);
+    let users = read_users(&mut reader, &mut top);
+    unsupported(
+        &mut reader,
+        &mut top,
+        "rate_limit",
+        "isn't supported here: wanted a proxy for that",
+    );
+    reader.finish(top);
+    let mut problems = reader.problems;
+    match tls {
+        Some(None) if problems.is_empty() => {
+            problems.push(Problem {
+                place,
+                key: "tls_server_config".to_owned(),
+                text: "is incomplete".to_owned(),
+            });
+            Err(Problems(problems))
+        }
+        tls if problems.is_empty() => Ok(WebConfig { tls: tls.flatten(), users, headers }),
+        _ => {
+            problems.sort();
+            problems.dedup();
+            Err(Problems(problems))
+        }
+    }
+}
+
+fn read_tls(
+    reader: &mut Reader<'_>,
+    top: &mut Section,
+    place: &str,
+    folder: &Path,
+) -> Option<TlsConfig> {
+    let mut section = reader.section(top, "tls_server_config");
+    let certificates = read_pem(reader, &mut section, place, folder, "cert", "cert_file");
+    let key = read_pem(reader, &mut section, place, folder, "key", "key_file");
+    let authorities = read_pem(reader, &mut section, place, folder, "client_ca", "client_ca_file");
+    for (name, pem) in [("cert_file", certificates.is_some()), ("key_file", key.is_some())] {
+        let inline = name.trim_end_matches("_file");
+        if !pem && !section.was_given(name) && !section.was_given(inline) {
+            let text =
+                format!("is missing, wanted a file in PEM (or `{inline}` with the text itself)");
+            reader.problem(place, section.key(name), text);
+        }
+    }
+    let clients = read_clients(reader, &mut section, place, authorities);
+    let least = read_version(reader, &mut section, "min_version", Version::Tls12);
+    let most = read_version(reader, &mut section, "max_version", Version::Tls13);
+    if least > most {
+        let text = "is newer than max_version".to_owned();
+        reader.problem(place, section.key("min_version"), text);
+    }
+    for name in ["cipher_suites", "curve_preferences"] {
+        unsupported(
+            reader,
+            &mut section,
+            name,
+            "isn't supported here: what is safe is chosen by itself",
+        );
+    }
+    // Go ignores it, too.
+    let _ignored = reader.flag(&mut section, "prefer_server_cipher_suites");
+    unsupported(
+        reader,
+        &mut section,
+        "client_allowed_sans",
+        "isn't supported here: wanted a `client_ca_file` that signs only who may ask",
+    );
+    reader.finish(section);
+    Some(TlsConfig {
+        certificates: certificates?,
+        key: SecretString::from(key?),
+        clients,
+        speaks_1_2: least == Version::Tls12,
+        speaks_1_3: most == Version::Tls13,
+    })
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Version {
+    Tls12,
+    Tls13,
+}
+
+fn read_version(
+    reader: &mut Reader<'_>,
+    section: &mut Section,
+    name: &'static str,
+    usual: Version,
+) -> Version {
+    match section.take(name) {
+        None => usual,
+        Some(value) => match value.as_str() {
+            Some("TLS12") => Version::Tls12,
+            Some("TLS13") => Version::Tls13,
+            Some(_) | None => {
+                reader.wrong(
+                    section,
+                    name,
+                    &value,
+                    "`TLS12` or `TLS13`: older versions are broken",
+                );
+                usual
+            }
+        },
+    }
+}
+
+fn read_clients(
+    reader: &mut Reader<'_>,
+    section: &mut Section,
+    place: &str,
+    authorities: Option<String>,
+) -> ClientCertificates {
+    let value = section.take("client_auth_type");
+    let text = value.as_ref().and_then(|value| value.as_str().map(str::to_owned));
+    match (text.as_deref(), authorities) {
+        (None | Some("" | "NoClientCert"), None) if value.is_none() || text.is_some() => {
+            ClientCertificates::NotAsked
+        }
+        (Some("VerifyClientCertIfGiven"), Some(pem)) => ClientCertificates::VerifiedIfGiven(pem),
+        (Some("RequireAndVerifyClientCert"), Some(pem)) => ClientCertificates::Required(pem),
+        (Some("VerifyClientCertIfGiven" | "RequireAndVerifyClientCert"), None) => {
+            if !section.was_given("client_ca_file") && !section.was_given("client_ca") {
+                let text = "is missing: client_auth_type verifies with it".to_owned();
+                reader.problem(place, section.key("client_ca_file"), text);
+            }
+            ClientCertificates::NotAsked
+        }
+        (None | Some("" | "NoClientCert"), Some(_)) => {
+            let text = "asks no client for a certificate, and yet there is a client_ca".to_owned();
+            reader.problem(place, section.key("client_auth_type"), text);
+            ClientCertificates::NotAsked
+        }
+        (Some(_) | None, _) => {
+            let text = "wanted `NoClientCert`, `VerifyClientCertIfGiven` or `RequireAndVerifyClientCert`: a certificate that isn't verified proves nothing";
+            reader.problem(place, section.key("client_auth_type"), text.to_owned());
+            ClientCertificates::NotAsked
+        }
+    }
+}
+
+/// Reads PEM that stands in the file or in another one.
+fn read_pem(
+    reader: &mut Reader<'_>,
+    section: &mut Section,
+    place: &str,
+    folder: &Path,
+    inline: &'static str,
+    file: &'static str,
+) -> Option<String> {
+    let text = reader.text(section, inline);
+    let path = reader.path(section, file);
+    match (text, path) {
+        (Some(_), Some(_)) => {
+            let text = format!("doesn't go with `{inline}`, wanted one of both");
+            reader.problem(place, section.key(file), text);
+            None
+        }
+        (Some(text), None) => Some(text),
+        (None, Some(path)) => match read_file(&folder.join(path)) {
+            Ok(text) => Some(text),
+            Err(text) => {
+                reader.problem(place, section.key(file), text);
+                None
+            }
+        },
+        (None, None) => None,
+    }
+}
+
+fn read_file(path: &Path) -> Result<String, String> {
+    let cannot =
+        |error: std::io::Error| format!("cannot read `{}`: {}", path.display(), error.kind());
+    let mut text = String::new();
+    let file = File::open(path).map_err(cannot)?;
+    file.take(MAX_PEM_BYTES).read_to_string(&mut text).map_err(cannot)?;
+    Ok(text)
+}
+
+fn read_http(reader: &mut Reader<'_>, top: &mut Section) -> Vec<(&'static str, String)> {
+    let mut section = reader.section(top, "http_server_config");
+    // HTTP/1.1 is spoken either way, which every client of HTTP/2 speaks, too.
+    let _either = reader.flag(&mut section, "http2");
+    let mut inner = reader.section(&mut section, "headers");
+    let mut headers = Vec::new();
+    for name in HEADERS {
+        if let Some(text) = reader.text(&mut inner, name) {
+            let is_value = text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+            if is_value {
+                headers.push((name, text));
+            } else {
+                reader.wrong(&inner, name, &Value::from(text), "a text of printable ASCII");
+            }
+        }
+    }
+    reader.finish(inner);
+    reader.finish(section);
+    headers
+}
+
+fn read_users(reader: &mut Reader<'_>, top: &mut Section) -> BTreeMap<String, String> {
+    let dict = match top.take("basic_auth_users") {
+        None => Dict::new(),
+        Some(Value::Dict(_, users)) => users,
+        Some(other) => {
+            reader.wrong(top, "basic_auth_users", &other, "a mapping of names to bcrypt hashes");
+            Dict::new()
+        }
+    };
+    let mut users = BTreeMap::new();
+    for (name, value) in dict {
+        match value.as_str().filter(|hash| is_bcrypt(hash)) {
+            Some(hash) if !name.is_empty() && !name.contains(':') => {
+                users.insert(name, hash.to_owned());
+            }
+            Some(_) => reader.wrong(top, "basic_auth_users", &value, "names without `:`"),
+            None => {
+                let wanted =
+                    "a bcrypt hash of each password, of cost 4 to 14 (`htpasswd -nBC 10 name`)";
+                reader.wrong(top, "basic_auth_users", &value, wanted);
+            }
+        }
+    }
+    users
+}
+
+fn is_bcrypt(hash: &str) -> bool {
+    let cost = hash.get(4..6).and_then(|cost| cost.parse().ok());
+    hash.len() == 60
+        && hash.is_ascii()
+        && BCRYPT.iter().any(|prefix| hash.starts_with(prefix))
+        && cost.is_some_and(|cost| BCRYPT_COSTS.contains(&cost))
+}
+
+fn unsupported(reader: &mut Reader<'_>, section: &mut Section, name: &'static str, text: &str) {
+    if let Some(value) = section.take(name) {
+        let place = reader.place(&value, name);
+        reader.problem(&place, section.key(name), text.to_owned());
+    }
+}

@@ -1,0 +1,119 @@
+//! The server: connections, their limits, and their end.
+//!
+//! A client may be slow, hostile or many. What it can hold is bounded: the time to send its request,
+//! the size of its headers, and with all others together a number of connections and of bytes that wait
+//! to be taken. Where a bound is reached, whoever has been silent for longest is cut off, so that a
+//! scraper always finds room.
+
+mod crowd;
+
+use std::time::Duration;
+
+use axum::extract::Extension;
+use axum::http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{Site, router};
+pub use crowd::Crowd;
+pub(super) use crowd::Guest;
+
+/// How long a client may take to send its headers, or to stay silent between two requests: longer than
+/// the usual scrape interval.
+const HEADERS_WITHIN: Duration = Duration::from_secs(75);
+/// How long it may take to agree on TLS.
+const TLS_WITHIN: Duration = Duration::from_secs(10);
+/// Most bytes of a request's head: Prometheus sends a few hundred, browsers with cookies some thousand.
+const MAX_HEAD_BYTES: usize = 32 * 1024;
+/// Most header fields of a request.
+const MAX_HEADERS: usize = 64;
+/// How long to wait when no connection can be taken: out of files, it takes others to end.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves pages until `stop`; what is being answered then is finished by whoever waits for this.
+///
+/// # Errors
+/// Never by a client.
+pub async fn serve(
+    listener: TcpListener,
+    site: Site,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+            Some(_ended) = connections.join_next() => continue,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                connections.spawn(connection(stream, site.clone(), stop.clone()));
+            }
+            Err(error) => {
+                // A connection that was gone before it was taken, or too many open files.
+                tracing::debug!(%error, "cannot take a connection");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+    while connections.join_next().await.is_some() {}
+    Ok(())
+}
+
+async fn connection(stream: TcpStream, site: Site, stop: CancellationToken) {
+    let (guest, _seat) = site.crowd.enter();
+    // Small answers go out at once; where the socket can't do that, they go out a little later.
+    let _slower = stream.set_nodelay(true);
+    let cut = guest.cut();
+    let served = async {
+        match &site.web.current().tls {
+            None => speak(stream, &site, guest, stop).await,
+            Some(tls) => match tokio::time::timeout(TLS_WITHIN, tls.accept(stream)).await {
+                Ok(Ok(stream)) => speak(stream, &site, guest, stop).await,
+                Ok(Err(error)) => tracing::debug!(%error, "cannot agree on TLS"),
+                Err(_) => tracing::debug!("a client took too long to agree on TLS"),
+            },
+        }
+    };
+    tokio::select! {
+        () = cut.cancelled() => site.crowd.note_cut(),
+        () = served => {}
+    }
+}
+
+async fn speak(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    site: &Site,
+    guest: Guest,
+    stop: CancellationToken,
+) {
+    let router = router(site.clone()).layer(Extension(guest));
+    let service = TowerToHyperService::new(router);
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        hyper::service::Service::call(&service, request)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS_WITHIN)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .max_headers(MAX_HEADERS)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.as_mut().await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}

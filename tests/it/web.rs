@@ -1,0 +1,240 @@
+//! How pages are served: TLS, basic authentication, limits, hostile clients.
+
+mod hostile;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tempfile::TempDir;
+
+use crate::harness::{Program, Prometheus, eventually, run};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tls_with_basic_auth_only_users_are_answered() {
+    let site = SecureSite::start(&users()).await;
+    let client = site.client(None);
+    for path in ["/metrics", "/", "/failures", "/-/healthy", "/-/ready", "/nowhere"] {
+        let url = format!("https://localhost:{}{path}", site.port());
+        let refused = client.get(&url).send().await.expect("an answer");
+        assert_eq!(refused.status(), 401, "{path}");
+        assert_eq!(refused.headers()["www-authenticate"], "Basic", "{path}");
+        let wrong = client.get(&url).basic_auth("prometheus", Some("wrong")).send().await;
+        assert_eq!(wrong.expect("an answer").status(), 401, "{path}");
+        let right = client.get(&url).basic_auth("prometheus", Some("secret word")).send().await;
+        let expected = if path == "/nowhere" { 404 } else { 200 };
+        let right = right.expect("an answer");
+        assert_eq!(right.status(), expected, "{path}");
+        assert_eq!(right.headers()["strict-transport-security"], "max-age=1", "{path}");
+    }
+    // Plain HTTP is no way around it.
+    let plain = format!("http://localhost:{}/metrics", site.port());
+    assert!(client.get(plain).send().await.is_err());
+    assert!(!site.program.log().contains("secret word"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_is_renewed_is_served_without_a_restart_and_a_broken_one_is_not() {
+    let site = SecureSite::start("").await;
+    assert_eq!(site.status(&site.client(None)).await, Some(200));
+    std::fs::write(site.path("cert.pem"), "no certificate").expect("written");
+    eventually("the broken certificate is told of", async || {
+        site.program.log().contains("cannot reload the web configuration").then_some(())
+    })
+    .await;
+    assert_eq!(site.status(&site.client(None)).await, Some(200), "the former one stays");
+    let renewed = Authority::new();
+    renewed.issue(site.directory.path(), "", "localhost");
+    std::fs::write(site.path("other.pem"), renewed.0.pem()).expect("written");
+    eventually("the renewed certificate is served", async || {
+        site.status(&site.client_of("other.pem", None)).await.filter(|status| *status == 200)
+    })
+    .await;
+    assert_eq!(
+        site.status(&site.client(None)).await,
+        None,
+        "the old authority is no longer enough"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_clients_with_a_certificate_connect_where_one_is_required() {
+    let tls = "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.pem\n";
+    let site = SecureSite::start(tls).await;
+    assert_eq!(site.status(&site.client(None)).await, None);
+    site.authority.issue(site.directory.path(), "client-", "prometheus");
+    let pem = [site.path("client-cert.pem"), site.path("client-key.pem")]
+        .map(|path| std::fs::read_to_string(path).expect("PEM"));
+    assert_eq!(site.status(&site.client(Some(&pem.concat()))).await, Some(200));
+    let stranger = TempDir::new().expect("a directory");
+    Authority::new().issue(stranger.path(), "", "prometheus");
+    let pem = ["cert.pem", "key.pem"]
+        .map(|name| std::fs::read_to_string(stranger.path().join(name)).expect("PEM"));
+    assert_eq!(site.status(&site.client(Some(&pem.concat()))).await, None);
+}
+
+#[test]
+fn a_web_configuration_that_is_wrong_is_told_completely() {
+    let directory = TempDir::new().expect("a directory");
+    let file = directory.path().join("web.yml");
+    let flag = format!("--web.config.file={}", file.display());
+    let sid = "AC00000000000000000000000000000000";
+    let variables = [("TWILIO_ACCOUNT_SID", sid), ("TWILIO_AUTH_TOKEN", "a-token")];
+    for (text, told) in [
+        ("nonsense: 1", &["nonsense", "unknown key"][..]),
+        (
+            "tls_server_config: { cert_file: none.pem }",
+            &["none.pem", "tls_server_config.key_file", "is missing"],
+        ),
+        ("tls_server_config: { cert: x, key: x }", &["cert: holds no certificate in PEM"]),
+        (
+            "tls_server_config: { cert: x, key: x, min_version: TLS10 }",
+            &["tls_server_config.min_version", "TLS12"],
+        ),
+        (
+            "tls_server_config: { cert: x, key: x, min_version: TLS13, max_version: TLS12 }",
+            &["newer than max_version"],
+        ),
+        (
+            "tls_server_config: { cert: x, key: x, client_auth_type: RequireAnyClientCert }",
+            &["client_auth_type", "RequireAndVerifyClientCert"],
+        ),
+        (
+            "tls_server_config: { cert: x, key: x, client_auth_type: RequireAndVerifyClientCert }",
+            &["client_ca_file", "is missing"],
+        ),
+        (
+            "tls_server_config: { cert: x, key: x, cipher_suites: [ A ] }",
+            &["cipher_suites", "isn't supported"],
+        ),
+        ("basic_auth_users: { prometheus: opensesame1234567 }", &["basic_auth_users", "bcrypt"]),
+        (
+            "http_server_config: { headers: { X-Custom: a } }",
+            &["X-Custom", "Strict-Transport-Security"],
+        ),
+        ("rate_limit: { burst: 1 }", &["rate_limit", "isn't supported"]),
+        ("tls_server_config: [", &["web.yml:1", "is not valid YAML"]),
+    ] {
+        std::fs::write(&file, text).expect("written");
+        let ended = run(&["check-config", &flag], &variables);
+        assert_eq!(ended.code, Some(78), "{text}: {}", ended.stderr);
+        for told in told {
+            assert!(ended.stderr.contains(told), "{text}: {told}: {}", ended.stderr);
+        }
+        assert!(!ended.stderr.contains("opensesame"), "{}", ended.stderr);
+    }
+    let missing = run(&["check-config", "--web.config.file=/nowhere.yml"], &variables);
+    assert_eq!(missing.code, Some(78));
+    assert!(missing.stderr.contains("/nowhere.yml"), "{}", missing.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs prometheus and promtool, from Debian's package prometheus"]
+async fn prometheus_scrapes_over_tls_with_basic_auth_and_promtool_reads_the_same_file() {
+    let site = SecureSite::start(&users()).await;
+    let checked =
+        Command::new("promtool").args(["check", "web-config"]).arg(site.path("web.yml")).output();
+    let checked = checked.expect("promtool");
+    assert!(checked.status.success(), "{checked:?}");
+    let settings = format!(
+        "    scheme: https\n    tls_config: {{ ca_file: '{}', server_name: localhost }}\n    basic_auth: {{ username: prometheus, password: 'secret word' }}\n",
+        site.path("ca.pem").display()
+    );
+    // Waits until it has.
+    let prometheus = Prometheus::scraping_with(&site.program, &settings).await;
+    assert_eq!(prometheus.query("min_over_time(up[5s])").await, Some(1.0));
+}
+
+/// The password is `secret word`.
+fn users() -> String {
+    let hash = bcrypt::hash("secret word", 6).expect("a hash");
+    format!(
+        "basic_auth_users: {{ prometheus: '{hash}' }}\nhttp_server_config: {{ headers: {{ Strict-Transport-Security: max-age=1 }} }}\n"
+    )
+}
+
+/// Who signs certificates.
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        Self(CertifiedIssuer::self_signed(params, key).expect("a certificate"))
+    }
+
+    /// Writes a certificate and its key.
+    fn issue(&self, directory: &Path, prefix: &str, name: &str) {
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new([name.to_owned()]).expect("parameters");
+        let certificate = params.signed_by(&key, &self.0).expect("a certificate");
+        // Renewed in this order, for a moment they don't go together: nothing changes until they do.
+        for (file, text) in [("key.pem", key.serialize_pem()), ("cert.pem", certificate.pem())] {
+            std::fs::write(directory.join(format!("{prefix}{file}")), text).expect("written");
+        }
+    }
+}
+
+/// A program behind TLS. It polls a Twilio that isn't there.
+struct SecureSite {
+    program: Program,
+    directory: Arc<TempDir>,
+    authority: Authority,
+}
+
+impl SecureSite {
+    /// With more for the web configuration: of `tls_server_config` where it is indented.
+    async fn start(more: &str) -> Self {
+        let directory = Arc::new(TempDir::new().expect("a directory"));
+        let authority = Authority::new();
+        authority.issue(directory.path(), "", "localhost");
+        std::fs::write(directory.path().join("ca.pem"), authority.0.pem()).expect("written");
+        let file = directory.path().join("web.yml");
+        let text =
+            format!("tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n{more}");
+        std::fs::write(&file, text).expect("written");
+        let variables = [
+            ("TWILIO_ACCOUNT_SID", "AC00000000000000000000000000000000"),
+            ("TWILIO_AUTH_TOKEN", "a-token"),
+            ("TWILIO_API_BASE_URL", "http://127.0.0.1:9"),
+        ];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let arguments = vec![format!("--web.config.file={}", file.display())];
+        let program =
+            Program::start(Arc::clone(&directory), BTreeMap::from(variables), arguments).await;
+        Self { program, directory, authority }
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn port(&self) -> &str {
+        self.program.address().rsplit(':').next().expect("a port")
+    }
+
+    /// A client that trusts the authority, with a certificate or without.
+    fn client(&self, identity: Option<&str>) -> reqwest::Client {
+        self.client_of("ca.pem", identity)
+    }
+
+    fn client_of(&self, authority: &str, identity: Option<&str>) -> reqwest::Client {
+        let pem = std::fs::read(self.path(authority)).expect("PEM");
+        let authority = reqwest::Certificate::from_pem(&pem).expect("a certificate");
+        let mut builder = reqwest::Client::builder().no_proxy().tls_certs_only([authority]);
+        if let Some(pem) = identity {
+            builder =
+                builder.identity(reqwest::Identity::from_pem(pem.as_bytes()).expect("an identity"));
+        }
+        builder.build().expect("a client")
+    }
+
+    /// The status of an answer; `None` where no connection comes about.
+    async fn status(&self, client: &reqwest::Client) -> Option<u16> {
+        let url = format!("https://localhost:{}/-/healthy", self.port());
+        client.get(url).send().await.ok().map(|response| response.status().as_u16())
+    }
+}
