@@ -27,6 +27,7 @@ use crate::metrics::ledger::LedgerLimits;
 use crate::poller::heartbeat::Heartbeats;
 use crate::signal::Hangups;
 use crate::store::{Attached, Store, StoreThread};
+use crate::systemd;
 
 use polling::{Lasting, Polled, Polling, Prepared};
 
@@ -168,7 +169,10 @@ impl App {
             followers.spawn(web::follow(file, current, self.site.web.clone()));
         }
         let heartbeats = &self.lasting.heartbeats;
+        let beats = heartbeats.clone();
+        followers.spawn(systemd::feed_watchdog(move || beats.all_beat()));
         let mut polling = self.prepared.start(self.attached, Polled::default(), heartbeats, &stop);
+        systemd::ready("polling Twilio");
         let served = loop {
             let reply = tokio::select! {
                 () = stop.cancelled() => break Ok(()),
@@ -177,6 +181,7 @@ impl App {
                 Some(reply) = self.reload_requests.recv() => Some(reply),
             };
             let reloaded;
+            systemd::reloading();
             (polling, reloaded) =
                 reload(polling, reloading.as_ref(), &self.lasting, &self.exemplars, &stop).await;
             self.lasting.health.config_loaded(reloaded.is_ok());
@@ -186,11 +191,16 @@ impl App {
                     "cannot reload the configuration, the former one stays in force: {problems}"
                 ),
             }
+            systemd::ready(match &reloaded {
+                Ok(()) => "polling Twilio",
+                Err(_) => "polling Twilio; the last reload failed, see the log",
+            });
             if let Some(reply) = reply {
                 // Nobody waits for an answer who has gone away.
                 let _gone = reply.send(reloaded);
             }
         };
+        systemd::stopping();
         stop.cancel();
         polling.end().await;
         servers.abort_all();

@@ -30,7 +30,7 @@
 //! - [`store`]: the edge to the disk: one SQLite file, one writer thread.
 //! - [`poller`]: the shell around an account: plan, fetch, observe, commit, wait.
 //! - [`http`]: the edge to people and Prometheus. From memory, but for the recorded failures.
-//! - [`config`], [`cli`], [`logging`], [`signal`], [`clock`]: one thing each from outside.
+//! - [`config`], [`cli`], [`logging`], [`signal`], [`systemd`], [`clock`]: one thing each from outside.
 //! - [`app`]: builds the parts, runs the tasks, drains them. [`demo`]: the same against the simulator.
 //! - [`simulator`]: a Twilio of our own, whose truth is known. Imports nothing of the rest, so that
 //!   its judgement is independent.
@@ -133,4 +133,5 @@ pub mod poller;
 pub mod signal;
 pub mod simulator;
 pub mod store;
+pub mod systemd;
 pub mod twilio;

@@ -6,6 +6,7 @@
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
+use rustix::process::{Resource, Rlimit};
 use tokio_util::sync::CancellationToken;
 use twilio_call_exporter::app::{App, Place, Reloading, WebSetup};
 use twilio_call_exporter::cli::{self, Command, DemoArgs, Flags, SimulateArgs};
@@ -20,6 +21,10 @@ const USAGE: u8 = 64;
 const CONFIGURATION: u8 = 78;
 
 fn main() -> ExitCode {
+    // Credentials are in memory, and no dump is to hold them; a system that doesn't know the limit
+    // makes none either.
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    let _no_such_limit = rustix::process::setrlimit(Resource::Core, none);
     let cli = match cli::parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => return explain(&error),

@@ -23,5 +23,6 @@ mod privacy;
 mod promql;
 mod reload;
 mod rules;
+mod service;
 mod tidy;
 mod web;

@@ -120,3 +120,13 @@ fn around(text: &str, at: usize) -> &str {
     let end = (at + 60..).find(|at| *at >= text.len() || text.is_char_boundary(*at)).unwrap_or(at);
     &text[start..end.min(text.len())]
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_leaves_no_core_dump_with_credentials() {
+    let twilio = Twilio::serving(crate::harness::world_of(1)).await;
+    let program = Program::polling(&twilio).await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", program.id())).expect("proc");
+    let line = limits.lines().find(|line| line.starts_with("Max core file size")).expect("a line");
+    let numbers: Vec<&str> = line.split_whitespace().skip(4).take(2).collect();
+    assert_eq!(numbers, ["0", "0"], "{line}");
+}

@@ -1,0 +1,112 @@
+#!/bin/bash
+# Runs inside a container whose init is a real systemd: installs the package in /deb, runs the service as
+# its unit says, and removes it again. Says `passed` at the end, or where it failed.
+set -euo pipefail
+exec >/out/log 2>&1
+trap 'echo "failed in line $LINENO: $BASH_COMMAND"; systemctl --no-pager status twilio-call-exporter; journalctl --no-pager -u twilio-call-exporter -n 40; systemctl poweroff --force' ERR
+
+unit=twilio-call-exporter
+show() { systemctl show -P "$1" "$unit"; }
+get() { exec 3<>/dev/tcp/127.0.0.1/10914; printf 'GET %s HTTP/1.0\r\n\r\n' "$1" >&3; cat <&3; exec 3<&-; }
+eventually() { for _ in $(seq 100); do if eval "$1"; then return; fi; sleep 0.2; done; echo "not within 20 s: $1"; return 1; }
+has() { get /metrics | grep -q "$1"; }
+
+echo '== install: there, and neither enabled nor started'
+dpkg -i /deb/*.deb
+[ "$(systemctl is-enabled $unit || true)" = disabled ]
+[ "$(show ActiveState)" = inactive ]
+[ "$(stat -c %a /etc/twilio-call-exporter/credentials)" = 700 ]
+
+echo '== without an account: says what is missing, and is not started again and again'
+! systemctl start $unit
+eventually '[ "$(show ActiveState)" = failed ]'
+[ "$(show ExecMainStatus)" = 78 ]
+[ "$(show NRestarts)" = 0 ]
+journalctl -u $unit | grep -q TWILIO_ACCOUNT_SID
+
+echo '== with one: ready, and its secret comes as a credential'
+/usr/bin/twilio-call-exporter simulate >/run/simulated 2>/dev/null &
+eventually 'grep -q TWILIO_AUTH_TOKEN /run/simulated'
+sid=$(grep -o 'TWILIO_ACCOUNT_SID=[^ ]*' /run/simulated | cut -d= -f2)
+grep -o 'TWILIO_AUTH_TOKEN=[^ ]*' /run/simulated | cut -d= -f2 >/etc/twilio-call-exporter/credentials/auth-token
+chmod 600 /etc/twilio-call-exporter/credentials/auth-token
+configure() { cat >/etc/twilio-call-exporter/exporter.yml <<CONFIG
+accounts:
+  - { name: $1, account_sid: $sid, auth_token_credential: twilio_auth-token, base_url: "http://127.0.0.1:10915" }
+poll: { interval: 1s, live_interval: 1s, after_end: [1s], settle_delay: 4s }
+limits: { hold_back: 0s }
+CONFIG
+}
+configure one
+systemctl reset-failed $unit
+# Ready is what it says, not that it was started.
+systemctl start $unit
+[ "$(show StatusText)" = 'polling Twilio' ]
+eventually 'has "twilio_exporter_up{account=\"one\"} 1"'
+eventually 'has "twilio_webhook_requests_total{account=\"one\""'
+
+echo '== the cage: no privileges, seccomp, a user of its own, nothing to write but its state'
+pid=$(show MainPID)
+grep -q '^Seccomp:.2' /proc/$pid/status
+grep -q '^NoNewPrivs:.1' /proc/$pid/status
+grep -q '^CapEff:.0000000000000000' /proc/$pid/status
+grep -q '^CapBnd:.0000000000000000' /proc/$pid/status
+[ "$(stat -c %u /proc/$pid)" != 0 ]
+[ "$(stat -c %a /var/lib/private/$unit)" = 700 ]
+! tr '\0' '\n' </proc/$pid/environ | grep -q "$(cat /etc/twilio-call-exporter/credentials/auth-token)"
+! tr '\0' ' ' </proc/$pid/cmdline | grep -q "$(cat /etc/twilio-call-exporter/credentials/auth-token)"
+
+echo '== process metrics: the cage hides nothing that they need'
+has '^process_start_time_seconds [1-9]'
+has '^process_resident_memory_bytes [1-9]'
+
+echo '== reload: another name, the same process; a broken file changes nothing'
+configure two
+systemctl reload $unit
+eventually 'has "twilio_exporter_up{account=\"two\"} 1"'
+[ "$(show MainPID)" = "$pid" ]
+echo 'nonsense: 1' >>/etc/twilio-call-exporter/exporter.yml
+systemctl reload $unit
+eventually 'has "^twilio_exporter_config_last_reload_successful 0"'
+eventually '[ "$(show StatusText)" != "polling Twilio" ]'
+has 'twilio_exporter_up{account="two"} 1'
+configure two
+
+echo '== stop and start: within two seconds, and counters go on'
+count() { get /metrics | grep '^twilio_calls_total' | awk '{ sum += $2 } END { print int(sum) }'; }
+eventually '[ "$(count)" -gt 3 ]'
+before=$(count)
+began=$(date +%s%N)
+systemctl stop $unit
+took=$((($(date +%s%N) - began) / 1000000))
+echo "stopped within $took ms"
+[ "$took" -lt 2000 ]
+[ "$(show Result)" = success ]
+systemctl start $unit
+eventually '[ "$(count)" -ge "$before" ]'
+
+echo '== watchdog: a process that hangs is killed and started again'
+mkdir -p /run/systemd/system/$unit.service.d
+printf '[Service]\nWatchdogSec=2\nRestartSec=1\n' >/run/systemd/system/$unit.service.d/watchdog.conf
+systemctl daemon-reload
+systemctl restart $unit
+pid=$(show MainPID)
+sleep 5
+[ "$(show MainPID)" = "$pid" ] # It is fed.
+kill -STOP "$pid"
+eventually '[ "$(show NRestarts)" = 1 ]'
+eventually 'has "twilio_exporter_up{account=\"two\"} 1"'
+journalctl -u $unit | grep -qi watchdog
+
+echo '== remove: what was configured stays; purge: nothing stays'
+systemctl stop $unit
+dpkg -r twilio-call-exporter
+[ ! -e /usr/bin/twilio-call-exporter ]
+[ -e /etc/twilio-call-exporter/exporter.yml ]
+[ -d /var/lib/private/$unit ]
+dpkg -P twilio-call-exporter
+[ ! -e /etc/twilio-call-exporter ]
+[ ! -e /var/lib/private/$unit ]
+
+echo passed
+systemctl poweroff --force
