@@ -1,5 +1,6 @@
 //! Builds the parts, runs the tasks, reloads the configuration, drains.
 
+pub mod online;
 mod polling;
 mod web;
 

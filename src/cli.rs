@@ -80,11 +80,19 @@ impl Flags {
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Check the configuration, and print it as it is in force.
-    CheckConfig,
+    CheckConfig(CheckConfigArgs),
     /// Show the program at work against a simulated Twilio: no account, no network.
     Demo(DemoArgs),
     /// Serve a simulated Twilio, for tests of dashboards and alert routing.
     Simulate(SimulateArgs),
+}
+
+/// Arguments of `check-config`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct CheckConfigArgs {
+    /// Also ask Twilio whether each account can be read, and say what it will cost.
+    #[arg(long)]
+    pub online: bool,
 }
 
 /// Arguments of `demo`.

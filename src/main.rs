@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use rustix::process::{Resource, Rlimit};
 use tokio_util::sync::CancellationToken;
-use twilio_call_exporter::app::{App, Place, Reloading, WebSetup};
+use twilio_call_exporter::app::{App, Place, Reloading, WebSetup, online};
 use twilio_call_exporter::cli::{self, Command, DemoArgs, Flags, SimulateArgs};
 use twilio_call_exporter::config::{self, Config, Environment};
 use twilio_call_exporter::demo::{Demo, Simulation};
@@ -41,9 +41,9 @@ fn main() -> ExitCode {
         None => with_config(&cli.flags, |config, web| {
             ended(runtime.block_on(run(&cli.flags, &config, web)))
         }),
-        Some(Command::CheckConfig) => with_config(&cli.flags, |config, _| {
+        Some(Command::CheckConfig(arguments)) => with_config(&cli.flags, |config, _| {
             println!("{config}");
-            ExitCode::SUCCESS
+            if arguments.online { runtime.block_on(ask_twilio(&config)) } else { ExitCode::SUCCESS }
         }),
         Some(Command::Demo(arguments)) => ended(runtime.block_on(demo(&cli.flags, arguments))),
         Some(Command::Simulate(arguments)) => ended(runtime.block_on(simulate(&arguments))),
@@ -72,6 +72,17 @@ async fn run(flags: &Flags, config: &Config, web: WebSetup) -> anyhow::Result<()
     app.run(stop, Some(Reloading { load: Box::new(load), hangups })).await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Prints what Twilio says to the configured credentials.
+async fn ask_twilio(config: &Config) -> ExitCode {
+    match online::check(config).await {
+        Ok(report) => {
+            print!("{}", report.text);
+            if report.is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => fail(&error),
+    }
 }
 
 async fn demo(flags: &Flags, arguments: DemoArgs) -> anyhow::Result<()> {

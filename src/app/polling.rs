@@ -208,7 +208,8 @@ impl Polling {
     }
 }
 
-fn accounts(config: &Config) -> anyhow::Result<Vec<(Account, Option<Wanted>)>> {
+/// The accounts of a configuration, each with a client, and which of its subaccounts are wanted.
+pub(super) fn accounts(config: &Config) -> anyhow::Result<Vec<(Account, Option<Wanted>)>> {
     let ca_pem = match &config.api.ca_file {
         Some(path) => Some(std::fs::read(path).with_context(|| {
             format!("cannot read the certificates of api.ca_file `{}`", path.display())

@@ -17,6 +17,7 @@ mod gentle;
 mod histories;
 mod hostile;
 mod kills;
+mod online;
 mod outside_judges;
 mod pages;
 mod privacy;

@@ -1,0 +1,150 @@
+//! `check-config --online`: whether Twilio lets each account be read, and what it will cost.
+//!
+//! Asks one thing after another, a few requests per account, and changes nothing: no store is opened.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::domain::call::Call;
+use crate::domain::listing::Filter;
+use crate::domain::twilio_time::before;
+use crate::poller::Account;
+use crate::twilio::Error;
+
+use super::polling;
+
+/// Over which time calls are counted.
+const RECENT: Duration = Duration::from_secs(3_600);
+/// Most pages of a list that are read here: ten thousand calls say enough.
+const MAX_PAGES: usize = 10;
+/// Lists that an account costs in an hour while its calls fit one page.
+const LISTS: u64 = 150;
+/// Reads of a finished call, in hundredths: where its events appear after 15 minutes, and where they
+/// appear live.
+const READS: [u64; 2] = [110, 500];
+/// Items of the page of Call Events that is tried.
+const SOME_EVENTS: u16 = 50;
+
+/// What Twilio said.
+#[derive(Debug)]
+pub struct Report {
+    /// For a person.
+    pub text: String,
+    /// Whether everything that is needed can be read.
+    pub is_well: bool,
+}
+
+/// Tries the credentials of all accounts.
+///
+/// # Errors
+/// If the connection can't be prepared: certificates.
+pub async fn check(config: &Config) -> anyhow::Result<Report> {
+    let mut report = Report { text: String::new(), is_well: true };
+    for (account, wanted) in polling::accounts(config)? {
+        report.say(&format!("account `{}` ({})\n", account.label, account.key.sid));
+        let calls = report.calls(&account).await;
+        report.events(&account, calls.as_deref().unwrap_or_default()).await;
+        if wanted.is_some() {
+            report.subaccounts(&account).await;
+        }
+        if let Some(calls) = calls {
+            report.plan(calls.len(), config.api.max_concurrency);
+        }
+    }
+    Ok(report)
+}
+
+impl Report {
+    /// The calls of the last hour; `None` if they can't be read.
+    async fn calls(&mut self, account: &Account) -> Option<Vec<Call>> {
+        let from = before(Clock::start().now(), RECENT);
+        let mut calls: Vec<Call> = Vec::new();
+        let mut next: Option<String> = None;
+        for _ in 0..MAX_PAGES {
+            let sid = account.key.sid;
+            let answer =
+                account.client.list_calls(sid, Filter::StartedFrom(from), next.as_deref()).await;
+            match answer.result {
+                Ok(page) => {
+                    // A filter may be cut to the day.
+                    let started = |call: &Call| call.start_time.is_some_and(|at| at >= from);
+                    calls.extend(page.calls.into_iter().filter(started));
+                    if page.next_page.is_none() || page.next_page == next {
+                        next = None;
+                        break;
+                    }
+                    next = page.next_page;
+                }
+                Err(error) => {
+                    self.refused("calls", &error);
+                    return None;
+                }
+            }
+        }
+        let more = if next.is_some() { "more than " } else { "" };
+        self.line("calls", &format!("readable: {more}{} in the last hour", calls.len()));
+        Some(calls)
+    }
+
+    /// Whether single calls and their events can be read: those of any call.
+    async fn events(&mut self, account: &Account, recent: &[Call]) {
+        let sid = account.key.sid;
+        let mut call = recent.iter().find(|call| call.end_time.is_some()).map(|call| call.sid);
+        if call.is_none() {
+            let answer = account.client.list_calls(sid, Filter::Everything, None).await;
+            call = answer.result.ok().and_then(|page| page.calls.first().map(|call| call.sid));
+        }
+        let Some(call) = call else {
+            self.line("Call Events", "not tried: there is no call yet");
+            return;
+        };
+        match account.client.fetch_call(sid, call).await.result {
+            Ok(_) => self.line("single calls", "readable"),
+            Err(error) => self.refused("single calls", &error),
+        }
+        let read =
+            account.client.call_events(sid, call, SOME_EVENTS, None, |page| page.items.len());
+        match read.await.result {
+            Ok(_) => self.line("Call Events", "readable"),
+            Err(error) => self.refused("Call Events", &error),
+        }
+    }
+
+    async fn subaccounts(&mut self, account: &Account) {
+        match account.client.list_accounts(None).await.result {
+            Ok(page) => {
+                let own = account.key.sid;
+                let found = page.accounts.iter().filter(|found| found.sid != own).count();
+                let more = if page.next_page.is_some() { " or more" } else { "" };
+                self.line("subaccounts", &format!("readable: {found}{more}"));
+            }
+            Err(error) => self.refused("subaccounts", &error),
+        }
+    }
+
+    /// What an hour like the last one costs.
+    fn plan(&mut self, calls: usize, max_concurrency: usize) {
+        let calls = u64::try_from(calls).unwrap_or(u64::MAX);
+        let [least, most] = READS.map(|reads| calls.saturating_mul(reads).div_ceil(100));
+        let text = format!(
+            "some {LISTS} lists and {least} to {most} reads an hour, at most {max_concurrency} at a time"
+        );
+        self.line("requests", &text);
+    }
+
+    fn refused(&mut self, what: &str, error: &Error) {
+        self.is_well = false;
+        self.line(what, &format!("NOT readable: {error}"));
+    }
+
+    fn line(&mut self, what: &str, text: &str) {
+        self.say(&format!("  {what:<14}{text}\n"));
+    }
+
+    fn say(&mut self, text: &str) {
+        // Writing to a text can't fail.
+        let _written = self.text.write_str(text);
+    }
+}

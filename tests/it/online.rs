@@ -1,0 +1,74 @@
+//! `check-config --online`: what Twilio says to the credentials.
+
+use crate::harness::{Ended, Twilio, run, world_of};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_can_be_read_is_told_with_what_it_costs() {
+    let twilio = Twilio::serving(world_of(30)).await;
+    let ended = check(&twilio, &twilio.accounts()[0].auth_token).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let (_, rest) = ended.stdout.split_once("calls         readable: ").expect(&ended.stdout);
+    let calls: u32 = rest.split(' ').next().and_then(|text| text.parse().ok()).expect(rest);
+    assert!((30..60).contains(&calls), "{calls} calls and their child legs");
+    let (least, most) = ((calls * 110).div_ceil(100), calls * 5);
+    for told in [
+        "single calls  readable",
+        "Call Events   readable",
+        &format!("150 lists and {least} to {most} reads an hour, at most 4 at a time"),
+    ] {
+        assert!(ended.stdout.contains(told), "{told}: {}", ended.stdout);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_credentials_and_missing_permissions_are_named() {
+    let twilio = Twilio::serving(world_of(3)).await;
+    let ended = check(&twilio, "a wrong token").await;
+    assert_eq!(ended.code, Some(1));
+    assert!(
+        ended
+            .stdout
+            .contains("calls         NOT readable: Twilio refuses the credentials (HTTP 401)"),
+        "{}",
+        ended.stdout
+    );
+    assert!(!ended.stdout.contains("a wrong token") && !ended.stderr.contains("a wrong token"));
+    let refuse = |uri: &str, _| {
+        let body = r#"{"code":70051,"message":"Authorization Error: required permission /twilio/voice/request-inspector/read is missing","status":401}"#;
+        uri.contains("/Events.json").then_some((401, "application/json", body))
+    };
+    let twilio = Twilio::answering(world_of(3), refuse).await;
+    let ended = check(&twilio, &twilio.accounts()[0].auth_token).await;
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stdout.contains("calls         readable: "), "{}", ended.stdout);
+    let told = "Call Events   NOT readable: the API key lacks the permission `/twilio/voice/request-inspector/read`";
+    assert!(ended.stdout.contains(told), "{}", ended.stdout);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_twilio_that_is_not_there_is_told() {
+    let twilio = Twilio::serving(world_of(1)).await;
+    let account = twilio.accounts()[0].clone();
+    let variables = [
+        ("TWILIO_ACCOUNT_SID", account.account_sid.as_str()),
+        ("TWILIO_AUTH_TOKEN", "x"),
+        ("TWILIO_API_BASE_URL", "http://127.0.0.1:9"),
+    ];
+    let ended = run(&["check-config", "--online"], &variables);
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stdout.contains("NOT readable: cannot connect"), "{}", ended.stdout);
+}
+
+async fn check(twilio: &Twilio, token: &str) -> Ended {
+    let (sid, token, url) =
+        (twilio.accounts()[0].account_sid.clone(), token.to_owned(), twilio.url().to_owned());
+    let checked = tokio::task::spawn_blocking(move || {
+        let variables = [
+            ("TWILIO_ACCOUNT_SID", sid.as_str()),
+            ("TWILIO_AUTH_TOKEN", &token),
+            ("TWILIO_API_BASE_URL", &url),
+        ];
+        run(&["check-config", "--online"], &variables)
+    });
+    checked.await.expect("no panic")
+}
