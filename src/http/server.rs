@@ -13,6 +13,7 @@ use axum::extract::Extension;
 use axum::http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -94,10 +95,11 @@ async fn speak(
     guest: Guest,
     stop: CancellationToken,
 ) {
-    let router = router(site.clone()).layer(Extension(guest));
-    let service = TowerToHyperService::new(router);
-    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-        hyper::service::Service::call(&service, request)
+    let asking = guest.clone();
+    let service = TowerToHyperService::new(router(site.clone()).layer(Extension(guest)));
+    let service = service_fn(move |request: Request<Incoming>| {
+        asking.asks();
+        service.call(request)
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

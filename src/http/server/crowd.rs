@@ -123,24 +123,32 @@ impl Guest {
         self.cut.clone()
     }
 
+    /// Notes that he asks: nobody is younger.
+    pub(super) fn asks(&self) {
+        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.crowd.lock();
+        if let Some(entry) = inner.guests.remove(&place) {
+            *place = inner.place(entry);
+        }
+    }
+
     /// An answer that this guest takes at his own pace, for as long as nobody else needs the room.
     pub(in crate::http) fn send(self, bytes: Bytes) -> Body {
         self.note(bytes.len());
         Body::new(Answer { rest: bytes, guest: self })
     }
 
-    /// Notes how much waits for him; he has just asked, or taken something.
+    /// Notes how much waits for him, now that he was answered or has taken something.
     fn note(&self, waiting_bytes: usize) {
-        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
         let mut inner = self.crowd.lock();
         // Who was cut off in the meantime has no place any more.
         let Some(entry) = inner.guests.remove(&place) else { return };
-        // Only asking makes him young: who takes a byte a second stays as old as his question.
-        if waiting_bytes > entry.waiting_bytes {
-            *place = inner.place(Entry { waiting_bytes, ..entry });
+        // Taking makes nobody young: who takes a byte a second stays as old as his question.
+        let is_new = waiting_bytes > entry.waiting_bytes;
+        inner.guests.insert(*place, Entry { waiting_bytes, ..entry });
+        if is_new {
             inner.make_room(*place);
-        } else {
-            inner.guests.insert(*place, Entry { waiting_bytes, ..entry });
         }
     }
 }
@@ -198,8 +206,7 @@ mod tests {
     fn one_too_many_takes_the_place_of_who_has_asked_the_longest_ago() {
         let crowd = Crowd::new(Arc::new(|| {}));
         let guests: Vec<(Guest, Seat)> = (0..MAX_GUESTS).map(|_| crowd.enter()).collect();
-        guests[0].0.note(10);
-        guests[0].0.note(0);
+        guests[0].0.asks();
         let _one_more = crowd.enter();
         let cut: Vec<usize> =
             (0..MAX_GUESTS).filter(|&at| guests[at].0.cut.is_cancelled()).collect();

@@ -5,24 +5,29 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::harness::{Program, Twilio, everything, metric, world_of};
+use crate::harness::{Program, Scrape, Twilio, eventually, everything, metric, world_of};
 
-/// Clients that are slow at the same time.
-const SLOW: usize = 1_000;
+/// Clients that are slow at the same time in every run; CI asks for more, and alone on the machine.
+const SLOW: usize = 300;
+/// Connections that are kept, whoever comes.
+const KEPT: usize = 256;
 /// What they may cost in memory.
 const MEMORY: u64 = 50 << 20;
-/// Within which time nearly all scrapes are answered meanwhile.
-const ANSWERED_WITHIN: Duration = Duration::from_millis(100);
+/// Within which time nearly all scrapes are answered meanwhile: as a figure, and beside other tests.
+const ANSWERED_WITHIN: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_slow_clients_hold_up_no_scrape_and_cost_little_memory() {
+#[expect(clippy::print_stdout, reason = "how long scrapes took is a figure")]
+async fn slow_clients_hold_up_no_scrape_and_cost_little_memory() {
     let twilio = Twilio::serving(everything(3, 1)).await;
     let mut program = Program::polling(&twilio).await;
     let scrape = twilio.is_told_by(&mut program).await;
     assert!(scrape.text.len() > 100_000, "{} bytes", scrape.text.len());
     let before = program.peak_memory();
+    let asked = std::env::var("SLOW_CLIENTS").ok().map(|text| text.parse().expect("a number"));
+    let count: usize = asked.unwrap_or(SLOW);
     let mut clients = Vec::new();
-    for number in 0..SLOW {
+    for number in 0..count {
         let mut client = TcpStream::connect(program.address()).await.expect("a connection");
         // A third sends no request to its end, a third takes no answer, a third sends nothing at all.
         let text = match number % 3 {
@@ -34,6 +39,16 @@ async fn a_thousand_slow_clients_hold_up_no_scrape_and_cost_little_memory() {
         let _cut = client.write_all(text.as_bytes()).await;
         clients.push(client);
     }
+    let superfluous = f64::from(u32::try_from(count - KEPT).expect("more than are kept"));
+    let are_cut = |scrape: &Scrape| {
+        let cut = metric("twilio_exporter_http_connections_cut_total").value_in(scrape);
+        cut.is_some_and(|cut| cut >= superfluous)
+    };
+    eventually("all have been taken in, and the superfluous ones cut off", async || {
+        let text = program.request("/metrics").send().await.ok()?.text().await.ok()?;
+        are_cut(&Scrape::parse(&text)).then_some(())
+    })
+    .await;
     let mut took = Vec::new();
     for _ in 0..200 {
         let began = Instant::now();
@@ -46,12 +61,15 @@ async fn a_thousand_slow_clients_hold_up_no_scrape_and_cost_little_memory() {
         }
     }
     took.sort();
-    assert!(took[197] < ANSWERED_WITHIN, "99th percentile {:?}, median {:?}", took[197], took[100]);
+    let (median, high) = (took[took.len() / 2], took[took.len() * 99 / 100 - 1]);
     let more = program.peak_memory() - before;
+    println!(
+        "{count} slow clients: median {median:?}, 99th percentile {high:?}, {} KiB more",
+        more >> 10
+    );
+    let within = ANSWERED_WITHIN[usize::from(asked.is_none())];
+    assert!(high < within, "99th percentile {high:?}, median {median:?}");
     assert!(more < MEMORY, "{} MiB more", more >> 20);
-    let cut =
-        metric("twilio_exporter_http_connections_cut_total").value_in(&program.scrape().await);
-    assert!(cut.is_some_and(|cut| cut >= 700.0), "{cut:?} were cut off");
     program.assert_running();
 }
 
