@@ -7,6 +7,7 @@ mod web;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anyhow::Context;
 use prometheus::Registry;
@@ -31,6 +32,9 @@ use crate::store::{Attached, Store, StoreThread};
 use crate::systemd;
 
 use polling::{Lasting, Polled, Polling, Prepared};
+
+/// How long answers that are on their way may take at the end.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 
 /// A built program: everything is open and bound, nothing runs yet.
 #[derive(Debug)]
@@ -204,6 +208,12 @@ impl App {
         systemd::stopping();
         stop.cancel();
         polling.end().await;
+        // Whoever waits for a reload is told that none will come.
+        drop(self.reload_requests);
+        let answered = async { while servers.join_next().await.is_some() {} };
+        if tokio::time::timeout(ANSWERS_WITHIN, answered).await.is_err() {
+            tracing::debug!("answers that nobody took were cut off");
+        }
         servers.abort_all();
         while servers.join_next().await.is_some() {}
         // The last handles go, and with them the writer.
@@ -241,6 +251,9 @@ async fn reload(
         Ok(prepared) => prepared,
         Err(problems) => return (polling, Err(problems)),
     };
+    // No loop turns meanwhile: this one is watched in their place.
+    let heartbeat = lasting.heartbeats.watch();
+    heartbeat.promise(polling::GRACE);
     let before = polling.end().await;
     lasting.store.limit(limits(&config));
     exemplars.store(config.exemplars, Ordering::Relaxed);

@@ -19,7 +19,7 @@ use std::sync::atomic::AtomicBool;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
-use axum::middleware::{from_fn_with_state, map_response_with_state};
+use axum::middleware::{from_fn, from_fn_with_state, map_response_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use jiff::Timestamp;
@@ -98,6 +98,7 @@ fn router(site: Site) -> Router {
         .route("/-/ready", get(ready))
         .route("/-/reload", post(reload::reload).put(reload::reload))
         .fallback(|| async { (StatusCode::NOT_FOUND, "Not found; / has links.\n") })
+        .layer(from_fn(server::send_piece_by_piece))
         .layer(from_fn_with_state(site.clone(), access::check))
         .layer(map_response_with_state(site.clone(), add_headers))
         .with_state(site)

@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the file that prints")]
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use rustix::process::{Resource, Rlimit};
@@ -15,6 +16,8 @@ use twilio_call_exporter::demo::{Demo, Simulation};
 use twilio_call_exporter::logging;
 use twilio_call_exporter::signal::{Hangups, Terminations};
 
+/// How long work on other threads may take at the end: nothing of it matters any more.
+const LEFTOVERS: Duration = Duration::from_millis(500);
 /// Exit code for a command line that can't be understood (sysexits.h, EX_USAGE).
 const USAGE: u8 = 64;
 /// Exit code for a configuration that can't be used (sysexits.h, EX_CONFIG).
@@ -37,7 +40,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&anyhow::Error::new(error).context("cannot start")),
     };
-    match cli.command {
+    let code = match cli.command {
         None => with_config(&cli.flags, |config, web| {
             ended(runtime.block_on(run(&cli.flags, &config, web)))
         }),
@@ -47,7 +50,10 @@ fn main() -> ExitCode {
         }),
         Some(Command::Demo(arguments)) => ended(runtime.block_on(demo(&cli.flags, arguments))),
         Some(Command::Simulate(arguments)) => ended(runtime.block_on(simulate(&arguments))),
-    }
+    };
+    // What hangs on a disk or a mount holds nobody up.
+    runtime.shutdown_timeout(LEFTOVERS);
+    code
 }
 
 async fn run(flags: &Flags, config: &Config, web: WebSetup) -> anyhow::Result<()> {

@@ -221,6 +221,8 @@ impl Poller {
             let wait = self.at_most_until_housekeeping(wait);
             heartbeat.promise(wait);
             let done = tokio::select! {
+                // What came back meanwhile isn't committed any more: another loop may have begun.
+                biased;
                 () = stop.cancelled() => return,
                 done = self.requests.join_next(), if !self.requests.is_empty() => done,
                 () = tokio::time::sleep(wait) => None,

@@ -32,7 +32,7 @@ use crate::twilio::{Client, ClientOptions, Credentials, LargeBodies};
 
 /// How long tasks may take to end: requests are abandoned at once, so this is for the commit in
 /// flight.
-const GRACE: Duration = Duration::from_secs(10);
+pub(super) const GRACE: Duration = Duration::from_secs(10);
 
 /// What outlives a configuration.
 #[derive(Clone, Debug)]
@@ -183,20 +183,16 @@ impl Polling {
     /// Ends all loops, and tells what was polled. Commits in flight finish; fetches are abandoned.
     pub(super) async fn end(self) -> Polled {
         self.stop.cancel();
-        if tokio::time::timeout(GRACE, self.tasks.wait()).await.is_err() {
+        let all_ended = tokio::time::timeout(GRACE, self.tasks.wait()).await.is_ok();
+        if !all_ended {
             tracing::warn!("not everything ended in time; what was not committed is read again");
         }
         let mut polled = Polled::default();
         for (key, label, discovery) in self.accounts {
             polled.labels.insert(label, key.clone());
-            // One that hangs has lost what it knows; it is found again.
-            let found = discovery.filter(JoinHandle::is_finished);
-            let Some(Ok(found)) = (match found {
-                Some(discovery) => Some(discovery.await),
-                None => None,
-            }) else {
-                continue;
-            };
+            // One that hangs, or panicked, has lost what it knows; it is found again.
+            let Some(discovery) = discovery.filter(|_| all_ended) else { continue };
+            let Ok(found) = discovery.await else { continue };
             for (subaccount, label) in &found {
                 let region = key.region.clone();
                 polled.labels.insert(label.clone(), AccountKey { sid: subaccount.sid, region });

@@ -10,7 +10,7 @@ use crate::http::web::{Serving, TlsParts, Unusable, Web};
 
 /// How often the file, and the certificates that it names, are read again: whoever renews them need
 /// tell nobody.
-const READ_EVERY: Duration = Duration::from_secs(5);
+const READ_EVERY: Duration = Duration::from_secs(3);
 
 /// A web configuration, ready to be served with; without a file, as plain as can be.
 pub(super) fn load(file: Option<&Path>) -> Result<(WebConfig, Serving), String> {
@@ -41,19 +41,23 @@ fn serving(config: &WebConfig) -> Result<Serving, Unusable> {
 /// Reads the file again and again. What can't be used changes nothing, and is said once.
 pub(super) async fn follow(file: PathBuf, mut current: WebConfig, web: Web) {
     let mut said = None;
+    // Seen once, and in force only when it is seen again: whoever writes a file may not be done.
+    let mut seen: Option<WebConfig> = None;
     loop {
         tokio::time::sleep(READ_EVERY).await;
         let path = file.clone();
         let Ok(found) = tokio::task::spawn_blocking(move || load(Some(&path))).await else {
-            return;
+            tracing::error!("cannot read the web configuration this time");
+            continue;
         };
         match found {
             Ok((config, serving)) => {
-                if config != current {
+                if config != current && seen.as_ref() == Some(&config) {
                     web.replace(serving);
-                    current = config;
+                    current = config.clone();
                     tracing::info!("web configuration reloaded");
                 }
+                seen = Some(config);
                 said = None;
             }
             Err(problems) if said.as_ref() != Some(&problems) => {

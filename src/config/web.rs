@@ -90,6 +90,12 @@ pub fn load_web(file: &Path) -> Result<WebConfig, Problems> {
     let (figment, dict) = layers::alone(file).map_err(|problem| Problems(vec![problem]))?;
     let mut reader = Reader::new(&figment);
     let place = file.display().to_string();
+    if dict.is_empty() {
+        // Half-written, perhaps: it must not open to everybody what was closed.
+        let text =
+            "is empty, wanted `tls_server_config`, `basic_auth_users` or `http_server_config`";
+        return Err(Problems(vec![Problem { place, key: String::new(), text: text.to_owned() }]));
+    }
     let folder = file.parent().unwrap_or(Path::new(""));
     let mut top = Section::new("", dict, true);
     let tls = top.has("tls_server_config").then(|| read_tls(&mut reader, &mut top, &place, folder));
@@ -271,7 +277,10 @@ fn read_file(path: &Path) -> Result<String, String> {
         |error: std::io::Error| format!("cannot read `{}`: {}", path.display(), error.kind());
     let mut text = String::new();
     let file = File::open(path).map_err(cannot)?;
-    file.take(MAX_PEM_BYTES).read_to_string(&mut text).map_err(cannot)?;
+    file.take(MAX_PEM_BYTES + 1).read_to_string(&mut text).map_err(cannot)?;
+    if u64::try_from(text.len()).is_ok_and(|bytes| bytes > MAX_PEM_BYTES) {
+        return Err(format!("`{}` is larger than {MAX_PEM_BYTES} bytes", path.display()));
+    }
     Ok(text)
 }
 

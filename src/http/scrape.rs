@@ -4,8 +4,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use axum::body::Bytes;
-use axum::extract::{Extension, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use flate2::Compression;
@@ -14,19 +13,19 @@ use flate2::write::GzEncoder;
 use crate::metrics::exposition::{Exposition, Format};
 use crate::metrics::snapshot;
 
-use super::server::Guest;
 use super::{Site, negotiate};
 
 /// Answers a scrape. Ten thousand series take milliseconds of a processor: on a thread of their own,
 /// they hold up no poll loop, and wait for none.
-pub(super) async fn metrics(
-    State(site): State<Site>,
-    Extension(guest): Extension<Guest>,
-    headers: HeaderMap,
-) -> Response {
-    // Never closed. Sending takes no turn, so that a slow scraper holds up none.
-    let _turn = Arc::clone(&site.turns.0).acquire_owned().await;
-    match tokio::task::spawn_blocking(move || answer(&site, guest, &headers)).await {
+pub(super) async fn metrics(State(site): State<Site>, headers: HeaderMap) -> Response {
+    // Never closed. Sending takes no turn, so that a slow scraper holds up none; and who goes away
+    // leaves the work behind, and the turn with it.
+    let turn = Arc::clone(&site.turns.0).acquire_owned().await;
+    let write = move || {
+        let _turn = turn;
+        answer(&site, &headers)
+    };
+    match tokio::task::spawn_blocking(write).await {
         Ok(response) => response,
         Err(error) => {
             tracing::error!(%error, "cannot write the metrics");
@@ -35,7 +34,7 @@ pub(super) async fn metrics(
     }
 }
 
-fn answer(site: &Site, guest: Guest, headers: &HeaderMap) -> Response {
+fn answer(site: &Site, headers: &HeaderMap) -> Response {
     let (format, escaping) = match negotiate::format(headers) {
         negotiate::Format::Text => (Format::Text, None),
         negotiate::Format::OpenMetrics { escaping } => (Format::OpenMetrics, escaping),
@@ -58,7 +57,7 @@ fn answer(site: &Site, guest: Guest, headers: &HeaderMap) -> Response {
     site.committed.publish(|ledger| ledger.mark_shown(&held, (site.now)()));
     let headers =
         [(header::CONTENT_TYPE, content_type.as_str()), (header::VARY, "accept, accept-encoding")];
-    (headers, AppendHeaders(encoding), guest.send(Bytes::from(body))).into_response()
+    (headers, AppendHeaders(encoding), body).into_response()
 }
 
 /// Whether `Accept-Encoding` (RFC 9110, section 12.5.3) takes gzip.

@@ -9,8 +9,11 @@ mod crowd;
 
 use std::time::Duration;
 
+use axum::body::{Body, HttpBody};
 use axum::extract::Extension;
-use axum::http::Request;
+use axum::http::{Request, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -23,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Site, router};
 pub use crowd::Crowd;
-pub(super) use crowd::Guest;
+use crowd::{Guest, PIECE_BYTES};
 
 /// How long a client may take to send its headers, or to stay silent between two requests: longer than
 /// the usual scrape interval.
@@ -66,6 +69,27 @@ pub async fn serve(
     }
     while connections.join_next().await.is_some() {}
     Ok(())
+}
+
+/// Lets every answer that is more than a piece wait with its guest, to be taken at his pace.
+pub(super) async fn send_piece_by_piece(request: Request<Body>, next: Next) -> Response {
+    let guest = request.extensions().get::<Guest>().cloned();
+    let response = next.run(request).await;
+    let is_large = response.body().size_hint().exact().is_none_or(|bytes| bytes > PIECE_BYTES);
+    match guest.filter(|_| is_large) {
+        None => response,
+        Some(guest) => {
+            let (head, body) = response.into_parts();
+            // In memory already: answers here are made before they are sent.
+            match axum::body::to_bytes(body, usize::MAX).await {
+                Ok(bytes) => Response::from_parts(head, guest.send(&bytes)),
+                Err(error) => {
+                    tracing::error!(%error, "cannot send an answer");
+                    StatusCode::INTERNAL_SERVER_ERROR.into_response()
+                }
+            }
+        }
+    }
 }
 
 async fn connection(stream: TcpStream, site: Site, stop: CancellationToken) {

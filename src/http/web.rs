@@ -82,7 +82,12 @@ impl Web {
     }
 
     /// Serves in another way from now on.
-    pub fn replace(&self, serving: Serving) {
+    /// Passwords that were right stay known where the users are the same.
+    pub fn replace(&self, mut serving: Serving) {
+        let before = self.current();
+        if before.access.is_for(serving.access.users()) {
+            serving.access = before.access.clone();
+        }
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(serving);
     }
 

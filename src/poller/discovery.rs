@@ -139,6 +139,8 @@ pub async fn run(
                 RETRY_AFTER
             }
         };
+        // Twilio may have made it wait for as long as it liked.
+        heartbeat.promise(pause);
         if wait(pause, &subaccounts.stop).await.is_none() {
             break;
         }
@@ -228,6 +230,7 @@ async fn discover(
         while tokio::time::timeout(DISCOVER_EVERY, parent.gate.opened()).await.is_err() {
             heartbeat.promise(DISCOVER_EVERY);
         }
+        heartbeat.promise(DISCOVER_EVERY);
         let mut pass = Pass::now(&parent.gate, &shared.budget);
         let answer = pass.ask(parent.client.list_accounts(next.as_deref())).await;
         Attempts(answer.attempt.into_iter().collect()).note(&health, shared);

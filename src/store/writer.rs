@@ -84,6 +84,14 @@ impl Writer {
             };
             let mut pending: Vec<Pending> = Vec::new();
             for command in first.into_iter().chain(inbox.try_iter().take(MAX_BATCHES)) {
+                // Whoever takes over an account sees what was committed before him.
+                let is_takeover = matches!(
+                    command,
+                    Command::Attach { .. } | Command::Detach { .. } | Command::ShowOnly { .. }
+                );
+                if is_takeover && !pending.is_empty() {
+                    self.commit(std::mem::take(&mut pending));
+                }
                 match command {
                     Command::Commit { account, batch, reply } => {
                         pending.push((account, batch, reply));

@@ -3,7 +3,7 @@
 //! Invariant: never more than [`MAX_GUESTS`] connections for long, nor more than [`MAX_WAITING_BYTES`]
 //! of answers beyond the newest one. Whoever asked last the longest ago goes first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -16,8 +16,11 @@ use tokio_util::sync::CancellationToken;
 const MAX_GUESTS: usize = 256;
 /// Most bytes of answers that wait to be taken: ten scrapes of ten thousand series.
 const MAX_WAITING_BYTES: usize = 16 << 20;
-/// An answer goes out in pieces of this size, so that it is known how much of it still waits.
+/// An answer goes out in pieces of this size, each with memory of its own, so that what was taken is
+/// given back.
 const PIECE: usize = 64 * 1024;
+/// The same, as bodies tell their size.
+pub(super) const PIECE_BYTES: u64 = 64 * 1024;
 
 /// Everybody who is connected.
 #[derive(Clone)]
@@ -41,7 +44,7 @@ struct Entry {
 
 /// One connection, for whoever answers it.
 #[derive(Clone, Debug)]
-pub(in crate::http) struct Guest {
+pub(super) struct Guest {
     crowd: Crowd,
     place: Arc<Mutex<u64>>,
     cut: CancellationToken,
@@ -133,9 +136,10 @@ impl Guest {
     }
 
     /// An answer that this guest takes at his own pace, for as long as nobody else needs the room.
-    pub(in crate::http) fn send(self, bytes: Bytes) -> Body {
+    pub(super) fn send(self, bytes: &[u8]) -> Body {
         self.note(bytes.len());
-        Body::new(Answer { rest: bytes, guest: self })
+        let pieces = bytes.chunks(PIECE).map(Bytes::copy_from_slice).collect();
+        Body::new(Answer { pieces, waiting: bytes.len(), guest: self })
     }
 
     /// Notes how much waits for him, now that he was answered or has taken something.
@@ -162,7 +166,8 @@ impl Drop for Seat {
 
 /// An answer on its way, piece by piece.
 struct Answer {
-    rest: Bytes,
+    pieces: VecDeque<Bytes>,
+    waiting: usize,
     guest: Guest,
 }
 
@@ -174,21 +179,19 @@ impl http_body::Body for Answer {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        if self.rest.is_empty() {
-            return Poll::Ready(None);
-        }
-        let length = self.rest.len().min(PIECE);
-        let piece = self.rest.split_to(length);
-        self.guest.note(self.rest.len());
+        let Some(piece) = self.pieces.pop_front() else { return Poll::Ready(None) };
+        // What is handed over waits in the connection's own small buffer.
+        self.waiting -= piece.len();
+        self.guest.note(self.waiting);
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty()
+        self.pieces.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(u64::try_from(self.rest.len()).unwrap_or(u64::MAX))
+        SizeHint::with_exact(u64::try_from(self.waiting).unwrap_or(u64::MAX))
     }
 }
 
@@ -221,15 +224,15 @@ mod tests {
         let crowd = Crowd::new(Arc::new(|| {}));
         let guests: Vec<(Guest, Seat)> = (0..5).map(|_| crowd.enter()).collect();
         let idle = crowd.enter();
-        let third = Bytes::from(vec![0; MAX_WAITING_BYTES / 3]);
+        let third = vec![0; MAX_WAITING_BYTES / 3];
         let bodies: Vec<Body> =
-            guests.iter().map(|(guest, _)| guest.clone().send(third.clone())).collect();
+            guests.iter().map(|(guest, _)| guest.clone().send(&third)).collect();
         let cut: Vec<bool> = guests.iter().map(|(guest, _)| guest.cut.is_cancelled()).collect();
         assert_eq!(cut, [true, true, false, false, false]);
         assert!(!idle.0.cut.is_cancelled(), "who takes no room stays");
         drop(bodies);
-        let all = Bytes::from(vec![0; 2 * MAX_WAITING_BYTES]);
-        let _large = guests[4].0.clone().send(all);
+        let all = vec![0; 2 * MAX_WAITING_BYTES];
+        let _large = guests[4].0.clone().send(&all);
         assert!(
             !guests[4].0.cut.is_cancelled(),
             "a large answer cuts off nobody whose own is taken"

@@ -153,9 +153,14 @@ impl Program {
     }
 
     /// Asks the program to stop, and waits until it has.
-    pub(crate) async fn stop(mut self) -> ExitStatus {
+    pub(crate) async fn stop(self) -> ExitStatus {
         signal(&self.child, "TERM");
-        eventually("the program stops", async || self.child.try_wait().expect("a child")).await
+        self.ends().await
+    }
+
+    /// Waits until it has ended by itself, or by a signal.
+    pub(crate) async fn ends(mut self) -> ExitStatus {
+        eventually("the program ends", async || self.child.try_wait().expect("a child")).await
     }
 
     /// What `/metrics` says.
