@@ -11,5 +11,5 @@ pub mod wire;
 
 pub use answer::{Answer, Attempt, Resource};
 pub use client::{Client, ClientOptions, Credentials};
-pub use error::Error;
+pub use error::{Error, ErrorReason};
 pub use response::LargeBodies;

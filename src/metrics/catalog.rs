@@ -201,8 +201,9 @@ families! {
         "Size of the store's files.";
 }
 
-/// METRICS.md: the catalogue as a document.
-pub fn markdown() -> String {
+/// METRICS.md: the catalogue as a document. `elsewhere` has the label sets that are defined where this
+/// can't look: a label, and its values.
+pub fn markdown(elsewhere: &[(&str, Vec<&str>)]) -> String {
     let mut text = String::from(
         "# Metrics\n\n\
          Generated from `src/metrics/catalog.rs`; `UPDATE_GOLDEN=1 cargo test metrics_md` writes it anew.\n\
@@ -239,7 +240,14 @@ pub fn markdown() -> String {
         }
     }
     text.push_str(&label_values());
+    for (label, values) in elsewhere {
+        text.push_str(&format!("- {label}: {}\n", list(values.iter().copied())));
+    }
     text
+}
+
+fn list<'a>(values: impl Iterator<Item = &'a str>) -> String {
+    values.map(|value| format!("`{value}`")).collect::<Vec<_>>().join(", ")
 }
 
 fn label_values() -> String {
@@ -250,13 +258,11 @@ fn label_values() -> String {
     use crate::domain::plan::Stage;
     use crate::domain::verdict::{Reason, Warning};
 
-    let list = |values: Vec<&str>| {
-        values.iter().map(|value| format!("`{value}`")).collect::<Vec<_>>().join(", ")
-    };
-    let all = |kinds: &mut dyn Iterator<Item = &'static str>| list(kinds.collect());
+    use super::health::{EventResult, ReadResult};
+
     format!(
         "\n## Label values\n\n\
-         Closed sets; `account` is the configured name or the Account SID, `host` and `route` are cut from the URL.\n\
+         Closed sets; `account` is the configured name or the Account SID (with the region, where a discovered subaccount has it in common with one of another region: `AC…@ie1`), `host` and `route` are cut from the URL.\n\
          No label ever holds a Call SID, a phone number, a query or a body.\n\n\
          - `kind`, TwiML expected: {}\n\
          - `kind`, no TwiML expected: {}\n\
@@ -266,21 +272,24 @@ fn label_values() -> String {
          - `content_type`: {}\n\
          - `outcome`: {}\n\
          - `stage`: {}\n\
+         - `result` of `twilio_exporter_call_events_total`: {}\n\
+         - `result` of `twilio_exporter_call_reads_total`: {}\n\
          - `code`: the HTTP status, or `none`\n",
-        all(&mut RequestKind::ALL
-            .iter()
-            .filter(|kind| kind.expects_twiml())
-            .map(|kind| kind.as_str())),
-        all(&mut RequestKind::ALL
-            .iter()
-            .filter(|kind| !kind.expects_twiml() && **kind != RequestKind::ApiRequest)
-            .map(|kind| kind.as_str())),
-        all(&mut Reason::ALL.iter().map(|reason| reason.as_str())),
-        all(&mut Warning::ALL.iter().map(|reason| reason.as_str())),
-        all(&mut Rejection::ALL.iter().map(|reason| reason.as_str())),
-        all(&mut ContentType::ALL.iter().map(|class| class.as_str())),
-        all(&mut Outcome::ALL.iter().map(|outcome| outcome.as_str())),
-        all(&mut Stage::ALL.iter().map(|stage| stage.as_str())),
+        list(RequestKind::ALL.iter().filter(|kind| kind.expects_twiml()).map(|kind| kind.as_str())),
+        list(
+            RequestKind::ALL
+                .iter()
+                .filter(|kind| !kind.expects_twiml() && **kind != RequestKind::ApiRequest)
+                .map(|kind| kind.as_str())
+        ),
+        list(Reason::ALL.iter().map(|reason| reason.as_str())),
+        list(Warning::ALL.iter().map(|reason| reason.as_str())),
+        list(Rejection::ALL.iter().map(|reason| reason.as_str())),
+        list(ContentType::ALL.iter().map(|class| class.as_str())),
+        list(Outcome::ALL.iter().map(|outcome| outcome.as_str())),
+        list(Stage::ALL.iter().map(|stage| stage.as_str())),
+        list(EventResult::ALL.iter().map(|result| result.as_str())),
+        list(ReadResult::ALL.iter().map(|result| result.as_str())),
     )
 }
 

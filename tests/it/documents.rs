@@ -3,11 +3,17 @@
 use std::path::Path;
 
 use twilio_call_exporter::metrics::catalog;
+use twilio_call_exporter::twilio::{ErrorReason, Resource};
 
 #[test]
 fn metrics_md_is_the_catalogue() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("METRICS.md");
-    let expected = catalog::markdown();
+    let resources = Resource::ALL.iter().map(|resource| resource.as_str()).collect();
+    let reasons = ErrorReason::ALL.iter().map(|reason| reason.as_str()).collect();
+    let expected = catalog::markdown(&[
+        ("`resource`", resources),
+        ("`reason` of `twilio_exporter_api_retries_total`", reasons),
+    ]);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, &expected).expect("written");
     }
