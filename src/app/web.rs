@@ -39,10 +39,9 @@ fn serving(config: &WebConfig) -> Result<Serving, Unusable> {
 }
 
 /// Reads the file again and again. What can't be used changes nothing, and is said once.
-pub(super) async fn follow(file: PathBuf, mut current: WebConfig, web: Web) {
+pub(super) async fn follow(file: PathBuf, current: WebConfig, web: Web) {
     let mut said = None;
-    // Seen once, and in force only when it is seen again: whoever writes a file may not be done.
-    let mut seen: Option<WebConfig> = None;
+    let mut sightings = Sightings { current, seen: None };
     loop {
         tokio::time::sleep(READ_EVERY).await;
         let path = file.clone();
@@ -52,21 +51,70 @@ pub(super) async fn follow(file: PathBuf, mut current: WebConfig, web: Web) {
         };
         match found {
             Ok((config, serving)) => {
-                if config != current && seen.as_ref() == Some(&config) {
+                if sightings.is_to_be_in_force(config) {
                     web.replace(serving);
-                    current = config.clone();
                     tracing::info!("web configuration reloaded");
                 }
-                seen = Some(config);
                 said = None;
             }
-            Err(problems) if said.as_ref() != Some(&problems) => {
-                tracing::error!(
-                    "cannot reload the web configuration, the former one stays in force: {problems}"
-                );
-                said = Some(problems);
+            Err(problems) => {
+                sightings.seen = None;
+                if said.as_ref() != Some(&problems) {
+                    tracing::error!(
+                        "cannot reload the web configuration, the former one stays in force: {problems}"
+                    );
+                    said = Some(problems);
+                }
             }
-            Err(_) => {}
+        }
+    }
+}
+
+/// What was read of the file so far.
+struct Sightings {
+    /// What is in force.
+    current: WebConfig,
+    /// What was read last, if it could be used.
+    seen: Option<WebConfig>,
+}
+
+impl Sightings {
+    /// Whether what was read now takes the place of what is in force: only when it was there the last
+    /// time, too, since whoever writes a file may not be done.
+    fn is_to_be_in_force(&mut self, found: WebConfig) -> bool {
+        let is_new = found != self.current && self.seen.as_ref() == Some(&found);
+        if is_new {
+            self.current = found.clone();
+        }
+        self.seen = Some(found);
+        is_new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn a_change_is_in_force_once_it_was_seen_twice() {
+        let with = |hash: &str| WebConfig {
+            users: BTreeMap::from([("prometheus".to_owned(), hash.to_owned())]),
+            ..WebConfig::default()
+        };
+        let mut sightings = Sightings { current: with("a"), seen: None };
+        for (found, expected) in [
+            (with("a"), false),
+            // Half-written: nobody would have to sign in.
+            (WebConfig::default(), false),
+            (with("b"), false),
+            (with("b"), true),
+            (with("b"), false),
+            (with("a"), false),
+            (with("a"), true),
+        ] {
+            assert_eq!(sightings.is_to_be_in_force(found), expected);
         }
     }
 }

@@ -98,10 +98,17 @@ async fn connection(stream: TcpStream, site: Site, stop: CancellationToken) {
     let _slower = stream.set_nodelay(true);
     let cut = guest.cut();
     let served = async {
-        match &site.web.current().tls {
-            None => speak(stream, &site, guest, stop).await,
+        let serving = site.web.current();
+        let over = async {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = serving.superseded.cancelled() => {}
+            }
+        };
+        match &serving.tls {
+            None => speak(stream, &site, guest, over).await,
             Some(tls) => match tokio::time::timeout(TLS_WITHIN, tls.accept(stream)).await {
-                Ok(Ok(stream)) => speak(stream, &site, guest, stop).await,
+                Ok(Ok(stream)) => speak(stream, &site, guest, over).await,
                 Ok(Err(error)) => tracing::debug!(%error, "cannot agree on TLS"),
                 Err(_) => tracing::debug!("a client took too long to agree on TLS"),
             },
@@ -113,11 +120,12 @@ async fn connection(stream: TcpStream, site: Site, stop: CancellationToken) {
     }
 }
 
+/// Answers a client, until it goes or it is `over`: then what is being answered is finished.
 async fn speak(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     site: &Site,
     guest: Guest,
-    stop: CancellationToken,
+    over: impl Future<Output = ()>,
 ) {
     let asking = guest.clone();
     let service = TowerToHyperService::new(router(site.clone()).layer(Extension(guest)));
@@ -134,7 +142,7 @@ async fn speak(
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
+        () = over => {
             connection.as_mut().graceful_shutdown();
             connection.as_mut().await
         }

@@ -1,7 +1,7 @@
 //! How pages are served: TLS, who may ask, and headers, as they are in force now.
 //!
 //! Everything here can be exchanged while connections go on: each new connection, and each request,
-//! takes what is in force then.
+//! takes what is in force then, and connections from before end with the answer that is on its way.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -12,6 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 
 use super::access::Access;
 
@@ -27,6 +28,8 @@ pub struct Serving {
     pub(super) access: Access,
     /// Headers for every answer.
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+    /// Cancelled when another way is in force: what was agreed on with a client may not be enough now.
+    pub(super) superseded: CancellationToken,
 }
 
 /// What TLS is made from.
@@ -71,6 +74,7 @@ impl Serving {
             tls: tls.map(acceptor).transpose()?,
             access: Access::new(users).map_err(unusable("randomness"))?,
             headers: headers.iter().map(header).collect::<Result<_, _>>()?,
+            superseded: CancellationToken::new(),
         })
     }
 }
@@ -81,7 +85,7 @@ impl Web {
         Self(Arc::new(RwLock::new(Arc::new(serving))))
     }
 
-    /// Serves in another way from now on.
+    /// Serves in another way from now on, also whoever is connected.
     /// Passwords that were right stay known where the users are the same.
     pub fn replace(&self, mut serving: Serving) {
         let before = self.current();
@@ -89,6 +93,7 @@ impl Web {
             serving.access = before.access.clone();
         }
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(serving);
+        before.superseded.cancel();
     }
 
     pub(super) fn current(&self) -> Arc<Serving> {

@@ -75,6 +75,21 @@ async fn only_clients_with_a_certificate_connect_where_one_is_required() {
     assert_eq!(site.status(&site.client(Some(&pem.concat()))).await, None);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_of_clients_reaches_those_who_are_connected() {
+    let site = SecureSite::start("").await;
+    let connected = site.client(None);
+    assert_eq!(site.status(&connected).await, Some(200));
+    let stricter = "tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.pem\n";
+    std::fs::write(site.path("web.yml"), stricter).expect("written");
+    eventually("its connection is of no use any more", async || {
+        // Asked again and again, so that it stays open by itself.
+        site.status(&connected).await.is_none().then_some(())
+    })
+    .await;
+    assert!(site.program.log().contains("web configuration reloaded"));
+}
+
 #[test]
 fn a_web_configuration_that_is_wrong_is_told_completely() {
     let directory = TempDir::new().expect("a directory");
