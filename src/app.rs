@@ -255,6 +255,7 @@ async fn reload(
     let heartbeat = lasting.heartbeats.watch();
     heartbeat.promise(polling::GRACE);
     let before = polling.end().await;
+    lasting.heartbeats.forget_panicked();
     lasting.store.limit(limits(&config));
     exemplars.store(config.exemplars, Ordering::Relaxed);
     prepared.let_go(&before).await;

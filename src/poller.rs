@@ -10,6 +10,7 @@ mod decide;
 pub mod discovery;
 pub mod gate;
 pub mod heartbeat;
+pub mod loops;
 mod read;
 mod requests;
 mod take;

@@ -12,7 +12,7 @@ mod retire;
 mod schema;
 mod writer;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -92,7 +92,7 @@ enum Command {
         account: AccountId,
     },
     ShowOnly {
-        keys: BTreeSet<AccountKey>,
+        labels: BTreeMap<AccountKey, String>,
         reply: oneshot::Sender<Result<(), CommitError>>,
     },
     Limit(LedgerLimits),
@@ -204,9 +204,10 @@ impl Store {
         let _gone = self.commands.send(Command::Detach { account });
     }
 
-    /// Hides the series of all accounts but these; their values stay.
-    pub async fn show_only(&self, keys: BTreeSet<AccountKey>) -> Result<(), CommitError> {
-        self.ask(|reply| Command::ShowOnly { keys, reply }).await
+    /// Hides the series of all accounts but these, whose values stay, and shows those of these under
+    /// their labels, all at once: two may have changed names.
+    pub async fn show_only(&self, labels: BTreeMap<AccountKey, String>) -> Result<(), CommitError> {
+        self.ask(|reply| Command::ShowOnly { labels, reply }).await
     }
 
     /// Bounds what comes from now on. What is there already stays.

@@ -12,7 +12,6 @@ use anyhow::{Context, bail};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::config::{AccountConfig, Config};
@@ -25,6 +24,7 @@ use crate::metrics::health::Health;
 use crate::poller::discovery::{self, Wanted};
 use crate::poller::gate::Gate;
 use crate::poller::heartbeat::Heartbeats;
+use crate::poller::loops::Loops;
 use crate::poller::{self, Account, Shared};
 use crate::store::{AccountKey, Attached, Store};
 use crate::twilio::wire;
@@ -54,14 +54,13 @@ pub(super) struct Prepared {
 /// Poll loops that run.
 #[derive(Debug)]
 pub(super) struct Polling {
-    tasks: TaskTracker,
-    stop: CancellationToken,
+    loops: Loops,
     /// The accounts of the configuration, and the search for their subaccounts, which gives back
     /// those that it polls.
     accounts: Vec<(AccountKey, String, Option<Discovery>)>,
 }
 
-type Discovery = JoinHandle<Vec<(wire::Account, String)>>;
+type Discovery = JoinHandle<Option<Vec<(wire::Account, String)>>>;
 
 /// What was polled when loops ended.
 #[derive(Debug, Default)]
@@ -120,29 +119,23 @@ impl Prepared {
         heartbeats: &Heartbeats,
         stop: &CancellationToken,
     ) -> Polling {
-        let (tasks, stop) = (TaskTracker::new(), stop.child_token());
+        let loops = Loops::new(stop);
         let mut attached = attached.into_iter();
         let mut polled = Vec::new();
         for (account, wanted) in self.accounts {
             let (key, label) = (account.key.clone(), account.label.clone());
             let discovery = wanted.map(|wanted| {
                 let known = before.subaccounts.remove(&key).unwrap_or_default();
-                tasks.spawn(discovery::run(
-                    account.clone(),
-                    wanted,
-                    known,
-                    self.shared.clone(),
-                    heartbeats.clone(),
-                    tasks.clone(),
-                    stop.clone(),
-                ))
+                let (shared, beats) = (self.shared.clone(), heartbeats.clone());
+                let account = account.clone();
+                loops.spawn(discovery::run(account, wanted, known, shared, beats, loops.clone()))
             });
-            let (shared, beat, stop) = (self.shared.clone(), heartbeats.watch(), stop.clone());
-            tasks.spawn(poller::run(account, attached.next(), shared, beat, stop));
+            let (shared, beat) = (self.shared.clone(), heartbeats.watch());
+            let stop = loops.stop().clone();
+            loops.spawn(poller::run(account, attached.next(), shared, beat, stop));
             polled.push((key, label, discovery));
         }
-        tasks.close();
-        Polling { tasks, stop, accounts: polled }
+        Polling { loops, accounts: polled }
     }
 
     /// The accounts that will be polled, by label: those of the configuration, and those of their
@@ -163,36 +156,34 @@ impl Prepared {
         labels
     }
 
-    /// Takes away the series of accounts that won't be polled any more; their values stay in the
-    /// store.
+    /// Takes away the series of accounts that won't be polled any more, and names the others anew;
+    /// the values of all stay in the store.
     pub(super) async fn let_go(&self, before: &Polled) {
         let labels = self.labels(before);
-        let keys: BTreeSet<AccountKey> = labels.values().cloned().collect();
-        if let Err(error) = self.shared.store.show_only(keys).await {
+        let named = labels.iter().map(|(label, key)| (key.clone(), label.clone())).collect();
+        if let Err(error) = self.shared.store.show_only(named).await {
             tracing::warn!(%error, "cannot tell which accounts to hide");
         }
-        for (label, key) in &before.labels {
-            if labels.get(label) != Some(key) {
-                self.shared.health.account_requests(label).remove();
-            }
-        }
+        let stays = |label: &str| {
+            let key = labels.get(label);
+            key.is_some() && key == before.labels.get(label)
+        };
+        self.shared.health.remove_accounts(|label| !stays(label));
     }
 }
 
 impl Polling {
     /// Ends all loops, and tells what was polled. Commits in flight finish; fetches are abandoned.
     pub(super) async fn end(self) -> Polled {
-        self.stop.cancel();
-        let all_ended = tokio::time::timeout(GRACE, self.tasks.wait()).await.is_ok();
-        if !all_ended {
+        if !self.loops.end(GRACE).await {
             tracing::warn!("not everything ended in time; what was not committed is read again");
         }
         let mut polled = Polled::default();
         for (key, label, discovery) in self.accounts {
             polled.labels.insert(label, key.clone());
-            // One that hangs, or panicked, has lost what it knows; it is found again.
-            let Some(discovery) = discovery.filter(|_| all_ended) else { continue };
-            let Ok(found) = discovery.await else { continue };
+            let Some(discovery) = discovery else { continue };
+            // One that was abandoned, or panicked, has lost what it knew; it is found again.
+            let Ok(Some(found)) = discovery.await else { continue };
             for (subaccount, label) in &found {
                 let region = key.region.clone();
                 polled.labels.insert(label.clone(), AccountKey { sid: subaccount.sid, region });
@@ -251,6 +242,10 @@ fn build_account(
 }
 
 fn wanted(account: &AccountConfig, config: &Config) -> Option<Wanted> {
+    // In another region the same subaccounts are other accounts, whose labels must differ.
+    let mut same_sid =
+        config.accounts.iter().filter(|other| other.account_sid == account.account_sid);
+    let is_first = same_sid.next().is_none_or(|first| first.region == account.region);
     let same_region = config.accounts.iter().filter(|other| other.region == account.region);
     let configured: BTreeSet<AccountSid> =
         same_region.filter_map(|other| AccountSid::parse(&other.account_sid).ok()).collect();
@@ -259,6 +254,7 @@ fn wanted(account: &AccountConfig, config: &Config) -> Option<Wanted> {
         include: subaccounts.include.clone(),
         exclude: subaccounts.exclude.clone(),
         names: subaccounts.names.clone(),
+        region: (!is_first).then(|| account.region.clone()),
         configured,
     })
 }

@@ -14,8 +14,11 @@ use super::secret::SecretSource;
 const MAX_NAME_BYTES: usize = 256;
 /// Longest region or edge: Twilio's have up to 12 letters, and a token in their place has 32.
 const MAX_PLACE_BYTES: usize = 20;
+/// `AC` and 32 digits.
+const SID_BYTES: usize = 34;
 /// What [`is_name`] wants.
-const WANTED_NAME: &str = "wanted a name of 1 to 256 bytes without control characters";
+const WANTED_NAME: &str =
+    "wanted a name of 1 to 256 bytes without control characters, and no other account's SID";
 /// Regions whose edge need not be given.
 const HOME_EDGES: [(&str, &str); 3] = [("ie1", "dublin"), ("au1", "sydney"), ("jp1", "tokyo")];
 /// The region of `api.twilio.com`.
@@ -82,13 +85,11 @@ pub(super) fn read(
         return None;
     };
     let mut section = Section::new(&path, dict, true);
-    let name = reader.text(&mut section, "name").filter(|name| {
-        if !is_name(name) {
-            reader.problem(&place, section.key("name"), WANTED_NAME.to_owned());
-        }
-        is_name(name)
-    });
+    let name = reader.text(&mut section, "name");
     let sid = read_sid(reader, &mut section, &place, "account_sid", "AC");
+    if name.as_ref().is_some_and(|name| !is_name(name, sid.as_deref())) {
+        reader.problem(&place, section.key("name"), WANTED_NAME.to_owned());
+    }
     let credentials = read_credentials(reader, &mut section, &place, sid.as_deref(), environment);
     let (base_url, region) = read_base_url(reader, &mut section, &place);
     let subaccounts = section.has("subaccounts").then(|| read_subaccounts(reader, &mut section));
@@ -107,9 +108,14 @@ pub(super) fn read(
     })
 }
 
-/// Whether a text can be the label of an account.
-fn is_name(text: &str) -> bool {
-    !text.is_empty() && text.len() <= MAX_NAME_BYTES && !text.contains(char::is_control)
+/// Whether a text can be the label of an account. One that begins as a SID belongs to that account,
+/// which may be polled, too.
+fn is_name(text: &str, sid: Option<&str>) -> bool {
+    let begins_as_sid = text.get(..SID_BYTES).is_some_and(|begin| is_sid(begin, "AC"));
+    !text.is_empty()
+        && text.len() <= MAX_NAME_BYTES
+        && !text.contains(char::is_control)
+        && (!begins_as_sid || sid.is_none_or(|sid| sid == text))
 }
 
 fn read_sid(
@@ -310,7 +316,7 @@ fn read_subaccounts(reader: &mut Reader<'_>, section: &mut Section) -> Subaccoun
     let mut labels = BTreeMap::new();
     for (sid, name) in names {
         match name.as_str().filter(|_| is_sid(&sid, "AC")) {
-            Some(text) if is_name(text) => {
+            Some(text) if is_name(text, Some(&sid)) => {
                 labels.insert(sid, text.to_owned());
             }
             Some(_) => {

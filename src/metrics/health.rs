@@ -3,6 +3,7 @@
 //! Plain instruments of the `prometheus` crate, made from the catalogue.
 
 mod account;
+mod removal;
 
 use std::time::Duration;
 

@@ -5,7 +5,6 @@ use std::collections::btree_map::{BTreeMap, Entry};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::domain::sid::AccountSid;
 use crate::metrics::health::Health;
@@ -15,6 +14,7 @@ use crate::twilio::wire;
 use super::attempt::Attempts;
 use super::gate::{Gate, Pass};
 use super::heartbeat::{Heartbeat, Heartbeats};
+use super::loops::Loops;
 use super::{Account, Shared, wait};
 
 /// How often subaccounts are looked for: new ones are rare, and a request costs little.
@@ -31,8 +31,11 @@ pub struct Wanted {
     pub include: Vec<String>,
     /// Never these.
     pub exclude: Vec<String>,
-    /// Labels by SID; a SID without one is its own label.
+    /// Labels by SID; a SID without one is its own label, with the region behind it if there is one
+    /// here.
     pub names: BTreeMap<String, String>,
+    /// The region, where the same subaccounts may be polled in another one, too.
+    pub region: Option<String>,
     /// Accounts of the same region that are configured themselves: polled twice, they would be
     /// counted twice.
     pub configured: BTreeSet<AccountSid>,
@@ -42,7 +45,11 @@ impl Wanted {
     /// The label of a subaccount.
     pub fn label(&self, sid: AccountSid) -> String {
         let sid = sid.to_string();
-        self.names.get(&sid).cloned().unwrap_or(sid)
+        match (self.names.get(&sid), &self.region) {
+            (Some(name), _) => name.clone(),
+            (None, Some(region)) => format!("{sid}@{region}"),
+            (None, None) => sid,
+        }
     }
 
     /// Whether a subaccount is to be polled.
@@ -116,17 +123,16 @@ pub async fn run(
     known: Vec<wire::Account>,
     shared: Shared,
     heartbeats: Heartbeats,
-    tasks: TaskTracker,
-    stop: CancellationToken,
+    loops: Loops,
 ) -> Vec<(wire::Account, String)> {
     let heartbeat = heartbeats.watch();
     let mut subaccounts =
-        Subaccounts { parent, wanted, shared, heartbeats, tasks, stop, polled: BTreeMap::new() };
+        Subaccounts { parent, wanted, shared, heartbeats, loops, polled: BTreeMap::new() };
     subaccounts.follow(known);
     loop {
         heartbeat.promise(DISCOVER_EVERY);
         let discovered = tokio::select! {
-            () = subaccounts.stop.cancelled() => break,
+            () = subaccounts.loops.stop().cancelled() => break,
             discovered = discover(&subaccounts.parent, &subaccounts.shared, &heartbeat) => discovered,
         };
         let pause = match discovered {
@@ -141,7 +147,7 @@ pub async fn run(
         };
         // Twilio may have made it wait for as long as it liked.
         heartbeat.promise(pause);
-        if wait(pause, &subaccounts.stop).await.is_none() {
+        if wait(pause, subaccounts.loops.stop()).await.is_none() {
             break;
         }
     }
@@ -154,8 +160,7 @@ struct Subaccounts {
     wanted: Wanted,
     shared: Shared,
     heartbeats: Heartbeats,
-    tasks: TaskTracker,
-    stop: CancellationToken,
+    loops: Loops,
     polled: BTreeMap<AccountSid, Polled>,
 }
 
@@ -181,10 +186,11 @@ impl Subaccounts {
                 Entry::Vacant(entry) => {
                     let account = subaccount(&self.parent, &found, &self.wanted, &self.shared);
                     tracing::info!(account = account.label, "subaccount found");
-                    let gone = self.stop.child_token();
+                    let stop = self.loops.stop().clone();
+                    let gone = stop.child_token();
                     entry.insert(Polled { gone: gone.clone(), status: found.status });
                     let (shared, beat) = (self.shared.clone(), self.heartbeats.watch());
-                    self.tasks.spawn(poll(account, shared, beat, gone, self.stop.clone()));
+                    self.loops.spawn(poll(account, shared, beat, gone, stop));
                 }
             }
         }
@@ -212,7 +218,7 @@ async fn poll(
     let polled = super::run(account, None, shared.clone(), heartbeat, gone).await;
     if let Some(id) = polled.filter(|_| !stop.is_cancelled()) {
         shared.store.detach(id);
-        shared.health.account_requests(&label).remove();
+        shared.health.remove_accounts(|other| other == label);
     }
 }
 
@@ -261,6 +267,19 @@ mod tests {
         ] {
             assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
         }
+    }
+
+    #[test]
+    fn a_label_is_a_name_or_a_sid_that_tells_the_region_where_there_are_several() {
+        let sid = found("active").sid;
+        let names = BTreeMap::from([(sid.to_string(), "acme".to_owned())]);
+        let label = |names: &BTreeMap<String, String>, region: Option<&str>| {
+            let (names, region) = (names.clone(), region.map(str::to_owned));
+            Wanted { names, region, ..Wanted::default() }.label(sid)
+        };
+        assert_eq!(label(&names, Some("ie1")), "acme");
+        assert_eq!(label(&BTreeMap::new(), Some("ie1")), format!("{sid}@ie1"));
+        assert_eq!(label(&BTreeMap::new(), None), sid.to_string());
     }
 
     #[test]

@@ -30,6 +30,12 @@ impl Heartbeats {
         Heartbeat(promise)
     }
 
+    /// Lets go of loops that panicked: others do their work now.
+    pub fn forget_panicked(&self) {
+        let mut loops = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        loops.retain(|promise| Arc::strong_count(promise) > 1);
+    }
+
     /// Whether every loop has kept its promise.
     pub fn all_beat(&self) -> bool {
         let now = Instant::now();
@@ -82,6 +88,11 @@ mod tests {
             panic!("as meant");
         });
         assert!(panicked.join().is_err());
+        let other = heartbeats.watch();
         assert!(!heartbeats.all_beat());
+        heartbeats.forget_panicked();
+        assert!(heartbeats.all_beat(), "others do its work");
+        *other.0.lock().expect("no panic") = Some(Instant::now() - GRACE);
+        assert!(!heartbeats.all_beat(), "those are watched on");
     }
 }

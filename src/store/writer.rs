@@ -1,6 +1,6 @@
 //! The one writer: takes batches, commits them together, publishes what was committed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -118,8 +118,8 @@ impl Writer {
                         let set = set.map_err(|error| CommitError::Failed(error.to_string()));
                         let _gone = reply.send(set);
                     }
-                    Command::ShowOnly { keys, reply } => {
-                        let shown = self.show_only(&keys).map_err(|error| failed(&error));
+                    Command::ShowOnly { labels, reply } => {
+                        let shown = self.show_only(labels).map_err(|error| failed(&error));
                         let _gone = reply.send(shown);
                     }
                     Command::Limit(limits) => self.limits = limits,
@@ -168,10 +168,10 @@ impl Writer {
         Ok(Attached { id, lists: Lists::resume(cursor, forget_before), calls })
     }
 
-    fn show_only(&self, keys: &BTreeSet<AccountKey>) -> Result<(), OpenError> {
+    fn show_only(&self, labels: BTreeMap<AccountKey, String>) -> Result<(), OpenError> {
         let connection = &self.store.connection;
-        let mut shown = BTreeSet::new();
-        for key in keys {
+        let mut named = BTreeMap::new();
+        for (key, label) in labels {
             let id = connection
                 .query_row(
                     "SELECT id FROM account WHERE sid = ?1 AND region = ?2",
@@ -179,9 +179,12 @@ impl Writer {
                     |row| row.get(0),
                 )
                 .optional()?;
-            shown.extend(id.map(AccountId));
+            named.extend(id.map(|id| (AccountId(id), label)));
         }
-        self.committed.publish(|ledger| ledger.accounts.retain(|id, _| shown.contains(id)));
+        self.committed.publish(|ledger| {
+            named.retain(|id, _| ledger.accounts.contains_key(id));
+            ledger.accounts = named;
+        });
         Ok(())
     }
 

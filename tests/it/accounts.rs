@@ -65,6 +65,43 @@ async fn hundreds_of_subaccounts_share_a_few_requests_and_each_is_counted() {
     assert_eq!(metric("twilio_exporter_up").value_in(&scrape), Some(251.0));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_subaccounts_in_two_regions_are_told_apart() {
+    let twilio = Twilio::serving(WorldConfig { subaccounts: 2, ..world_of(2) }).await;
+    let parent = twilio.accounts()[0].clone();
+    let directory = Arc::new(TempDir::new().expect("a directory"));
+    let file = directory.path().join("exporter.yml");
+    let account = format!(
+        "account_sid: {}, auth_token_env: TOKEN, base_url: '{}', subaccounts: {{ discover: true }}",
+        parent.account_sid,
+        twilio.url()
+    );
+    let text = format!(
+        "accounts:\n  - {{ name: home, {account} }}\n  - {{ name: ireland, region: ie1, {account} }}\npoll: {{ interval: 1s, after_end: [1s], settle_delay: 3s }}\n"
+    );
+    std::fs::write(&file, text).expect("written");
+    let variables = BTreeMap::from([("TOKEN".to_owned(), parent.auth_token)]);
+    let arguments = vec![format!("--config.file={}", file.display())];
+    let program = Program::start(directory, variables, arguments).await;
+    eventually("all are polled", async || {
+        metric("twilio_exporter_up").is_in(&program.scrape().await, 6.0).then_some(())
+    })
+    .await;
+    let scrape = program.scrape().await;
+    let shown: Vec<&str> = scrape
+        .text
+        .lines()
+        .filter(|line| line.starts_with("twilio_account_info{"))
+        .filter_map(|line| line.split('"').nth(1))
+        .collect();
+    let [_, one, other] = &twilio.accounts()[..] else { panic!("three accounts") };
+    let (one, other) = (&one.account_sid, &other.account_sid);
+    let mut expected =
+        ["home", "ireland", one, &format!("{one}@ie1"), other, &format!("{other}@ie1")];
+    expected.sort_unstable();
+    assert_eq!(shown, expected);
+}
+
 /// Waits until so many calls of an account were counted.
 async fn counted(program: &Program, account: &str, calls: f64) -> f64 {
     eventually("calls are counted", async || {

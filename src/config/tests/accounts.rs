@@ -97,7 +97,7 @@ fn each_mistake_in_an_account_is_told() {
         ),
         (
             format!("{sid}, auth_token_env: T, name: ''"),
-            "name: wanted a name of 1 to 256 bytes without control characters",
+            "name: wanted a name of 1 to 256 bytes without control characters, and no other account's SID",
         ),
         (
             format!("{sid}, auth_token_env: T, region: xx1"),
@@ -126,6 +126,16 @@ fn each_mistake_in_an_account_is_told() {
         (
             format!("{sid}, auth_token_env: T, subaccounts: {{ names: {{ x: z }} }}"),
             "subaccounts.names: found a text, wanted a mapping of SIDs (`AC…`) to names",
+        ),
+        (
+            format!("{sid}, auth_token_env: T, name: AC00000000000000000000000000000003"),
+            "name: wanted a name of 1 to 256 bytes without control characters, and no other account's SID",
+        ),
+        (
+            format!(
+                "{sid}, auth_token_env: T, subaccounts: {{ names: {{ AC00000000000000000000000000000003: {SID}@ie1 }} }}"
+            ),
+            "subaccounts.names.AC00000000000000000000000000000003: wanted a name of 1 to 256 bytes without control characters, and no other account's SID",
         ),
         (
             format!("{sid}, auth_token_env: T, subaccounts: {{ inklude: [] }}"),

@@ -70,7 +70,7 @@ fn each_broken_file_is_refused_with_its_reason() {
         ),
         (
             "account-name-of-control-characters",
-            "FILE: accounts[0].subaccounts.names.AC00000000000000000000000000000002: wanted a name of 1 to 256 bytes without control characters",
+            "FILE: accounts[0].subaccounts.names.AC00000000000000000000000000000002: wanted a name of 1 to 256 bytes without control characters, and no other account's SID",
         ),
         (
             "account-with-long-region",

@@ -1,10 +1,8 @@
 //! The instruments of one account.
 
-use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use prometheus::GaugeVec;
-use prometheus::core::Collector;
 
 use crate::domain::account::Lateness;
 use crate::domain::call::{CallStatus, Direction};
@@ -170,62 +168,6 @@ impl AccountHealth {
     /// Notes endpoints that were let go because they had no event for long.
     pub fn routes_retired(&self, count: u64) {
         self.health.routes_retired.with_label_values(&[&self.label]).inc_by(count);
-    }
-
-    /// Takes the account's series away.
-    pub fn remove(&self) {
-        let health = &self.health;
-        for vec in [
-            &health.account_info,
-            &health.calls_active,
-            &health.up,
-            &health.last_success,
-            &health.poll_interval,
-            &health.api_concurrency_limit,
-            &health.api_in_flight,
-            &health.api_account_concurrent,
-            &health.calls_pending,
-            &health.settling_overdue,
-            &health.catching_up,
-        ] {
-            self.remove_from(vec, |labels| vec.remove(labels));
-        }
-        for vec in [
-            &health.api_requests,
-            &health.api_retries,
-            &health.call_events,
-            &health.call_events_rejected,
-            &health.call_events_unjudged,
-            &health.calls_rejected,
-            &health.call_reads,
-            &health.audited_calls,
-            &health.late_call_events,
-            &health.route_overflow,
-            &health.routes_retired,
-        ] {
-            self.remove_from(vec, |labels| vec.remove(labels));
-        }
-        for vec in [&health.pass_duration, &health.event_lag] {
-            self.remove_from(vec, |labels| vec.remove(labels));
-        }
-        self.remove_from(&health.skipped_seconds, |labels| health.skipped_seconds.remove(labels));
-    }
-
-    fn remove_from(
-        &self,
-        vec: &impl Collector,
-        remove: impl Fn(&HashMap<&str, &str>) -> prometheus::Result<()>,
-    ) {
-        for family in vec.collect() {
-            for metric in family.get_metric() {
-                let labels: BTreeMap<&str, &str> =
-                    metric.get_label().iter().map(|pair| (pair.name(), pair.value())).collect();
-                if labels.get("account") == Some(&self.label.as_str()) {
-                    // It was there a moment ago, and is gone either way.
-                    let _absent = remove(&labels.into_iter().collect());
-                }
-            }
-        }
     }
 
     fn set(&self, vec: &GaugeVec, value: f64) {

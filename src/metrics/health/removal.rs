@@ -1,0 +1,110 @@
+//! Taking away the series of accounts that are polled no more.
+
+use std::collections::{BTreeMap, HashMap};
+
+use prometheus::core::Collector;
+
+use super::Health;
+
+impl Health {
+    /// Takes away all series of the accounts whose label `is_gone`.
+    pub fn remove_accounts(&self, is_gone: impl Fn(&str) -> bool) {
+        for vec in [
+            &self.account_info,
+            &self.calls_active,
+            &self.up,
+            &self.last_success,
+            &self.poll_interval,
+            &self.api_concurrency_limit,
+            &self.api_in_flight,
+            &self.api_account_concurrent,
+            &self.calls_pending,
+            &self.settling_overdue,
+            &self.catching_up,
+        ] {
+            remove(vec, &is_gone, |labels| vec.remove(labels));
+        }
+        for vec in [
+            &self.api_requests,
+            &self.api_retries,
+            &self.call_events,
+            &self.call_events_rejected,
+            &self.call_events_unjudged,
+            &self.calls_rejected,
+            &self.call_reads,
+            &self.audited_calls,
+            &self.late_call_events,
+            &self.route_overflow,
+            &self.routes_retired,
+        ] {
+            remove(vec, &is_gone, |labels| vec.remove(labels));
+        }
+        for vec in [&self.pass_duration, &self.event_lag] {
+            remove(vec, &is_gone, |labels| vec.remove(labels));
+        }
+        remove(&self.skipped_seconds, &is_gone, |labels| self.skipped_seconds.remove(labels));
+    }
+}
+
+fn remove(
+    vec: &impl Collector,
+    is_gone: impl Fn(&str) -> bool,
+    remove: impl Fn(&HashMap<&str, &str>) -> prometheus::Result<()>,
+) {
+    for family in vec.collect() {
+        for metric in family.get_metric() {
+            let labels: BTreeMap<&str, &str> =
+                metric.get_label().iter().map(|pair| (pair.name(), pair.value())).collect();
+            if labels.get("account").is_some_and(|account| is_gone(account)) {
+                // It was there a moment ago, and is gone either way.
+                let _absent = remove(&labels.into_iter().collect());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::domain::account::Lateness;
+    use crate::domain::observe::Rejection;
+
+    use super::*;
+
+    #[test]
+    fn everything_of_an_account_goes_and_nothing_of_another() {
+        let registry = prometheus::Registry::new();
+        let health = Health::register(&registry).expect("instruments");
+        for label in ["gone", "stays"] {
+            let account = health.account(label, "AC1", "active");
+            account.up(true);
+            account.list_read(crate::domain::listing::ListKind::Recent, Duration::ZERO, 1.0);
+            account.poll_interval(Duration::ZERO);
+            account.api_request("calls", Some(200), Duration::ZERO);
+            account.api_retry("timeout");
+            account.api_concurrency(1, 1);
+            account.account_concurrency(1);
+            account.lateness(&Lateness::default());
+            account.call_event_rejected(Rejection::ALL[0]);
+        }
+        let shown = |label: &str| -> Vec<String> {
+            let families = registry.gather();
+            let is_of = |family: &prometheus::proto::MetricFamily| {
+                let mut labels = family.get_metric().iter().flat_map(|metric| metric.get_label());
+                labels.any(|pair| pair.name() == "account" && pair.value() == label)
+            };
+            families.iter().filter(|family| is_of(family)).map(|f| f.name().to_owned()).collect()
+        };
+        let before = shown("stays");
+        let with_account = super::super::catalog::ALL.iter().filter(|family| {
+            family.labels.contains(&"account") && family.name.starts_with("twilio_exporter_")
+        });
+        for family in with_account {
+            assert!(before.contains(&family.name.to_owned()), "{} isn't tried here", family.name);
+        }
+        health.remove_accounts(|label| label == "gone");
+        assert_eq!(shown("gone"), Vec::<String>::new());
+        assert_eq!(shown("stays"), before);
+    }
+}
