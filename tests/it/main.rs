@@ -25,5 +25,6 @@ mod promql;
 mod reload;
 mod rules;
 mod service;
+mod stopping;
 mod tidy;
 mod web;

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -132,13 +133,30 @@ impl Program {
     /// Stops the program, and starts it again on the same store with some of the accounts, by
     /// number and name; without a name an account goes by its SID.
     pub(crate) async fn restart_with(mut self, twilio: &Twilio, named: &[(usize, &str)]) -> Self {
-        signal(&self.child, "TERM");
-        eventually("the program stops", async || self.child.try_wait().expect("a child")).await;
+        self.stops().await;
         let directory = Arc::clone(&self.directory);
-        std::fs::remove_file(directory.path().join("log")).expect("removed");
         std::fs::write(directory.path().join("exporter.yml"), accounts(twilio, named))
             .expect("written");
         Self::start(directory, self.variables.clone(), self.arguments.clone()).await
+    }
+
+    /// Stops the program, and starts it again on the same store; tells how long it took to end.
+    pub(crate) async fn stop_and_restart(mut self) -> (Duration, Self) {
+        let took = self.stops().await;
+        let directory = Arc::clone(&self.directory);
+        let program = Self::start(directory, self.variables.clone(), self.arguments.clone()).await;
+        (took, program)
+    }
+
+    /// Lets it end well, and forgets its log: the next program must not find this one's address there.
+    async fn stops(&mut self) -> Duration {
+        let began = Instant::now();
+        signal(&self.child, "TERM");
+        let ended = eventually("it stops", async || self.child.try_wait().expect("a child")).await;
+        let took = began.elapsed();
+        assert!(ended.success(), "{ended}: {}", self.log());
+        std::fs::remove_file(self.directory.path().join("log")).expect("removed");
+        took
     }
 
     /// Kills the program without warning, and starts it again without waiting for it.

@@ -1,0 +1,62 @@
+//! Signals end the program: soon, with everything committed, and at once if they come twice.
+
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::harness::{Program, Twilio, eventually, going_on, metric};
+
+/// Stops in every run; `STOPS` asks for more.
+const FEW: usize = 2;
+/// How long the program may take, however busy it is.
+const WITHIN: Duration = Duration::from_secs(2);
+
+#[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::print_stdout, reason = "how long it took is a figure")]
+async fn under_load_it_ends_within_two_seconds_and_loses_nothing() {
+    let stops = std::env::var("STOPS").ok().map(|text| text.parse().expect("a number"));
+    let stops: usize = stops.unwrap_or(FEW);
+    let calls = 30 + 10 * u64::try_from(stops).expect("few");
+    let twilio = Twilio::serving(going_on(4, calls)).await;
+    let mut program = Program::polling(&twilio).await;
+    let mut took = Vec::new();
+    for _ in 0..stops {
+        eventually("events are counted", async || {
+            let counted = metric("twilio_exporter_call_events_total").label("result", "counted");
+            counted.value_in(&program.scrape().await).filter(|count| *count >= 5.0)
+        })
+        .await;
+        // Some ask without end, and some don't take what they asked for.
+        let mut clients = Vec::new();
+        for number in 0..60 {
+            let mut client = TcpStream::connect(program.address()).await.expect("a connection");
+            let asks: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+            let text = if number % 2 == 0 { asks.repeat(50) } else { asks[..20].to_vec() };
+            client.write_all(&text).await.expect("sent");
+            clients.push(client);
+        }
+        let ended;
+        (ended, program) = program.stop_and_restart().await;
+        took.push(ended);
+        drop(clients);
+    }
+    took.sort();
+    println!("{stops} stops: median {:?}, longest {:?}", took[stops / 2], took[stops - 1]);
+    assert!(took[stops - 1] <= WITHIN, "{took:?}");
+    twilio.is_told_by(&mut program).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_it_at_once() {
+    let twilio = Twilio::serving(going_on(1, 10)).await;
+    let program = Program::polling(&twilio).await;
+    let directory = program.directory();
+    // Both wait for it when it goes on.
+    for signal in ["STOP", "TERM", "INT", "CONT"] {
+        program.signal(signal);
+    }
+    assert_eq!(program.ends().await.code(), Some(1));
+    let log = std::fs::read_to_string(directory.path().join("log")).expect("a log");
+    assert!(log.contains("stopping at once"), "{log}");
+}
