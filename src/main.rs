@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
+use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit};
 use tokio_util::sync::CancellationToken;
 use twilio_call_exporter::app::{App, Place, Reloading, WebSetup, online};
@@ -28,6 +29,8 @@ fn main() -> ExitCode {
     // makes none either.
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     let _no_such_limit = rustix::process::setrlimit(Resource::Core, none);
+    // What it writes is nobody else's business, whatever the shell says.
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let cli = match cli::parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => return explain(&error),

@@ -118,11 +118,11 @@ pub(super) fn open(directory: &Path, now: Timestamp) -> Result<Opened, OpenError
     let lock = lock(directory)?;
     let file = directory.join(FILE_NAME);
     let mut connection = Connection::open(&file)?;
+    refuse_read_only(&connection, &file)?;
     // Before anything is read: the log's index is kept in memory then, and needs no room on a disk
     // that may be full.
     connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
     check_identity(&connection, &file)?;
-    refuse_read_only(&connection, &file)?;
     let is_of_old = compact::prepare(&connection)?;
     // WAL with synchronous=FULL: a commit is on disk when it returns, for one fsync of the log.
     //

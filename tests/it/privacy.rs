@@ -1,6 +1,9 @@
 //! P8: what callers and applications said appears nowhere: no label, page, log line or stored byte.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use tempfile::TempDir;
 
 use crate::harness::{Program, Twilio, eventually, metric, world_of};
 
@@ -119,6 +122,24 @@ fn around(text: &str, at: usize) -> &str {
         (0..=at.saturating_sub(60)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
     let end = (at + 60..).find(|at| *at >= text.len() || text.is_char_boundary(*at)).unwrap_or(at);
     &text[start..end.min(text.len())]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_files_are_for_nobody_else_even_where_the_directory_is_open_to_all() {
+    let twilio = Twilio::serving(world_of(2)).await;
+    let directory = TempDir::new().expect("a directory");
+    let storage = directory.path().join("data");
+    fs::create_dir(&storage).expect("a folder");
+    fs::set_permissions(&storage, fs::Permissions::from_mode(0o755)).expect("open to all");
+    let program = Program::polling_in(directory, &twilio, &[]).await;
+    let mut names = Vec::new();
+    for entry in fs::read_dir(program.storage()).expect("the store") {
+        let entry = entry.expect("an entry");
+        let mode = entry.metadata().expect("there").permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{:?} has mode {mode:o}", entry.file_name());
+        names.push(entry.file_name().into_string().expect("UTF-8"));
+    }
+    assert!(names.contains(&"exporter.db".to_owned()), "{names:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

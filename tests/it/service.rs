@@ -56,7 +56,9 @@ fn the_package_is_installed_run_caged_reloaded_watched_and_removed_by_a_real_sys
     let manifest = format!("--manifest-path={ROOT}/Cargo.toml");
     // What was built for the tests, not built anew.
     let package = ["deb", "--no-build", "--profile=dev", "--no-strip", &manifest, "--output"];
-    run("cargo", &[&package[..], &[&text(&deb)]].concat());
+    for revision in ["--deb-revision=1", "--deb-revision=2"] {
+        run("cargo", &[&package[..], &[&text(&deb), revision]].concat());
+    }
     let machine = machine();
     let driver = format!("{ROOT}/tests/systemd/inside.sh");
     let output = Command::new("timeout")

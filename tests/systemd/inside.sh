@@ -13,8 +13,31 @@ has() { get /metrics | grep "$1" >/dev/null; }
 # A `!` fails no script.
 refuse() { if "$@"; then echo "it should not: $*"; return 1; fi; }
 
+echo '== what belongs to others: one line that says what, and how to go on'
+other() { setpriv --reuid=daemon --regid=daemon --clear-groups env TWILIO_ACCOUNT_SID="AC$(printf '0%.0s' $(seq 32))" TWILIO_AUTH_TOKEN=x /srv/exporter --storage.path=/srv/store --web.listen-address=127.0.0.1:0 "$@"; }
+# Ends with this code, and says this.
+refused() { local code=$1 text=$2; shift 2; if other "$@" >/tmp/said 2>&1; then echo "it runs: $*"; return 1; else [ $? = "$code" ]; fi; grep -F "$text" /tmp/said >/dev/null || { cat /tmp/said; return 1; }; }
+dpkg -x "$(ls /deb/*.deb | head -n 1)" /srv/package
+install -m 755 /srv/package/usr/bin/twilio-call-exporter /srv/exporter
+umask 077
+mkdir /srv/store
+refused 1 'cannot use the storage directory `/srv/store`: make it writable for this user'
+touch /srv/store/exporter.db
+chmod 644 /srv/store/exporter.db
+chmod 777 /srv/store
+refused 1 '`/srv/store/exporter.db` can'"'"'t be written: make it writable for this user'
+echo secret >/srv/theirs
+echo 'accounts: [ { account_sid: AC00000000000000000000000000000000, auth_token_file: /srv/theirs } ]' >/srv/exporter.yml
+refused 78 '/srv/exporter.yml: cannot be read: Permission denied' --config.file=/srv/exporter.yml
+chmod 644 /srv/exporter.yml
+refused 78 'auth_token_file: cannot read `/srv/theirs`: permission denied' --config.file=/srv/exporter.yml
+echo 'tls_server_config: { cert_file: /srv/theirs, key_file: /srv/theirs }' >/srv/web.yml
+chmod 644 /srv/web.yml
+refused 78 'tls_server_config.key_file: cannot read `/srv/theirs`: permission denied' --web.config.file=/srv/web.yml
+umask 022
+
 echo '== install: there, and neither enabled nor started'
-dpkg -i /deb/*.deb
+dpkg -i /deb/*_0.1.0-1_*.deb
 [ "$(systemctl is-enabled $unit || true)" = disabled ]
 [ "$(show ActiveState)" = inactive ]
 [ "$(stat -c %a /etc/twilio-call-exporter/credentials)" = 700 ]
@@ -99,11 +122,25 @@ sleep 5
 kill -STOP "$pid"
 eventually '[ "$(show NRestarts)" = 1 ]'
 eventually 'has "twilio_exporter_up{account=\"two\"} 1"'
+rm -r /run/systemd/system/$unit.service.d
+systemctl daemon-reload
+pid=$(show MainPID)
 journalctl -u $unit | grep -i watchdog >/dev/null
 
-echo '== remove: what was configured stays; purge: nothing stays'
-systemctl stop $unit
+echo '== upgrade: what was configured stays, counters go on, and the new program runs'
+before=$(count)
+dpkg -i /deb/*_0.1.0-2_*.deb
+[ "$(show ActiveState)" = active ]
+[ "$(show MainPID)" != "$pid" ]
+grep 'name: two' /etc/twilio-call-exporter/exporter.yml >/dev/null
+eventually '[ "$(count)" -ge "$before" ]'
+dpkg-query -W -f '${Version}' twilio-call-exporter | grep -x 0.1.0-2
+
+echo '== remove: it ends, and what was configured stays; purge: nothing stays'
+pid=$(show MainPID)
+[ -e "/proc/$pid" ]
 dpkg -r twilio-call-exporter
+[ ! -e "/proc/$pid" ]
 [ ! -e /usr/bin/twilio-call-exporter ]
 [ -e /etc/twilio-call-exporter/exporter.yml ]
 [ -d /var/lib/private/$unit ]
