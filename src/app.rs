@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use prometheus::Registry;
 use prometheus::process_collector::ProcessCollector;
 use tokio::net::TcpListener;
@@ -157,7 +157,7 @@ impl App {
     /// Runs until `stop`, then drains. Without `reloading` the configuration stays as it is.
     ///
     /// # Errors
-    /// If a socket can no longer be served.
+    /// If a socket can no longer be served, or nothing be stored.
     pub async fn run(
         mut self,
         stop: CancellationToken,
@@ -181,7 +181,12 @@ impl App {
         let served = loop {
             let reply = tokio::select! {
                 () = stop.cancelled() => break Ok(()),
-                Some(ended) = servers.join_next() => break ended.context("a server task panicked")?,
+                // Without it nothing is counted any more: started again, the program goes on.
+                () = self.store_thread.ended() => break Err(anyhow!("the store's thread ended early")),
+                Some(ended) = servers.join_next() => {
+                    let served = ended.context("a server task panicked")?;
+                    break served.context("cannot serve");
+                }
                 () = hangup(&mut reloading) => None,
                 Some(reply) = self.reload_requests.recv() => Some(reply),
             };
@@ -192,8 +197,9 @@ impl App {
             self.lasting.health.config_loaded(reloaded.is_ok());
             match &reloaded {
                 Ok(()) => tracing::info!("configuration reloaded"),
-                Err(problems) => tracing::error!(
-                    "cannot reload the configuration, the former one stays in force: {problems}"
+                Err(problems) => tracing::warn!(
+                    %problems,
+                    "cannot reload the configuration, the former one stays in force"
                 ),
             }
             systemd::ready(match &reloaded {
@@ -218,8 +224,10 @@ impl App {
         while servers.join_next().await.is_some() {}
         // The last handles go, and with them the writer.
         drop((self.lasting, self.site));
-        self.store_thread.join();
-        served.context("cannot serve")
+        if !self.store_thread.join() {
+            tracing::error!("the store's thread panicked");
+        }
+        served
     }
 }
 

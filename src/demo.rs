@@ -205,7 +205,7 @@ fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> Join
     tokio::spawn(async move {
         let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
         if let Err(error) = served.await {
-            tracing::error!(%error, "the simulated Twilio can no longer be served");
+            tracing::warn!(%error, "the simulated Twilio can no longer be served");
         }
     })
 }

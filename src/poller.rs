@@ -238,7 +238,7 @@ impl Poller {
                     Err(error) => {
                         self.is_listing = false;
                         self.progress.abandon_all();
-                        tracing::error!(account = self.account.label, %error, "a request ended early")
+                        tracing::warn!(account = self.account.label, %error, "a request ended early")
                     }
                 }
             }

@@ -100,6 +100,9 @@ enum Command {
     /// The writer waits until the sender is gone: a disk that hangs.
     #[cfg(test)]
     Hang(mpsc::Receiver<()>),
+    /// The writer panics.
+    #[cfg(test)]
+    Panic,
     #[cfg(test)]
     BreakWrites {
         broken: bool,
@@ -121,14 +124,22 @@ pub struct Store {
 
 /// The writer's thread. It ends, and closes the file, when the last [`Store`] is gone.
 #[derive(Debug)]
-pub struct StoreThread(thread::JoinHandle<()>);
+pub struct StoreThread {
+    thread: thread::JoinHandle<()>,
+    ended: oneshot::Receiver<()>,
+}
 
 impl StoreThread {
-    /// Waits until everything is on disk and the file is closed.
-    pub fn join(self) {
-        if self.0.join().is_err() {
-            tracing::error!("the store's thread panicked");
-        }
+    /// Waits until the thread has ended, which it does early only by a fault of ours.
+    pub async fn ended(&mut self) {
+        // Nothing is ever sent: its end of the channel goes with the thread.
+        let _gone = (&mut self.ended).await;
+    }
+
+    /// Waits until everything is on disk and the file is closed; tells whether the thread ended as it
+    /// was meant to.
+    pub fn join(self) -> bool {
+        self.thread.join().is_ok()
     }
 }
 
@@ -150,13 +161,16 @@ impl Store {
         let is_new = opened.is_new;
         let (commands, inbox) = mpsc::channel();
         let writer = writer::Writer::new(opened, committed.clone(), limits, health, Box::new(now));
-        let thread = thread::Builder::new()
-            .name("store".to_owned())
-            .spawn(move || writer.run(&inbox))
-            .map_err(OpenError::Thread)?;
+        let (alive, ended) = oneshot::channel();
+        let run = move || {
+            let _alive: oneshot::Sender<()> = alive;
+            writer.run(&inbox);
+        };
+        let name = "store".to_owned();
+        let thread = thread::Builder::new().name(name).spawn(run).map_err(OpenError::Thread)?;
         let commands = Arc::new(commands);
         let store = Self { commands, committed, digest_key, created_at, is_new };
-        Ok((store, StoreThread(thread)))
+        Ok((store, StoreThread { thread, ended }))
     }
 
     /// The committed ledger.

@@ -46,7 +46,7 @@ pub(super) async fn follow(file: PathBuf, current: WebConfig, web: Web) {
         tokio::time::sleep(READ_EVERY).await;
         let path = file.clone();
         let Ok(found) = tokio::task::spawn_blocking(move || load(Some(&path))).await else {
-            tracing::error!("cannot read the web configuration this time");
+            tracing::warn!("cannot read the web configuration this time");
             continue;
         };
         match found {
@@ -60,8 +60,9 @@ pub(super) async fn follow(file: PathBuf, current: WebConfig, web: Web) {
             Err(problems) => {
                 sightings.seen = None;
                 if said.as_ref() != Some(&problems) {
-                    tracing::error!(
-                        "cannot reload the web configuration, the former one stays in force: {problems}"
+                    tracing::warn!(
+                        %problems,
+                        "cannot reload the web configuration, the former one stays in force"
                     );
                     said = Some(problems);
                 }

@@ -28,7 +28,7 @@ pub(super) async fn metrics(State(site): State<Site>, headers: HeaderMap) -> Res
     match tokio::task::spawn_blocking(write).await {
         Ok(response) => response,
         Err(error) => {
-            tracing::error!(%error, "cannot write the metrics");
+            tracing::warn!(%error, "cannot write the metrics");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }

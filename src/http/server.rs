@@ -84,7 +84,7 @@ pub(super) async fn send_piece_by_piece(request: Request<Body>, next: Next) -> R
             match axum::body::to_bytes(body, usize::MAX).await {
                 Ok(bytes) => Response::from_parts(head, guest.send(&bytes)),
                 Err(error) => {
-                    tracing::error!(%error, "cannot send an answer");
+                    tracing::warn!(%error, "cannot send an answer");
                     StatusCode::INTERNAL_SERVER_ERROR.into_response()
                 }
             }

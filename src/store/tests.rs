@@ -39,7 +39,7 @@ async fn what_was_committed_is_there_after_a_restart() {
         store.commit(attached.id, Arc::new(batch)).await.expect("committed");
         let key = format!("{:?}", key_bytes(&directory));
         drop(store);
-        thread.join();
+        assert!(thread.join());
         (key, now())
     };
     let (store, _thread) = open(&directory).expect("the same store");
@@ -176,7 +176,7 @@ async fn a_held_group_is_released_by_the_writer_and_stays_so() {
     store.committed().publish(|ledger| ledger.mark_shown(&held, Timestamp::MIN));
     until(|| store.committed().read().held().is_empty()).await;
     drop(store);
-    thread.join();
+    assert!(thread.join());
     let (store, _thread) = open(&directory).expect("the same store");
     let committed = store.committed();
     assert!(committed.read().held().is_empty() && committed.read().was_scraped);
@@ -200,6 +200,22 @@ async fn a_release_that_fails_is_tried_again_seldom_or_once_the_store_can_be_wri
     store.commit(id, Arc::new(Batch::default())).await.expect("committed");
     until(|| rows_of_meta(&directory, "scraped") == 1).await;
     assert_eq!(errors(), 1.0);
+}
+
+#[tokio::test]
+async fn a_writer_that_ends_early_is_noticed() {
+    let directory = directory();
+    let health = Health::register(&Registry::new()).expect("instruments");
+    let opened = Store::open(directory.path(), limits(), health, now);
+    let (store, mut thread) = opened.expect("a store");
+    let id = attach(&store, "us1").await.id;
+    let early = tokio::time::timeout(Duration::from_millis(100), thread.ended()).await;
+    assert!(early.is_err(), "it lives");
+    store.commands.send(Command::Panic).expect("the writer lives");
+    tokio::time::timeout(Duration::from_secs(5), thread.ended()).await.expect("it has ended");
+    let refused = store.commit(id, Arc::new(Batch::default())).await;
+    assert!(matches!(refused, Err(CommitError::Closed)), "{refused:?}");
+    assert!(!thread.join());
 }
 
 /// Waits for a condition, five seconds at most.
@@ -306,7 +322,7 @@ fn drop_store(opened: Result<(Store, StoreThread), OpenError>) {
 
 fn drop_store_ok((store, thread): (Store, StoreThread)) {
     drop(store);
-    thread.join();
+    assert!(thread.join());
 }
 
 fn progress() -> CallProgress {

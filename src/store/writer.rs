@@ -113,6 +113,8 @@ impl Writer {
                         let _over = until.recv();
                     }
                     #[cfg(test)]
+                    Command::Panic => panic!("as meant"),
+                    #[cfg(test)]
                     Command::BreakWrites { broken, reply } => {
                         let set = self.store.connection.pragma_update(None, "query_only", broken);
                         let set = set.map_err(|error| CommitError::Failed(error.to_string()));

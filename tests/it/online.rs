@@ -1,5 +1,8 @@
 //! `check-config --online`: what Twilio says to the credentials.
 
+use tempfile::TempDir;
+use twilio_call_exporter::simulator::WorldConfig;
+
 use crate::harness::{Ended, Twilio, run, world_of};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -43,6 +46,28 @@ async fn wrong_credentials_and_missing_permissions_are_named() {
     assert!(ended.stdout.contains("calls         readable: "), "{}", ended.stdout);
     let told = "Call Events   NOT readable: the API key lacks the permission `/twilio/voice/request-inspector/read`";
     assert!(ended.stdout.contains(told), "{}", ended.stdout);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn subaccounts_are_tried_where_they_are_wanted() {
+    let twilio = Twilio::serving(WorldConfig { subaccounts: 3, ..world_of(3) }).await;
+    let account = twilio.accounts()[0].clone();
+    let directory = TempDir::new().expect("a directory");
+    let file = directory.path().join("exporter.yml");
+    let text = format!(
+        "accounts: [ {{ name: prod, account_sid: {}, auth_token_env: TOKEN, base_url: '{}', subaccounts: {{ discover: true }} }} ]",
+        account.account_sid,
+        twilio.url()
+    );
+    std::fs::write(&file, text).expect("written");
+    let flag = format!("--config.file={}", file.display());
+    let checked = tokio::task::spawn_blocking(move || {
+        run(&[&flag, "check-config", "--online"], &[("TOKEN", &account.auth_token)])
+    });
+    let ended = checked.await.expect("no panic");
+    assert_eq!(ended.code, Some(0), "{}", ended.stdout);
+    assert!(ended.stdout.contains("account `prod` ("), "{}", ended.stdout);
+    assert!(ended.stdout.contains("subaccounts   readable: 3\n"), "{}", ended.stdout);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -41,7 +41,7 @@ async fn the_writer_gives_free_pages_back_by_itself() {
     let (store, thread) = open(&directory).expect("the same store");
     attach(&store, "us1").await;
     drop(store);
-    thread.join();
+    assert!(thread.join());
     let now = i64::try_from(std::fs::metadata(file(&directory)).expect("a file").len());
     assert!(now.expect("small") <= full - 4 * 1024 * 1024, "{now:?} of {full} bytes");
 }

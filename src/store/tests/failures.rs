@@ -25,7 +25,7 @@ async fn a_failure_is_recorded_as_it_was_counted_and_survives_a_restart() {
         commit(&store, id, vec![failing("/a", 1), healthy, own]).await;
         let found = recent(&store).await;
         drop(store);
-        thread.join();
+        assert!(thread.join());
         found
     };
     let expected = RecentFailure {
@@ -210,7 +210,7 @@ async fn a_reader_that_somebody_still_holds_does_not_keep_the_store_open() {
     let (store, thread) = open(&directory).expect("a new store");
     let reader = store.failures();
     drop(store);
-    thread.join();
+    assert!(thread.join());
     assert!(matches!(reader.recent(all()).await, Err(ReadError::Closed)));
 }
 

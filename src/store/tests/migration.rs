@@ -22,7 +22,7 @@ async fn a_store_of_any_earlier_version_is_brought_up_to_date_and_keeps_what_it_
         let batch = Batch { facts: vec![event()], ..Batch::default() };
         store.commit(attached.id, Arc::new(batch)).await.expect("committed");
         drop(store);
-        thread.join();
+        assert!(thread.join());
         let copy = copy_of(&directory);
         let number = |pragma| copy.pragma_query_value(None, pragma, |row| row.get::<_, u32>(0));
         assert_eq!(number("user_version").expect("a version"), known);

@@ -34,7 +34,7 @@ async fn a_route_without_events_for_35_days_goes_and_begins_as_new_when_it_retur
     assert!(!committed.read().held().is_empty(), "and is held at 0 like any new one");
     let before = format!("{:?}", committed.read().cells);
     drop((store, committed));
-    thread.join();
+    assert!(thread.join());
     let (store, _thread) = open(&directory).expect("the same store");
     assert_eq!(format!("{:?}", store.committed().read().cells), before);
 }
@@ -62,7 +62,7 @@ async fn a_removed_account_is_kept_for_35_days_and_one_that_fails_for_ever() {
             commit(&store, id, 0, &[("/r", 0)]).await;
         }
         drop(store);
-        thread.join();
+        assert!(thread.join());
     }
     let (store, _thread) = open(&directory).expect("the same store");
     let failing = attach(&store, "failing").await.id;

@@ -10,6 +10,7 @@ mod exporter;
 mod floor;
 mod process;
 mod scenarios;
+mod slow;
 mod twilio;
 
 use anyhow::bail;
@@ -41,6 +42,9 @@ fn main() -> anyhow::Result<()> {
         if is_wanted("scrapes") {
             scenarios::scrapes(50).await?;
             scenarios::scrapes(0).await?;
+        }
+        if is_wanted("slow") {
+            slow::slow_clients().await?;
         }
         if is_wanted("start") {
             scenarios::start().await?;

@@ -17,7 +17,7 @@ const CONCURRENCY: u64 = 4;
 /// Scrapes of each format and encoding.
 const SCRAPES: usize = 300;
 /// What Prometheus asks for first.
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0";
+pub(crate) const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0";
 
 /// Events a second from HTTP to the disk, and CPU time beside that of the floor.
 pub(crate) async fn throughput(encoding: &str) -> anyhow::Result<()> {
@@ -119,14 +119,12 @@ pub(crate) async fn scrapes(delay_ms: u64) -> anyhow::Result<()> {
         rate(after - before, took)
     );
     for (format, encoding, mut times) in samples {
-        times.sort_by(f64::total_cmp);
-        let at = |permille: usize| times[(times.len() * permille / 1000).min(times.len() - 1)];
         let format = format.split(';').next().unwrap_or_default();
         println!(
             "  {format}, {encoding}: median {:.1} ms, 99th percentile {:.1} ms, worst {:.1} ms",
-            at(500),
-            at(990),
-            at(1000)
+            percentile(&mut times, 500),
+            percentile(&mut times, 990),
+            percentile(&mut times, 1000)
         );
     }
     for reader in slow {
@@ -173,7 +171,13 @@ fn rate(events: u64, took: Duration) -> f64 {
     f64::from(u32::try_from(events).unwrap_or(u32::MAX)) / took.as_secs_f64()
 }
 
-fn mebibytes(bytes: u64) -> f64 {
+/// The value that so many of a thousand don't exceed.
+pub(crate) fn percentile(values: &mut [f64], permille: usize) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[(values.len() * permille / 1000).min(values.len() - 1)]
+}
+
+pub(crate) fn mebibytes(bytes: u64) -> f64 {
     f64::from(u32::try_from(bytes / 1024).unwrap_or(u32::MAX)) / 1024.0
 }
 

@@ -1,0 +1,102 @@
+//! A thousand slow clients at once, and scrapes of 10,000 series in between.
+
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use super::exporter::Exporter;
+use super::scenarios::{OPEN_METRICS, mebibytes, percentile};
+use super::twilio::{self, Shape};
+
+/// Clients at the same time.
+const CLIENTS: usize = 1_000;
+/// How soon a client that was cut off comes again.
+const COMES_AGAIN: Duration = Duration::from_secs(1);
+/// Scrapes that are timed.
+const SCRAPES: usize = 500;
+/// What the program cuts off so many times before anything is timed: nobody is new then.
+const CUT: f64 = 2_000.0;
+
+/// Scrapes as Prometheus makes them, each over a connection of its own, among slow clients who come
+/// again whenever they are cut off.
+pub(crate) async fn slow_clients() -> anyhow::Result<()> {
+    let shape =
+        Shape { accounts: 4, calls: 25_000, events: 10, routes: 60, is_gzip: false, delay_ms: 50 };
+    let (_twilio, url) = twilio::start(shape)?;
+    let directory = TempDir::new()?;
+    let mut exporter = Exporter::start(directory.path(), &url, shape).await?;
+    exporter.has_counted(shape.total() / 50).await?;
+    for _ in 0..20 {
+        exporter.scrape(OPEN_METRICS, "gzip").await?;
+    }
+    let before = exporter.usage()?;
+    let builder = reqwest::Client::builder().no_proxy().tls_certs_only([]);
+    exporter.http = builder.pool_max_idle_per_host(0).build()?;
+    let address = exporter.url.trim_start_matches("http://").to_owned();
+    let mut clients = JoinSet::new();
+    for number in 0..CLIENTS {
+        clients.spawn(be_slow(address.clone(), number));
+    }
+    while cut(&exporter).await? < CUT {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let cut_before = cut(&exporter).await?;
+    let began = Instant::now();
+    let mut times = Vec::new();
+    for _ in 0..SCRAPES {
+        let asked = Instant::now();
+        exporter.scrape(OPEN_METRICS, "gzip").await?;
+        times.push(asked.elapsed().as_secs_f64() * 1000.0);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let took = began.elapsed().as_secs_f64();
+    let cut_after = cut(&exporter).await?;
+    ensure!(cut_after > cut_before, "nobody was cut off");
+    let more = exporter.usage()?.peak.saturating_sub(before.peak);
+    println!(
+        "{CLIENTS} slow clients, {:.0} cut off a second: scrapes take {:.1} ms, 99th percentile {:.1} ms, worst {:.1} ms; {:.1} MiB more than the peak before",
+        (cut_after - cut_before) / took,
+        percentile(&mut times, 500),
+        percentile(&mut times, 990),
+        percentile(&mut times, 1000),
+        mebibytes(more)
+    );
+    Ok(())
+}
+
+/// How many connections were cut off so far.
+async fn cut(exporter: &Exporter) -> anyhow::Result<f64> {
+    let text = String::from_utf8(exporter.scrape("text/plain", "identity").await?)?;
+    let mut lines = text.lines();
+    let line = lines.find_map(|l| l.strip_prefix("twilio_exporter_http_connections_cut_total "));
+    Ok(line.unwrap_or("0").parse()?)
+}
+
+/// A third doesn't end its request, a third doesn't take its answer, a third says nothing.
+async fn be_slow(address: String, number: usize) {
+    let text = match number % 3 {
+        0 => "GET /metrics HTTP/1.1\r\nHost: x\r\nX-Slow: ",
+        1 => "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n",
+        _ => "",
+    };
+    loop {
+        if let Ok(mut stream) = TcpStream::connect(&address).await {
+            // Whoever is cut off comes again, whatever he was told.
+            let _cut = stream.write_all(text.as_bytes()).await;
+            if number % 3 == 1 {
+                // Takes a kilobyte a second.
+                let mut buffer = [0; 1024];
+                while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            } else {
+                let _cut = stream.read(&mut [0; 1]).await;
+            }
+        }
+        tokio::time::sleep(COMES_AGAIN).await;
+    }
+}
