@@ -74,7 +74,7 @@ async fn health_readiness_and_the_landing_page_answer() {
     eventually("the landing page shows the account as readable", async || {
         let (status, page) = program.get("/").await;
         assert_eq!(status, 200);
-        (page.contains(account) && page.contains("readable") && page.contains("/metrics"))
+        (page.contains(account) && page.contains("readable") && page.contains("\"metrics\""))
             .then_some(())
     })
     .await;

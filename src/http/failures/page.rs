@@ -14,8 +14,9 @@ use crate::store::failures::{
 use super::super::pages::{age, frame};
 use super::question::{DEFAULT_LIMIT, Question, webhook_kinds};
 
-const PATH: &str = "/failures";
-const JSON_PATH: &str = "/failures.json";
+/// Links are relative, so that a proxy may add a path of its own before them.
+const PATH: &str = "failures";
+const JSON_PATH: &str = "failures.json";
 /// The region of accounts that chose none: the console needs to be told of others only.
 const DEFAULT_REGION: &str = "us1";
 
@@ -36,7 +37,7 @@ pub(super) fn found(
             }
             @if question.is_filtered() { a href=(PATH) { "All" } }
             a href=(question.link(JSON_PATH)) { "JSON" }
-            a href="/" { "Overview" }
+            a href="./" { "Overview" }
         }
         @if found.failures.is_empty() {
             (nothing(question))
@@ -69,7 +70,7 @@ pub(super) fn refusal(status: StatusCode, problems: &[String]) -> Markup {
         }
         p.more {
             a href=(PATH) { "All failures" }
-            a href="/" { "Overview" }
+            a href="./" { "Overview" }
         }
     };
     frame("Failures - twilio-call-exporter", &body)

@@ -94,9 +94,9 @@ fn page(rows: &BTreeMap<String, AccountRow>, health: Health, now: f64) -> Markup
             }
         }
         ul {
-            li { a href="/failures" { "Failures" } ": the most recent failing requests" }
-            li { a href="/metrics" { "Metrics" } }
-            li { a href="/-/healthy" { "Health" } ", " a href="/-/ready" { "readiness" } }
+            li { a href="failures" { "Failures" } ": the most recent failing requests" }
+            li { a href="metrics" { "Metrics" } }
+            li { a href="-/healthy" { "Health" } ", " a href="-/ready" { "readiness" } }
         }
         table {
             thead {
