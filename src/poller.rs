@@ -222,7 +222,7 @@ impl Poller {
             let wait = self.at_most_until_housekeeping(wait);
             heartbeat.promise(wait);
             let done = tokio::select! {
-                // What came back meanwhile isn't committed any more: another loop may have begun.
+                // Asked to end, it begins nothing more: whatever came back meanwhile is asked again.
                 biased;
                 () = stop.cancelled() => return,
                 done = self.requests.join_next(), if !self.requests.is_empty() => done,

@@ -64,6 +64,40 @@ async fn an_account_is_known_by_sid_and_region_and_not_by_its_label() {
 }
 
 #[tokio::test]
+async fn two_accounts_that_exchange_names_do_so_at_once_and_others_are_hidden() {
+    let directory = directory();
+    let (store, _thread) = open(&directory).expect("a new store");
+    let key = |region: &str| AccountKey { sid: sid(), region: region.to_owned() };
+    let mut ids = Vec::new();
+    for region in ["us1", "ie1", "au1"] {
+        ids.push(store.attach(key(region), region.to_owned()).await.expect("attached").id);
+    }
+    // One of them isn't known yet.
+    let named = [("us1", "ie1"), ("ie1", "us1"), ("jp1", "jp1")];
+    let named = named.map(|(region, name)| (key(region), name.to_owned()));
+    store.show_only(BTreeMap::from(named)).await.expect("shown");
+    let expected = [(ids[0], "ie1".to_owned()), (ids[1], "us1".to_owned())];
+    assert_eq!(store.committed().read().accounts, BTreeMap::from(expected));
+}
+
+#[tokio::test]
+async fn who_takes_an_account_over_sees_what_was_sent_before_him() {
+    let directory = directory();
+    let (store, _thread) = open(&directory).expect("a new store");
+    let id = attach(&store, "us1").await.id;
+    let (hanging, until) = std::sync::mpsc::channel();
+    store.commands.send(Command::Hang(until)).expect("the writer lives");
+    let batch = Arc::new(Batch { calls: vec![progress()], ..Batch::default() });
+    let (committed, attached) = tokio::join!(store.commit(id, batch), async {
+        let attached = attach(&store, "us1");
+        // Both wait in the queue when the disk is back.
+        tokio::join!(attached, async { drop(hanging) }).0
+    });
+    committed.expect("committed");
+    assert_eq!(attached.calls, [progress()]);
+}
+
+#[tokio::test]
 async fn a_forgotten_call_is_gone() {
     let directory = directory();
     let (store, _thread) = open(&directory).expect("a new store");

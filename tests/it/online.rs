@@ -1,7 +1,9 @@
 //! `check-config --online`: what Twilio says to the credentials.
 
+use std::time::Duration;
+
 use tempfile::TempDir;
-use twilio_call_exporter::simulator::WorldConfig;
+use twilio_call_exporter::simulator::{Behaviour, WorldConfig};
 
 use crate::harness::{Ended, Twilio, run, world_of};
 
@@ -46,6 +48,27 @@ async fn wrong_credentials_and_missing_permissions_are_named() {
     assert!(ended.stdout.contains("calls         readable: "), "{}", ended.stdout);
     let told = "Call Events   NOT readable: the API key lacks the permission `/twilio/voice/request-inspector/read`";
     assert!(ended.stdout.contains(told), "{}", ended.stdout);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_of_the_last_hour_are_counted_though_a_filter_may_be_cut_to_the_day() {
+    let world = WorldConfig {
+        calls_per_minute: 1.0,
+        max_calls: Some(300),
+        backlog: Duration::from_secs(5 * 3600),
+        ..world_of(1)
+    };
+    let twilio = Twilio::serving(world).await;
+    let token = twilio.accounts()[0].auth_token.clone();
+    let calls = async || {
+        let ended = check(&twilio, &token).await;
+        let (_, rest) = ended.stdout.split_once("calls         readable: ").expect(&ended.stdout);
+        rest.split(' ').next().and_then(|text| text.parse::<u32>().ok()).expect("a number")
+    };
+    let exactly = calls().await;
+    twilio.behave(Behaviour { day_filters: true, ..Behaviour::default() });
+    assert!(calls().await.abs_diff(exactly) <= 2, "not only those of the last hour");
+    assert!((30..130).contains(&exactly), "{exactly}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

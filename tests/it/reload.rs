@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tempfile::TempDir;
 use twilio_call_exporter::simulator::WorldConfig;
@@ -80,8 +81,16 @@ async fn routes_limits_and_exemplars_change_with_a_reload() {
     let program = file.start(&[]).await;
     counted(&program, "one", 5.0).await;
     assert!(!open_metrics(&program).await.contains("# {call_sid="));
-    let settings = "exemplars: true\nroutes: [ '/:all', '/:some/:more', '/:some/:more/:yet' ]\n";
+    let settings = "exemplars: true\nlimits: { hold_back: 0s, routes_per_account: 1 }\nroutes: [ '/:all', '/:some/:more', '/:some/:more/:yet' ]\n";
     file.write(&twilio, &[(0, "one")], settings);
+    reload(&program).await;
+    eventually("a new pattern counts, and finds no room", async || {
+        let overflow = metric("twilio_exporter_route_overflow_total");
+        overflow.value_in(&program.scrape().await).filter(|count| *count > 0.0)
+    })
+    .await;
+    let settings = settings.replace("routes_per_account: 1", "routes_per_account: 1000");
+    file.write(&twilio, &[(0, "one")], &settings);
     reload(&program).await;
     eventually("a new pattern counts", async || {
         metric("twilio_webhook_requests_total")
@@ -168,6 +177,37 @@ async fn subaccounts_stay_over_a_reload_and_go_with_their_discovery() {
     twilio.is_told_by(&mut program).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn subaccounts_that_are_known_are_polled_on_while_they_can_not_be_listed() {
+    let is_broken = Arc::new(AtomicBool::new(false));
+    let broken = Arc::clone(&is_broken);
+    let answer = move |uri: &str, _| {
+        let is_list = uri.contains("/Accounts.json") && broken.load(Ordering::SeqCst);
+        is_list.then_some((500, "application/json", "{}"))
+    };
+    let world = WorldConfig { subaccounts: 2, ..going_on(1, 200) };
+    let twilio = Twilio::answering(world, answer).await;
+    let parent = &twilio.accounts()[0];
+    let directory = Arc::new(TempDir::new().expect("a directory"));
+    let path = directory.path().join("exporter.yml");
+    let text = format!(
+        "accounts: [ {{ account_sid: {}, base_url: '{}', auth_token_env: TOKEN, subaccounts: {{ discover: true }} }} ]\npoll: {DELAYS}\nlimits: {{ hold_back: 0s }}\n",
+        parent.account_sid,
+        twilio.url()
+    );
+    std::fs::write(&path, text).expect("written");
+    let variables = BTreeMap::from([("TOKEN".to_owned(), parent.auth_token.clone())]);
+    let arguments = vec![format!("--config.file={}", path.display())];
+    let program = Program::start(directory, variables, arguments).await;
+    let subaccount = twilio.accounts()[1].account_sid.clone();
+    counted(&program, &subaccount, 3.0).await;
+    is_broken.store(true, Ordering::SeqCst);
+    reload(&program).await;
+    let so_far = counted(&program, &subaccount, 1.0).await;
+    counted(&program, &subaccount, so_far + 3.0).await;
+    assert!(program.log().contains("cannot list the subaccounts"));
+}
+
 /// Reloads under load in every run; CI asks for more.
 const FEW: usize = 4;
 
@@ -227,11 +267,12 @@ impl File {
     }
 
     fn write(&self, twilio: &Twilio, named: &[(usize, &str)], settings: &str) {
-        let mut text =
-            format!("poll: {DELAYS}\nlimits: {{ hold_back: 0s }}\n{settings}accounts:\n");
-        if settings.contains("poll:") {
-            text = text.replacen(&format!("poll: {DELAYS}\n"), "", 1);
-        }
+        let defaults = [format!("poll: {DELAYS}\n"), "limits: { hold_back: 0s }\n".to_owned()];
+        let is_set = |default: &String| {
+            default.split_inclusive(':').next().is_some_and(|key| settings.contains(key))
+        };
+        let defaults: String = defaults.into_iter().filter(|default| !is_set(default)).collect();
+        let mut text = format!("{defaults}{settings}accounts:\n");
         for (index, name) in named {
             let account = &twilio.accounts()[*index];
             let name = if name.is_empty() { &account.account_sid } else { *name };
