@@ -19,18 +19,18 @@ use std::sync::atomic::AtomicBool;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
-use axum::middleware::{from_fn, from_fn_with_state, map_response_with_state};
+use axum::middleware::{from_fn_with_state, map_response_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use jiff::Timestamp;
 use prometheus::Registry;
-use tokio::sync::Semaphore;
 
 use crate::metrics::ledger::Committed;
 use crate::store::failures::FailureReader;
 
 use reload::Reloads;
-pub use server::{Crowd, serve};
+pub use scrape::Scribe;
+pub use server::{Answers, Crowd, serve};
 use web::Web;
 
 /// What the pages show.
@@ -44,8 +44,10 @@ pub struct Site {
     pub failures: FailureReader,
     /// Whether exemplars are shown.
     pub exemplars: Arc<AtomicBool>,
-    /// The turns that scrapes take.
-    pub turns: Turns,
+    /// Who writes metrics.
+    pub scribe: Scribe,
+    /// What waits to be taken.
+    pub answers: Answers,
     /// Whether every poll loop advances.
     pub is_ready: Arc<dyn Fn() -> bool + Send + Sync>,
     /// The local time.
@@ -57,19 +59,6 @@ pub struct Site {
     /// Who is connected.
     pub crowd: Crowd,
 }
-
-/// Turns that scrapes take to be written: each takes megabytes and a processor for milliseconds.
-#[derive(Clone, Debug)]
-pub struct Turns(Arc<Semaphore>);
-
-impl Default for Turns {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(SCRAPES_AT_ONCE)))
-    }
-}
-
-/// How many scrapes are written at once: two Prometheus servers and whoever looks.
-const SCRAPES_AT_ONCE: usize = 4;
 
 impl fmt::Debug for Site {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -98,7 +87,7 @@ fn router(site: Site) -> Router {
         .route("/-/ready", get(ready))
         .route("/-/reload", post(reload::reload).put(reload::reload))
         .fallback(|| async { (StatusCode::NOT_FOUND, "Not found; / has links.\n") })
-        .layer(from_fn(server::send_piece_by_piece))
+        .layer(from_fn_with_state(site.clone(), server::answer_at_his_pace))
         .layer(from_fn_with_state(site.clone(), access::check))
         .layer(map_response_with_state(site.clone(), add_headers))
         .with_state(site)

@@ -2,15 +2,18 @@
 //!
 //! A client may be slow, hostile or many. What it can hold is bounded: the time to send its request,
 //! the size of its headers, and with all others together a number of connections and of bytes that wait
-//! to be taken. Where a bound is reached, whoever has been silent for longest is cut off, so that a
+//! to be taken. Where a bound is reached, whoever has not moved on for longest is cut off, so that a
 //! scraper always finds room.
 
+mod answers;
 mod crowd;
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use axum::Router;
 use axum::body::{Body, HttpBody};
-use axum::extract::Extension;
+use axum::extract::State;
 use axum::http::{Request, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -25,8 +28,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{Site, router};
+pub use answers::Answers;
+pub(super) use answers::Held;
 pub use crowd::Crowd;
-use crowd::{Guest, PIECE_BYTES};
+use crowd::{Guest, Seat};
 
 /// How long a client may take to send its headers, or to stay silent between two requests: longer than
 /// the usual scrape interval.
@@ -37,6 +42,10 @@ const TLS_WITHIN: Duration = Duration::from_secs(10);
 const MAX_HEAD_BYTES: usize = 32 * 1024;
 /// Most header fields of a request.
 const MAX_HEADERS: usize = 64;
+/// Smaller answers need not be held: all connections together are bounded.
+const SMALL: u64 = 64 * 1024;
+/// How soon to look for room again where everybody connected is spared.
+const ROOM_AGAIN: Duration = Duration::from_millis(5);
 /// How long to wait when no connection can be taken: out of files, it takes others to end.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -50,6 +59,7 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let mut connections = JoinSet::new();
+    let router = router(site.clone());
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -58,7 +68,12 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, _)) => {
-                connections.spawn(connection(stream, site.clone(), stop.clone()));
+                let entered = tokio::select! {
+                    () = stop.cancelled() => break,
+                    entered = enter(&site.crowd) => entered,
+                };
+                let (site, router, stop) = (site.clone(), router.clone(), stop.clone());
+                connections.spawn(connection(stream, entered, site, router, stop));
             }
             Err(error) => {
                 // A connection that was gone before it was taken, or too many open files.
@@ -71,32 +86,59 @@ pub async fn serve(
     Ok(())
 }
 
-/// Lets every answer that is more than a piece wait with its guest, to be taken at his pace.
-pub(super) async fn send_piece_by_piece(request: Request<Body>, next: Next) -> Response {
-    let guest = request.extensions().get::<Guest>().cloned();
-    let response = next.run(request).await;
-    let is_large = response.body().size_hint().exact().is_none_or(|bytes| bytes > PIECE_BYTES);
-    match guest.filter(|_| is_large) {
-        None => response,
-        Some(guest) => {
-            let (head, body) = response.into_parts();
-            // In memory already: answers here are made before they are sent.
-            match axum::body::to_bytes(body, usize::MAX).await {
-                Ok(bytes) => Response::from_parts(head, guest.send(&bytes)),
-                Err(error) => {
-                    tracing::warn!(%error, "cannot send an answer");
-                    StatusCode::INTERNAL_SERVER_ERROR.into_response()
-                }
+/// Lets an answer that is large wait with its guest, to be taken at his pace; nobody is cut off while his
+/// answer is being made.
+pub(super) async fn answer_at_his_pace(
+    State(site): State<Site>,
+    request: Request<Body>,
+    next: Next,
+) -> Response {
+    let Some(guest) = request.extensions().get::<Guest>().cloned() else {
+        return next.run(request).await;
+    };
+    guest.is_asking();
+    let mut response = next.run(request).await;
+    guest.is_answered();
+    let size = response.body().size_hint().exact();
+    let held = response.extensions_mut().remove::<Arc<Held>>();
+    if size.is_some_and(|bytes| bytes <= SMALL) {
+        return response;
+    }
+    let (head, body) = response.into_parts();
+    let held = match held {
+        Some(held) => held,
+        // In memory already: answers here are made before they are sent.
+        None => match axum::body::to_bytes(body, usize::MAX).await {
+            Ok(bytes) => site.answers.hold(bytes),
+            Err(error) => {
+                tracing::warn!(%error, "cannot send an answer");
+                return StatusCode::INTERNAL_SERVER_ERROR.into_response();
             }
+        },
+    };
+    Response::from_parts(head, held.taken_by(guest))
+}
+
+/// Waits until there is room for a connection; the next ones wait behind it.
+async fn enter(crowd: &Crowd) -> (Guest, Seat) {
+    loop {
+        match crowd.enter(Instant::now()) {
+            Some(entered) => return entered,
+            None => tokio::time::sleep(ROOM_AGAIN).await,
         }
     }
 }
 
-async fn connection(stream: TcpStream, site: Site, stop: CancellationToken) {
-    let (guest, _seat) = site.crowd.enter();
+async fn connection(
+    stream: TcpStream,
+    (guest, _seat): (Guest, Seat),
+    site: Site,
+    router: Router,
+    stop: CancellationToken,
+) {
     // Small answers go out at once; where the socket can't do that, they go out a little later.
     let _slower = stream.set_nodelay(true);
-    let cut = guest.cut();
+    let cut = guest.cut().clone();
     let served = async {
         let serving = site.web.current();
         let over = async {
@@ -106,9 +148,9 @@ async fn connection(stream: TcpStream, site: Site, stop: CancellationToken) {
             }
         };
         match &serving.tls {
-            None => speak(stream, &site, guest, over).await,
+            None => speak(stream, router, guest, over).await,
             Some(tls) => match tokio::time::timeout(TLS_WITHIN, tls.accept(stream)).await {
-                Ok(Ok(stream)) => speak(stream, &site, guest, over).await,
+                Ok(Ok(stream)) => speak(stream, router, guest, over).await,
                 Ok(Err(error)) => tracing::debug!(%error, "cannot agree on TLS"),
                 Err(_) => tracing::debug!("a client took too long to agree on TLS"),
             },
@@ -123,14 +165,14 @@ async fn connection(stream: TcpStream, site: Site, stop: CancellationToken) {
 /// Answers a client, until it goes or it is `over`: then what is being answered is finished.
 async fn speak(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    site: &Site,
+    router: Router,
     guest: Guest,
     over: impl Future<Output = ()>,
 ) {
-    let asking = guest.clone();
-    let service = TowerToHyperService::new(router(site.clone()).layer(Extension(guest)));
-    let service = service_fn(move |request: Request<Incoming>| {
-        asking.asks();
+    let service = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        guest.moves_on();
+        request.extensions_mut().insert(guest.clone());
         service.call(request)
     });
     let connection = http1::Builder::new()

@@ -25,11 +25,12 @@ const CUT: f64 = 2_000.0;
 /// again whenever they are cut off.
 pub(crate) async fn slow_clients() -> anyhow::Result<()> {
     let shape =
-        Shape { accounts: 4, calls: 25_000, events: 10, routes: 60, is_gzip: false, delay_ms: 50 };
+        Shape { accounts: 4, calls: 1_500, events: 10, routes: 60, is_gzip: false, delay_ms: 0 };
     let (_twilio, url) = twilio::start(shape)?;
     let directory = TempDir::new()?;
     let mut exporter = Exporter::start(directory.path(), &url, shape).await?;
-    exporter.has_counted(shape.total() / 50).await?;
+    // All of it: what calls take is not to be taken for what clients take.
+    exporter.has_counted(shape.total()).await?;
     for _ in 0..20 {
         exporter.scrape(OPEN_METRICS, "gzip").await?;
     }
@@ -41,7 +42,8 @@ pub(crate) async fn slow_clients() -> anyhow::Result<()> {
     for number in 0..CLIENTS {
         clients.spawn(be_slow(address.clone(), number));
     }
-    while cut(&exporter).await? < CUT {
+    // While all of them come at once, who is not quick may be cut off, too.
+    while cut(&exporter).await.unwrap_or(0.0) < CUT {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     let cut_before = cut(&exporter).await?;
