@@ -1,9 +1,5 @@
 //! Accounts over the years: renamed, removed, returning, with the same store.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use tempfile::TempDir;
 use twilio_call_exporter::simulator::WorldConfig;
 
 use crate::harness::{Program, Twilio, eventually, going_on, metric, world_of};
@@ -48,17 +44,12 @@ async fn hundreds_of_subaccounts_share_a_few_requests_and_each_is_counted() {
     let world = WorldConfig { subaccounts: 250, ..world_of(2) };
     let twilio = Twilio::serving(world).await;
     let parent = twilio.accounts()[0].clone();
-    let directory = Arc::new(TempDir::new().expect("a directory"));
-    let file = directory.path().join("exporter.yml");
     let text = format!(
         "accounts:\n  - {{ account_sid: {}, auth_token_env: TOKEN, base_url: '{}', subaccounts: {{ discover: true }} }}\napi: {{ max_total_concurrency: 4 }}\npoll: {{ interval: 5s, after_end: [1s], settle_delay: 3s }}\nlimits: {{ hold_back: 0s }}\n",
         parent.account_sid,
         twilio.url()
     );
-    std::fs::write(&file, text).expect("written");
-    let variables = BTreeMap::from([("TOKEN".to_owned(), parent.auth_token)]);
-    let arguments = vec![format!("--config.file={}", file.display())];
-    let mut program = Program::start(directory, variables, arguments).await;
+    let mut program = Program::configured(&text, &[("TOKEN", &parent.auth_token)]).await;
     twilio.is_told_by(&mut program).await;
     let scrape = program.scrape().await;
     assert_eq!(metric("twilio_account_info").value_in(&scrape), Some(251.0));
@@ -69,8 +60,6 @@ async fn hundreds_of_subaccounts_share_a_few_requests_and_each_is_counted() {
 async fn the_same_subaccounts_in_two_regions_are_told_apart() {
     let twilio = Twilio::serving(WorldConfig { subaccounts: 2, ..world_of(2) }).await;
     let parent = twilio.accounts()[0].clone();
-    let directory = Arc::new(TempDir::new().expect("a directory"));
-    let file = directory.path().join("exporter.yml");
     let account = format!(
         "account_sid: {}, auth_token_env: TOKEN, base_url: '{}', subaccounts: {{ discover: true }}",
         parent.account_sid,
@@ -79,10 +68,7 @@ async fn the_same_subaccounts_in_two_regions_are_told_apart() {
     let text = format!(
         "accounts:\n  - {{ name: home, {account} }}\n  - {{ name: ireland, region: ie1, {account} }}\npoll: {{ interval: 1s, after_end: [1s], settle_delay: 3s }}\n"
     );
-    std::fs::write(&file, text).expect("written");
-    let variables = BTreeMap::from([("TOKEN".to_owned(), parent.auth_token)]);
-    let arguments = vec![format!("--config.file={}", file.display())];
-    let program = Program::start(directory, variables, arguments).await;
+    let program = Program::configured(&text, &[("TOKEN", &parent.auth_token)]).await;
     eventually("all are polled", async || {
         metric("twilio_exporter_up").is_in(&program.scrape().await, 6.0).then_some(())
     })

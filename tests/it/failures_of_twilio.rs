@@ -183,8 +183,6 @@ async fn a_machine_without_certificates_can_run_where_none_are_needed() {
 async fn subaccounts_are_found_and_polled() {
     let twilio = Twilio::serving(WorldConfig { subaccounts: 2, ..world_of(10) }).await;
     let parent = twilio.accounts()[0].clone();
-    let directory = std::sync::Arc::new(tempfile::TempDir::new().expect("a directory"));
-    let file = directory.path().join("exporter.yml");
     // One of them is configured itself, too: polled twice, it would be counted twice.
     let own = twilio.accounts()[1].account_sid.clone();
     let text = format!(
@@ -193,13 +191,9 @@ async fn subaccounts_are_found_and_polled() {
         parent.account_sid,
         twilio.url()
     );
-    std::fs::write(&file, text).expect("written");
     let own_token = twilio.accounts()[1].auth_token.clone();
-    let variables =
-        [("TOKEN".to_owned(), parent.auth_token.clone()), ("OWN".to_owned(), own_token)];
-    let variables = variables.into_iter().collect();
-    let arguments = vec![format!("--config.file={}", file.display())];
-    let mut program = Program::start(directory, variables, arguments).await;
+    let variables = [("TOKEN", parent.auth_token.as_str()), ("OWN", &own_token)];
+    let mut program = Program::configured(&text, &variables).await;
     twilio.is_told_by(&mut program).await;
     let scrape = program.scrape().await;
     assert_eq!(metric("twilio_account_info").value_in(&scrape), Some(3.0));

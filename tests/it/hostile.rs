@@ -1,11 +1,8 @@
 //! Answers that no Twilio should give: memory and time stay bounded, it is counted, nobody waits.
 
-use std::collections::BTreeMap;
 use std::io::Write;
-use std::sync::Arc;
 use std::time::Duration;
 
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use twilio_call_exporter::simulator::WorldConfig;
@@ -68,18 +65,13 @@ async fn an_answer_that_comes_byte_by_byte_is_a_timeout_and_nobody_waits() {
     let slow = listener.local_addr().expect("an address");
     let server = tokio::spawn(drip(listener));
     let account = twilio.accounts()[0].clone();
-    let directory = Arc::new(TempDir::new().expect("a directory"));
-    let file = directory.path().join("exporter.yml");
     let text = format!(
         "accounts:\n  - {{ name: slow, account_sid: AC{:032}, auth_token_env: TOKEN, base_url: 'http://{slow}' }}\n  - {{ name: other, account_sid: {}, auth_token_env: TOKEN, base_url: '{}' }}\napi: {{ timeout: 1s }}\npoll: {{ after_end: [1s], settle_delay: 3s }}\nlimits: {{ hold_back: 0s }}\n",
         9,
         account.account_sid,
         twilio.url(),
     );
-    std::fs::write(&file, text).expect("written");
-    let variables = BTreeMap::from([("TOKEN".to_owned(), account.auth_token)]);
-    let arguments = vec![format!("--config.file={}", file.display())];
-    let program = Program::start(directory, variables, arguments).await;
+    let program = Program::configured(&text, &[("TOKEN", &account.auth_token)]).await;
     is_counted_as(&program, &twilio, &account.account_sid, "other").await;
     eventually("the slow answers are timeouts", async || {
         let retries = metric("twilio_exporter_api_retries_total").label("account", "slow");

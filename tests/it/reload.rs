@@ -136,33 +136,23 @@ async fn a_secret_that_changes_in_its_file_is_read_again() {
 async fn subaccounts_stay_over_a_reload_and_go_with_their_discovery() {
     let twilio = Twilio::serving(WorldConfig { subaccounts: 5, ..world_of(2) }).await;
     let parent = &twilio.accounts()[0];
-    let directory = Arc::new(TempDir::new().expect("a directory"));
-    let path = directory.path().join("exporter.yml");
-    let write = |subaccounts: &str| {
-        let text = format!(
-            "accounts: [ {{ account_sid: {}, base_url: '{}', auth_token_env: TOKEN, subaccounts: {{ {subaccounts} }} }} ]\npoll: {DELAYS}\nlimits: {{ hold_back: 0s }}\n",
-            parent.account_sid,
-            twilio.url()
-        );
-        std::fs::write(&path, text).expect("written");
-    };
-    write("discover: true");
-    let variables = BTreeMap::from([("TOKEN".to_owned(), parent.auth_token.clone())]);
-    let arguments = vec![format!("--config.file={}", path.display())];
-    let mut program = Program::start(directory, variables, arguments).await;
+    let discovering = with_subaccounts(&twilio, "discover: true");
+    let mut program = Program::configured(&discovering, &[("TOKEN", &parent.auth_token)]).await;
+    let path = program.directory().path().join("exporter.yml");
+    let write = |text: &str| std::fs::write(&path, text).expect("written");
     twilio.is_told_by(&mut program).await;
     let shown =
         async |program: &Program| metric("twilio_account_info").value_in(&program.scrape().await);
     assert_eq!(shown(&program).await, Some(6.0));
     let accounts = twilio.accounts();
     let sid = &accounts.last().expect("an account").account_sid;
-    write(&format!("discover: true, exclude: [ {sid} ]"));
+    write(&with_subaccounts(&twilio, &format!("discover: true, exclude: [ {sid} ]")));
     reload(&program).await;
     eventually("all but one are polled", async || {
         (shown(&program).await == Some(6.0 - 1.0)).then_some(())
     })
     .await;
-    write("discover: false");
+    write(&with_subaccounts(&twilio, "discover: false"));
     reload(&program).await;
     eventually("the account is polled alone", async || {
         (shown(&program).await == Some(1.0)).then_some(())
@@ -172,7 +162,7 @@ async fn subaccounts_stay_over_a_reload_and_go_with_their_discovery() {
     for gone in accounts.iter().filter(|account| account.account_sid != parent.account_sid) {
         assert!(!scrape.text.contains(&gone.account_sid), "{} is shown", gone.account_sid);
     }
-    write("discover: true");
+    write(&discovering);
     reload(&program).await;
     twilio.is_told_by(&mut program).await;
 }
@@ -187,18 +177,9 @@ async fn subaccounts_that_are_known_are_polled_on_while_they_can_not_be_listed()
     };
     let world = WorldConfig { subaccounts: 2, ..going_on(1, 200) };
     let twilio = Twilio::answering(world, answer).await;
-    let parent = &twilio.accounts()[0];
-    let directory = Arc::new(TempDir::new().expect("a directory"));
-    let path = directory.path().join("exporter.yml");
-    let text = format!(
-        "accounts: [ {{ account_sid: {}, base_url: '{}', auth_token_env: TOKEN, subaccounts: {{ discover: true }} }} ]\npoll: {DELAYS}\nlimits: {{ hold_back: 0s }}\n",
-        parent.account_sid,
-        twilio.url()
-    );
-    std::fs::write(&path, text).expect("written");
-    let variables = BTreeMap::from([("TOKEN".to_owned(), parent.auth_token.clone())]);
-    let arguments = vec![format!("--config.file={}", path.display())];
-    let program = Program::start(directory, variables, arguments).await;
+    let text = with_subaccounts(&twilio, "discover: true");
+    let token = twilio.accounts()[0].auth_token.clone();
+    let program = Program::configured(&text, &[("TOKEN", &token)]).await;
     let subaccount = twilio.accounts()[1].account_sid.clone();
     counted(&program, &subaccount, 3.0).await;
     is_broken.store(true, Ordering::SeqCst);
@@ -249,6 +230,15 @@ async fn nobody_reloads_over_http_unless_it_was_allowed() {
 /// Delays in seconds, where a real run has minutes.
 const DELAYS: &str =
     "{ interval: 1s, live_interval: 1s, after_end: [1s], settle_delay: 4s, audit_after: 2s }";
+
+/// A configuration of one account and what it says of its subaccounts.
+fn with_subaccounts(twilio: &Twilio, subaccounts: &str) -> String {
+    format!(
+        "accounts: [ {{ account_sid: {}, base_url: '{}', auth_token_env: TOKEN, subaccounts: {{ {subaccounts} }} }} ]\npoll: {DELAYS}\nlimits: {{ hold_back: 0s }}\n",
+        twilio.accounts()[0].account_sid,
+        twilio.url()
+    )
+}
 
 /// A configuration that may change.
 struct File {

@@ -71,6 +71,17 @@ impl Program {
         Self::start(Arc::new(directory), all, arguments).await
     }
 
+    /// Starts with a configuration file of this text, `exporter.yml` in its directory.
+    pub(crate) async fn configured(text: &str, variables: &[(&str, &str)]) -> Self {
+        let directory = TempDir::new().expect("a temporary directory");
+        let path = directory.path().join("exporter.yml");
+        std::fs::write(&path, text).expect("written");
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let variables = variables.iter().map(owned).collect();
+        let arguments = vec![format!("--config.file={}", path.display())];
+        Self::start(Arc::new(directory), variables, arguments).await
+    }
+
     /// Starts with arguments and variables alone.
     pub(crate) async fn start(
         directory: Arc<TempDir>,
