@@ -258,8 +258,6 @@ fn label_values() -> String {
     use crate::domain::plan::Stage;
     use crate::domain::verdict::{Reason, Warning};
 
-    use super::health::{EventResult, ReadResult};
-
     format!(
         "\n## Label values\n\n\
          Closed sets; `account` is the configured name or the Account SID (with the region, where a discovered subaccount has it in common with one of another region: `AC…@ie1`), `host` and `route` are cut from the URL.\n\
@@ -272,8 +270,6 @@ fn label_values() -> String {
          - `content_type`: {}\n\
          - `outcome`: {}\n\
          - `stage`: {}\n\
-         - `result` of `twilio_exporter_call_events_total`: {}\n\
-         - `result` of `twilio_exporter_call_reads_total`: {}\n\
          - `code`: the HTTP status, or `none`\n",
         list(RequestKind::ALL.iter().filter(|kind| kind.expects_twiml()).map(|kind| kind.as_str())),
         list(
@@ -288,8 +284,6 @@ fn label_values() -> String {
         list(ContentType::ALL.iter().map(|class| class.as_str())),
         list(Outcome::ALL.iter().map(|outcome| outcome.as_str())),
         list(Stage::ALL.iter().map(|stage| stage.as_str())),
-        list(EventResult::ALL.iter().map(|result| result.as_str())),
-        list(ReadResult::ALL.iter().map(|result| result.as_str())),
     )
 }
 

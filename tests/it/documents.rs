@@ -3,16 +3,27 @@
 use std::path::Path;
 
 use twilio_call_exporter::metrics::catalog;
+use twilio_call_exporter::metrics::health::{EventResult, ReadResult};
 use twilio_call_exporter::twilio::{ErrorReason, Resource};
 
 #[test]
 fn metrics_md_is_the_catalogue() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("METRICS.md");
-    let resources = Resource::ALL.iter().map(|resource| resource.as_str()).collect();
-    let reasons = ErrorReason::ALL.iter().map(|reason| reason.as_str()).collect();
+    let of = |all: &mut dyn Iterator<Item = &'static str>| all.collect::<Vec<_>>();
     let expected = catalog::markdown(&[
-        ("`resource`", resources),
-        ("`reason` of `twilio_exporter_api_retries_total`", reasons),
+        (
+            "`result` of `twilio_exporter_call_events_total`",
+            of(&mut EventResult::ALL.iter().map(|result| result.as_str())),
+        ),
+        (
+            "`result` of `twilio_exporter_call_reads_total`",
+            of(&mut ReadResult::ALL.iter().map(|result| result.as_str())),
+        ),
+        ("`resource`", of(&mut Resource::ALL.iter().map(|resource| resource.as_str()))),
+        (
+            "`reason` of `twilio_exporter_api_retries_total`",
+            of(&mut ErrorReason::ALL.iter().map(|reason| reason.as_str())),
+        ),
     ]);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, &expected).expect("written");
