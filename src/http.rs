@@ -112,3 +112,15 @@ async fn add_headers(State(site): State<Site>, mut response: Response) -> Respon
     }
     response
 }
+
+/// Waits for what other tasks do, ten seconds at most.
+#[cfg(test)]
+async fn until(holds: impl Fn() -> bool) {
+    for _ in 0..10_000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    panic!("not within ten seconds");
+}

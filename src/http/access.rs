@@ -2,10 +2,11 @@
 //!
 //! A hash takes tens of milliseconds on purpose, so that one is computed at a time, on a thread of its
 //! own, and a password that was right is known by a keyed tag from then on. Whoever isn't known costs
-//! the same time as whoever is.
+//! the same time as whoever is. Where many wait for theirs, each address has one that does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::{Request, State};
@@ -17,11 +18,18 @@ use ring::hmac;
 use tokio::sync::Semaphore;
 
 use super::Site;
+use super::server::Guest;
 
 /// How many right passwords are known: some for each user.
 const MAX_KNOWN: usize = 64;
 /// Longest credentials that are looked at: bcrypt takes 72 bytes.
 const MAX_CREDENTIALS: usize = 1_024;
+
+/// How many may wait for their hash, whoever they are: half a second, and more than ever guess wrong.
+const MAX_QUEUE: usize = 8;
+
+/// Where a request comes from that came by no connection.
+const NOBODY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
 
 /// The users, and which credentials were right already.
 #[derive(Clone)]
@@ -32,7 +40,23 @@ struct Inner {
     key: hmac::Key,
     known: Mutex<BTreeSet<Vec<u8>>>,
     turn: Arc<Semaphore>,
+    /// Who waits for a hash, one entry for each.
+    queue: Mutex<Vec<IpAddr>>,
 }
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Decision {
+    /// It comes from a user.
+    Allowed,
+    /// It doesn't.
+    Refused,
+    /// Too many from there have it found out already.
+    Busy,
+}
+
+/// A place in the queue.
+struct Queued<'a>(&'a Inner, IpAddr);
 
 impl fmt::Debug for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -50,21 +74,23 @@ impl Access {
             key: hmac::Key::new(hmac::HMAC_SHA256, &key),
             known: Mutex::new(BTreeSet::new()),
             turn: Arc::new(Semaphore::new(1)),
+            queue: Mutex::default(),
         })))
     }
 
     /// Whether a request comes from a user.
-    async fn allows(&self, headers: &HeaderMap) -> bool {
+    async fn decide(&self, headers: &HeaderMap, peer: IpAddr) -> Decision {
         if self.0.users.is_empty() {
-            return true;
+            return Decision::Allowed;
         }
-        let Some((name, password)) = credentials(headers) else { return false };
+        let Some((name, password)) = credentials(headers) else { return Decision::Refused };
         let hash = self.0.users.get(&name).cloned();
         let covered = format!("{name}:{}:{password}", hash.as_deref().unwrap_or_default());
         let tag = hmac::sign(&self.0.key, covered.as_bytes()).as_ref().to_vec();
         if self.known().contains(&tag) {
-            return true;
+            return Decision::Allowed;
         }
+        let Some(_queued) = self.0.enqueue(peer) else { return Decision::Busy };
         // Never closed. Who goes away meanwhile leaves the work behind, and the turn with it.
         let turn = Arc::clone(&self.0.turn).acquire_owned().await;
         let is_known = hash.is_some();
@@ -81,8 +107,10 @@ impl Access {
                 known.clear();
             }
             known.insert(tag);
+            Decision::Allowed
+        } else {
+            Decision::Refused
         }
-        is_right
     }
 
     /// A hash for a name that nobody has: always the same of those that there are, so that it takes as
@@ -108,6 +136,27 @@ impl Access {
     }
 }
 
+impl Inner {
+    /// A place in the queue; `None` where it is long, and somebody from there is in it.
+    fn enqueue(&self, peer: IpAddr) -> Option<Queued<'_>> {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        if queue.len() >= MAX_QUEUE && queue.contains(&peer) {
+            return None;
+        }
+        queue.push(peer);
+        Some(Queued(self, peer))
+    }
+}
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = queue.iter().position(|peer| *peer == self.1) {
+            queue.swap_remove(at);
+        }
+    }
+}
+
 /// Name and password of `Authorization: Basic` (RFC 7617).
 fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
     let text = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
@@ -123,40 +172,82 @@ fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
 /// Turns away who may not ask.
 pub(super) async fn check(State(site): State<Site>, request: Request, next: Next) -> Response {
     let access = site.web.current().access.clone();
-    if access.allows(request.headers()).await {
-        return next.run(request).await;
+    let peer = request.extensions().get::<Guest>().map_or(NOBODY, Guest::peer);
+    match access.decide(request.headers(), peer).await {
+        Decision::Allowed => next.run(request).await,
+        Decision::Refused => {
+            let challenge = HeaderValue::from_static("Basic");
+            (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, challenge)], "Unauthorized\n")
+                .into_response()
+        }
+        Decision::Busy => {
+            (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, "1")], "Too many passwords.\n")
+                .into_response()
+        }
     }
-    let challenge = HeaderValue::from_static("Basic");
-    (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, challenge)], "Unauthorized\n")
-        .into_response()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::until;
     use super::*;
 
     #[tokio::test]
     async fn only_the_right_password_of_a_user_is_let_in() {
-        let hash = bcrypt::hash("right", 4).expect("a hash");
-        let access =
-            Access::new(BTreeMap::from([("prometheus".to_owned(), hash)])).expect("random");
-        let allows = async |text: &str| {
-            let mut headers = HeaderMap::new();
-            let value = format!("Basic {}", BASE64_STANDARD.encode(text));
-            headers.insert(header::AUTHORIZATION, value.parse().expect("a header"));
-            access.allows(&headers).await
+        let access = prometheus();
+        let is_allowed = async |text: &str| {
+            let decision = access.decide(&authorization(text), NOBODY).await;
+            assert_ne!(decision, Decision::Busy);
+            decision == Decision::Allowed
         };
         for _ in 0..2 {
-            assert!(allows("prometheus:right").await);
+            assert!(is_allowed("prometheus:right").await);
             for wrong in
                 ["prometheus:wrong", "prometheus:", "nobody:right", "prometheus", ":right", ""]
             {
-                assert!(!allows(wrong).await, "{wrong}");
+                assert!(!is_allowed(wrong).await, "{wrong}");
             }
         }
-        assert!(!access.allows(&HeaderMap::new()).await);
+        assert_eq!(access.decide(&HeaderMap::new(), NOBODY).await, Decision::Refused);
         assert_eq!(access.known().len(), 1, "only what was right is known");
         let open = Access::new(BTreeMap::new()).expect("random");
-        assert!(open.allows(&HeaderMap::new()).await);
+        assert_eq!(open.decide(&HeaderMap::new(), NOBODY).await, Decision::Allowed);
+    }
+
+    #[tokio::test]
+    async fn who_guesses_from_one_address_holds_up_nobody_at_another() {
+        let access = prometheus();
+        let busy = Arc::clone(&access.0.turn).acquire_owned().await.expect("never closed");
+        let [guesser, scraper] = [[10, 0, 0, 1], [10, 0, 0, 2]].map(IpAddr::from);
+        let ask = |text: &str, peer: IpAddr| {
+            let (access, headers) = (access.clone(), authorization(text));
+            tokio::spawn(async move { access.decide(&headers, peer).await })
+        };
+        let queue = || access.0.queue.lock().expect("no panic").len();
+        let guesses: Vec<_> =
+            (0..MAX_QUEUE).map(|guess| ask(&format!("prometheus:{guess}"), guesser)).collect();
+        until(|| queue() == MAX_QUEUE).await;
+        let one_more = ask("prometheus:right", guesser).await.expect("no panic");
+        assert_eq!(one_more, Decision::Busy);
+        let scrape = ask("prometheus:right", scraper);
+        until(|| queue() > MAX_QUEUE).await;
+        drop(busy);
+        assert_eq!(scrape.await.expect("no panic"), Decision::Allowed);
+        for guess in guesses {
+            assert_eq!(guess.await.expect("no panic"), Decision::Refused);
+        }
+        assert_eq!(queue(), 0);
+        // Who was right once waits in no queue.
+        assert_eq!(ask("prometheus:right", guesser).await.expect("no panic"), Decision::Allowed);
+    }
+
+    fn prometheus() -> Access {
+        let hash = bcrypt::hash("right", 4).expect("a hash");
+        Access::new(BTreeMap::from([("prometheus".to_owned(), hash)])).expect("random")
+    }
+
+    fn authorization(text: &str) -> HeaderMap {
+        let value = format!("Basic {}", BASE64_STANDARD.encode(text));
+        HeaderMap::from_iter([(header::AUTHORIZATION, value.parse().expect("a header"))])
     }
 }

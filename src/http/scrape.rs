@@ -198,6 +198,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::super::server::Answers;
+    use super::super::until;
     use super::*;
 
     #[tokio::test]
@@ -216,14 +217,12 @@ mod tests {
                 Written { content_type, is_gzip: false, held: answers.hold(number.into()) }
             }
         };
-        let (hold, until) = mpsc::channel();
+        let (hold, held) = mpsc::channel();
         let first = tokio::spawn({
-            let (scribe, write) = (scribe.clone(), write(Some(until)));
+            let (scribe, write) = (scribe.clone(), write(Some(held)));
             async move { scribe.write(text, write).await }
         });
-        while scribe.desk().begun == 0 {
-            tokio::task::yield_now().await;
-        }
+        until(|| scribe.desk().begun > 0).await;
         let others: Vec<_> = [text, gzip, text, text, gzip]
             .into_iter()
             .map(|form| {
@@ -231,9 +230,7 @@ mod tests {
                 tokio::spawn(async move { scribe.write(form, write).await })
             })
             .collect();
-        while scribe.desk().waiting < 6 {
-            tokio::task::yield_now().await;
-        }
+        until(|| scribe.desk().waiting == 6).await;
         drop(hold);
         let mut got = vec![first.await];
         for other in others {

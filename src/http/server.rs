@@ -8,6 +8,7 @@
 mod answers;
 mod crowd;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,7 +32,8 @@ use super::{Site, router};
 pub use answers::Answers;
 pub(super) use answers::Held;
 pub use crowd::Crowd;
-use crowd::{Guest, Seat};
+pub(super) use crowd::Guest;
+use crowd::Seat;
 
 /// How long a client may take to send its headers, or to stay silent between two requests: longer than
 /// the usual scrape interval.
@@ -67,10 +69,10 @@ pub async fn serve(
             Some(_ended) = connections.join_next() => continue,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 let entered = tokio::select! {
                     () = stop.cancelled() => break,
-                    entered = enter(&site.crowd) => entered,
+                    entered = enter(&site.crowd, peer.ip()) => entered,
                 };
                 let (site, router, stop) = (site.clone(), router.clone(), stop.clone());
                 connections.spawn(connection(stream, entered, site, router, stop));
@@ -120,9 +122,9 @@ pub(super) async fn answer_at_his_pace(
 }
 
 /// Waits until there is room for a connection; the next ones wait behind it.
-async fn enter(crowd: &Crowd) -> (Guest, Seat) {
+async fn enter(crowd: &Crowd, peer: IpAddr) -> (Guest, Seat) {
     loop {
-        match crowd.enter(Instant::now()) {
+        match crowd.enter(peer, Instant::now()) {
             Some(entered) => return entered,
             None => tokio::time::sleep(ROOM_AGAIN).await,
         }

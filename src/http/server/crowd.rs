@@ -4,6 +4,7 @@
 //! longest: asked, or taken some of his answer. Who is new, or being answered, is spared.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -42,6 +43,7 @@ struct Entry {
 /// One connection, for whoever answers it.
 #[derive(Clone, Debug)]
 pub(in crate::http) struct Guest {
+    peer: IpAddr,
     crowd: Crowd,
     place: Arc<Mutex<u64>>,
     cut: CancellationToken,
@@ -65,7 +67,7 @@ impl Crowd {
 
     /// Takes a connection in. Where there are too many, another one goes; `None` if all are spared for
     /// now.
-    pub(super) fn enter(&self, now: Instant) -> Option<(Guest, Seat)> {
+    pub(super) fn enter(&self, peer: IpAddr, now: Instant) -> Option<(Guest, Seat)> {
         let cut = CancellationToken::new();
         let mut inner = self.lock();
         if inner.guests.len() >= MAX_GUESTS {
@@ -73,7 +75,7 @@ impl Crowd {
         }
         let place = inner.place(Entry { cut: cut.clone(), spared_until: now + WELCOME });
         drop(inner);
-        let guest = Guest { crowd: self.clone(), place: Arc::new(Mutex::new(place)), cut };
+        let guest = Guest { peer, crowd: self.clone(), place: Arc::new(Mutex::new(place)), cut };
         Some((guest.clone(), Seat(guest)))
     }
 
@@ -103,6 +105,11 @@ impl Inner {
 }
 
 impl Guest {
+    /// The address that he connects from.
+    pub(in crate::http) fn peer(&self) -> IpAddr {
+        self.peer
+    }
+
     /// Cancelled when the connection is to end at once.
     pub(super) fn cut(&self) -> &CancellationToken {
         &self.cut
@@ -136,10 +143,15 @@ impl Guest {
     /// Someone for tests of what guests do.
     #[cfg(test)]
     pub(super) fn for_test() -> Self {
-        let guest = Crowd::new(Arc::new(|| {})).enter(Instant::now()).map(|(guest, _seat)| guest);
+        let guest =
+            Crowd::new(Arc::new(|| {})).enter(PEER, Instant::now()).map(|(guest, _seat)| guest);
         guest.expect("there is room")
     }
 }
+
+/// Where guests of tests come from.
+#[cfg(test)]
+const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 impl Drop for Seat {
     fn drop(&mut self) {
@@ -157,9 +169,9 @@ mod tests {
         let crowd = Crowd::new(Arc::new(|| {}));
         let guests = full(&crowd);
         guests[0].0.moves_on();
-        assert!(crowd.enter(Instant::now()).is_none(), "all of them are new");
+        assert!(crowd.enter(PEER, Instant::now()).is_none(), "all of them are new");
         let later = Instant::now() + WELCOME;
-        let _one_more = crowd.enter(later).expect("room");
+        let _one_more = crowd.enter(PEER, later).expect("room");
         assert_eq!(cut(&guests), [1], "the first has moved on since");
         assert_eq!(crowd.lock().guests.len(), MAX_GUESTS);
         drop(guests);
@@ -172,16 +184,16 @@ mod tests {
         let guests = full(&crowd);
         guests.iter().for_each(|(guest, _)| guest.is_asking());
         let later = Instant::now() + WELCOME;
-        assert!(crowd.enter(later).is_none(), "all are being answered");
+        assert!(crowd.enter(PEER, later).is_none(), "all are being answered");
         guests[2].0.is_answered();
-        let _instead = crowd.enter(later).expect("room");
+        let _instead = crowd.enter(PEER, later).expect("room");
         assert_eq!(cut(&guests), [2]);
-        let _instead = crowd.enter(later + SPARED_FOR).expect("nobody is for ever");
+        let _instead = crowd.enter(PEER, later + SPARED_FOR).expect("nobody is for ever");
         assert_eq!(cut(&guests), [0, 2]);
     }
 
     fn full(crowd: &Crowd) -> Vec<(Guest, Seat)> {
-        (0..MAX_GUESTS).map(|_| crowd.enter(Instant::now()).expect("room")).collect()
+        (0..MAX_GUESTS).map(|_| crowd.enter(PEER, Instant::now()).expect("room")).collect()
     }
 
     fn cut(guests: &[(Guest, Seat)]) -> Vec<usize> {
