@@ -107,7 +107,12 @@
 //!
 //! **What does a reload do?** It ends all poll loops and begins new ones with what the store knows
 //! (`app::polling`): whatever was counted is durable, so that a loop has nothing to hand over. What
-//! loops learnt besides, they learn again.
+//! loops learnt besides, they learn again. A loop that doesn't end in time is abandoned
+//! ([`poller::loops`]): two never poll one account.
+//!
+//! **What can slow clients hold up?** Themselves. One scrape is written at a time, for all who wait for
+//! it; an answer is in memory once, for all who take it; and for a new connection goes whoever has not
+//! moved on for longest (`http::scrape`, `http::server`).
 //!
 //! **Why a thread for the store?** SQLite blocks, and one writer needs no locks. Batches that wait
 //! while one is written are committed together, so that hundreds of accounts share an fsync.
