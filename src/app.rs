@@ -267,7 +267,7 @@ async fn reload(
     lasting.heartbeats.forget_panicked();
     lasting.store.limit(limits(&config));
     exemplars.store(config.exemplars, Ordering::Relaxed);
-    prepared.let_go(&before).await;
+    prepared.let_go(&before, stop).await;
     (prepared.start(Vec::new(), before, &lasting.heartbeats, stop), Ok(()))
 }
 

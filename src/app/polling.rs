@@ -158,11 +158,17 @@ impl Prepared {
 
     /// Takes away the series of accounts that won't be polled any more, and names the others anew;
     /// the values of all stay in the store.
-    pub(super) async fn let_go(&self, before: &Polled) {
+    /// Where the disk hangs, it is waited for until `stop`.
+    pub(super) async fn let_go(&self, before: &Polled, stop: &CancellationToken) {
         let labels = self.labels(before);
         let named = labels.iter().map(|(label, key)| (key.clone(), label.clone())).collect();
-        if let Err(error) = self.shared.store.show_only(named).await {
-            tracing::warn!(%error, "cannot tell which accounts to hide");
+        tokio::select! {
+            () = stop.cancelled() => return,
+            shown = self.shared.store.show_only(named) => {
+                if let Err(error) = shown {
+                    tracing::warn!(%error, "cannot tell which accounts to hide");
+                }
+            }
         }
         let stays = |label: &str| {
             let key = labels.get(label);

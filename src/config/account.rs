@@ -87,12 +87,13 @@ pub(super) fn read(
     let mut section = Section::new(&path, dict, true);
     let name = reader.text(&mut section, "name");
     let sid = read_sid(reader, &mut section, &place, "account_sid", "AC");
-    if name.as_ref().is_some_and(|name| !is_name(name, sid.as_deref())) {
-        reader.problem(&place, section.key("name"), WANTED_NAME.to_owned());
-    }
     let credentials = read_credentials(reader, &mut section, &place, sid.as_deref(), environment);
     let (base_url, region) = read_base_url(reader, &mut section, &place);
-    let subaccounts = section.has("subaccounts").then(|| read_subaccounts(reader, &mut section));
+    if name.as_ref().is_some_and(|name| !is_name(name, sid.as_deref(), &region)) {
+        reader.problem(&place, section.key("name"), WANTED_NAME.to_owned());
+    }
+    let subaccounts =
+        section.has("subaccounts").then(|| read_subaccounts(reader, &mut section, &region));
     let subaccounts = subaccounts.or_else(|| {
         section.take("subaccounts");
         None
@@ -109,13 +110,14 @@ pub(super) fn read(
 }
 
 /// Whether a text can be the label of an account. One that begins as a SID belongs to that account,
-/// which may be polled, too.
-fn is_name(text: &str, sid: Option<&str>) -> bool {
+/// which may be polled, too, and where there are several regions goes by it and its region.
+fn is_name(text: &str, sid: Option<&str>, region: &str) -> bool {
     let begins_as_sid = text.get(..SID_BYTES).is_some_and(|begin| is_sid(begin, "AC"));
     !text.is_empty()
         && text.len() <= MAX_NAME_BYTES
         && !text.contains(char::is_control)
-        && (!begins_as_sid || sid.is_none_or(|sid| sid == text))
+        && (!begins_as_sid
+            || sid.is_none_or(|sid| text == sid || text == format!("{sid}@{region}")))
 }
 
 fn read_sid(
@@ -300,7 +302,11 @@ fn region_of(url: &str) -> Option<String> {
     labels.split('.').next_back().map(str::to_owned)
 }
 
-fn read_subaccounts(reader: &mut Reader<'_>, section: &mut Section) -> SubaccountsConfig {
+fn read_subaccounts(
+    reader: &mut Reader<'_>,
+    section: &mut Section,
+    region: &str,
+) -> SubaccountsConfig {
     let mut inner = reader.section(section, "subaccounts");
     let discover = reader.flag(&mut inner, "discover");
     let include = reader.texts(&mut inner, "include");
@@ -316,7 +322,7 @@ fn read_subaccounts(reader: &mut Reader<'_>, section: &mut Section) -> Subaccoun
     let mut labels = BTreeMap::new();
     for (sid, name) in names {
         match name.as_str().filter(|_| is_sid(&sid, "AC")) {
-            Some(text) if is_name(text, Some(&sid)) => {
+            Some(text) if is_name(text, Some(&sid), region) => {
                 labels.insert(sid, text.to_owned());
             }
             Some(_) => {

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::{Request, State};
@@ -169,10 +169,22 @@ fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
     Some((name.to_owned(), password.to_owned()))
 }
 
+/// Where a guess comes from: a host of IPv6 has a whole network of addresses.
+fn network(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & u128::MAX << 64).into(),
+    }
+}
+
 /// Turns away who may not ask.
 pub(super) async fn check(State(site): State<Site>, request: Request, next: Next) -> Response {
     let access = site.web.current().access.clone();
-    let peer = request.extensions().get::<Guest>().map_or(NOBODY, Guest::peer);
+    let guest = request.extensions().get::<Guest>().cloned();
+    let peer = guest.as_ref().map_or(NOBODY, |guest| network(guest.peer()));
+    if let Some(guest) = &guest {
+        guest.is_asking();
+    }
     match access.decide(request.headers(), peer).await {
         Decision::Allowed => next.run(request).await,
         Decision::Refused => {
@@ -239,6 +251,18 @@ mod tests {
         assert_eq!(queue(), 0);
         // Who was right once waits in no queue.
         assert_eq!(ask("prometheus:right", guesser).await.expect("no panic"), Decision::Allowed);
+    }
+
+    #[test]
+    fn a_host_of_ipv6_is_one_however_many_addresses_it_has() {
+        for (peer, expected) in [
+            ("192.0.2.7", "192.0.2.7"),
+            ("::ffff:192.0.2.7", "192.0.2.7"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+        ] {
+            let parse = |text: &str| text.parse::<IpAddr>().expect("an address");
+            assert_eq!(network(parse(peer)), parse(expected));
+        }
     }
 
     fn prometheus() -> Access {

@@ -5,10 +5,10 @@
 
 use std::io::Write;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use flate2::Compression;
@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use crate::metrics::exposition::{Exposition, Format};
 use crate::metrics::snapshot;
 
-use super::server::Held;
+use super::server::{Guest, Held};
 use super::{Site, negotiate};
 
 /// Who writes metrics.
@@ -28,33 +28,21 @@ pub struct Scribe {
     desk: Arc<Mutex<Desk>>,
 }
 
-/// What was written for those who wait.
+/// What was written last.
 #[derive(Debug, Default)]
 struct Desk {
-    waiting: usize,
     /// How many were begun.
     begun: u64,
-    /// The newest of each form, and which it was; none once nobody waits.
-    written: Vec<(Form, u64, Written)>,
+    /// The newest of each form, and which it was, for as long as somebody takes it.
+    written: Vec<(Form, u64, Weak<Held>)>,
 }
 
-/// What may differ between two scrapers.
+/// What differs between two scrapers' bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Form {
-    format: negotiate::Format,
+    format: Format,
     is_gzip: bool,
 }
-
-/// Metrics, written in a form.
-#[derive(Clone, Debug)]
-struct Written {
-    content_type: String,
-    is_gzip: bool,
-    held: Arc<Held>,
-}
-
-/// One who waits.
-struct Waiting<'a>(&'a Scribe);
 
 impl Default for Scribe {
     fn default() -> Self {
@@ -67,24 +55,13 @@ impl Scribe {
     async fn write(
         &self,
         form: Form,
-        write: impl FnOnce() -> Written + Send + 'static,
-    ) -> Option<Written> {
-        let asked = {
-            let mut desk = self.desk();
-            desk.waiting += 1;
-            desk.begun
-        };
-        let _waiting = Waiting(self);
+        write: impl FnOnce() -> Arc<Held> + Send + 'static,
+    ) -> Option<Arc<Held>> {
+        let asked = self.desk().begun;
         // Never closed. Who goes away leaves the work behind, and the turn with it.
         let turn = Arc::clone(&self.turn).acquire_owned().await;
-        let newest = self
-            .desk()
-            .written
-            .iter()
-            .find(|(of, begun, _)| *of == form && *begun > asked)
-            .cloned();
-        if let Some((_, _, written)) = newest {
-            return Some(written);
+        if let Some(held) = self.desk().newer(form, asked) {
+            return Some(held);
         }
         let scribe = self.clone();
         let write = move || {
@@ -94,18 +71,16 @@ impl Scribe {
                 desk.begun += 1;
                 desk.begun
             };
-            let written = write();
+            let held = write();
             let mut desk = scribe.desk();
             desk.written.retain(|(of, _, _)| *of != form);
-            if desk.waiting > 1 {
-                desk.written.push((form, begun, written.clone()));
-            }
-            written
+            desk.written.push((form, begun, Arc::downgrade(&held)));
+            held
         };
         // Ten thousand series take milliseconds of a processor: on a thread of their own, they hold up
         // no poll loop.
         match tokio::task::spawn_blocking(write).await {
-            Ok(written) => Some(written),
+            Ok(held) => Some(held),
             Err(error) => {
                 tracing::warn!(%error, "cannot write the metrics");
                 None
@@ -118,57 +93,58 @@ impl Scribe {
     }
 }
 
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        let mut desk = self.0.desk();
-        desk.waiting -= 1;
-        if desk.waiting == 0 {
-            desk.written.clear();
-        }
+impl Desk {
+    /// What was begun after another and is taken by somebody.
+    fn newer(&self, form: Form, than: u64) -> Option<Arc<Held>> {
+        let mut written = self.written.iter();
+        let (_, _, held) = written.find(|(of, begun, _)| *of == form && *begun > than)?;
+        held.upgrade()
     }
 }
 
 /// Answers a scrape.
-pub(super) async fn metrics(State(site): State<Site>, headers: HeaderMap) -> Response {
-    let form = Form { format: negotiate::format(&headers), is_gzip: accepts_gzip(&headers) };
-    let writer = site.clone();
-    let Some(written) = site.scribe.write(form, move || write(&writer, form)).await else {
-        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
-    };
-    let headers = [
-        (header::CONTENT_TYPE, written.content_type.as_str()),
-        (header::VARY, "accept, accept-encoding"),
-    ];
-    let encoding = written.is_gzip.then_some((header::CONTENT_ENCODING, "gzip"));
-    let body = Body::from(written.held.bytes());
-    let mut response = (headers, AppendHeaders(encoding), body).into_response();
-    response.extensions_mut().insert(written.held);
-    response
-}
-
-fn write(site: &Site, form: Form) -> Written {
-    let (format, escaping) = match form.format {
+pub(super) async fn metrics(
+    State(site): State<Site>,
+    guest: Option<Extension<Guest>>,
+    headers: HeaderMap,
+) -> Response {
+    let (format, escaping) = match negotiate::format(&headers) {
         negotiate::Format::Text => (Format::Text, None),
         negotiate::Format::OpenMetrics { escaping } => (Format::OpenMetrics, escaping),
     };
-    let mut exposition = Exposition::new(format);
+    let form = Form { format, is_gzip: accepts_gzip(&headers) };
+    if let Some(Extension(guest)) = guest {
+        guest.is_asking();
+    }
+    let writer = site.clone();
+    let Some(held) = site.scribe.write(form, move || write(&writer, form)).await else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    let escaping = escaping.map(|escaping| format!("; escaping={escaping}"));
+    let content_type = format.content_type().to_owned() + &escaping.unwrap_or_default();
+    let headers =
+        [(header::CONTENT_TYPE, content_type.as_str()), (header::VARY, "accept, accept-encoding")];
+    let encoding = form.is_gzip.then_some((header::CONTENT_ENCODING, "gzip"));
+    let mut response = (headers, AppendHeaders(encoding), Body::from(held.bytes())).into_response();
+    response.extensions_mut().insert(held);
+    response
+}
+
+fn write(site: &Site, form: Form) -> Arc<Held> {
+    let mut exposition = Exposition::new(form.format);
     let held_back = {
         let ledger = site.committed.read();
         let shows_exemplars =
-            site.exemplars.load(Ordering::Relaxed) && format == Format::OpenMetrics;
+            site.exemplars.load(Ordering::Relaxed) && form.format == Format::OpenMetrics;
         snapshot::write(&ledger, shows_exemplars, &mut exposition);
         ledger.held()
     };
     exposition.gathered(&site.registry.gather());
     let families = exposition.finish();
-    let escaping = escaping.map(|escaping| format!("; escaping={escaping}"));
-    let content_type = format.content_type().to_owned() + &escaping.unwrap_or_default();
-    let compressed = if form.is_gzip { compress(&families).ok() } else { None };
-    let is_gzip = compressed.is_some();
-    let body = compressed.unwrap_or_else(|| families.concat().into_bytes());
+    let body = if form.is_gzip { compress(&families) } else { families.concat().into_bytes() };
     drop(families);
     site.committed.publish(|ledger| ledger.mark_shown(&held_back, (site.now)()));
-    Written { content_type, is_gzip, held: site.answers.hold(body.into()) }
+    site.answers.hold(body.into())
 }
 
 /// Whether `Accept-Encoding` (RFC 9110, section 12.5.3) takes gzip.
@@ -183,13 +159,11 @@ fn accepts_gzip(headers: &HeaderMap) -> bool {
 }
 
 /// Compresses fast: scrapes are local, and the time is taken from the poller.
-fn compress(families: &[String]) -> std::io::Result<Vec<u8>> {
+fn compress(families: &[String]) -> Vec<u8> {
     let bytes: usize = families.iter().map(String::len).sum();
     let mut encoder = GzEncoder::new(Vec::with_capacity(bytes / 8), Compression::fast());
-    for family in families {
-        encoder.write_all(family.as_bytes())?;
-    }
-    encoder.finish()
+    let written = families.iter().try_for_each(|family| encoder.write_all(family.as_bytes()));
+    written.and_then(|()| encoder.finish()).expect("memory takes whatever is written to it")
 }
 
 #[cfg(test)]
@@ -204,7 +178,7 @@ mod tests {
     #[tokio::test]
     async fn all_who_wait_get_what_is_written_after_they_asked_and_it_is_written_once() {
         let scribe = Scribe::default();
-        let text = Form { format: negotiate::Format::Text, is_gzip: false };
+        let text = Form { format: Format::Text, is_gzip: false };
         let gzip = Form { is_gzip: true, ..text };
         let written = Arc::new(AtomicUsize::new(0));
         let write = |before: Option<mpsc::Receiver<()>>| {
@@ -213,8 +187,7 @@ mod tests {
                 // Until its sender is gone.
                 let _over = before.map(|before| before.recv());
                 let number = written.fetch_add(1, Ordering::SeqCst).to_string();
-                let content_type = String::new();
-                Written { content_type, is_gzip: false, held: answers.hold(number.into()) }
+                answers.hold(number.into())
             }
         };
         let (hold, held) = mpsc::channel();
@@ -223,25 +196,33 @@ mod tests {
             async move { scribe.write(text, write).await }
         });
         until(|| scribe.desk().begun > 0).await;
+        let asking = Arc::new(AtomicUsize::new(0));
         let others: Vec<_> = [text, gzip, text, text, gzip]
             .into_iter()
             .map(|form| {
                 let (scribe, write) = (scribe.clone(), write(None));
-                tokio::spawn(async move { scribe.write(form, write).await })
+                let asking = Arc::clone(&asking);
+                tokio::spawn(async move {
+                    asking.fetch_add(1, Ordering::SeqCst);
+                    scribe.write(form, write).await
+                })
             })
             .collect();
-        until(|| scribe.desk().waiting == 6).await;
+        until(|| asking.load(Ordering::SeqCst) == 5).await;
         drop(hold);
         let mut got = vec![first.await];
         for other in others {
             got.push(other.await);
         }
-        let got: Vec<_> = got
-            .into_iter()
-            .map(|written| written.expect("no panic").expect("written").held.bytes())
-            .collect();
-        assert_eq!(got, ["0", "1", "2", "1", "1", "2"]);
-        assert!(scribe.desk().written.is_empty(), "nobody waits for it");
+        let got: Vec<_> =
+            got.into_iter().map(|written| written.expect("no panic").expect("written")).collect();
+        let texts: Vec<_> = got.iter().map(|held| held.bytes()).collect();
+        assert_eq!(texts, ["0", "1", "2", "1", "1", "2"]);
+        let is_in_memory =
+            || scribe.desk().written.iter().any(|(_, _, held)| held.strong_count() > 0);
+        assert!(is_in_memory());
+        drop(got);
+        assert!(!is_in_memory(), "nobody takes it");
     }
 
     #[test]

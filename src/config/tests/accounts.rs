@@ -176,6 +176,20 @@ fn a_secret_in_the_file_is_told_as_that_alone() {
 }
 
 #[test]
+fn an_account_may_be_called_by_its_own_sid_and_region() {
+    let account = format!("account_sid: {SID}, auth_token_env: T");
+    let file = format!(
+        "accounts: [{{ {account}, name: {SID} }}, {{ {account}, name: {SID}@ie1, region: ie1 }}]"
+    );
+    let directory = TempDir::new().expect("a temporary directory");
+    let path = directory.path().join("exporter.yml");
+    fs::write(&path, file).expect("written");
+    let config = load(Some(&path), &Environment::from_pairs([("T", MARK)])).expect("valid");
+    let names: Vec<_> = config.accounts.iter().filter_map(|account| account.name.clone()).collect();
+    assert_eq!(names, [SID.to_owned(), format!("{SID}@ie1")]);
+}
+
+#[test]
 fn no_account_stands_twice() {
     let account = format!("account_sid: {SID}, auth_token_env: T");
     let file = format!(

@@ -1,9 +1,11 @@
 //! Answers that wait to be taken, each by as many guests as asked for the same.
 //!
-//! Invariant: never more than [`MAX_BYTES`] of them for long beside the newest one. Where there are more,
-//! whoever still takes the oldest is cut off.
+//! Invariant: never more than [`MAX_BYTES`] of them for long beside the newest one, those included that
+//! the connections' own buffers hold. Where there are more, the answer goes that nobody has taken
+//! anything of for longest, and whoever takes it.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -16,8 +18,9 @@ use super::crowd::Guest;
 
 /// Most bytes of answers that wait: ten scrapes of ten thousand series.
 const MAX_BYTES: usize = 16 << 20;
-/// An answer goes out in pieces of this size: by them it is seen who takes his, and how fast.
-const PIECE: usize = 64 * 1024;
+/// An answer goes out in pieces of this size: by them it is seen who takes his. A megabyte a second is
+/// sixty of them.
+const PIECE: usize = 16 * 1024;
 
 /// All answers that wait.
 #[derive(Clone, Debug, Default)]
@@ -25,17 +28,20 @@ pub struct Answers(Arc<Mutex<Inner>>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// The oldest first.
     waiting: BTreeMap<u64, Entry>,
-    next: u64,
+    /// Counts answers, takers, and pieces that were taken.
+    count: u64,
 }
 
 #[derive(Debug)]
 struct Entry {
     bytes: usize,
-    /// Who takes it, by number; none of them any more once it was too old.
+    /// When something of it was taken last, as a count.
+    taken: u64,
+    /// Who takes it, by number.
     takers: BTreeMap<u64, CancellationToken>,
-    is_too_old: bool,
+    /// It makes room: nobody takes it any more.
+    is_over: bool,
 }
 
 /// An answer, in memory for as long as somebody has it.
@@ -46,20 +52,32 @@ pub(in crate::http) struct Held {
     answers: Answers,
 }
 
+/// One who takes an answer, until the last piece of it has left the connection's buffer.
+struct Taker {
+    held: Arc<Held>,
+    number: u64,
+    guest: Guest,
+}
+
 /// An answer on its way to a guest.
 struct Taking {
-    held: Arc<Held>,
-    rest: Bytes,
-    guest: Guest,
-    number: u64,
+    taker: Arc<Taker>,
+    rest: Range<usize>,
+}
+
+/// A piece in the connection's buffer.
+struct Piece {
+    taker: Arc<Taker>,
+    range: Range<usize>,
 }
 
 impl Answers {
     /// Holds an answer; others make room for it.
     pub(in crate::http) fn hold(&self, bytes: Bytes) -> Arc<Held> {
         let mut inner = self.lock();
-        let number = inner.number();
-        let entry = Entry { bytes: bytes.len(), takers: BTreeMap::new(), is_too_old: false };
+        let number = inner.next();
+        let entry =
+            Entry { bytes: bytes.len(), taken: number, takers: BTreeMap::new(), is_over: false };
         inner.waiting.insert(number, entry);
         inner.make_room(number);
         drop(inner);
@@ -72,23 +90,21 @@ impl Answers {
 }
 
 impl Inner {
-    fn number(&mut self) -> u64 {
-        self.next += 1;
-        self.next
+    fn next(&mut self) -> u64 {
+        self.count += 1;
+        self.count
     }
 
     fn make_room(&mut self, newest: u64) {
-        let in_time = self.waiting.values().filter(|entry| !entry.is_too_old);
-        let mut bytes: usize = in_time.map(|entry| entry.bytes).sum();
-        for (&number, entry) in &mut self.waiting {
-            if bytes <= MAX_BYTES {
-                return;
-            }
-            if number != newest && !entry.is_too_old {
-                bytes -= entry.bytes;
-                entry.is_too_old = true;
-                entry.takers.values().for_each(CancellationToken::cancel);
-            }
+        let mut bytes: usize =
+            self.waiting.values().filter(|entry| !entry.is_over).map(|entry| entry.bytes).sum();
+        while bytes > MAX_BYTES {
+            let others = self.waiting.iter_mut().filter(|(number, _)| **number != newest);
+            let others = others.map(|(_, entry)| entry).filter(|entry| !entry.is_over);
+            let Some(entry) = others.min_by_key(|entry| entry.taken) else { return };
+            bytes -= entry.bytes;
+            entry.is_over = true;
+            entry.takers.values().for_each(CancellationToken::cancel);
         }
     }
 }
@@ -102,21 +118,51 @@ impl Held {
     /// The answer for a guest, who takes it at his own pace, for as long as nobody else needs the room.
     pub(super) fn taken_by(self: Arc<Self>, guest: Guest) -> Body {
         let mut inner = self.answers.lock();
-        let number = inner.number();
-        match inner.waiting.get_mut(&self.number).filter(|entry| !entry.is_too_old) {
-            Some(entry) => {
-                entry.takers.insert(number, guest.cut().clone());
-            }
-            None => guest.cut().cancel(),
-        }
+        let number = inner.next();
+        let entry = inner.waiting.get_mut(&self.number).filter(|entry| !entry.is_over);
+        let Some(entry) = entry else {
+            drop(inner);
+            // It had to make room while others took it. Whoever has nothing of it yet isn't to blame.
+            return self.answers.hold(self.bytes()).taken_by(guest);
+        };
+        entry.taken = number;
+        entry.takers.insert(number, guest.cut().clone());
         drop(inner);
-        Body::new(Taking { rest: self.bytes(), held: self, guest, number })
+        let rest = 0..self.bytes.len();
+        Body::new(Taking { taker: Arc::new(Taker { held: self, number, guest }), rest })
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
         self.answers.lock().waiting.remove(&self.number);
+    }
+}
+
+impl Taker {
+    /// Notes that there is room for another piece: what went before was taken.
+    fn takes(&self) {
+        self.guest.is_taking();
+        let mut inner = self.held.answers.lock();
+        let count = inner.next();
+        if let Some(entry) = inner.waiting.get_mut(&self.held.number) {
+            entry.taken = count;
+        }
+    }
+}
+
+impl Drop for Taker {
+    fn drop(&mut self) {
+        self.guest.is_idle();
+        if let Some(entry) = self.held.answers.lock().waiting.get_mut(&self.held.number) {
+            entry.takers.remove(&self.number);
+        }
+    }
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        self.taker.held.bytes.get(self.range.clone()).unwrap_or_default()
     }
 }
 
@@ -131,10 +177,12 @@ impl http_body::Body for Taking {
         if self.rest.is_empty() {
             return Poll::Ready(None);
         }
-        // Asked for once there is room for it: what went before was taken.
-        self.guest.moves_on();
-        let bytes = self.rest.len().min(PIECE);
-        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(bytes)))))
+        self.taker.takes();
+        let end = self.rest.end.min(self.rest.start + PIECE);
+        let range = self.rest.start..end;
+        self.rest.start = end;
+        let piece = Piece { taker: Arc::clone(&self.taker), range };
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_owner(piece)))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -146,38 +194,34 @@ impl http_body::Body for Taking {
     }
 }
 
-impl Drop for Taking {
-    fn drop(&mut self) {
-        if let Some(entry) = self.held.answers.lock().waiting.get_mut(&self.held.number) {
-            entry.takers.remove(&self.number);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use http_body_util::BodyExt;
+
     use super::*;
 
-    #[test]
-    fn who_still_takes_the_oldest_answers_makes_room_for_new_ones() {
+    #[tokio::test]
+    async fn what_nobody_takes_for_longest_makes_room() {
         let answers = Answers::default();
         let guests: Vec<Guest> = (0..5).map(|_| Guest::for_test()).collect();
         let third = Bytes::from(vec![0; MAX_BYTES / 3]);
-        let bodies: Vec<Body> = guests
-            .iter()
-            .map(|guest| answers.hold(third.clone()).taken_by(guest.clone()))
-            .collect();
-        assert_eq!(cut(&guests), [true, true, false, false, false]);
+        let mut bodies = Vec::new();
+        for guest in &guests {
+            bodies.push(answers.hold(third.clone()).taken_by(guest.clone()));
+            // The first is slow, but goes on.
+            let _piece = bodies[0].frame().await.expect("a piece");
+        }
+        assert_eq!(cut(&guests), [false, true, true, false, false]);
         drop(bodies);
         assert!(answers.lock().waiting.is_empty());
         let large = answers.hold(Bytes::from(vec![0; 2 * MAX_BYTES])).taken_by(guests[4].clone());
         assert_eq!(
             cut(&guests),
-            [true, true, false, false, false],
+            [false, true, true, false, false],
             "nobody whose answer was taken is cut off, nor who takes the newest"
         );
         let late = answers.hold(third).taken_by(guests[3].clone());
-        assert_eq!(cut(&guests), [true, true, false, false, true]);
+        assert_eq!(cut(&guests), [false, true, true, false, true]);
         drop((large, late));
     }
 
@@ -189,12 +233,36 @@ mod tests {
         let take = |guest: &Guest| Arc::clone(&held).taken_by(guest.clone());
         let bodies: Vec<Body> = guests.iter().map(take).collect();
         assert_eq!(cut(&guests), [false; 100]);
+        let done = Guest::for_test();
+        drop(take(&done));
         let newer = answers.hold(Bytes::from_static(b"a"));
         assert_eq!(cut(&guests), [true; 100]);
+        assert!(!done.cut().is_cancelled(), "he has taken it");
         let late = Guest::for_test();
         let _body = take(&late);
-        assert!(late.cut().is_cancelled(), "it is too old for anybody");
+        assert!(!late.cut().is_cancelled(), "he has nothing of it yet");
         drop((bodies, newer));
+    }
+
+    #[tokio::test]
+    async fn an_answer_waits_until_its_last_piece_has_left_the_buffer() {
+        let answers = Answers::default();
+        let guest = Guest::for_test();
+        let sent: Vec<u8> = (0..=255).cycle().take(3 * PIECE + 7).collect();
+        let mut body = answers.hold(sent.clone().into()).taken_by(guest.clone());
+        let (mut got, mut last) = (Vec::new(), None);
+        while let Some(frame) = body.frame().await {
+            let piece = frame.expect("no error").into_data().expect("data");
+            got.extend_from_slice(&piece);
+            last = Some(piece);
+        }
+        drop(body);
+        assert_eq!(got, sent);
+        assert_eq!(answers.lock().waiting.len(), 1);
+        let _other = answers.hold(Bytes::from(vec![0; MAX_BYTES]));
+        assert!(guest.cut().is_cancelled(), "he doesn't take the last piece");
+        drop(last);
+        assert_eq!(answers.lock().waiting.len(), 1, "that of the other");
     }
 
     fn cut(guests: &[Guest]) -> Vec<bool> {

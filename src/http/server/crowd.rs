@@ -1,7 +1,7 @@
 //! Everybody who is connected.
 //!
-//! Invariant: never more than [`MAX_GUESTS`] connections. For a new one goes whoever has not moved on for
-//! longest: asked, or taken some of his answer. Who is new, or being answered, is spared.
+//! Invariant: never more than [`MAX_GUESTS`] connections. Each is expected to move on by some time: to
+//! ask, to be answered, to take some of his answer. For a new one goes whoever is the longest overdue.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,12 +12,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Most connections: some Prometheus servers, some people, and room for whoever is slow.
 const MAX_GUESTS: usize = 256;
-/// How long a new guest is spared, to say what he wants: some round trips. Two thousand five hundred new
-/// ones a second come in at once; where there are more, they wait to be taken in.
-const WELCOME: Duration = Duration::from_millis(100);
-/// How long an answer may be in the making for its guest to be spared: longer than any takes but a
-/// reload.
-const SPARED_FOR: Duration = Duration::from_secs(5);
 
 /// Everybody who is connected.
 #[derive(Clone)]
@@ -28,7 +22,6 @@ pub struct Crowd {
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// By when they last moved on, the longest ago first.
     guests: BTreeMap<u64, Entry>,
     next: u64,
 }
@@ -36,8 +29,22 @@ struct Inner {
 #[derive(Debug)]
 struct Entry {
     cut: CancellationToken,
-    /// He isn't cut off before.
-    spared_until: Instant,
+    stage: Stage,
+    /// By when he is expected to move on.
+    due: Instant,
+}
+
+/// What a guest is about to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// To say what he wants.
+    New,
+    /// Nothing that anybody waits for: he was answered, or has begun to ask.
+    Idle,
+    /// To be answered: we are to move on.
+    Asking,
+    /// To take some of his answer.
+    Taking,
 }
 
 /// One connection, for whoever answers it.
@@ -45,7 +52,7 @@ struct Entry {
 pub(in crate::http) struct Guest {
     peer: IpAddr,
     crowd: Crowd,
-    place: Arc<Mutex<u64>>,
+    number: u64,
     cut: CancellationToken,
 }
 
@@ -59,23 +66,41 @@ impl std::fmt::Debug for Crowd {
     }
 }
 
+impl Stage {
+    /// How long it may take.
+    fn allowance(self) -> Duration {
+        match self {
+            // Some round trips. Where more come than have time for them, they wait to be taken in.
+            Self::New => Duration::from_millis(100),
+            Self::Idle => Duration::ZERO,
+            // Metrics take milliseconds, and a password some more.
+            Self::Asking => Duration::from_secs(1),
+            // Tens of round trips for a piece.
+            Self::Taking => Duration::from_secs(1),
+        }
+    }
+}
+
 impl Crowd {
     /// Nobody yet; `noted` is told of each connection that is cut.
     pub fn new(noted: Arc<dyn Fn() + Send + Sync>) -> Self {
         Self { inner: Arc::default(), noted }
     }
 
-    /// Takes a connection in. Where there are too many, another one goes; `None` if all are spared for
-    /// now.
+    /// Takes a connection in. Where there are too many, another one goes; `None` if he would have to go
+    /// before he could say what he wants.
     pub(super) fn enter(&self, peer: IpAddr, now: Instant) -> Option<(Guest, Seat)> {
         let cut = CancellationToken::new();
         let mut inner = self.lock();
         if inner.guests.len() >= MAX_GUESTS {
-            inner.longest_idle(now)?.cut.cancel();
+            inner.longest_overdue(now)?.cut.cancel();
         }
-        let place = inner.place(Entry { cut: cut.clone(), spared_until: now + WELCOME });
+        let number = inner.next;
+        inner.next += 1;
+        let due = now + Stage::New.allowance();
+        inner.guests.insert(number, Entry { cut: cut.clone(), stage: Stage::New, due });
         drop(inner);
-        let guest = Guest { peer, crowd: self.clone(), place: Arc::new(Mutex::new(place)), cut };
+        let guest = Guest { peer, crowd: self.clone(), number, cut };
         Some((guest.clone(), Seat(guest)))
     }
 
@@ -90,17 +115,12 @@ impl Crowd {
 }
 
 impl Inner {
-    fn place(&mut self, entry: Entry) -> u64 {
-        let place = self.next;
-        self.next += 1;
-        self.guests.insert(place, entry);
-        place
-    }
-
-    /// Takes out whoever has not moved on for longest and isn't spared.
-    fn longest_idle(&mut self, now: Instant) -> Option<Entry> {
-        let (&place, _) = self.guests.iter().find(|(_, entry)| entry.spared_until <= now)?;
-        self.guests.remove(&place)
+    fn longest_overdue(&mut self, now: Instant) -> Option<Entry> {
+        let (&number, entry) = self.guests.iter().min_by_key(|(_, entry)| entry.due)?;
+        if entry.stage == Stage::New && now < entry.due {
+            return None;
+        }
+        self.guests.remove(&number)
     }
 }
 
@@ -115,37 +135,34 @@ impl Guest {
         &self.cut
     }
 
-    /// Notes that he moves on: nobody has done so later.
-    pub(super) fn moves_on(&self) {
-        self.change(|_| {});
+    /// Notes that nobody waits for him, nor he for us.
+    pub(super) fn is_idle(&self) {
+        self.enters(Stage::Idle);
     }
 
-    /// Notes that his answer is being made, which takes as long as it takes.
-    pub(super) fn is_asking(&self) {
-        self.change(|entry| entry.spared_until = Instant::now() + SPARED_FOR);
+    /// Notes that his answer is being made.
+    pub(in crate::http) fn is_asking(&self) {
+        self.enters(Stage::Asking);
     }
 
-    /// Notes that it is up to him to take it.
-    pub(super) fn is_answered(&self) {
-        self.change(|entry| entry.spared_until = Instant::now());
+    /// Notes that he takes something of his answer.
+    pub(super) fn is_taking(&self) {
+        self.enters(Stage::Taking);
     }
 
-    fn change(&self, change: impl FnOnce(&mut Entry)) {
-        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut inner = self.crowd.lock();
+    fn enters(&self, stage: Stage) {
         // Who was cut off in the meantime has no place any more.
-        if let Some(mut entry) = inner.guests.remove(&place) {
-            change(&mut entry);
-            *place = inner.place(entry);
+        if let Some(entry) = self.crowd.lock().guests.get_mut(&self.number) {
+            entry.stage = stage;
+            entry.due = Instant::now() + stage.allowance();
         }
     }
 
     /// Someone for tests of what guests do.
     #[cfg(test)]
     pub(super) fn for_test() -> Self {
-        let guest =
-            Crowd::new(Arc::new(|| {})).enter(PEER, Instant::now()).map(|(guest, _seat)| guest);
-        guest.expect("there is room")
+        let guest = Crowd::new(Arc::new(|| {})).enter(PEER, Instant::now());
+        guest.map(|(guest, _seat)| guest).expect("there is room")
     }
 }
 
@@ -155,8 +172,7 @@ const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let place = self.0.place.lock().unwrap_or_else(PoisonError::into_inner);
-        self.0.crowd.lock().guests.remove(&place);
+        self.0.crowd.lock().guests.remove(&self.0.number);
     }
 }
 
@@ -165,31 +181,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_too_many_takes_the_place_of_who_has_not_moved_on_for_longest() {
+    fn one_too_many_takes_the_place_of_who_is_the_longest_overdue() {
         let crowd = Crowd::new(Arc::new(|| {}));
         let guests = full(&crowd);
-        guests[0].0.moves_on();
         assert!(crowd.enter(PEER, Instant::now()).is_none(), "all of them are new");
-        let later = Instant::now() + WELCOME;
-        let _one_more = crowd.enter(PEER, later).expect("room");
-        assert_eq!(cut(&guests), [1], "the first has moved on since");
+        guests[0].0.is_taking();
+        guests[2].0.is_asking();
+        let _one_more = crowd.enter(PEER, soon()).expect("room");
+        assert_eq!(cut(&guests), [1], "the first takes his answer");
         assert_eq!(crowd.lock().guests.len(), MAX_GUESTS);
+        guests[5].0.is_idle();
+        let _one_more = crowd.enter(PEER, Instant::now()).expect("room");
+        assert_eq!(cut(&guests), [1, 5], "who is idle goes before those who are new");
         drop(guests);
-        assert_eq!(crowd.lock().guests.len(), 1);
+        assert_eq!(crowd.lock().guests.len(), 2);
     }
 
     #[test]
-    fn who_is_being_answered_is_spared_for_a_while() {
+    fn who_is_answered_or_takes_it_goes_only_where_all_are() {
         let crowd = Crowd::new(Arc::new(|| {}));
         let guests = full(&crowd);
-        guests.iter().for_each(|(guest, _)| guest.is_asking());
-        let later = Instant::now() + WELCOME;
-        assert!(crowd.enter(PEER, later).is_none(), "all are being answered");
-        guests[2].0.is_answered();
-        let _instead = crowd.enter(PEER, later).expect("room");
-        assert_eq!(cut(&guests), [2]);
-        let _instead = crowd.enter(PEER, later + SPARED_FOR).expect("nobody is for ever");
-        assert_eq!(cut(&guests), [0, 2]);
+        for (at, (guest, _)) in guests.iter().enumerate() {
+            if at % 2 == 0 { guest.is_asking() } else { guest.is_taking() }
+        }
+        guests[7].0.is_idle();
+        let _instead = crowd.enter(PEER, soon()).expect("room");
+        assert_eq!(cut(&guests), [7]);
+        let _instead = crowd.enter(PEER, soon() + Duration::from_secs(2)).expect("room");
+        assert_eq!(cut(&guests), [7], "who came last had his time");
+        let all = (0..MAX_GUESTS).map(|_| crowd.enter(PEER, soon() + Duration::from_secs(9)));
+        assert_eq!(all.flatten().count(), MAX_GUESTS, "nobody stays for ever");
+    }
+
+    /// When who is new had his time.
+    fn soon() -> Instant {
+        Instant::now() + Stage::New.allowance()
     }
 
     fn full(crowd: &Crowd) -> Vec<(Guest, Seat)> {
