@@ -111,8 +111,8 @@
 //! ([`poller::loops`]): two never poll one account.
 //!
 //! **What can slow clients hold up?** Themselves. One scrape is written at a time, for all who wait for
-//! it; an answer is in memory once, for all who take it; and for a new connection goes whoever has not
-//! moved on for longest (`http::scrape`, `http::server`).
+//! it; an answer is in memory once, for all who take it; and for a new connection goes whoever should
+//! have moved on the longest ago (`http::scrape`, `http::server`).
 //!
 //! **Why a thread for the store?** SQLite blocks, and one writer needs no locks. Batches that wait
 //! while one is written are committed together, so that hundreds of accounts share an fsync.
