@@ -13,7 +13,7 @@ use twilio_call_exporter::simulator::{Behaviour, Stall};
 use crate::harness::{Program, Scrape, Series, Twilio, going_on};
 
 /// Kills that every run makes; CI asks for more.
-const FEW: u64 = 12;
+const FEW: u64 = 8;
 /// Calls per kill and account: as many as begin while the program lives once, so that they go on for
 /// about as long as the kills take.
 const CALLS_PER_KILL: u64 = 2;

@@ -13,7 +13,7 @@ use crate::harness::{Program, Twilio, eventually, going_on, metric, world_of};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn accounts_come_and_go_and_are_renamed_while_calls_go_on() {
-    let twilio = Twilio::serving(going_on(3, 60)).await;
+    let twilio = Twilio::serving(going_on(3, 40)).await;
     let file = File::of(&twilio, &[(0, "one"), (1, "two")], "");
     let mut program = file.start(&[]).await;
     let before = counted(&program, "two", 5.0).await;
@@ -190,7 +190,7 @@ async fn subaccounts_that_are_known_are_polled_on_while_they_can_not_be_listed()
 }
 
 /// Reloads under load in every run; CI asks for more.
-const FEW: usize = 4;
+const FEW: usize = 3;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reloads_under_load_leak_nothing_and_lose_no_event() {
