@@ -204,6 +204,9 @@ mod tests {
     use super::super::until;
     use super::*;
 
+    /// More than enough for what is decided at once.
+    const SOON: std::time::Duration = std::time::Duration::from_secs(10);
+
     #[tokio::test]
     async fn only_the_right_password_of_a_user_is_let_in() {
         let access = prometheus();
@@ -239,8 +242,8 @@ mod tests {
         let guesses: Vec<_> =
             (0..MAX_QUEUE).map(|guess| ask(&format!("prometheus:{guess}"), guesser)).collect();
         until(|| queue() == MAX_QUEUE).await;
-        let one_more = ask("prometheus:right", guesser).await.expect("no panic");
-        assert_eq!(one_more, Decision::Busy);
+        let one_more = tokio::time::timeout(SOON, ask("prometheus:right", guesser)).await;
+        assert_eq!(one_more.expect("at once").expect("no panic"), Decision::Busy);
         let scrape = ask("prometheus:right", scraper);
         until(|| queue() > MAX_QUEUE).await;
         drop(busy);
