@@ -18,6 +18,8 @@ const CLIENTS: usize = 1_000;
 const COMES_AGAIN: Duration = Duration::from_secs(1);
 /// Scrapes that are timed.
 const SCRAPES: usize = 500;
+/// How long that may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// The figures that hold.
 const WITHIN_MS: f64 = 100.0;
 const MOST_BYTES: u64 = 50_000_000;
@@ -46,7 +48,9 @@ pub(crate) async fn slow_clients() -> anyhow::Result<()> {
         clients.spawn(be_slow(address.clone(), number));
     }
     // While all of them come at once, who is not quick may be cut off, too.
+    let came = Instant::now();
     while cut(&exporter).await.unwrap_or(0.0) < CUT {
+        ensure!(came.elapsed() < PATIENCE, "too few were cut off within {PATIENCE:?}");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     let patient = tokio::spawn(read_patiently(address));
