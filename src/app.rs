@@ -6,7 +6,7 @@ mod web;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -20,13 +20,13 @@ use crate::cli::ListenAddress;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::web::WebConfig;
-use crate::domain::twilio_time::TwilioTime;
 use crate::http::reload::{self, ReloadRequests};
 use crate::http::web::{Serving, Web};
 use crate::http::{self, Crowd, Site};
 use crate::metrics::health::Health;
 use crate::metrics::ledger::LedgerLimits;
 use crate::poller::heartbeat::Heartbeats;
+use crate::poller::tracked::TrackedCalls;
 use crate::signal::Hangups;
 use crate::store::{Attached, Store, StoreThread};
 use crate::systemd;
@@ -113,7 +113,7 @@ impl App {
         let listeners = bind(&place.listen).await?;
         let lasting = Lasting {
             clock,
-            twilio_time: Arc::new(Mutex::new(TwilioTime::default())),
+            tracked: TrackedCalls::new(config.limits.tracked_calls),
             health,
             store,
             heartbeats: Heartbeats::default(),
@@ -266,6 +266,7 @@ async fn reload(
     let before = polling.end().await;
     lasting.heartbeats.forget_panicked();
     lasting.store.limit(limits(&config));
+    lasting.tracked.set_limit(config.limits.tracked_calls);
     exemplars.store(config.exemplars, Ordering::Relaxed);
     prepared.let_go(&before, stop).await;
     (prepared.start(Vec::new(), before, &lasting.heartbeats, stop), Ok(()))

@@ -130,6 +130,8 @@ pub struct LimitsConfig {
     pub routes_per_account: usize,
     /// Most series in all.
     pub series: usize,
+    /// Most calls that all accounts together track at once.
+    pub tracked_calls: usize,
     /// How long a new route stays at 0 after a scrape showed it.
     pub hold_back: Duration,
 }
@@ -322,6 +324,7 @@ fn read_limits(reader: &mut Reader<'_>, top: &mut Section) -> LimitsConfig {
     let limits = LimitsConfig {
         routes_per_account: reader.number(&mut section, "routes_per_account", 1, 10_000),
         series: reader.number(&mut section, "series", 100, 10_000_000),
+        tracked_calls: reader.number(&mut section, "tracked_calls", 100, 10_000_000),
         hold_back: reader.duration(&mut section, "hold_back", Duration::ZERO, MAX_HOLD_BACK),
     };
     reader.finish(section);

@@ -14,9 +14,10 @@ pub mod loops;
 mod read;
 mod requests;
 mod take;
+pub mod tracked;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -28,14 +29,13 @@ use crate::clock::Clock;
 use crate::domain::account::AccountProgress;
 use crate::domain::call::Call;
 use crate::domain::failure_log::FailureLog;
-use crate::domain::listing::{ListPlan, ListRun};
+use crate::domain::listing::{ListPlan, ListProgress, ListRun, Lists};
 use crate::domain::pace::Pace;
 use crate::domain::plan::{ReadPlan, Stage};
 use crate::domain::reading::Reading;
 use crate::domain::retry::backoff;
 use crate::domain::route::Routes;
 use crate::domain::sid::CallSid;
-use crate::domain::twilio_time::TwilioTime;
 use crate::metrics::health::{AccountHealth, Health};
 use crate::metrics::ledger::AccountId;
 use crate::store::{AccountKey, Attached, Batch, CommitError, Store};
@@ -46,6 +46,7 @@ use attempt::Attempts;
 use commit::Notes;
 use gate::Gate;
 use heartbeat::Heartbeat;
+use tracked::{Share, TrackedCalls};
 
 /// Longest time between two looks at the plan: the clock's offset may have changed meanwhile.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -66,8 +67,6 @@ const COMMIT_RETRY_CAP: Duration = Duration::from_secs(30);
 pub struct Shared {
     /// The local clock.
     pub clock: Clock,
-    /// Twilio's clock, as learnt from all answers.
-    pub twilio_time: Arc<Mutex<TwilioTime>>,
     /// Requests that all accounts together may have in flight.
     pub budget: Arc<Semaphore>,
     /// The user's routes.
@@ -78,18 +77,12 @@ pub struct Shared {
     pub reads: ReadPlan,
     /// Most requests in flight for one account.
     pub max_concurrency: usize,
+    /// Calls that all accounts together may track.
+    pub tracked: Arc<TrackedCalls>,
     /// The instruments.
     pub health: Health,
     /// The store.
     pub store: Store,
-}
-
-impl Shared {
-    /// Twilio's time now.
-    pub fn now(&self) -> Timestamp {
-        let time = self.twilio_time.lock().unwrap_or_else(PoisonError::into_inner);
-        time.at(self.clock.now())
-    }
 }
 
 /// An account to be polled.
@@ -162,7 +155,10 @@ struct Poller {
     list_had_turn: bool,
     list_began: Instant,
     housekeeping_at: Instant,
-    kept: (Option<Timestamp>, Option<Timestamp>),
+    kept: ListProgress,
+    tracked: Share,
+    /// Whether Call Events of any call could be read since the start.
+    has_read: bool,
     failure_log: FailureLog,
     /// What Twilio refuses to show at present, each said once.
     refused: BTreeSet<&'static str>,
@@ -194,9 +190,9 @@ impl Poller {
     fn new(account: Account, attached: Attached, shared: Shared) -> Self {
         let sid = account.key.sid.to_string();
         let health = shared.health.account(&account.label, &sid, account.status);
-        let progress = AccountProgress::resume(attached.calls, attached.lists);
+        let progress = AccountProgress::resume(attached.calls, Lists::resume(attached.lists));
         let pace = Pace::new(shared.max_concurrency);
-        let kept = (progress.lists.cursor, progress.lists.forget_before);
+        let tracked = shared.tracked.share(progress.calls.len());
         Self {
             account,
             shared,
@@ -210,7 +206,9 @@ impl Poller {
             list_had_turn: false,
             list_began: Instant::now(),
             housekeeping_at: Instant::now(),
-            kept,
+            kept: attached.lists,
+            tracked,
+            has_read: false,
             failure_log: FailureLog::default(),
             refused: BTreeSet::new(),
         }
@@ -245,7 +243,7 @@ impl Poller {
             for done in finished {
                 self.take(done, &mut batch, &mut notes);
             }
-            self.keep_house(&mut batch);
+            self.keep_house(&mut batch, &mut notes);
             heartbeat.promise(COMMIT_RETRY_CAP);
             if self.commit(batch, notes, heartbeat, stop).await.is_none() {
                 return;
@@ -270,17 +268,28 @@ impl Poller {
     }
 
     /// Sets the gauges that look at every call, and forgets what can be forgotten.
-    fn keep_house(&mut self, batch: &mut Batch) {
+    fn keep_house(&mut self, batch: &mut Batch, notes: &mut Notes) {
         let began = Instant::now();
         if began < self.housekeeping_at {
             return;
         }
-        let now = self.shared.now();
-        self.health.lateness(&self.progress.lateness(&self.shared.reads, now));
+        let (now, reads) = (self.now(), &self.shared.reads);
+        let found = self.progress.keep_house(reads, self.shared.max_concurrency, now);
+        batch.forgotten = found.forgotten;
+        take::add_changes(found.changes, batch, notes);
+        self.health.lateness(&self.progress.lateness(reads, now));
         self.health.poll_interval(self.progress.lists.interval(&self.shared.lists, now));
-        batch.forgotten = self.progress.forget(now);
+        self.health.required_concurrency(self.progress.required_concurrency(reads));
+        let count = self.progress.calls.len();
+        self.shared.tracked.set(&mut self.tracked, count);
+        self.health.tracked_calls(count);
         let pause = HOUSEKEEPING_EVERY.max(began.elapsed() * HOUSEKEEPING_SHARE);
         self.housekeeping_at = began + pause;
+    }
+
+    /// Twilio's time now.
+    fn now(&self) -> Timestamp {
+        self.progress.now(self.shared.clock.now())
     }
 
     fn at_most_until_housekeeping(&self, wait: Duration) -> Duration {

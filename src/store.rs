@@ -21,7 +21,7 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use crate::domain::digest::DigestKey;
-use crate::domain::listing::Lists;
+use crate::domain::listing::ListProgress;
 use crate::domain::progress::CallProgress;
 use crate::domain::sid::{AccountSid, CallSid};
 use crate::metrics::health::Health;
@@ -49,9 +49,7 @@ pub struct Batch {
     /// The calls that are forgotten.
     pub forgotten: Vec<CallSid>,
     /// How far the lists are known.
-    pub cursor: Option<Timestamp>,
-    /// The horizon of forgotten calls.
-    pub forget_before: Option<Timestamp>,
+    pub lists: ListProgress,
 }
 
 /// An account as the store knows it.
@@ -60,7 +58,7 @@ pub struct Attached {
     /// Its id.
     pub id: AccountId,
     /// How far its lists are known.
-    pub lists: Lists,
+    pub lists: ListProgress,
     /// Its calls.
     pub calls: Vec<CallProgress>,
 }

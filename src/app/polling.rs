@@ -5,7 +5,7 @@
 //! learn again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -19,12 +19,12 @@ use crate::domain::listing::ListPlan;
 use crate::domain::plan::ReadPlan;
 use crate::domain::route::Routes;
 use crate::domain::sid::AccountSid;
-use crate::domain::twilio_time::TwilioTime;
 use crate::metrics::health::Health;
 use crate::poller::discovery::{self, Wanted};
 use crate::poller::gate::Gate;
 use crate::poller::heartbeat::Heartbeats;
 use crate::poller::loops::Loops;
+use crate::poller::tracked::TrackedCalls;
 use crate::poller::{self, Account, Shared};
 use crate::store::{AccountKey, Attached, Store};
 use crate::twilio::wire;
@@ -38,7 +38,7 @@ pub(super) const GRACE: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub(super) struct Lasting {
     pub(super) clock: Clock,
-    pub(super) twilio_time: Arc<Mutex<TwilioTime>>,
+    pub(super) tracked: Arc<TrackedCalls>,
     pub(super) health: Health,
     pub(super) store: Store,
     pub(super) heartbeats: Heartbeats,
@@ -79,7 +79,7 @@ impl Prepared {
     pub(super) fn new(config: &Config, lasting: &Lasting) -> anyhow::Result<Self> {
         let shared = Shared {
             clock: lasting.clock,
-            twilio_time: Arc::clone(&lasting.twilio_time),
+            tracked: Arc::clone(&lasting.tracked),
             budget: Arc::new(Semaphore::new(config.api.max_total_concurrency)),
             routes: Arc::new(Routes::new(config.routes.clone())),
             lists: ListPlan {

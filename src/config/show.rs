@@ -33,6 +33,7 @@ impl fmt::Display for Config {
         writeln!(f, "limits:")?;
         writeln!(f, "  routes_per_account: {}", self.limits.routes_per_account)?;
         writeln!(f, "  series: {}", self.limits.series)?;
+        writeln!(f, "  tracked_calls: {}", self.limits.tracked_calls)?;
         writeln!(f, "  hold_back: {}", show(self.limits.hold_back))?;
         write!(f, "exemplars: {}", self.exemplars)
     }

@@ -43,7 +43,12 @@ fn without_a_file_everything_is_at_its_default() {
             ca_file: None,
         }
     );
-    let limits = LimitsConfig { routes_per_account: 100, series: 100_000, hold_back: seconds(65) };
+    let limits = LimitsConfig {
+        routes_per_account: 100,
+        series: 100_000,
+        tracked_calls: 500_000,
+        hold_back: seconds(65),
+    };
     assert_eq!(config.limits, limits);
     assert!(config.routes.is_empty() && config.notices.is_empty());
 }
@@ -142,7 +147,7 @@ fn each_mistake_is_told_with_place_key_found_and_wanted() {
         ),
         (
             "limits: { x: 1 }",
-            "FILE: limits.x: unknown key, wanted one of `routes_per_account`, `series`, `hold_back`",
+            "FILE: limits.x: unknown key, wanted one of `routes_per_account`, `series`, `tracked_calls`, `hold_back`",
         ),
         ("- a", "FILE: found no mapping, wanted keys such as `accounts:`"),
         ("a: b: c", "FILE:1:5: is not valid YAML here"),

@@ -1,44 +1,37 @@
 //! What is known of one account: its calls, how far its lists are known, and what to do next.
 //!
-//! Pure: the poller's shell asks for steps, performs them, and reports back here.
+//! Pure: the poller's shell asks for steps, performs them, and reports back here. All times are
+//! Twilio's, which run on the monotonic clock; a correction of their offset moves every wait along.
 
+mod failures;
 mod lateness;
+mod lists;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::call::{Call, CallStatus, Direction};
+use super::call::CallStatus;
+use super::demand::{Demand, ReadRates};
+use super::failing::Failing;
 use super::learning::{EarlyStage, Learning};
-use super::listing::{ActiveCalls, AfterPage, FOLLOWED_BY_RECENT, ListPlan, ListRun, Lists};
+use super::listing::{ActiveCalls, FOLLOWED_BY_RECENT, ListPlan, ListRun, Lists};
 use super::outcome::{self, Outcome};
-use super::plan::{self, Queue, ReadPlan, Stage, Step};
-use super::progress::{CallProgress, Counted, Seen};
+use super::plan::{self, EarlyPlan, Queue, ReadPlan, Stage, Step};
+use super::progress::{CallProgress, Counted};
 use super::reading::Reading;
-use super::retry;
 use super::sid::CallSid;
-use super::twilio_time::after;
+use super::twilio_time::{TwilioTime, after, moved};
 
+pub use failures::FailedRead;
 pub use lateness::Lateness;
+pub use lists::{CallChanges, DATE_TOLERANCE};
 
 /// Audits an hour that are always made, however few calls there are.
 const AUDITS_PER_HOUR: u64 = 50;
 /// Beyond that, one call in this many is audited.
 const AUDIT_ONE_IN: u64 = 100;
-/// Longest wait before an early read is tried again.
-const EARLY_RETRY_CAP: Duration = Duration::from_secs(60);
-/// Longest wait before a settling read is tried again.
-const SETTLING_RETRY_CAP: Duration = Duration::from_secs(10 * 60);
-/// How long a call's settling is tried that Twilio refuses to show, from its first failure.
-const GIVE_UP_REFUSED_AFTER: Duration = Duration::from_secs(60 * 60);
-/// How long a call's settling is tried that fails for any other reason, while other calls of the
-/// account can be read.
-const GIVE_UP_FAILING_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
-/// Failures of a call before it may be given up at all.
-const GIVE_UP_FAILURES: u32 = 8;
-/// How lately another call must have been read for a failure to be the call's own.
-const READABLE_WITHIN: Duration = Duration::from_secs(60 * 60);
 /// Longest wait after a settling read that Twilio answered too early by its own clock.
 const TOO_EARLY_CAP: Duration = Duration::from_secs(60);
 
@@ -49,6 +42,7 @@ pub struct AccountProgress {
     pub calls: BTreeMap<CallSid, CallProgress>,
     /// How far its lists are known.
     pub lists: Lists,
+    time: TwilioTime,
     /// Calls with a request in flight.
     busy: BTreeSet<CallSid>,
     /// Calls in the order of their turns.
@@ -56,7 +50,13 @@ pub struct AccountProgress {
     /// Calls that changed since they were placed in it.
     moved: BTreeSet<CallSid>,
     learning: Learning,
+    demand: Demand,
+    /// Least time between two reads of an active call, by what the account can afford.
+    live_interval: Duration,
+    /// When a call's events were last read.
     last_read_at: Option<Timestamp>,
+    /// When a list was last read to its end.
+    last_listed_at: Option<Timestamp>,
     audit_hour: Option<Timestamp>,
     settled_this_hour: u64,
     audits_this_hour: u64,
@@ -73,16 +73,7 @@ pub struct Plan {
     pub wake_at: Timestamp,
 }
 
-/// What a list page or a fetched call changed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CallChanges {
-    /// Calls whose progress must be kept.
-    pub changed: Vec<CallSid>,
-    /// Calls that have finished, each once.
-    pub finished: Vec<(Direction, CallStatus)>,
-}
-
-/// What a complete reading changed.
+/// What a reading changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadChanges {
     /// What was counted.
@@ -91,13 +82,13 @@ pub struct ReadChanges {
     pub outcome: Option<Outcome>,
 }
 
-/// Why a read of a call's events failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReadFailure {
-    /// Twilio answers for other calls but not for this one: it isn't found, or can't be read.
-    Refused,
-    /// Twilio failed for this call, or could not be reached.
-    Failed,
+/// What housekeeping found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Housekeeping {
+    /// Calls that no list can bring back.
+    pub forgotten: Vec<CallSid>,
+    /// Calls that nothing else will say the end of.
+    pub changes: CallChanges,
 }
 
 impl AccountProgress {
@@ -107,6 +98,42 @@ impl AccountProgress {
         Self { moved: calls.keys().copied().collect(), calls, lists, ..Self::default() }
     }
 
+    /// Twilio's time at a local time.
+    pub fn now(&self, local: Timestamp) -> Timestamp {
+        self.time.at(local)
+    }
+
+    /// What is known of Twilio's time.
+    pub fn time(&self) -> &TwilioTime {
+        &self.time
+    }
+
+    /// Learns Twilio's time from the `Date` of one of its 200s, which arrived at a local time.
+    /// Begins once it is known, and then returns how much of the past was cut off.
+    pub fn learn_time(
+        &mut self,
+        date: Option<Timestamp>,
+        local: Timestamp,
+        plan: &ListPlan,
+    ) -> Option<Duration> {
+        let by = self.time.observe(date, local);
+        if self.lists.is_started() {
+            if !by.is_zero() {
+                self.lists.shift(by);
+                self.demand.shift(by);
+                for call in self.calls.values_mut() {
+                    call.shift(by);
+                    self.moved.insert(call.sid);
+                }
+                for at in [&mut self.last_read_at, &mut self.last_listed_at, &mut self.audit_hour] {
+                    *at = at.map(|at| moved(at, by));
+                }
+            }
+            return None;
+        }
+        self.time.is_known().then(|| self.start(plan, self.now(local)))
+    }
+
     /// Begins, now that Twilio's time is known. Returns how much of the past was cut off.
     pub fn start(&mut self, plan: &ListPlan, now: Timestamp) -> Duration {
         for call in self.calls.values_mut() {
@@ -114,6 +141,10 @@ impl AccountProgress {
             self.moved.insert(call.sid);
         }
         self.lists.start(plan, now)
+    }
+
+    fn early_plan(&self) -> EarlyPlan {
+        EarlyPlan { thinned: self.learning.thinned(), live_interval: self.live_interval }
     }
 
     /// What to do next with `free` requests. Calls whose read is returned count as busy until its
@@ -145,15 +176,15 @@ impl AccountProgress {
 
     /// Puts the calls that have changed, and those whose time has come, where they belong.
     fn place(&mut self, reads: &ReadPlan, now: Timestamp) {
-        let (ripe, thinned) = (self.queue.ripe(now), self.learning.thinned());
+        let (ripe, early) = (self.queue.ripe(now), self.early_plan());
         if self.queue.is_empty() && self.moved.len() >= self.calls.len() {
             self.moved.clear();
             let calls = self.calls.values().map(|call| (call, self.busy.contains(&call.sid)));
-            return self.queue.fill(calls, reads, thinned, now);
+            return self.queue.fill(calls, reads, early, now);
         }
         for sid in std::mem::take(&mut self.moved).into_iter().chain(ripe) {
             match self.calls.get(&sid) {
-                Some(call) => self.queue.place(call, self.busy.contains(&sid), reads, thinned, now),
+                Some(call) => self.queue.place(call, self.busy.contains(&sid), reads, early, now),
                 None => self.queue.remove(sid),
             }
         }
@@ -161,59 +192,18 @@ impl AccountProgress {
 
     /// Takes the steps that are due, up to a number.
     fn take(&mut self, reads: &ReadPlan, now: Timestamp, free: usize) -> Vec<Step> {
-        let (mut steps, thinned) = (Vec::new(), self.learning.thinned());
+        let (mut steps, early) = (Vec::new(), self.early_plan());
         while steps.len() < free
             && let Some(call) = self.queue.next_due().and_then(|sid| self.calls.get(&sid))
         {
-            let step = reads.step(call, thinned, now);
+            let step = reads.step(call, early, now);
             if step.is_some() {
                 self.busy.insert(call.sid);
             }
-            self.queue.place(call, step.is_some(), reads, thinned, now);
+            self.queue.place(call, step.is_some(), reads, early, now);
             steps.extend(step);
         }
         steps
-    }
-
-    /// Takes a page of a list. Returns what changed, and what follows the page.
-    pub fn take_page(
-        &mut self,
-        run: &mut ListRun,
-        calls: &[Call],
-        next: Option<String>,
-        date: Timestamp,
-    ) -> (CallChanges, AfterPage) {
-        let mut changes = CallChanges::default();
-        for call in calls {
-            if self.calls.contains_key(&call.sid) || run.asks_for(call) {
-                self.see(call, date, &mut changes);
-            }
-        }
-        (changes, run.turn(calls, next, date))
-    }
-
-    /// Takes a call that was fetched singly; `None` if Twilio no longer knows it.
-    pub fn take_fetched(
-        &mut self,
-        sid: CallSid,
-        fetched: Option<&Call>,
-        now: Timestamp,
-    ) -> CallChanges {
-        self.free(sid);
-        let mut changes = CallChanges::default();
-        match fetched {
-            Some(call) if call.sid == sid => self.see(call, now, &mut changes),
-            Some(_) | None => {
-                if let Some(call) = self.calls.get_mut(&sid)
-                    && call.ended_at.is_none()
-                {
-                    call.finish(now, false);
-                    changes.changed.push(sid);
-                    changes.finished.push((call.direction, CallStatus::Other));
-                }
-            }
-        }
-        changes
     }
 
     /// Notes that a call's request came back.
@@ -222,29 +212,8 @@ impl AccountProgress {
         self.moved.insert(sid);
     }
 
-    fn see(&mut self, call: &Call, now: Timestamp, changes: &mut CallChanges) {
-        self.moved.insert(call.sid);
-        let seen = match self.calls.get_mut(&call.sid) {
-            Some(progress) => progress.see(call, now),
-            None if self.lists.admits(call) => {
-                let (progress, seen) = CallProgress::begin(call, now);
-                self.calls.insert(call.sid, progress);
-                self.lists.found_new_call(now);
-                seen
-            }
-            None => Seen::Nothing,
-        };
-        match seen {
-            Seen::Nothing => {}
-            Seen::Changed => changes.changed.push(call.sid),
-            Seen::Finished => {
-                changes.changed.push(call.sid);
-                changes.finished.push((call.direction, call.status));
-            }
-        }
-    }
-
-    /// Takes a complete reading of a call's events.
+    /// Takes a reading of a call's events. One that is not complete counts what it shows, settles
+    /// nothing, and is to be reported as failed as well.
     pub fn take_reading(
         &mut self,
         sid: CallSid,
@@ -255,27 +224,32 @@ impl AccountProgress {
         now: Timestamp,
     ) -> Option<ReadChanges> {
         self.free(sid);
-        self.last_read_at = Some(now);
-        let audits = self.decide_audit(reading.read_at);
+        // A `Date` far in the future settles nothing.
+        let read_at = reading.read_at.min(after(now, DATE_TOLERANCE));
+        let audits = self.decide_audit(now);
         let call = self.calls.get_mut(&sid)?;
-        let settles = plan.settles(call, stage, reading.read_at);
-        let counted = call.count(reading, settles || stage == Stage::Audit);
-        call.failures = 0;
-        call.failing_since = None;
-        call.retry_at = None;
+        let settles = reading.is_complete && plan.settles(call, stage, read_at);
+        let counts_unanswered = settles || (stage == Stage::Audit && reading.is_complete);
+        let counted = call.count(reading, counts_unanswered);
         let mut result = ReadChanges { counted, outcome: None };
+        if !reading.is_complete {
+            return Some(result);
+        }
+        self.last_read_at = Some(now);
+        call.failing = Failing::default();
+        call.retry_at = None;
         match stage {
             Stage::Live => {
-                call.last_live_read_at = Some(reading.read_at);
-                call.note_early(EarlyStage::LIVE, reading.read_at, !reading.items.is_empty());
+                call.last_live_read_at = Some(read_at);
+                call.note_early(EarlyStage::LIVE, read_at, !reading.items.is_empty());
             }
             Stage::AfterEnd => {
-                call.note_after_end(skips, reading.read_at, !reading.items.is_empty());
+                call.note_after_end(skips, read_at, !reading.items.is_empty());
             }
             // Read twice at once: what callers felt is counted by the first.
             Stage::Settling if call.settled_at.is_some() => {}
             Stage::Settling if settles => {
-                call.settled_at = Some(reading.read_at);
+                call.settled_at = Some(read_at);
                 call.awaits_audit = audits;
                 self.learning.settled(&std::mem::take(&mut call.early_reads), reading);
                 result.outcome = outcome::outcome(&reading.items);
@@ -284,7 +258,7 @@ impl AccountProgress {
             }
             // Asked too early by Twilio's own clock: not settled, asked again.
             Stage::Settling => {
-                let early = plan.until_settling(call, reading.read_at);
+                let early = plan.until_settling(call, read_at);
                 let wait = early.clamp(Duration::from_secs(1), TOO_EARLY_CAP);
                 call.retry_at = Some(after(now, wait));
             }
@@ -305,54 +279,6 @@ impl AccountProgress {
         self.audits_this_hour < AUDITS_PER_HOUR.max(self.settled_this_hour / AUDIT_ONE_IN)
     }
 
-    /// Takes note that a read failed. Returns whether the call is given up.
-    pub fn read_failed(
-        &mut self,
-        sid: CallSid,
-        stage: Stage,
-        skips: u8,
-        failure: ReadFailure,
-        now: Timestamp,
-        random: u64,
-    ) -> bool {
-        self.free(sid);
-        let Some(call) = self.calls.get_mut(&sid) else { return false };
-        // A call that isn't shown yet has no events yet: an early read of it is done.
-        match (stage, failure) {
-            (Stage::Live, ReadFailure::Refused) => {
-                call.last_live_read_at = Some(now);
-                call.note_early(EarlyStage::LIVE, now, false);
-                return false;
-            }
-            (Stage::AfterEnd, ReadFailure::Refused) => {
-                call.note_after_end(skips, now, false);
-                return false;
-            }
-            (_, ReadFailure::Refused | ReadFailure::Failed) => {}
-        }
-        call.failures += 1;
-        let since = *call.failing_since.get_or_insert(now);
-        let is_tried = |long| call.failures >= GIVE_UP_FAILURES && after(since, long) < now;
-        let (cap, is_final) = match (stage, failure) {
-            (Stage::Live | Stage::AfterEnd, _) => (EARLY_RETRY_CAP, false),
-            (Stage::Settling, ReadFailure::Refused) => {
-                (SETTLING_RETRY_CAP, is_tried(GIVE_UP_REFUSED_AFTER))
-            }
-            (Stage::Settling, ReadFailure::Failed) => {
-                let others_are_read =
-                    self.last_read_at.is_some_and(|read| now < after(read, READABLE_WITHIN));
-                (SETTLING_RETRY_CAP, others_are_read && is_tried(GIVE_UP_FAILING_AFTER))
-            }
-            (Stage::Audit, _) => (SETTLING_RETRY_CAP, is_tried(GIVE_UP_REFUSED_AFTER)),
-        };
-        call.retry_at = Some(after(now, retry::backoff(call.failures, cap, random)));
-        if is_final {
-            call.settled_at.get_or_insert(now);
-            call.awaits_audit = false;
-        }
-        is_final
-    }
-
     /// Takes back all steps, because it isn't known which one was lost. A call that is read twice
     /// at once is counted once all the same.
     pub fn abandon_all(&mut self) {
@@ -364,31 +290,64 @@ impl AccountProgress {
         self.free(sid);
     }
 
-    /// Notes that a single fetch failed; it is tried again as a list would be.
-    pub fn fetch_failed(&mut self, sid: CallSid, now: Timestamp) {
-        self.free(sid);
-        if let Some(call) = self.calls.get_mut(&sid) {
-            // Seen again in ten minutes: a single call isn't worth more.
-            call.last_listed_at = now;
+    /// Forgets the calls that no list can bring back, ends those that nothing else will end, and
+    /// measures what reads cost. Looks at every call.
+    pub fn keep_house(
+        &mut self,
+        plan: &ReadPlan,
+        max_concurrency: usize,
+        now: Timestamp,
+    ) -> Housekeeping {
+        let mut found = Housekeeping::default();
+        if !self.lists.is_started() {
+            return found;
         }
-    }
-
-    /// Forgets the calls that no list can bring back, and tells which.
-    pub fn forget(&mut self, now: Timestamp) -> Vec<CallSid> {
         let horizon = self.lists.forget_before;
-        let gone: Vec<CallSid> = self
-            .calls
-            .values()
-            .filter(|call| plan::is_forgettable(call, horizon, now))
-            .map(|call| call.sid)
-            .collect();
-        for sid in &gone {
+        for call in self.calls.values_mut() {
+            if plan::is_forgettable(call, horizon, now) {
+                found.forgotten.push(call.sid);
+            } else if call.is_endless(now) {
+                call.finish(now, false);
+                found.changes.finished(call, CallStatus::Other);
+                self.moved.insert(call.sid);
+            }
+        }
+        for sid in &found.forgotten {
             self.calls.remove(sid);
             self.moved.insert(*sid);
         }
-        gone
+        self.demand.calls_ended(found.changes.finished.len());
+        self.demand.measure(now);
+        self.live_interval =
+            self.demand.affordable_live_interval(self.read_rates(plan), max_concurrency);
+        found
+    }
+
+    /// The concurrent requests that the planned reads need, at the durations of late.
+    pub fn required_concurrency(&self, plan: &ReadPlan) -> f64 {
+        self.demand.required_concurrency(self.read_rates(plan))
+    }
+
+    /// Notes how long a request for Call Events took.
+    pub fn request_took(&mut self, took: Duration) {
+        self.demand.request_took(took);
+    }
+
+    fn read_rates(&self, plan: &ReadPlan) -> ReadRates {
+        let thinned = self.learning.thinned();
+        let early = (0..plan.after_end.len())
+            .filter(|&index| !thinned.is_thinned(EarlyStage::after_end(index)))
+            .fold(0.0, |sum, _| sum + 1.0);
+        ReadRates {
+            after_end: SETTLING_AND_AUDIT + early,
+            active: self.queue.active_calls(),
+            live_interval: (!thinned.is_thinned(EarlyStage::LIVE)).then_some(plan.live_interval),
+        }
     }
 }
+
+/// Reads of a call that are always planned: one settles it, and one in a hundred is audited.
+const SETTLING_AND_AUDIT: f64 = 1.01;
 
 #[cfg(test)]
 mod tests;

@@ -51,6 +51,11 @@ impl Thinned {
     /// None is.
     pub const NONE: Self = Self(0);
 
+    /// Whether a stage is thinned.
+    pub fn is_thinned(self, stage: EarlyStage) -> bool {
+        stage.bit().is_some_and(|bit| self.0 & bit != 0)
+    }
+
     /// Whether a call is not read in a stage.
     pub fn skips(self, stage: EarlyStage, sid: CallSid) -> bool {
         let Some(bit) = stage.bit().filter(|bit| self.0 & bit != 0) else { return false };
@@ -158,7 +163,8 @@ mod tests {
             created_at: Some(at(second)),
             observed: Err(Rejection::Malformed),
         };
-        let settling = Reading { items: event.map(item).into_iter().collect(), read_at: at(1_000) };
+        let items = event.map(item).into_iter().collect();
+        let settling = Reading { items, read_at: at(1_000), is_complete: true };
         learning.settled(&[EarlyRead { stage, read_at: at(10), has_shown }], &settling);
     }
 }

@@ -4,14 +4,16 @@
 //! cut to the day, a queued call may have no start time and a failed one no end time. So no single
 //! list finds every call, every list overlaps the one before, and what is too old is left out here.
 
-use std::collections::BTreeSet;
+mod run;
+
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::call::{Call, CallStatus};
-use super::label::label_enum;
-use super::twilio_time::{after, before};
+use super::twilio_time::{after, before, moved};
+
+pub use run::{AfterPage, Filter, ListKind, ListPage, ListRun, MAX_LIST_PAGES, Stop};
 
 /// How far a list of recent calls reaches behind the cursor: calls appear in lists late.
 const OVERLAP: Duration = Duration::from_secs(5 * 60);
@@ -33,126 +35,11 @@ const IDLE_EVERY: Duration = Duration::from_secs(2 * 60);
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 /// Longest wait before a list is tried again.
 const RETRY_CAP: Duration = Duration::from_secs(120);
-/// Failures of one page after which its list is begun anew: the page's token may have expired.
-const MAX_PAGE_FAILURES: u32 = 5;
-/// Most pages of one list: two days of a million calls each. Beyond it the cursor stays.
-pub const MAX_LIST_PAGES: u32 = 2_000;
+/// How often Twilio is asked for its time before lists begin, after the first few answers.
+const TIME_EVERY: Duration = Duration::from_secs(5);
+/// Answers that are asked for at once, to learn Twilio's time: as many as have to agree.
+const TIME_AT_ONCE: u32 = 3;
 
-label_enum! {
-    /// Why a list is read.
-    pub enum ListKind {
-        /// Calls that started since the cursor.
-        Recent = "recent",
-        /// Calls that ended lately.
-        Ended = "ended",
-        /// The first page of all calls.
-        Unfiltered = "unfiltered",
-        /// Calls of one active status.
-        Active = "active",
-        /// Recent calls with an hour's overlap.
-        Deep = "deep",
-    }
-}
-
-/// What a list asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Filter {
-    /// Calls that started at or after an instant.
-    StartedFrom(Timestamp),
-    /// Calls that ended at or after an instant.
-    EndedFrom(Timestamp),
-    /// Calls of one status.
-    Status(CallStatus),
-    /// All calls.
-    Everything,
-}
-
-/// One reading of a list, page by page.
-#[derive(Clone, Debug)]
-pub struct ListRun {
-    /// Why it is read.
-    pub kind: ListKind,
-    /// What it asks for.
-    pub filter: Filter,
-    /// When it was asked for: lists are paced by it, since a `Date` is cut to the second.
-    pub asked_at: Timestamp,
-    /// Twilio's time at its first page: how far the list is known once it was read to its end.
-    pub began_at: Option<Timestamp>,
-    /// The path of the next page, as Twilio gave it; `None` for the first.
-    pub next_page: Option<String>,
-    pages: u32,
-    failures: u32,
-    seen_pages: BTreeSet<String>,
-}
-
-/// What follows a page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AfterPage {
-    /// Another page.
-    Continue,
-    /// The list was read to its end.
-    Complete,
-    /// The list has more pages than are read: the cursor must not move.
-    Capped,
-}
-
-impl ListRun {
-    fn new(kind: ListKind, filter: Filter, asked_at: Timestamp) -> Self {
-        Self {
-            asked_at,
-            kind,
-            filter,
-            began_at: None,
-            next_page: None,
-            pages: 0,
-            failures: 0,
-            seen_pages: BTreeSet::new(),
-        }
-    }
-
-    /// Takes note of a page, and says what follows it.
-    pub fn turn(&mut self, calls: &[Call], next: Option<String>, date: Timestamp) -> AfterPage {
-        self.began_at.get_or_insert(date);
-        self.pages += 1;
-        self.failures = 0;
-        let is_past_filter = match self.filter {
-            // A server that cuts the filter to the day goes on to calls that nobody asked for.
-            Filter::StartedFrom(from) => {
-                calls.iter().all(|call| call.start_time.is_some_and(|start| start < from))
-            }
-            Filter::EndedFrom(_) | Filter::Status(_) | Filter::Everything => false,
-        };
-        match next {
-            None => AfterPage::Complete,
-            Some(_) if calls.is_empty() || is_past_filter => AfterPage::Complete,
-            Some(_) if self.kind == ListKind::Unfiltered => AfterPage::Complete,
-            Some(next) if !self.seen_pages.insert(next.clone()) => {
-                drop(next);
-                AfterPage::Complete
-            }
-            Some(_) if self.pages >= MAX_LIST_PAGES => AfterPage::Capped,
-            Some(next) => {
-                self.next_page = Some(next);
-                AfterPage::Continue
-            }
-        }
-    }
-
-    /// Whether a page that failed is worth asking for again: what came before it is behind us.
-    pub fn may_resume(&mut self) -> bool {
-        self.failures += 1;
-        self.next_page.is_some() && self.failures <= MAX_PAGE_FAILURES
-    }
-
-    /// Whether a call is what the list asked for.
-    pub fn asks_for(&self, call: &Call) -> bool {
-        match self.filter {
-            Filter::StartedFrom(from) => call.start_time.is_none_or(|start| start >= from),
-            Filter::EndedFrom(from) => call.end_time.is_none_or(|end| end >= from),
-            Filter::Status(_) | Filter::Everything => true,
-        }
-    }
-}
 
 /// How often lists are read, and how far back a first or late start looks.
 #[derive(Clone, Copy, Debug)]
@@ -181,6 +68,21 @@ pub struct Lists {
     active_turn: usize,
     last_new_call_at: Option<Timestamp>,
     fresh_since: Option<Timestamp>,
+    /// Answers that came before Twilio's time was known.
+    early_answers: u32,
+}
+
+/// How far the lists of an account are known, as it is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ListProgress {
+    /// All calls that started before this, and that lists show, are known.
+    pub cursor: Option<Timestamp>,
+    /// Calls that ended at or before this are forgotten once settled, and never taken up again.
+    pub forget_before: Option<Timestamp>,
+    /// Twilio's time at the last complete list of calls by their end.
+    pub ended_to: Option<Timestamp>,
+    /// Twilio's time at the last complete deep list.
+    pub deep_to: Option<Timestamp>,
 }
 
 /// When one kind of list is read, and how far it is known.
@@ -214,8 +116,44 @@ pub struct ActiveCalls {
 
 impl Lists {
     /// Begins at what the store knows.
-    pub fn resume(cursor: Option<Timestamp>, forget_before: Option<Timestamp>) -> Self {
-        Self { cursor, forget_before, ..Self::default() }
+    pub fn resume(known: ListProgress) -> Self {
+        let mut lists = Self {
+            cursor: known.cursor,
+            forget_before: known.forget_before,
+            ..Self::default()
+        };
+        lists.ended.known_to = known.ended_to;
+        lists.deep.known_to = known.deep_to;
+        lists
+    }
+
+    /// How far the lists are known, to be kept.
+    pub fn progress(&self) -> ListProgress {
+        ListProgress {
+            cursor: self.cursor,
+            forget_before: self.forget_before,
+            ended_to: self.ended.known_to,
+            deep_to: self.deep.known_to,
+        }
+    }
+
+    /// Moves the schedules along with the account's time, so that no wait grows or shrinks when the
+    /// offset of Twilio's clock is corrected.
+    pub fn shift(&mut self, by: SignedDuration) {
+        let shift = |at: &mut Option<Timestamp>| *at = at.map(|at| moved(at, by));
+        for kind in ListKind::ALL {
+            let schedule = self.schedule(*kind);
+            shift(&mut schedule.asked_at);
+            shift(&mut schedule.retry_at);
+        }
+        shift(&mut self.last_new_call_at);
+    }
+
+    /// Notes an answer that came before Twilio's time is known: the next is asked for soon.
+    pub fn await_time(&mut self, now: Timestamp) {
+        self.early_answers += 1;
+        let is_soon = self.early_answers < TIME_AT_ONCE;
+        self.unfiltered.retry_at = Some(if is_soon { now } else { after(now, TIME_EVERY) });
     }
 
     /// Whether Twilio's time is known, and with it the account's horizon.
@@ -230,8 +168,9 @@ impl Lists {
         self.is_started = true;
         self.last_new_call_at = Some(now);
         self.unfiltered.retry_at = None;
-        // A start that got no further than its horizon is made good from there. A `Date` far in the
-        // future, once, must not hide what comes until then.
+        // A start that got no further than its horizon is made good from there. Neither may lie in
+        // the future: it would hide what comes until then.
+        self.forget_before = self.forget_before.map(|horizon| horizon.min(now));
         self.cursor = self.cursor.or(self.forget_before).map(|cursor| cursor.min(now));
         let earliest = before(now, plan.catch_up);
         let mut skipped = Duration::ZERO;
@@ -249,8 +188,10 @@ impl Lists {
                 first
             }
         };
-        self.ended.known_to = Some(known_to);
-        self.deep.known_to = Some(known_to);
+        // These may be behind the cursor, and then go on from where they were.
+        let resumed = |at: Option<Timestamp>| Some(at.unwrap_or(known_to).clamp(earliest, now));
+        self.ended.known_to = resumed(self.ended.known_to);
+        self.deep.known_to = resumed(self.deep.known_to);
         skipped
     }
 
@@ -273,9 +214,10 @@ impl Lists {
         now: Timestamp,
     ) -> (Option<ListRun>, Timestamp) {
         if !self.is_started {
-            // The first answer tells Twilio's time; a list without a time filter needs none.
+            // The first answers tell Twilio's time; a list without a time filter needs none.
+            let due_at = self.unfiltered.retry_at.unwrap_or(now);
             let run = ListRun::new(ListKind::Unfiltered, Filter::Everything, now);
-            return (Some(run), now);
+            return ((due_at <= now).then_some(run), due_at);
         }
         let mut candidates = vec![
             (self.recent.due_at(self.interval(plan, now)), ListKind::Recent),
@@ -333,23 +275,40 @@ impl Lists {
         }
     }
 
-    /// Notes that a list was read to its end, or given up at its cap.
-    pub fn finish(&mut self, run: &ListRun, is_complete: bool) {
+    /// Notes how a list ended.
+    pub fn finish(&mut self, run: &ListRun, after: AfterPage, now: Timestamp) {
+        match after {
+            AfterPage::Continue => {}
+            AfterPage::Complete => self.complete(run),
+            // Regular lists go on from where they are known to.
+            AfterPage::Stopped(Stop::Capped | Stop::NoRoom) => self.asked(run),
+            AfterPage::Stopped(
+                Stop::Empty | Stop::Repeated | Stop::Undecodable | Stop::Foreign,
+            ) => self.fail(run, now),
+        }
+    }
+
+    fn asked(&mut self, run: &ListRun) {
         let schedule = self.schedule(run.kind);
         schedule.asked_at = Some(run.asked_at);
         schedule.retry_at = None;
         schedule.failures = 0;
-        if is_complete {
-            schedule.known_to = schedule.known_to.max(run.began_at);
-        }
+        self.active_turn += usize::from(run.kind == ListKind::Active);
+    }
+
+    fn complete(&mut self, run: &ListRun) {
+        self.asked(run);
+        let schedule = self.schedule(run.kind);
+        schedule.known_to = schedule.known_to.max(run.began_at);
         match (run.kind, run.filter) {
-            (ListKind::Recent, _) if is_complete => self.cursor = self.cursor.max(run.began_at),
-            (ListKind::Active, _) => self.active_turn += 1,
-            (ListKind::Deep, Filter::StartedFrom(from)) if is_complete && self.cursor.is_some() => {
-                // Nothing that ended before the deepest list began is asked for again.
-                self.forget_before = self.forget_before.max(Some(before(from, OVERLAP)));
+            (ListKind::Recent, _) => self.cursor = self.cursor.max(run.began_at),
+            (ListKind::Deep, Filter::StartedFrom(from)) if self.cursor.is_some() => {
+                // Nothing that ended before the deepest list began is asked for again, nor what the
+                // list of ended calls has still to cover.
+                let ended = self.ended.known_to.map_or(from, |known_to| before(known_to, OVERLAP));
+                self.forget_before = self.forget_before.max(Some(before(from.min(ended), OVERLAP)));
             }
-            (ListKind::Recent | ListKind::Deep | ListKind::Ended | ListKind::Unfiltered, _) => {}
+            (ListKind::Deep | ListKind::Ended | ListKind::Unfiltered | ListKind::Active, _) => {}
         }
     }
 

@@ -66,7 +66,7 @@ pub struct NextRead {
     pub due_at: Timestamp,
     /// Why.
     pub stage: Stage,
-    /// Early reads that this one makes superfluous.
+    /// Early reads that are skipped for this one.
     pub skips: u8,
 }
 
@@ -79,7 +79,7 @@ pub enum Step {
         sid: CallSid,
         /// Why.
         stage: Stage,
-        /// Early reads that this one makes superfluous.
+        /// Early reads that are skipped for this one.
         skips: u8,
         /// How its items are told apart.
         version: DigestVersion,
@@ -98,28 +98,50 @@ struct Turn {
     changes_at: Option<Timestamp>,
 }
 
-/// Who waits for a request. Current goes first, the backlog keeps at least one request in four;
-/// within current, early reads take at most half while settling is due. Audits take what nobody
-/// else wants.
+/// What waits for a request. Settling goes first, since correctness rests on it; the backlog keeps
+/// at least one request in four, and audits one in fifty. Early reads take what is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lane {
-    /// Early reads, and calls that no list shows.
-    Early,
-    /// Settling reads that are due since lately.
+    /// Settling reads that became due lately, and calls that no list shows, which settle only after
+    /// they were seen to end.
     Settling,
     /// Settling reads that are late.
     Backlog,
+    /// Early reads of calls that ended.
+    AfterEnd,
+    /// Reads of active calls.
+    Live,
     /// Audits.
     Audit,
 }
 
+impl Lane {
+    const ALL: [Self; 5] =
+        [Self::Settling, Self::Backlog, Self::AfterEnd, Self::Live, Self::Audit];
+}
+
+/// How early reads differ from the configured plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EarlyPlan {
+    /// Stages that are thinned because they show nothing.
+    pub thinned: Thinned,
+    /// Least time between two reads of an active call: stretched while requests are scarce.
+    pub live_interval: Duration,
+}
+
+impl EarlyPlan {
+    /// Early reads as configured.
+    pub const FULL: Self = Self { thinned: Thinned::NONE, live_interval: Duration::ZERO };
+}
+
 impl ReadPlan {
     /// What is to be done next for a call, if anything ever is.
-    fn turn(&self, call: &CallProgress, thinned: Thinned, now: Timestamp) -> Option<Turn> {
-        let read = self.next_read(call, thinned, now).map(|next| Turn {
+    fn turn(&self, call: &CallProgress, early: EarlyPlan, now: Timestamp) -> Option<Turn> {
+        let read = self.next_read(call, early, now).map(|next| Turn {
             due_at: next.due_at,
             lane: match next.stage {
-                Stage::Live | Stage::AfterEnd => Lane::Early,
+                Stage::Live => Lane::Live,
+                Stage::AfterEnd => Lane::AfterEnd,
                 Stage::Settling if self.overdue(call, now) > CURRENT_LANE => Lane::Backlog,
                 Stage::Settling => Lane::Settling,
                 Stage::Audit => Lane::Audit,
@@ -139,7 +161,7 @@ impl ReadPlan {
         let Some(fetch_at) = self.fetch_at(call) else { return read };
         let fetch = Turn {
             due_at: fetch_at,
-            lane: Lane::Early,
+            lane: Lane::Settling,
             step: Step::Fetch(call.sid),
             changes_at: None,
         };
@@ -153,10 +175,20 @@ impl ReadPlan {
         }
     }
 
-    /// When the next of the early reads, or settling, makes the one before superfluous.
+    /// When another early read, or settling, takes the place of the one that is due.
     fn next_change(&self, end: Timestamp, now: Timestamp) -> Timestamp {
-        let reads = self.after_end.iter().map(|&delay| after(end, delay));
-        reads.filter(|&at| at > now).fold(self.settle_at(end), Timestamp::min)
+        let indices = 0..self.after_end.len();
+        let changes = indices
+            .flat_map(|index| [after(end, self.after_end[index]), self.pointless_at(end, index)]);
+        changes.filter(|&at| at > now).fold(self.settle_at(end), Timestamp::min)
+    }
+
+    /// When an early read that was not made is skipped: half the way from when it is due to
+    /// settling.
+    fn pointless_at(&self, end: Timestamp, index: usize) -> Timestamp {
+        let due_at = after(end, self.after_end[index]);
+        let left = Duration::try_from(self.settle_at(end).duration_since(due_at));
+        after(due_at, left.unwrap_or_default() / 2)
     }
 
     /// When a call is fetched singly unless a list shows it before.
@@ -173,17 +205,17 @@ impl ReadPlan {
     pub fn next_read(
         &self,
         call: &CallProgress,
-        thinned: Thinned,
+        early: EarlyPlan,
         now: Timestamp,
     ) -> Option<NextRead> {
         let next = match (call.ended_at, call.settled_at) {
-            (None, _) if thinned.skips(EarlyStage::LIVE, call.sid) => return None,
+            (None, _) if early.thinned.skips(EarlyStage::LIVE, call.sid) => return None,
             (None, _) => {
                 let last = call.last_live_read_at.unwrap_or(call.began_at);
-                let due_at = after(last, self.live_interval_of(call, last));
+                let due_at = after(last, self.live_interval_of(call, early, last));
                 NextRead { due_at, stage: Stage::Live, skips: 0 }
             }
-            (Some(end), None) => self.next_after_end(call, end, thinned, now),
+            (Some(end), None) => self.next_after_end(call, end, early, now),
             (Some(_), Some(settled)) if call.awaits_audit => {
                 NextRead { due_at: after(settled, self.audit_after), stage: Stage::Audit, skips: 0 }
             }
@@ -195,16 +227,16 @@ impl ReadPlan {
 
     /// Time between two reads of an active call: a long call, or one that Twilio never ends, is
     /// read at a sixtieth of its age.
-    fn live_interval_of(&self, call: &CallProgress, last: Timestamp) -> Duration {
+    fn live_interval_of(&self, call: &CallProgress, early: EarlyPlan, last: Timestamp) -> Duration {
         let age = Duration::try_from(last.duration_since(call.began_at)).unwrap_or_default();
-        self.live_interval.max(age / 60)
+        self.live_interval.max(early.live_interval).max(age / 60)
     }
 
     fn next_after_end(
         &self,
         call: &CallProgress,
         end: Timestamp,
-        thinned: Thinned,
+        early: EarlyPlan,
         now: Timestamp,
     ) -> NextRead {
         let settle_at = self.settle_at(end);
@@ -212,8 +244,9 @@ impl ReadPlan {
         let skips = |index: usize| u8::try_from(index - behind).unwrap_or(u8::MAX);
         let due_at = |index: usize| after(end, self.after_end[index]);
         let mut ahead = (behind..self.after_end.len())
-            .filter(|&index| !thinned.skips(EarlyStage::after_end(index), call.sid));
-        // The last that is due makes those before it superfluous.
+            .filter(|&index| !early.thinned.skips(EarlyStage::after_end(index), call.sid))
+            .filter(|&index| now < self.pointless_at(end, index));
+        // The last that is due takes the place of those before it.
         let due = ahead.clone().take_while(|&index| due_at(index) <= now).last();
         match due.or_else(|| ahead.next()).filter(|_| now < settle_at) {
             Some(index) => {

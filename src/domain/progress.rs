@@ -4,15 +4,25 @@
 //! were counted before. Time and position decide nothing.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::call::{Call, CallStatus, Direction};
 use super::digest::{Digest, DigestVersion, Identity};
+use super::failing::Failing;
 use super::learning::{EarlyRead, EarlyStage};
 use super::observe::{Observation, Rejection};
 use super::reading::Reading;
 use super::sid::CallSid;
+use super::twilio_time::{after, moved};
+
+/// How far in the future an end is believed: Twilio's time may be known too late for a while.
+const MAX_AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long a call with an unknown status and no end may go on: calls last a day at most.
+const MAX_UNKNOWN: Duration = Duration::from_secs(25 * 60 * 60);
+/// How long a call may be active: a day on the line, and days in the queue before.
+const MAX_ACTIVE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Digests with how often each was counted, sorted by digest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,11 +91,11 @@ pub struct CallProgress {
     /// Requests counted as unanswered, whose answers may still appear.
     pub credits: Multiset,
     /// Reads that failed since the last good one.
-    pub failures: u32,
-    /// When the first of them failed.
-    pub failing_since: Option<Timestamp>,
+    pub failing: Failing,
     /// When it may be read again after a failure.
     pub retry_at: Option<Timestamp>,
+    /// How often in a row Twilio did not know it when it was fetched singly.
+    pub missing: u8,
 }
 
 /// What seeing a call in a list changed.
@@ -129,9 +139,9 @@ impl CallProgress {
             digest_version: DigestVersion::CURRENT,
             counted: Multiset::default(),
             credits: Multiset::default(),
-            failures: 0,
-            failing_since: None,
+            failing: Failing::default(),
             retry_at: None,
+            missing: 0,
         };
         let seen = match progress.see(call, now) {
             Seen::Finished => Seen::Finished,
@@ -143,6 +153,7 @@ impl CallProgress {
     /// Notes what a list, or a single fetch, shows of the call.
     pub fn see(&mut self, call: &Call, now: Timestamp) -> Seen {
         self.last_listed_at = now;
+        self.missing = 0;
         if self.ended_at.is_some() {
             // An ended call stays ended, and its end stays where it was first seen.
             return Seen::Nothing;
@@ -154,8 +165,10 @@ impl CallProgress {
             self.began_at = start;
         }
         if call.has_ended() {
-            // Without either, the call may have gone on until now.
+            // Without either, the call may have gone on until now. A call that ended long after now
+            // did not: it would never settle.
             let end = call.end_time.or(call.date_updated).unwrap_or(now);
+            let end = if end > after(now, MAX_AHEAD) { now } else { end };
             self.finish(end, call.end_time.is_some());
             return Seen::Finished;
         }
@@ -166,9 +179,23 @@ impl CallProgress {
     pub fn finish(&mut self, at: Timestamp, has_end_time: bool) {
         self.ended_at = Some(at);
         self.has_end_time = has_end_time;
-        self.failures = 0;
-        self.failing_since = None;
+        self.failing = Failing::default();
         self.retry_at = None;
+    }
+
+    /// Whether the call has been active for longer than Twilio's calls last: nothing will say that
+    /// it ended.
+    pub fn is_endless(&self, now: Timestamp) -> bool {
+        let longest = if self.status.is_active() { MAX_ACTIVE } else { MAX_UNKNOWN };
+        self.ended_at.is_none() && after(self.began_at, longest) < now
+    }
+
+    /// Moves its waits along with the account's time.
+    pub fn shift(&mut self, by: SignedDuration) {
+        self.last_listed_at = moved(self.last_listed_at, by);
+        self.last_live_read_at = self.last_live_read_at.map(|at| moved(at, by));
+        self.retry_at = self.retry_at.map(|at| moved(at, by));
+        self.failing.shift(by);
     }
 
     /// Notes what an early read showed.

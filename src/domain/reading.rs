@@ -1,4 +1,4 @@
-//! A reading: all items that one complete read of a call's Call Events showed, already judged.
+//! A reading: all items that one read of a call's Call Events showed, already judged.
 //!
 //! Pages are judged as they come, so that no body outlives its page.
 
@@ -36,11 +36,13 @@ impl Item {
     }
 }
 
-/// What a complete read showed.
+/// What a read showed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading {
     /// All items, in the list's order.
     pub items: Vec<Item>,
     /// Twilio's time at the first page.
     pub read_at: Timestamp,
+    /// Whether the list was read to its end. If not, what it shows is true, but not all.
+    pub is_complete: bool,
 }

@@ -127,6 +127,9 @@ families! {
     API_CONCURRENCY_LIMIT: SinceStart Gauge, "twilio_exporter_api_concurrency_limit",
         ["account"],
         "How many requests to Twilio may be in flight for the account now.";
+    API_REQUIRED_CONCURRENCY: SinceStart Gauge, "twilio_exporter_api_required_concurrency",
+        ["account"],
+        "Concurrent requests that all planned reads of Call Events need; above api.max_concurrency, early reads are skipped first.";
     API_IN_FLIGHT: SinceStart Gauge, "twilio_exporter_api_in_flight",
         ["account"],
         "How many requests to Twilio are in flight for the account.";
@@ -136,6 +139,12 @@ families! {
     CALLS_PENDING: SinceStart Gauge, "twilio_exporter_calls_pending",
         ["account", "stage"],
         "Calls that wait for a read of their Call Events, by the stage of the next read.";
+    TRACKED_CALLS: SinceStart Gauge, "twilio_exporter_tracked_calls",
+        ["account"],
+        "Calls that are tracked: active, ended and not settled, or recently settled.";
+    CALLS_DEFERRED: SinceStart Counter, "twilio_exporter_calls_deferred_total",
+        ["account"],
+        "Calls that a list showed while limits.tracked_calls was reached, once per list; they are found again later.";
     SETTLING_OVERDUE: SinceStart Gauge, "twilio_exporter_settling_overdue_seconds",
         ["account"],
         "How long the most overdue settling read is overdue; 0: nothing is.";

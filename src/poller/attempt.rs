@@ -1,13 +1,9 @@
 //! Requests to Twilio as numbers about ourselves.
 
-use std::sync::PoisonError;
-
 use jiff::Timestamp;
 
 use crate::metrics::health::AccountHealth;
 use crate::twilio::Attempt;
-
-use super::Shared;
 
 /// The requests that made one read.
 #[derive(Debug, Default)]
@@ -19,22 +15,13 @@ impl Attempts {
         self.0.last().and_then(|attempt| attempt.date)
     }
 
-    /// Counts them, and learns Twilio's time from their answers.
-    pub(super) fn note(&self, health: &AccountHealth, shared: &Shared) {
+    /// Counts them.
+    pub(super) fn note(&self, health: &AccountHealth) {
         for attempt in &self.0 {
-            note(attempt, health, shared);
+            health.api_request(attempt.resource.as_str(), attempt.code, attempt.took);
+            if let Some(requests) = attempt.concurrent_requests {
+                health.account_concurrency(requests);
+            }
         }
-    }
-}
-
-fn note(attempt: &Attempt, health: &AccountHealth, shared: &Shared) {
-    health.api_request(attempt.resource.as_str(), attempt.code, attempt.took);
-    if let Some(requests) = attempt.concurrent_requests {
-        health.account_concurrency(requests);
-    }
-    if let (Some(date), Some(answered)) = (attempt.date, attempt.answered) {
-        let mut time = shared.twilio_time.lock().unwrap_or_else(PoisonError::into_inner);
-        time.observe(date, shared.clock.at(answered));
-        shared.health.clock_offset(time.offset().as_secs_f64());
     }
 }

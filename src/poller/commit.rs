@@ -44,14 +44,13 @@ impl Poller {
     ) -> Option<()> {
         let calls = &self.progress.calls;
         batch.calls = notes.changed.iter().filter_map(|sid| calls.get(sid)).cloned().collect();
-        let lists = &self.progress.lists;
-        let known = (lists.cursor, lists.forget_before);
+        let known = self.progress.lists.progress();
         let has_changes = !batch.facts.is_empty()
             || !batch.calls.is_empty()
             || !batch.forgotten.is_empty()
             || known != self.kept;
         if has_changes {
-            (batch.cursor, batch.forget_before) = known;
+            batch.lists = known;
             let batch = Arc::new(batch);
             let mut failures = 0;
             let report = loop {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::domain::failing::ReadFailure;
 use crate::twilio::Error;
 
 /// What to do after a failed request.
@@ -12,7 +13,8 @@ pub(super) enum Decision {
         /// How long Twilio asks to wait.
         retry_after: Option<Duration>,
     },
-    /// A long pause: a person has to mend the credentials.
+    /// Not shown to these credentials: the call's own matter, or the list's, until others are
+    /// refused as well.
     Refused,
     /// Try this one again later; several in a row pause the account.
     Failed {
@@ -38,10 +40,22 @@ pub(super) fn decide(error: &Error) -> Decision {
         }
         // A truncated page or an error page of a proxy: the next try may be whole.
         Error::Malformed { .. } => Decision::Failed { retry_after: None },
-        Error::NotFound | Error::TooLarge { .. } | Error::Shifted | Error::Endless => {
-            Decision::SkipCall
-        }
+        Error::NotFound
+        | Error::TooLarge { .. }
+        | Error::Shifted
+        | Error::Endless
+        | Error::Incomplete => Decision::SkipCall,
         Error::ForeignNextPage => Decision::StopList,
+    }
+}
+
+/// What a failed read says of its call. A 429 says nothing, and is asked for again.
+pub(super) fn failure_of(error: &Error) -> ReadFailure {
+    match decide(error) {
+        Decision::Refused => ReadFailure::Refused,
+        Decision::SkipCall if *error == Error::NotFound => ReadFailure::NotFound,
+        Decision::SkipCall | Decision::StopList => ReadFailure::Unreadable,
+        Decision::Throttled { .. } | Decision::Failed { .. } => ReadFailure::Failed,
     }
 }
 

@@ -239,7 +239,7 @@ async fn discover(
         heartbeat.promise(DISCOVER_EVERY);
         let mut pass = Pass::now(&parent.gate, &shared.budget);
         let answer = pass.ask(parent.client.list_accounts(next.as_deref())).await;
-        Attempts(answer.attempt.into_iter().collect()).note(&health, shared);
+        Attempts(answer.attempt.into_iter().collect()).note(&health);
         let page = answer.result?;
         found.extend(page.accounts);
         if page.next_page.is_none() || page.next_page == next {

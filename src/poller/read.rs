@@ -100,17 +100,23 @@ impl Reader {
         let mut next_page = first.next_page;
         let mut seen = BTreeSet::new();
         let (mut pages, mut too_large) = (1, 0);
+        // Only a page without a next page ends the list.
+        let mut is_complete = true;
         while let Some(next) = next_page.take() {
             let most = if size == 1 { MAX_PAGES_OF_ONE } else { MAX_PAGES };
             if pages >= most || until <= Instant::now() {
                 return Err(Error::Endless);
             }
             if !seen.insert(next.clone()) {
+                is_complete = false;
                 break;
             }
             let page = match self.read_page_or_reject(size, pages, Some(&next), attempts).await {
-                // What follows isn't Twilio's: the list ends here.
-                Err(Error::ForeignNextPage) => break,
+                // What follows isn't Twilio's.
+                Err(Error::ForeignNextPage) => {
+                    is_complete = false;
+                    break;
+                }
                 page => page?,
             };
             pages += 1;
@@ -118,7 +124,9 @@ impl Reader {
             if too_large > MAX_TOO_LARGE {
                 return Err(Error::TooLarge { limit: MAX_BODY_BYTES });
             }
-            if page.items.is_empty() || is_repeated(&page.items, &items) {
+            let is_repeated = is_repeated(&page.items, &items);
+            if is_repeated || (page.items.is_empty() && page.next_page.is_some()) {
+                is_complete = false;
                 break;
             }
             items.extend(page.items);
@@ -130,7 +138,7 @@ impl Reader {
                 return Err(Error::Shifted);
             }
         }
-        Ok(Reading { items, read_at: date.unwrap_or(self.fallback_now) })
+        Ok(Reading { items, read_at: date.unwrap_or(self.fallback_now), is_complete })
     }
 
     async fn read_page(

@@ -13,7 +13,7 @@ use super::{Done, LONGEST_WAIT, Poller, read, until};
 impl Poller {
     /// Starts what is due, and tells how long to wait before looking again.
     pub(super) fn start_requests(&mut self) -> Duration {
-        let (now, local) = (self.shared.now(), self.shared.clock.now());
+        let (now, local) = (self.now(), self.shared.clock.now());
         let limit = self.pace.limit();
         self.health.api_concurrency(limit, self.requests.len());
         if local < self.pace.paused_until() {
@@ -98,7 +98,7 @@ impl Poller {
                     call: sid,
                     digests: Digests::new(self.shared.store.digest_key(), version),
                     routes: Arc::clone(&self.shared.routes),
-                    fallback_now: self.shared.now(),
+                    fallback_now: self.now(),
                 };
                 self.requests.spawn(async move {
                     let (attempts, result) = reader.read().await;

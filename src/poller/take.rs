@@ -1,12 +1,11 @@
 //! What the answers of Twilio mean for an account: progress, facts, pace.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 
-use crate::domain::account::{CallChanges, ReadFailure};
-use crate::domain::call::Call;
-use crate::domain::listing::{AfterPage, ListRun};
+use crate::domain::account::{CallChanges, DATE_TOLERANCE, FailedRead};
+use crate::domain::call::{Call, Direction};
+use crate::domain::failing::ReadFailure;
+use crate::domain::listing::{AfterPage, ListPage, ListRun, Stop};
 use crate::domain::plan::Stage;
 use crate::domain::reading::Reading;
 use crate::domain::sid::CallSid;
@@ -19,11 +18,9 @@ use crate::twilio::{Answer, Error};
 
 use super::attempt::Attempts;
 use super::commit::Notes;
-use super::decide::{Decision, decide};
+use super::decide::{Decision, decide, failure_of};
 use super::{Done, Poller, random};
 
-/// How far a `Date` may lie ahead of what all of them together say.
-const DATE_TOLERANCE: Duration = Duration::from_secs(2);
 /// What may be refused apart: lists of calls.
 const CALLS: &str = "calls";
 /// What may be refused apart: a single call.
@@ -38,12 +35,44 @@ impl Poller {
             Done::List { run, answer } => self.take_list(*run, answer, batch, notes),
             Done::Fetched { sid, answer } => self.take_fetched(sid, answer, batch, notes),
             Done::Read { sid, stage, skips, attempts, result } => {
-                attempts.note(&self.health, &self.shared);
+                attempts.note(&self.health);
+                let failed = |failure| FailedRead { sid, stage, skips, failure };
                 match result {
-                    Ok(reading) => self.take_reading(sid, stage, skips, &reading, batch, notes),
-                    Err(error) => self.read_failed(sid, stage, skips, &error, notes),
+                    Ok(reading) => {
+                        self.learn_time(&attempts);
+                        if let Some(last) = attempts.0.last() {
+                            self.progress.request_took(last.took);
+                        }
+                        self.take_reading(sid, stage, skips, &reading, batch, notes);
+                        if !reading.is_complete {
+                            let read = failed(ReadFailure::Unreadable);
+                            self.give_up_or_retry(read, &Error::Incomplete, notes);
+                        }
+                    }
+                    Err(error) => self.read_failed(failed(failure_of(&error)), &error, notes),
                 }
             }
+        }
+    }
+
+    /// Learns Twilio's time from the last of its answers, which is a 200 of its own, and begins once
+    /// it is known.
+    fn learn_time(&mut self, attempts: &Attempts) {
+        let Some(answered) = attempts.0.last().and_then(|last| last.answered) else { return };
+        let local = self.shared.clock.at(answered);
+        let skipped = self.progress.learn_time(attempts.date(), local, &self.shared.lists);
+        self.shared.health.clock_offset(self.progress.time().offset().as_secs_f64());
+        let Some(skipped) = skipped else { return };
+        if self.refused.remove("time") {
+            tracing::info!(account = self.account.label, "Twilio's time is known now");
+        }
+        if !skipped.is_zero() {
+            self.health.skipped(skipped);
+            tracing::warn!(
+                account = self.account.label,
+                skipped_seconds = skipped.as_secs(),
+                "was away for longer than poll.catch_up: older calls are not read"
+            );
         }
     }
 
@@ -56,44 +85,108 @@ impl Poller {
     ) {
         self.is_listing = false;
         let attempts = Attempts(answer.attempt.into_iter().collect());
-        attempts.note(&self.health, &self.shared);
-        let date = attempts.date();
-        if !self.progress.lists.is_started() && (answer.result.is_ok() || date.is_some()) {
-            self.start_lists();
-            run.asked_at = self.shared.now();
-        }
-        let now = self.shared.now();
+        attempts.note(&self.health);
         match answer.result {
             Ok(page) => {
-                self.pace.succeeded();
-                self.health.up(true);
+                let was_started = self.progress.lists.is_started();
+                self.learn_time(&attempts);
+                self.pace.list_succeeded();
                 self.readable(CALLS);
-                self.health.calls_rejected(page.rejected);
-                // An odd `Date` moves no cursor past the present.
-                let date = date.unwrap_or(now).min(after(now, DATE_TOLERANCE));
-                let (changes, after) =
-                    self.progress.take_page(&mut run, &page.calls, page.next_page, date);
-                add_changes(changes, batch, notes);
-                match after {
-                    AfterPage::Continue => self.list = Some(run),
-                    AfterPage::Complete | AfterPage::Capped => {
-                        let is_complete = after == AfterPage::Complete;
-                        self.progress.lists.finish(&run, is_complete);
-                        let seconds = seconds_between(Timestamp::UNIX_EPOCH, now);
-                        self.health.list_read(run.kind, self.list_began.elapsed(), seconds);
-                        tracing::debug!(
-                            account = self.account.label,
-                            list = run.kind.as_str(),
-                            is_complete,
-                            "list read"
-                        );
-                    }
+                if !self.progress.lists.is_started() {
+                    return self.await_time();
                 }
+                self.health.up(true);
+                if !was_started {
+                    run.asked_at = self.now();
+                }
+                self.take_page(run, &page, attempts.date(), batch, notes);
             }
             Err(error) => {
                 self.health.up(false);
                 self.health.api_retry(error.reason().as_str());
+                let now = self.now();
                 self.list_failed(run, &error, now);
+            }
+        }
+    }
+
+    /// Before Twilio's time is known, its pages say nothing else.
+    fn await_time(&mut self) {
+        let now = self.now();
+        self.progress.lists.await_time(now);
+        if self.progress.time().is_doubtful() {
+            self.health.up(false);
+            if self.refused.insert("time") {
+                tracing::warn!(
+                    account = self.account.label,
+                    "nothing is read yet: the `Date` headers of Twilio's answers disagree with each other, or with this machine's clock"
+                );
+            }
+        }
+    }
+
+    fn take_page(
+        &mut self,
+        mut run: ListRun,
+        page: &CallPage,
+        date: Option<Timestamp>,
+        batch: &mut Batch,
+        notes: &mut Notes,
+    ) {
+        self.health.calls_rejected(page.rejected);
+        let now = self.now();
+        let room = self.shared.tracked.room(self.progress.calls.len());
+        let next = page.next_page.as_deref();
+        let page = ListPage { calls: &page.calls, rejected: page.rejected, next };
+        let (changes, after) = self.progress.take_page(&mut run, page, date, room, now);
+        self.note_room(changes.left);
+        add_changes(changes, batch, notes);
+        match after {
+            AfterPage::Continue => self.list = Some(run),
+            AfterPage::Complete | AfterPage::Stopped(_) => self.finish_list(&run, after, now),
+        }
+    }
+
+    /// Says once that calls find no room, until they do.
+    fn note_room(&mut self, left: u64) {
+        self.shared.tracked.set(&mut self.tracked, self.progress.calls.len());
+        self.health.tracked_calls(self.progress.calls.len());
+        self.health.calls_deferred(left);
+        if left > 0 && self.refused.insert("room") {
+            tracing::warn!(
+                account = self.account.label,
+                limit = self.shared.tracked.limit(),
+                "as many calls are tracked as limits.tracked_calls allows: new calls wait in Twilio's list until others have settled"
+            );
+        }
+    }
+
+    fn finish_list(&mut self, run: &ListRun, after: AfterPage, now: Timestamp) {
+        self.progress.finish_list(run, after, now);
+        let AfterPage::Stopped(stop) = after else {
+            let seconds = seconds_between(Timestamp::UNIX_EPOCH, now);
+            self.health.list_read(run.kind, self.list_began.elapsed(), seconds);
+            if self.refused.remove("room") {
+                tracing::info!(account = self.account.label, "there is room for new calls again");
+            }
+            if self.refused.remove(run.kind.as_str()) {
+                tracing::info!(account = self.account.label, list = run.kind.as_str(), "list read to its end again");
+            }
+            tracing::debug!(account = self.account.label, list = run.kind.as_str(), "list read");
+            return;
+        };
+        match stop {
+            Stop::NoRoom => {}
+            Stop::Capped | Stop::Empty | Stop::Repeated | Stop::Undecodable | Stop::Foreign => {
+                self.health.api_retry(stop.as_str());
+                if self.refused.insert(run.kind.as_str()) {
+                    tracing::warn!(
+                        account = self.account.label,
+                        list = run.kind.as_str(),
+                        reason = stop.as_str(),
+                        "Twilio's list stopped before its end: it is read again from where it is known"
+                    );
+                }
             }
         }
     }
@@ -111,37 +204,25 @@ impl Poller {
                 true
             }
             Decision::Refused => {
-                self.pace.refused(false, local);
-                self.unreadable(CALLS, error);
+                let is_only_list = !self.progress.lists.is_started();
+                if self.pace.list_refused(run.kind, is_only_list, local) {
+                    self.unreadable(CALLS, error);
+                }
                 false
             }
             Decision::SkipCall => {
                 self.pace.failed(None, None, local, random());
                 false
             }
+            // What was read so far is kept; nothing beyond is Twilio's.
             Decision::StopList => {
-                // What was read so far is kept; nothing beyond is Twilio's.
-                self.progress.lists.finish(&run, true);
-                return;
+                return self.finish_list(&run, AfterPage::Stopped(Stop::Foreign), now);
             }
         };
         if is_passing && run.may_resume() {
             self.list = Some(run);
         } else {
             self.progress.lists.fail(&run, now);
-        }
-    }
-
-    /// Begins, now that Twilio's time is known.
-    fn start_lists(&mut self) {
-        let skipped = self.progress.start(&self.shared.lists, self.shared.now());
-        if !skipped.is_zero() {
-            self.health.skipped(skipped);
-            tracing::warn!(
-                account = self.account.label,
-                skipped_seconds = skipped.as_secs(),
-                "was away for longer than poll.catch_up: older calls are not read"
-            );
         }
     }
 
@@ -152,10 +233,12 @@ impl Poller {
         batch: &mut Batch,
         notes: &mut Notes,
     ) {
-        Attempts(answer.attempt.into_iter().collect()).note(&self.health, &self.shared);
-        let now = self.shared.now();
+        let attempts = Attempts(answer.attempt.into_iter().collect());
+        attempts.note(&self.health);
+        let now = self.now();
         let changes = match answer.result {
             Ok(call) => {
+                self.learn_time(&attempts);
                 self.pace.succeeded();
                 self.readable(CALL);
                 self.progress.take_fetched(sid, Some(&call), now)
@@ -183,9 +266,12 @@ impl Poller {
         batch: &mut Batch,
         notes: &mut Notes,
     ) {
-        self.pace.read_succeeded();
-        self.readable(CALL_EVENTS);
-        let now = self.shared.now();
+        if reading.is_complete {
+            self.pace.read_succeeded();
+            self.readable(CALL_EVENTS);
+            self.has_read = true;
+        }
+        let now = self.now();
         let reads = &self.shared.reads;
         let changes = self.progress.take_reading(sid, stage, skips, reading, reads, now);
         let Some(changes) = changes else { return };
@@ -215,35 +301,32 @@ impl Poller {
         notes.changed.insert(sid);
     }
 
-    fn read_failed(
-        &mut self,
-        sid: CallSid,
-        stage: Stage,
-        skips: u8,
-        error: &Error,
-        notes: &mut Notes,
-    ) {
-        let now = self.shared.now();
+    fn read_failed(&mut self, read: FailedRead, error: &Error, notes: &mut Notes) {
         self.health.api_retry(error.reason().as_str());
-        let failure = match decide(error) {
-            Decision::Refused => {
-                self.pace.refused(true, self.shared.clock.now());
-                self.unreadable(CALL_EVENTS, error);
-                self.progress.abandon(sid);
-                return;
-            }
+        match decide(error) {
             Decision::Throttled { .. } => {
-                self.back_off(sid, error);
-                self.progress.abandon(sid);
-                return;
+                self.back_off(read.sid, error);
+                return self.progress.abandon(read.sid);
             }
-            Decision::SkipCall | Decision::StopList => ReadFailure::Refused,
-            Decision::Failed { .. } => {
-                self.back_off(sid, error);
-                ReadFailure::Failed
+            Decision::Refused => {
+                let call = self.progress.calls.get(&read.sid);
+                let direction = call.map_or(Direction::Other, |call| call.direction);
+                let local = self.shared.clock.now();
+                let is_accounts = self.pace.read_refused(read.sid, direction, local);
+                if is_accounts || !self.has_read {
+                    self.unreadable(CALL_EVENTS, error);
+                }
             }
-        };
-        if self.progress.read_failed(sid, stage, skips, failure, now, random()) {
+            Decision::Failed { .. } => self.back_off(read.sid, error),
+            Decision::SkipCall | Decision::StopList => {}
+        }
+        self.give_up_or_retry(read, error, notes);
+    }
+
+    fn give_up_or_retry(&mut self, read: FailedRead, error: &Error, notes: &mut Notes) {
+        let now = self.now();
+        if self.progress.read_failed(read, now, random()) {
+            let FailedRead { sid, stage, .. } = read;
             notes.reads.push((stage, ReadResult::Failed, 1));
             notes.changed.insert(sid);
             tracing::warn!(account = self.account.label, call_sid = %sid, stage = stage.as_str(), %error, "gave up reading a call's events");
@@ -281,7 +364,7 @@ impl Poller {
     }
 }
 
-fn add_changes(changes: CallChanges, batch: &mut Batch, notes: &mut Notes) {
+pub(super) fn add_changes(changes: CallChanges, batch: &mut Batch, notes: &mut Notes) {
     batch.facts.extend(
         changes.finished.into_iter().map(|(direction, status)| Fact::Finished(direction, status)),
     );

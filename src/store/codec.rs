@@ -8,6 +8,7 @@ use rusqlite::{Connection, Row, params};
 use crate::domain::call::{CallStatus, Direction};
 use crate::domain::content_type::ContentType;
 use crate::domain::digest::{Digest, DigestVersion};
+use crate::domain::failing::Failing;
 use crate::domain::kind::RequestKind;
 use crate::domain::outcome::Outcome;
 use crate::domain::progress::{CallProgress, Multiset};
@@ -166,9 +167,9 @@ pub(super) fn load_calls(
             digest_version: digest_version(row.get(10)?)?,
             counted: decode_multiset(row.get_ref(11)?.as_blob().unwrap_or_default())?,
             credits: decode_multiset(row.get_ref(12)?.as_blob().unwrap_or_default())?,
-            failures: 0,
-            failing_since: None,
+            failing: Failing::default(),
             retry_at: None,
+            missing: 0,
         });
     }
     Ok(calls)

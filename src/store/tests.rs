@@ -33,7 +33,7 @@ async fn what_was_committed_is_there_after_a_restart() {
         let batch = Batch {
             facts: vec![Fact::Finished(Direction::Inbound, CallStatus::Completed)],
             calls: vec![call.clone()],
-            cursor: Some(now()),
+            lists: ListProgress { cursor: Some(now()), ..ListProgress::default() },
             ..Batch::default()
         };
         store.commit(attached.id, Arc::new(batch)).await.expect("committed");

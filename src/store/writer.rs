@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::domain::listing::Lists;
+use crate::domain::listing::ListProgress;
 use crate::domain::twilio_time::after;
 use crate::metrics::health::Health;
 use crate::metrics::ledger::{
@@ -155,19 +155,26 @@ impl Writer {
             "INSERT INTO account (sid, region) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
             params![sid, key.region],
         )?;
-        let (id, cursor, forget_before) = connection.query_row(
-            "SELECT id, cursor_ms, forget_before_ms FROM account WHERE sid = ?1 AND region = ?2",
+        let (id, known) = connection.query_row(
+            "SELECT id, cursor_ms, forget_before_ms, ended_to_ms, deep_to_ms
+             FROM account WHERE sid = ?1 AND region = ?2",
             params![sid, key.region],
-            |row| Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?, row.get::<_, Option<i64>>(2)?)),
+            |row| Ok((row.get(0)?, [row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?])),
         )?;
         let id = AccountId(id);
         let calls = codec::load_calls(connection, id, (self.now)())?;
-        let cursor = cursor.map(codec::instant).transpose()?;
-        let forget_before = forget_before.map(codec::instant).transpose()?;
+        let known = known.map(|ms: Option<i64>| ms.map(codec::instant).transpose());
+        let [cursor, forget_before, ended_to, deep_to] = known;
+        let lists = ListProgress {
+            cursor: cursor?,
+            forget_before: forget_before?,
+            ended_to: ended_to?,
+            deep_to: deep_to?,
+        };
         self.committed.publish(|ledger| {
             ledger.accounts.insert(id, label.to_owned());
         });
-        Ok(Attached { id, lists: Lists::resume(cursor, forget_before), calls })
+        Ok(Attached { id, lists, calls })
     }
 
     fn show_only(&self, labels: BTreeMap<AccountKey, String>) -> Result<(), OpenError> {
@@ -206,7 +213,7 @@ impl Writer {
                 self.note_size();
                 for (account, batch, reply) in pending {
                     let overflowed = overflowed.remove(&account).unwrap_or(0);
-                    let retired = batch.cursor.map_or(0, |cursor| self.retire(account, cursor));
+                    let retired = batch.lists.cursor.map_or(0, |cursor| self.retire(account, cursor));
                     // A poller that stopped meanwhile finds it in the store when it starts again.
                     let _gone = reply.send(Ok(CommitReport { overflowed, retired }));
                 }
@@ -234,12 +241,15 @@ impl Writer {
             }
             transaction
                 .prepare_cached(
-                    "UPDATE account SET cursor_ms = ?2, forget_before_ms = ?3 WHERE id = ?1",
+                    "UPDATE account SET cursor_ms = ?2, forget_before_ms = ?3, ended_to_ms = ?4,
+                        deep_to_ms = ?5 WHERE id = ?1",
                 )?
                 .execute(params![
                     account.0,
-                    batch.cursor.map(Timestamp::as_millisecond),
-                    batch.forget_before.map(Timestamp::as_millisecond),
+                    batch.lists.cursor.map(Timestamp::as_millisecond),
+                    batch.lists.forget_before.map(Timestamp::as_millisecond),
+                    batch.lists.ended_to.map(Timestamp::as_millisecond),
+                    batch.lists.deep_to.map(Timestamp::as_millisecond),
                 ])?;
         }
         transaction.commit()

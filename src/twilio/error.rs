@@ -76,6 +76,9 @@ pub enum Error {
     /// The pages of a list changed while they were read.
     #[error("the list changed while it was read")]
     Shifted,
+    /// A list stopped at a page that names a next one.
+    #[error("the list stopped before its end")]
+    Incomplete,
 }
 
 label_enum! {
@@ -107,6 +110,8 @@ label_enum! {
         Endless = "endless",
         /// Changed while being read.
         Shifted = "shifted",
+        /// Stopped before its end.
+        Incomplete = "incomplete",
     }
 }
 
@@ -127,6 +132,7 @@ impl Error {
             Self::ForeignNextPage => ErrorReason::ForeignNextPage,
             Self::Endless => ErrorReason::Endless,
             Self::Shifted => ErrorReason::Shifted,
+            Self::Incomplete => ErrorReason::Incomplete,
         }
     }
 }

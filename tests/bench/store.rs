@@ -70,7 +70,8 @@ fn decode_observe_commit_of_1000_events(bencher: Bencher<'_, '_>) {
             let judge = |item: &RawItem<'_>| {
                 Item::of(&decode_call_event(item).expect("a Call Event"), digests, &routes)
             };
-            let reading = Reading { items: page.items.iter().map(judge).collect(), read_at: now() };
+            let items = page.items.iter().map(judge).collect();
+            let reading = Reading { items, read_at: now(), is_complete: true };
             let mut call = CallProgress::begin(&call(number), now()).0;
             for (observation, at) in call.count(&reading, true).events {
                 let (call_sid, at) = (call.sid, at.unwrap_or(now()));

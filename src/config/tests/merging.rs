@@ -138,7 +138,7 @@ fn a_wrong_variable_is_named() {
         (
             "LIMITS__X",
             "1",
-            "limits.x: unknown key, wanted one of `routes_per_account`, `series`, `hold_back`",
+            "limits.x: unknown key, wanted one of `routes_per_account`, `series`, `tracked_calls`, `hold_back`",
         ),
     ] {
         let problems = load(None, &variables_with(name, value)).expect_err(name).to_string();
@@ -233,7 +233,7 @@ const SECTIONS: [(&str, &[(&str, &str)]); 3] = [
     ),
     (
         "limits",
-        &[("routes_per_account", "number"), ("series", "number"), ("hold_back", "duration")],
+        &[("routes_per_account", "number"), ("series", "number"), ("tracked_calls", "number"), ("hold_back", "duration")],
     ),
 ];
 

@@ -27,12 +27,12 @@ impl AccountProgress {
     /// How late the account is.
     pub fn lateness(&self, plan: &ReadPlan, now: Timestamp) -> Lateness {
         let mut lateness = Lateness::default();
-        let thinned = self.learning.thinned();
+        let early = self.early_plan();
         for call in self.calls.values() {
             if call.ended_at.is_none() {
                 *lateness.active.entry((call.direction, call.status)).or_default() += 1;
             }
-            if let Some(next) = plan.next_read(call, thinned, now) {
+            if let Some(next) = plan.next_read(call, early, now) {
                 *lateness.pending.entry(next.stage.as_str()).or_default() += 1;
             }
             lateness.overdue = lateness.overdue.max(plan.overdue(call, now));

@@ -1,10 +1,14 @@
 //! An account's histories: found, read, settled, audited, forgotten, given up.
 
+use super::super::call::{Call, Direction};
 use super::super::digest::{DigestKey, DigestVersion, Digests};
+mod capacity;
 mod catch_up;
+mod failures;
 mod learning;
 
-use super::super::listing::AfterPage;
+use super::super::failing::ReadFailure;
+use super::super::listing::{AfterPage, ListPage, ListProgress, Stop};
 use super::*;
 
 #[test]
@@ -28,9 +32,9 @@ fn a_call_goes_from_found_to_forgotten() {
     assert_eq!(steps(&mut account, 4_561), ["audit"]);
     read(&mut account, Stage::Audit, 4_561);
     assert_eq!(steps(&mut account, 100_000), [""; 0]);
-    assert_eq!(account.forget(at(100_000)), []);
+    assert_eq!(forget(&mut account, 100_000), []);
     account.lists.forget_before = Some(at(0));
-    assert_eq!(account.forget(at(100_000)), [sid(1)]);
+    assert_eq!(forget(&mut account, 100_000), [sid(1)]);
     assert_eq!(list(&mut account, &[ended(1, 0)], 100_030), CallChanges::default());
     assert!(account.calls.is_empty(), "a forgotten call was taken up anew");
 }
@@ -56,50 +60,6 @@ fn a_settling_read_that_twilio_answers_too_early_settles_nothing() {
 }
 
 #[test]
-fn a_call_that_twilio_refuses_is_given_up_an_hour_after_its_first_failure() {
-    let mut account = account();
-    list(&mut account, &[ended(1, 0)], 5);
-    // The daemon was away for a day: that alone is no reason to give up.
-    let mut fail = |second| {
-        account.read_failed(sid(1), Stage::Settling, 0, ReadFailure::Refused, at(second), 0)
-    };
-    for minute in 0..=60 {
-        assert!(!fail(86_400 + 60 * minute), "given up after {minute} minutes");
-    }
-    assert!(fail(86_400 + 3_601));
-    assert!(account.calls[&sid(1)].settled_at.is_some());
-}
-
-#[test]
-fn an_outage_of_days_gives_up_no_call() {
-    let mut account = account();
-    list(&mut account, &[ended(1, 0)], 5);
-    let fail = |account: &mut AccountProgress, hour: i64| {
-        account.read_failed(sid(1), Stage::Settling, 0, ReadFailure::Failed, at(hour * 3_600), 0)
-    };
-    assert!((1..100).all(|hour| !fail(&mut account, hour)));
-    // Others can be read, and this one still fails: it is the call's own fault.
-    account.last_read_at = Some(at(100 * 3_600));
-    assert!(fail(&mut account, 100));
-}
-
-#[test]
-fn an_audit_that_fails_is_tried_again_like_any_read() {
-    let mut account = account();
-    list(&mut account, &[ended(1, 0)], 5);
-    read(&mut account, Stage::Settling, 1_000);
-    let fail = |account: &mut AccountProgress, second| {
-        account.read_failed(sid(1), Stage::Audit, 0, ReadFailure::Failed, at(second), 0)
-    };
-    assert!(!fail(&mut account, 4_700), "given up at the first failure");
-    assert!(account.calls[&sid(1)].awaits_audit);
-    assert_eq!(steps(&mut account, 6_000), ["audit"]);
-    assert!((0..7).all(|minute| !fail(&mut account, 6_000 + minute * 60)));
-    assert!(fail(&mut account, 10_000), "and given up at last");
-    assert!(!account.calls[&sid(1)].awaits_audit);
-}
-
-#[test]
 fn a_refused_read_that_came_late_leaves_those_before_it_behind() {
     let mut account = account();
     list(&mut account, &[ended(1, 0)], 5);
@@ -108,7 +68,9 @@ fn a_refused_read_that_came_late_leaves_those_before_it_behind() {
     let [Step::Read { sid, stage: Stage::AfterEnd, skips: 1, .. }] = plan.steps[..] else {
         panic!("{plan:?}")
     };
-    account.read_failed(sid, Stage::AfterEnd, 1, ReadFailure::Refused, at(130), 0);
+    let failure = ReadFailure::NotFound;
+    let read = FailedRead { sid, stage: Stage::AfterEnd, skips: 1, failure };
+    account.read_failed(read, at(130), 0);
     assert_eq!(steps(&mut account, 131), [""; 0], "the same read again");
     let seen: Vec<_> = account.calls[&sid].early_reads.iter().map(|read| read.stage).collect();
     assert_eq!(seen, [EarlyStage::after_end(1)]);
@@ -119,7 +81,7 @@ fn an_early_read_of_a_call_that_is_not_shown_yet_is_done() {
     let mut account = account();
     list(&mut account, &[ended(1, 0)], 5);
     assert_eq!(steps(&mut account, 16), ["after_end"]);
-    account.read_failed(sid(1), Stage::AfterEnd, 0, ReadFailure::Refused, at(16), 0);
+    fail(&mut account, Stage::AfterEnd, ReadFailure::NotFound, 16);
     assert_eq!(steps(&mut account, 100), [""; 0]);
     assert_eq!(steps(&mut account, 121), ["after_end"]);
 }
@@ -147,16 +109,155 @@ fn an_answer_from_the_past_is_not_asked_for_again_at_once() {
 }
 
 #[test]
-fn a_call_that_vanishes_while_active_counts_as_finished() {
+fn an_active_call_that_twilio_does_not_know_ends_only_after_several_fetches() {
     let mut account = account();
-    list(
-        &mut account,
-        &[Call { end_time: None, status: CallStatus::InProgress, ..ended(1, 0) }],
-        5,
-    );
-    let changes = account.take_fetched(sid(1), None, at(700));
-    assert_eq!(changes.finished, [(Direction::Inbound, CallStatus::Other)]);
-    assert_eq!(account.calls[&sid(1)].ended_at, Some(at(700)));
+    list(&mut account, &[active(1, 0)], 5);
+    let miss = |account: &mut AccountProgress, second| {
+        let lists = run(account, second);
+        account.finish_list(&lists, AfterPage::Complete, at(second - 1));
+        account.take_fetched(sid(1), None, at(second)).finished
+    };
+    assert_eq!(miss(&mut account, 1_900), []);
+    assert_eq!(miss(&mut account, 3_800), []);
+    // A list that shows it proves that it is there.
+    list(&mut account, &[active(1, 0)], 4_000);
+    assert_eq!(miss(&mut account, 5_900), []);
+    assert_eq!(miss(&mut account, 7_800), []);
+    assert_eq!(miss(&mut account, 9_700), [(Direction::Inbound, CallStatus::Other)]);
+    assert_eq!(account.calls[&sid(1)].ended_at, Some(at(9_700)));
+}
+
+#[test]
+fn while_no_list_can_be_read_a_missing_call_proves_nothing() {
+    let mut account = account();
+    list(&mut account, &[active(1, 0)], 5);
+    for hour in 1..100 {
+        assert_eq!(account.take_fetched(sid(1), None, at(hour * 3_600)), CallChanges::default());
+    }
+}
+
+#[test]
+fn a_call_that_nothing_ends_settles_some_day() {
+    const DAY: i64 = 86_400;
+    let keep_house = |account: &mut AccountProgress, second| {
+        account.keep_house(&reads(), 4, at(second)).changes.finished
+    };
+    for (status, days) in [(CallStatus::Other, 1), (CallStatus::InProgress, 7)] {
+        let mut account = account();
+        list(&mut account, &[Call { status, ..active(1, 0) }], 5);
+        assert_eq!(keep_house(&mut account, days * DAY), []);
+        let end = days * DAY + 3_601;
+        assert_eq!(keep_house(&mut account, end), [(Direction::Inbound, CallStatus::Other)]);
+        assert_eq!(keep_house(&mut account, end + 1), []);
+        read(&mut account, Stage::Settling, end + 963);
+        assert!(account.calls[&sid(1)].settled_at.is_some());
+    }
+}
+
+#[test]
+fn an_end_far_in_the_future_is_not_believed() {
+    let mut account = account();
+    list(&mut account, &[ended(1, 40 * 86_400)], 5);
+    assert_eq!(account.calls[&sid(1)].ended_at, Some(at(5)));
+}
+
+#[test]
+fn one_answer_dated_far_ahead_moves_no_cursor_and_settles_nothing() {
+    let mut account = account();
+    let far = 40 * 86_400;
+    let mut run = run(&account, 5);
+    let calls = [ended(1, 0)];
+    let page = ListPage { calls: &calls, rejected: 0, next: None };
+    account.take_page(&mut run, page, Some(at(far)), usize::MAX, at(5));
+    account.finish_list(&run, AfterPage::Complete, at(5));
+    assert_eq!(account.lists.cursor, Some(at(7)));
+    account.take_reading(sid(1), Stage::Settling, 0, &reading(far), &reads(), at(900));
+    assert_eq!(account.calls[&sid(1)].settled_at, None);
+}
+
+#[test]
+fn an_account_begins_once_several_answers_agree_on_the_time() {
+    let mut account = AccountProgress::default();
+    let learn = |account: &mut AccountProgress, date| account.learn_time(Some(date), at(0), &lists());
+    assert_eq!(learn(&mut account, at(40 * 86_400)), None);
+    assert_eq!(learn(&mut account, at(0)), None);
+    assert_eq!(learn(&mut account, at(0)), None);
+    assert_eq!(account.lists.progress(), ListProgress::default());
+    assert_eq!(learn(&mut account, at(0)), Some(Duration::ZERO));
+    let half = jiff::SignedDuration::from_millis(500);
+    assert_eq!(account.lists.forget_before, Some(at(-200_000) + half));
+}
+
+#[test]
+fn a_correction_of_twilios_time_changes_no_wait() {
+    let mut account = AccountProgress::default();
+    for _ in 0..3 {
+        account.learn_time(Some(at(0)), at(0), &lists());
+    }
+    list(&mut account, &[active(1, 0)], 5);
+    fail(&mut account, Stage::Live, ReadFailure::Failed, 70);
+    let wait = |account: &mut AccountProgress, local| {
+        let now = account.now(at(local));
+        let plan = account.plan(&lists(), &reads(), now, 0, false, true);
+        plan.wake_at.duration_since(now)
+    };
+    let before = wait(&mut account, 70);
+    // Twilio's time is found to be 40 days ahead: answers have said so for minutes.
+    for step in 0..20 {
+        account.learn_time(Some(at(40 * 86_400)), at(70) + step * Duration::from_millis(1), &lists());
+    }
+    assert_eq!(wait(&mut account, 70), before);
+    for step in 1..20 {
+        account.learn_time(Some(at(40 * 86_400 + 70 + 20 * step)), at(70 + 20 * step), &lists());
+    }
+    assert!(account.now(at(70)) > at(40 * 86_400), "followed");
+    assert_eq!(wait(&mut account, 70), before);
+}
+
+#[test]
+fn new_calls_wait_in_twilios_list_when_there_is_no_room_and_known_ones_go_on() {
+    let mut account = account();
+    list(&mut account, &[active(1, 0)], 5);
+    let mut run = run(&account, 35);
+    let calls = [active(3, 20), active(2, 10), ended(1, 0)];
+    let page = ListPage { calls: &calls, rejected: 0, next: None };
+    let (changes, after) = account.take_page(&mut run, page, Some(at(35)), 1, at(35));
+    assert_eq!((changes.left, changes.finished.len()), (1, 1));
+    assert_eq!(after, AfterPage::Stopped(Stop::NoRoom));
+    account.finish_list(&run, after, at(35));
+    assert_eq!(account.lists.cursor, None, "what was left is found again");
+    assert_eq!(account.calls.keys().copied().collect::<Vec<_>>(), [sid(1), sid(3)]);
+}
+
+#[test]
+fn an_audit_counts_requests_that_are_still_unanswered() {
+    let mut account = account();
+    list(&mut account, &[ended(1, 0)], 5);
+    read(&mut account, Stage::Settling, 1_000);
+    let unanswered = failing_reading(4_600);
+    let mut audit = |is_complete| {
+        let reading = Reading { is_complete, ..unanswered.clone() };
+        let changes =
+            account.take_reading(sid(1), Stage::Audit, 0, &reading, &reads(), at(4_600));
+        changes.expect("a known call").counted.events.len()
+    };
+    assert_eq!(audit(false), 0);
+    assert_eq!(audit(true), 1);
+    assert_eq!(audit(true), 0);
+}
+
+#[test]
+fn a_reading_that_stopped_before_its_end_counts_what_it_shows_and_settles_nothing() {
+    let mut account = account();
+    list(&mut account, &[ended(1, 0)], 5);
+    let stopped = Reading { is_complete: false, ..answered_reading(1_000) };
+    let mut counted = |reading: &Reading| {
+        let changes =
+            account.take_reading(sid(1), Stage::Settling, 0, reading, &reads(), at(1_000));
+        changes.expect("a known call").counted.events.len()
+    };
+    assert_eq!((counted(&stopped), counted(&stopped)), (1, 0));
+    assert_eq!(account.calls[&sid(1)].settled_at, None);
 }
 
 #[test]
@@ -172,11 +273,24 @@ fn the_first_fifty_settled_calls_of_an_hour_are_audited() {
 }
 
 #[test]
+fn beyond_fifty_an_hour_one_settled_call_in_a_hundred_is_audited() {
+    let mut account = account();
+    let calls: Vec<Call> = (0..10_000).map(|number| ended(number, 0)).collect();
+    list(&mut account, &calls, 5);
+    for number in 0..10_000 {
+        let plan = reads();
+        account.take_reading(sid(number), Stage::Settling, 0, &reading(1_000), &plan, at(1_000));
+    }
+    let audits = account.calls.values().filter(|call| call.awaits_audit).count();
+    assert!((99..=100).contains(&audits), "{audits} audits");
+}
+
+#[test]
 fn what_lists_showed_before_a_restart_is_dated_by_twilios_time() {
     let mut account = account();
     list(
         &mut account,
-        &[Call { end_time: None, status: CallStatus::InProgress, ..ended(1, 0) }],
+        &[active(1, 0)],
         5,
     );
     account.calls.values_mut().for_each(|call| call.last_listed_at = at(-90_000));
@@ -200,11 +314,25 @@ fn lateness_tells_what_is_overdue() {
 }
 
 fn list(account: &mut AccountProgress, calls: &[Call], second: i64) -> CallChanges {
-    let mut run =
-        account.lists.next(&lists(), ActiveCalls::default(), at(second)).0.expect("a list is due");
-    let (changes, after) = account.take_page(&mut run, calls, None, at(second));
+    let mut run = run(account, second);
+    let page = ListPage { calls, rejected: 0, next: None };
+    let date = Some(at(second));
+    let (changes, after) = account.take_page(&mut run, page, date, usize::MAX, at(second));
     assert_eq!(after, AfterPage::Complete);
     changes
+}
+
+fn run(account: &AccountProgress, second: i64) -> ListRun {
+    account.lists.next(&lists(), ActiveCalls::default(), at(second)).0.expect("a list is due")
+}
+
+fn forget(account: &mut AccountProgress, second: i64) -> Vec<CallSid> {
+    account.keep_house(&reads(), 4, at(second)).forgotten
+}
+
+fn fail(account: &mut AccountProgress, stage: Stage, failure: ReadFailure, second: i64) -> bool {
+    let read = FailedRead { sid: sid(1), stage, skips: 0, failure };
+    account.read_failed(read, at(second), 0)
 }
 
 fn steps(account: &mut AccountProgress, second: i64) -> Vec<&'static str> {
@@ -221,7 +349,24 @@ fn read(account: &mut AccountProgress, stage: Stage, second: i64) {
     assert!(changes.is_some());
 }
 
+/// A request that has no answer yet.
 fn failing_reading(second: i64) -> Reading {
+    reading_of(None, second)
+}
+
+fn answered_reading(second: i64) -> Reading {
+    use super::super::call_event::{Body, Response};
+    let response = Response {
+        code: Some(200),
+        duration_ms: Some(40),
+        content_type: Some("text/xml".to_owned()),
+        body: Body::Absent,
+        created_at: Some(at(0)),
+    };
+    reading_of(Some(response), second)
+}
+
+fn reading_of(response: Option<super::super::call_event::Response>, second: i64) -> Reading {
     use super::super::call_event::{CallEvent, Request};
     use super::super::parameters::Parameters;
     let event = CallEvent {
@@ -234,16 +379,16 @@ fn failing_reading(second: i64) -> Reading {
                 |value| Some(value.to_owned()),
             ),
         },
-        response: None,
+        response,
     };
     let digests = Digests::new(DigestKey::new([1; 16]), DigestVersion::CURRENT);
     let item =
         super::super::reading::Item::of(&event, digests, &super::super::route::Routes::default());
-    Reading { items: vec![item], read_at: at(second) }
+    Reading { items: vec![item], read_at: at(second), is_complete: true }
 }
 
 fn reading(second: i64) -> Reading {
-    Reading { items: Vec::new(), read_at: at(second) }
+    Reading { items: Vec::new(), read_at: at(second), is_complete: true }
 }
 
 fn account() -> AccountProgress {
@@ -268,6 +413,10 @@ fn reads() -> ReadPlan {
         settle_delay: Duration::from_secs(960),
         audit_after: Duration::from_secs(3_600),
     }
+}
+
+fn active(number: u32, second: i64) -> Call {
+    Call { end_time: None, status: CallStatus::InProgress, ..ended(number, second) }
 }
 
 fn ended(number: u32, second: i64) -> Call {

@@ -9,18 +9,24 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Lane, ReadPlan, Step, Turn};
-use crate::domain::learning::Thinned;
+use super::{EarlyPlan, Lane, ReadPlan, Step, Turn};
 use crate::domain::progress::CallProgress;
 use crate::domain::sid::CallSid;
 use crate::domain::twilio_time::before;
 
+/// One request in this many is the backlog's, if there is one.
+const BACKLOG_ONE_IN: u64 = 4;
+/// One request in this many is an audit's: one call in a hundred is audited, so that audits keep up.
+/// A multiple of the above, so that neither takes the other's turn.
+const AUDIT_ONE_IN: u64 = 52;
+
 /// The calls that wait for something.
 #[derive(Debug, Default)]
 pub struct Queue {
-    early: Turns,
     settling: Turns,
     backlog: Turns,
+    after_end: Turns,
+    live: Turns,
     audit: Turns,
     /// When a call's place changes by itself.
     timers: Turns,
@@ -47,17 +53,21 @@ impl Place {
         call: &CallProgress,
         is_busy: bool,
         plan: &ReadPlan,
-        thinned: Thinned,
+        early: EarlyPlan,
         now: Timestamp,
     ) -> Self {
         let active_since = call.ended_at.is_none().then_some(call.began_at);
-        let turn = if is_busy { None } else { plan.turn(call, thinned, now) };
+        let turn = if is_busy { None } else { plan.turn(call, early, now) };
         let (due, timer) = match turn {
             Some(Turn { due_at, lane, changes_at, .. }) if due_at <= now => {
                 // What has changed already needs no timer, or it would be looked at each time.
                 (Some((lane, due_at)), changes_at.filter(|&at| at > now))
             }
-            Some(Turn { due_at, .. }) => (None, Some(due_at)),
+            Some(Turn { due_at, changes_at, .. }) => {
+                // Before it is due, it may become something else that is due later.
+                let changes_at = changes_at.filter(|&at| at > now);
+                (None, Some(changes_at.map_or(due_at, |at| at.min(due_at))))
+            }
             None => (None, None),
         };
         Self { due, timer, active_since }
@@ -81,15 +91,15 @@ impl Queue {
         &mut self,
         calls: impl Iterator<Item = (&'a CallProgress, bool)>,
         plan: &ReadPlan,
-        thinned: Thinned,
+        early: EarlyPlan,
         now: Timestamp,
     ) {
         let of = |(call, is_busy): (&'a CallProgress, bool)| {
-            (call.sid, Place::of(call, is_busy, plan, thinned, now))
+            (call.sid, Place::of(call, is_busy, plan, early, now))
         };
         let places: Vec<(CallSid, Place)> =
             calls.map(of).filter(|(_, place)| place.waits()).collect();
-        for lane in [Lane::Early, Lane::Settling, Lane::Backlog, Lane::Audit] {
+        for lane in Lane::ALL {
             let due = places.iter().filter_map(|&(sid, place)| Some((place.due?, sid)));
             let due = due.filter(|&((found, _), _)| found == lane);
             *self.lane(lane) = due.map(|((_, at), sid)| (at, sid)).collect();
@@ -107,11 +117,11 @@ impl Queue {
         call: &CallProgress,
         is_busy: bool,
         plan: &ReadPlan,
-        thinned: Thinned,
+        early: EarlyPlan,
         now: Timestamp,
     ) {
         self.remove(call.sid);
-        let place = Place::of(call, is_busy, plan, thinned, now);
+        let place = Place::of(call, is_busy, plan, early, now);
         if let Some((lane, due_at)) = place.due {
             self.lane(lane).insert((due_at, call.sid));
         }
@@ -155,16 +165,30 @@ impl Queue {
         (oldest_young.map(|&(began_at, _)| began_at), has_old)
     }
 
-    /// The next call that is due, as lanes take turns, the oldest in each lane first. Who asks for
-    /// it places it anew.
+    /// How many calls are active.
+    pub fn active_calls(&self) -> usize {
+        self.active.len()
+    }
+
+    /// The next call that is due, as lanes take turns. Settling is done in the order in which it
+    /// became due; early reads are perishable, so the one that became due last comes first. The
+    /// caller places the call again.
     pub fn next_due(&mut self) -> Option<CallSid> {
-        let [first, second, third] = match (self.taken % 4 == 3, self.taken.is_multiple_of(2)) {
-            (true, _) => [Lane::Backlog, Lane::Settling, Lane::Early],
-            (false, true) => [Lane::Settling, Lane::Early, Lane::Backlog],
-            (false, false) => [Lane::Early, Lane::Settling, Lane::Backlog],
+        use Lane::{AfterEnd, Audit, Backlog, Live, Settling};
+        let order = if self.taken % AUDIT_ONE_IN == 1 {
+            [Audit, Settling, AfterEnd, Live, Backlog]
+        } else if self.taken % BACKLOG_ONE_IN == BACKLOG_ONE_IN - 1 {
+            [Backlog, Settling, AfterEnd, Live, Audit]
+        } else {
+            [Settling, AfterEnd, Live, Backlog, Audit]
         };
-        let order = [first, second, third, Lane::Audit];
-        let (_, sid) = order.into_iter().find_map(|lane| self.lane(lane).first().copied())?;
+        let (_, sid) = order.into_iter().find_map(|lane| {
+            let turns = self.lane(lane);
+            match lane {
+                AfterEnd | Live => turns.last().copied(),
+                Settling | Backlog | Audit => turns.first().copied(),
+            }
+        })?;
         self.taken += 1;
         Some(sid)
     }
@@ -173,9 +197,10 @@ impl Queue {
     #[cfg(test)]
     pub(super) fn due(&self) -> BTreeMap<CallSid, (Lane, Timestamp)> {
         let lanes = [
-            (Lane::Early, &self.early),
             (Lane::Settling, &self.settling),
             (Lane::Backlog, &self.backlog),
+            (Lane::AfterEnd, &self.after_end),
+            (Lane::Live, &self.live),
             (Lane::Audit, &self.audit),
         ];
         let of = |(lane, turns): (Lane, &'_ Turns)| {
@@ -186,9 +211,10 @@ impl Queue {
 
     fn lane(&mut self, lane: Lane) -> &mut Turns {
         match lane {
-            Lane::Early => &mut self.early,
             Lane::Settling => &mut self.settling,
             Lane::Backlog => &mut self.backlog,
+            Lane::AfterEnd => &mut self.after_end,
+            Lane::Live => &mut self.live,
             Lane::Audit => &mut self.audit,
         }
     }
@@ -196,7 +222,7 @@ impl Queue {
 
 impl ReadPlan {
     /// What is due for a call now.
-    pub fn step(&self, call: &CallProgress, thinned: Thinned, now: Timestamp) -> Option<Step> {
-        self.turn(call, thinned, now).filter(|turn| turn.due_at <= now).map(|turn| turn.step)
+    pub fn step(&self, call: &CallProgress, early: EarlyPlan, now: Timestamp) -> Option<Step> {
+        self.turn(call, early, now).filter(|turn| turn.due_at <= now).map(|turn| turn.step)
     }
 }

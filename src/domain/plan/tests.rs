@@ -31,11 +31,29 @@ fn an_ended_call_is_read_early_and_then_settled() {
 }
 
 #[test]
-fn a_read_that_comes_late_makes_earlier_ones_superfluous() {
+fn an_early_read_that_was_not_made_is_skipped_for_the_next() {
     let call = ended(0);
     check(&call, 200, "after_end at 120, skips 1");
     check(&call, 963, "settling at 963, skips 2");
     check(&call, 90_000, "settling at 963, skips 2");
+}
+
+#[test]
+fn an_early_read_is_skipped_half_the_way_to_settling() {
+    let call = ended(0);
+    check(&call, 541, "after_end at 120, skips 1");
+    check(&call, 542, "settling at 963, skips 2");
+    let late = ReadPlan { after_end: vec![Duration::from_secs(900)], ..plan() };
+    let next = |now| late.next_read(&call, FULL, at(now)).map(|next| next.stage);
+    assert_eq!(next(931), Some(Stage::AfterEnd));
+    assert_eq!(next(932), Some(Stage::Settling));
+}
+
+#[test]
+fn active_calls_are_read_less_often_while_requests_are_scarce() {
+    let scarce = EarlyPlan { live_interval: Duration::from_secs(500), ..FULL };
+    let due_at = |early| plan().next_read(&active(0), early, at(10)).map(|next| next.due_at);
+    assert_eq!((due_at(FULL), due_at(scarce)), (Some(at(60)), Some(at(500))));
 }
 
 #[test]
@@ -54,26 +72,68 @@ fn a_read_settles_only_by_twilios_clock() {
 }
 
 #[test]
-fn the_backlog_gets_one_request_in_four_and_the_present_the_rest() {
+fn settling_goes_first_the_backlog_has_its_share_and_early_reads_take_what_is_left() {
+    let calls = |kinds: &[(i64, i64)]| {
+        let ends = kinds.iter().flat_map(|&(from, count)| from..from + count);
+        ends.map(|end| CallProgress { sid: sid(u32::try_from(end).expect("small")), ..ended(end) })
+            .collect::<Vec<_>>()
+    };
+    // At 10,000 s: backlog, settling that is due, and early reads.
+    let (backlog, settling, early) = ((0, 20), (8_950, 20), (9_900, 20));
+    assert_eq!(order(&calls(&[backlog, settling, early]), 12), "sssbsssbsssb");
+    assert_eq!(order(&calls(&[backlog, early]), 12), "eeebeeebeeeb");
+    assert_eq!(order(&calls(&[settling, early]), 24), "sssssssssssssssssssseeee");
+}
+
+#[test]
+fn audits_have_a_share_however_much_is_due() {
+    let settling = (8_940..9_000).map(|end| CallProgress {
+        sid: sid(u32::try_from(end).expect("small")),
+        ..ended(end)
+    });
+    let audits = (1..10).map(|number| CallProgress {
+        sid: sid(number),
+        settled_at: Some(at(5_000)),
+        awaits_audit: true,
+        ..ended(0)
+    });
+    let order = order(&settling.chain(audits).collect::<Vec<_>>(), 60);
+    assert_eq!(order.matches('a').count(), 2, "{order}");
+}
+
+#[test]
+fn of_early_reads_the_last_that_became_due_comes_first() {
+    let calls = [9_930, 9_970, 9_950].map(|end: i64| CallProgress {
+        sid: sid(u32::try_from(end).expect("small")),
+        ..ended(end)
+    });
+    let live = CallProgress { sid: sid(1), ..active(9_939) };
+    let mut queue = Queue::default();
+    let all: Vec<_> = calls.into_iter().chain([live]).collect();
+    all.iter().for_each(|call| queue.place(call, false, &plan(), FULL, at(10_000)));
+    let order: Vec<_> = std::iter::from_fn(|| {
+        let sid = queue.next_due()?;
+        queue.remove(sid);
+        Some(sid)
+    })
+    .collect();
+    assert_eq!(order, [9_970, 9_950, 9_930, 1].map(sid));
+}
+
+/// The order in which calls are read at 10,000 s, a letter each; backlog shows as b.
+fn order(calls: &[CallProgress], count: usize) -> String {
     let now = at(10_000);
-    let mut calls = BTreeMap::new();
-    for second in 0..20 {
-        for end in [second, 8_950 + second, 9_900 + second] {
-            let sid = sid(u32::try_from(end).expect("small"));
-            calls.insert(sid, CallProgress { sid, ..ended(end) });
-        }
-    }
+    let calls: BTreeMap<CallSid, &CallProgress> =
+        calls.iter().map(|call| (call.sid, call)).collect();
     let mut queue = Queue::default();
     calls.values().for_each(|call| queue.place(call, false, &plan(), FULL, now));
     let mut take = || {
-        let call = &calls[&queue.next_due()?];
+        let call = calls[&queue.next_due()?];
         queue.place(call, true, &plan(), FULL, now);
-        plan().step(call, FULL, now)
+        let is_late = plan().overdue(call, now) > CURRENT_LANE;
+        plan().step(call, FULL, now).map(|step| if is_late { 'b' } else { letter(&step) })
     };
-    let order: String = std::iter::from_fn(&mut take).take(8).map(|step| letter(&step)).collect();
-    // A settling read shows as s, an early one as e; the oldest settling reads are the backlog's.
-    assert_eq!(order, "sesssess");
-    assert_eq!(std::iter::from_fn(&mut take).count(), 52);
+    std::iter::from_fn(&mut take).take(count).collect()
 }
 
 #[test]
@@ -147,8 +207,8 @@ fn a_call_is_read_with_the_digests_it_began_with() {
     }
 }
 
-/// No stage is thinned.
-const FULL: Thinned = Thinned::NONE;
+/// Early reads as configured.
+const FULL: EarlyPlan = EarlyPlan::FULL;
 
 fn check(call: &CallProgress, now: i64, expected: &str) {
     let text = match plan().next_read(call, FULL, at(now)) {
@@ -166,7 +226,9 @@ fn check(call: &CallProgress, now: i64, expected: &str) {
 fn letter(step: &Step) -> char {
     match step {
         Step::Read { stage: Stage::Settling, .. } => 's',
-        Step::Read { stage: Stage::Live | Stage::AfterEnd | Stage::Audit, .. } => 'e',
+        Step::Read { stage: Stage::Live, .. } => 'l',
+        Step::Read { stage: Stage::AfterEnd, .. } => 'e',
+        Step::Read { stage: Stage::Audit, .. } => 'a',
         Step::Fetch(_) => 'f',
     }
 }

@@ -105,7 +105,7 @@ fn reading_with(version: DigestVersion, words: &str) -> Reading {
             _ => Item::of(&event(&word[..1], word.ends_with('?')), digests, &Routes::default()),
         })
         .collect();
-    Reading { items, read_at: at(100) }
+    Reading { items, read_at: at(100), is_complete: true }
 }
 
 fn event(name: &str, is_unanswered: bool) -> CallEvent {

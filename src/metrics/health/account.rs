@@ -148,6 +148,21 @@ impl AccountHealth {
         self.health.calls_rejected.with_label_values(&[&self.label]).inc_by(count);
     }
 
+    /// Notes how many calls are tracked.
+    pub fn tracked_calls(&self, count: usize) {
+        self.set(&self.health.tracked_calls, as_float(u64::try_from(count).unwrap_or(u64::MAX)));
+    }
+
+    /// Notes calls of a list that were not taken up for want of room.
+    pub fn calls_deferred(&self, count: u64) {
+        self.health.calls_deferred.with_label_values(&[&self.label]).inc_by(count);
+    }
+
+    /// Notes how many concurrent requests the planned reads need.
+    pub fn required_concurrency(&self, required: f64) {
+        self.set(&self.health.api_required_concurrency, required);
+    }
+
     /// Notes what became of a read.
     pub fn call_read(&self, stage: Stage, result: ReadResult, count: u64) {
         let labels = [self.label.as_str(), stage.as_str(), result.as_str()];

@@ -93,7 +93,8 @@ async fn commit(
         Fact::Event { observation, call_sid, at: day(at), is_history }
     };
     let facts = events.iter().map(fact).collect();
-    let batch = Batch { facts, cursor: Some(day(known_to)), ..Batch::default() };
+    let lists = ListProgress { cursor: Some(day(known_to)), ..ListProgress::default() };
+    let batch = Batch { facts, lists, ..Batch::default() };
     store.commit(id, Arc::new(batch)).await.expect("committed")
 }
 

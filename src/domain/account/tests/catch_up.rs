@@ -84,7 +84,7 @@ impl Story {
                     told.settled_now += 1;
                     told.slowest = told.slowest.max(overdue);
                 }
-                let reading = Reading { items: Vec::new(), read_at: now };
+                let reading = Reading { items: Vec::new(), read_at: now, is_complete: true };
                 account.take_reading(sid, stage, skips, &reading, &reads(), now);
             }
             if tenth % 600 == 0 {
@@ -105,12 +105,13 @@ impl Story {
     fn list(&self, account: &mut AccountProgress, from: i64, now: Timestamp) -> i64 {
         let second = now.duration_since(at(0)).as_secs();
         let to = second * self.per_day / 86_400;
-        let mut changes = CallChanges::default();
+        let mut calls = Vec::new();
         for number in from..to {
             let end = number * 86_400 / self.per_day;
             let number = u32::try_from(number).expect("in range");
-            account.see(&ended(number, end), now, &mut changes);
+            calls.push(ended(number, end));
         }
+        list(account, &calls, second);
         to
     }
 }

@@ -81,14 +81,14 @@ impl World {
                 let is_shown =
                     is_live(now) || call.ended_at.is_some_and(|end| at(now - QUARTER) >= end);
                 let items = is_shown.then(|| item(call.began_at)).into_iter().collect();
-                let reading = Reading { items, read_at: at(now) };
+                let reading = Reading { items, read_at: at(now), is_complete: true };
                 self.account.take_reading(sid, stage, skips, &reading, &super::reads(), at(now));
                 self.reads += 1;
                 self.settled += u64::from(stage == Stage::Settling);
             }
             self.account.lists.forget_before = Some(at(now - QUARTER));
             if now % 60 == 0 {
-                self.account.forget(at(now));
+                self.account.keep_house(&super::reads(), 4, at(now));
             }
         }
         self.now += seconds;
@@ -97,7 +97,7 @@ impl World {
     /// Shows the calls that have begun, and those that have ended since a list showed them.
     fn list(&mut self, now: i64) {
         let to = now * CALLS / HOUR;
-        let mut changes = CallChanges::default();
+        let mut calls = Vec::new();
         for number in (self.begun - (LENGTH + 60) * CALLS / HOUR).max(0)..to {
             let began = number * HOUR / CALLS;
             let has_ended = began + LENGTH <= now;
@@ -107,8 +107,9 @@ impl World {
                 end_time: has_ended.then(|| at(began + LENGTH)),
                 ..ended(0, began)
             };
-            self.account.see(&call, at(now), &mut changes);
+            calls.push(call);
         }
+        list(&mut self.account, &calls, now);
         self.begun = to;
     }
 }

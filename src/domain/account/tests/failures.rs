@@ -1,0 +1,76 @@
+//! Calls whose events can't be read: tried again, and given up by clocks of their own.
+
+use super::*;
+
+const HOUR: i64 = 3_600;
+
+#[test]
+fn a_call_that_alone_fails_is_given_up_by_the_clock_of_its_failure() {
+    for (failure, hours) in [
+        (ReadFailure::NotFound, 1),
+        (ReadFailure::Refused, 1),
+        (ReadFailure::Unreadable, 1),
+        (ReadFailure::Failed, 24),
+    ] {
+        let mut account = account();
+        list(&mut account, &[ended(1, 0), ended(2, 0)], 5);
+        // The daemon was away for a day: that alone is no reason to give up.
+        let begin = 24 * HOUR;
+        let tries = (0..).step_by(300).take_while(|second| {
+            read_other(&mut account, begin + second - 1);
+            !fail(&mut account, Stage::Settling, failure, begin + second)
+        });
+        assert_eq!(tries.last(), Some(hours * HOUR - 300), "{failure:?}");
+        assert!(account.calls[&sid(1)].settled_at.is_some());
+    }
+}
+
+#[test]
+fn an_outage_of_days_gives_up_no_call_nor_does_its_end() {
+    for failure in [ReadFailure::NotFound, ReadFailure::Refused, ReadFailure::Failed] {
+        let mut account = account();
+        list(&mut account, &[ended(1, 0), ended(2, 0)], 5);
+        assert!((1..600).all(|n| !fail(&mut account, Stage::Settling, failure, n * 600)));
+        // Others can be read again, and this one fails once more in each way.
+        for failure in [ReadFailure::Failed, ReadFailure::NotFound, ReadFailure::Refused] {
+            read_other(&mut account, 600 * 600);
+            assert!(!fail(&mut account, Stage::Settling, failure, 600 * 600 + 1));
+        }
+    }
+}
+
+#[test]
+fn a_call_that_is_read_begins_again_when_it_fails_later() {
+    let mut account = account();
+    list(&mut account, &[ended(1, 0), ended(2, 0)], 5);
+    for round in 0..10 {
+        for second in (round * 3_000..(round + 1) * 3_000).step_by(300) {
+            read_other(&mut account, second);
+            assert!(!fail(&mut account, Stage::Settling, ReadFailure::NotFound, second + 1));
+        }
+        read(&mut account, Stage::Live, (round + 1) * 3_000);
+    }
+}
+
+#[test]
+fn an_audit_that_fails_is_tried_again_like_any_read() {
+    let mut account = account();
+    list(&mut account, &[ended(1, 0), ended(2, 0)], 5);
+    read(&mut account, Stage::Settling, 1_000);
+    assert!(!fail(&mut account, Stage::Audit, ReadFailure::NotFound, 4_700), "at once");
+    assert!(account.calls[&sid(1)].awaits_audit);
+    assert!(steps(&mut account, 6_000).contains(&"audit"));
+    let is_given_up = (0..30).any(|n| {
+        read_other(&mut account, 6_000 + n * 300);
+        fail(&mut account, Stage::Audit, ReadFailure::NotFound, 6_001 + n * 300)
+    });
+    assert!(is_given_up, "and given up at last");
+    assert!(!account.calls[&sid(1)].awaits_audit);
+}
+
+/// Another call of the account is read.
+fn read_other(account: &mut AccountProgress, second: i64) {
+    let changes =
+        account.take_reading(sid(2), Stage::Live, 0, &reading(second), &reads(), at(second));
+    assert!(changes.is_some());
+}
