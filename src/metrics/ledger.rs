@@ -6,8 +6,10 @@
 mod apply;
 mod committed;
 mod retire;
+mod room;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -22,14 +24,18 @@ use crate::domain::sid::CallSid;
 use crate::domain::twilio_time::after;
 use crate::domain::verdict::{Code, Reason, Warning};
 
-use super::catalog::WEBHOOK_SECONDS;
 use super::exemplar::Exemplar;
 
 pub use apply::{Delta, FailedRequest};
 pub use committed::Committed;
+pub use room::ACCOUNT_SERIES;
 
 /// A group that no scrape has shown is released after this long: nobody waits for it.
 const RELEASE_UNSEEN_AFTER: Duration = Duration::from_secs(5 * 60);
+
+/// The largest value of a counter: the largest integer of the store. Memory has the same bound, so that
+/// a value is the same after a restart.
+pub const MAX_VALUE: u64 = i64::MAX.unsigned_abs();
 
 /// An account in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -59,6 +65,8 @@ pub enum Scope {
 pub enum Cell {
     /// Group: webhook requests by code.
     Requests(Code),
+    /// Group: webhook requests whose code found no room.
+    OtherRequests,
     /// Group: failures by reason.
     Failures(Reason),
     /// Group: durations up to this many milliseconds and over the bound before; `None`: over all.
@@ -71,6 +79,8 @@ pub enum Cell {
     Warnings(Warning),
     /// Account: the customer's API requests by code.
     ApiRequests(Code),
+    /// Account: the customer's API requests whose code found no room.
+    OtherApiRequests,
     /// Account: finished calls.
     Calls(Direction, CallStatus),
     /// Account: calls with failures by what callers felt.
@@ -178,14 +188,6 @@ pub struct Ledger {
     series: usize,
 }
 
-/// Series of a histogram: its buckets, `+Inf`, sum and count.
-const HISTOGRAM_SERIES: usize = WEBHOOK_SECONDS.len() + 3;
-
-/// Series that a new group brings at least.
-fn series_of(kind: RequestKind) -> usize {
-    1 + HISTOGRAM_SERIES + Reason::possible_for(kind).count()
-}
-
 impl Ledger {
     /// Adds an endpoint that the store knows.
     pub fn insert_endpoint(&mut self, id: EndpointId, entry: EndpointEntry) {
@@ -193,19 +195,27 @@ impl Ledger {
         if entry.endpoint != Endpoint::overflow() {
             *self.endpoints_of.entry(entry.account).or_default() += 1;
         }
+        self.series += room::ENDPOINT_SERIES;
         self.endpoints.insert(id, entry);
     }
 
     /// Adds a group that the store knows.
     pub fn insert_group(&mut self, id: GroupId, entry: GroupEntry) {
+        self.series += self.new_group_series(entry.endpoint, entry.kind);
         self.by_group.insert((entry.endpoint, entry.kind), id);
-        self.series += series_of(entry.kind);
         self.groups.insert(id, entry);
     }
 
-    /// Adds to a value.
+    /// Adds to a value, up to [`MAX_VALUE`].
     pub fn add(&mut self, scope: Scope, cell: Cell, count: u64) {
-        *self.cells.entry(scope).or_default().entry(cell).or_default() += count;
+        let value = match self.cells.entry(scope).or_default().entry(cell) {
+            btree_map::Entry::Occupied(known) => known.into_mut(),
+            btree_map::Entry::Vacant(new) => {
+                self.series += room::cell_series(cell);
+                new.insert(0)
+            }
+        };
+        *value = sum(*value, count);
     }
 
     /// A value, 0 if nothing was ever counted.
@@ -280,6 +290,11 @@ impl Ledger {
             Scope::Group(id) => self.groups.get_mut(&id).map(|entry| &mut entry.hold),
         }
     }
+}
+
+/// A value with more added to it, up to [`MAX_VALUE`].
+pub fn sum(value: u64, added: u64) -> u64 {
+    value.saturating_add(added).min(MAX_VALUE)
 }
 
 /// A bound in whole milliseconds.

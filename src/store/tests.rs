@@ -5,6 +5,7 @@ mod failures;
 mod first_failure;
 mod migration;
 mod retire;
+mod room;
 
 use std::path::PathBuf;
 use std::time::Duration;

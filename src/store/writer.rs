@@ -12,7 +12,7 @@ use crate::domain::listing::Lists;
 use crate::domain::twilio_time::after;
 use crate::metrics::health::Health;
 use crate::metrics::ledger::{
-    AccountId, Committed, Delta, EndpointId, Entry, GroupId, LedgerLimits, Scope,
+    self, AccountId, Committed, Delta, EndpointId, Entry, GroupId, LedgerLimits, Scope,
 };
 
 use super::codec;
@@ -360,13 +360,13 @@ fn write_delta(
     let values: BTreeMap<_, u64> = {
         let ledger = committed.read();
         let value = |(&(scope, cell), added): (&(Scope, _), &u64)| {
-            ((scope, cell), ledger.value(scope, cell) + added)
+            ((scope, cell), ledger::sum(ledger.value(scope, cell), *added))
         };
         delta.added.iter().map(value).collect()
     };
     for ((scope, cell), value) in values {
         let (scope, id) = codec::encode_scope(scope);
-        // SQLite's integers are signed; a counter would need 2^63 events to get there.
+        // SQLite's integers are signed, and the ledger's values are bounded by the largest of them.
         let value = i64::try_from(value).unwrap_or(i64::MAX);
         connection
             .prepare_cached(
