@@ -5,6 +5,7 @@
 
 mod apply;
 mod committed;
+mod exposure;
 mod retire;
 mod room;
 
@@ -21,17 +22,14 @@ use crate::domain::observe::Observation;
 use crate::domain::outcome::Outcome;
 use crate::domain::route::Endpoint;
 use crate::domain::sid::CallSid;
-use crate::domain::twilio_time::after;
 use crate::domain::verdict::{Code, Reason, Warning};
 
 use super::exemplar::Exemplar;
 
 pub use apply::{Delta, FailedRequest};
 pub use committed::Committed;
+pub use exposure::Shown;
 pub use room::ACCOUNT_SERIES;
-
-/// A group that no scrape has shown is released after this long: nobody waits for it.
-const RELEASE_UNSEEN_AFTER: Duration = Duration::from_secs(5 * 60);
 
 /// The largest value of a counter: the largest integer of the store. Memory has the same bound, so that
 /// a value is the same after a restart.
@@ -125,10 +123,10 @@ pub struct Entry<'a> {
 pub struct Hold {
     /// Whether its values are shown.
     pub is_released: bool,
-    /// When it was first seen, or when the program started, whichever was later: downtime is no
-    /// time in which a scrape could have shown it.
+    /// When it was first seen, or when the program started, whichever was later: no scrape could have
+    /// shown it while the program was down.
     pub held_since: Timestamp,
-    /// When a scrape first showed it at 0; not kept over a restart.
+    /// When an answer first showed it at 0 under its account's present label; not kept over a restart.
     pub shown_at: Option<Timestamp>,
 }
 
@@ -170,8 +168,6 @@ pub struct LedgerLimits {
 /// All durable series values.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
-    /// The accounts that are shown, with their labels.
-    pub accounts: BTreeMap<AccountId, String>,
     /// All endpoints.
     pub endpoints: BTreeMap<EndpointId, EndpointEntry>,
     /// All groups.
@@ -180,8 +176,13 @@ pub struct Ledger {
     pub cells: BTreeMap<Scope, BTreeMap<Cell, u64>>,
     /// The last call behind each failure and each bucket; not kept over a restart.
     pub exemplars: BTreeMap<Scope, BTreeMap<Cell, Exemplar>>,
-    /// Whether a scrape was ever answered from this store.
+    /// Whether this store was ever scraped.
     pub was_scraped: bool,
+    accounts: BTreeMap<AccountId, String>,
+    /// Since when each account has been shown under its label.
+    shown_since: BTreeMap<AccountId, Timestamp>,
+    /// Counts the changes to which accounts are shown, and under which labels.
+    exposure: u64,
     by_endpoint: BTreeMap<(AccountId, Endpoint), EndpointId>,
     by_group: BTreeMap<(EndpointId, RequestKind), GroupId>,
     endpoints_of: BTreeMap<AccountId, usize>,
@@ -231,6 +232,14 @@ impl Ledger {
         for (id, entry) in delta.groups {
             self.insert_group(id, entry);
         }
+        if self.was_scraped {
+            // A scrape began after the delta was made, and does not show them.
+            for scope in delta.released_unscraped {
+                if let Some(hold) = self.hold_mut(scope) {
+                    hold.is_released = false;
+                }
+            }
+        }
         for ((scope, cell), count) in delta.added {
             self.add(scope, cell, count);
         }
@@ -242,45 +251,6 @@ impl Ledger {
                 entry.last_event_at = at;
             }
         }
-    }
-
-    /// The endpoints and groups whose values may be shown now.
-    pub fn due_releases(&self, hold_back: Duration, now: Timestamp) -> Vec<Scope> {
-        let is_due = |hold: &Hold| {
-            let by_scrape = hold.shown_at.is_some_and(|shown| after(shown, hold_back) <= now);
-            !hold.is_released && (by_scrape || after(hold.held_since, RELEASE_UNSEEN_AFTER) <= now)
-        };
-        self.holds().filter(|(_, hold)| is_due(hold)).map(|(scope, _)| scope).collect()
-    }
-
-    /// Shows the values of endpoints and groups whose release the store has committed.
-    pub fn release(&mut self, scopes: &[Scope]) {
-        for scope in scopes {
-            if let Some(hold) = self.hold_mut(*scope) {
-                hold.is_released = true;
-            }
-        }
-    }
-
-    /// Notes that a scrape has shown these at 0.
-    pub fn mark_shown(&mut self, scopes: &[Scope], now: Timestamp) {
-        self.was_scraped = true;
-        for scope in scopes {
-            if let Some(hold) = self.hold_mut(*scope) {
-                hold.shown_at.get_or_insert(now);
-            }
-        }
-    }
-
-    /// The endpoints and groups that are held at 0.
-    pub fn held(&self) -> Vec<Scope> {
-        self.holds().filter(|(_, hold)| !hold.is_released).map(|(scope, _)| scope).collect()
-    }
-
-    fn holds(&self) -> impl Iterator<Item = (Scope, &Hold)> {
-        let endpoints =
-            self.endpoints.iter().map(|(id, entry)| (Scope::Endpoint(*id), &entry.hold));
-        endpoints.chain(self.groups.iter().map(|(id, entry)| (Scope::Group(*id), &entry.hold)))
     }
 
     fn hold_mut(&mut self, scope: Scope) -> Option<&mut Hold> {

@@ -91,7 +91,7 @@ struct Snapshot<'a> {
 
 impl<'a> Snapshot<'a> {
     fn of(ledger: &'a Ledger, shows_exemplars: bool) -> Self {
-        let accounts = ledger.accounts.iter().map(|(id, label)| Shown {
+        let accounts = ledger.accounts().iter().map(|(id, label)| Shown {
             labels: Labels::of([("account", label.as_str())]),
             is_released: true,
             cells: ledger.cells.get(&Scope::Account(*id)),
@@ -104,7 +104,7 @@ impl<'a> Snapshot<'a> {
         }
         let labels_of = |id: EndpointId| {
             let entry = ledger.endpoints.get(&id)?;
-            let account = ledger.accounts.get(&entry.account)?;
+            let account = ledger.accounts().get(&entry.account)?;
             let (host, route) = (&entry.endpoint.host, &entry.endpoint.route);
             Some([("account", account.as_str()), ("host", host), ("route", route)])
         };

@@ -126,9 +126,7 @@ impl Writer {
                     }
                     Command::Limit(limits) => self.limits = limits,
                     Command::Detach { account } => {
-                        self.committed.publish(|ledger| {
-                            ledger.accounts.remove(&account);
-                        });
+                        self.committed.publish(|ledger| ledger.hide(account));
                     }
                 }
             }
@@ -164,9 +162,8 @@ impl Writer {
         let calls = codec::load_calls(connection, id, (self.now)())?;
         let cursor = cursor.map(codec::instant).transpose()?;
         let forget_before = forget_before.map(codec::instant).transpose()?;
-        self.committed.publish(|ledger| {
-            ledger.accounts.insert(id, label.to_owned());
-        });
+        let now = (self.now)();
+        self.committed.publish(|ledger| ledger.show(id, label.to_owned(), now));
         Ok(Attached { id, lists: Lists::resume(cursor, forget_before), calls })
     }
 
@@ -183,10 +180,8 @@ impl Writer {
                 .optional()?;
             named.extend(id.map(|id| (AccountId(id), label)));
         }
-        self.committed.publish(|ledger| {
-            named.retain(|id, _| ledger.accounts.contains_key(id));
-            ledger.accounts = named;
-        });
+        let now = (self.now)();
+        self.committed.publish(|ledger| ledger.show_only(named, now));
         Ok(())
     }
 

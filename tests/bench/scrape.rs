@@ -42,7 +42,7 @@ fn exposition(ledger: &Ledger, format: Format) -> Vec<String> {
 fn ledger() -> Ledger {
     let mut ledger = Ledger::default();
     for account in 1..=4 {
-        ledger.accounts.insert(AccountId(account), format!("account-{account}"));
+        ledger.show(AccountId(account), format!("account-{account}"), Timestamp::UNIX_EPOCH);
         let facts: Vec<Fact> = (0..6_000).map(fact).collect();
         let entry = Entry { account: AccountId(account), facts: &facts };
         let limits = LedgerLimits {

@@ -47,6 +47,8 @@ struct Terms {
     limits: LedgerLimits,
     /// Of endpoints and groups that it brings.
     hold: Hold,
+    /// Whether those are shown at once only because nothing has scraped yet.
+    is_released_unscraped: bool,
 }
 
 /// How much later an event has to be for its endpoint's time to be written anew.
@@ -67,6 +69,8 @@ pub struct Delta {
     pub exemplars: BTreeMap<(Scope, Cell), Exemplar>,
     /// The requests that failed, in the order of counting.
     pub failures: Vec<FailedRequest>,
+    /// Endpoints and groups that are new and shown at once only because nothing has scraped yet.
+    pub(super) released_unscraped: Vec<Scope>,
     /// Events whose host and route, or code, found no room, by account.
     pub overflowed: BTreeMap<AccountId, u64>,
     new_endpoints: BTreeMap<(AccountId, Endpoint), EndpointId>,
@@ -102,11 +106,13 @@ impl Ledger {
                         delta.note_overflow(entry.account, !has_room);
                     }
                     Fact::Event { observation, call_sid, at, is_history } => {
+                        let is_released_unscraped =
+                            !(self.was_scraped || *is_history || limits.hold_back.is_zero());
                         let is_released =
                             *is_history || !self.was_scraped || limits.hold_back.is_zero();
                         let hold = Hold { is_released, held_since: now, shown_at: None };
                         let account = entry.account;
-                        let terms = Terms { account, limits, hold };
+                        let terms = Terms { account, limits, hold, is_released_unscraped };
                         let (endpoint, group) = self.apply_event(&mut delta, observation, terms);
                         self.note_event(&mut delta, endpoint, *at);
                         delta.remember(group, observation, *call_sid, now);
@@ -236,6 +242,7 @@ impl Ledger {
         delta.endpoints.insert(id, entry);
         delta.new_endpoints.insert(key, id);
         delta.series += room::ENDPOINT_SERIES;
+        delta.released_unscraped.extend(terms.is_released_unscraped.then_some(Scope::Endpoint(id)));
         id
     }
 
@@ -260,6 +267,7 @@ impl Ledger {
         delta.series += self.new_group_series_with(delta, endpoint, kind);
         delta.groups.insert(id, GroupEntry { endpoint, kind, hold: terms.hold });
         delta.new_groups.insert((endpoint, kind), id);
+        delta.released_unscraped.extend(terms.is_released_unscraped.then_some(Scope::Group(id)));
         id
     }
 

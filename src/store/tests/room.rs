@@ -38,13 +38,13 @@ async fn there_are_never_more_series_than_the_limit_and_no_request_is_lost() {
                 counted[at] = sums(&store, id);
             }
             let shown = durable(&store).lines().count();
-            let accounts = store.committed().read().accounts.len();
+            let accounts = store.committed().read().accounts().len();
             assert!(shown <= store.committed().read().series(), "seed {seed}: {shown}");
             assert!(shown <= series + accounts * BEYOND, "seed {seed}: {shown}");
             assert_eq!(sums(&store, id), counted[at], "seed {seed}");
         }
         let (before, series) = (durable(&store), store.committed().read().series());
-        let attached: Vec<String> = store.committed().read().accounts.values().cloned().collect();
+        let attached: Vec<String> = store.committed().read().accounts().values().cloned().collect();
         drop(store);
         assert!(thread.join());
         let (store, _thread) = open_limited(&directory, limits);
