@@ -200,6 +200,7 @@ impl Poller {
         for (observation, created_at) in changes.counted.events {
             notes.counted += 1;
             notes.unjudged += u64::from(observation.verdict.is_unjudged);
+            notes.invalid_durations += u64::from(observation.has_invalid_duration);
             notes.lags.extend(created_at.map(|at| seconds_between(at, now)));
             if observation.verdict.failure.is_some()
                 && let Some(suppressed) = self.failure_log.admit(&observation.endpoint, now)

@@ -290,6 +290,7 @@ fn event() -> Fact {
             endpoint: Endpoint { host: "h".to_owned(), route: "/".to_owned() },
             kind: RequestKind::VoiceUrl,
             duration_ms: None,
+            has_invalid_duration: false,
             verdict: verdict::judge(RequestKind::VoiceUrl, None).expect("a verdict"),
         },
         call_sid: call_sid(),

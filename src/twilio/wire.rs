@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::domain::call::{Call, CallStatus, Direction};
-use crate::domain::call_event::{Body, CallEvent, Request, Response};
+use crate::domain::call_event::{Body, CallEvent, NO_DURATION_MS, Request, Response};
 use crate::domain::observe::Rejection;
 use crate::domain::sid::{AccountSid, CallSid};
 
@@ -128,8 +128,8 @@ struct ResponseWire<'a, B> {
 ///
 /// # Errors
 /// [`Rejection::Malformed`] without a request object, [`Rejection::InvalidCode`] for a code that is
-/// no number. A missing URL is left for the observation to reject; a duration or date that can't be
-/// read is taken for absent.
+/// no number. A missing URL is left for the observation to reject; a date that can't be read is
+/// taken for absent; a duration that can't be read is left for the observation to refuse.
 pub fn decode_call_event(item: &RawItem<'_>) -> Result<CallEvent, Rejection> {
     // Nearly every body is valid Unicode, and read at once; for others each field is looked at.
     let strict = serde_json::from_str::<CallEventWire<'_, StrictBody>>(item.json());
@@ -158,8 +158,9 @@ fn decode_response<B: Into<Body>>(wire: ResponseWire<'_, B>) -> Result<Response,
         Number::Unreadable => return Err(Rejection::InvalidCode),
     };
     let duration_ms = match wire.request_duration {
-        Number::Value(duration) => u64::try_from(duration).ok(),
-        Number::Absent | Number::Unreadable => None,
+        Number::Value(duration) => Some(u64::try_from(duration).unwrap_or(NO_DURATION_MS)),
+        Number::Absent => None,
+        Number::Unreadable => Some(NO_DURATION_MS),
     };
     Ok(Response {
         code,

@@ -227,6 +227,7 @@ fn event(route: &str, failure: Option<Reason>) -> Fact {
             endpoint: Endpoint { host: "h".to_owned(), route: route.to_owned() },
             kind: RequestKind::VoiceUrl,
             duration_ms: Some(143),
+            has_invalid_duration: false,
             verdict: Verdict {
                 code: Code::of(200).expect("a code"),
                 failure,
