@@ -165,19 +165,22 @@ pub(super) async fn note_shown(
     let mut response = next.run(request).await;
     match response.extensions_mut().remove::<Arc<Shown>>() {
         Some(shown) if !is_head => {
-            response.map(|body| Body::new(Showing { body, note: Some((site, shown)) }))
+            let note = move || {
+                site.committed.publish(|ledger| ledger.mark_shown(&shown, (site.now)()));
+            };
+            response.map(|body| Body::new(Showing { body, note: Some(note) }))
         }
         Some(_) | None => response,
     }
 }
 
-/// An answer on its way, and what it will have shown.
-struct Showing {
+/// An answer on its way, and what to note when all of it went out.
+struct Showing<F> {
     body: Body,
-    note: Option<(Site, Arc<Shown>)>,
+    note: Option<F>,
 }
 
-impl http_body::Body for Showing {
+impl<F: FnOnce() + Send + Unpin + 'static> http_body::Body for Showing<F> {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -191,11 +194,9 @@ impl http_body::Body for Showing {
             Poll::Ready(None) => true,
             Poll::Ready(Some(Err(_))) | Poll::Pending => false,
         };
-        if is_over && let Some((site, shown)) = self.note.take() {
+        if is_over && let Some(note) = self.note.take() {
             // A scrape that is being written holds the ledger for milliseconds: no task waits for that.
-            tokio::task::spawn_blocking(move || {
-                site.committed.publish(|ledger| ledger.mark_shown(&shown, (site.now)()));
-            });
+            tokio::task::spawn_blocking(note);
         }
         polled
     }
@@ -256,6 +257,8 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
     use std::sync::mpsc;
 
+    use http_body_util::BodyExt;
+
     use super::super::server::Answers;
     use super::super::until;
     use super::*;
@@ -310,6 +313,51 @@ mod tests {
         assert!(is_in_memory());
         drop(got);
         assert!(!is_in_memory(), "nobody takes it");
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_noted_once_all_of_it_went_out_and_not_before() {
+        let noted = Arc::new(AtomicUsize::new(0));
+        let showing = |pieces: usize| {
+            let noted = Arc::clone(&noted);
+            let note = move || {
+                noted.fetch_add(1, Ordering::SeqCst);
+            };
+            Body::new(Showing { body: Body::new(Pieces(pieces)), note: Some(note) })
+        };
+        drop(showing(1));
+        let mut large = showing(3);
+        let _piece = large.frame().await.expect("a piece");
+        drop(large);
+        let taken = showing(3).collect().await.expect("no error");
+        assert_eq!(taken.to_bytes(), "xxx");
+        until(|| noted.load(Ordering::SeqCst) > 0).await;
+        assert_eq!(
+            noted.load(Ordering::SeqCst),
+            1,
+            "neither one that nothing took, nor half of one"
+        );
+    }
+
+    /// An answer of so many pieces.
+    struct Pieces(usize);
+
+    impl http_body::Body for Pieces {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            let Some(rest) = self.0.checked_sub(1) else { return Poll::Ready(None) };
+            self.0 = rest;
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"x")))))
+        }
+
+        fn is_end_stream(&self) -> bool {
+            self.0 == 0
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::sid::AccountSid;
 use crate::metrics::health::Health;
-use crate::store::AccountKey;
+use crate::store::{AccountKey, Subaccount};
 use crate::twilio::wire;
 
 use super::attempt::Attempts;
@@ -129,6 +129,7 @@ pub async fn run(
     let mut subaccounts =
         Subaccounts { parent, wanted, shared, heartbeats, loops, polled: BTreeMap::new() };
     subaccounts.follow(known);
+    let mut remembered = None;
     loop {
         heartbeat.promise(DISCOVER_EVERY);
         let discovered = tokio::select! {
@@ -138,6 +139,7 @@ pub async fn run(
         let pause = match discovered {
             Ok(found) => {
                 subaccounts.follow(found);
+                subaccounts.remember(&mut remembered, &heartbeat).await;
                 DISCOVER_EVERY
             }
             Err(error) => {
@@ -192,6 +194,27 @@ impl Subaccounts {
                     let (shared, beat) = (self.shared.clone(), self.heartbeats.watch());
                     self.loops.spawn(poll(account, shared, beat, gone, stop));
                 }
+            }
+        }
+    }
+
+    /// Has the store remember them, if they changed, so that a restart begins with them. What fails is
+    /// tried again after the next discovery.
+    async fn remember(&self, remembered: &mut Option<Vec<Subaccount>>, heartbeat: &Heartbeat) {
+        let subaccount = |(sid, polled): (&AccountSid, &Polled)| Subaccount {
+            sid: *sid,
+            status: polled.status.to_owned(),
+        };
+        let found: Vec<Subaccount> = self.polled.iter().map(subaccount).collect();
+        if remembered.as_ref() == Some(&found) {
+            return;
+        }
+        heartbeat.promise(DISCOVER_EVERY);
+        let parent = self.parent.key.clone();
+        match self.shared.store.remember_subaccounts(parent, found.clone()).await {
+            Ok(()) => *remembered = Some(found),
+            Err(error) => {
+                tracing::warn!(account = self.parent.label, %error, "cannot remember the subaccounts");
             }
         }
     }

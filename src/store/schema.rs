@@ -23,7 +23,7 @@ const LOCK_NAME: &str = "lock";
 const MAX_IDLE_LOG: i64 = 4 * 1024 * 1024;
 
 /// One step per schema version, from empty on. A step is never changed once released.
-pub(super) const MIGRATIONS: [&str; 3] = [
+pub(super) const MIGRATIONS: [&str; 4] = [
     "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE account (
@@ -96,6 +96,11 @@ pub(super) const MIGRATIONS: [&str; 3] = [
     -- When the last event was isn't known: as long as the lists are known to, none is overdue.
     UPDATE endpoint SET last_event_ms = coalesce(
         (SELECT cursor_ms FROM account WHERE account.id = account_id), created_ms);
+",
+    "
+    -- The account that has it as a subaccount, as its subaccounts were last listed, and the status then.
+    ALTER TABLE account ADD COLUMN parent_sid TEXT;
+    ALTER TABLE account ADD COLUMN status TEXT;
 ",
 ];
 

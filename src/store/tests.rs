@@ -6,6 +6,7 @@ mod first_failure;
 mod migration;
 mod retire;
 mod room;
+mod subaccounts;
 
 use std::path::PathBuf;
 use std::time::Duration;

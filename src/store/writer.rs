@@ -6,7 +6,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
 use crate::domain::listing::Lists;
 use crate::domain::twilio_time::after;
@@ -15,6 +15,7 @@ use crate::metrics::ledger::{
     self, AccountId, Committed, Delta, EndpointId, Entry, GroupId, LedgerLimits, Scope,
 };
 
+use super::accounts;
 use super::codec;
 use super::compact;
 use super::error::{CommitError, OpenError};
@@ -87,7 +88,10 @@ impl Writer {
                 // Whoever takes over an account sees what was committed before him.
                 let is_takeover = matches!(
                     command,
-                    Command::Attach { .. } | Command::Detach { .. } | Command::ShowOnly { .. }
+                    Command::Attach { .. }
+                        | Command::Detach { .. }
+                        | Command::Show { .. }
+                        | Command::ShowOnly { .. }
                 );
                 if is_takeover && !pending.is_empty() {
                     self.commit(std::mem::take(&mut pending));
@@ -119,6 +123,16 @@ impl Writer {
                         let set = self.store.connection.pragma_update(None, "query_only", broken);
                         let set = set.map_err(|error| CommitError::Failed(error.to_string()));
                         let _gone = reply.send(set);
+                    }
+                    Command::Show { labels, reply } => {
+                        let shown = self.show(labels).map_err(|error| failed(&error));
+                        let _gone = reply.send(shown);
+                    }
+                    Command::RememberSubaccounts { parent, found, reply } => {
+                        let connection = &mut self.store.connection;
+                        let remembered = accounts::remember(connection, &parent, &found)
+                            .map_err(|error| CommitError::Failed(error.to_string()));
+                        let _gone = reply.send(remembered);
                     }
                     Command::ShowOnly { labels, reply } => {
                         let shown = self.show_only(labels).map_err(|error| failed(&error));
@@ -160,27 +174,26 @@ impl Writer {
         )?;
         let id = AccountId(id);
         let calls = codec::load_calls(connection, id, (self.now)())?;
+        let subaccounts = accounts::subaccounts(connection, key)?;
         let cursor = cursor.map(codec::instant).transpose()?;
         let forget_before = forget_before.map(codec::instant).transpose()?;
         let now = (self.now)();
         self.committed.publish(|ledger| ledger.show(id, label.to_owned(), now));
-        Ok(Attached { id, lists: Lists::resume(cursor, forget_before), calls })
+        Ok(Attached { id, lists: Lists::resume(cursor, forget_before), calls, subaccounts })
+    }
+
+    fn show(&self, labels: BTreeMap<AccountKey, String>) -> Result<(), OpenError> {
+        let (named, now) = (accounts::named(&self.store.connection, labels)?, (self.now)());
+        self.committed.publish(|ledger| {
+            for (id, label) in named {
+                ledger.show(id, label, now);
+            }
+        });
+        Ok(())
     }
 
     fn show_only(&self, labels: BTreeMap<AccountKey, String>) -> Result<(), OpenError> {
-        let connection = &self.store.connection;
-        let mut named = BTreeMap::new();
-        for (key, label) in labels {
-            let id = connection
-                .query_row(
-                    "SELECT id FROM account WHERE sid = ?1 AND region = ?2",
-                    params![key.sid.to_string(), key.region],
-                    |row| row.get(0),
-                )
-                .optional()?;
-            named.extend(id.map(|id| (AccountId(id), label)));
-        }
-        let now = (self.now)();
+        let (named, now) = (accounts::named(&self.store.connection, labels)?, (self.now)());
         self.committed.publish(|ledger| ledger.show_only(named, now));
         Ok(())
     }

@@ -28,6 +28,19 @@ pub struct Account {
     pub status: &'static str,
 }
 
+impl Account {
+    /// An account with the status that Twilio tells.
+    pub fn new(sid: AccountSid, status: &str) -> Self {
+        let status = match status {
+            "active" => "active",
+            "suspended" => "suspended",
+            "closed" => "closed",
+            _ => "other",
+        };
+        Self { sid, status }
+    }
+}
+
 /// A date as Twilio writes it (RFC 2822), or as HTTP does (RFC 9110, section 5.6.7).
 pub(crate) fn parse_date(text: &str) -> Option<Timestamp> {
     jiff::fmt::rfc2822::DateTimeParser::new()
@@ -80,13 +93,8 @@ struct AccountWire<'a> {
 /// Decodes an account of a list; `None` if it has no readable SID.
 pub fn decode_account(item: &RawItem<'_>) -> Option<Account> {
     let wire: AccountWire<'_> = serde_json::from_str(item.json()).ok()?;
-    let status = match wire.status.as_deref() {
-        Some("active") => "active",
-        Some("suspended") => "suspended",
-        Some("closed") => "closed",
-        Some(_) | None => "other",
-    };
-    Some(Account { sid: AccountSid::parse(wire.sid.as_deref()?).ok()?, status })
+    let sid = AccountSid::parse(wire.sid.as_deref()?).ok()?;
+    Some(Account::new(sid, wire.status.as_deref().unwrap_or_default()))
 }
 
 /// A Call Event, whose body is read as `B`.

@@ -173,6 +173,7 @@ fn fact(call: u64, event: u64) -> Fact {
             },
             kind: RequestKind::GatherAction,
             duration_ms: Some(100 + event * 37),
+            has_invalid_duration: false,
             verdict: Verdict {
                 code: Code::of(code).expect("a code"),
                 failure: fails.then_some(Reason::Http5xx),
