@@ -26,5 +26,6 @@ mod reload;
 mod rules;
 mod service;
 mod stopping;
+mod subaccounts;
 mod tidy;
 mod web;
