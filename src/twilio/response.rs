@@ -1,5 +1,6 @@
 //! Reading an HTTP response: its head, its body up to a limit, and what a refusal means.
 
+use std::num::IntErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,9 +84,7 @@ pub(super) async fn read_body(
 /// What an answer other than 200 means.
 pub(super) async fn refusal(response: reqwest::Response, large: &LargeBodies) -> Error {
     let status = response.status().as_u16();
-    let retry_after = header(response.headers(), RETRY_AFTER.as_str())
-        .and_then(|seconds| seconds.trim().parse().ok())
-        .map(|seconds| Duration::from_secs(seconds).min(MAX_RETRY_AFTER));
+    let retry_after = header(response.headers(), RETRY_AFTER.as_str()).and_then(seconds);
     // Read in any case: a connection whose answer was left unread can't be used again.
     let body = read_body(response, MAX_ERROR_BYTES, large).await;
     match status {
@@ -99,6 +98,15 @@ pub(super) async fn refusal(response: reqwest::Response, large: &LargeBodies) ->
         429 => Error::TooManyRequests { retry_after },
         500..=599 => Error::Server { status, retry_after },
         _ => Error::UnexpectedStatus { status },
+    }
+}
+
+/// A number of seconds, bounded, however many digits it has; a date is none, as Twilio sends none.
+fn seconds(text: &str) -> Option<Duration> {
+    match text.trim().parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER)),
+        Err(error) if *error.kind() == IntErrorKind::PosOverflow => Some(MAX_RETRY_AFTER),
+        Err(_) => None,
     }
 }
 
@@ -134,6 +142,22 @@ mod tests {
         assert_eq!(message("token 12345 /etc/passwd"), None);
         assert_eq!(missing_permission(b"{\"code\":20003}"), None);
         assert_eq!(missing_permission(b"<html>"), None);
+    }
+
+    #[test]
+    fn a_wait_is_bounded_and_what_is_no_number_of_seconds_is_none() {
+        for (text, expected) in [
+            ("7", Some(Duration::from_secs(7))),
+            (" 0 ", Some(Duration::ZERO)),
+            ("86400", Some(MAX_RETRY_AFTER)),
+            ("18446744073709551616", Some(MAX_RETRY_AFTER)),
+            ("-1", None),
+            ("1.5", None),
+            ("soon", None),
+            ("Tue, 11 Aug 2020 17:44:08 GMT", None),
+        ] {
+            assert_eq!(seconds(text), expected, "{text}");
+        }
     }
 
     #[tokio::test]
