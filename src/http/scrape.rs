@@ -155,22 +155,22 @@ pub(super) async fn metrics(
     response
 }
 
-/// Notes what an answer has shown, once all of it went out.
+/// Notes what an answer has shown, once all of it went out. For a request of the head alone no body goes
+/// out, so nothing is noted.
 pub(super) async fn note_shown(
     State(site): State<Site>,
     request: Request<Body>,
     next: Next,
 ) -> Response {
-    let is_head = request.method() == Method::HEAD;
     let mut response = next.run(request).await;
     match response.extensions_mut().remove::<Arc<Shown>>() {
-        Some(shown) if !is_head => {
+        Some(shown) => {
             let note = move || {
                 site.committed.publish(|ledger| ledger.mark_shown(&shown, (site.now)()));
             };
             response.map(|body| Body::new(Showing { body, note: Some(note) }))
         }
-        Some(_) | None => response,
+        None => response,
     }
 }
 
