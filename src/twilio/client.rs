@@ -16,7 +16,9 @@ use crate::domain::sid::{AccountSid, CallSid};
 
 use super::answer::{Answer, Attempt, Resource};
 use super::error::Error;
-use super::response::{LargeBodies, content_type, header, read_body, refusal, transport};
+use super::response::{
+    LargeBodies, concurrent_requests, content_type, header, read_body, refusal, transport,
+};
 use super::wire::{self, Account, Page};
 
 /// Most bytes of an answer, decompressed: a page of 1,000 events with bodies of 16 kB.
@@ -274,7 +276,7 @@ impl Client {
         attempt.answered = Some(Instant::now());
         attempt.date = header(response.headers(), DATE.as_str()).and_then(wire::parse_date);
         attempt.concurrent_requests =
-            header(response.headers(), "twilio-concurrent-requests").and_then(|n| n.parse().ok());
+            header(response.headers(), "twilio-concurrent-requests").and_then(concurrent_requests);
         if status != StatusCode::OK {
             return Err(refusal(response, &self.large_bodies).await);
         }

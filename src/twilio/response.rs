@@ -17,6 +17,8 @@ const LARGE_AT_ONCE: usize = 4;
 const MAX_ERROR_BYTES: usize = 64 * 1024;
 /// Longest wait that a `Retry-After` may ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
+/// Most requests that Twilio may say an account has in flight: it allows a hundred or so.
+const MAX_CONCURRENT_REQUESTS: u64 = 100_000;
 /// Twilio's error code for a missing permission.
 const MISSING_PERMISSION: i64 = 70_051;
 
@@ -110,6 +112,11 @@ fn seconds(text: &str) -> Option<Duration> {
     }
 }
 
+/// How many requests Twilio counts for an account; more than any account may have are no number.
+pub(super) fn concurrent_requests(text: &str) -> Option<u64> {
+    text.trim().parse().ok().filter(|requests| *requests <= MAX_CONCURRENT_REQUESTS)
+}
+
 /// The permission that Twilio's error 70051 names: the only word of an answer that is passed on,
 /// and only if it looks like a permission.
 fn missing_permission(body: &[u8]) -> Option<String> {
@@ -157,6 +164,20 @@ mod tests {
             ("Tue, 11 Aug 2020 17:44:08 GMT", None),
         ] {
             assert_eq!(seconds(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_a_number_of_requests_that_can_be_is_one() {
+        for (text, expected) in [
+            ("3", Some(3)),
+            ("100000", Some(100_000)),
+            ("100001", None),
+            ("18446744073709551615", None),
+            ("-1", None),
+            ("many", None),
+        ] {
+            assert_eq!(concurrent_requests(text), expected, "{text}");
         }
     }
 
