@@ -46,6 +46,8 @@ pub struct AccountKey {
 pub struct Batch {
     /// What is counted.
     pub facts: Vec<Fact>,
+    /// Twilio's time when this was learnt.
+    pub learnt_at: Option<Timestamp>,
     /// The calls whose progress changed.
     pub calls: Vec<CallProgress>,
     /// The calls that are forgotten.

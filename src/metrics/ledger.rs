@@ -113,6 +113,9 @@ pub struct Entry<'a> {
     pub account: AccountId,
     /// The facts.
     pub facts: &'a [Fact],
+    /// Twilio's time when they were learnt. An endpoint with a fact is not idle then, however long ago
+    /// its event claims to have happened.
+    pub learnt_at: Option<Timestamp>,
 }
 
 /// Whether a new endpoint or group already shows its values.
@@ -139,7 +142,7 @@ pub struct EndpointEntry {
     pub endpoint: Endpoint,
     /// Whether its values are shown.
     pub hold: Hold,
-    /// Twilio's time of its last event, give or take an hour.
+    /// Twilio's time of its last event, or when that was learnt; give or take an hour.
     pub last_event_at: Timestamp,
 }
 

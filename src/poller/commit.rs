@@ -53,6 +53,7 @@ impl Poller {
             || known != self.kept;
         if has_changes {
             (batch.cursor, batch.forget_before) = known;
+            batch.learnt_at = Some(self.shared.now());
             let batch = Arc::new(batch);
             let mut failures = 0;
             let report = loop {

@@ -24,9 +24,9 @@ use super::{Done, Poller, random};
 
 /// How far a `Date` may lie ahead of what all of them together say.
 const DATE_TOLERANCE: Duration = Duration::from_secs(2);
-/// How long ago an event can have happened: longer than Twilio's lists are followed back
-/// (`poll.catch_up` is 30 days at most), shorter than pairs of host and route are kept without events.
-const OLDEST_EVENT: Duration = Duration::from_secs(34 * 24 * 60 * 60);
+/// How long ago an event can have happened that is counted now: Twilio's lists are followed back for 30
+/// days at most (`poll.catch_up`).
+const OLDEST_EVENT: Duration = Duration::from_secs(31 * 24 * 60 * 60);
 /// What may be refused apart: lists of calls.
 const CALLS: &str = "calls";
 /// What may be refused apart: a single call.
@@ -201,12 +201,11 @@ impl Poller {
             notes.audits.push(u64::try_from(changes.counted.events.len()).unwrap_or(u64::MAX));
         }
         for (observation, created_at) in changes.counted.events {
-            // What no list can bring back has a date that is none.
-            let created_at = created_at.filter(|at| *at >= before(now, OLDEST_EVENT));
             notes.counted += 1;
             notes.unjudged += u64::from(observation.verdict.is_unjudged);
             notes.invalid_durations += u64::from(observation.has_invalid_duration);
-            notes.lags.extend(created_at.map(|at| seconds_between(at, now)));
+            let is_possible = |at: &Timestamp| *at >= before(now, OLDEST_EVENT);
+            notes.lags.extend(created_at.filter(is_possible).map(|at| seconds_between(at, now)));
             if observation.verdict.failure.is_some()
                 && let Some(suppressed) = self.failure_log.admit(&observation.endpoint, now)
             {

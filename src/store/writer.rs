@@ -200,9 +200,11 @@ impl Writer {
 
     fn commit(&mut self, pending: Vec<Pending>) {
         let began = Instant::now();
-        let entries = pending
-            .iter()
-            .map(|(account, batch, _)| Entry { account: *account, facts: &batch.facts });
+        let entries = pending.iter().map(|(account, batch, _)| Entry {
+            account: *account,
+            facts: &batch.facts,
+            learnt_at: batch.learnt_at,
+        });
         let delta = self.committed.read().apply(entries, self.limits, (self.now)());
         let written = self.write(&pending, &delta);
         self.health.committed(began.elapsed(), written.is_ok());

@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
+use twilio_call_exporter::clock::Clock;
 
 use crate::harness::{Program, Twilio, eventually, metric, world_of};
 
@@ -9,7 +10,7 @@ const CALL: &str = "CA00000000000000000000000000000042";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn odd_durations_and_dates_move_no_sum_and_are_the_same_after_a_restart() {
-    let ended_at = Timestamp::now() - SignedDuration::from_secs(20);
+    let ended_at = Clock::start().now() - SignedDuration::from_secs(20);
     let past = "Thu, 01 Jan 1970 00:00:00 +0000";
     let future = "Thu, 30 Dec 9999 00:00:00 +0000";
     let usual = date(ended_at);

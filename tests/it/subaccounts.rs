@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
+use twilio_call_exporter::clock::Clock;
 use twilio_call_exporter::simulator::WorldConfig;
 
 use crate::harness::{Program, Scrape, Twilio, eventually, metric, world_of};
@@ -122,7 +123,7 @@ struct Moods {
 /// A parent and a subaccount.
 async fn twilio(moods: Arc<Moods>) -> Twilio {
     let world = WorldConfig { subaccounts: 1, ..world_of(10) };
-    let ended_at = Timestamp::now();
+    let ended_at = Clock::start().now();
     Twilio::answering(world, move |uri, _| {
         if uri.starts_with("/2010-04-01/Accounts.json") && moods.cannot_list.load(Ordering::SeqCst)
         {

@@ -114,7 +114,8 @@ impl Ledger {
                         let account = entry.account;
                         let terms = Terms { account, limits, hold, is_released_unscraped };
                         let (endpoint, group) = self.apply_event(&mut delta, observation, terms);
-                        self.note_event(&mut delta, endpoint, *at);
+                        let last_event_at = (*at).max(entry.learnt_at.unwrap_or(*at));
+                        self.note_event(&mut delta, endpoint, last_event_at);
                         delta.remember(group, observation, *call_sid, now);
                         delta.failures.extend(observation.verdict.failure.map(|reason| {
                             FailedRequest {

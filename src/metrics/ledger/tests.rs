@@ -58,14 +58,15 @@ fn over_the_cap_new_routes_share_one_and_are_counted() {
     let mut ledger = ledger();
     let limits = LedgerLimits { routes_per_account: 2, ..limits() };
     let facts: Vec<Fact> = ["/a", "/b", "/c", "/d", "/a"].map(|route| event(route, None)).into();
-    let entry = Entry { account: ACCOUNT, facts: &facts };
+    let entry = Entry { account: ACCOUNT, facts: &facts, learnt_at: None };
     let delta = ledger.apply([entry], limits, now());
     assert_eq!(delta.overflowed[&ACCOUNT], 2);
     ledger.publish(delta);
     let routes: BTreeSet<&str> =
         ledger.endpoints.values().map(|entry| entry.endpoint.route.as_str()).collect();
     assert_eq!(routes, BTreeSet::from(["/a", "/b", "other"]));
-    let again = ledger.apply([Entry { account: ACCOUNT, facts: &facts }], limits, now());
+    let again =
+        ledger.apply([Entry { account: ACCOUNT, facts: &facts, learnt_at: None }], limits, now());
     assert_eq!(again.overflowed[&ACCOUNT], 2);
     assert!(again.endpoints.is_empty());
 }
@@ -76,7 +77,8 @@ fn each_failing_request_is_handed_out_under_the_endpoint_it_was_counted_under() 
     let limits = LedgerLimits { routes_per_account: 1, ..limits() };
     let failed = |route| event(route, Some(Reason::Timeout));
     let facts = [failed("/a"), event("/a", None), failed("/b"), Fact::Felt(Outcome::CutOff)];
-    let delta = ledger.apply([Entry { account: ACCOUNT, facts: &facts }], limits, now());
+    let delta =
+        ledger.apply([Entry { account: ACCOUNT, facts: &facts, learnt_at: None }], limits, now());
     let failures = delta.failures.clone();
     ledger.publish(delta);
     let routes: Vec<&str> = failures
@@ -102,7 +104,7 @@ fn a_full_ledger_takes_new_events_under_the_shared_route() {
     let mut ledger = ledger();
     let limits = LedgerLimits { series: 0, ..limits() };
     let facts = [event("/a", None)];
-    let entry = Entry { account: ACCOUNT, facts: &facts };
+    let entry = Entry { account: ACCOUNT, facts: &facts, learnt_at: None };
     let delta = ledger.apply([entry], limits, now());
     assert_eq!(delta.overflowed[&ACCOUNT], 1);
     ledger.publish(delta);
@@ -122,7 +124,8 @@ fn a_full_ledger_takes_new_kinds_of_a_known_route_under_the_shared_one() {
     observation.kind = RequestKind::GatherAction;
     let facts = [Fact::Event { observation, call_sid, at, is_history }, event("/a", None)];
     let limits = LedgerLimits { series: 40, ..limits() };
-    let delta = ledger.apply([Entry { account: ACCOUNT, facts: &facts }], limits, now());
+    let delta =
+        ledger.apply([Entry { account: ACCOUNT, facts: &facts, learnt_at: None }], limits, now());
     assert_eq!(delta.overflowed[&ACCOUNT], 1);
     ledger.publish(delta);
     let text = exposition(&ledger);
@@ -187,10 +190,10 @@ fn old_news_and_everything_without_hold_back_is_shown_at_once() {
         unreachable!("an event is an event")
     };
     let facts = [Fact::Event { observation, call_sid, at, is_history: true }];
-    let first = Entry { account: ACCOUNT, facts: &facts };
+    let first = Entry { account: ACCOUNT, facts: &facts, learnt_at: None };
     ledger.publish(ledger.apply([first], limits(), now()));
     let facts = [event("/b", None)];
-    let entry = Entry { account: ACCOUNT, facts: &facts };
+    let entry = Entry { account: ACCOUNT, facts: &facts, learnt_at: None };
     let limits = LedgerLimits { hold_back: Duration::ZERO, ..limits() };
     ledger.publish(ledger.apply([entry], limits, now()));
     assert!(ledger.shown().held.is_empty());
@@ -218,7 +221,7 @@ fn limits() -> LedgerLimits {
 }
 
 fn apply(ledger: &Ledger, facts: &[Fact]) -> Delta {
-    ledger.apply([Entry { account: ACCOUNT, facts }], limits(), now())
+    ledger.apply([Entry { account: ACCOUNT, facts, learnt_at: None }], limits(), now())
 }
 
 fn event(route: &str, failure: Option<Reason>) -> Fact {

@@ -40,6 +40,24 @@ async fn a_route_without_events_for_35_days_goes_and_begins_as_new_when_it_retur
 }
 
 #[tokio::test]
+async fn a_route_whose_events_claim_to_be_decades_old_is_kept_from_when_they_were_learnt() {
+    let directory = directory();
+    let (store, _thread) = open(&directory).expect("a new store");
+    let id = attach(&store, "us1").await.id;
+    for (learnt_at, kept) in [(0, 1), (34, 1), (36, 1), (70, 1), (72, 0)] {
+        let counts = if learnt_at < 40 { vec![fact("/old", -15_000)] } else { Vec::new() };
+        let batch = Batch {
+            facts: counts,
+            learnt_at: Some(day(learnt_at)),
+            cursor: Some(day(learnt_at)),
+            ..Batch::default()
+        };
+        store.commit(id, Arc::new(batch)).await.expect("committed");
+        assert_eq!(routes(&store).len(), kept, "day {learnt_at}");
+    }
+}
+
+#[tokio::test]
 async fn while_twilio_tells_nothing_nothing_grows_old() {
     let directory = directory();
     let (store, _thread) = open(&directory).expect("a new store");
@@ -85,16 +103,17 @@ async fn commit(
     known_to: i64,
     events: &[(&str, i64)],
 ) -> CommitReport {
-    let fact = |&(route, at): &(&str, i64)| {
-        let Fact::Event { mut observation, call_sid, is_history, .. } = event() else {
-            unreachable!("an event")
-        };
-        observation.endpoint = Endpoint { host: "h".to_owned(), route: route.to_owned() };
-        Fact::Event { observation, call_sid, at: day(at), is_history }
-    };
-    let facts = events.iter().map(fact).collect();
+    let facts = events.iter().map(|(route, at)| fact(route, *at)).collect();
     let batch = Batch { facts, cursor: Some(day(known_to)), ..Batch::default() };
     store.commit(id, Arc::new(batch)).await.expect("committed")
+}
+
+fn fact(route: &str, at: i64) -> Fact {
+    let Fact::Event { mut observation, call_sid, is_history, .. } = event() else {
+        unreachable!("an event")
+    };
+    observation.endpoint = Endpoint { host: "h".to_owned(), route: route.to_owned() };
+    Fact::Event { observation, call_sid, at: day(at), is_history }
 }
 
 fn routes(store: &Store) -> Vec<String> {
