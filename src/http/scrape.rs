@@ -335,7 +335,7 @@ mod tests {
         assert_eq!(
             noted.load(Ordering::SeqCst),
             1,
-            "neither one that nothing took, nor half of one"
+            "an answer that is dropped, whole or in part, has shown nothing"
         );
     }
 

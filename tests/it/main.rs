@@ -17,6 +17,7 @@ mod gentle;
 mod histories;
 mod hostile;
 mod kills;
+mod limits;
 mod odd_numbers;
 mod online;
 mod outside_judges;

@@ -15,15 +15,15 @@ const HOLD_BACK: Duration = Duration::from_secs(2);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn known_subaccounts_are_shown_and_polled_while_their_list_fails() {
-    let moods = Arc::<Moods>::default();
-    let twilio = twilio(Arc::clone(&moods)).await;
+    let switches = Arc::<Switches>::default();
+    let twilio = twilio(Arc::clone(&switches)).await;
     let subaccount = twilio.accounts()[1].account_sid.clone();
     let program = start(&twilio).await;
     let before = counted(&program, &subaccount).await;
     // A failure of a new route, which no scrape shows before the program dies.
-    moods.new_calls.store(1, Ordering::SeqCst);
+    switches.new_calls.store(1, Ordering::SeqCst);
     recorded(&program, "/new-1").await;
-    moods.cannot_list.store(true, Ordering::SeqCst);
+    switches.cannot_list.store(true, Ordering::SeqCst);
     let program = program.kill_and_restart().await;
     let first = program.scrape().await;
     first.assert_not_below(&before);
@@ -38,7 +38,7 @@ async fn known_subaccounts_are_shown_and_polled_while_their_list_fails() {
     })
     .await;
     // It is polled, too: what comes now begins at 0, however late it is scraped.
-    moods.new_calls.store(2, Ordering::SeqCst);
+    switches.new_calls.store(2, Ordering::SeqCst);
     recorded(&program, "/new-2").await;
     let since = Instant::now();
     eventually("the hold-back has passed", async || {
@@ -55,8 +55,8 @@ async fn known_subaccounts_are_shown_and_polled_while_their_list_fails() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_for_the_head_alone_shows_nothing() {
-    let moods = Arc::<Moods>::default();
-    let twilio = twilio(Arc::clone(&moods)).await;
+    let switches = Arc::<Switches>::default();
+    let twilio = twilio(Arc::clone(&switches)).await;
     let program = start(&twilio).await;
     let http = reqwest::Client::builder().no_proxy().build().expect("a client");
     let ask_for_head = async || {
@@ -65,11 +65,11 @@ async fn a_request_for_the_head_alone_shows_nothing() {
     };
     let failures = |route| metric("twilio_webhook_failures_total").label("route", route);
     ask_for_head().await;
-    moods.new_calls.store(1, Ordering::SeqCst);
+    switches.new_calls.store(1, Ordering::SeqCst);
     recorded(&program, "/new-1").await;
     let first = failures("/new-1").value_in(&program.scrape().await);
     assert_eq!(first, Some(2.0), "before the first scrape nothing is held");
-    moods.new_calls.store(2, Ordering::SeqCst);
+    switches.new_calls.store(2, Ordering::SeqCst);
     recorded(&program, "/new-2").await;
     let since = Instant::now();
     eventually("the hold-back has passed", async || {
@@ -86,12 +86,12 @@ async fn a_request_for_the_head_alone_shows_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_shows_only_known_subaccounts_that_are_still_wanted_under_their_present_names() {
-    let moods = Arc::<Moods>::default();
-    let twilio = twilio(Arc::clone(&moods)).await;
+    let switches = Arc::<Switches>::default();
+    let twilio = twilio(Arc::clone(&switches)).await;
     let subaccount = twilio.accounts()[1].account_sid.clone();
     let mut program = start(&twilio).await;
     let before = counted(&program, &subaccount).await;
-    moods.cannot_list.store(true, Ordering::SeqCst);
+    switches.cannot_list.store(true, Ordering::SeqCst);
     let named = format!(", names: {{ {subaccount}: acme }}");
     for (settings, shown) in [
         (named.as_str(), Some("acme")),
@@ -111,9 +111,9 @@ async fn a_restart_shows_only_known_subaccounts_that_are_still_wanted_under_thei
     }
 }
 
-/// How a Twilio behaves.
+/// What a test switches in its Twilio.
 #[derive(Default)]
-struct Moods {
+struct Switches {
     /// Whether the list of accounts fails.
     cannot_list: AtomicBool,
     /// How many calls each account has got besides; each fails on a route of its own.
@@ -121,15 +121,16 @@ struct Moods {
 }
 
 /// A parent and a subaccount.
-async fn twilio(moods: Arc<Moods>) -> Twilio {
+async fn twilio(switches: Arc<Switches>) -> Twilio {
     let world = WorldConfig { subaccounts: 1, ..world_of(10) };
     let ended_at = Clock::start().now();
     Twilio::answering(world, move |uri, _| {
-        if uri.starts_with("/2010-04-01/Accounts.json") && moods.cannot_list.load(Ordering::SeqCst)
+        if uri.starts_with("/2010-04-01/Accounts.json")
+            && switches.cannot_list.load(Ordering::SeqCst)
         {
             return Some((503, "text/plain", String::new()));
         }
-        let new_calls = moods.new_calls.load(Ordering::SeqCst);
+        let new_calls = switches.new_calls.load(Ordering::SeqCst);
         if let Some(number) = (1..=new_calls).find(|number| uri.contains(&new_call(*number))) {
             return Some((200, "application/json", events(number, ended_at)));
         }

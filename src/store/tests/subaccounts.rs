@@ -29,7 +29,7 @@ async fn a_known_account_is_shown_before_it_is_loaded_and_an_unknown_one_is_not(
     let directory = directory();
     let (store, _thread) = open(&directory).expect("a new store");
     store.remember_subaccounts(key(1), vec![subaccount(2, "active")]).await.expect("remembered");
-    let labels = [(key(2), "acme".to_owned()), (key(9), "nobody".to_owned())];
+    let labels = [(key(2), "acme".to_owned()), (key(9), "unknown".to_owned())];
     store.show(BTreeMap::from(labels)).await.expect("shown");
     let shown: Vec<String> = store.committed().read().accounts().values().cloned().collect();
     assert_eq!(shown, ["acme"]);
