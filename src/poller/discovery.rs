@@ -128,7 +128,7 @@ pub async fn run(
     let heartbeat = heartbeats.watch();
     let mut subaccounts =
         Subaccounts { parent, wanted, shared, heartbeats, loops, polled: BTreeMap::new() };
-    subaccounts.follow(known);
+    subaccounts.follow(known, true);
     let mut remembered = None;
     loop {
         heartbeat.promise(DISCOVER_EVERY);
@@ -137,8 +137,8 @@ pub async fn run(
             discovered = discover(&subaccounts.parent, &subaccounts.shared, &heartbeat) => discovered,
         };
         let pause = match discovered {
-            Ok(found) => {
-                subaccounts.follow(found);
+            Ok(Discovered { accounts, is_complete }) => {
+                subaccounts.follow(accounts, is_complete);
                 subaccounts.remember(&mut remembered, &heartbeat).await;
                 DISCOVER_EVERY
             }
@@ -167,12 +167,12 @@ struct Subaccounts {
 }
 
 impl Subaccounts {
-    /// Polls those that were found and are wanted, and lets go of those that were not found.
-    fn follow(&mut self, found: Vec<wire::Account>) {
+    /// Polls those that were found and are wanted, and lets go of those that a complete list shows no more.
+    fn follow(&mut self, found: Vec<wire::Account>, is_complete: bool) {
         let found: Vec<_> =
             found.into_iter().filter(|account| self.wanted.wants(account)).collect();
         self.polled.retain(|sid, polled| {
-            let stays = found.iter().any(|account| account.sid == *sid);
+            let stays = !is_complete || found.iter().any(|account| account.sid == *sid);
             if !stays {
                 polled.gone.cancel();
                 tracing::info!(account = self.wanted.label(*sid), "subaccount gone");
@@ -245,13 +245,20 @@ async fn poll(
     }
 }
 
+/// The accounts that a discovery found.
+struct Discovered {
+    accounts: Vec<wire::Account>,
+    /// Whether the list was read to its end, and each of its items could be.
+    is_complete: bool,
+}
+
 async fn discover(
     parent: &Account,
     shared: &Shared,
     heartbeat: &Heartbeat,
-) -> Result<Vec<wire::Account>, crate::twilio::Error> {
+) -> Result<Discovered, crate::twilio::Error> {
     let health = shared.health.account_requests(&parent.label);
-    let mut found: Vec<wire::Account> = Vec::new();
+    let (mut accounts, mut is_readable) = (Vec::new(), true);
     let mut next: Option<String> = None;
     for _ in 0..MAX_PAGES {
         heartbeat.promise(DISCOVER_EVERY);
@@ -264,13 +271,17 @@ async fn discover(
         let answer = pass.ask(parent.client.list_accounts(next.as_deref())).await;
         Attempts(answer.attempt.into_iter().collect()).note(&health, shared);
         let page = answer.result?;
-        found.extend(page.accounts);
-        if page.next_page.is_none() || page.next_page == next {
+        accounts.extend(page.accounts);
+        is_readable &= page.is_readable;
+        if page.next_page.is_none() {
+            return Ok(Discovered { accounts, is_complete: is_readable });
+        }
+        if page.next_page == next {
             break;
         }
         next = page.next_page;
     }
-    Ok(found)
+    Ok(Discovered { accounts, is_complete: false })
 }
 
 #[cfg(test)]

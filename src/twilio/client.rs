@@ -77,6 +77,8 @@ pub struct CallPage {
 pub struct AccountPage {
     /// The accounts that could be read.
     pub accounts: Vec<Account>,
+    /// Whether all of them could be.
+    pub is_readable: bool,
     /// The next page.
     pub next_page: Option<String>,
 }
@@ -196,9 +198,11 @@ impl Client {
             url
         };
         let url = next_page.map_or_else(|| Ok(first()), |next| self.resolve(next));
-        self.get_page(Resource::Accounts, url, |page| AccountPage {
-            accounts: page.items.iter().filter_map(wire::decode_account).collect(),
-            next_page: page.next_page,
+        self.get_page(Resource::Accounts, url, |page| {
+            let accounts: Vec<Account> =
+                page.items.iter().filter_map(wire::decode_account).collect();
+            let is_readable = accounts.len() == page.items.len();
+            AccountPage { accounts, is_readable, next_page: page.next_page }
         })
         .await
     }

@@ -1,7 +1,7 @@
 //! Subaccounts over a restart: there at once, and what is new of them begins at 0.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
@@ -111,11 +111,44 @@ async fn a_restart_shows_only_known_subaccounts_that_are_still_wanted_under_thei
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_complete_list_lets_go_of_a_subaccount() {
+    let switches = Arc::<Switches>::default();
+    let twilio = twilio(Arc::clone(&switches)).await;
+    let [parent, subaccount] = &twilio.accounts()[..] else { panic!("two accounts") };
+    let mut program = start(&twilio).await;
+    counted(&program, &subaccount.account_sid).await;
+    let parent = format!("{{\"sid\":\"{}\",\"status\":\"active\"}}", parent.account_sid);
+    for (items, next_page, stays) in [
+        (format!("{parent},42"), "null", true),
+        (parent.clone(), "\"/2010-04-01/Accounts.json?Page=1\"", true),
+        (parent.clone(), "\"https://elsewhere.example/2010-04-01/Accounts.json\"", true),
+        (parent, "null", false),
+    ] {
+        *switches.list.lock().expect("no panic") =
+            format!("{{\"accounts\":[{items}],\"next_page_uri\":{next_page}}}");
+        program = program.stop_and_restart().await.1;
+        let calls = metric("twilio_calls_total").label("account", &subaccount.account_sid);
+        let passes = metric("twilio_exporter_pass_duration_seconds_count");
+        eventually("the list was read, and calls after it", async || {
+            let scrape = program.scrape().await;
+            let asked = metric("twilio_exporter_api_requests_total").label("resource", "accounts");
+            let is_read = asked.value_in(&scrape).is_some_and(|asked| asked >= 1.0)
+                && passes.value_in(&scrape).is_some_and(|passes| passes >= 4.0);
+            (is_read && calls.value_in(&scrape).is_some() == stays).then_some(())
+        })
+        .await;
+        assert_eq!(program.log().contains("subaccount gone"), !stays, "{items} {next_page}");
+    }
+}
+
 /// What a test switches in its Twilio.
 #[derive(Default)]
 struct Switches {
     /// Whether the list of accounts fails.
     cannot_list: AtomicBool,
+    /// What the list of accounts is instead, if it is anything.
+    list: Mutex<String>,
     /// How many calls each account has got besides; each fails on a route of its own.
     new_calls: AtomicUsize,
 }
@@ -129,6 +162,10 @@ async fn twilio(switches: Arc<Switches>) -> Twilio {
             && switches.cannot_list.load(Ordering::SeqCst)
         {
             return Some((503, "text/plain", String::new()));
+        }
+        let list = switches.list.lock().expect("no panic").clone();
+        if uri.starts_with("/2010-04-01/Accounts.json") && !list.is_empty() {
+            return Some((200, "application/json", list));
         }
         let new_calls = switches.new_calls.load(Ordering::SeqCst);
         if let Some(number) = (1..=new_calls).find(|number| uri.contains(&new_call(*number))) {
