@@ -5,8 +5,8 @@ mod polling;
 mod web;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -41,6 +41,8 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 pub struct App {
     prepared: Prepared,
     attached: Vec<Attached>,
+    /// The subaccounts that are known from an earlier run.
+    known: Polled,
     listeners: Vec<TcpListener>,
     lasting: Lasting,
     site: Site,
@@ -137,9 +139,11 @@ impl App {
         };
         let prepared = Prepared::new(config, &lasting)?;
         let attached = prepared.attach().await?;
+        let known = prepared.show_known(&attached).await?;
         Ok(Self {
             prepared,
             attached,
+            known,
             listeners,
             lasting,
             site,
@@ -177,7 +181,7 @@ impl App {
         let heartbeats = &self.lasting.heartbeats;
         let beats = heartbeats.clone();
         followers.spawn(systemd::feed_watchdog(move || beats.all_beat()));
-        let mut polling = self.prepared.start(self.attached, Polled::default(), heartbeats, &stop);
+        let mut polling = self.prepared.start(self.attached, self.known, heartbeats, &stop);
         systemd::ready("polling Twilio");
         let served = loop {
             let reply = tokio::select! {

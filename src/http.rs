@@ -88,6 +88,7 @@ fn router(site: Site) -> Router {
         .route("/-/reload", post(reload::reload).put(reload::reload))
         .fallback(|| async { (StatusCode::NOT_FOUND, "Not found; / has links.\n") })
         .layer(from_fn_with_state(site.clone(), server::answer_at_his_pace))
+        .layer(from_fn_with_state(site.clone(), scrape::note_shown))
         .layer(from_fn_with_state(site.clone(), access::check))
         .layer(map_response_with_state(site.clone(), add_headers))
         .with_state(site)

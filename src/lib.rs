@@ -90,7 +90,12 @@
 //! **Why is a new route held at 0?** A series that appears with a value shows no increase to
 //! Prometheus, so the first failure of a new route would page nobody. A new group is shown at 0 and
 //! released a scrape interval later ([`metrics::ledger::Hold`]); its release is durable before any
-//! value is shown.
+//! value is shown. Shown is what an answer contained that went out to its end: groups of hidden
+//! accounts are not, and a renamed account's begin again.
+//!
+//! **What does a restart know of subaccounts?** Which there were when Twilio last listed them
+//! (`store::accounts`). It shows and polls those that the configuration still wants, under the labels
+//! that it gives them.
 //!
 //! **How does one come from the graph to the call?** By the exemplar of a failure or a bucket
 //! ([`metrics::exemplar`], in OpenMetrics only), or by the line that each failing webhook has in the

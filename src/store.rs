@@ -4,6 +4,7 @@
 //! the ledger that scrapes read. Everything else reaches the store through the handle here, so that
 //! another database can stand in its place. Does not know that Twilio exists.
 
+mod accounts;
 mod codec;
 mod compact;
 mod error;
@@ -27,6 +28,7 @@ use crate::domain::sid::{AccountSid, CallSid};
 use crate::metrics::health::Health;
 use crate::metrics::ledger::{AccountId, Committed, Fact, LedgerLimits};
 
+pub use accounts::Subaccount;
 pub use error::{CommitError, OpenError};
 use failures::FailureReader;
 
@@ -44,6 +46,8 @@ pub struct AccountKey {
 pub struct Batch {
     /// What is counted.
     pub facts: Vec<Fact>,
+    /// Twilio's time when this was learnt.
+    pub learnt_at: Option<Timestamp>,
     /// The calls whose progress changed.
     pub calls: Vec<CallProgress>,
     /// The calls that are forgotten.
@@ -61,6 +65,8 @@ pub struct Attached {
     pub lists: ListProgress,
     /// Its calls.
     pub calls: Vec<CallProgress>,
+    /// Its subaccounts, as they were last remembered.
+    pub subaccounts: Vec<Subaccount>,
 }
 
 /// What a commit did besides counting.
@@ -88,6 +94,15 @@ enum Command {
     },
     Detach {
         account: AccountId,
+    },
+    Show {
+        labels: BTreeMap<AccountKey, String>,
+        reply: oneshot::Sender<Result<(), CommitError>>,
+    },
+    RememberSubaccounts {
+        parent: AccountKey,
+        found: Vec<Subaccount>,
+        reply: oneshot::Sender<Result<(), CommitError>>,
     },
     ShowOnly {
         labels: BTreeMap<AccountKey, String>,
@@ -214,6 +229,20 @@ impl Store {
     pub fn detach(&self, account: AccountId) {
         // A writer that is gone shows nothing either.
         let _gone = self.commands.send(Command::Detach { account });
+    }
+
+    /// Shows the series of accounts under their labels, before their calls are loaded.
+    pub async fn show(&self, labels: BTreeMap<AccountKey, String>) -> Result<(), CommitError> {
+        self.ask(|reply| Command::Show { labels, reply }).await
+    }
+
+    /// Remembers which subaccounts an account has, in place of those that it had.
+    pub async fn remember_subaccounts(
+        &self,
+        parent: AccountKey,
+        found: Vec<Subaccount>,
+    ) -> Result<(), CommitError> {
+        self.ask(|reply| Command::RememberSubaccounts { parent, found, reply }).await
     }
 
     /// Hides the series of all accounts but these, whose values stay, and shows those of these under

@@ -111,6 +111,26 @@ impl Prepared {
         Ok(attached)
     }
 
+    /// Shows the series of the subaccounts that the store remembers, as far as they are still wanted, and
+    /// tells which these are: they are polled from the start, however long Twilio takes to list them.
+    pub(super) async fn show_known(&self, attached: &[Attached]) -> anyhow::Result<Polled> {
+        let mut before = Polled::default();
+        let mut labels = BTreeMap::new();
+        for ((account, wanted), attached) in self.accounts.iter().zip(attached) {
+            let Some(wanted) = wanted else { continue };
+            let known = attached.subaccounts.iter();
+            let known = known.map(|known| wire::Account::new(known.sid, &known.status));
+            let known: Vec<wire::Account> = known.filter(|known| wanted.wants(known)).collect();
+            labels.extend(known.iter().map(|known| {
+                let key = AccountKey { sid: known.sid, region: account.key.region.clone() };
+                (key, wanted.label(known.sid))
+            }));
+            before.subaccounts.insert(account.key.clone(), known);
+        }
+        self.shared.store.show(labels).await.context("cannot load the known subaccounts")?;
+        Ok(before)
+    }
+
     /// Begins to poll. Accounts that aren't attached yet are loaded by their own loops.
     pub(super) fn start(
         self,

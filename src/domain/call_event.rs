@@ -28,11 +28,16 @@ pub struct Request {
     pub parameters: Parameters,
 }
 
+/// Stands for a duration that is negative or no number. To the event's identity it is as if there were
+/// none.
+pub const NO_DURATION_MS: u64 = u64::MAX;
+
 /// The response of a Call Event.
 pub struct Response {
     /// The HTTP status as Twilio tells it; 0 or absent where there was no answer.
     pub code: Option<i64>,
-    /// How long the request took, in milliseconds.
+    /// How long the request took, in milliseconds, as Twilio tells it: it identifies the event, however
+    /// odd it is. [`NO_DURATION_MS`] where what it tells is no duration.
     pub duration_ms: Option<u64>,
     /// The `Content-Type` of the answer, with its parameters.
     pub content_type: Option<String>,

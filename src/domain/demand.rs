@@ -63,7 +63,8 @@ impl Demand {
             return;
         }
         let rate = f64::from(std::mem::take(&mut self.ended)) / seconds;
-        self.ended_per_second += (rate - self.ended_per_second) * (1.0 - (-seconds / AVERAGED_OVER).exp());
+        self.ended_per_second +=
+            (rate - self.ended_per_second) * (1.0 - (-seconds / AVERAGED_OVER).exp());
         self.measured_at = Some(now);
     }
 
@@ -74,9 +75,9 @@ impl Demand {
 
     /// The concurrent requests that all planned reads need.
     pub fn required_concurrency(&self, rates: ReadRates) -> f64 {
-        let live = rates.live_interval.map_or(0.0, |interval| {
-            count(rates.active) / interval.as_secs_f64().max(1.0)
-        });
+        let live = rates
+            .live_interval
+            .map_or(0.0, |interval| count(rates.active) / interval.as_secs_f64().max(1.0));
         (self.ended_per_second * rates.after_end + live) * self.request_seconds.unwrap_or_default()
     }
 
@@ -86,7 +87,8 @@ impl Demand {
         let after_end = self.required_concurrency(ReadRates { live_interval: None, ..rates });
         let allowed = count(max_concurrency);
         let spare = (allowed - after_end).max(allowed * LIVE_SHARE);
-        let seconds = count(rates.active) * self.request_seconds.unwrap_or_default() / spare.max(LIVE_SHARE);
+        let seconds =
+            count(rates.active) * self.request_seconds.unwrap_or_default() / spare.max(LIVE_SHARE);
         Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
     }
 }
@@ -102,7 +104,8 @@ mod tests {
     #[test]
     fn a_plan_needs_its_reads_a_second_times_their_duration() {
         let demand = demand(10);
-        let rates = ReadRates { after_end: 3.0, active: 600, live_interval: Some(Duration::from_secs(60)) };
+        let rates =
+            ReadRates { after_end: 3.0, active: 600, live_interval: Some(Duration::from_secs(60)) };
         // (10 calls a second x 3 reads + 600 calls / 60 s) x 0.3 s.
         let required = demand.required_concurrency(rates);
         assert!((required - 12.0).abs() < 0.1, "{required}");

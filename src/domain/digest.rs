@@ -8,7 +8,7 @@ use std::hash::Hasher;
 
 use siphasher::sip::SipHasher24;
 
-use super::call_event::{CallEvent, Request, Response};
+use super::call_event::{CallEvent, NO_DURATION_MS, Request, Response};
 use super::webhook_url::WebhookUrl;
 
 /// The version of what a digest covers. A call is finished with the version it began with, so that
@@ -166,7 +166,7 @@ fn write_request(covered: &mut Vec<u8>, request: &Request) {
 fn write_response(hasher: &mut SipHasher24, response: &Response) {
     hasher.write_i64(response.created_at.map_or(i64::MIN, jiff::Timestamp::as_second));
     hasher.write_i64(response.code.unwrap_or(i64::MIN));
-    hasher.write_u64(response.duration_ms.unwrap_or(u64::MAX));
+    hasher.write_u64(response.duration_ms.unwrap_or(NO_DURATION_MS));
 }
 
 /// Writes a length before the bytes, so that two fields never run into each other.

@@ -117,7 +117,8 @@ mod tests {
             (ReadFailure::Failed, 24),
         ] {
             let mut failing = Failing::default();
-            let tries = (0..).step_by(300).take_while(|&at| !failing.fail(failure, other(at), now(at)));
+            let tries =
+                (0..).step_by(300).take_while(|&at| !failing.fail(failure, other(at), now(at)));
             assert_eq!(tries.last(), Some(hours * HOUR - 300), "{failure:?}");
         }
     }

@@ -12,7 +12,7 @@ use super::twilio_time::after;
 const LINES_PER_WINDOW: u32 = 5;
 /// How long a window lasts.
 const WINDOW: Duration = Duration::from_secs(60);
-/// Most endpoints that are remembered; over it, windows that are past are dropped.
+/// Most endpoints with lines of their own in one window; further ones share the lines of one.
 const MAX_ENDPOINTS: usize = 1_000;
 
 /// The lines written lately.
@@ -31,6 +31,12 @@ struct Window {
 impl FailureLog {
     /// Whether a failure of this endpoint gets a line; if so, how many before it got none.
     pub fn admit(&mut self, endpoint: &Endpoint, now: Timestamp) -> Option<u64> {
+        if self.windows.len() >= MAX_ENDPOINTS && !self.windows.contains_key(endpoint) {
+            self.windows.retain(|_, window| now < after(window.began_at, WINDOW));
+            if self.windows.len() >= MAX_ENDPOINTS && *endpoint != Endpoint::overflow() {
+                return self.admit(&Endpoint::overflow(), now);
+            }
+        }
         if let Some(window) = self.windows.get_mut(endpoint) {
             if now < after(window.began_at, WINDOW) {
                 window.lines += 1;
@@ -43,9 +49,6 @@ impl FailureLog {
             let suppressed = window.suppressed;
             *window = Window { began_at: now, lines: 1, suppressed: 0 };
             return Some(suppressed);
-        }
-        if self.windows.len() >= MAX_ENDPOINTS {
-            self.windows.retain(|_, window| now < after(window.began_at, WINDOW));
         }
         let window = Window { began_at: now, lines: 1, suppressed: 0 };
         self.windows.insert(endpoint.clone(), window);
@@ -74,6 +77,19 @@ mod tests {
             log.admit(&endpoint(&format!("/{number}")), at(number));
         }
         assert!(log.windows.len() <= MAX_ENDPOINTS);
+    }
+
+    #[test]
+    fn endpoints_without_end_within_a_minute_share_a_few_lines() {
+        let mut log = FailureLog::default();
+        let mut admit =
+            |number: usize, second| log.admit(&endpoint(&format!("/{number}")), at(second));
+        let lines = (0..5_000).filter_map(|number| admit(number, 0)).count();
+        let shared = usize::try_from(LINES_PER_WINDOW).expect("a few");
+        assert_eq!(lines, MAX_ENDPOINTS + shared);
+        assert_eq!(admit(1, 1), Some(0), "one that has lines of its own keeps them");
+        assert_eq!(admit(9_999, 60), Some(0), "and so has any other in the next minute");
+        assert!(log.windows.len() <= MAX_ENDPOINTS + 1);
     }
 
     fn endpoint(route: &str) -> Endpoint {

@@ -40,7 +40,6 @@ const TIME_EVERY: Duration = Duration::from_secs(5);
 /// Answers that are asked for at once, to learn Twilio's time: as many as have to agree.
 const TIME_AT_ONCE: u32 = 3;
 
-
 /// How often lists are read, and how far back a first or late start looks.
 #[derive(Clone, Copy, Debug)]
 pub struct ListPlan {
@@ -117,11 +116,8 @@ pub struct ActiveCalls {
 impl Lists {
     /// Begins at what the store knows.
     pub fn resume(known: ListProgress) -> Self {
-        let mut lists = Self {
-            cursor: known.cursor,
-            forget_before: known.forget_before,
-            ..Self::default()
-        };
+        let mut lists =
+            Self { cursor: known.cursor, forget_before: known.forget_before, ..Self::default() };
         lists.ended.known_to = known.ended_to;
         lists.deep.known_to = known.deep_to;
         lists

@@ -7,8 +7,11 @@ use super::route::{Endpoint, Routes};
 use super::verdict::{self, InvalidCode, Verdict};
 use super::webhook_url::WebhookUrl;
 
+/// Longest duration of a request: Twilio gives up after 15 s, so more than ten minutes are no duration.
+const MAX_DURATION_MS: u64 = 10 * 60 * 1000;
+
 label_enum! {
-    /// Why an item of a Call Events page could not be counted.
+    /// Why an item of a Call Events page, or its duration, could not be counted.
     pub enum Rejection {
         /// No JSON object of the documented shape.
         Malformed = "malformed",
@@ -16,6 +19,8 @@ label_enum! {
         InvalidUrl = "invalid_url",
         /// The response code is no number from 100 to 599, and not 0.
         InvalidCode = "invalid_code",
+        /// The duration is negative, no number, or longer than ten minutes: the event is counted without it.
+        InvalidDuration = "invalid_duration",
         /// The item alone exceeds the limit on a page's size.
         TooLarge = "too_large",
     }
@@ -28,8 +33,10 @@ pub struct Observation {
     pub endpoint: Endpoint,
     /// What it was for.
     pub kind: RequestKind,
-    /// How long it took, in milliseconds.
+    /// How long it took, in milliseconds; at most ten minutes.
     pub duration_ms: Option<u64>,
+    /// Whether Twilio tells a duration that no request can have had.
+    pub has_invalid_duration: bool,
     /// What the answer was worth.
     pub verdict: Verdict,
 }
@@ -40,10 +47,13 @@ pub fn observe(event: &CallEvent, routes: &Routes) -> Result<Observation, Reject
     let kind = RequestKind::of(event, &url);
     let verdict = verdict::judge(kind, event.response.as_ref())
         .map_err(|InvalidCode| Rejection::InvalidCode)?;
+    let told_ms = event.response.as_ref().and_then(|response| response.duration_ms);
+    let duration_ms = told_ms.filter(|told| *told <= MAX_DURATION_MS);
     Ok(Observation {
         endpoint: routes.endpoint(&url),
         kind,
-        duration_ms: event.response.as_ref().and_then(|response| response.duration_ms),
+        duration_ms,
+        has_invalid_duration: duration_ms != told_ms,
         verdict,
     })
 }

@@ -93,7 +93,13 @@ mod tests {
         Item {
             identity: Identity::Rejected(Digest(0)),
             created_at: Timestamp::from_second(second).ok(),
-            observed: Ok(Observation { endpoint, kind, duration_ms: None, verdict }),
+            observed: Ok(Observation {
+                endpoint,
+                kind,
+                duration_ms: None,
+                has_invalid_duration: false,
+                verdict,
+            }),
         }
     }
 }

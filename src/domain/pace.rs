@@ -159,9 +159,8 @@ impl Pace {
     pub fn list_refused(&mut self, kind: ListKind, is_only_list: bool, now: Timestamp) -> bool {
         self.refused_lists.insert(kind);
         self.list_refusals = self.list_refusals.saturating_add(1);
-        let is_accounts = is_only_list
-            || self.refused_lists.len() > 1
-            || self.list_refusals >= LIST_REFUSALS;
+        let is_accounts =
+            is_only_list || self.refused_lists.len() > 1 || self.list_refusals >= LIST_REFUSALS;
         if is_accounts && self.paused_until <= now {
             self.paused_until = after(now, self.longer_refusal());
         }
@@ -269,7 +268,8 @@ mod tests {
     #[test]
     fn many_alike_calls_that_are_refused_in_a_row_pause_the_reads() {
         let mut pace = Pace::new(4);
-        let refused = |pace: &mut Pace, digit| pace.read_refused(call(digit), Direction::Inbound, NOW);
+        let refused =
+            |pace: &mut Pace, digit| pace.read_refused(call(digit), Direction::Inbound, NOW);
         assert!((0..9).all(|digit| !refused(&mut pace, digit)));
         pace.read_succeeded();
         assert!((0..9).all(|digit| !refused(&mut pace, digit)));

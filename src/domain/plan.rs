@@ -116,8 +116,7 @@ enum Lane {
 }
 
 impl Lane {
-    const ALL: [Self; 5] =
-        [Self::Settling, Self::Backlog, Self::AfterEnd, Self::Live, Self::Audit];
+    const ALL: [Self; 5] = [Self::Settling, Self::Backlog, Self::AfterEnd, Self::Live, Self::Audit];
 }
 
 /// How early reads differ from the configured plan.

@@ -59,7 +59,8 @@ impl TwilioTime {
     }
 
     fn sample(&mut self, offset: SignedDuration, local: Timestamp) {
-        let is_too_soon = self.samples.back().is_some_and(|last| local < after(last.taken_at, SPACING));
+        let is_too_soon =
+            self.samples.back().is_some_and(|last| local < after(last.taken_at, SPACING));
         if self.is_known() && is_too_soon {
             return;
         }
@@ -78,9 +79,8 @@ impl TwilioTime {
         let mut sorted: Vec<_> = self.samples.iter().map(|sample| sample.offset).collect();
         sorted.sort_unstable();
         let median = *sorted.get(sorted.len() / 2)?;
-        let agreeing = || {
-            self.samples.iter().filter(|sample| (sample.offset - median).abs() <= AGREEMENT)
-        };
+        let agreeing =
+            || self.samples.iter().filter(|sample| (sample.offset - median).abs() <= AGREEMENT);
         let count = agreeing().count();
         let (first, last) = (agreeing().next()?, agreeing().next_back()?);
         let spread = last.taken_at.duration_since(first.taken_at);

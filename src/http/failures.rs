@@ -51,7 +51,7 @@ async fn answer(site: &Site, query: &str, form: Form) -> Response {
             Form::Json => found_json(&found),
             Form::Page => {
                 let accounts: Vec<String> =
-                    site.committed.read().accounts.values().cloned().collect();
+                    site.committed.read().accounts().values().cloned().collect();
                 let page = page::found(&question, &found, &accounts, (site.now)());
                 no_store(Html(page.into_string()).into_response())
             }

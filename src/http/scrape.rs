@@ -1,21 +1,29 @@
 //! `/metrics`: a snapshot, encoded, compressed if the scraper wants it.
 //!
+//! Invariant: what is held at 0 counts as shown only by an answer that went out to its end. A request for
+//! the head alone, or a client that leaves before, has seen nothing.
+//!
 //! Whoever asks while one is being written gets the next one, together with all others who asked for the
 //! same form: however many ask, one is written at a time, and nobody waits for more than one of each form.
 
 use std::io::Write;
+use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll};
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{Extension, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, Request, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use http_body::{Frame, SizeHint};
 use tokio::sync::Semaphore;
 
 use crate::metrics::exposition::{Exposition, Format};
+use crate::metrics::ledger::Shown;
 use crate::metrics::snapshot;
 
 use super::server::{Guest, Held};
@@ -34,7 +42,14 @@ struct Desk {
     /// How many were begun.
     begun: u64,
     /// The newest of each form, and which it was, for as long as somebody takes it.
-    written: Vec<(Form, u64, Weak<Held>)>,
+    written: Vec<(Form, u64, Weak<Held>, Arc<Shown>)>,
+}
+
+/// A snapshot as it was written, and what it shows of what is held at 0.
+#[derive(Clone, Debug)]
+struct Written {
+    held: Arc<Held>,
+    shown: Arc<Shown>,
 }
 
 /// What differs between two scrapers' bytes.
@@ -55,13 +70,13 @@ impl Scribe {
     async fn write(
         &self,
         form: Form,
-        write: impl FnOnce() -> Arc<Held> + Send + 'static,
-    ) -> Option<Arc<Held>> {
+        write: impl FnOnce() -> Written + Send + 'static,
+    ) -> Option<Written> {
         let asked = self.desk().begun;
         // Never closed. Who goes away leaves the work behind, and the turn with it.
         let turn = Arc::clone(&self.turn).acquire_owned().await;
-        if let Some(held) = self.desk().newer(form, asked) {
-            return Some(held);
+        if let Some(written) = self.desk().newer(form, asked) {
+            return Some(written);
         }
         let scribe = self.clone();
         let write = move || {
@@ -71,16 +86,17 @@ impl Scribe {
                 desk.begun += 1;
                 desk.begun
             };
-            let held = write();
+            let written = write();
             let mut desk = scribe.desk();
-            desk.written.retain(|(of, _, _)| *of != form);
-            desk.written.push((form, begun, Arc::downgrade(&held)));
-            held
+            desk.written.retain(|(of, ..)| *of != form);
+            let (held, shown) = (Arc::downgrade(&written.held), Arc::clone(&written.shown));
+            desk.written.push((form, begun, held, shown));
+            written
         };
         // Ten thousand series take milliseconds of a processor: on a thread of their own, they hold up
         // no poll loop.
         match tokio::task::spawn_blocking(write).await {
-            Ok(held) => Some(held),
+            Ok(written) => Some(written),
             Err(error) => {
                 tracing::warn!(%error, "cannot write the metrics");
                 None
@@ -95,10 +111,10 @@ impl Scribe {
 
 impl Desk {
     /// What was begun after another and is taken by somebody.
-    fn newer(&self, form: Form, than: u64) -> Option<Arc<Held>> {
+    fn newer(&self, form: Form, than: u64) -> Option<Written> {
         let mut written = self.written.iter();
-        let (_, _, held) = written.find(|(of, begun, _)| *of == form && *begun > than)?;
-        held.upgrade()
+        let (.., held, shown) = written.find(|(of, begun, ..)| *of == form && *begun > than)?;
+        Some(Written { held: held.upgrade()?, shown: Arc::clone(shown) })
     }
 }
 
@@ -106,6 +122,7 @@ impl Desk {
 pub(super) async fn metrics(
     State(site): State<Site>,
     guest: Option<Extension<Guest>>,
+    method: Method,
     headers: HeaderMap,
 ) -> Response {
     let (format, escaping) = match negotiate::format(&headers) {
@@ -117,9 +134,16 @@ pub(super) async fn metrics(
         guest.is_asking();
     }
     let writer = site.clone();
-    let Some(held) = site.scribe.write(form, move || write(&writer, form)).await else {
+    let write = move || {
+        if method != Method::HEAD {
+            note_scrape(&writer);
+        }
+        write(&writer, form)
+    };
+    let Some(written) = site.scribe.write(form, write).await else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
+    let Written { held, shown } = written;
     let escaping = escaping.map(|escaping| format!("; escaping={escaping}"));
     let content_type = format.content_type().to_owned() + &escaping.unwrap_or_default();
     let headers =
@@ -127,24 +151,86 @@ pub(super) async fn metrics(
     let encoding = form.is_gzip.then_some((header::CONTENT_ENCODING, "gzip"));
     let mut response = (headers, AppendHeaders(encoding), Body::from(held.bytes())).into_response();
     response.extensions_mut().insert(held);
+    response.extensions_mut().insert(shown);
     response
 }
 
-fn write(site: &Site, form: Form) -> Arc<Held> {
+/// Notes what an answer has shown, once all of it went out. For a request of the head alone no body goes
+/// out, so nothing is noted.
+pub(super) async fn note_shown(
+    State(site): State<Site>,
+    request: Request<Body>,
+    next: Next,
+) -> Response {
+    let mut response = next.run(request).await;
+    match response.extensions_mut().remove::<Arc<Shown>>() {
+        Some(shown) => {
+            let note = move || {
+                site.committed.publish(|ledger| ledger.mark_shown(&shown, (site.now)()));
+            };
+            response.map(|body| Body::new(Showing { body, note: Some(note) }))
+        }
+        None => response,
+    }
+}
+
+/// An answer on its way, and what to note when all of it went out.
+struct Showing<F> {
+    body: Body,
+    note: Option<F>,
+}
+
+impl<F: FnOnce() + Send + Unpin + 'static> http_body::Body for Showing<F> {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        let is_over = match &polled {
+            Poll::Ready(Some(Ok(_))) => self.body.is_end_stream(),
+            Poll::Ready(None) => true,
+            Poll::Ready(Some(Err(_))) | Poll::Pending => false,
+        };
+        if is_over && let Some(note) = self.note.take() {
+            // A scrape that is being written holds the ledger for milliseconds: no task waits for that.
+            tokio::task::spawn_blocking(note);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Notes that an answer is being written: whatever comes from now on is not in it, and begins at 0.
+fn note_scrape(site: &Site) {
+    if !site.committed.read().was_scraped {
+        site.committed.publish(|ledger| ledger.was_scraped = true);
+    }
+}
+
+fn write(site: &Site, form: Form) -> Written {
     let mut exposition = Exposition::new(form.format);
-    let held_back = {
+    let shown = {
         let ledger = site.committed.read();
         let shows_exemplars =
             site.exemplars.load(Ordering::Relaxed) && form.format == Format::OpenMetrics;
         snapshot::write(&ledger, shows_exemplars, &mut exposition);
-        ledger.held()
+        ledger.shown()
     };
     exposition.gathered(&site.registry.gather());
     let families = exposition.finish();
     let body = if form.is_gzip { compress(&families) } else { families.concat().into_bytes() };
     drop(families);
-    site.committed.publish(|ledger| ledger.mark_shown(&held_back, (site.now)()));
-    site.answers.hold(body.into())
+    Written { held: site.answers.hold(body.into()), shown: Arc::new(shown) }
 }
 
 /// Whether `Accept-Encoding` (RFC 9110, section 12.5.3) takes gzip.
@@ -171,9 +257,12 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
     use std::sync::mpsc;
 
+    use http_body_util::BodyExt;
+
     use super::super::server::Answers;
     use super::super::until;
     use super::*;
+    use crate::metrics::ledger::Ledger;
 
     #[tokio::test]
     async fn all_who_wait_get_what_is_written_after_they_asked_and_it_is_written_once() {
@@ -187,7 +276,8 @@ mod tests {
                 // Until its sender is gone.
                 let _over = before.map(|before| before.recv());
                 let number = written.fetch_add(1, Ordering::SeqCst).to_string();
-                answers.hold(number.into())
+                let shown = Arc::new(Ledger::default().shown());
+                Written { held: answers.hold(number.into()), shown }
             }
         };
         let (hold, held) = mpsc::channel();
@@ -216,13 +306,58 @@ mod tests {
         }
         let got: Vec<_> =
             got.into_iter().map(|written| written.expect("no panic").expect("written")).collect();
-        let texts: Vec<_> = got.iter().map(|held| held.bytes()).collect();
+        let texts: Vec<_> = got.iter().map(|written| written.held.bytes()).collect();
         assert_eq!(texts, ["0", "1", "2", "1", "1", "2"]);
         let is_in_memory =
-            || scribe.desk().written.iter().any(|(_, _, held)| held.strong_count() > 0);
+            || scribe.desk().written.iter().any(|(.., held, _)| held.strong_count() > 0);
         assert!(is_in_memory());
         drop(got);
         assert!(!is_in_memory(), "nobody takes it");
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_noted_once_all_of_it_went_out_and_not_before() {
+        let noted = Arc::new(AtomicUsize::new(0));
+        let showing = |pieces: usize| {
+            let noted = Arc::clone(&noted);
+            let note = move || {
+                noted.fetch_add(1, Ordering::SeqCst);
+            };
+            Body::new(Showing { body: Body::new(Pieces(pieces)), note: Some(note) })
+        };
+        drop(showing(1));
+        let mut large = showing(3);
+        let _piece = large.frame().await.expect("a piece");
+        drop(large);
+        let taken = showing(3).collect().await.expect("no error");
+        assert_eq!(taken.to_bytes(), "xxx");
+        until(|| noted.load(Ordering::SeqCst) > 0).await;
+        assert_eq!(
+            noted.load(Ordering::SeqCst),
+            1,
+            "an answer that is dropped, whole or in part, has shown nothing"
+        );
+    }
+
+    /// An answer of so many pieces.
+    struct Pieces(usize);
+
+    impl http_body::Body for Pieces {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            let Some(rest) = self.0.checked_sub(1) else { return Poll::Ready(None) };
+            self.0 = rest;
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"x")))))
+        }
+
+        fn is_end_stream(&self) -> bool {
+            self.0 == 0
+        }
     }
 
     #[test]

@@ -162,7 +162,7 @@ families! {
         "Items of Call Events pages: counted, duplicate (counted before) or rejected.";
     CALL_EVENTS_REJECTED: SinceStart Counter, "twilio_exporter_call_events_rejected_total",
         ["account", "reason"],
-        "Items of Call Events pages that could not be counted, by reason.";
+        "Items of Call Events pages that could not be counted, by reason; with invalid_duration the item is counted, without its duration.";
     CALL_EVENTS_UNJUDGED: SinceStart Counter, "twilio_exporter_call_events_unjudged_total",
         ["account"],
         "Counted TwiML answers whose body Twilio did not show, so that only the content type was judged.";
@@ -180,7 +180,7 @@ families! {
         "Call Events that only an audit found; above 0, raise poll.settle_delay.";
     ROUTE_OVERFLOW: SinceStart Counter, "twilio_exporter_route_overflow_total",
         ["account"],
-        "Call Events counted under host other, route other, because of limits.routes_per_account or limits.series.";
+        "Call Events counted under host other, route other, or under code other, because of limits.routes_per_account or limits.series.";
     ROUTES_RETIRED: SinceStart Counter, "twilio_exporter_routes_retired_total",
         ["account"],
         "Pairs of host and route whose series went because they had no Call Event for 35 days.";
@@ -279,7 +279,7 @@ fn label_values() -> String {
          - `content_type`: {}\n\
          - `outcome`: {}\n\
          - `stage`: {}\n\
-         - `code`: the HTTP status, or `none`\n",
+         - `code`: the HTTP status, or `none`; `other` for codes that came when limits.series was reached\n",
         list(RequestKind::ALL.iter().filter(|kind| kind.expects_twiml()).map(|kind| kind.as_str())),
         list(
             RequestKind::ALL

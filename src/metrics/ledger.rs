@@ -5,9 +5,12 @@
 
 mod apply;
 mod committed;
+mod exposure;
 mod retire;
+mod room;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -19,17 +22,18 @@ use crate::domain::observe::Observation;
 use crate::domain::outcome::Outcome;
 use crate::domain::route::Endpoint;
 use crate::domain::sid::CallSid;
-use crate::domain::twilio_time::after;
 use crate::domain::verdict::{Code, Reason, Warning};
 
-use super::catalog::WEBHOOK_SECONDS;
 use super::exemplar::Exemplar;
 
 pub use apply::{Delta, FailedRequest};
 pub use committed::Committed;
+pub use exposure::Shown;
+pub use room::ACCOUNT_SERIES;
 
-/// A group that no scrape has shown is released after this long: nobody waits for it.
-const RELEASE_UNSEEN_AFTER: Duration = Duration::from_secs(5 * 60);
+/// The largest value of a counter: the largest integer of the store. Memory has the same bound, so that
+/// a value is the same after a restart.
+pub const MAX_VALUE: u64 = i64::MAX.unsigned_abs();
 
 /// An account in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -59,6 +63,8 @@ pub enum Scope {
 pub enum Cell {
     /// Group: webhook requests by code.
     Requests(Code),
+    /// Group: webhook requests whose code found no room.
+    OtherRequests,
     /// Group: failures by reason.
     Failures(Reason),
     /// Group: durations up to this many milliseconds and over the bound before; `None`: over all.
@@ -71,6 +77,8 @@ pub enum Cell {
     Warnings(Warning),
     /// Account: the customer's API requests by code.
     ApiRequests(Code),
+    /// Account: the customer's API requests whose code found no room.
+    OtherApiRequests,
     /// Account: finished calls.
     Calls(Direction, CallStatus),
     /// Account: calls with failures by what callers felt.
@@ -105,6 +113,9 @@ pub struct Entry<'a> {
     pub account: AccountId,
     /// The facts.
     pub facts: &'a [Fact],
+    /// Twilio's time when they were learnt. An endpoint with a fact is not idle then, however long ago
+    /// its event claims to have happened.
+    pub learnt_at: Option<Timestamp>,
 }
 
 /// Whether a new endpoint or group already shows its values.
@@ -115,10 +126,10 @@ pub struct Entry<'a> {
 pub struct Hold {
     /// Whether its values are shown.
     pub is_released: bool,
-    /// When it was first seen, or when the program started, whichever was later: downtime is no
-    /// time in which a scrape could have shown it.
+    /// When it was first seen, or when the program started, whichever was later: no scrape could have
+    /// shown it while the program was down.
     pub held_since: Timestamp,
-    /// When a scrape first showed it at 0; not kept over a restart.
+    /// When an answer first showed it at 0 under its account's present label; not kept over a restart.
     pub shown_at: Option<Timestamp>,
 }
 
@@ -131,7 +142,7 @@ pub struct EndpointEntry {
     pub endpoint: Endpoint,
     /// Whether its values are shown.
     pub hold: Hold,
-    /// Twilio's time of its last event, give or take an hour.
+    /// Twilio's time of its last event, or when that was learnt; give or take an hour.
     pub last_event_at: Timestamp,
 }
 
@@ -160,8 +171,6 @@ pub struct LedgerLimits {
 /// All durable series values.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
-    /// The accounts that are shown, with their labels.
-    pub accounts: BTreeMap<AccountId, String>,
     /// All endpoints.
     pub endpoints: BTreeMap<EndpointId, EndpointEntry>,
     /// All groups.
@@ -170,20 +179,17 @@ pub struct Ledger {
     pub cells: BTreeMap<Scope, BTreeMap<Cell, u64>>,
     /// The last call behind each failure and each bucket; not kept over a restart.
     pub exemplars: BTreeMap<Scope, BTreeMap<Cell, Exemplar>>,
-    /// Whether a scrape was ever answered from this store.
+    /// Whether this store was ever scraped.
     pub was_scraped: bool,
+    accounts: BTreeMap<AccountId, String>,
+    /// Since when each account has been shown under its label.
+    shown_since: BTreeMap<AccountId, Timestamp>,
+    /// Counts the changes to which accounts are shown, and under which labels.
+    exposure: u64,
     by_endpoint: BTreeMap<(AccountId, Endpoint), EndpointId>,
     by_group: BTreeMap<(EndpointId, RequestKind), GroupId>,
     endpoints_of: BTreeMap<AccountId, usize>,
     series: usize,
-}
-
-/// Series of a histogram: its buckets, `+Inf`, sum and count.
-const HISTOGRAM_SERIES: usize = WEBHOOK_SECONDS.len() + 3;
-
-/// Series that a new group brings at least.
-fn series_of(kind: RequestKind) -> usize {
-    1 + HISTOGRAM_SERIES + Reason::possible_for(kind).count()
 }
 
 impl Ledger {
@@ -193,19 +199,27 @@ impl Ledger {
         if entry.endpoint != Endpoint::overflow() {
             *self.endpoints_of.entry(entry.account).or_default() += 1;
         }
+        self.series += room::ENDPOINT_SERIES;
         self.endpoints.insert(id, entry);
     }
 
     /// Adds a group that the store knows.
     pub fn insert_group(&mut self, id: GroupId, entry: GroupEntry) {
+        self.series += self.new_group_series(entry.endpoint, entry.kind);
         self.by_group.insert((entry.endpoint, entry.kind), id);
-        self.series += series_of(entry.kind);
         self.groups.insert(id, entry);
     }
 
-    /// Adds to a value.
+    /// Adds to a value, up to [`MAX_VALUE`].
     pub fn add(&mut self, scope: Scope, cell: Cell, count: u64) {
-        *self.cells.entry(scope).or_default().entry(cell).or_default() += count;
+        let value = match self.cells.entry(scope).or_default().entry(cell) {
+            btree_map::Entry::Occupied(known) => known.into_mut(),
+            btree_map::Entry::Vacant(new) => {
+                self.series += room::cell_series(cell);
+                new.insert(0)
+            }
+        };
+        *value = sum(*value, count);
     }
 
     /// A value, 0 if nothing was ever counted.
@@ -221,6 +235,14 @@ impl Ledger {
         for (id, entry) in delta.groups {
             self.insert_group(id, entry);
         }
+        if self.was_scraped {
+            // A scrape began after the delta was made, and does not show them.
+            for scope in delta.released_unscraped {
+                if let Some(hold) = self.hold_mut(scope) {
+                    hold.is_released = false;
+                }
+            }
+        }
         for ((scope, cell), count) in delta.added {
             self.add(scope, cell, count);
         }
@@ -234,45 +256,6 @@ impl Ledger {
         }
     }
 
-    /// The endpoints and groups whose values may be shown now.
-    pub fn due_releases(&self, hold_back: Duration, now: Timestamp) -> Vec<Scope> {
-        let is_due = |hold: &Hold| {
-            let by_scrape = hold.shown_at.is_some_and(|shown| after(shown, hold_back) <= now);
-            !hold.is_released && (by_scrape || after(hold.held_since, RELEASE_UNSEEN_AFTER) <= now)
-        };
-        self.holds().filter(|(_, hold)| is_due(hold)).map(|(scope, _)| scope).collect()
-    }
-
-    /// Shows the values of endpoints and groups whose release the store has committed.
-    pub fn release(&mut self, scopes: &[Scope]) {
-        for scope in scopes {
-            if let Some(hold) = self.hold_mut(*scope) {
-                hold.is_released = true;
-            }
-        }
-    }
-
-    /// Notes that a scrape has shown these at 0.
-    pub fn mark_shown(&mut self, scopes: &[Scope], now: Timestamp) {
-        self.was_scraped = true;
-        for scope in scopes {
-            if let Some(hold) = self.hold_mut(*scope) {
-                hold.shown_at.get_or_insert(now);
-            }
-        }
-    }
-
-    /// The endpoints and groups that are held at 0.
-    pub fn held(&self) -> Vec<Scope> {
-        self.holds().filter(|(_, hold)| !hold.is_released).map(|(scope, _)| scope).collect()
-    }
-
-    fn holds(&self) -> impl Iterator<Item = (Scope, &Hold)> {
-        let endpoints =
-            self.endpoints.iter().map(|(id, entry)| (Scope::Endpoint(*id), &entry.hold));
-        endpoints.chain(self.groups.iter().map(|(id, entry)| (Scope::Group(*id), &entry.hold)))
-    }
-
     fn hold_mut(&mut self, scope: Scope) -> Option<&mut Hold> {
         match scope {
             Scope::Account(_) => None,
@@ -280,6 +263,11 @@ impl Ledger {
             Scope::Group(id) => self.groups.get_mut(&id).map(|entry| &mut entry.hold),
         }
     }
+}
+
+/// A value with more added to it, up to [`MAX_VALUE`].
+pub fn sum(value: u64, added: u64) -> u64 {
+    value.saturating_add(added).min(MAX_VALUE)
 }
 
 /// A bound in whole milliseconds.

@@ -19,11 +19,14 @@ use crate::domain::verdict::{Reason, Warning};
 use super::catalog::{self, Family, FamilyKind, WEBHOOK_SECONDS};
 use super::exemplar::Exemplar;
 use super::exposition::{Exposition, FamilyText, Labels, Value, as_float, bound};
-use super::ledger::{Cell, EndpointId, Ledger, Scope, bound_ms};
+use super::ledger::{Cell, EndpointId, Ledger, Scope, bound_ms, sum};
 
 /// Directions whose final statuses all start at 0.
 const COMMON_DIRECTIONS: [Direction; 3] =
     [Direction::Inbound, Direction::OutboundApi, Direction::OutboundDial];
+
+/// The label of codes that found no room.
+const OTHER_CODES: &str = "other";
 
 /// Writes the durable families.
 pub fn write(ledger: &Ledger, shows_exemplars: bool, exposition: &mut Exposition) {
@@ -88,7 +91,7 @@ struct Snapshot<'a> {
 
 impl<'a> Snapshot<'a> {
     fn of(ledger: &'a Ledger, shows_exemplars: bool) -> Self {
-        let accounts = ledger.accounts.iter().map(|(id, label)| Shown {
+        let accounts = ledger.accounts().iter().map(|(id, label)| Shown {
             labels: Labels::of([("account", label.as_str())]),
             is_released: true,
             cells: ledger.cells.get(&Scope::Account(*id)),
@@ -101,7 +104,7 @@ impl<'a> Snapshot<'a> {
         }
         let labels_of = |id: EndpointId| {
             let entry = ledger.endpoints.get(&id)?;
-            let account = ledger.accounts.get(&entry.account)?;
+            let account = ledger.accounts().get(&entry.account)?;
             let (host, route) = (&entry.endpoint.host, &entry.endpoint.route);
             Some([("account", account.as_str()), ("host", host), ("route", route)])
         };
@@ -130,8 +133,14 @@ impl<'a> Snapshot<'a> {
     fn write_requests(&self, text: &mut FamilyText<'_>) {
         for group in &self.groups {
             for (cell, value) in group.cells() {
-                let Cell::Requests(code) = cell else { continue };
-                text.sample(&group.labels, Some(("code", &code.to_string())), value, None);
+                let code = if let Cell::Requests(code) = cell {
+                    code.to_string()
+                } else if cell == Cell::OtherRequests {
+                    OTHER_CODES.to_owned()
+                } else {
+                    continue;
+                };
+                text.sample(&group.labels, Some(("code", &code)), value, None);
             }
         }
     }
@@ -144,7 +153,7 @@ impl<'a> Snapshot<'a> {
             let mut up_to = 0;
             let buckets = bounds.iter().map(|(bound, upper)| {
                 let cell = Cell::DurationBucket(*upper);
-                up_to += group.count(cell);
+                up_to = sum(up_to, group.count(cell));
                 (bound, up_to, group.exemplar(cell))
             });
             let sum = as_float(group.count(Cell::DurationSum)) / 1000.0;
@@ -185,8 +194,14 @@ impl<'a> Snapshot<'a> {
     fn write_api_requests(&self, text: &mut FamilyText<'_>) {
         for account in &self.accounts {
             for (cell, value) in account.cells() {
-                let Cell::ApiRequests(code) = cell else { continue };
-                text.sample(&account.labels, Some(("code", &code.to_string())), value, None);
+                let code = if let Cell::ApiRequests(code) = cell {
+                    code.to_string()
+                } else if cell == Cell::OtherApiRequests {
+                    OTHER_CODES.to_owned()
+                } else {
+                    continue;
+                };
+                text.sample(&account.labels, Some(("code", &code)), value, None);
             }
         }
     }

@@ -28,6 +28,7 @@ pub(super) struct Notes {
     pub(super) counted: u64,
     pub(super) duplicates: u64,
     pub(super) unjudged: u64,
+    pub(super) invalid_durations: u64,
     pub(super) rejected: Vec<Rejection>,
     pub(super) reads: Vec<(Stage, ReadResult, u64)>,
     pub(super) audits: Vec<u64>,
@@ -51,6 +52,7 @@ impl Poller {
             || known != self.kept;
         if has_changes {
             batch.lists = known;
+            batch.learnt_at = Some(self.now());
             let batch = Arc::new(batch);
             let mut failures = 0;
             let report = loop {
@@ -83,8 +85,10 @@ impl Poller {
         self.health.call_events(EventResult::Rejected, rejected);
         self.health.call_events_unjudged(notes.unjudged);
         for rejection in notes.rejected {
-            self.health.call_event_rejected(rejection);
+            self.health.call_events_rejected(rejection, 1);
         }
+        // Of these events only the duration is rejected.
+        self.health.call_events_rejected(Rejection::InvalidDuration, notes.invalid_durations);
         for (stage, result, count) in notes.reads {
             self.health.call_read(stage, result, count);
         }

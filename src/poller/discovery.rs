@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::sid::AccountSid;
 use crate::metrics::health::Health;
-use crate::store::AccountKey;
+use crate::store::{AccountKey, Subaccount};
 use crate::twilio::wire;
 
 use super::attempt::Attempts;
@@ -128,7 +128,8 @@ pub async fn run(
     let heartbeat = heartbeats.watch();
     let mut subaccounts =
         Subaccounts { parent, wanted, shared, heartbeats, loops, polled: BTreeMap::new() };
-    subaccounts.follow(known);
+    subaccounts.follow(known, true);
+    let mut remembered = None;
     loop {
         heartbeat.promise(DISCOVER_EVERY);
         let discovered = tokio::select! {
@@ -136,8 +137,9 @@ pub async fn run(
             discovered = discover(&subaccounts.parent, &subaccounts.shared, &heartbeat) => discovered,
         };
         let pause = match discovered {
-            Ok(found) => {
-                subaccounts.follow(found);
+            Ok(Discovered { accounts, is_complete }) => {
+                subaccounts.follow(accounts, is_complete);
+                subaccounts.remember(&mut remembered, &heartbeat).await;
                 DISCOVER_EVERY
             }
             Err(error) => {
@@ -165,12 +167,12 @@ struct Subaccounts {
 }
 
 impl Subaccounts {
-    /// Polls those that were found and are wanted, and lets go of those that were not found.
-    fn follow(&mut self, found: Vec<wire::Account>) {
+    /// Polls those that were found and are wanted, and lets go of those that a complete list shows no more.
+    fn follow(&mut self, found: Vec<wire::Account>, is_complete: bool) {
         let found: Vec<_> =
             found.into_iter().filter(|account| self.wanted.wants(account)).collect();
         self.polled.retain(|sid, polled| {
-            let stays = found.iter().any(|account| account.sid == *sid);
+            let stays = !is_complete || found.iter().any(|account| account.sid == *sid);
             if !stays {
                 polled.gone.cancel();
                 tracing::info!(account = self.wanted.label(*sid), "subaccount gone");
@@ -192,6 +194,27 @@ impl Subaccounts {
                     let (shared, beat) = (self.shared.clone(), self.heartbeats.watch());
                     self.loops.spawn(poll(account, shared, beat, gone, stop));
                 }
+            }
+        }
+    }
+
+    /// Has the store remember them, if they changed, so that a restart begins with them. What fails is
+    /// tried again after the next discovery.
+    async fn remember(&self, remembered: &mut Option<Vec<Subaccount>>, heartbeat: &Heartbeat) {
+        let subaccount = |(sid, polled): (&AccountSid, &Polled)| Subaccount {
+            sid: *sid,
+            status: polled.status.to_owned(),
+        };
+        let found: Vec<Subaccount> = self.polled.iter().map(subaccount).collect();
+        if remembered.as_ref() == Some(&found) {
+            return;
+        }
+        heartbeat.promise(DISCOVER_EVERY);
+        let parent = self.parent.key.clone();
+        match self.shared.store.remember_subaccounts(parent, found.clone()).await {
+            Ok(()) => *remembered = Some(found),
+            Err(error) => {
+                tracing::warn!(account = self.parent.label, %error, "cannot remember the subaccounts");
             }
         }
     }
@@ -222,13 +245,20 @@ async fn poll(
     }
 }
 
+/// The accounts that a discovery found.
+struct Discovered {
+    accounts: Vec<wire::Account>,
+    /// Whether the list was read to its end, and each of its items could be.
+    is_complete: bool,
+}
+
 async fn discover(
     parent: &Account,
     shared: &Shared,
     heartbeat: &Heartbeat,
-) -> Result<Vec<wire::Account>, crate::twilio::Error> {
+) -> Result<Discovered, crate::twilio::Error> {
     let health = shared.health.account_requests(&parent.label);
-    let mut found: Vec<wire::Account> = Vec::new();
+    let (mut accounts, mut is_readable) = (Vec::new(), true);
     let mut next: Option<String> = None;
     for _ in 0..MAX_PAGES {
         heartbeat.promise(DISCOVER_EVERY);
@@ -241,13 +271,17 @@ async fn discover(
         let answer = pass.ask(parent.client.list_accounts(next.as_deref())).await;
         Attempts(answer.attempt.into_iter().collect()).note(&health);
         let page = answer.result?;
-        found.extend(page.accounts);
-        if page.next_page.is_none() || page.next_page == next {
+        accounts.extend(page.accounts);
+        is_readable &= page.is_readable;
+        if page.next_page.is_none() {
+            return Ok(Discovered { accounts, is_complete: is_readable });
+        }
+        if page.next_page == next {
             break;
         }
         next = page.next_page;
     }
-    Ok(found)
+    Ok(Discovered { accounts, is_complete: false })
 }
 
 #[cfg(test)]

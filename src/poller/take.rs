@@ -1,5 +1,7 @@
 //! What the answers of Twilio mean for an account: progress, facts, pace.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use crate::domain::account::{CallChanges, DATE_TOLERANCE, FailedRead};
@@ -9,7 +11,7 @@ use crate::domain::listing::{AfterPage, ListPage, ListRun, Stop};
 use crate::domain::plan::Stage;
 use crate::domain::reading::Reading;
 use crate::domain::sid::CallSid;
-use crate::domain::twilio_time::{after, seconds_between};
+use crate::domain::twilio_time::{after, before, seconds_between};
 use crate::metrics::health::ReadResult;
 use crate::metrics::ledger::Fact;
 use crate::store::Batch;
@@ -21,6 +23,9 @@ use super::commit::Notes;
 use super::decide::{Decision, decide, failure_of};
 use super::{Done, Poller, random};
 
+/// How long ago an event can have happened that is counted now: Twilio's lists are followed back for 30
+/// days at most (`poll.catch_up`).
+const OLDEST_EVENT: Duration = Duration::from_secs(31 * 24 * 60 * 60);
 /// What may be refused apart: lists of calls.
 const CALLS: &str = "calls";
 /// What may be refused apart: a single call.
@@ -170,7 +175,11 @@ impl Poller {
                 tracing::info!(account = self.account.label, "there is room for new calls again");
             }
             if self.refused.remove(run.kind.as_str()) {
-                tracing::info!(account = self.account.label, list = run.kind.as_str(), "list read to its end again");
+                tracing::info!(
+                    account = self.account.label,
+                    list = run.kind.as_str(),
+                    "list read to its end again"
+                );
             }
             tracing::debug!(account = self.account.label, list = run.kind.as_str(), "list read");
             return;
@@ -286,7 +295,9 @@ impl Poller {
         for (observation, created_at) in changes.counted.events {
             notes.counted += 1;
             notes.unjudged += u64::from(observation.verdict.is_unjudged);
-            notes.lags.extend(created_at.map(|at| seconds_between(at, now)));
+            notes.invalid_durations += u64::from(observation.has_invalid_duration);
+            let is_possible = |at: &Timestamp| *at >= before(now, OLDEST_EVENT);
+            notes.lags.extend(created_at.filter(is_possible).map(|at| seconds_between(at, now)));
             if observation.verdict.failure.is_some()
                 && let Some(suppressed) = self.failure_log.admit(&observation.endpoint, now)
             {

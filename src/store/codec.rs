@@ -100,6 +100,7 @@ fn decode_scope(scope: &str, id: u32) -> Option<Scope> {
 pub(super) fn encode_cell(cell: Cell) -> String {
     match cell {
         Cell::Requests(code) => format!("requests:{code}"),
+        Cell::OtherRequests => "requests:other".to_owned(),
         Cell::Failures(reason) => format!("failures:{reason}"),
         Cell::DurationBucket(Some(bound)) => format!("duration_ms_le:{bound}"),
         Cell::DurationBucket(None) => "duration_ms_le:inf".to_owned(),
@@ -107,6 +108,7 @@ pub(super) fn encode_cell(cell: Cell) -> String {
         Cell::ContentTypes(content_type) => format!("content_types:{content_type}"),
         Cell::Warnings(warning) => format!("warnings:{warning}"),
         Cell::ApiRequests(code) => format!("api_requests:{code}"),
+        Cell::OtherApiRequests => "api_requests:other".to_owned(),
         Cell::Calls(direction, status) => format!("calls:{direction}:{status}"),
         Cell::Outcomes(outcome) => format!("outcomes:{outcome}"),
     }
@@ -115,6 +117,7 @@ pub(super) fn encode_cell(cell: Cell) -> String {
 fn decode_cell(text: &str) -> Option<Cell> {
     let (name, value) = text.split_once(':')?;
     match name {
+        "requests" if value == "other" => Some(Cell::OtherRequests),
         "requests" => Code::from_label(value).map(Cell::Requests),
         "failures" => Reason::from_label(value).map(Cell::Failures),
         "duration_ms_le" if value == "inf" => Some(Cell::DurationBucket(None)),
@@ -122,6 +125,7 @@ fn decode_cell(text: &str) -> Option<Cell> {
         "duration_ms_sum" => Some(Cell::DurationSum),
         "content_types" => ContentType::from_label(value).map(Cell::ContentTypes),
         "warnings" => Warning::from_label(value).map(Cell::Warnings),
+        "api_requests" if value == "other" => Some(Cell::OtherApiRequests),
         "api_requests" => Code::from_label(value).map(Cell::ApiRequests),
         "calls" => {
             let (direction, status) = value.split_once(':')?;
@@ -242,7 +246,9 @@ mod tests {
         let mut cells = vec![
             Cell::Requests(code),
             Cell::Requests(Code::NONE),
+            Cell::OtherRequests,
             Cell::ApiRequests(code),
+            Cell::OtherApiRequests,
             Cell::DurationBucket(Some(7_500)),
             Cell::DurationBucket(None),
             Cell::DurationSum,

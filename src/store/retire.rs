@@ -40,7 +40,7 @@ pub(super) fn retire(
     committed.publish(|ledger| {
         for id in &idle {
             if let Some(entry) = ledger.endpoints.get(id) {
-                let label = ledger.accounts.get(&account).map_or("", String::as_str);
+                let label = ledger.accounts().get(&account).map_or("", String::as_str);
                 tracing::info!(
                     account = label,
                     host = entry.endpoint.host,
@@ -67,7 +67,7 @@ fn removed_accounts(
     let ids = statement.query_map([since.as_millisecond()], |row| row.get(0).map(AccountId))?;
     let mut removed = ids.collect::<rusqlite::Result<Vec<_>>>()?;
     let ledger = committed.read();
-    removed.retain(|id| !ledger.accounts.contains_key(id));
+    removed.retain(|id| !ledger.accounts().contains_key(id));
     Ok(removed)
 }
 

@@ -100,6 +100,9 @@ pub(super) const MIGRATIONS: [&str; 4] = [
     "
     ALTER TABLE account ADD COLUMN ended_to_ms INTEGER;
     ALTER TABLE account ADD COLUMN deep_to_ms INTEGER;
+    -- The account that has it as a subaccount, as its subaccounts were last listed, and the status then.
+    ALTER TABLE account ADD COLUMN parent_sid TEXT;
+    ALTER TABLE account ADD COLUMN status TEXT;
 ",
 ];
 

@@ -5,6 +5,8 @@ mod failures;
 mod first_failure;
 mod migration;
 mod retire;
+mod room;
+mod subaccounts;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -60,7 +62,7 @@ async fn an_account_is_known_by_sid_and_region_and_not_by_its_label() {
     let key = AccountKey { sid: sid(), region: "us1".to_owned() };
     let renamed = store.attach(key, "renamed".to_owned()).await.expect("attached");
     assert_eq!(renamed.id, first);
-    assert_eq!(store.committed().read().accounts[&first], "renamed");
+    assert_eq!(store.committed().read().accounts()[&first], "renamed");
 }
 
 #[tokio::test]
@@ -78,7 +80,7 @@ async fn two_accounts_that_exchange_names_do_so_at_once_and_others_stay_hidden()
     let named = named.map(|(region, name)| (key(region), name.to_owned()));
     store.show_only(BTreeMap::from(named)).await.expect("shown");
     let expected = [(ids[0], "ie1".to_owned()), (ids[1], "us1".to_owned())];
-    assert_eq!(store.committed().read().accounts, BTreeMap::from(expected));
+    assert_eq!(store.committed().read().accounts(), &BTreeMap::from(expected));
 }
 
 #[tokio::test]
@@ -203,18 +205,18 @@ async fn a_held_group_is_released_by_the_writer_and_stays_so() {
     let directory = directory();
     let (store, thread) = open(&directory).expect("a new store");
     let id = attach(&store, "us1").await.id;
-    store.committed().publish(|ledger| ledger.mark_shown(&[], now()));
+    store.committed().publish(|ledger| ledger.mark_shown(&ledger.shown(), now()));
     let batch = Batch { facts: vec![event()], ..Batch::default() };
     store.commit(id, Arc::new(batch)).await.expect("committed");
-    let held = store.committed().read().held();
-    assert_eq!(held.len(), 2);
-    store.committed().publish(|ledger| ledger.mark_shown(&held, Timestamp::MIN));
-    until(|| store.committed().read().held().is_empty()).await;
+    let shown = store.committed().read().shown();
+    assert_eq!(shown.held.len(), 2);
+    store.committed().publish(|ledger| ledger.mark_shown(&shown, Timestamp::MIN));
+    until(|| store.committed().read().shown().held.is_empty()).await;
     drop(store);
     assert!(thread.join());
     let (store, _thread) = open(&directory).expect("the same store");
     let committed = store.committed();
-    assert!(committed.read().held().is_empty() && committed.read().was_scraped);
+    assert!(committed.read().shown().held.is_empty() && committed.read().was_scraped);
 }
 
 #[tokio::test]
@@ -289,6 +291,7 @@ fn event() -> Fact {
             endpoint: Endpoint { host: "h".to_owned(), route: "/".to_owned() },
             kind: RequestKind::VoiceUrl,
             duration_ms: None,
+            has_invalid_duration: false,
             verdict: verdict::judge(RequestKind::VoiceUrl, None).expect("a verdict"),
         },
         call_sid: call_sid(),

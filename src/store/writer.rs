@@ -6,15 +6,16 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
 use crate::domain::listing::ListProgress;
 use crate::domain::twilio_time::after;
 use crate::metrics::health::Health;
 use crate::metrics::ledger::{
-    AccountId, Committed, Delta, EndpointId, Entry, GroupId, LedgerLimits, Scope,
+    self, AccountId, Committed, Delta, EndpointId, Entry, GroupId, LedgerLimits, Scope,
 };
 
+use super::accounts;
 use super::codec;
 use super::compact;
 use super::error::{CommitError, OpenError};
@@ -87,7 +88,10 @@ impl Writer {
                 // Whoever takes over an account sees what was committed before him.
                 let is_takeover = matches!(
                     command,
-                    Command::Attach { .. } | Command::Detach { .. } | Command::ShowOnly { .. }
+                    Command::Attach { .. }
+                        | Command::Detach { .. }
+                        | Command::Show { .. }
+                        | Command::ShowOnly { .. }
                 );
                 if is_takeover && !pending.is_empty() {
                     self.commit(std::mem::take(&mut pending));
@@ -120,15 +124,23 @@ impl Writer {
                         let set = set.map_err(|error| CommitError::Failed(error.to_string()));
                         let _gone = reply.send(set);
                     }
+                    Command::Show { labels, reply } => {
+                        let shown = self.show(labels).map_err(|error| failed(&error));
+                        let _gone = reply.send(shown);
+                    }
+                    Command::RememberSubaccounts { parent, found, reply } => {
+                        let connection = &mut self.store.connection;
+                        let remembered = accounts::remember(connection, &parent, &found)
+                            .map_err(|error| CommitError::Failed(error.to_string()));
+                        let _gone = reply.send(remembered);
+                    }
                     Command::ShowOnly { labels, reply } => {
                         let shown = self.show_only(labels).map_err(|error| failed(&error));
                         let _gone = reply.send(shown);
                     }
                     Command::Limit(limits) => self.limits = limits,
                     Command::Detach { account } => {
-                        self.committed.publish(|ledger| {
-                            ledger.accounts.remove(&account);
-                        });
+                        self.committed.publish(|ledger| ledger.hide(account));
                     }
                 }
             }
@@ -163,6 +175,7 @@ impl Writer {
         )?;
         let id = AccountId(id);
         let calls = codec::load_calls(connection, id, (self.now)())?;
+        let subaccounts = accounts::subaccounts(connection, key)?;
         let known = known.map(|ms: Option<i64>| ms.map(codec::instant).transpose());
         let [cursor, forget_before, ended_to, deep_to] = known;
         let lists = ListProgress {
@@ -171,37 +184,34 @@ impl Writer {
             ended_to: ended_to?,
             deep_to: deep_to?,
         };
+        let now = (self.now)();
+        self.committed.publish(|ledger| ledger.show(id, label.to_owned(), now));
+        Ok(Attached { id, lists, calls, subaccounts })
+    }
+
+    fn show(&self, labels: BTreeMap<AccountKey, String>) -> Result<(), OpenError> {
+        let (named, now) = (accounts::named(&self.store.connection, labels)?, (self.now)());
         self.committed.publish(|ledger| {
-            ledger.accounts.insert(id, label.to_owned());
+            for (id, label) in named {
+                ledger.show(id, label, now);
+            }
         });
-        Ok(Attached { id, lists, calls })
+        Ok(())
     }
 
     fn show_only(&self, labels: BTreeMap<AccountKey, String>) -> Result<(), OpenError> {
-        let connection = &self.store.connection;
-        let mut named = BTreeMap::new();
-        for (key, label) in labels {
-            let id = connection
-                .query_row(
-                    "SELECT id FROM account WHERE sid = ?1 AND region = ?2",
-                    params![key.sid.to_string(), key.region],
-                    |row| row.get(0),
-                )
-                .optional()?;
-            named.extend(id.map(|id| (AccountId(id), label)));
-        }
-        self.committed.publish(|ledger| {
-            named.retain(|id, _| ledger.accounts.contains_key(id));
-            ledger.accounts = named;
-        });
+        let (named, now) = (accounts::named(&self.store.connection, labels)?, (self.now)());
+        self.committed.publish(|ledger| ledger.show_only(named, now));
         Ok(())
     }
 
     fn commit(&mut self, pending: Vec<Pending>) {
         let began = Instant::now();
-        let entries = pending
-            .iter()
-            .map(|(account, batch, _)| Entry { account: *account, facts: &batch.facts });
+        let entries = pending.iter().map(|(account, batch, _)| Entry {
+            account: *account,
+            facts: &batch.facts,
+            learnt_at: batch.learnt_at,
+        });
         let delta = self.committed.read().apply(entries, self.limits, (self.now)());
         let written = self.write(&pending, &delta);
         self.health.committed(began.elapsed(), written.is_ok());
@@ -213,7 +223,8 @@ impl Writer {
                 self.note_size();
                 for (account, batch, reply) in pending {
                     let overflowed = overflowed.remove(&account).unwrap_or(0);
-                    let retired = batch.lists.cursor.map_or(0, |cursor| self.retire(account, cursor));
+                    let retired =
+                        batch.lists.cursor.map_or(0, |cursor| self.retire(account, cursor));
                     // A poller that stopped meanwhile finds it in the store when it starts again.
                     let _gone = reply.send(Ok(CommitReport { overflowed, retired }));
                 }
@@ -370,13 +381,13 @@ fn write_delta(
     let values: BTreeMap<_, u64> = {
         let ledger = committed.read();
         let value = |(&(scope, cell), added): (&(Scope, _), &u64)| {
-            ((scope, cell), ledger.value(scope, cell) + added)
+            ((scope, cell), ledger::sum(ledger.value(scope, cell), *added))
         };
         delta.added.iter().map(value).collect()
     };
     for ((scope, cell), value) in values {
         let (scope, id) = codec::encode_scope(scope);
-        // SQLite's integers are signed; a counter would need 2^63 events to get there.
+        // SQLite's integers are signed, and the ledger's values are bounded by the largest of them.
         let value = i64::try_from(value).unwrap_or(i64::MAX);
         connection
             .prepare_cached(

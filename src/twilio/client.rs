@@ -16,7 +16,9 @@ use crate::domain::sid::{AccountSid, CallSid};
 
 use super::answer::{Answer, Attempt, Resource};
 use super::error::Error;
-use super::response::{LargeBodies, content_type, header, read_body, refusal, transport};
+use super::response::{
+    LargeBodies, concurrent_requests, content_type, header, read_body, refusal, transport,
+};
 use super::wire::{self, Account, Page};
 
 /// Most bytes of an answer, decompressed: a page of 1,000 events with bodies of 16 kB.
@@ -75,6 +77,8 @@ pub struct CallPage {
 pub struct AccountPage {
     /// The accounts that could be read.
     pub accounts: Vec<Account>,
+    /// Whether all of them could be.
+    pub is_readable: bool,
     /// The next page.
     pub next_page: Option<String>,
 }
@@ -194,9 +198,11 @@ impl Client {
             url
         };
         let url = next_page.map_or_else(|| Ok(first()), |next| self.resolve(next));
-        self.get_page(Resource::Accounts, url, |page| AccountPage {
-            accounts: page.items.iter().filter_map(wire::decode_account).collect(),
-            next_page: page.next_page,
+        self.get_page(Resource::Accounts, url, |page| {
+            let accounts: Vec<Account> =
+                page.items.iter().filter_map(wire::decode_account).collect();
+            let is_readable = accounts.len() == page.items.len();
+            AccountPage { accounts, is_readable, next_page: page.next_page }
         })
         .await
     }
@@ -274,7 +280,7 @@ impl Client {
         attempt.answered = Some(Instant::now());
         attempt.date = header(response.headers(), DATE.as_str()).and_then(wire::parse_date);
         attempt.concurrent_requests =
-            header(response.headers(), "twilio-concurrent-requests").and_then(|n| n.parse().ok());
+            header(response.headers(), "twilio-concurrent-requests").and_then(concurrent_requests);
         if status != StatusCode::OK {
             return Err(refusal(response, &self.large_bodies).await);
         }

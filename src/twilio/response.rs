@@ -1,5 +1,6 @@
 //! Reading an HTTP response: its head, its body up to a limit, and what a refusal means.
 
+use std::num::IntErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ const LARGE_AT_ONCE: usize = 4;
 const MAX_ERROR_BYTES: usize = 64 * 1024;
 /// Longest wait that a `Retry-After` may ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
+/// Most requests that Twilio may say an account has in flight: it allows a hundred or so.
+const MAX_CONCURRENT_REQUESTS: u64 = 100_000;
 /// Twilio's error code for a missing permission.
 const MISSING_PERMISSION: i64 = 70_051;
 
@@ -83,9 +86,7 @@ pub(super) async fn read_body(
 /// What an answer other than 200 means.
 pub(super) async fn refusal(response: reqwest::Response, large: &LargeBodies) -> Error {
     let status = response.status().as_u16();
-    let retry_after = header(response.headers(), RETRY_AFTER.as_str())
-        .and_then(|seconds| seconds.trim().parse().ok())
-        .map(|seconds| Duration::from_secs(seconds).min(MAX_RETRY_AFTER));
+    let retry_after = header(response.headers(), RETRY_AFTER.as_str()).and_then(seconds);
     // Read in any case: a connection whose answer was left unread can't be used again.
     let body = read_body(response, MAX_ERROR_BYTES, large).await;
     match status {
@@ -100,6 +101,20 @@ pub(super) async fn refusal(response: reqwest::Response, large: &LargeBodies) ->
         500..=599 => Error::Server { status, retry_after },
         _ => Error::UnexpectedStatus { status },
     }
+}
+
+/// A number of seconds, bounded, however many digits it has; a date is none, as Twilio sends none.
+fn seconds(text: &str) -> Option<Duration> {
+    match text.trim().parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER)),
+        Err(error) if *error.kind() == IntErrorKind::PosOverflow => Some(MAX_RETRY_AFTER),
+        Err(_) => None,
+    }
+}
+
+/// How many requests Twilio counts for an account; more than any account may have are no number.
+pub(super) fn concurrent_requests(text: &str) -> Option<u64> {
+    text.trim().parse().ok().filter(|requests| *requests <= MAX_CONCURRENT_REQUESTS)
 }
 
 /// The permission that Twilio's error 70051 names: the only word of an answer that is passed on,
@@ -134,6 +149,36 @@ mod tests {
         assert_eq!(message("token 12345 /etc/passwd"), None);
         assert_eq!(missing_permission(b"{\"code\":20003}"), None);
         assert_eq!(missing_permission(b"<html>"), None);
+    }
+
+    #[test]
+    fn a_wait_is_bounded_and_what_is_no_number_of_seconds_is_none() {
+        for (text, expected) in [
+            ("7", Some(Duration::from_secs(7))),
+            (" 0 ", Some(Duration::ZERO)),
+            ("86400", Some(MAX_RETRY_AFTER)),
+            ("18446744073709551616", Some(MAX_RETRY_AFTER)),
+            ("-1", None),
+            ("1.5", None),
+            ("soon", None),
+            ("Tue, 11 Aug 2020 17:44:08 GMT", None),
+        ] {
+            assert_eq!(seconds(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_a_number_of_requests_that_can_be_is_one() {
+        for (text, expected) in [
+            ("3", Some(3)),
+            ("100000", Some(100_000)),
+            ("100001", None),
+            ("18446744073709551615", None),
+            ("-1", None),
+            ("many", None),
+        ] {
+            assert_eq!(concurrent_requests(text), expected, "{text}");
+        }
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::domain::call::{Call, CallStatus, Direction};
-use crate::domain::call_event::{Body, CallEvent, Request, Response};
+use crate::domain::call_event::{Body, CallEvent, NO_DURATION_MS, Request, Response};
 use crate::domain::observe::Rejection;
 use crate::domain::sid::{AccountSid, CallSid};
 
@@ -26,6 +26,19 @@ pub struct Account {
     pub sid: AccountSid,
     /// `active`, `suspended`, `closed`, or what Twilio adds later as `other`.
     pub status: &'static str,
+}
+
+impl Account {
+    /// An account with the status that Twilio tells.
+    pub fn new(sid: AccountSid, status: &str) -> Self {
+        let status = match status {
+            "active" => "active",
+            "suspended" => "suspended",
+            "closed" => "closed",
+            _ => "other",
+        };
+        Self { sid, status }
+    }
 }
 
 /// A date as Twilio writes it (RFC 2822), or as HTTP does (RFC 9110, section 5.6.7).
@@ -80,13 +93,8 @@ struct AccountWire<'a> {
 /// Decodes an account of a list; `None` if it has no readable SID.
 pub fn decode_account(item: &RawItem<'_>) -> Option<Account> {
     let wire: AccountWire<'_> = serde_json::from_str(item.json()).ok()?;
-    let status = match wire.status.as_deref() {
-        Some("active") => "active",
-        Some("suspended") => "suspended",
-        Some("closed") => "closed",
-        Some(_) | None => "other",
-    };
-    Some(Account { sid: AccountSid::parse(wire.sid.as_deref()?).ok()?, status })
+    let sid = AccountSid::parse(wire.sid.as_deref()?).ok()?;
+    Some(Account::new(sid, wire.status.as_deref().unwrap_or_default()))
 }
 
 /// A Call Event, whose body is read as `B`.
@@ -128,8 +136,8 @@ struct ResponseWire<'a, B> {
 ///
 /// # Errors
 /// [`Rejection::Malformed`] without a request object, [`Rejection::InvalidCode`] for a code that is
-/// no number. A missing URL is left for the observation to reject; a duration or date that can't be
-/// read is taken for absent.
+/// no number. A missing URL is left for the observation to reject; a date that can't be read is
+/// taken for absent; a duration that can't be read is left for the observation to refuse.
 pub fn decode_call_event(item: &RawItem<'_>) -> Result<CallEvent, Rejection> {
     // Nearly every body is valid Unicode, and read at once; for others each field is looked at.
     let strict = serde_json::from_str::<CallEventWire<'_, StrictBody>>(item.json());
@@ -158,8 +166,9 @@ fn decode_response<B: Into<Body>>(wire: ResponseWire<'_, B>) -> Result<Response,
         Number::Unreadable => return Err(Rejection::InvalidCode),
     };
     let duration_ms = match wire.request_duration {
-        Number::Value(duration) => u64::try_from(duration).ok(),
-        Number::Absent | Number::Unreadable => None,
+        Number::Value(duration) => Some(u64::try_from(duration).unwrap_or(NO_DURATION_MS)),
+        Number::Absent => None,
+        Number::Unreadable => Some(NO_DURATION_MS),
     };
     Ok(Response {
         code,

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use twilio_call_exporter::domain::account::AccountProgress;
 use twilio_call_exporter::domain::call::{Call, CallStatus, Direction};
 use twilio_call_exporter::domain::digest::Digest;
-use twilio_call_exporter::domain::listing::{ListPlan, Lists};
+use twilio_call_exporter::domain::listing::{ListPlan, ListProgress, Lists};
 use twilio_call_exporter::domain::plan::ReadPlan;
 use twilio_call_exporter::domain::progress::{CallProgress, Multiset};
 use twilio_call_exporter::domain::sid::CallSid;
@@ -51,9 +51,9 @@ fn look_again(bencher: Bencher<'_, '_>, calls: u64) {
 fn keep_house(bencher: Bencher<'_, '_>, calls: u64) {
     let mut account = account(calls);
     look(&mut account, 0);
-    bencher
-        .counter(ItemsCount::new(calls))
-        .bench_local(|| (account.lateness(&reads(), now()), account.forget(now())));
+    bencher.counter(ItemsCount::new(calls)).bench_local(|| {
+        (account.lateness(&reads(), now()), account.keep_house(&reads(), 4, now()))
+    });
 }
 
 fn look(account: &mut AccountProgress, milliseconds: i64) {
@@ -65,7 +65,7 @@ fn look(account: &mut AccountProgress, milliseconds: i64) {
 
 fn account(calls: u64) -> AccountProgress {
     let all = (0..calls).map(|number| call(number, calls)).collect();
-    let mut account = AccountProgress::resume(all, Lists::resume(None, None));
+    let mut account = AccountProgress::resume(all, Lists::resume(ListProgress::default()));
     account.start(&lists(), now());
     account
 }

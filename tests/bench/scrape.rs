@@ -42,9 +42,9 @@ fn exposition(ledger: &Ledger, format: Format) -> Vec<String> {
 fn ledger() -> Ledger {
     let mut ledger = Ledger::default();
     for account in 1..=4 {
-        ledger.accounts.insert(AccountId(account), format!("account-{account}"));
+        ledger.show(AccountId(account), format!("account-{account}"), Timestamp::UNIX_EPOCH);
         let facts: Vec<Fact> = (0..6_000).map(fact).collect();
-        let entry = Entry { account: AccountId(account), facts: &facts };
+        let entry = Entry { account: AccountId(account), facts: &facts, learnt_at: None };
         let limits = LedgerLimits {
             routes_per_account: 1_000,
             series: 1_000_000,
@@ -66,6 +66,7 @@ fn fact(number: u64) -> Fact {
             },
             kind: RequestKind::GatherAction,
             duration_ms: Some(number % 16_000),
+            has_invalid_duration: false,
             verdict: Verdict {
                 code: Code::of(if fails { 503 } else { 200 }).expect("a code"),
                 failure: fails.then_some(Reason::Http5xx),

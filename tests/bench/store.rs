@@ -18,6 +18,7 @@ use twilio_call_exporter::domain::call::{Call, CallStatus, Direction};
 use twilio_call_exporter::domain::content_type::ContentType;
 use twilio_call_exporter::domain::digest::{Digest, DigestVersion, Digests};
 use twilio_call_exporter::domain::kind::RequestKind;
+use twilio_call_exporter::domain::listing::ListProgress;
 use twilio_call_exporter::domain::observe::Observation;
 use twilio_call_exporter::domain::progress::{CallProgress, Multiset};
 use twilio_call_exporter::domain::reading::{Item, Reading};
@@ -64,7 +65,7 @@ fn decode_observe_commit_of_1000_events(bencher: Bencher<'_, '_>) {
     let mut batches = 0;
     bencher.counter(ItemsCount::new(CALLS_OF_BATCH * EVENTS)).bench_local(|| {
         batches += 1;
-        let mut batch = Batch { cursor: Some(now()), ..Batch::default() };
+        let mut batch = Batch { lists: lists(), ..Batch::default() };
         for (number, page) in (batches * CALLS_OF_BATCH..).zip(&pages) {
             let page = Page::cut(page).expect("a page");
             let judge = |item: &RawItem<'_>| {
@@ -158,7 +159,7 @@ fn batch(first: u64) -> Batch {
     Batch {
         facts: facts.collect(),
         calls: calls.map(progress).collect(),
-        cursor: Some(now()),
+        lists: lists(),
         ..Batch::default()
     }
 }
@@ -174,6 +175,7 @@ fn fact(call: u64, event: u64) -> Fact {
             },
             kind: RequestKind::GatherAction,
             duration_ms: Some(100 + event * 37),
+            has_invalid_duration: false,
             verdict: Verdict {
                 code: Code::of(code).expect("a code"),
                 failure: fails.then_some(Reason::Http5xx),
@@ -261,6 +263,10 @@ fn call(number: u64) -> Call {
 
 fn sid(number: u64) -> CallSid {
     CallSid::parse(&format!("CA{number:032x}")).expect("a SID")
+}
+
+fn lists() -> ListProgress {
+    ListProgress { cursor: Some(now()), ..ListProgress::default() }
 }
 
 fn now() -> Timestamp {

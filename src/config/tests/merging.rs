@@ -233,7 +233,12 @@ const SECTIONS: [(&str, &[(&str, &str)]); 3] = [
     ),
     (
         "limits",
-        &[("routes_per_account", "number"), ("series", "number"), ("tracked_calls", "number"), ("hold_back", "duration")],
+        &[
+            ("routes_per_account", "number"),
+            ("series", "number"),
+            ("tracked_calls", "number"),
+            ("hold_back", "duration"),
+        ],
     ),
 ];
 

@@ -178,7 +178,8 @@ fn one_answer_dated_far_ahead_moves_no_cursor_and_settles_nothing() {
 #[test]
 fn an_account_begins_once_several_answers_agree_on_the_time() {
     let mut account = AccountProgress::default();
-    let learn = |account: &mut AccountProgress, date| account.learn_time(Some(date), at(0), &lists());
+    let learn =
+        |account: &mut AccountProgress, date| account.learn_time(Some(date), at(0), &lists());
     assert_eq!(learn(&mut account, at(40 * 86_400)), None);
     assert_eq!(learn(&mut account, at(0)), None);
     assert_eq!(learn(&mut account, at(0)), None);
@@ -204,7 +205,11 @@ fn a_correction_of_twilios_time_changes_no_wait() {
     let before = wait(&mut account, 70);
     // Twilio's time is found to be 40 days ahead: answers have said so for minutes.
     for step in 0..20 {
-        account.learn_time(Some(at(40 * 86_400)), at(70) + step * Duration::from_millis(1), &lists());
+        account.learn_time(
+            Some(at(40 * 86_400)),
+            at(70) + step * Duration::from_millis(1),
+            &lists(),
+        );
     }
     assert_eq!(wait(&mut account, 70), before);
     for step in 1..20 {
@@ -237,8 +242,7 @@ fn an_audit_counts_requests_that_are_still_unanswered() {
     let unanswered = failing_reading(4_600);
     let mut audit = |is_complete| {
         let reading = Reading { is_complete, ..unanswered.clone() };
-        let changes =
-            account.take_reading(sid(1), Stage::Audit, 0, &reading, &reads(), at(4_600));
+        let changes = account.take_reading(sid(1), Stage::Audit, 0, &reading, &reads(), at(4_600));
         changes.expect("a known call").counted.events.len()
     };
     assert_eq!(audit(false), 0);
@@ -288,11 +292,7 @@ fn beyond_fifty_an_hour_one_settled_call_in_a_hundred_is_audited() {
 #[test]
 fn what_lists_showed_before_a_restart_is_dated_by_twilios_time() {
     let mut account = account();
-    list(
-        &mut account,
-        &[active(1, 0)],
-        5,
-    );
+    list(&mut account, &[active(1, 0)], 5);
     account.calls.values_mut().for_each(|call| call.last_listed_at = at(-90_000));
     account.start(&lists(), at(60));
     assert_eq!(account.calls[&sid(1)].last_listed_at, at(60));

@@ -166,9 +166,8 @@ impl ListRun {
     fn is_past_filter(&self, calls: &[Call]) -> bool {
         let Filter::StartedFrom(from) = self.filter else { return false };
         let day = from.as_second().div_euclid(DAY_SECONDS);
-        let is_before = |start: Timestamp| {
-            start < from && start.as_second().div_euclid(DAY_SECONDS) == day
-        };
+        let is_before =
+            |start: Timestamp| start < from && start.as_second().div_euclid(DAY_SECONDS) == day;
         !calls.is_empty() && calls.iter().all(|call| call.start_time.is_some_and(is_before))
     }
 

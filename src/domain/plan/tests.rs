@@ -87,10 +87,8 @@ fn settling_goes_first_the_backlog_has_its_share_and_early_reads_take_what_is_le
 
 #[test]
 fn audits_have_a_share_however_much_is_due() {
-    let settling = (8_940..9_000).map(|end| CallProgress {
-        sid: sid(u32::try_from(end).expect("small")),
-        ..ended(end)
-    });
+    let settling = (8_940..9_000)
+        .map(|end| CallProgress { sid: sid(u32::try_from(end).expect("small")), ..ended(end) });
     let audits = (1..10).map(|number| CallProgress {
         sid: sid(number),
         settled_at: Some(at(5_000)),

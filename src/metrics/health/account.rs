@@ -132,10 +132,10 @@ impl AccountHealth {
         self.health.call_events.with_label_values(&labels).inc_by(count);
     }
 
-    /// Notes why an item was rejected.
-    pub fn call_event_rejected(&self, rejection: Rejection) {
+    /// Notes why items, or their durations, were rejected.
+    pub fn call_events_rejected(&self, rejection: Rejection, count: u64) {
         let labels = [self.label.as_str(), rejection.as_str()];
-        self.health.call_events_rejected.with_label_values(&labels).inc();
+        self.health.call_events_rejected.with_label_values(&labels).inc_by(count);
     }
 
     /// Notes counted answers whose body could not be judged.

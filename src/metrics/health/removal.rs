@@ -89,7 +89,7 @@ mod tests {
             account.api_concurrency(1, 1);
             account.account_concurrency(1);
             account.lateness(&Lateness::default());
-            account.call_event_rejected(Rejection::ALL[0]);
+            account.call_events_rejected(Rejection::ALL[0], 1);
         }
         let shown = |label: &str| -> Vec<String> {
             let families = registry.gather();

@@ -16,7 +16,7 @@ use super::super::catalog::WEBHOOK_SECONDS;
 use super::super::exemplar::Exemplar;
 use super::{
     AccountId, Cell, EndpointEntry, EndpointId, Entry, Fact, GroupEntry, GroupId, Hold, Ledger,
-    LedgerLimits, Scope, bound_ms, series_of,
+    LedgerLimits, Scope, bound_ms, room, sum,
 };
 
 /// A request that failed, as it was counted: over a cap, its endpoint is the shared one.
@@ -40,6 +40,17 @@ pub struct FailedRequest {
     pub call_sid: CallSid,
 }
 
+/// What an event of an account is counted by.
+#[derive(Clone, Copy)]
+struct Terms {
+    account: AccountId,
+    limits: LedgerLimits,
+    /// Of endpoints and groups that it brings.
+    hold: Hold,
+    /// Whether those are shown at once only because nothing has scraped yet.
+    is_released_unscraped: bool,
+}
+
 /// How much later an event has to be for its endpoint's time to be written anew.
 const LAST_EVENT_STEP: Duration = Duration::from_secs(60 * 60);
 
@@ -58,11 +69,14 @@ pub struct Delta {
     pub exemplars: BTreeMap<(Scope, Cell), Exemplar>,
     /// The requests that failed, in the order of counting.
     pub failures: Vec<FailedRequest>,
-    /// Events that found no room, by account.
+    /// Endpoints and groups that are new and shown at once only because nothing has scraped yet.
+    pub(super) released_unscraped: Vec<Scope>,
+    /// Events whose host and route, or code, found no room, by account.
     pub overflowed: BTreeMap<AccountId, u64>,
     new_endpoints: BTreeMap<(AccountId, Endpoint), EndpointId>,
-    new_groups: BTreeMap<(EndpointId, RequestKind), GroupId>,
-    series: usize,
+    pub(super) new_groups: BTreeMap<(EndpointId, RequestKind), GroupId>,
+    /// Series that are new.
+    pub(super) series: usize,
 }
 
 impl Ledger {
@@ -85,15 +99,23 @@ impl Ledger {
                     Fact::Event { observation, .. }
                         if observation.kind == RequestKind::ApiRequest =>
                     {
-                        delta.add(account, Cell::ApiRequests(observation.verdict.code), 1);
+                        let code = Cell::ApiRequests(observation.verdict.code);
+                        let has_room = self.makes_room(&mut delta, (account, code), false, limits);
+                        let cell = if has_room { code } else { Cell::OtherApiRequests };
+                        delta.add(account, cell, 1);
+                        delta.note_overflow(entry.account, !has_room);
                     }
                     Fact::Event { observation, call_sid, at, is_history } => {
+                        let is_released_unscraped =
+                            !(self.was_scraped || *is_history || limits.hold_back.is_zero());
                         let is_released =
                             *is_history || !self.was_scraped || limits.hold_back.is_zero();
                         let hold = Hold { is_released, held_since: now, shown_at: None };
-                        let (endpoint, group) =
-                            self.apply_event(&mut delta, entry.account, observation, limits, hold);
-                        self.note_event(&mut delta, endpoint, *at);
+                        let account = entry.account;
+                        let terms = Terms { account, limits, hold, is_released_unscraped };
+                        let (endpoint, group) = self.apply_event(&mut delta, observation, terms);
+                        let last_event_at = (*at).max(entry.learnt_at.unwrap_or(*at));
+                        self.note_event(&mut delta, endpoint, last_event_at);
                         delta.remember(group, observation, *call_sid, now);
                         delta.failures.extend(observation.verdict.failure.map(|reason| {
                             FailedRequest {
@@ -128,22 +150,25 @@ impl Ledger {
     fn apply_event(
         &self,
         delta: &mut Delta,
-        account: AccountId,
         event: &Observation,
-        limits: LedgerLimits,
-        hold: Hold,
+        terms: Terms,
     ) -> (EndpointId, Scope) {
-        let mut endpoint_id = self.find_endpoint(delta, account, event, limits, hold);
-        let key = (endpoint_id, event.kind);
-        let is_new = !self.by_group.contains_key(&key) && !delta.new_groups.contains_key(&key);
-        let is_full = self.series + delta.series + series_of(event.kind) > limits.series;
-        if is_new && is_full && !self.is_overflow(delta, account, endpoint_id) {
-            // A known endpoint may bring new kinds, too; what found no room is counted there.
-            endpoint_id = self.find_overflow(delta, account, event, limits, hold);
+        let code = Cell::Requests(event.verdict.code);
+        let (mut endpoint_id, mut has_room) = self.find_endpoint(delta, event, terms);
+        if has_room && self.group(delta, endpoint_id, event.kind).is_none() {
+            let series = self.new_group_series_with(delta, endpoint_id, event.kind);
+            if !self.has_room(delta, series + room::cell_series(code), terms.limits) {
+                // A known endpoint may bring new kinds, too.
+                endpoint_id = self.find_overflow(delta, terms);
+                has_room = event.endpoint == Endpoint::overflow();
+            }
         }
-        let group_id = self.find_group(delta, endpoint_id, event.kind, hold);
+        let is_first = self.group(delta, endpoint_id, event.kind).is_none();
+        let group_id = self.find_group(delta, endpoint_id, event.kind, terms);
         let (endpoint, group) = (Scope::Endpoint(endpoint_id), Scope::Group(group_id));
-        delta.add(group, Cell::Requests(event.verdict.code), 1);
+        let code_has_room = self.makes_room(delta, (group, code), is_first, terms.limits);
+        delta.add(group, if code_has_room { code } else { Cell::OtherRequests }, 1);
+        delta.note_overflow(terms.account, !(has_room && code_has_room));
         if let Some(reason) = event.verdict.failure {
             delta.add(group, Cell::Failures(reason), 1);
         }
@@ -160,57 +185,71 @@ impl Ledger {
         (endpoint_id, group)
     }
 
+    /// The endpoint under which an event is counted, and whether that is its own.
     fn find_endpoint(
         &self,
         delta: &mut Delta,
-        account: AccountId,
         event: &Observation,
-        limits: LedgerLimits,
-        hold: Hold,
-    ) -> EndpointId {
-        let key = (account, event.endpoint.clone());
-        if let Some(id) = self.by_endpoint.get(&key).or_else(|| delta.new_endpoints.get(&key)) {
-            return *id;
+        terms: Terms,
+    ) -> (EndpointId, bool) {
+        let key = (terms.account, event.endpoint.clone());
+        if let Some(id) = self.endpoint(delta, &key) {
+            return (id, true);
         }
-        let known = self.endpoints_of.get(&account).copied().unwrap_or(0);
+        if event.endpoint == Endpoint::overflow() {
+            return (self.find_overflow(delta, terms), true);
+        }
+        let known = self.endpoints_of.get(&terms.account).copied().unwrap_or(0);
         let new = delta
             .new_endpoints
             .keys()
-            .filter(|(of, endpoint)| *of == account && *endpoint != Endpoint::overflow())
+            .filter(|(of, endpoint)| *of == terms.account && *endpoint != Endpoint::overflow())
             .count();
-        let is_full = known + new >= limits.routes_per_account
-            || self.series + delta.series + series_of(event.kind) > limits.series;
-        if is_full && event.endpoint != Endpoint::overflow() {
-            return self.find_overflow(delta, account, event, limits, hold);
+        let code = Cell::Requests(event.verdict.code);
+        let series = room::endpoint_series(event.kind) + room::cell_series(code);
+        if known + new >= terms.limits.routes_per_account
+            || !self.has_room(delta, series, terms.limits)
+        {
+            return (self.find_overflow(delta, terms), false);
         }
+        (self.add_endpoint(delta, key, terms), true)
+    }
+
+    /// The endpoint that all share that found no room: there is room for it in any case.
+    fn find_overflow(&self, delta: &mut Delta, terms: Terms) -> EndpointId {
+        let key = (terms.account, Endpoint::overflow());
+        self.endpoint(delta, &key).unwrap_or_else(|| self.add_endpoint(delta, key, terms))
+    }
+
+    fn endpoint(&self, delta: &Delta, key: &(AccountId, Endpoint)) -> Option<EndpointId> {
+        self.by_endpoint.get(key).or_else(|| delta.new_endpoints.get(key)).copied()
+    }
+
+    fn add_endpoint(
+        &self,
+        delta: &mut Delta,
+        key: (AccountId, Endpoint),
+        terms: Terms,
+    ) -> EndpointId {
         let last = self.endpoints.last_key_value().map(|(id, _)| *id);
         let last = last.max(delta.endpoints.last_key_value().map(|(id, _)| *id));
         let id = EndpointId(last.map_or(1, |EndpointId(id)| id + 1));
-        let (endpoint, last_event_at) = (key.1.clone(), Timestamp::MIN);
-        delta.endpoints.insert(id, EndpointEntry { account, endpoint, hold, last_event_at });
+        let entry = EndpointEntry {
+            account: terms.account,
+            endpoint: key.1.clone(),
+            hold: terms.hold,
+            last_event_at: Timestamp::MIN,
+        };
+        delta.endpoints.insert(id, entry);
         delta.new_endpoints.insert(key, id);
+        delta.series += room::ENDPOINT_SERIES;
+        delta.released_unscraped.extend(terms.is_released_unscraped.then_some(Scope::Endpoint(id)));
         id
     }
 
-    fn is_overflow(&self, delta: &Delta, account: AccountId, id: EndpointId) -> bool {
-        let key = (account, Endpoint::overflow());
-        self.by_endpoint.get(&key).or_else(|| delta.new_endpoints.get(&key)) == Some(&id)
-    }
-
-    /// The endpoint that all share that found no room.
-    fn find_overflow(
-        &self,
-        delta: &mut Delta,
-        account: AccountId,
-        event: &Observation,
-        limits: LedgerLimits,
-        hold: Hold,
-    ) -> EndpointId {
-        if event.endpoint != Endpoint::overflow() {
-            *delta.overflowed.entry(account).or_default() += 1;
-        }
-        let event = Observation { endpoint: Endpoint::overflow(), ..event.clone() };
-        self.find_endpoint(delta, account, &event, limits, hold)
+    fn group(&self, delta: &Delta, endpoint: EndpointId, kind: RequestKind) -> Option<GroupId> {
+        let key = (endpoint, kind);
+        self.by_group.get(&key).or_else(|| delta.new_groups.get(&key)).copied()
     }
 
     fn find_group(
@@ -218,19 +257,38 @@ impl Ledger {
         delta: &mut Delta,
         endpoint: EndpointId,
         kind: RequestKind,
-        hold: Hold,
+        terms: Terms,
     ) -> GroupId {
-        let key = (endpoint, kind);
-        if let Some(id) = self.by_group.get(&key).or_else(|| delta.new_groups.get(&key)) {
-            return *id;
+        if let Some(id) = self.group(delta, endpoint, kind) {
+            return id;
         }
         let last = self.groups.last_key_value().map(|(id, _)| *id);
         let last = last.max(delta.groups.last_key_value().map(|(id, _)| *id));
         let id = GroupId(last.map_or(1, |GroupId(id)| id + 1));
-        delta.groups.insert(id, GroupEntry { endpoint, kind, hold });
-        delta.new_groups.insert(key, id);
-        delta.series += series_of(kind);
+        delta.series += self.new_group_series_with(delta, endpoint, kind);
+        delta.groups.insert(id, GroupEntry { endpoint, kind, hold: terms.hold });
+        delta.new_groups.insert((endpoint, kind), id);
+        delta.released_unscraped.extend(terms.is_released_unscraped.then_some(Scope::Group(id)));
         id
+    }
+
+    /// Whether a code may have a series of its own, which is counted if it is new. The first of a group
+    /// has one in any case.
+    fn makes_room(
+        &self,
+        delta: &mut Delta,
+        (scope, code): (Scope, Cell),
+        is_first: bool,
+        limits: LedgerLimits,
+    ) -> bool {
+        let is_known = self.cells.get(&scope).is_some_and(|cells| cells.contains_key(&code));
+        if is_known || delta.added.contains_key(&(scope, code)) {
+            return true;
+        }
+        let series = room::cell_series(code);
+        let has_room = is_first || self.has_room(delta, series, limits);
+        delta.series += if has_room { series } else { 0 };
+        has_room
     }
 }
 
@@ -250,7 +308,14 @@ impl Delta {
     }
 
     fn add(&mut self, scope: Scope, cell: Cell, count: u64) {
-        *self.added.entry((scope, cell)).or_default() += count;
+        let added = self.added.entry((scope, cell)).or_default();
+        *added = sum(*added, count);
+    }
+
+    fn note_overflow(&mut self, account: AccountId, is_over: bool) {
+        if is_over {
+            *self.overflowed.entry(account).or_default() += 1;
+        }
     }
 }
 

@@ -4,7 +4,8 @@ use jiff::Timestamp;
 
 use crate::domain::route::Endpoint;
 
-use super::{AccountId, EndpointId, GroupId, Ledger, Scope, series_of};
+use super::room::{ENDPOINT_SERIES, cell_series};
+use super::{AccountId, EndpointId, Ledger, Scope};
 
 impl Ledger {
     /// The endpoints of an account that had no event since an instant of Twilio's time.
@@ -24,15 +25,14 @@ impl Ledger {
             }
             self.by_endpoint.remove(&(entry.account, entry.endpoint));
             self.let_go(Scope::Endpoint(*id));
-            let groups = self.groups.iter().filter(|(_, group)| group.endpoint == *id);
-            let groups: Vec<GroupId> = groups.map(|(group, _)| *group).collect();
-            for group_id in groups {
-                if let Some(group) = self.groups.remove(&group_id) {
-                    self.by_group.remove(&(group.endpoint, group.kind));
-                    self.series = self.series.saturating_sub(series_of(group.kind));
-                }
-                self.let_go(Scope::Group(group_id));
+            for kind in self.kinds_of(*id).collect::<Vec<_>>() {
+                let Some(group) = self.by_group.remove(&(*id, kind)) else { continue };
+                // With the last group that expects TwiML go the content types.
+                self.series = self.series.saturating_sub(self.new_group_series(*id, kind));
+                self.groups.remove(&group);
+                self.let_go(Scope::Group(group));
             }
+            self.series = self.series.saturating_sub(ENDPOINT_SERIES);
         }
     }
 
@@ -46,7 +46,9 @@ impl Ledger {
     }
 
     fn let_go(&mut self, scope: Scope) {
-        self.cells.remove(&scope);
+        for cell in self.cells.remove(&scope).into_iter().flatten().map(|(cell, _)| cell) {
+            self.series = self.series.saturating_sub(cell_series(cell));
+        }
         self.exemplars.remove(&scope);
     }
 }

@@ -1,11 +1,14 @@
 //! Facts and what they make of the ledger, and what a scrape sees of it.
 
+mod exposure;
+
 use std::collections::BTreeSet;
 
 use super::super::exposition::{Exposition, Format};
 use super::super::snapshot;
 use super::apply::duration_bound;
 use super::*;
+use crate::domain::twilio_time::after;
 use crate::domain::verdict::Verdict;
 
 const ACCOUNT: AccountId = AccountId(1);
@@ -55,14 +58,15 @@ fn over_the_cap_new_routes_share_one_and_are_counted() {
     let mut ledger = ledger();
     let limits = LedgerLimits { routes_per_account: 2, ..limits() };
     let facts: Vec<Fact> = ["/a", "/b", "/c", "/d", "/a"].map(|route| event(route, None)).into();
-    let entry = Entry { account: ACCOUNT, facts: &facts };
+    let entry = Entry { account: ACCOUNT, facts: &facts, learnt_at: None };
     let delta = ledger.apply([entry], limits, now());
     assert_eq!(delta.overflowed[&ACCOUNT], 2);
     ledger.publish(delta);
     let routes: BTreeSet<&str> =
         ledger.endpoints.values().map(|entry| entry.endpoint.route.as_str()).collect();
     assert_eq!(routes, BTreeSet::from(["/a", "/b", "other"]));
-    let again = ledger.apply([Entry { account: ACCOUNT, facts: &facts }], limits, now());
+    let again =
+        ledger.apply([Entry { account: ACCOUNT, facts: &facts, learnt_at: None }], limits, now());
     assert_eq!(again.overflowed[&ACCOUNT], 2);
     assert!(again.endpoints.is_empty());
 }
@@ -73,7 +77,8 @@ fn each_failing_request_is_handed_out_under_the_endpoint_it_was_counted_under() 
     let limits = LedgerLimits { routes_per_account: 1, ..limits() };
     let failed = |route| event(route, Some(Reason::Timeout));
     let facts = [failed("/a"), event("/a", None), failed("/b"), Fact::Felt(Outcome::CutOff)];
-    let delta = ledger.apply([Entry { account: ACCOUNT, facts: &facts }], limits, now());
+    let delta =
+        ledger.apply([Entry { account: ACCOUNT, facts: &facts, learnt_at: None }], limits, now());
     let failures = delta.failures.clone();
     ledger.publish(delta);
     let routes: Vec<&str> = failures
@@ -99,7 +104,7 @@ fn a_full_ledger_takes_new_events_under_the_shared_route() {
     let mut ledger = ledger();
     let limits = LedgerLimits { series: 0, ..limits() };
     let facts = [event("/a", None)];
-    let entry = Entry { account: ACCOUNT, facts: &facts };
+    let entry = Entry { account: ACCOUNT, facts: &facts, learnt_at: None };
     let delta = ledger.apply([entry], limits, now());
     assert_eq!(delta.overflowed[&ACCOUNT], 1);
     ledger.publish(delta);
@@ -119,7 +124,8 @@ fn a_full_ledger_takes_new_kinds_of_a_known_route_under_the_shared_one() {
     observation.kind = RequestKind::GatherAction;
     let facts = [Fact::Event { observation, call_sid, at, is_history }, event("/a", None)];
     let limits = LedgerLimits { series: 40, ..limits() };
-    let delta = ledger.apply([Entry { account: ACCOUNT, facts: &facts }], limits, now());
+    let delta =
+        ledger.apply([Entry { account: ACCOUNT, facts: &facts, learnt_at: None }], limits, now());
     assert_eq!(delta.overflowed[&ACCOUNT], 1);
     ledger.publish(delta);
     let text = exposition(&ledger);
@@ -131,30 +137,30 @@ fn a_full_ledger_takes_new_kinds_of_a_known_route_under_the_shared_one() {
 fn before_the_first_scrape_a_group_shows_its_values_at_once() {
     let mut ledger = ledger();
     ledger.publish(apply(&ledger, &[event("/a", None)]));
-    assert!(ledger.held().is_empty());
-    ledger.mark_shown(&[], now());
+    assert!(ledger.shown().held.is_empty());
+    ledger.mark_shown(&ledger.shown(), now());
     ledger.publish(apply(&ledger, &[event("/b", None)]));
-    assert_eq!(ledger.held().len(), 2, "endpoint and group of /b");
+    assert_eq!(ledger.shown().held.len(), 2, "endpoint and group of /b");
     assert!(exposition(&ledger).contains("route=\"/b\",kind=\"voice_url\",code=\"200\"} 0\n"));
 }
 
 #[test]
 fn a_held_group_is_released_after_a_scrape_showed_it() {
     let mut ledger = ledger();
-    ledger.mark_shown(&[], now());
+    ledger.mark_shown(&ledger.shown(), now());
     ledger.publish(apply(&ledger, &[event("/b", None)]));
     let hold = limits().hold_back;
     assert_eq!(ledger.due_releases(hold, after(now(), Duration::from_secs(299))), []);
     let unseen = ledger.due_releases(hold, after(now(), Duration::from_secs(300)));
     assert_eq!(unseen.len(), 2, "nobody scrapes: released after five minutes");
-    let held = ledger.held();
-    ledger.mark_shown(&held, after(now(), Duration::from_secs(10)));
-    ledger.mark_shown(&held, after(now(), Duration::from_secs(40)));
+    let shown = ledger.shown();
+    ledger.mark_shown(&shown, after(now(), Duration::from_secs(10)));
+    ledger.mark_shown(&shown, after(now(), Duration::from_secs(40)));
     assert_eq!(ledger.due_releases(hold, after(now(), Duration::from_secs(74))), []);
     let due = ledger.due_releases(hold, after(now(), Duration::from_secs(75)));
-    assert_eq!(due, held);
+    assert_eq!(due, shown.held);
     ledger.release(&due);
-    assert!(ledger.held().is_empty());
+    assert!(ledger.shown().held.is_empty());
     assert!(exposition(&ledger).contains("route=\"/b\",kind=\"voice_url\",code=\"200\"} 1\n"));
 }
 
@@ -167,46 +173,46 @@ fn an_old_endpoint_that_is_asked_for_twiml_for_the_first_time_begins_at_zero() {
     observation.kind = RequestKind::StatusCallback;
     observation.verdict.content_type = None;
     ledger.publish(apply(&ledger, &[Fact::Event { observation, call_sid, at, is_history }]));
-    ledger.mark_shown(&[], now());
+    ledger.mark_shown(&ledger.shown(), now());
     let line = "route=\"/a\",content_type=\"text/xml\"}";
     assert!(!exposition(&ledger).contains(line), "no TwiML was ever asked for");
     ledger.publish(apply(&ledger, &[event("/a", None)]));
     assert!(exposition(&ledger).contains(&format!("{line} 0\n")));
-    ledger.release(&ledger.held());
+    ledger.release(&ledger.shown().held);
     assert!(exposition(&ledger).contains(&format!("{line} 1\n")));
 }
 
 #[test]
 fn old_news_and_everything_without_hold_back_is_shown_at_once() {
     let mut ledger = ledger();
-    ledger.mark_shown(&[], now());
+    ledger.mark_shown(&ledger.shown(), now());
     let Fact::Event { observation, call_sid, at, .. } = event("/a", None) else {
         unreachable!("an event is an event")
     };
     let facts = [Fact::Event { observation, call_sid, at, is_history: true }];
-    let first = Entry { account: ACCOUNT, facts: &facts };
+    let first = Entry { account: ACCOUNT, facts: &facts, learnt_at: None };
     ledger.publish(ledger.apply([first], limits(), now()));
     let facts = [event("/b", None)];
-    let entry = Entry { account: ACCOUNT, facts: &facts };
+    let entry = Entry { account: ACCOUNT, facts: &facts, learnt_at: None };
     let limits = LedgerLimits { hold_back: Duration::ZERO, ..limits() };
     ledger.publish(ledger.apply([entry], limits, now()));
-    assert!(ledger.held().is_empty());
+    assert!(ledger.shown().held.is_empty());
 }
 
 #[test]
 fn an_account_that_is_hidden_shows_nothing_and_keeps_its_values() {
     let mut ledger = ledger();
     ledger.publish(apply(&ledger, &[event("/a", None), Fact::Felt(Outcome::CutOff)]));
-    ledger.accounts.clear();
+    ledger.hide(ACCOUNT);
     assert_eq!(exposition(&ledger), "");
-    ledger.accounts.insert(ACCOUNT, "renamed".to_owned());
+    ledger.show(ACCOUNT, "renamed".to_owned(), now());
     let text = exposition(&ledger);
     assert!(text.contains("{account=\"renamed\",outcome=\"cut_off\"} 1\n"), "{text}");
 }
 
 fn ledger() -> Ledger {
     let mut ledger = Ledger::default();
-    ledger.accounts.insert(ACCOUNT, "prod".to_owned());
+    ledger.show(ACCOUNT, "prod".to_owned(), now());
     ledger
 }
 
@@ -215,7 +221,7 @@ fn limits() -> LedgerLimits {
 }
 
 fn apply(ledger: &Ledger, facts: &[Fact]) -> Delta {
-    ledger.apply([Entry { account: ACCOUNT, facts }], limits(), now())
+    ledger.apply([Entry { account: ACCOUNT, facts, learnt_at: None }], limits(), now())
 }
 
 fn event(route: &str, failure: Option<Reason>) -> Fact {
@@ -224,6 +230,7 @@ fn event(route: &str, failure: Option<Reason>) -> Fact {
             endpoint: Endpoint { host: "h".to_owned(), route: route.to_owned() },
             kind: RequestKind::VoiceUrl,
             duration_ms: Some(143),
+            has_invalid_duration: false,
             verdict: Verdict {
                 code: Code::of(200).expect("a code"),
                 failure,

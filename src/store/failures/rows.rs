@@ -97,7 +97,7 @@ pub(in crate::store) fn recent(
     let accounts: BTreeMap<u32, String> = {
         let ledger = committed.read();
         let is_asked = |label| filter.accounts.is_empty() || filter.accounts.contains(label);
-        let asked = ledger.accounts.iter().filter(|(_, label)| is_asked(label));
+        let asked = ledger.accounts().iter().filter(|(_, label)| is_asked(label));
         asked.map(|(AccountId(id), label)| (*id, label.clone())).collect()
     };
     query(connection, &accounts, filter).map_err(|error| ReadError::Failed(error.to_string()))

@@ -243,6 +243,7 @@ fn failing(route: &str, second: i64) -> Fact {
             endpoint: Endpoint { host: "h".to_owned(), route: route.to_owned() },
             kind: RequestKind::VoiceUrl,
             duration_ms: Some(15_000),
+            has_invalid_duration: false,
             verdict: Verdict {
                 code: Code::NONE,
                 failure: Some(Reason::Timeout),

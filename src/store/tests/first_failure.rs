@@ -90,12 +90,12 @@ async fn tell(scrapers: &mut [Scraper], down: Option<std::ops::Range<i64>>) {
 fn scrape(store: &Store, second: i64) -> Option<[u64; 3]> {
     let committed = store.committed();
     let mut exposition = Exposition::new(Format::Text);
-    let held = {
+    let shown = {
         let ledger = committed.read();
         snapshot::write(&ledger, false, &mut exposition);
-        ledger.held()
+        ledger.shown()
     };
-    committed.publish(|ledger| ledger.mark_shown(&held, at(second)));
+    committed.publish(|ledger| ledger.mark_shown(&shown, at(second)));
     let text = exposition.finish().concat();
     let value = |start: &str, label: &str| {
         let line = text.lines().find(|line| line.starts_with(start) && line.contains(label))?;

@@ -13,7 +13,7 @@ const DAY: i64 = 86_400;
 async fn a_route_without_events_for_35_days_goes_and_begins_as_new_when_it_returns() {
     let directory = directory();
     let (store, thread) = open(&directory).expect("a new store");
-    store.committed().publish(|ledger| ledger.mark_shown(&[], now()));
+    store.committed().publish(|ledger| ledger.mark_shown(&ledger.shown(), now()));
     let id = attach(&store, "us1").await.id;
     commit(&store, id, 0, &[("/old", 0), ("/busy", 0), ("/late", 0)]).await;
     assert_eq!(commit(&store, id, 34, &[("/busy", 34)]).await.retired, 0);
@@ -31,12 +31,30 @@ async fn a_route_without_events_for_35_days_goes_and_begins_as_new_when_it_retur
     let committed = store.committed();
     assert_eq!(requests(&committed.read(), "/old"), 1, "its counter begins anew");
     assert_eq!(requests(&committed.read(), "/busy"), 2);
-    assert!(!committed.read().held().is_empty(), "and is held at 0 like any new one");
+    assert!(!committed.read().shown().held.is_empty(), "and is held at 0 like any new one");
     let before = format!("{:?}", committed.read().cells);
     drop((store, committed));
     assert!(thread.join());
     let (store, _thread) = open(&directory).expect("the same store");
     assert_eq!(format!("{:?}", store.committed().read().cells), before);
+}
+
+#[tokio::test]
+async fn a_route_whose_events_claim_to_be_decades_old_is_kept_from_when_they_were_learnt() {
+    let directory = directory();
+    let (store, _thread) = open(&directory).expect("a new store");
+    let id = attach(&store, "us1").await.id;
+    for (learnt_at, kept) in [(0, 1), (34, 1), (36, 1), (70, 1), (72, 0)] {
+        let counts = if learnt_at < 40 { vec![fact("/old", -15_000)] } else { Vec::new() };
+        let batch = Batch {
+            facts: counts,
+            learnt_at: Some(day(learnt_at)),
+            lists: known_to(learnt_at),
+            ..Batch::default()
+        };
+        store.commit(id, Arc::new(batch)).await.expect("committed");
+        assert_eq!(routes(&store).len(), kept, "day {learnt_at}");
+    }
 }
 
 #[tokio::test]
@@ -85,17 +103,22 @@ async fn commit(
     known_to: i64,
     events: &[(&str, i64)],
 ) -> CommitReport {
-    let fact = |&(route, at): &(&str, i64)| {
-        let Fact::Event { mut observation, call_sid, is_history, .. } = event() else {
-            unreachable!("an event")
-        };
-        observation.endpoint = Endpoint { host: "h".to_owned(), route: route.to_owned() };
-        Fact::Event { observation, call_sid, at: day(at), is_history }
-    };
-    let facts = events.iter().map(fact).collect();
-    let lists = ListProgress { cursor: Some(day(known_to)), ..ListProgress::default() };
-    let batch = Batch { facts, lists, ..Batch::default() };
+    let facts = events.iter().map(|(route, at)| fact(route, *at)).collect();
+    let batch = Batch { facts, lists: self::known_to(known_to), ..Batch::default() };
     store.commit(id, Arc::new(batch)).await.expect("committed")
+}
+
+fn fact(route: &str, at: i64) -> Fact {
+    let Fact::Event { mut observation, call_sid, is_history, .. } = event() else {
+        unreachable!("an event")
+    };
+    observation.endpoint = Endpoint { host: "h".to_owned(), route: route.to_owned() };
+    Fact::Event { observation, call_sid, at: day(at), is_history }
+}
+
+/// Lists that are known to a day.
+fn known_to(to: i64) -> ListProgress {
+    ListProgress { cursor: Some(day(to)), ..ListProgress::default() }
 }
 
 fn routes(store: &Store) -> Vec<String> {

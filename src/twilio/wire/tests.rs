@@ -172,6 +172,47 @@ fn what_cannot_be_counted_is_rejected_by_reason() {
 }
 
 #[test]
+fn a_duration_that_no_request_can_have_had_is_none_and_its_event_is_counted_without() {
+    for (told, expected) in [
+        ("0", Ok(Some(0))),
+        ("\"143\"", Ok(Some(143))),
+        ("600000", Ok(Some(600_000))),
+        ("null", Ok(None)),
+        ("\"\"", Ok(None)),
+        ("600001", Err(())),
+        ("9223372036854775807", Err(())),
+        ("18446744073709551615", Err(())),
+        ("-1", Err(())),
+        ("-9223372036854775808", Err(())),
+        ("1e400", Err(())),
+        ("12.5", Err(())),
+        ("\"soon\"", Err(())),
+        ("true", Err(())),
+        ("[12]", Err(())),
+    ] {
+        let observed = observe(&event_with("request_duration", told)).expect("it is counted");
+        assert_eq!(observed.verdict.code.to_string(), "200", "{told}");
+        assert_eq!(observed.duration_ms, expected.unwrap_or(None), "{told}");
+        assert_eq!(observed.has_invalid_duration, expected.is_err(), "{told}");
+    }
+}
+
+#[test]
+fn the_identity_of_an_event_covers_the_duration_that_was_told() {
+    let identify = |told: &str| {
+        let json = event_with("request_duration", told);
+        let raw = serde_json::from_str(&json).expect("JSON");
+        let event = decode_call_event(&RawItem::new(raw)).expect("an event");
+        Item::of(&event, digests(), &Routes::default()).identity
+    };
+    // As it ever was: another identity would count events again that were counted before.
+    assert_ne!(identify("9223372036854775807"), identify("600001"));
+    assert_ne!(identify("9223372036854775807"), identify("null"));
+    assert_eq!(identify("-1"), identify("null"));
+    assert_eq!(identify("\"soon\""), identify("null"));
+}
+
+#[test]
 fn a_text_cut_within_a_character_is_read() {
     let observed =
         observe(&event_with("response_body", "\"<Response><Say>\\ud83d</Say></Response>\""));

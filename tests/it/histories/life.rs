@@ -9,9 +9,11 @@ use std::time::Duration;
 use fastrand::Rng;
 use prometheus::Registry;
 use tempfile::TempDir;
-use twilio_call_exporter::domain::account::{AccountProgress, ReadFailure};
+use twilio_call_exporter::domain::account::AccountProgress;
 use twilio_call_exporter::domain::digest::Digests;
-use twilio_call_exporter::domain::listing::{ListPlan, ListRun};
+use twilio_call_exporter::domain::failing::ReadFailure;
+use twilio_call_exporter::domain::listing::{ListPlan, ListRun, Lists};
+use twilio_call_exporter::domain::pace::Pace;
 use twilio_call_exporter::domain::plan::{ReadPlan, Step};
 use twilio_call_exporter::domain::reading::{Item, Reading};
 use twilio_call_exporter::domain::route::Routes;
@@ -21,7 +23,7 @@ use twilio_call_exporter::metrics::ledger::{Cell, Ledger, LedgerLimits, Scope};
 use twilio_call_exporter::store::{AccountKey, Batch, Store};
 
 use super::Lived;
-use super::program::{Answer, Program};
+use super::program::{Answer, Program, add};
 use super::twilio::{Key, World, instant, key};
 
 /// Requests in flight at once.
@@ -57,7 +59,7 @@ impl Life {
             has_begun: false,
             started_at: world.begins_at(),
         };
-        life.start();
+        life.start(world);
         life
     }
 
@@ -100,7 +102,7 @@ impl Life {
         // A program that dies before it has begun leaves nothing: the next is the first again.
         let may_die = !is_quiet && self.has_begun;
         if may_die && self.random.f64() < world.kill_rate / 4.0 {
-            self.kill(None)?;
+            self.kill(world, None)?;
         }
         let wake_at = self.ask(world, is_quiet);
         let program = self.program.as_mut().expect("a program that runs");
@@ -118,18 +120,21 @@ impl Life {
             }
         }
         program.in_flight = waiting;
-        batch.forgotten = program.progress.forget(instant(now));
+        let at = program.now(now);
+        let found = program.progress.keep_house(&program.reads, CONCURRENCY, at);
+        batch.forgotten = found.forgotten;
+        add(found.changes, &mut batch, &mut changed);
         batch.calls =
             changed.iter().filter_map(|sid| program.progress.calls.get(sid)).cloned().collect();
-        batch.cursor = program.progress.lists.cursor;
-        batch.forget_before = program.progress.lists.forget_before;
+        batch.lists = program.progress.lists.progress();
+        batch.learnt_at = Some(at);
         let kills = may_die && self.random.f64() < world.kill_rate;
         if kills && self.random.u8(..3) == 0 {
             // Before the commit: what was read is read again.
-            return self.kill(None);
+            return self.kill(world, None);
         }
         let before = kills.then(|| copy_of(self.directory.path()));
-        let known = (batch.cursor, batch.forget_before);
+        let known = batch.lists;
         let is_idle =
             batch.facts.is_empty() && batch.calls.is_empty() && batch.forgotten.is_empty();
         if is_idle && program.kept == Some(known) {
@@ -143,7 +148,7 @@ impl Life {
         self.lived.commits += 1;
         self.has_begun |= program.progress.lists.forget_before.is_some();
         match before {
-            Some(before) => self.kill(Some(before)),
+            Some(before) => self.kill(world, Some(before)),
             None => self.check(),
         }
     }
@@ -151,10 +156,16 @@ impl Life {
     /// Starts what is due. Returns when something else will be.
     fn ask(&mut self, world: &World, is_quiet: bool) -> i64 {
         let program = self.program.as_mut().expect("a program that runs");
-        let now = instant(self.now);
+        let (now, local) = (program.now(self.now), program.local(self.now));
         let fails = |random: &mut Rng, at| {
             !is_quiet && (world.is_out(at) || random.f64() < world.failure_rate)
         };
+        let kinds = [ReadFailure::NotFound, ReadFailure::Refused, ReadFailure::Failed];
+        let failure = |random: &mut Rng| *random.choice(&kinds).expect("one of three");
+        if local < program.pace.paused_until() {
+            return self.now + program.pace.paused_until().duration_since(local).as_secs() + 1;
+        }
+        let may_read = program.pace.reads_paused_until() <= local;
         let mut free = CONCURRENCY.saturating_sub(program.in_flight.len());
         let mut lists: Vec<ListRun> = Vec::new();
         if free > 0
@@ -164,36 +175,59 @@ impl Life {
             free -= 1;
         }
         let may_list = !program.is_listing && lists.is_empty();
-        let plan = program.progress.plan(&program.lists, &program.reads, now, free, may_list, true);
+        let plan =
+            program.progress.plan(&program.lists, &program.reads, now, free, may_list, may_read);
         lists.extend(plan.list);
         for run in lists {
             program.is_listing = true;
-            let page = (!fails(&mut self.random, self.now)).then(|| {
-                let (calls, next) = world.list(run.filter, run.next_page.as_deref(), self.now);
-                (calls, next, self.now)
-            });
-            self.lived.failures += u64::from(page.is_none());
+            let page = if fails(&mut self.random, self.now) {
+                self.lived.failures += 1;
+                Err(failure(&mut self.random))
+            } else {
+                let token = run.next_page.as_deref();
+                let page = world.list(run.filter, token, self.now);
+                let is_broken = !is_quiet && self.random.u8(..20) == 0;
+                let page = if is_broken {
+                    self.lived.failures += 1;
+                    world.broken_page(token, page, &mut self.random)
+                } else {
+                    page
+                };
+                Ok((page, world.date(self.now, &mut self.random)))
+            };
             let at = self.now + self.random.i64(0..3);
             program.in_flight.push((at, Answer::List(run, page)));
         }
         for step in plan.steps {
             let has_failed = fails(&mut self.random, self.now);
             self.lived.failures += u64::from(has_failed);
-            let failure =
-                if self.random.bool() { ReadFailure::Refused } else { ReadFailure::Failed };
+            let failure = failure(&mut self.random);
             let answer = match step {
                 Step::Read { sid, stage, skips, version } => {
                     let shown = world.call_events(sid, self.now, &mut self.random);
                     let digests = Digests::new(program.store.digest_key(), version);
                     let judge = |event| Item::of(event, digests, &Routes::default());
-                    let reading =
-                        Reading { items: shown.iter().map(judge).collect(), read_at: now };
-                    let result = if has_failed { Err(failure) } else { Ok(reading) };
+                    let reading = Reading {
+                        items: shown.iter().map(judge).collect(),
+                        read_at: world.date(self.now, &mut self.random),
+                        is_complete: is_quiet || self.random.u8(..20) > 0,
+                    };
+                    let result = if world.refuses(sid, self.now) {
+                        Err(ReadFailure::Refused)
+                    } else if has_failed {
+                        Err(failure)
+                    } else {
+                        Ok(reading)
+                    };
                     Answer::Read(sid, stage, skips, result)
                 }
                 Step::Fetch(sid) => {
-                    let result =
-                        if has_failed { Err(failure) } else { Ok(world.call(sid, self.now)) };
+                    let result = match (has_failed, failure) {
+                        (false, _) => Ok(world.call(sid, self.now)),
+                        // In an outage every call may seem to be unknown.
+                        (true, ReadFailure::NotFound) if world.is_out(self.now) => Ok(None),
+                        (true, failure) => Err(failure),
+                    };
                     Answer::Fetched(sid, result)
                 }
             };
@@ -202,13 +236,17 @@ impl Life {
         if program.in_flight.len() >= CONCURRENCY {
             i64::MAX
         } else {
-            plan.wake_at.as_second().max(self.now) + 1
+            let program = self.program.as_ref().expect("a program that runs");
+            let wait = plan.wake_at.duration_since(program.now(self.now)).as_secs();
+            let reads_at = program.pace.reads_paused_until().duration_since(local).as_secs();
+            let wait = if may_read { wait } else { wait.min(reads_at) };
+            self.now + wait.max(0) + 1
         }
     }
 
     /// Kills the program and starts it on what is on the disk. After a commit, the files may be as
     /// they were before it, as they are now, or with the log written in part.
-    fn kill(&mut self, before: Option<TempDir>) -> Result<(), String> {
+    fn kill(&mut self, world: &World, before: Option<TempDir>) -> Result<(), String> {
         self.lived.kills += 1;
         let after = copy_of(self.directory.path());
         if let Some(before) = before {
@@ -235,11 +273,11 @@ impl Life {
             self.now += self.random.i64(0..3600);
         }
         self.started_at = self.now;
-        self.start();
+        self.start(world);
         self.check()
     }
 
-    fn start(&mut self) {
+    fn start(&mut self, world: &World) {
         let limits =
             LedgerLimits { routes_per_account: 100, series: 100_000, hold_back: Duration::ZERO };
         let health = Health::register(&Registry::new()).expect("instruments");
@@ -256,7 +294,9 @@ impl Life {
             store,
             thread,
             id: attached.id,
-            progress: AccountProgress::resume(attached.calls, attached.lists),
+            progress: AccountProgress::resume(attached.calls, Lists::resume(attached.lists)),
+            pace: Pace::new(CONCURRENCY),
+            skew: world.skew(),
             lists: ListPlan {
                 interval: seconds(random, 30, 300),
                 initial_lookback: Duration::from_secs(3600),

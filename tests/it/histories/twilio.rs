@@ -20,6 +20,10 @@ const ONE_DAY_IN: u64 = 1_000;
 /// After this long no events of a call appear before its settling read any more.
 const SHOWN_WITHIN: i64 = 14 * 60;
 
+/// How long after its end the events of a call may be refused without being given up: less than an
+/// hour after the settling read is due.
+const REFUSED_UNTIL: i64 = 60 * 60;
+
 /// The route of events whose answers are filled in around or after their settling.
 const FILLED: &str = "/filled";
 
@@ -60,11 +64,19 @@ struct Event {
     code: i64,
 }
 
+/// A page of a list.
+pub(super) struct Page {
+    pub(super) calls: Vec<Call>,
+    pub(super) next: Option<String>,
+}
+
 /// A world, made from a seed.
 pub(super) struct World {
     legs: Vec<Leg>,
     outage: std::ops::Range<i64>,
     cuts_filters: bool,
+    skew: i64,
+    refuses_one: bool,
     pub(super) page_size: usize,
     pub(super) failure_rate: f64,
     pub(super) kill_rate: f64,
@@ -87,6 +99,8 @@ impl World {
             legs,
             outage: outage_at..outage_at + random.i64(0..2400) * i64::from(random.bool()),
             cuts_filters: random.bool(),
+            skew: *random.choice(&[0, 0, 0, 7_200, -7_200]).expect("one of five"),
+            refuses_one: random.u8(..3) == 0,
             page_size: random.usize(1..5),
             failure_rate: random.f64() * 0.2,
             kill_rate: random.f64() * 0.1,
@@ -115,14 +129,37 @@ impl World {
         self.legs.iter().map(|leg| leg.events.len() as u64).sum()
     }
 
+    /// How this machine's clock is off, in seconds.
+    pub(super) fn skew(&self) -> i64 {
+        self.skew
+    }
+
+    /// Whether the events of a call are refused now, though those of others are shown.
+    pub(super) fn refuses(&self, sid: CallSid, now: i64) -> bool {
+        let refused = self.legs.iter().take(usize::from(self.refuses_one));
+        refused.into_iter().any(|leg| leg.sid == sid && now < leg.ends_at + REFUSED_UNTIL)
+    }
+
+    /// The `Date` of an answer, which now and then is wrong.
+    pub(super) fn date(&self, now: i64, random: &mut Rng) -> Timestamp {
+        let odd = [40 * DAY, -40 * DAY, 1_800, -1_800];
+        let is_odd = random.u8(..50) == 0;
+        instant(now + if is_odd { *random.choice(&odd).expect("one of four") } else { 0 })
+    }
+
+    /// A page of a list that says nothing of what follows: it is empty, or itself once more.
+    pub(super) fn broken_page(&self, token: Option<&str>, page: Page, random: &mut Rng) -> Page {
+        let next = page.next.clone();
+        match random.u8(..3) {
+            0 => Page { calls: Vec::new(), next: Some("0".to_owned()) },
+            1 => Page { calls: page.calls, next: token.map(str::to_owned).or(next) },
+            _ => Page { calls: Vec::new(), next },
+        }
+    }
+
     /// A page of a list, newest first, and where the next begins. Tokens count from the start, so
     /// that pages shift while they are read.
-    pub(super) fn list(
-        &self,
-        filter: Filter,
-        token: Option<&str>,
-        now: i64,
-    ) -> (Vec<Call>, Option<String>) {
+    pub(super) fn list(&self, filter: Filter, token: Option<&str>, now: i64) -> Page {
         let mut calls: Vec<Call> = self
             .legs
             .iter()
@@ -134,7 +171,7 @@ impl World {
         let from = token.and_then(|token| token.parse().ok()).unwrap_or(0);
         let rest = calls.split_off(calls.len().min(from));
         let next = (rest.len() > self.page_size).then(|| (from + self.page_size).to_string());
-        (rest.into_iter().take(self.page_size).collect(), next)
+        Page { calls: rest.into_iter().take(self.page_size).collect(), next }
     }
 
     fn passes(&self, call: &Call, filter: Filter) -> bool {

@@ -145,8 +145,12 @@ impl Load {
             })
             .collect();
         self.listed = started;
-        let mut run =
-            self.account.lists.next(&lists(), ActiveCalls::default(), now).0.expect("a list is due");
+        let mut run = self
+            .account
+            .lists
+            .next(&lists(), ActiveCalls::default(), now)
+            .0
+            .expect("a list is due");
         let page = ListPage { calls: &calls, rejected: 0, next: None };
         self.account.take_page(&mut run, page, Some(now), usize::MAX, now);
         let overlap = 5 * 60 * self.per_day / 86_400;

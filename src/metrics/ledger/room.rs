@@ -1,0 +1,108 @@
+//! How many series the ledger has, and whether there is room for more.
+//!
+//! Each series is counted before it can be shown, so that there are never more of them than
+//! [`LedgerLimits::series`], apart from what each account has in any case: [`ACCOUNT_SERIES`], and the
+//! endpoint `other` with its kinds.
+
+use std::collections::BTreeMap;
+
+use crate::domain::call::{CallStatus, Direction};
+use crate::domain::content_type::ContentType;
+use crate::domain::kind::RequestKind;
+use crate::domain::outcome::Outcome;
+use crate::domain::verdict::{Reason, Warning};
+
+use super::super::catalog::WEBHOOK_SECONDS;
+use super::apply::Delta;
+use super::{Cell, EndpointId, GroupId, Ledger, LedgerLimits};
+
+/// Series that a shown account has at most without endpoints: its finished calls, its outcomes, and its
+/// API requests whose code found no room.
+pub const ACCOUNT_SERIES: usize =
+    Direction::ALL.len() * CallStatus::ALL.len() + Outcome::ALL.len() + 1;
+
+/// Series of an endpoint: its warnings.
+pub(super) const ENDPOINT_SERIES: usize = Warning::ALL.len();
+
+/// Series of a histogram: its buckets, `+Inf`, sum and count.
+const HISTOGRAM_SERIES: usize = WEBHOOK_SECONDS.len() + 3;
+
+/// Series of a group without its codes: the one for codes that found no room is among them.
+fn group_series(kind: RequestKind) -> usize {
+    1 + HISTOGRAM_SERIES + Reason::possible_for(kind).count()
+}
+
+/// Series of an endpoint's first group.
+fn first_group_series(kind: RequestKind) -> usize {
+    group_series(kind) + if kind.expects_twiml() { ContentType::ALL.len() } else { 0 }
+}
+
+/// Series of a new endpoint with its first group.
+pub(super) fn endpoint_series(kind: RequestKind) -> usize {
+    ENDPOINT_SERIES + first_group_series(kind)
+}
+
+/// Series that a cell brings: a code's, as all others are counted with their scope.
+pub(super) fn cell_series(cell: Cell) -> usize {
+    match cell {
+        Cell::Requests(_) | Cell::ApiRequests(_) => 1,
+        Cell::OtherRequests
+        | Cell::OtherApiRequests
+        | Cell::Failures(_)
+        | Cell::DurationBucket(_)
+        | Cell::DurationSum
+        | Cell::ContentTypes(_)
+        | Cell::Warnings(_)
+        | Cell::Calls(..)
+        | Cell::Outcomes(_) => 0,
+    }
+}
+
+impl Ledger {
+    /// How many series there are at most.
+    pub fn series(&self) -> usize {
+        self.series + self.accounts.len() * ACCOUNT_SERIES
+    }
+
+    /// The kinds of an endpoint.
+    pub(super) fn kinds_of(&self, endpoint: EndpointId) -> impl Iterator<Item = RequestKind> {
+        kinds_in(&self.by_group, endpoint)
+    }
+
+    /// Series that a new group brings: the first that expects TwiML brings the content types, too.
+    pub(super) fn new_group_series(&self, endpoint: EndpointId, kind: RequestKind) -> usize {
+        if self.kinds_of(endpoint).any(RequestKind::expects_twiml) {
+            group_series(kind)
+        } else {
+            first_group_series(kind)
+        }
+    }
+
+    /// The same where a delta has new groups, too.
+    pub(super) fn new_group_series_with(
+        &self,
+        delta: &Delta,
+        endpoint: EndpointId,
+        kind: RequestKind,
+    ) -> usize {
+        let mut new = kinds_in(&delta.new_groups, endpoint);
+        if new.any(RequestKind::expects_twiml) {
+            group_series(kind)
+        } else {
+            self.new_group_series(endpoint, kind)
+        }
+    }
+
+    pub(super) fn has_room(&self, delta: &Delta, series: usize, limits: LedgerLimits) -> bool {
+        self.series() + delta.series + series <= limits.series
+    }
+}
+
+fn kinds_in(
+    groups: &BTreeMap<(EndpointId, RequestKind), GroupId>,
+    endpoint: EndpointId,
+) -> impl Iterator<Item = RequestKind> {
+    let first = (endpoint, RequestKind::ALL[0]);
+    let from_first = groups.range(first..).map(|(key, _)| *key);
+    from_first.take_while(move |(of, _)| *of == endpoint).map(|(_, kind)| kind)
+}

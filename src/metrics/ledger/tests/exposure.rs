@@ -1,0 +1,131 @@
+//! What counts as shown: only what an answer contained, under the label that the account still has.
+
+use super::*;
+
+/// The five minutes after which a group that no answer has shown is released.
+const UNSEEN: Duration = Duration::from_secs(300);
+
+#[test]
+fn what_is_hidden_is_neither_shown_nor_released() {
+    let mut ledger = scraped();
+    ledger.hide(ACCOUNT);
+    ledger.publish(apply(&ledger, &[event("/b", None)]));
+    let shown = ledger.shown();
+    assert_eq!(shown.held, []);
+    ledger.mark_shown(&shown, now());
+    assert_eq!(due(&ledger, 1_000_000), [], "however long it is hidden");
+    ledger.show(ACCOUNT, "prod".to_owned(), at(1_000_000));
+    assert_eq!(due(&ledger, 1_000_299), []);
+    assert_eq!(due(&ledger, 1_000_300).len(), 2, "five minutes after it came");
+    let shown = ledger.shown();
+    ledger.mark_shown(&shown, at(1_000_010));
+    assert_eq!(due(&ledger, 1_000_074), []);
+    assert_eq!(due(&ledger, 1_000_075), shown.held, "once it was shown");
+}
+
+#[test]
+fn an_account_that_is_hidden_and_shown_again_begins_at_zero_again() {
+    for interrupt in [
+        |ledger: &mut Ledger| {
+            ledger.hide(ACCOUNT);
+            ledger.show(ACCOUNT, "prod".to_owned(), at(60));
+        },
+        |ledger: &mut Ledger| ledger.show(ACCOUNT, "renamed".to_owned(), at(60)),
+        |ledger: &mut Ledger| {
+            ledger.show_only(BTreeMap::from([(ACCOUNT, "renamed".to_owned())]), at(60));
+        },
+    ] {
+        let mut ledger = scraped();
+        ledger.publish(apply(&ledger, &[event("/b", None)]));
+        ledger.mark_shown(&ledger.shown(), now());
+        interrupt(&mut ledger);
+        assert_eq!(due(&ledger, 65), [], "under its present label nothing has shown it");
+        assert_eq!(due(&ledger, 359), []);
+        assert_eq!(due(&ledger, 360).len(), 2);
+        ledger.mark_shown(&ledger.shown(), at(70));
+        assert_eq!(due(&ledger, 134), []);
+        assert_eq!(due(&ledger, 135).len(), 2);
+    }
+}
+
+#[test]
+fn an_account_that_stays_as_it_is_goes_on_being_shown() {
+    let mut ledger = scraped();
+    ledger.publish(apply(&ledger, &[event("/b", None)]));
+    let shown = ledger.shown();
+    // It is loaded once more, and a reload keeps it.
+    ledger.show(ACCOUNT, "prod".to_owned(), at(60));
+    ledger.show_only(BTreeMap::from([(ACCOUNT, "prod".to_owned())]), at(60));
+    ledger.mark_shown(&shown, now());
+    assert_eq!(due(&ledger, 65), shown.held);
+}
+
+#[test]
+fn an_answer_on_its_way_while_its_account_is_renamed_shows_nothing_of_the_new_name() {
+    let mut ledger = scraped();
+    ledger.publish(apply(&ledger, &[event("/b", None)]));
+    let before = ledger.shown();
+    ledger.show(ACCOUNT, "renamed".to_owned(), at(1));
+    ledger.mark_shown(&before, at(2));
+    assert_eq!(due(&ledger, 67), []);
+    ledger.mark_shown(&ledger.shown(), at(3));
+    assert_eq!(due(&ledger, 68).len(), 2);
+}
+
+#[test]
+fn an_answer_shows_only_what_it_contains() {
+    let mut ledger = scraped();
+    let before = ledger.shown();
+    ledger.publish(apply(&ledger, &[event("/b", None)]));
+    ledger.mark_shown(&before, now());
+    assert_eq!(due(&ledger, 65), []);
+}
+
+#[test]
+fn what_was_shown_late_is_held_for_as_long_as_everything_else() {
+    let mut ledger = scraped();
+    ledger.publish(apply(&ledger, &[event("/b", None)]));
+    ledger.mark_shown(&ledger.shown(), at(290));
+    assert_eq!(due(&ledger, 354), [], "five minutes are for what nothing has shown");
+    assert_eq!(due(&ledger, 355).len(), 2);
+}
+
+#[test]
+fn a_hold_back_that_is_long_or_switched_off_applies_to_what_is_unseen_too() {
+    let mut ledger = scraped();
+    ledger.publish(apply(&ledger, &[event("/b", None)]));
+    let long = Duration::from_secs(1_000);
+    assert_eq!(ledger.due_releases(long, at(999)), []);
+    assert_eq!(ledger.due_releases(long, at(1_000)).len(), 2);
+    assert_eq!(ledger.due_releases(Duration::ZERO, now()).len(), 2);
+}
+
+#[test]
+fn what_is_committed_while_the_first_scrape_is_written_is_held() {
+    let mut ledger = ledger();
+    let facts = [event("/b", None)];
+    let delta = apply(&ledger, &facts);
+    ledger.was_scraped = true;
+    let shown = ledger.shown();
+    ledger.publish(delta);
+    ledger.mark_shown(&shown, now());
+    let line = "route=\"/b\",kind=\"voice_url\",code=\"200\"}";
+    assert!(exposition(&ledger).contains(&format!("{line} 0\n")));
+    ledger.release(&due(&ledger, UNSEEN.as_secs()));
+    assert!(exposition(&ledger).contains(&format!("{line} 1\n")));
+}
+
+/// A ledger that was scraped.
+fn scraped() -> Ledger {
+    let mut ledger = ledger();
+    ledger.mark_shown(&ledger.shown(), now());
+    ledger
+}
+
+fn due(ledger: &Ledger, second: u64) -> Vec<Scope> {
+    ledger.due_releases(limits().hold_back, at(second))
+}
+
+fn at(second: u64) -> Timestamp {
+    after(now(), Duration::from_secs(second))
+}

@@ -1,0 +1,84 @@
+//! Limits that hold whatever Twilio shows.
+
+use serde_json::json;
+use twilio_call_exporter::clock::Clock;
+
+use crate::harness::{Program, Scrape, Twilio, eventually, metric, world_of};
+
+const CALL: &str = "CA00000000000000000000000000000043";
+/// What `limits.series` is.
+const SERIES: usize = 700;
+/// What an account may have beyond it, as the example configuration says.
+const BEYOND: usize = 476;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn codes_kinds_and_content_types_without_end_stay_within_the_limit_and_are_all_counted() {
+    let config = include_str!("../../config/exporter.yml");
+    assert!(config.contains(&format!("up to {BEYOND} more")), "the example says another number");
+    let date = Clock::start().now().strftime("%a, %d %b %Y %H:%M:%S +0000").to_string();
+    let types = ["text/xml", "text/html", "application/json", "audio/mpeg", "x/y"];
+    let event = |number: usize| {
+        let host = if number.is_multiple_of(5) { "api.twilio.com" } else { "ivr.example.com" };
+        let path = match number % 5 {
+            0 => "/2010-04-01/Accounts/AC/Calls.json".to_owned(),
+            _ => format!("/route-{}", char::from(b"abcdefghij"[number % 10])),
+        };
+        let digits = if number.is_multiple_of(3) { json!("1") } else { json!(null) };
+        let mut parameters = json!({ "CallSid": CALL, "CallStatus": "in-progress" });
+        if !digits.is_null() {
+            parameters["Digits"] = digits;
+        }
+        json!({
+            "request": {
+                "method": "POST",
+                "url": format!("https://{host}{path}"),
+                "parameters": parameters,
+            },
+            "response": {
+                "response_code": 100 + number % 500,
+                "request_duration": number,
+                "content_type": types[number % types.len()],
+                "response_body": "<Response/>",
+                "date_created": date,
+            },
+        })
+    };
+    let events: Vec<_> = (0..1_000).map(event).collect();
+    let events = json!({ "events": events, "next_page_uri": null }).to_string();
+    let call = json!({
+        "sid": CALL, "status": "completed", "direction": "inbound", "start_time": date, "end_time": date,
+    });
+    let calls = json!({ "calls": [call], "next_page_uri": null }).to_string();
+    let twilio = Twilio::answering(world_of(1), move |uri, _| {
+        let body = if uri.contains(CALL) { &events } else { &calls };
+        Some((200, "application/json", body.clone()))
+    })
+    .await;
+    let limit = SERIES.to_string();
+    let program =
+        Program::polling_with(&twilio, &[("TWILIO_EXPORTER_LIMITS__SERIES", &limit)]).await;
+    let scrape = eventually("all events are counted", async || {
+        let scrape = program.scrape().await;
+        metric("twilio_exporter_call_events_total")
+            .label("result", "counted")
+            .is_in(&scrape, 1_000.0)
+            .then_some(scrape)
+    })
+    .await;
+    check(&scrape);
+    let overflow = metric("twilio_exporter_route_overflow_total").value_in(&scrape);
+    assert!(overflow.is_some_and(|events| events > 0.0), "{overflow:?}");
+    let program = program.kill_and_restart().await;
+    let after = program.scrape().await;
+    check(&after);
+    assert_eq!(after.durable_with_buckets(), scrape.durable_with_buckets());
+}
+
+fn check(scrape: &Scrape) {
+    let shown = scrape.durable_with_buckets().len();
+    assert!(shown <= SERIES + BEYOND, "{shown} series");
+    let value = |name: &str| metric(name).value_in(scrape);
+    assert_eq!(value("twilio_webhook_requests_total"), Some(800.0));
+    assert_eq!(value("twilio_webhook_request_duration_seconds_count"), Some(800.0));
+    assert_eq!(value("twilio_call_api_requests_total"), Some(200.0));
+}
