@@ -72,7 +72,7 @@ pub struct RoutePattern {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPattern {
     /// There is no path.
-    #[error("wanted a path such as `/ivr/:tenant/menu`, optionally after a host")]
+    #[error("a pattern has a path, such as `/ivr/:tenant/menu`, optionally after a host")]
     NoPath,
     /// A scheme, which a pattern has not: it would never match.
     #[error("a pattern begins with a host or a path, not with a scheme such as `https://`")]
