@@ -1,5 +1,7 @@
 //! P8: what callers and applications said appears nowhere: no label, page, log line or stored byte.
 
+mod pasted;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
