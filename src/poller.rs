@@ -163,6 +163,8 @@ struct Poller {
     list_began: Instant,
     housekeeping_at: Instant,
     kept: (Option<Timestamp>, Option<Timestamp>),
+    /// Whether a route has found no room since the program started, which is said once.
+    has_overflowed: bool,
     failure_log: FailureLog,
     /// What Twilio refuses to show at present, each said once.
     refused: BTreeSet<&'static str>,
@@ -211,6 +213,7 @@ impl Poller {
             list_began: Instant::now(),
             housekeeping_at: Instant::now(),
             kept,
+            has_overflowed: false,
             failure_log: FailureLog::default(),
             refused: BTreeSet::new(),
         }

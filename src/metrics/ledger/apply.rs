@@ -42,6 +42,9 @@ pub struct FailedRequest {
 
 /// How much later an event has to be for its endpoint's time to be written anew.
 const LAST_EVENT_STEP: Duration = Duration::from_secs(60 * 60);
+/// Places of an account that are kept for hosts that have none yet, so that the ids of one host never
+/// hide another host; a fifth of all at most.
+const RESERVED: usize = 20;
 
 /// What facts change.
 #[derive(Clone, Debug, Default)]
@@ -60,6 +63,8 @@ pub struct Delta {
     pub failures: Vec<FailedRequest>,
     /// Events that found no room, by account.
     pub overflowed: BTreeMap<AccountId, u64>,
+    /// The first endpoint of each account that found no room.
+    pub first_overflows: BTreeMap<AccountId, Endpoint>,
     new_endpoints: BTreeMap<(AccountId, Endpoint), EndpointId>,
     new_groups: BTreeMap<(EndpointId, RequestKind), GroupId>,
     series: usize,
@@ -178,7 +183,10 @@ impl Ledger {
             .keys()
             .filter(|(of, endpoint)| *of == account && *endpoint != Endpoint::overflow())
             .count();
-        let is_full = known + new >= limits.routes_per_account
+        let most = limits.routes_per_account;
+        let reserved = RESERVED.min(most / 5);
+        let is_full = known + new >= most
+            || (known + new >= most - reserved && self.has_host(delta, &key))
             || self.series + delta.series + series_of(event.kind) > limits.series;
         if is_full && event.endpoint != Endpoint::overflow() {
             return self.find_overflow(delta, account, event, limits, hold);
@@ -190,6 +198,17 @@ impl Ledger {
         delta.endpoints.insert(id, EndpointEntry { account, endpoint, hold, last_event_at });
         delta.new_endpoints.insert(key, id);
         id
+    }
+
+    /// Whether an account has a place for a host already.
+    fn has_host(&self, delta: &Delta, key: &(AccountId, Endpoint)) -> bool {
+        let (account, Endpoint { host, .. }) = key;
+        let first = (*account, Endpoint { host: host.clone(), route: String::new() });
+        let is_host =
+            |(of, endpoint): &(AccountId, Endpoint)| of == account && endpoint.host == *host;
+        let known = self.by_endpoint.range(&first..).next().map(|(key, _)| key);
+        let new = delta.new_endpoints.range(&first..).next().map(|(key, _)| key);
+        known.is_some_and(is_host) || new.is_some_and(is_host)
     }
 
     fn is_overflow(&self, delta: &Delta, account: AccountId, id: EndpointId) -> bool {
@@ -208,6 +227,7 @@ impl Ledger {
     ) -> EndpointId {
         if event.endpoint != Endpoint::overflow() {
             *delta.overflowed.entry(account).or_default() += 1;
+            delta.first_overflows.entry(account).or_insert_with(|| event.endpoint.clone());
         }
         let event = Observation { endpoint: Endpoint::overflow(), ..event.clone() };
         self.find_endpoint(delta, account, &event, limits, hold)
