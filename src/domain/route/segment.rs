@@ -1,5 +1,7 @@
 //! Whether a segment of a path is data rather than a name: decided on what it says in plain ASCII
-//! ([`plain`](super::plain)), before and after each of a few decodings, in its parts as well as whole.
+//! ([`plain`](super::plain)) after a few decodings, in its parts as well as whole.
+
+use std::borrow::Cow;
 
 use super::plain::{decode, plain};
 use super::token::{Count, has_prefix, is_token, parts};
@@ -32,20 +34,16 @@ const EXTENSIONS: [&str; 30] = [
 pub(super) fn is_data(segment: &str) -> bool {
     let end = (0..=segment.len().min(MAX_JUDGED)).rev().find(|at| segment.is_char_boundary(*at));
     let segment = &segment[..end.unwrap_or(0)];
-    let text = plain(segment);
-    if is_data_in_plain(&text) {
-        return true;
-    }
-    let mut decoded = decode(&text);
+    let mut text = plain(segment);
     for _ in 0..MAX_DECODINGS {
-        let Some(text) = decoded else { return false };
-        let text = plain(&text);
-        if is_data_in_plain(&text) || holds_query(&text) {
+        // The digits of an encoded character are no digits of the segment: judged is what is left.
+        let Some(decoded) = decode(&text) else { return is_data_in_plain(&text) };
+        text = Cow::Owned(plain(&decoded).into_owned());
+        if holds_query(&text) {
             return true;
         }
-        decoded = decode(&text);
     }
-    decoded.is_some()
+    decode(&text).is_some() || is_data_in_plain(&text)
 }
 
 /// The extension of a file name, with its dot, or nothing.
