@@ -184,8 +184,6 @@ fn without_values(mut error: clap::Error) -> clap::Error {
             error.insert(kind, ContextValue::String(shape));
         }
     }
-    // How to pass an unknown argument as a value, with that argument.
-    error.insert(ContextKind::Suggested, ContextValue::None);
     error
 }
 

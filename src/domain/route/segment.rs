@@ -54,7 +54,7 @@ pub(super) fn extension(segment: &str) -> &str {
 /// The name of a file.
 fn without_extension(segment: &[u8]) -> &[u8] {
     match segment.iter().rposition(|byte| *byte == b'.') {
-        Some(dot) if dot > 0 && is_extension(&segment[dot + 1..]) => &segment[..dot],
+        Some(dot) if is_extension(&segment[dot + 1..]) => &segment[..dot],
         Some(_) | None => segment,
     }
 }
