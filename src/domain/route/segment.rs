@@ -22,6 +22,8 @@ const MIN_HEX: usize = 16;
 const SID: usize = 34;
 /// Characters of a UUID (RFC 9562, section 4).
 const UUID: usize = 36;
+/// Schemes of the addresses that calls and messages go to and come from.
+const SCHEMES: [&str; 7] = ["tel", "sip", "sips", "client", "whatsapp", "mailto", "callto"];
 /// Extensions of files that webhooks are served from or play. None is a top-level domain, so that
 /// none is the end of an e-mail address.
 const EXTENSIONS: [&str; 30] = [
@@ -73,7 +75,7 @@ fn holds_query(text: &[u8]) -> bool {
 pub(super) fn is_key(label: &[u8]) -> bool {
     parts(label).any(|part| is_hex(part) || is_sid(part))
         || has_uuid(label)
-        || has_email(label)
+        || has_address(label)
         || has_prefix(label)
 }
 
@@ -89,7 +91,7 @@ fn is_data_in_plain(text: &[u8]) -> bool {
         || (count.digits > 0 && is_long && parts(name).any(is_hex))
         || (name.len() >= SID && (parts(name).any(is_sid) || has_uuid(name)))
         || is_assignment(name)
-        || has_email(name)
+        || has_address(name)
         || is_token(name, &count)
 }
 
@@ -143,8 +145,13 @@ fn is_assignment(name: &[u8]) -> bool {
     equals.is_some_and(|at| at > 0 && name[at + 1..].iter().any(|byte| *byte != b'='))
 }
 
-/// Whether something stands on either side of an `@`.
-fn has_email(name: &[u8]) -> bool {
-    let at = name.iter().position(|byte| *byte == b'@');
-    at.is_some_and(|at| at > 0 && at + 1 < name.len())
+/// Whether something stands on either side of an `@`, or behind the scheme of an address.
+fn has_address(name: &[u8]) -> bool {
+    let split = |separator| {
+        let at = name.iter().position(|byte| *byte == separator)?;
+        (at > 0 && at + 1 < name.len()).then(|| &name[..at])
+    };
+    let is_scheme =
+        |before: &[u8]| SCHEMES.iter().any(|known| before.eq_ignore_ascii_case(known.as_bytes()));
+    split(b'@').is_some() || split(b':').is_some_and(is_scheme)
 }
