@@ -72,7 +72,7 @@ pub(super) fn merge(
     let defaults = keep(parse(DEFAULTS, DEFAULTS_NAME));
     let mut of_file = Dict::new();
     if let Some(path) = file {
-        of_file = keep(read_file(path));
+        of_file = keep(read_file("--config.file", path));
         drop_nulls(&mut of_file, &defaults);
     }
     let variables = environment.iter().filter_map(|(name, value)| {
@@ -130,16 +130,17 @@ fn insert(dict: &mut Dict, path: &str, text: &str) {
 
 /// A file that is its own and only layer: where its values come from, and they.
 pub(super) fn alone(path: &Path) -> Result<(Figment, Dict), Problem> {
-    let layer = Layer { name: path.display().to_string(), dict: read_file(path)? };
+    let layer =
+        Layer { name: path.display().to_string(), dict: read_file("--web.config.file", path)? };
     let figment = Figment::new().merge(layer);
     let data = figment.data().ok().and_then(|data| data.into_values().next());
     Ok((figment, data.unwrap_or_default()))
 }
 
 /// Reads a file as far as it is YAML with a mapping at the top.
-fn read_file(path: &Path) -> Result<Dict, Problem> {
+fn read_file(flag: &str, path: &Path) -> Result<Dict, Problem> {
     let unread = |error: std::io::Error| Problem {
-        place: shape::path(path),
+        place: format!("{flag}, {}", shape::path(path)),
         key: String::new(),
         text: format!("cannot be read: {error}"),
     };

@@ -89,12 +89,13 @@ pub fn text(text: &str) -> String {
 
 /// A path as far as it exists: what names nothing on this machine may be the secret itself.
 pub fn path(path: &Path) -> String {
+    let length = text(&path.to_string_lossy());
     let found = path.ancestors().find(|part| part.symlink_metadata().is_ok());
     let shown = found.map(|part| part.display().to_string().escape_debug().to_string());
     match shown {
         Some(shown) if found == Some(path) => format!("`{shown}`"),
-        Some(shown) => format!("`{}/…`", shown.trim_end_matches('/')),
-        None => format!("a path of {}", text(&path.to_string_lossy())),
+        Some(shown) => format!("`{}/…` ({length})", shown.trim_end_matches('/')),
+        None => format!("a path of {length}"),
     }
 }
 
@@ -181,8 +182,8 @@ mod tests {
     #[test]
     fn a_path_is_shown_as_far_as_it_exists() {
         assert_eq!(path(Path::new("/dev/null")), "`/dev/null`");
-        assert_eq!(path(Path::new("/dev/marked/secret")), "`/dev/…`");
-        assert_eq!(path(Path::new("/marked-secret")), "`/…`");
+        assert_eq!(path(Path::new("/dev/marked/secret")), "`/dev/…` (18 characters)");
+        assert_eq!(path(Path::new("/marked-secret")), "`/…` (14 characters)");
         assert_eq!(path(Path::new("https://user:secret@h/x")), "a path of 23 characters");
         assert_eq!(path(Path::new("a\0b")), "a path of 3 characters");
     }

@@ -57,7 +57,7 @@ fn each_mistake_in_an_account_is_told() {
         ),
         (
             format!("{sid}, auth_token_file: /nowhere/x"),
-            "auth_token_file: cannot read `/…`: entity not found",
+            "auth_token_file: cannot read `/…` (10 characters): entity not found",
         ),
         (
             format!("{sid}, auth_token_credential: a/b"),

@@ -169,7 +169,10 @@ fn missing_accounts_are_told_together_with_other_problems() {
 fn a_file_that_cannot_be_read_is_named() {
     let missing = load(Some(Path::new("/nowhere/exporter.yml")), &sdk_variables());
     let text = missing.expect_err("refused").to_string();
-    assert!(text.starts_with("`/…`: cannot be read: No such file"), "{text}");
+    assert!(
+        text.starts_with("--config.file, `/…` (21 characters): cannot be read: No such"),
+        "{text}"
+    );
     let large = format!("# {}\n", "x".repeat(1 << 20));
     assert!(problems_of(&large, &sdk_variables()).contains("larger than 1048576 bytes"));
     let of_two_bytes = format!("#{}\n", "é".repeat(1 << 19));
