@@ -312,7 +312,10 @@ async fn bind(listen: &[ListenAddress]) -> anyhow::Result<Vec<TcpListener>> {
     let mut listeners = Vec::new();
     for address in listen {
         let listener = address.bind().await.with_context(|| {
-            format!("cannot listen on `{address}`: free the port, or choose another with --web.listen-address")
+            format!(
+                "cannot listen on {}: free the port, or choose another with --web.listen-address",
+                address.shown()
+            )
         })?;
         listeners.push(listener);
     }

@@ -2,15 +2,16 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::net::TcpListener;
 
-use crate::config::duration;
+use crate::config::{duration, shape};
 
 /// Port of the exporter: not taken in Prometheus' list of default ports.
 const DEFAULT_LISTEN: &str = ":10914";
@@ -132,11 +133,11 @@ pub struct SimulateArgs {
 /// A rate that a world can have: some calls, and no more than a machine can play.
 fn parse_rate(text: &str) -> Result<f64, String> {
     let rate = text.parse().ok().filter(|rate| (0.01..=100_000.0).contains(rate));
-    rate.ok_or_else(|| "wanted a number from 0.01 to 100000".to_owned())
+    rate.ok_or_else(|| "expected a number from 0.01 to 100000".to_owned())
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
-    duration::parse(text).ok_or_else(|| "wanted a duration such as `30s`".to_owned())
+    duration::parse(text).ok_or_else(|| "expected a duration such as `30s`".to_owned())
 }
 
 /// Least severity of log messages.
@@ -164,9 +165,26 @@ pub enum LogFormat {
 /// Parses a command line.
 ///
 /// # Errors
-/// clap's own, which also stands for `--help` and `--version`.
+/// clap's own, which also stands for `--help` and `--version`. Its text repeats nothing of what was
+/// typed: a token may have been pasted into the wrong place.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    Cli::try_parse_from(arguments)
+    Cli::try_parse_from(arguments).map_err(without_values)
+}
+
+fn without_values(mut error: clap::Error) -> clap::Error {
+    let is_unknown = error.kind() == ErrorKind::UnknownArgument;
+    for kind in [ContextKind::InvalidValue, ContextKind::InvalidSubcommand, ContextKind::InvalidArg]
+    {
+        // Elsewhere the argument is one of ours.
+        if kind == ContextKind::InvalidArg && !is_unknown {
+            continue;
+        }
+        if let Some(ContextValue::String(text)) = error.get(kind) {
+            let shape = format!("… ({})", shape::text(text));
+            error.insert(kind, ContextValue::String(shape));
+        }
+    }
+    error
 }
 
 /// An address to listen on: `host:port`, `[v6]:port`, or `:port` for all interfaces.
@@ -180,11 +198,11 @@ impl FromStr for ListenAddress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wanted = || "wanted `host:port`, `[address]:port` or `:port`".to_owned();
-        let (host, port) = text.rsplit_once(':').ok_or_else(wanted)?;
-        let port = port.parse().map_err(|_| wanted())?;
+        let expected = || "expected `host:port`, `[address]:port` or `:port`".to_owned();
+        let (host, port) = text.rsplit_once(':').ok_or_else(expected)?;
+        let port = port.parse().map_err(|_| expected())?;
         if host.contains(':') && !(host.starts_with('[') && host.ends_with(']')) {
-            return Err(wanted());
+            return Err(expected());
         }
         Ok(Self { host: (!host.is_empty()).then(|| host.to_owned()), port })
     }
@@ -197,6 +215,17 @@ impl fmt::Display for ListenAddress {
 }
 
 impl ListenAddress {
+    /// The address for an error: a name that is no address may be anything.
+    pub fn shown(&self) -> String {
+        let host = self.host.as_deref().unwrap_or_default();
+        let address = host.trim_start_matches('[').trim_end_matches(']');
+        if host.is_empty() || host == "localhost" || address.parse::<IpAddr>().is_ok() {
+            format!("`{self}`")
+        } else {
+            format!("a host name of {} and port {}", shape::text(host), self.port)
+        }
+    }
+
     /// Binds the address.
     ///
     /// # Errors

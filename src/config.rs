@@ -10,6 +10,7 @@ mod problem;
 mod reader;
 mod sdk;
 mod secret;
+pub mod shape;
 mod show;
 pub mod web;
 
@@ -144,16 +145,13 @@ pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Config, Pr
     let mut problems = Vec::new();
     let figment = layers::merge(file, &environment.0, &mut problems);
     let data = figment::Provider::data(&figment).map_err(|error| {
-        Problems(vec![Problem {
-            place: file
-                .map_or_else(|| "configuration".to_owned(), |path| path.display().to_string()),
-            key: error.path.join("."),
-            text: "cannot be read".to_owned(),
-        }])
+        // Neither its text nor its path is told: both may hold what stands in the wrong place.
+        let text = format!("cannot be read as a configuration ({} levels deep)", error.path.len());
+        Problems(vec![Problem { place: "configuration".to_owned(), key: String::new(), text }])
     })?;
     let dict = data.into_values().next().unwrap_or_default();
     let mut reader = Reader::new(&figment);
-    let mut top = Section::new("", dict, false);
+    let mut top = Section::new("", dict);
     let accounts = read_accounts(&mut reader, &mut top, &figment, environment);
     // A file that can't be read, or whose accounts can't, may well have accounts.
     let has_none = accounts.is_empty() && problems.is_empty() && reader.problems.is_empty();
@@ -204,16 +202,16 @@ fn read_accounts(
         if let Some(account) = &account {
             let label = account.name.clone().unwrap_or_else(|| account.account_sid.clone());
             if !names.insert(label) {
-                let text = "is the name of two accounts, wanted names that differ".to_owned();
+                let text = "is the name of two accounts: expected names that differ".to_owned();
                 reader.problem(&place, format!("accounts[{index}].name"), text);
             }
             let subaccounts = account.subaccounts.iter().flat_map(|found| found.names.values());
             if !subaccounts.cloned().all(|name| names.insert(name)) {
-                let text = "has a name that is taken, wanted names that differ".to_owned();
+                let text = "has a name that is taken: expected names that differ".to_owned();
                 reader.problem(&place, format!("accounts[{index}].subaccounts.names"), text);
             }
             if !identities.insert((account.account_sid.clone(), account.region.clone())) {
-                let text = "stands twice in the same region, wanted each account once".to_owned();
+                let text = "stands twice in the same region: expected each account once".to_owned();
                 reader.problem(&place, format!("accounts[{index}].account_sid"), text);
             }
         }
@@ -228,18 +226,18 @@ fn file_only(
     top: &mut Section,
     figment: &figment::Figment,
     name: &'static str,
-    wanted: &str,
+    expected: &str,
 ) -> Vec<Value> {
     if let Some(value) = top.take(name) {
         if layers::is_from_environment(figment, &value) {
             let place = reader.place(&value, name);
-            reader.problem(&place, name.to_owned(), "stands only in the file".to_owned());
+            reader.problem(&place, name.to_owned(), "can only be set in the file".to_owned());
             return Vec::new();
         }
         if let Value::Array(_, values) = value {
             return values;
         }
-        reader.wrong(top, name, &value, wanted);
+        reader.wrong(top, name, &value, expected);
     }
     Vec::new()
 }
@@ -265,7 +263,7 @@ fn read_poll(reader: &mut Reader<'_>, top: &mut Section) -> PollConfig {
     let is_early = poll.after_end.last().is_none_or(|last| *last < poll.settle_delay);
     if are_durations && !(is_increasing && is_early && poll.after_end.len() <= MAX_AFTER_END) {
         let text = format!(
-            "wanted at most {MAX_AFTER_END} durations, each longer than the one before and shorter than poll.settle_delay ({})",
+            "expected at most {MAX_AFTER_END} durations, each longer than the one before and shorter than poll.settle_delay ({})",
             duration::show(poll.settle_delay)
         );
         reader.problem("configuration", section.key("after_end"), text);
@@ -299,7 +297,7 @@ fn read_routes(
 ) -> Vec<RoutePattern> {
     let values = file_only(reader, top, figment, "routes", "a list of patterns");
     if values.len() > MAX_ROUTES {
-        let text = format!("found {} patterns, wanted at most {MAX_ROUTES}", values.len());
+        let text = format!("expected at most {MAX_ROUTES} patterns, got {}", values.len());
         let place = reader.place(&values[0], "routes");
         reader.problem(&place, "routes".to_owned(), text);
     }

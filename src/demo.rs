@@ -168,7 +168,7 @@ impl Simulation {
             .listen
             .bind()
             .await
-            .with_context(|| format!("cannot listen on `{}`", arguments.listen))?;
+            .with_context(|| format!("cannot listen on {}", arguments.listen.shown()))?;
         let address = format!("http://{}", listener.local_addr()?);
         let server = serve(listener, simulator.router(), stop.clone());
         Ok(Self { simulator, address, server })

@@ -159,6 +159,8 @@ struct Poller {
     tracked: Share,
     /// Whether Call Events of any call could be read since the start.
     has_read: bool,
+    /// Whether a route has found no room since the program started, which is said once.
+    has_overflowed: bool,
     failure_log: FailureLog,
     /// What Twilio refuses to show at present, each said once.
     refused: BTreeSet<&'static str>,
@@ -209,6 +211,7 @@ impl Poller {
             kept: attached.lists,
             tracked,
             has_read: false,
+            has_overflowed: false,
             failure_log: FailureLog::default(),
             refused: BTreeSet::new(),
         }

@@ -24,6 +24,7 @@ use tokio::sync::oneshot;
 use crate::domain::digest::DigestKey;
 use crate::domain::listing::ListProgress;
 use crate::domain::progress::CallProgress;
+use crate::domain::route::Endpoint;
 use crate::domain::sid::{AccountSid, CallSid};
 use crate::metrics::health::Health;
 use crate::metrics::ledger::{AccountId, Committed, Fact, LedgerLimits};
@@ -70,10 +71,12 @@ pub struct Attached {
 }
 
 /// What a commit did besides counting.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CommitReport {
     /// Events that were counted under the overflow endpoint.
     pub overflowed: u64,
+    /// The first endpoint that found no room.
+    pub first_overflow: Option<Endpoint>,
     /// Endpoints that were let go because they had no event for long.
     pub retired: u64,
 }

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::config::{AccountConfig, Config};
+use crate::config::{AccountConfig, Config, shape};
 use crate::domain::listing::ListPlan;
 use crate::domain::plan::ReadPlan;
 use crate::domain::route::Routes;
@@ -225,7 +225,7 @@ impl Polling {
 pub(super) fn accounts(config: &Config) -> anyhow::Result<Vec<(Account, Option<Wanted>)>> {
     let ca_pem = match &config.api.ca_file {
         Some(path) => Some(std::fs::read(path).with_context(|| {
-            format!("cannot read the certificates of api.ca_file `{}`", path.display())
+            format!("cannot read the certificates of api.ca_file, {}", shape::path(path))
         })?),
         None => None,
     };

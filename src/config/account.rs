@@ -9,6 +9,7 @@ use crate::domain::sid::AccountSid;
 
 use super::reader::{Reader, Section};
 use super::secret::SecretSource;
+use super::shape;
 
 /// Longest name of an account, in bytes: it is a label.
 const MAX_NAME_BYTES: usize = 256;
@@ -16,9 +17,9 @@ const MAX_NAME_BYTES: usize = 256;
 const MAX_PLACE_BYTES: usize = 20;
 /// `AC` and 32 digits.
 const SID_BYTES: usize = 34;
-/// What [`is_name`] wants.
-const WANTED_NAME: &str =
-    "wanted a name of 1 to 256 bytes without control characters, and no other account's SID";
+/// What [`is_name`] expects.
+const EXPECTED_NAME: &str =
+    "a name of 1 to 256 bytes without control characters, and no other account's SID";
 /// Regions whose edge need not be given.
 const HOME_EDGES: [(&str, &str); 3] = [("ie1", "dublin"), ("au1", "sydney"), ("jp1", "tokyo")];
 /// The region of `api.twilio.com`.
@@ -80,17 +81,17 @@ pub(super) fn read(
         reader.problem(
             &place,
             path,
-            "found no mapping, wanted `account_sid:` and its credentials".to_owned(),
+            "expected a mapping with `account_sid:` and its credentials".to_owned(),
         );
         return None;
     };
-    let mut section = Section::new(&path, dict, true);
+    let mut section = Section::new(&path, dict);
     let name = reader.text(&mut section, "name");
     let sid = read_sid(reader, &mut section, &place, "account_sid", "AC");
     let credentials = read_credentials(reader, &mut section, &place, sid.as_deref(), environment);
     let (base_url, region) = read_base_url(reader, &mut section, &place);
     if name.as_ref().is_some_and(|name| !is_name(name, sid.as_deref(), &region)) {
-        reader.problem(&place, section.key("name"), WANTED_NAME.to_owned());
+        reader.problem(&place, section.key("name"), format!("expected {EXPECTED_NAME}"));
     }
     let subaccounts =
         section.has("subaccounts").then(|| read_subaccounts(reader, &mut section, &region));
@@ -132,19 +133,27 @@ fn read_sid(
     let is_sid = |sid: &String| is_sid(sid, prefix);
     match text {
         Some(sid) if is_sid(&sid) => Some(sid),
-        // Not shown: it may be a token in the wrong place.
-        Some(_) => {
-            let text = format!("found something else, wanted `{prefix}` and 32 hexadecimal digits");
-            reader.problem(place, section.key(name), text);
+        Some(sid) => {
+            reader.problem(place, section.key(name), not_sid(&sid, prefix));
             None
         }
         None if !was_there => {
-            let text = format!("is missing, wanted `{prefix}` and 32 hexadecimal digits");
+            let text = format!("is missing: expected {}", sid_of(prefix));
             reader.problem(place, section.key(name), text);
             None
         }
         None => None,
     }
+}
+
+/// What is said of a text that is no SID of a kind.
+pub(super) fn not_sid(text: &str, prefix: &str) -> String {
+    format!("expected {}, got {}", sid_of(prefix), shape::text(text))
+}
+
+fn sid_of(prefix: &str) -> String {
+    let noun = if prefix == "SK" { "API key SID" } else { "Account SID" };
+    format!("an {noun} (`{prefix}` and 32 hex digits)")
 }
 
 /// Whether a text is a SID of a kind.
@@ -164,7 +173,7 @@ fn read_credentials(
     for (inline, instead) in [("auth_token", "auth_token"), ("api_secret", "api_secret")] {
         if section.has(inline) {
             let text = format!(
-                "secrets don't stand in this file, wanted `{instead}_file`, `{instead}_env` or `{instead}_credential`"
+                "secrets don't belong in this file: expected `{instead}_file`, `{instead}_env` or `{instead}_credential`"
             );
             reader.problem(place, section.key(inline), text);
             section.take(inline);
@@ -181,9 +190,9 @@ fn read_credentials(
                 sources.push((name, make(text)));
             } else {
                 let text = if uses_key {
-                    "doesn't go with `api_key`, wanted `api_secret_…`"
+                    "can't be used with `api_key`: expected `api_secret_…`"
                 } else {
-                    "goes only with `api_key`, wanted `auth_token_…`"
+                    "can only be used with `api_key`: expected `auth_token_…`"
                 };
                 reader.problem(place, section.key(name), text.to_owned());
             }
@@ -195,7 +204,7 @@ fn read_credentials(
         found => {
             let secret = if uses_key { "api_secret" } else { "auth_token" };
             let text = format!(
-                "found {found} credentials, wanted exactly one of `{secret}_file`, `{secret}_env` and `{secret}_credential`"
+                "expected exactly one of `{secret}_file`, `{secret}_env` and `{secret}_credential`, got {found}"
             );
             reader.problem(place, section.key(secret), text);
             return None;
@@ -247,16 +256,19 @@ pub(super) fn resolve_base_url(
             && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
     };
     for (name, text) in [("region", &region), ("edge", &edge)] {
-        if text.as_ref().is_some_and(|text| !is_label(text)) {
+        if let Some(text) = text.as_ref().filter(|text| !is_label(text)) {
             return Err((
                 name,
-                "wanted lower-case letters and digits, such as `ie1` or `dublin`".to_owned(),
+                format!(
+                    "expected up to {MAX_PLACE_BYTES} lower-case letters and digits, such as `ie1` or `dublin`, got {}",
+                    shape::text(text)
+                ),
             ));
         }
     }
     if let Some(url) = url {
         if edge.is_some() {
-            return Err(("edge", "doesn't go with `base_url`, wanted one of both".to_owned()));
+            return Err(("edge", "can't be used with `base_url`: expected one of them".to_owned()));
         }
         check_base_url(&url).map_err(|text| ("base_url", text))?;
         let region =
@@ -270,28 +282,27 @@ pub(super) fn resolve_base_url(
         None if region == DEFAULT_REGION => Ok((DEFAULT_BASE_URL.to_owned(), region)),
         None => Err((
             "edge",
-            format!(
-                "is missing for region `{region}`, wanted its edge, such as `dublin` for `ie1`"
-            ),
+            // The region may be a token that is short enough for one.
+            "is missing: expected the edge of this region, such as `dublin` for `ie1`".to_owned(),
         )),
     }
 }
 
 fn check_base_url(text: &str) -> Result<(), String> {
     let url = reqwest::Url::parse(text)
-        .map_err(|_| "wanted a URL such as `https://proxy.example.com`".to_owned())?;
+        .map_err(|_| "expected a URL such as `https://proxy.example.com`".to_owned())?;
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("wanted a URL without user and password".to_owned());
+        return Err("expected a URL without user and password".to_owned());
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err("wanted a URL without query and fragment".to_owned());
+        return Err("expected a URL without query and fragment".to_owned());
     }
     if url.scheme() == "https"
         || (url.scheme() == "http" && crate::twilio::client::is_loopback(&url))
     {
         Ok(())
     } else {
-        Err("wanted https, or http to a loopback address: credentials go there".to_owned())
+        Err("expected https, or http to a loopback address: credentials go there".to_owned())
     }
 }
 
@@ -328,7 +339,7 @@ fn read_subaccounts(
             Some(_) => {
                 let key = inner.key(&format!("names.{sid}"));
                 let place = reader.place(&name, &key);
-                reader.problem(&place, key, WANTED_NAME.to_owned());
+                reader.problem(&place, key, format!("expected {EXPECTED_NAME}"));
             }
             None => reader.wrong(&inner, "names", &name, "a mapping of SIDs (`AC…`) to names"),
         }

@@ -11,11 +11,12 @@ use figment::{Error, Figment, Metadata, Profile, Provider};
 use serde::de::DeserializeOwned;
 
 use super::problem::Problem;
+use super::shape;
 
 /// Prefix of the environment variables that stand for keys.
 pub(super) const PREFIX: &str = "TWILIO_EXPORTER_";
 /// The defaults: the example file itself, so that the two can't differ.
-const DEFAULTS: &str = include_str!("../../config/exporter.yml");
+pub(super) const DEFAULTS: &str = include_str!("../../config/exporter.yml");
 /// Name of the layer of defaults.
 const DEFAULTS_NAME: &str = "defaults";
 /// Name of the layer of the environment, never shown. No file has it: no path has a NUL.
@@ -71,7 +72,7 @@ pub(super) fn merge(
     let defaults = keep(parse(DEFAULTS, DEFAULTS_NAME));
     let mut of_file = Dict::new();
     if let Some(path) = file {
-        of_file = keep(read_file(path));
+        of_file = keep(read_file("--config.file", path));
         drop_nulls(&mut of_file, &defaults);
     }
     let variables = environment.iter().filter_map(|(name, value)| {
@@ -129,18 +130,24 @@ fn insert(dict: &mut Dict, path: &str, text: &str) {
 
 /// A file that is its own and only layer: where its values come from, and they.
 pub(super) fn alone(path: &Path) -> Result<(Figment, Dict), Problem> {
-    let layer = Layer { name: path.display().to_string(), dict: read_file(path)? };
+    let layer =
+        Layer { name: path.display().to_string(), dict: read_file("--web.config.file", path)? };
     let figment = Figment::new().merge(layer);
     let data = figment.data().ok().and_then(|data| data.into_values().next());
     Ok((figment, data.unwrap_or_default()))
 }
 
 /// Reads a file as far as it is YAML with a mapping at the top.
-fn read_file(path: &Path) -> Result<Dict, Problem> {
+fn read_file(flag: &str, path: &Path) -> Result<Dict, Problem> {
+    let unread = |error: std::io::Error| Problem {
+        place: format!("{flag}, {}", shape::path(path)),
+        key: String::new(),
+        text: format!("cannot be read: {error}"),
+    };
+    let file = File::open(path).map_err(unread)?;
     let place = path.display().to_string();
     let problem = |text: String| Problem { place: place.clone(), key: String::new(), text };
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(|error| problem(format!("cannot be read: {error}")))?;
     let read = file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes);
     read.map_err(|error| problem(format!("cannot be read: {error}")))?;
     // Before UTF-8: the cut may go through a character.
@@ -160,7 +167,7 @@ fn parse(text: &str, place: &str) -> Result<Dict, Problem> {
     match Yaml::from_str::<Value>(text) {
         Ok(Value::Dict(_, dict)) => Ok(dict),
         Ok(Value::Empty(..)) => Ok(Dict::new()),
-        Ok(_) => Err(problem("found no mapping, wanted keys such as `accounts:`")),
+        Ok(_) => Err(problem("expected a mapping with keys such as `accounts:`")),
         // Only the place is told: the parser's own text quotes the line, which may hold a secret.
         Err(error) => Err(match error.location() {
             Some(at) => Problem {

@@ -1,13 +1,7 @@
-//! What is wrong with a configuration: all of it at once, each as *where: key: found, wanted*.
+//! What is wrong with a configuration: all of it at once, each as *where: key: expected,
+//! got*.
 
 use std::fmt;
-
-/// Most characters of a value in a message: it is to be recognised, not to be read.
-const MAX_SHOWN: usize = 80;
-/// Longest word with digits that is no secret: a date. Auth tokens and secrets have 32.
-const MAX_WORD_WITH_DIGITS: usize = 8;
-/// Longest word that is no secret.
-const MAX_WORD: usize = 24;
 
 /// One problem.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,40 +38,4 @@ impl fmt::Display for Problems {
         }
         Ok(())
     }
-}
-
-/// Whether a text may be a token or secret in the wrong place: those are long words with digits in
-/// them, which neither names nor values of keys are. Paths are shown all the same.
-pub(super) fn looks_secret(text: &str) -> bool {
-    let is_long = |word: &str| {
-        let has_digits = word.contains(|c: char| c.is_ascii_digit());
-        word.len() > if has_digits { MAX_WORD_WITH_DIGITS } else { MAX_WORD }
-    };
-    !text.contains('/') && text.split(|c: char| !c.is_alphanumeric()).any(is_long)
-}
-
-/// A name for a message, without what may be a secret. What follows a `:` is a value that was meant
-/// to be one, as in `{auth_token:…}`.
-pub(super) fn name(text: &str) -> String {
-    let (head, more) = match text.split_once(':') {
-        Some((head, _)) => (head, ":…"),
-        None => (text, ""),
-    };
-    if looks_secret(head) {
-        return "…".to_owned();
-    }
-    format!("{}{more}", escape(head))
-}
-
-/// A found value for a message: short, and without control characters.
-pub(super) fn quote(value: &str) -> String {
-    format!("`{}`", escape(value))
-}
-
-fn escape(text: &str) -> String {
-    let mut shown: String = text.chars().take(MAX_SHOWN).flat_map(char::escape_debug).collect();
-    if text.chars().nth(MAX_SHOWN).is_some() {
-        shown.push('…');
-    }
-    shown
 }

@@ -8,8 +8,9 @@ use figment::Figment;
 use figment::value::{Dict, Value};
 
 use super::duration;
-use super::layers::{is_null, place_of};
-use super::problem::{Problem, looks_secret, name as shown_name, quote};
+use super::layers::{DEFAULTS, is_null, place_of};
+use super::problem::Problem;
+use super::shape;
 
 /// Collects problems while keys are read.
 #[derive(Debug)]
@@ -25,14 +26,12 @@ pub(super) struct Section {
     dict: Dict,
     known: Vec<&'static str>,
     given: BTreeSet<String>,
-    /// Whether values may be secrets in the wrong place, and so are never shown.
-    is_private: bool,
 }
 
 impl Section {
-    pub(super) fn new(path: &str, dict: Dict, is_private: bool) -> Self {
+    pub(super) fn new(path: &str, dict: Dict) -> Self {
         let given = dict.keys().cloned().collect();
-        Self { path: path.to_owned(), dict, known: Vec::new(), given, is_private }
+        Self { path: path.to_owned(), dict, known: Vec::new(), given }
     }
 
     pub(super) fn key(&self, name: &str) -> String {
@@ -60,12 +59,27 @@ impl<'a> Reader<'a> {
         Self { figment, problems: Vec::new() }
     }
 
-    /// Notes a problem with a value.
-    pub(super) fn wrong(&mut self, section: &Section, name: &str, value: &Value, wanted: &str) {
+    /// Notes a problem with a value, of which only the shape is shown.
+    pub(super) fn wrong(&mut self, section: &Section, name: &str, value: &Value, expected: &str) {
+        self.expected(section, name, value, expected, &shape::of(value));
+    }
+
+    /// Notes a problem with the value of a key that can hold no secret.
+    fn wrong_plain(&mut self, section: &Section, name: &str, value: &Value, expected: &str) {
+        self.expected(section, name, value, expected, &shape::plain(value));
+    }
+
+    fn expected(
+        &mut self,
+        section: &Section,
+        name: &str,
+        value: &Value,
+        expected: &str,
+        got: &str,
+    ) {
         let key = section.key(name);
-        let found = if section.is_private { kind_of(value).to_owned() } else { show(value) };
         let place = place_of(self.figment, value, &key);
-        self.problems.push(Problem { place, key, text: format!("found {found}, wanted {wanted}") });
+        self.problems.push(Problem { place, key, text: format!("expected {expected}, got {got}") });
     }
 
     /// Notes a problem that has nothing to do with one value.
@@ -88,7 +102,7 @@ impl<'a> Reader<'a> {
                 Dict::new()
             }
         };
-        Section::new(&path, dict, from.is_private)
+        Section::new(&path, dict)
     }
 
     pub(super) fn text(&mut self, section: &mut Section, name: &'static str) -> Option<String> {
@@ -114,7 +128,7 @@ impl<'a> Reader<'a> {
             None => false,
             Some(Value::Bool(_, flag)) => flag,
             Some(other) => {
-                self.wrong(section, name, &other, "`true` or `false`");
+                self.wrong_plain(section, name, &other, "`true` or `false`");
                 false
             }
         }
@@ -132,8 +146,8 @@ impl<'a> Reader<'a> {
         match number.filter(|number| (least..=most).contains(number)) {
             Some(number) => number,
             None => {
-                let wanted = format!("a whole number from {least} to {most}");
-                self.wrong(section, name, &value, &wanted);
+                let expected = format!("a whole number from {least} to {most}");
+                self.wrong_plain(section, name, &value, &expected);
                 least
             }
         }
@@ -161,15 +175,15 @@ impl<'a> Reader<'a> {
         let duration = value.as_str().and_then(duration::parse);
         let fits = duration.filter(|duration| (least..=most).contains(duration));
         if fits.is_none() {
-            let mut wanted = "a duration such as `30s`, `16m` or `24h`".to_owned();
+            let mut expected = "a duration such as `30s`, `16m` or `24h`".to_owned();
             if duration.is_some() {
-                wanted = format!(
+                expected = format!(
                     "a duration from {} to {}",
                     duration::show(least),
                     duration::show(most)
                 );
             }
-            self.wrong(section, name, value, &wanted);
+            self.wrong_plain(section, name, value, &expected);
         }
         fits
     }
@@ -201,59 +215,34 @@ impl<'a> Reader<'a> {
         &mut self,
         section: &mut Section,
         name: &'static str,
-        wanted: &str,
+        expected: &str,
     ) -> Vec<Value> {
         match section.take(name) {
             None => Vec::new(),
             Some(Value::Array(_, values)) => values,
             Some(other) => {
-                self.wrong(section, name, &other, wanted);
+                self.wrong(section, name, &other, expected);
                 Vec::new()
             }
         }
     }
 
-    /// Notes the keys that nobody took.
+    /// Notes the keys that are left. One that is nearly a key of ours is a typo and shown; any other
+    /// may be a secret itself.
     pub(super) fn finish(&mut self, section: Section) {
-        let wanted: Vec<String> = section.known.iter().map(|name| format!("`{name}`")).collect();
+        let known: Vec<String> = section.known.iter().map(|name| format!("`{name}`")).collect();
         for (name, value) in &section.dict {
-            let key = section.key(name);
-            let place = place_of(self.figment, value, &key);
-            let text = format!("unknown key, wanted one of {}", wanted.join(", "));
-            self.problems.push(Problem { place, key: section.key(&shown_name(name)), text });
+            let words = DEFAULTS.split(|c: char| !(c.is_ascii_lowercase() || c == '_'));
+            let is_typo = shape::is_almost(name, words.chain(section.known.iter().copied()));
+            let place =
+                place_of(self.figment, value, &section.key(if is_typo { name } else { "…" }));
+            let (key, unknown) = if is_typo {
+                (section.key(name), "unknown key".to_owned())
+            } else {
+                (section.path.clone(), format!("unknown key of {}", shape::text(name)))
+            };
+            let text = format!("{unknown}, expected one of {}", known.join(", "));
+            self.problems.push(Problem { place, key, text });
         }
-    }
-}
-
-/// A value for a message.
-fn show(value: &Value) -> String {
-    match value {
-        Value::String(_, text) if !looks_secret(text) => quote(text),
-        Value::Bool(_, flag) => format!("`{flag}`"),
-        Value::Num(_, number) => {
-            let shown = number
-                .to_u128()
-                .map(|n| n.to_string())
-                .or_else(|| number.to_i128().map(|n| n.to_string()))
-                .or_else(|| number.to_f64().map(|n| format!("{n:?}")));
-            format!("`{}`", shown.unwrap_or_default())
-        }
-        Value::String(..)
-        | Value::Char(..)
-        | Value::Empty(..)
-        | Value::Dict(..)
-        | Value::Array(..) => kind_of(value).to_owned(),
-    }
-}
-
-/// What a value is, without saying what it says.
-fn kind_of(value: &Value) -> &'static str {
-    match value {
-        Value::String(..) | Value::Char(..) => "a text",
-        Value::Bool(..) => "a truth value",
-        Value::Num(..) => "a number",
-        Value::Empty(..) => "nothing",
-        Value::Dict(..) => "a mapping",
-        Value::Array(..) => "a list",
     }
 }

@@ -25,14 +25,11 @@ pub(super) fn account_of_environment(
         return None;
     };
     if !account::is_sid(&account_sid, "AC") {
-        problem(
-            "TWILIO_ACCOUNT_SID",
-            "found something else, wanted `AC` and 32 hexadecimal digits",
-        );
+        problem("TWILIO_ACCOUNT_SID", &account::not_sid(&account_sid, "AC"));
     }
     let key = environment.get("TWILIO_API_KEY");
-    if key.as_ref().is_some_and(|key| !account::is_sid(key, "SK")) {
-        problem("TWILIO_API_KEY", "found something else, wanted `SK` and 32 hexadecimal digits");
+    if let Some(key) = key.as_ref().filter(|key| !account::is_sid(key, "SK")) {
+        problem("TWILIO_API_KEY", &account::not_sid(key, "SK"));
     }
     let name = if key.is_some() { "TWILIO_API_SECRET" } else { "TWILIO_AUTH_TOKEN" };
     let source = SecretSource::Environment(name.to_owned());

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
-use super::problem::{looks_secret, name as shown_name};
+use super::shape;
 
 /// Most bytes of a file with a secret.
 const MAX_SECRET_BYTES: u64 = 64 * 1024;
@@ -46,19 +46,21 @@ impl SecretSource {
         environment: &BTreeMap<String, String>,
     ) -> Result<SecretString, String> {
         let secret = match self {
-            Self::File(path) => read_file(path, &path.to_string_lossy())?,
-            Self::Environment(name) => environment
-                .get(name)
-                .cloned()
-                .ok_or_else(|| format!("environment variable `{}` is not set", shown_name(name)))?,
+            Self::File(path) => read_file(path)?,
+            Self::Environment(name) => environment.get(name).cloned().ok_or_else(|| {
+                format!(
+                    "expected the name of an environment variable that is set, got {}",
+                    shape::text(name)
+                )
+            })?,
             Self::Credential(name) => {
                 if ["", ".", ".."].contains(&name.as_str()) || name.contains('/') {
-                    return Err("wanted the name of a systemd credential, without `/`".to_owned());
+                    return Err("expected the name of a systemd credential, without `/`".to_owned());
                 }
                 let directory = environment.get("CREDENTIALS_DIRECTORY").ok_or(
                     "there are no systemd credentials (CREDENTIALS_DIRECTORY is not set): use LoadCredential= in the unit",
                 )?;
-                read_file(&Path::new(directory).join(name), name)?
+                read_file(&Path::new(directory).join(name))?
             }
         };
         let secret = secret.trim_end_matches(['\n', '\r']);
@@ -69,15 +71,15 @@ impl SecretSource {
     }
 }
 
-/// Reads a file that was given as a text, which may be the secret itself.
-fn read_file(path: &Path, given: &str) -> Result<String, String> {
-    let shown = if looks_secret(given) { "…".to_owned() } else { path.display().to_string() };
-    let cannot = |error: std::io::Error| format!("cannot read `{shown}`: {}", error.kind());
+/// Reads a file whose path may be the secret itself.
+fn read_file(path: &Path) -> Result<String, String> {
+    let cannot =
+        |error: std::io::Error| format!("cannot read {}: {}", shape::path(path), error.kind());
     let mut secret = String::new();
     let file = File::open(path).map_err(cannot)?;
     file.take(MAX_SECRET_BYTES + 1).read_to_string(&mut secret).map_err(cannot)?;
     if u64::try_from(secret.len()).is_ok_and(|bytes| bytes > MAX_SECRET_BYTES) {
-        return Err(format!("`{shown}` is larger than {MAX_SECRET_BYTES} bytes"));
+        return Err(format!("{} is larger than {MAX_SECRET_BYTES} bytes", shape::path(path)));
     }
     Ok(secret)
 }

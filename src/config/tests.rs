@@ -83,73 +83,73 @@ fn each_mistake_is_told_with_place_key_found_and_wanted() {
     for (file, expected) in [
         (
             "poll: { interval: soon }",
-            "FILE: poll.interval: found `soon`, wanted a duration such as `30s`, `16m` or `24h`",
+            "FILE: poll.interval: expected a duration such as `30s`, `16m` or `24h`, got 4 characters",
         ),
         (
             "poll: { interval: 30 }",
-            "FILE: poll.interval: found `30`, wanted a duration such as `30s`, `16m` or `24h`",
+            "FILE: poll.interval: expected a duration such as `30s`, `16m` or `24h`, got `30`",
         ),
         (
             "poll: { interval: 500ms }",
-            "FILE: poll.interval: found `500ms`, wanted a duration from 1s to 30d",
+            "FILE: poll.interval: expected a duration from 1s to 30d, got `500ms`",
         ),
         (
             "poll: { catch_up: 31d }",
-            "FILE: poll.catch_up: found `31d`, wanted a duration from 1s to 30d",
+            "FILE: poll.catch_up: expected a duration from 1s to 30d, got `31d`",
         ),
         (
             "poll: { after_end: 15s }",
-            "FILE: poll.after_end: found `15s`, wanted a list of durations such as `[15s, 2m]`",
+            "FILE: poll.after_end: expected a list of durations such as `[15s, 2m]`, got 3 characters",
         ),
         (
             "poll: { after_end: [15s, x] }",
-            "FILE: poll.after_end: found `x`, wanted a duration such as `30s`, `16m` or `24h`",
+            "FILE: poll.after_end: expected a duration such as `30s`, `16m` or `24h`, got 1 character",
         ),
         (
             "poll: { after_end: [2m, 15s] }",
-            "configuration: poll.after_end: wanted at most 8 durations, each longer than the one before and shorter than poll.settle_delay (16m)",
+            "configuration: poll.after_end: expected at most 8 durations, each longer than the one before and shorter than poll.settle_delay (16m)",
         ),
         (
             "poll: { settle_delay: 1m }",
-            "configuration: poll.after_end: wanted at most 8 durations, each longer than the one before and shorter than poll.settle_delay (1m)",
+            "configuration: poll.after_end: expected at most 8 durations, each longer than the one before and shorter than poll.settle_delay (1m)",
         ),
-        ("poll: []", "FILE: poll: found a list, wanted a mapping"),
+        ("poll: []", "FILE: poll: expected a mapping, got a list"),
         (
             "api: { max_concurrency: 0 }",
-            "FILE: api.max_concurrency: found `0`, wanted a whole number from 1 to 100",
+            "FILE: api.max_concurrency: expected a whole number from 1 to 100, got `0`",
         ),
         (
             "api: { max_concurrency: 1.5 }",
-            "FILE: api.max_concurrency: found `1.5`, wanted a whole number from 1 to 100",
+            "FILE: api.max_concurrency: expected a whole number from 1 to 100, got `1.5`",
         ),
         (
             "api: { max_concurrency: many }",
-            "FILE: api.max_concurrency: found `many`, wanted a whole number from 1 to 100",
+            "FILE: api.max_concurrency: expected a whole number from 1 to 100, got 4 characters",
         ),
-        ("api: { ca_file: 7 }", "FILE: api.ca_file: found `7`, wanted a path"),
+        ("api: { ca_file: 7 }", "FILE: api.ca_file: expected a path, got a number of 1 digit"),
         (
             "limits: { hold_back: 11m }",
-            "FILE: limits.hold_back: found `11m`, wanted a duration from 0s to 10m",
+            "FILE: limits.hold_back: expected a duration from 0s to 10m, got `11m`",
         ),
         (
             "limits: { series: 99 }",
-            "FILE: limits.series: found `99`, wanted a whole number from 100 to 10000000",
+            "FILE: limits.series: expected a whole number from 100 to 10000000, got `99`",
         ),
-        ("routes: /x", "FILE: routes: found `/x`, wanted a list of patterns"),
+        ("routes: /x", "FILE: routes: expected a list of patterns, got 2 characters"),
         (
             "routes: [x]",
-            "FILE: routes[0]: found `x`, wanted a route pattern: wanted a path such as `/ivr/:tenant/menu`, optionally after a host",
+            "FILE: routes[0]: expected a route pattern: a pattern has a path, such as `/ivr/:tenant/menu`, optionally after a host, got 1 character",
         ),
-        ("routes: [/a, 7]", "FILE: routes[1]: found `7`, wanted a text"),
+        ("routes: [/a, 7]", "FILE: routes[1]: expected a text, got a number of 1 digit"),
         (
             "nonsense: 1",
-            "FILE: nonsense: unknown key, wanted one of `accounts`, `poll`, `api`, `routes`, `limits`, `exemplars`",
+            "FILE: unknown key of 8 characters, expected one of `accounts`, `poll`, `api`, `routes`, `limits`, `exemplars`",
         ),
         (
             "limits: { x: 1 }",
-            "FILE: limits.x: unknown key, wanted one of `routes_per_account`, `series`, `tracked_calls`, `hold_back`",
+            "FILE: limits: unknown key of 1 character, expected one of `routes_per_account`, `series`, `tracked_calls`, `hold_back`",
         ),
-        ("- a", "FILE: found no mapping, wanted keys such as `accounts:`"),
+        ("- a", "FILE: expected a mapping with keys such as `accounts:`"),
         ("a: b: c", "FILE:1:5: is not valid YAML here"),
     ] {
         check(file, &sdk_variables(), expected);
@@ -166,11 +166,11 @@ fn all_mistakes_are_told_at_once_and_in_order() {
     check(
         file,
         &variables,
-        "FILE: api.timeout: found `1`, wanted a duration such as `30s`, `16m` or `24h`\n\
-         FILE: x: unknown key, wanted one of `accounts`, `poll`, `api`, `routes`, `limits`, `exemplars`\n\
-         environment variable TWILIO_EXPORTER_NONSENSE: nonsense: unknown key, wanted one of `accounts`, `poll`, `api`, `routes`, `limits`, `exemplars`\n\
-         environment variable TWILIO_EXPORTER_POLL__INTERVAL: poll.interval: found `never`, wanted a duration such as `30s`, `16m` or `24h`\n\
-         environment variable TWILIO_EXPORTER_ROUTES: routes: stands only in the file",
+        "FILE: unknown key of 1 character, expected one of `accounts`, `poll`, `api`, `routes`, `limits`, `exemplars`\n\
+         FILE: api.timeout: expected a duration such as `30s`, `16m` or `24h`, got `1`\n\
+         environment variable TWILIO_EXPORTER_POLL__INTERVAL: poll.interval: expected a duration such as `30s`, `16m` or `24h`, got 5 characters\n\
+         environment variable TWILIO_EXPORTER_ROUTES: routes: can only be set in the file\n\
+         environment variable TWILIO_EXPORTER_…: unknown key of 8 characters, expected one of `accounts`, `poll`, `api`, `routes`, `limits`, `exemplars`",
     );
 }
 

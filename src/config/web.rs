@@ -17,6 +17,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::layers;
 use super::problem::{Problem, Problems};
 use super::reader::{Reader, Section};
+use super::shape;
 
 /// Most bytes of a file with certificates.
 const MAX_PEM_BYTES: u64 = 1 << 20;
@@ -93,21 +94,16 @@ pub fn load_web(file: &Path) -> Result<WebConfig, Problems> {
     if dict.is_empty() {
         // Half-written, perhaps: it must not open to everybody what was closed.
         let text =
-            "is empty, wanted `tls_server_config`, `basic_auth_users` or `http_server_config`";
+            "is empty: expected `tls_server_config`, `basic_auth_users` or `http_server_config`";
         return Err(Problems(vec![Problem { place, key: String::new(), text: text.to_owned() }]));
     }
     let folder = file.parent().unwrap_or(Path::new(""));
-    let mut top = Section::new("", dict, true);
+    let mut top = Section::new("", dict);
     let tls = top.has("tls_server_config").then(|| read_tls(&mut reader, &mut top, &place, folder));
     let _known = top.take("tls_server_config");
     let headers = read_http(&mut reader, &mut top);
     let users = read_users(&mut reader, &mut top);
-    unsupported(
-        &mut reader,
-        &mut top,
-        "rate_limit",
-        "isn't supported here: wanted a proxy for that",
-    );
+    unsupported(&mut reader, &mut top, "rate_limit", "is not supported: use a proxy for it");
     reader.finish(top);
     let mut problems = reader.problems;
     match tls {
@@ -142,7 +138,7 @@ fn read_tls(
         let inline = name.trim_end_matches("_file");
         if !pem && !section.was_given(name) && !section.was_given(inline) {
             let text =
-                format!("is missing, wanted a file in PEM (or `{inline}` with the text itself)");
+                format!("is missing: expected a file in PEM (or `{inline}` with the text itself)");
             reader.problem(place, section.key(name), text);
         }
     }
@@ -158,7 +154,7 @@ fn read_tls(
             reader,
             &mut section,
             name,
-            "isn't supported here: what is safe is chosen by itself",
+            "is not supported: safe values are chosen automatically",
         );
     }
     // Go ignores it, too.
@@ -167,7 +163,7 @@ fn read_tls(
         reader,
         &mut section,
         "client_allowed_sans",
-        "isn't supported here: wanted a `client_ca_file` that signs only who may ask",
+        "is not supported: use a `client_ca_file` that signs only the permitted clients",
     );
     reader.finish(section);
     Some(TlsConfig {
@@ -236,7 +232,7 @@ fn read_clients(
             ClientCertificates::NotAsked
         }
         (Some(_) | None, _) => {
-            let text = "wanted `NoClientCert`, `VerifyClientCertIfGiven` or `RequireAndVerifyClientCert`: a certificate that isn't verified proves nothing";
+            let text = "expected `NoClientCert`, `VerifyClientCertIfGiven` or `RequireAndVerifyClientCert`: a certificate that isn't verified proves nothing";
             reader.problem(place, section.key("client_auth_type"), text.to_owned());
             ClientCertificates::NotAsked
         }
@@ -256,7 +252,7 @@ fn read_pem(
     let path = reader.path(section, file);
     match (text, path) {
         (Some(_), Some(_)) => {
-            let text = format!("doesn't go with `{inline}`, wanted one of both");
+            let text = format!("can't be used with `{inline}`: expected one of them");
             reader.problem(place, section.key(file), text);
             None
         }
@@ -274,12 +270,12 @@ fn read_pem(
 
 fn read_file(path: &Path) -> Result<String, String> {
     let cannot =
-        |error: std::io::Error| format!("cannot read `{}`: {}", path.display(), error.kind());
+        |error: std::io::Error| format!("cannot read {}: {}", shape::path(path), error.kind());
     let mut text = String::new();
     let file = File::open(path).map_err(cannot)?;
     file.take(MAX_PEM_BYTES + 1).read_to_string(&mut text).map_err(cannot)?;
     if u64::try_from(text.len()).is_ok_and(|bytes| bytes > MAX_PEM_BYTES) {
-        return Err(format!("`{}` is larger than {MAX_PEM_BYTES} bytes", path.display()));
+        return Err(format!("{} is larger than {MAX_PEM_BYTES} bytes", shape::path(path)));
     }
     Ok(text)
 }
@@ -322,9 +318,9 @@ fn read_users(reader: &mut Reader<'_>, top: &mut Section) -> BTreeMap<String, St
             }
             Some(_) => reader.wrong(top, "basic_auth_users", &value, "names without `:`"),
             None => {
-                let wanted =
+                let expected =
                     "a bcrypt hash of each password, of cost 4 to 14 (`htpasswd -nBC 10 name`)";
-                reader.wrong(top, "basic_auth_users", &value, wanted);
+                reader.wrong(top, "basic_auth_users", &value, expected);
             }
         }
     }

@@ -2,6 +2,8 @@
 //!
 //! An enum made here is the documentation, the label values and the test matrix at once.
 
+use std::borrow::Cow;
+
 /// Longest label value in bytes: long enough for any real host or route, short enough that a
 /// hundred thousand series stay small.
 pub const MAX_LABEL_BYTES: usize = 256;
@@ -13,6 +15,44 @@ pub fn cut(value: &str) -> &str {
     }
     let end = (0..=MAX_LABEL_BYTES).rev().find(|&at| value.is_char_boundary(at)).unwrap_or(0);
     &value[..end]
+}
+
+/// A label value that is safe on a terminal and on a page: cut, and what can't be seen or changes
+/// what stands around it percent-encoded, as it would be in a URL.
+pub fn printable(value: Cow<'_, str>) -> String {
+    if value.bytes().all(|byte| (0x20..0x7f).contains(&byte)) || !value.contains(is_unsafe) {
+        return match value {
+            Cow::Borrowed(value) => cut(value).to_owned(),
+            Cow::Owned(mut value) => {
+                value.truncate(cut(&value).len());
+                value
+            }
+        };
+    }
+    let mut safe = String::with_capacity(value.len());
+    for c in cut(&value).chars() {
+        if is_unsafe(c) {
+            for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+                safe.push_str(&format!("%{byte:02X}"));
+            }
+        } else {
+            safe.push(c);
+        }
+    }
+    safe.truncate(cut(&safe).len());
+    safe
+}
+
+/// Whether a character can't be seen or changes what stands around it: controls, format characters
+/// (zero width, direction of text), and separators of lines.
+pub fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// Defines an enum whose variants are label values.
@@ -59,5 +99,21 @@ mod tests {
         assert_eq!(super::cut("short"), "short");
         let odd = format!("a{long}");
         assert_eq!(super::cut(&odd).len(), MAX_LABEL_BYTES - 1);
+    }
+
+    #[test]
+    fn what_can_not_be_seen_is_escaped() {
+        for (value, expected) in [
+            ("/voice 2\"<é>電話", "/voice 2\"<é>電話"),
+            ("/\u{1b}[31m\r\n\t\0\u{7f}", "/%1B[31m%0D%0A%09%00%7F"),
+            ("/\u{85}\u{9b}", "/%C2%85%C2%9B"),
+            ("/a\u{202e}b\u{2066}c\u{200b}\u{feff}", "/a%E2%80%AEb%E2%81%A6c%E2%80%8B%EF%BB%BF"),
+            ("/\u{2028}\u{2029}\u{e0041}", "/%E2%80%A8%E2%80%A9%F3%A0%81%81"),
+        ] {
+            assert_eq!(printable(Cow::Borrowed(value)), expected);
+            assert_eq!(printable(Cow::Owned(value.to_owned())), expected);
+        }
+        assert_eq!(printable(Cow::Owned("\u{1b}".repeat(200))).len(), MAX_LABEL_BYTES);
+        assert_eq!(printable(Cow::Owned("é".repeat(200))).len(), MAX_LABEL_BYTES);
     }
 }

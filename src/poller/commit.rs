@@ -72,6 +72,15 @@ impl Poller {
             }
             self.kept = known;
             self.health.route_overflow(report.overflowed);
+            if let Some(endpoint) = report.first_overflow.filter(|_| !self.has_overflowed) {
+                self.has_overflowed = true;
+                tracing::warn!(
+                    account = self.account.label,
+                    host = endpoint.host,
+                    route = endpoint.route,
+                    "no room for this route: it and further new ones are counted as `other`; give a pattern for them under `routes:`"
+                );
+            }
             self.health.routes_retired(report.retired);
         }
         self.tell(notes);

@@ -219,14 +219,17 @@ impl Writer {
             Ok(()) => {
                 self.release_failed_at = None;
                 let mut overflowed = delta.overflowed.clone();
+                let mut first_overflows = delta.first_overflows.clone();
                 self.committed.publish(|ledger| ledger.publish(delta));
                 self.note_size();
                 for (account, batch, reply) in pending {
                     let overflowed = overflowed.remove(&account).unwrap_or(0);
+                    let first_overflow = first_overflows.remove(&account);
                     let retired =
                         batch.lists.cursor.map_or(0, |cursor| self.retire(account, cursor));
                     // A poller that stopped meanwhile finds it in the store when it starts again.
-                    let _gone = reply.send(Ok(CommitReport { overflowed, retired }));
+                    let _gone =
+                        reply.send(Ok(CommitReport { overflowed, first_overflow, retired }));
                 }
             }
             Err(error) => {

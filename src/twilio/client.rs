@@ -54,8 +54,8 @@ pub struct ClientOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// The base URL is none, or not safe to send credentials to.
-    #[error("`{0}` is no base URL: wanted https, or http to a loopback address")]
-    BaseUrl(String),
+    #[error("the base URL can't be used: expected https, or http to a loopback address")]
+    BaseUrl,
     /// TLS can't be set up.
     #[error("cannot set up TLS")]
     Tls(#[from] reqwest::Error),
@@ -99,7 +99,7 @@ impl Client {
     /// [`BuildError`] for a base URL that credentials must not go to, or without TLS.
     pub fn new(options: &ClientOptions, credentials: Credentials) -> Result<Self, BuildError> {
         install_crypto();
-        let bad = || BuildError::BaseUrl(options.base_url.clone());
+        let bad = || BuildError::BaseUrl;
         let base = Url::parse(&options.base_url).map_err(|_| bad())?;
         let is_loopback = is_loopback(&base);
         if base.scheme() != "https" && !(base.scheme() == "http" && is_loopback) {

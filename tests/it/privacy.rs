@@ -1,5 +1,7 @@
 //! P8: what callers and applications said appears nowhere: no label, page, log line or stored byte.
 
+mod pasted;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
@@ -9,6 +11,8 @@ use crate::harness::{Program, Twilio, eventually, metric, world_of};
 
 /// Stands in every place that may hold a secret.
 const MARK: &str = "MARKEDSECRET";
+/// Characters that change what a terminal shows, as JSON.
+const UNSAFE_ESCAPED: &str = r"\u001b[31m\u202e\u2028\u0085";
 /// A phone number that stands in the same places.
 const NUMBER: &str = "15005550006";
 
@@ -56,7 +60,13 @@ async fn no_secret_of_a_call_event_appears_anywhere() {
         ));
     }
     for (place, text) in places {
-        for secret in [MARK, &MARK.to_lowercase(), NUMBER, "hunter2"] {
+        let encoded = ["%35%35%35", "%20555%20", "ghp_", "jane%"];
+        let unsafe_characters = ["\u{1b}", "\u{202e}", "\u{2028}", "\u{85}"];
+        for secret in [MARK, &MARK.to_lowercase(), NUMBER, "hunter2"]
+            .into_iter()
+            .chain(encoded)
+            .chain(unsafe_characters.into_iter().filter(|_| place != "the store"))
+        {
             let at = text.find(secret);
             assert_eq!(at, None, "{place}: …{}…", at.map_or("", |at| around(&text, at)));
         }
@@ -72,6 +82,13 @@ fn page() -> String {
         format!("https://app.example.com/voice;session={MARK}"),
         format!("https://app.example.com/callers/+{NUMBER}/menu"),
         format!("https://app.example.com/callers/%2B{NUMBER}"),
+        format!("https://app.example.com/callers/tel-{NUMBER}.xml"),
+        format!("https://{NUMBER}.tenant.example.com/voice"),
+        format!("https://app.example.com/{UNSAFE_ESCAPED}voice"),
+        "https://app.example.com/callers/%2B%31%35%30%30%35%35%35%30%30%30%36".to_owned(),
+        "https://app.example.com/callers/%252B1%20500%20555%200006".to_owned(),
+        "https://app.example.com/hooks/ghp_NotARealToken".to_owned(),
+        "https://app.example.com/callers/jane%2540example.com".to_owned(),
         format!("{MARK} is no URL {NUMBER}"),
     ];
     let parameters = format!(

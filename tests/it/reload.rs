@@ -54,8 +54,8 @@ async fn a_configuration_that_is_wrong_changes_nothing_and_says_so() {
     let is_valid = metric("twilio_exporter_config_last_reload_successful");
     assert!(is_valid.is_in(&program.scrape().await, 1.0));
     for (wrong, told) in [
-        ("nonsense: 1\n", "nonsense"),
-        ("api: { ca_file: /nowhere.pem }\n", "/nowhere.pem"),
+        ("nonsense: 1\n", "unknown key of 8 characters"),
+        ("api: { ca_file: /nowhere.pem }\n", "api.ca_file"),
         ("poll: { interval: soon }\n", "poll.interval"),
     ] {
         file.write(&twilio, &[(0, "two")], wrong);

@@ -98,10 +98,15 @@ fn a_web_configuration_that_is_wrong_is_told_completely() {
     let sid = "AC00000000000000000000000000000000";
     let variables = [("TWILIO_ACCOUNT_SID", sid), ("TWILIO_AUTH_TOKEN", "a-token")];
     for (text, told) in [
-        ("nonsense: 1", &["nonsense", "unknown key"][..]),
+        ("nonsense: 1", &["web.yml: unknown key of 8 characters"][..]),
         (
             "tls_server_config: { cert_file: none.pem }",
-            &["none.pem", "tls_server_config.key_file", "is missing"],
+            &[
+                "tls_server_config.cert_file: cannot read",
+                "/…` (",
+                "tls_server_config.key_file",
+                "is missing",
+            ],
         ),
         ("tls_server_config: { cert: x, key: x }", &["cert: holds no certificate in PEM"]),
         (
@@ -122,14 +127,17 @@ fn a_web_configuration_that_is_wrong_is_told_completely() {
         ),
         (
             "tls_server_config: { cert: x, key: x, cipher_suites: [ A ] }",
-            &["cipher_suites", "isn't supported"],
+            &["cipher_suites", "is not supported"],
         ),
         ("basic_auth_users: { prometheus: opensesame1234567 }", &["basic_auth_users", "bcrypt"]),
         (
             "http_server_config: { headers: { X-Custom: a } }",
-            &["X-Custom", "Strict-Transport-Security"],
+            &[
+                "http_server_config.headers: unknown key of 8 characters",
+                "Strict-Transport-Security",
+            ],
         ),
-        ("rate_limit: { burst: 1 }", &["rate_limit", "isn't supported"]),
+        ("rate_limit: { burst: 1 }", &["rate_limit", "is not supported"]),
         ("tls_server_config: [", &["web.yml:1", "is not valid YAML"]),
     ] {
         std::fs::write(&file, text).expect("written");
@@ -142,7 +150,11 @@ fn a_web_configuration_that_is_wrong_is_told_completely() {
     }
     let missing = run(&["check-config", "--web.config.file=/nowhere.yml"], &variables);
     assert_eq!(missing.code, Some(78));
-    assert!(missing.stderr.contains("/nowhere.yml"), "{}", missing.stderr);
+    assert!(
+        missing.stderr.contains("--web.config.file, `/…` (12 characters)"),
+        "{}",
+        missing.stderr
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

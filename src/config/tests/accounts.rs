@@ -33,23 +33,23 @@ fn each_mistake_in_an_account_is_told() {
     for (account, expected) in [
         (
             "auth_token_env: T".to_owned(),
-            "account_sid: is missing, wanted `AC` and 32 hexadecimal digits",
+            "account_sid: is missing: expected an Account SID (`AC` and 32 hex digits)",
         ),
         (
             "account_sid: AC1, auth_token_env: T".to_owned(),
-            "account_sid: found something else, wanted `AC` and 32 hexadecimal digits",
+            "account_sid: expected an Account SID (`AC` and 32 hex digits), got 3 characters",
         ),
         (
             sid.clone(),
-            "auth_token: found 0 credentials, wanted exactly one of `auth_token_file`, `auth_token_env` and `auth_token_credential`",
+            "auth_token: expected exactly one of `auth_token_file`, `auth_token_env` and `auth_token_credential`, got 0",
         ),
         (
             format!("{sid}, auth_token_env: T, auth_token_file: /x"),
-            "auth_token: found 2 credentials, wanted exactly one of `auth_token_file`, `auth_token_env` and `auth_token_credential`",
+            "auth_token: expected exactly one of `auth_token_file`, `auth_token_env` and `auth_token_credential`, got 2",
         ),
         (
             format!("{sid}, auth_token_env: MISSING"),
-            "auth_token_env: environment variable `MISSING` is not set",
+            "auth_token_env: expected the name of an environment variable that is set, got 7 characters",
         ),
         (
             format!("{sid}, auth_token_env: EMPTY"),
@@ -57,15 +57,15 @@ fn each_mistake_in_an_account_is_told() {
         ),
         (
             format!("{sid}, auth_token_file: /nowhere/x"),
-            "auth_token_file: cannot read `/nowhere/x`: entity not found",
+            "auth_token_file: cannot read `/…` (10 characters): entity not found",
         ),
         (
             format!("{sid}, auth_token_credential: a/b"),
-            "auth_token_credential: wanted the name of a systemd credential, without `/`",
+            "auth_token_credential: expected the name of a systemd credential, without `/`",
         ),
         (
             format!("{sid}, auth_token_credential: .."),
-            "auth_token_credential: wanted the name of a systemd credential, without `/`",
+            "auth_token_credential: expected the name of a systemd credential, without `/`",
         ),
         (
             format!("{sid}, auth_token_credential: token"),
@@ -73,73 +73,73 @@ fn each_mistake_in_an_account_is_told() {
         ),
         (
             format!("{sid}, api_key: AC1, api_secret_env: T"),
-            "api_key: found something else, wanted `SK` and 32 hexadecimal digits",
+            "api_key: expected an API key SID (`SK` and 32 hex digits), got 3 characters",
         ),
         (
             format!("{sid}, api_key: {KEY}"),
-            "api_secret: found 0 credentials, wanted exactly one of `api_secret_file`, `api_secret_env` and `api_secret_credential`",
+            "api_secret: expected exactly one of `api_secret_file`, `api_secret_env` and `api_secret_credential`, got 0",
         ),
         (
             format!("{sid}, auth_token_env: T, base_url: 'https://u:p@x'"),
-            "base_url: wanted a URL without user and password",
+            "base_url: expected a URL without user and password",
         ),
         (
             format!("{sid}, auth_token_env: T, base_url: 'x'"),
-            "base_url: wanted a URL such as `https://proxy.example.com`",
+            "base_url: expected a URL such as `https://proxy.example.com`",
         ),
         (
             format!("{sid}, api_secret_env: T, auth_token_env: T"),
-            "api_secret_env: goes only with `api_key`, wanted `auth_token_…`",
+            "api_secret_env: can only be used with `api_key`: expected `auth_token_…`",
         ),
         (
             format!("{sid}, api_key: {KEY}, api_secret_env: T, auth_token_env: T"),
-            "auth_token_env: doesn't go with `api_key`, wanted `api_secret_…`",
+            "auth_token_env: can't be used with `api_key`: expected `api_secret_…`",
         ),
         (
             format!("{sid}, auth_token_env: T, name: ''"),
-            "name: wanted a name of 1 to 256 bytes without control characters, and no other account's SID",
+            "name: expected a name of 1 to 256 bytes without control characters, and no other account's SID",
         ),
         (
             format!("{sid}, auth_token_env: T, region: xx1"),
-            "edge: is missing for region `xx1`, wanted its edge, such as `dublin` for `ie1`",
+            "edge: is missing: expected the edge of this region, such as `dublin` for `ie1`",
         ),
         (
             format!("{sid}, auth_token_env: T, region: IE1"),
-            "region: wanted lower-case letters and digits, such as `ie1` or `dublin`",
+            "region: expected up to 20 lower-case letters and digits, such as `ie1` or `dublin`, got 3 characters",
         ),
         (
             format!("{sid}, auth_token_env: T, base_url: 'http://api.twilio.com'"),
-            "base_url: wanted https, or http to a loopback address: credentials go there",
+            "base_url: expected https, or http to a loopback address: credentials go there",
         ),
         (
             format!("{sid}, auth_token_env: T, base_url: 'https://x/?a=b'"),
-            "base_url: wanted a URL without query and fragment",
+            "base_url: expected a URL without query and fragment",
         ),
         (
             format!("{sid}, auth_token_env: T, base_url: 'https://x', edge: dublin"),
-            "edge: doesn't go with `base_url`, wanted one of both",
+            "edge: can't be used with `base_url`: expected one of them",
         ),
         (
             format!("{sid}, auth_token_env: T, subaccounts: {{ discover: maybe }}"),
-            "subaccounts.discover: found a text, wanted `true` or `false`",
+            "subaccounts.discover: expected `true` or `false`, got 5 characters",
         ),
         (
             format!("{sid}, auth_token_env: T, subaccounts: {{ names: {{ x: z }} }}"),
-            "subaccounts.names: found a text, wanted a mapping of SIDs (`AC…`) to names",
+            "subaccounts.names: expected a mapping of SIDs (`AC…`) to names, got 1 character",
         ),
         (
             format!("{sid}, auth_token_env: T, name: AC00000000000000000000000000000003"),
-            "name: wanted a name of 1 to 256 bytes without control characters, and no other account's SID",
+            "name: expected a name of 1 to 256 bytes without control characters, and no other account's SID",
         ),
         (
             format!(
                 "{sid}, auth_token_env: T, subaccounts: {{ names: {{ AC00000000000000000000000000000003: {SID}@ie1 }} }}"
             ),
-            "subaccounts.names.AC00000000000000000000000000000003: wanted a name of 1 to 256 bytes without control characters, and no other account's SID",
+            "subaccounts.names.AC00000000000000000000000000000003: expected a name of 1 to 256 bytes without control characters, and no other account's SID",
         ),
         (
             format!("{sid}, auth_token_env: T, subaccounts: {{ inklude: [] }}"),
-            "subaccounts.inklude: unknown key, wanted one of `discover`, `include`, `exclude`, `names`",
+            "subaccounts.inklude: unknown key, expected one of `discover`, `include`, `exclude`, `names`",
         ),
     ] {
         let variables = Environment::from_pairs([("T", MARK), ("EMPTY", "")]);
@@ -171,7 +171,7 @@ fn a_secret_in_the_file_is_told_as_that_alone() {
     check(
         &format!("accounts: [{{ account_sid: {SID}, auth_token: {MARK} }}]"),
         &Environment::default(),
-        "FILE: accounts[0].auth_token: secrets don't stand in this file, wanted `auth_token_file`, `auth_token_env` or `auth_token_credential`",
+        "FILE: accounts[0].auth_token: secrets don't belong in this file: expected `auth_token_file`, `auth_token_env` or `auth_token_credential`",
     );
 }
 
@@ -198,8 +198,8 @@ fn no_account_stands_twice() {
     check(
         &file,
         &Environment::from_pairs([("T", MARK)]),
-        "FILE: accounts[1].name: is the name of two accounts, wanted names that differ\n\
-         FILE: accounts[2].account_sid: stands twice in the same region, wanted each account once",
+        "FILE: accounts[1].name: is the name of two accounts: expected names that differ\n\
+         FILE: accounts[2].account_sid: stands twice in the same region: expected each account once",
     );
 }
 
@@ -212,7 +212,7 @@ fn no_name_stands_for_two_accounts() {
     check(
         &file,
         &Environment::from_pairs([("T", MARK)]),
-        "FILE: accounts[0].subaccounts.names: has a name that is taken, wanted names that differ",
+        "FILE: accounts[0].subaccounts.names: has a name that is taken: expected names that differ",
     );
 }
 
@@ -272,15 +272,15 @@ fn the_sdks_variables_make_an_account() {
         ),
         (
             vec![sid, ("TWILIO_API_KEY", MARK), ("TWILIO_API_SECRET", MARK)],
-            "environment variable TWILIO_API_KEY: found something else, wanted `SK` and 32 hexadecimal digits",
+            "environment variable TWILIO_API_KEY: expected an API key SID (`SK` and 32 hex digits), got 24 characters",
         ),
         (
             vec![sid, ("TWILIO_AUTH_TOKEN", MARK), ("TWILIO_REGION", "xx1")],
-            "environment variable TWILIO_EDGE: is missing for region `xx1`, wanted its edge, such as `dublin` for `ie1`",
+            "environment variable TWILIO_EDGE: is missing: expected the edge of this region, such as `dublin` for `ie1`",
         ),
         (
             vec![sid, ("TWILIO_AUTH_TOKEN", MARK), ("TWILIO_EDGE", "a.b")],
-            "environment variable TWILIO_EDGE: wanted lower-case letters and digits, such as `ie1` or `dublin`",
+            "environment variable TWILIO_EDGE: expected up to 20 lower-case letters and digits, such as `ie1` or `dublin`, got 3 characters",
         ),
         (
             vec![
@@ -289,16 +289,16 @@ fn the_sdks_variables_make_an_account() {
                 ("TWILIO_EDGE", "dublin"),
                 ("TWILIO_API_BASE_URL", "https://x"),
             ],
-            "environment variable TWILIO_EDGE: doesn't go with `base_url`, wanted one of both",
+            "environment variable TWILIO_EDGE: can't be used with `base_url`: expected one of them",
         ),
         (vec![sid, ("TWILIO_API_KEY", KEY)], "environment variable TWILIO_API_SECRET: is not set"),
         (
             vec![("TWILIO_ACCOUNT_SID", "x"), ("TWILIO_AUTH_TOKEN", MARK)],
-            "environment variable TWILIO_ACCOUNT_SID: found something else, wanted `AC` and 32 hexadecimal digits",
+            "environment variable TWILIO_ACCOUNT_SID: expected an Account SID (`AC` and 32 hex digits), got 1 character",
         ),
         (
             vec![sid, ("TWILIO_AUTH_TOKEN", MARK), ("TWILIO_API_BASE_URL", "http://x")],
-            "environment variable TWILIO_API_BASE_URL: wanted https, or http to a loopback address: credentials go there",
+            "environment variable TWILIO_API_BASE_URL: expected https, or http to a loopback address: credentials go there",
         ),
     ] {
         let problems = load(None, &Environment::from_pairs(variables)).expect_err("refused");

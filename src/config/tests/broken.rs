@@ -9,72 +9,72 @@ fn each_broken_file_is_refused_with_its_reason() {
     for (name, expected) in [
         (
             "unknown-key",
-            "FILE: nonsense: unknown key, wanted one of `accounts`, `poll`, `api`, `routes`, `limits`, `exemplars`",
+            "FILE: unknown key of 8 characters, expected one of `accounts`, `poll`, `api`, `routes`, `limits`, `exemplars`",
         ),
         (
             "unknown-key-in-poll",
-            "FILE: poll.intervall: unknown key, wanted one of `interval`, `live_interval`, `after_end`, `settle_delay`, `audit_after`, `initial_lookback`, `catch_up`",
+            "FILE: poll.intervall: unknown key, expected one of `interval`, `live_interval`, `after_end`, `settle_delay`, `audit_after`, `initial_lookback`, `catch_up`",
         ),
         (
             "unknown-key-in-api",
-            "FILE: api.retries: unknown key, wanted one of `max_concurrency`, `max_total_concurrency`, `connect_timeout`, `timeout`, `ca_file`",
+            "FILE: api.retries: unknown key, expected one of `max_concurrency`, `max_total_concurrency`, `connect_timeout`, `timeout`, `ca_file`",
         ),
         (
             "unknown-key-with-dots",
-            "FILE: poll.interval: unknown key, wanted one of `accounts`, `poll`, `api`, `routes`, `limits`, `exemplars`",
+            "FILE: poll.interval: unknown key, expected one of `accounts`, `poll`, `api`, `routes`, `limits`, `exemplars`",
         ),
         (
             "duration-without-unit",
-            "FILE: poll.interval: found `30`, wanted a duration such as `30s`, `16m` or `24h`",
+            "FILE: poll.interval: expected a duration such as `30s`, `16m` or `24h`, got `30`",
         ),
-        ("duration-too-long", "FILE: poll.catch_up: found `31d`, wanted a duration from 1s to 30d"),
+        ("duration-too-long", "FILE: poll.catch_up: expected a duration from 1s to 30d, got `31d`"),
         (
             "number-with-point",
-            "FILE: api.max_concurrency: found `4.0`, wanted a whole number from 1 to 100",
+            "FILE: api.max_concurrency: expected a whole number from 1 to 100, got `4.0`",
         ),
-        ("empty-path", "FILE: api.ca_file: found ``, wanted a path"),
+        ("empty-path", "FILE: api.ca_file: expected a path, got an empty text"),
         (
             "early-reads-too-late",
-            "FILE: poll.catch_up: found `never`, wanted a duration such as `30s`, `16m` or `24h`\n\
-             configuration: poll.after_end: wanted at most 8 durations, each longer than the one before and shorter than poll.settle_delay (16m)",
+            "FILE: poll.catch_up: expected a duration such as `30s`, `16m` or `24h`, got 5 characters\n\
+             configuration: poll.after_end: expected at most 8 durations, each longer than the one before and shorter than poll.settle_delay (16m)",
         ),
         (
             "early-reads-too-many",
-            "configuration: poll.after_end: wanted at most 8 durations, each longer than the one before and shorter than poll.settle_delay (16m)",
+            "configuration: poll.after_end: expected at most 8 durations, each longer than the one before and shorter than poll.settle_delay (16m)",
         ),
-        ("section-is-a-list", "FILE: limits: found a list, wanted a mapping"),
+        ("section-is-a-list", "FILE: limits: expected a mapping, got a list"),
         (
             "route-with-query",
-            "FILE: routes[0]: found `/a?b`, wanted a route pattern: a pattern has no query and no fragment",
+            "FILE: routes[0]: expected a route pattern: a pattern has no query and no fragment, got 4 characters",
         ),
         (
             "route-with-blank",
-            "FILE: routes[1]: found `/x y`, wanted a route pattern: a pattern has no white space and no control characters",
+            "FILE: routes[1]: expected a route pattern: a pattern has no white space and no control characters, got 4 characters",
         ),
         (
             "route-with-wildcard",
-            "FILE: routes[0]: found `/a/*`, wanted a route pattern: `*` may only stand for the first labels of a host, as in `*.example.com/ivr`",
+            "FILE: routes[0]: expected a route pattern: `*` may only stand for the first labels of a host, as in `*.example.com/ivr`, got 4 characters",
         ),
         (
             "route-without-name",
-            "FILE: routes[0]: found `/a/:`, wanted a route pattern: a placeholder needs a name after its `:`",
+            "FILE: routes[0]: expected a route pattern: a placeholder needs a name after its `:`, got 4 characters",
         ),
-        ("accounts-is-a-mapping", "FILE: accounts: found a mapping, wanted a list of accounts"),
+        ("accounts-is-a-mapping", "FILE: accounts: expected a list of accounts, got a mapping"),
         (
             "account-is-empty",
-            "FILE: accounts[0]: found no mapping, wanted `account_sid:` and its credentials",
+            "FILE: accounts[0]: expected a mapping with `account_sid:` and its credentials",
         ),
         (
             "account-with-inline-secret",
-            "FILE: accounts[0].api_secret: secrets don't stand in this file, wanted `api_secret_file`, `api_secret_env` or `api_secret_credential`",
+            "FILE: accounts[0].api_secret: secrets don't belong in this file: expected `api_secret_file`, `api_secret_env` or `api_secret_credential`",
         ),
         (
             "account-name-of-control-characters",
-            "FILE: accounts[0].subaccounts.names.AC00000000000000000000000000000002: wanted a name of 1 to 256 bytes without control characters, and no other account's SID",
+            "FILE: accounts[0].subaccounts.names.AC00000000000000000000000000000002: expected a name of 1 to 256 bytes without control characters, and no other account's SID",
         ),
         (
             "account-with-long-region",
-            "FILE: accounts[0].region: wanted lower-case letters and digits, such as `ie1` or `dublin`",
+            "FILE: accounts[0].region: expected up to 20 lower-case letters and digits, such as `ie1` or `dublin`, got 24 characters",
         ),
         ("key-twice", "FILE:3:3: is not valid YAML here"),
         ("two-documents", "FILE:3:1: is not valid YAML here"),
@@ -83,7 +83,7 @@ fn each_broken_file_is_refused_with_its_reason() {
         ("unknown-alias", "FILE:1:7: is not valid YAML here"),
         ("no-number", "FILE:1:19: is not valid YAML here"),
         ("key-is-a-list", "FILE:1:1: is not valid YAML here"),
-        ("only-a-text", "FILE: found no mapping, wanted keys such as `accounts:`"),
+        ("only-a-text", "FILE: expected a mapping with keys such as `accounts:`"),
     ] {
         let file = folder().join(format!("{name}.yml"));
         check(&fs::read_to_string(&file).expect(name), &variables, expected);

@@ -83,7 +83,7 @@ fn each_key_refuses_the_types_of_the_others() {
                 if kind == *right || kind == "any" {
                     let file = format!("{section}: {{ {key}: {value} }}");
                     let problems = problems_of(&file, &sdk_variables());
-                    let place = format!("FILE: {section}.{key}: found ");
+                    let place = format!("FILE: {section}.{key}: expected ");
                     // What is no finite number is refused by the parser, with its place.
                     let is_told = problems.starts_with(&place) || problems.starts_with("FILE:1:");
                     assert!(is_told && problems.lines().count() == 1, "{file}: {problems}");
@@ -93,7 +93,7 @@ fn each_key_refuses_the_types_of_the_others() {
     }
     for value in ["1", "'true'", "[]", "{}"] {
         let problems = problems_of(&format!("exemplars: {value}"), &sdk_variables());
-        assert!(problems.ends_with("wanted `true` or `false`"), "{value}: {problems}");
+        assert!(problems.contains("expected `true` or `false`"), "{value}: {problems}");
     }
 }
 
@@ -119,26 +119,26 @@ fn a_wrong_variable_is_named() {
         (
             "POLL__INTERVAL",
             "",
-            "poll.interval: found ``, wanted a duration such as `30s`, `16m` or `24h`",
+            "poll.interval: expected a duration such as `30s`, `16m` or `24h`, got an empty text",
         ),
         (
             "POLL__AFTER_END",
             "15s,2m",
-            "poll.after_end: found `15s,2m`, wanted a list of durations such as `[15s, 2m]`",
+            "poll.after_end: expected a list of durations such as `[15s, 2m]`, got 6 characters",
         ),
-        ("POLL", "x", "poll: found `x`, wanted a mapping"),
+        ("POLL", "x", "poll: expected a mapping, got 1 character"),
         (
             "API__MAX_CONCURRENCY",
             "-1",
-            "api.max_concurrency: found `-1`, wanted a whole number from 1 to 100",
+            "api.max_concurrency: expected a whole number from 1 to 100, got `-1`",
         ),
-        ("EXEMPLARS", "no", "exemplars: found `no`, wanted `true` or `false`"),
-        ("ACCOUNTS", "[]", "accounts: stands only in the file"),
-        ("ROUTES", "", "routes: stands only in the file"),
+        ("EXEMPLARS", "no", "exemplars: expected `true` or `false`, got `no`"),
+        ("ACCOUNTS", "[]", "accounts: can only be set in the file"),
+        ("ROUTES", "", "routes: can only be set in the file"),
         (
-            "LIMITS__X",
+            "LIMITS__INTERVALL",
             "1",
-            "limits.x: unknown key, wanted one of `routes_per_account`, `series`, `tracked_calls`, `hold_back`",
+            "limits.intervall: unknown key, expected one of `routes_per_account`, `series`, `tracked_calls`, `hold_back`",
         ),
     ] {
         let problems = load(None, &variables_with(name, value)).expect_err(name).to_string();
@@ -157,7 +157,7 @@ fn no_file_is_taken_for_the_environment() {
 fn missing_accounts_are_told_together_with_other_problems() {
     let nothing = Environment::default();
     let problems = problems_of("poll: { interval: x }", &nothing);
-    assert!(problems.contains("poll.interval: found `x`"), "{problems}");
+    assert!(problems.contains("poll.interval: expected a duration"), "{problems}");
     assert!(problems.contains("TWILIO_ACCOUNT_SID: is not set"), "{problems}");
     // Accounts that can't be read may be there.
     for file in ["accounts: {}", "a: b: c", "- a"] {
@@ -169,7 +169,10 @@ fn missing_accounts_are_told_together_with_other_problems() {
 fn a_file_that_cannot_be_read_is_named() {
     let missing = load(Some(Path::new("/nowhere/exporter.yml")), &sdk_variables());
     let text = missing.expect_err("refused").to_string();
-    assert!(text.starts_with("/nowhere/exporter.yml: cannot be read: "), "{text}");
+    assert!(
+        text.starts_with("--config.file, `/…` (21 characters): cannot be read: No such"),
+        "{text}"
+    );
     let large = format!("# {}\n", "x".repeat(1 << 20));
     assert!(problems_of(&large, &sdk_variables()).contains("larger than 1048576 bytes"));
     let of_two_bytes = format!("#{}\n", "é".repeat(1 << 19));

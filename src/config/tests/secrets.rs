@@ -76,19 +76,170 @@ fn no_variable_comes_back() {
     }
 }
 
+/// What the secrets and numbers of [`forms`] contain.
+const CANARIES: [&str; 2] = ["canarysecret", "5005550006"];
+
+/// A secret as it gets pasted: alone, in a URL, with a name before it, quoted, as a number.
+fn forms() -> impl Iterator<Item = String> {
+    let secret = [
+        "{}",
+        "/v?token={}",
+        "https://user:{}@h/x",
+        "a:{}",
+        "{}/a",
+        "{}@example.com",
+        "30s {}",
+        "AC{}",
+        "interval{}",
+        "/a b/{}",
+        "${{{}}}",
+        "a\u{1}{}",
+        "{}\n{}",
+    ];
+    let secret = secret.map(|around| around.replace("{}", "canarysecret0123456789abcdef"));
+    let more = ["canarysecret", "h/canarysecret", "15005550006", "+15005550006", "tel:15005550006"];
+    secret.into_iter().chain(more.map(str::to_owned))
+}
+
+/// The form as YAML: quoted, and where it is one word as it stands.
+fn written_as_yaml(form: &str) -> Vec<String> {
+    let quoted = serde_json::Value::from(form).to_string();
+    let is_word = form.chars().all(|c| c.is_ascii_alphanumeric() || c == '/');
+    if is_word { vec![quoted, form.to_owned()] } else { vec![quoted] }
+}
+
+/// A key's value, or what stands around it, with the form in every place.
+fn placements(key: &str, form: &str) -> [String; 9] {
+    [
+        format!("{key}: {form}"),
+        format!("{key}: [{form}]"),
+        format!("{key}: [[{form}]]"),
+        format!("{key}: [15s, {form}]"),
+        format!("{key}: {{ {form}: 1 }}"),
+        format!("{key}: {{ x: {form} }}"),
+        format!("{key}: [{{ {form}: {form} }}]"),
+        format!("{form}: {{ {key}: 1 }}"),
+        format!("{key}{form}: 1"),
+    ]
+}
+
 #[test]
-fn a_name_that_is_no_secret_is_shown() {
-    for name in ["intervall", "PROD_1_TWILIO_AUTH_TOKEN", "twilio-auth-token-2026", "é"] {
-        assert_eq!(problem::name(name), name);
+fn no_key_of_the_configuration_gives_away_what_was_pasted_into_it() {
+    let account = format!("account_sid: {SID}, auth_token_env: T");
+    let sections = [
+        ("{}", keys_of("x: 1", "")),
+        ("poll: {{}}", keys_of("poll: { x: 1 }", "")),
+        ("api: {{}}", keys_of("api: { x: 1 }", "")),
+        ("limits: {{}}", keys_of("limits: { x: 1 }", "")),
+        ("accounts: [{{}}]", keys_of("accounts: [{ x: 1 }]", "auth_token api_secret")),
+        ("accounts: [{A, {}}]", keys_of("accounts: [{ x: 1 }]", "auth_token api_secret")),
+        (
+            "accounts: [{A, subaccounts: {{}}}]",
+            keys_of("accounts: [{ subaccounts: { x: 1 } }]", ""),
+        ),
+        ("accounts: [{A, subaccounts: { names: {{}} }}]", vec![SID.to_owned()]),
+    ];
+    let variables = Environment::from_pairs([("T", MARK), ("CREDENTIALS_DIRECTORY", "/nowhere")]);
+    let mut refused = 0;
+    for (around, keys) in sections {
+        assert!(!keys.is_empty(), "{around}");
+        for (key, form) in keys.iter().flat_map(|key| forms().map(move |form| (key, form))) {
+            for text in written_as_yaml(&form).iter().flat_map(|form| placements(key, form)) {
+                let file = around.replace("{}", &text).replace('A', &account);
+                let file = if around == "{}" { text } else { file };
+                if let Err(problems) = load_text(&file, &variables) {
+                    check_silent(&problems, &file);
+                    refused += 1;
+                }
+            }
+        }
     }
-    let token = "0123456789abcdef0123456789abcdef";
-    for (name, shown) in [
-        (token, "…"),
-        ("AbCdEfGhIjKlMnOpQrStUvWxYzAbCdEf", "…"),
-        (&format!("auth_token:{token}"), "auth_token:…"),
-        (&format!("{token}:x"), "…"),
-        ("a\nb", "a\\nb"),
+    assert!(refused > 5_000, "{refused} refused");
+}
+
+#[test]
+fn no_variable_gives_away_what_was_pasted_into_it() {
+    let mut names: Vec<String> = ["ACCOUNT_SID", "AUTH_TOKEN", "API_KEY", "API_SECRET"]
+        .into_iter()
+        .chain(["REGION", "EDGE", "API_BASE_URL"])
+        .map(|name| format!("TWILIO_{name}"))
+        .collect();
+    for (section, file) in [
+        ("", "x: 1"),
+        ("poll.", "poll: {x: 1}"),
+        ("api.", "api: {x: 1}"),
+        ("limits.", "limits: {x: 1}"),
     ] {
-        assert_eq!(problem::name(name), shown);
+        for key in keys_of(file, "").into_iter().chain(["x".to_owned(), "x__y".to_owned()]) {
+            let path = format!("{section}{key}").to_uppercase().replace('.', "__");
+            names.push(format!("TWILIO_EXPORTER_{path}"));
+        }
     }
+    for (name, form) in names.iter().flat_map(|name| forms().map(move |form| (name, form))) {
+        for (name, value) in [
+            (name.clone(), form.clone()),
+            (name.clone(), format!("[{form}]")),
+            (name.clone(), format!("{{{form}={form}}}")),
+            (format!("{name}__{form}"), "1".to_owned()),
+            (format!("{name}{form}"), "1".to_owned()),
+            (format!("TWILIO_EXPORTER_{form}__X"), "1".to_owned()),
+        ] {
+            let mut variables = sdk_variables();
+            variables.0.insert(name.clone(), value.clone());
+            if let Err(problems) = load(None, &variables) {
+                check_silent(&problems, &format!("{name}={value}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn no_key_of_the_web_configuration_gives_away_what_was_pasted_into_it() {
+    let hash = "$2b$10$wwwwwwwwwwwwwwwwwwwwww0123456789012345678901234567890123";
+    let tls = "cert_file key_file client_ca_file cert key client_ca client_auth_type min_version max_version cipher_suites curve_preferences prefer_server_cipher_suites client_allowed_sans x";
+    let headers = "Content-Security-Policy X-Frame-Options Strict-Transport-Security x";
+    for (around, keys) in [
+        ("{}", "tls_server_config basic_auth_users http_server_config rate_limit x"),
+        ("tls_server_config: {{}}", tls),
+        ("tls_server_config: {cert_file: a, key_file: b, {}}", tls),
+        ("http_server_config: {{}}", "http2 headers x"),
+        ("http_server_config: { headers: {{}} }", headers),
+        ("basic_auth_users: {{}}", "prometheus"),
+        ("basic_auth_users: {a: H, {}}", "prometheus"),
+    ] {
+        for (key, form) in keys.split(' ').flat_map(|key| forms().map(move |form| (key, form))) {
+            for text in written_as_yaml(&form).iter().flat_map(|form| placements(key, form)) {
+                let file = around.replace("{}", &text).replace('H', hash);
+                let file = if around == "{}" { text } else { file };
+                let (_directory, path) = written(file.as_bytes());
+                if let Err(problems) = web::load_web(&path) {
+                    check_silent(&problems, &file);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_path_to_a_configuration_that_does_not_exist_is_not_given_away() {
+    for form in forms() {
+        let path = Path::new(&form);
+        check_silent(&load(Some(path), &sdk_variables()).expect_err("no file"), &form);
+        check_silent(&web::load_web(path).expect_err("no file"), &form);
+    }
+}
+
+fn check_silent(problems: &Problems, context: &str) {
+    let said = problems.to_string().to_lowercase();
+    let spoken = CANARIES.iter().find(|canary| said.contains(**canary));
+    assert_eq!(spoken, None, "{context}: {said}");
+}
+
+/// The keys that are known where `x` stands, as the error for `x` lists them, and some more.
+fn keys_of(file: &str, more: &str) -> Vec<String> {
+    let problems = problems_of(file, &sdk_variables());
+    let line = problems.lines().find(|line| line.contains("unknown key")).expect("a list of keys");
+    let keys = line.split("one of ").nth(1).expect("keys").split(", ");
+    let keys = keys.map(|key| key.trim_matches('`').to_owned());
+    keys.chain(more.split_whitespace().map(str::to_owned)).chain(["x".to_owned()]).collect()
 }

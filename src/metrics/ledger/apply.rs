@@ -53,6 +53,9 @@ struct Terms {
 
 /// How much later an event has to be for its endpoint's time to be written anew.
 const LAST_EVENT_STEP: Duration = Duration::from_secs(60 * 60);
+/// Places of an account that are kept for hosts that have none yet, so that the ids of one host never
+/// hide another host; a fifth of all at most.
+const RESERVED: usize = 20;
 
 /// What facts change.
 #[derive(Clone, Debug, Default)]
@@ -73,6 +76,8 @@ pub struct Delta {
     pub(super) released_unscraped: Vec<Scope>,
     /// Events whose host and route, or code, found no room, by account.
     pub overflowed: BTreeMap<AccountId, u64>,
+    /// The first endpoint of each account that found no room.
+    pub first_overflows: BTreeMap<AccountId, Endpoint>,
     new_endpoints: BTreeMap<(AccountId, Endpoint), EndpointId>,
     pub(super) new_groups: BTreeMap<(EndpointId, RequestKind), GroupId>,
     /// Series that are new.
@@ -168,7 +173,9 @@ impl Ledger {
         let (endpoint, group) = (Scope::Endpoint(endpoint_id), Scope::Group(group_id));
         let code_has_room = self.makes_room(delta, (group, code), is_first, terms.limits);
         delta.add(group, if code_has_room { code } else { Cell::OtherRequests }, 1);
-        delta.note_overflow(terms.account, !(has_room && code_has_room));
+        if !(has_room && code_has_room) {
+            delta.note_overflow(terms.account, &event.endpoint);
+        }
         if let Some(reason) = event.verdict.failure {
             delta.add(group, Cell::Failures(reason), 1);
         }
@@ -207,7 +214,10 @@ impl Ledger {
             .count();
         let code = Cell::Requests(event.verdict.code);
         let series = room::endpoint_series(event.kind) + room::cell_series(code);
-        if known + new >= terms.limits.routes_per_account
+        let most = terms.limits.routes_per_account;
+        let reserved = RESERVED.min(most / 5);
+        if known + new >= most
+            || (known + new >= most - reserved && self.has_host(delta, &key))
             || !self.has_room(delta, series, terms.limits)
         {
             return (self.find_overflow(delta, terms), false);
@@ -245,6 +255,17 @@ impl Ledger {
         delta.series += room::ENDPOINT_SERIES;
         delta.released_unscraped.extend(terms.is_released_unscraped.then_some(Scope::Endpoint(id)));
         id
+    }
+
+    /// Whether an account has a place for a host already.
+    fn has_host(&self, delta: &Delta, key: &(AccountId, Endpoint)) -> bool {
+        let (account, Endpoint { host, .. }) = key;
+        let first = (*account, Endpoint { host: host.clone(), route: String::new() });
+        let is_host =
+            |(of, endpoint): &(AccountId, Endpoint)| of == account && endpoint.host == *host;
+        let known = self.by_endpoint.range(&first..).next().map(|(key, _)| key);
+        let new = delta.new_endpoints.range(&first..).next().map(|(key, _)| key);
+        known.is_some_and(is_host) || new.is_some_and(is_host)
     }
 
     fn group(&self, delta: &Delta, endpoint: EndpointId, kind: RequestKind) -> Option<GroupId> {
@@ -312,10 +333,9 @@ impl Delta {
         *added = sum(*added, count);
     }
 
-    fn note_overflow(&mut self, account: AccountId, is_over: bool) {
-        if is_over {
-            *self.overflowed.entry(account).or_default() += 1;
-        }
+    fn note_overflow(&mut self, account: AccountId, endpoint: &Endpoint) {
+        *self.overflowed.entry(account).or_default() += 1;
+        self.first_overflows.entry(account).or_insert_with(|| endpoint.clone());
     }
 }
 

@@ -1,0 +1,157 @@
+//! Whether a segment of a path is data rather than a name: decided on what it says in plain ASCII
+//! ([`plain`](super::plain)) after a few decodings, in its parts as well as whole.
+
+use std::borrow::Cow;
+
+use super::plain::{decode, plain};
+use super::token::{Count, has_prefix, is_token, parts};
+
+/// Most times that a segment is decoded. What is encoded more often is data: no name is.
+const MAX_DECODINGS: usize = 4;
+/// Most bytes of a segment that are judged: labels are shorter.
+const MAX_JUDGED: usize = 1_024;
+/// Shortest number that is taken for a phone number or a key: local phone numbers have 7 digits.
+const MIN_NUMBER: usize = 7;
+/// Most digits of a name that has letters between them: phone numbers in full have 10 and more.
+const MAX_DIGITS_IN_NAME: usize = 9;
+/// Most separators between two digits of one number, as in `1 (500) - 555`.
+const MAX_SEPARATORS: usize = 3;
+/// Shortest run of nothing but hexadecimal digits that is taken for a key.
+const MIN_HEX: usize = 16;
+/// Characters of a SID.
+const SID: usize = 34;
+/// Characters of a UUID (RFC 9562, section 4).
+const UUID: usize = 36;
+/// Schemes of the addresses that calls and messages go to and come from.
+const SCHEMES: [&str; 7] = ["tel", "sip", "sips", "client", "whatsapp", "mailto", "callto"];
+/// Extensions of files that webhooks are served from or play. None is a top-level domain, so that
+/// none is the end of an e-mail address.
+const EXTENSIONS: [&str; 30] = [
+    "xml", "twiml", "json", "txt", "html", "htm", "php", "asp", "aspx", "ashx", "jsp", "jspx",
+    "cgi", "action", "cfm", "js", "mp3", "wav", "ogg", "m4a", "aac", "flac", "gsm", "ulaw", "vxml",
+    "ssml", "yaml", "yml", "csv", "pdf",
+];
+
+/// Whether a segment is data rather than a name.
+pub(super) fn is_data(segment: &str) -> bool {
+    let end = (0..=segment.len().min(MAX_JUDGED)).rev().find(|at| segment.is_char_boundary(*at));
+    let segment = &segment[..end.unwrap_or(0)];
+    let mut text = plain(segment);
+    for _ in 0..MAX_DECODINGS {
+        // The digits of an encoded character are no digits of the segment: judged is what is left.
+        let Some(decoded) = decode(&text) else { return is_data_in_plain(&text) };
+        text = Cow::Owned(plain(&decoded).into_owned());
+        if holds_query(&text) {
+            return true;
+        }
+    }
+    decode(&text).is_some() || is_data_in_plain(&text)
+}
+
+/// The extension of a file name, with its dot, or nothing.
+pub(super) fn extension(segment: &str) -> &str {
+    segment.get(without_extension(segment.as_bytes()).len()..).unwrap_or_default()
+}
+
+/// The name of a file.
+fn without_extension(segment: &[u8]) -> &[u8] {
+    match segment.iter().rposition(|byte| *byte == b'.') {
+        Some(dot) if is_extension(&segment[dot + 1..]) => &segment[..dot],
+        Some(_) | None => segment,
+    }
+}
+
+fn is_extension(text: &[u8]) -> bool {
+    EXTENSIONS.iter().any(|known| text.eq_ignore_ascii_case(known.as_bytes()))
+}
+
+/// Whether a decoded segment has a query, a fragment or a path parameter, which no label shows.
+fn holds_query(text: &[u8]) -> bool {
+    text.iter().any(|byte| matches!(byte, b'?' | b'#' | b';'))
+}
+
+/// Whether the label of a host is a key, an id or an address. What generators write stays: the hosts
+/// of clouds are full of it.
+pub(super) fn is_key(label: &[u8]) -> bool {
+    parts(label).any(|part| is_hex(part) || is_sid(part))
+        || has_uuid(label)
+        || has_address(label)
+        || has_prefix(label)
+}
+
+fn is_data_in_plain(text: &[u8]) -> bool {
+    let name = without_extension(text);
+    let count = Count::of(name);
+    // Words in letters alone are most of all segments.
+    if count.lower == name.len() {
+        return false;
+    }
+    let is_long = name.len() >= MIN_HEX;
+    (count.digits > 0 && is_number(name, count.digits))
+        || (count.digits > 0 && is_long && parts(name).any(is_hex))
+        || (name.len() >= SID && (parts(name).any(is_sid) || has_uuid(name)))
+        || is_assignment(name)
+        || has_address(name)
+        || is_token(name, &count)
+}
+
+fn is_number(name: &[u8], digits: usize) -> bool {
+    digits == name.len()
+        || digits > MAX_DIGITS_IN_NAME
+        || (digits >= MIN_NUMBER && longest_number(name) >= MIN_NUMBER)
+}
+
+/// The most digits with nothing but separators between them.
+fn longest_number(name: &[u8]) -> usize {
+    let (mut longest, mut digits, mut separators) = (0, 0, 0);
+    for byte in name {
+        if byte.is_ascii_digit() {
+            digits = if separators > MAX_SEPARATORS { 1 } else { digits + 1 };
+            separators = 0;
+            longest = longest.max(digits);
+        } else {
+            separators += if byte.is_ascii_alphabetic() { MAX_SEPARATORS + 1 } else { 1 };
+        }
+    }
+    longest
+}
+
+/// Hexadecimal digits with a decimal one among them, also as `0x…`.
+fn is_hex(part: &[u8]) -> bool {
+    let part = part.strip_prefix(b"0x").unwrap_or(part);
+    part.len() >= MIN_HEX
+        && part.iter().all(u8::is_ascii_hexdigit)
+        && part.iter().any(u8::is_ascii_digit)
+}
+
+fn is_sid(part: &[u8]) -> bool {
+    part.len() == SID
+        && part[..2].iter().all(u8::is_ascii_alphabetic)
+        && part[2..].iter().all(u8::is_ascii_hexdigit)
+}
+
+fn has_uuid(name: &[u8]) -> bool {
+    name.windows(UUID).any(|window| {
+        window.iter().enumerate().all(|(index, byte)| match index {
+            8 | 13 | 18 | 23 => !byte.is_ascii_alphanumeric(),
+            _ => byte.is_ascii_hexdigit(),
+        })
+    })
+}
+
+/// Whether a text is a parameter with its value.
+fn is_assignment(name: &[u8]) -> bool {
+    let equals = name.iter().position(|byte| *byte == b'=');
+    equals.is_some_and(|at| at > 0 && name[at + 1..].iter().any(|byte| *byte != b'='))
+}
+
+/// Whether something stands on either side of an `@`, or behind the scheme of an address.
+fn has_address(name: &[u8]) -> bool {
+    let split = |separator| {
+        let at = name.iter().position(|byte| *byte == separator)?;
+        (at > 0 && at + 1 < name.len()).then(|| &name[..at])
+    };
+    let is_scheme =
+        |before: &[u8]| SCHEMES.iter().any(|known| before.eq_ignore_ascii_case(known.as_bytes()));
+    split(b'@').is_some() || split(b':').is_some_and(is_scheme)
+}
