@@ -1,7 +1,9 @@
 //! What is durable after a commit, what is not shown after a failed one, and what is refused.
 
 mod compact;
+mod damage;
 mod failures;
+mod files;
 mod first_failure;
 mod migration;
 mod retire;
@@ -182,10 +184,10 @@ fn a_file_that_may_only_be_read_is_refused_with_a_way_out() {
     // As root, permissions refuse nothing: opened for reading alone it is the same to SQLite.
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
     let connection = Connection::open_with_flags(file(&directory), flags).expect("readable");
-    let error = schema::refuse_read_only(&connection, &file(&directory)).expect_err("refused");
+    let error = whole::refuse_read_only(&connection, &file(&directory)).expect_err("refused");
     assert!(error.to_string().contains("make it writable"), "{error}");
     let connection = Connection::open(file(&directory)).expect("writable");
-    schema::refuse_read_only(&connection, &file(&directory)).expect("nothing to refuse");
+    whole::refuse_read_only(&connection, &file(&directory)).expect("nothing to refuse");
 }
 
 #[test]
@@ -215,6 +217,40 @@ async fn a_held_group_is_released_by_the_writer_and_stays_so() {
     let (store, _thread) = open(&directory).expect("the same store");
     let committed = store.committed();
     assert!(committed.read().held().is_empty() && committed.read().was_scraped);
+}
+
+#[tokio::test]
+async fn a_release_is_shown_only_once_it_is_durable() {
+    let directory = directory();
+    let registry = Registry::new();
+    let health = Health::register(&registry).expect("instruments");
+    let (store, _thread) = Store::open(directory.path(), limits(), health, now).expect("a store");
+    let id = attach(&store, "us1").await.id;
+    store.committed().publish(|ledger| ledger.mark_shown(&[], now()));
+    until(|| rows_of_meta(&directory, "scraped") == 1).await;
+    let batch = Batch { facts: vec![event()], ..Batch::default() };
+    store.commit(id, Arc::new(batch)).await.expect("committed");
+    let held = store.committed().read().held();
+    store.break_writes(true).await;
+    store.committed().publish(|ledger| ledger.mark_shown(&held, Timestamp::MIN));
+    until(|| value(&registry, "twilio_exporter_store_errors_total") > 0.0).await;
+    assert_eq!(store.committed().read().held(), held, "a crash would hold them again");
+    store.break_writes(false).await;
+    store.commit(id, Arc::new(Batch::default())).await.expect("committed");
+    until(|| store.committed().read().held().is_empty()).await;
+}
+
+#[test]
+fn a_commit_waits_for_the_disk() {
+    let directory = directory();
+    let store = schema::open(directory.path(), now()).expect("a new store");
+    let connection = store.database.read();
+    let full: u8 =
+        connection.pragma_query_value(None, "synchronous", |row| row.get(0)).expect("set");
+    assert_eq!(full, 2, "FULL");
+    let mode = |row: &rusqlite::Row<'_>| row.get::<_, String>(0);
+    let mode = connection.pragma_query_value(None, "journal_mode", mode).expect("a mode");
+    assert_eq!(mode, "wal");
 }
 
 #[tokio::test]
@@ -272,7 +308,10 @@ fn rows_of_meta(directory: &TempDir, key: &str) -> i64 {
 fn value(registry: &Registry, name: &str) -> f64 {
     let families = registry.gather();
     let family = families.iter().find(|family| family.name() == name);
-    family.map_or(0.0, |family| family.get_metric()[0].get_counter().get_value())
+    family.map_or(0.0, |family| {
+        let metric = &family.get_metric()[0];
+        metric.get_counter().get_value() + metric.get_gauge().get_value()
+    })
 }
 
 impl Store {

@@ -1,11 +1,12 @@
 //! The one writer: takes batches, commits them together, publishes what was committed.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::domain::listing::Lists;
@@ -17,8 +18,9 @@ use crate::metrics::ledger::{
 
 use super::codec;
 use super::compact;
-use super::error::{CommitError, OpenError};
+use super::error::CommitError;
 use super::failures::rows;
+use super::files::Loss;
 use super::retire;
 use super::schema::Opened;
 use super::{AccountKey, Attached, Batch, Command, CommitReport, Reply};
@@ -47,6 +49,8 @@ pub(super) struct Writer {
     compacted_at: Option<Instant>,
     /// Since when a release failed, and no commit has succeeded.
     release_failed_at: Option<Instant>,
+    /// What became of the files while they were in use; nothing is committed meanwhile.
+    loss: Option<Loss>,
 }
 
 type Pending = (AccountId, Arc<Batch>, Reply);
@@ -70,6 +74,7 @@ impl Writer {
             retired_to: BTreeMap::new(),
             compacted_at: None,
             release_failed_at: None,
+            loss: None,
         }
     }
 
@@ -82,6 +87,7 @@ impl Writer {
                 Err(mpsc::RecvTimeoutError::Timeout) => None,
                 Err(mpsc::RecvTimeoutError::Disconnected) => return,
             };
+            self.check_files();
             let mut pending: Vec<Pending> = Vec::new();
             for command in first.into_iter().chain(inbox.try_iter().take(MAX_BATCHES)) {
                 // Whoever takes over an account sees what was committed before him.
@@ -97,13 +103,13 @@ impl Writer {
                         pending.push((account, batch, reply));
                     }
                     Command::Attach { key, label, reply } => {
-                        let attached = self.attach(&key, &label).map_err(|error| failed(&error));
+                        let attached = self.attach(&key, &label);
                         // Nobody waits for an account that went away.
                         let _gone = reply.send(attached);
                     }
                     Command::Recent(question) => {
                         if !question.reply.is_closed() {
-                            let connection = &self.store.connection;
+                            let connection = self.store.database.read();
                             let found = rows::recent(connection, &self.committed, &question.filter);
                             let _gone = question.reply.send(found);
                         }
@@ -116,12 +122,11 @@ impl Writer {
                     Command::Panic => panic!("as meant"),
                     #[cfg(test)]
                     Command::BreakWrites { broken, reply } => {
-                        let set = self.store.connection.pragma_update(None, "query_only", broken);
-                        let set = set.map_err(|error| CommitError::Failed(error.to_string()));
-                        let _gone = reply.send(set);
+                        let set = break_commits(self.store.database.read(), broken);
+                        let _gone = reply.send(set.map_err(CommitError::from));
                     }
                     Command::ShowOnly { labels, reply } => {
-                        let shown = self.show_only(labels).map_err(|error| failed(&error));
+                        let shown = self.show_only(labels);
                         let _gone = reply.send(shown);
                     }
                     Command::Limit(limits) => self.limits = limits,
@@ -135,6 +140,9 @@ impl Writer {
             if !pending.is_empty() {
                 self.commit(pending);
             }
+            if self.loss.is_some() {
+                continue;
+            }
             if has_passed(self.release_failed_at, RETRY_RELEASE_EVERY)
                 && let Err(error) = self.release()
             {
@@ -145,16 +153,20 @@ impl Writer {
             if has_passed(self.compacted_at, COMPACT_EVERY) {
                 self.compact();
             }
+            self.store.files.note_sizes();
         }
     }
 
-    fn attach(&mut self, key: &AccountKey, label: &str) -> Result<Attached, OpenError> {
+    fn attach(&mut self, key: &AccountKey, label: &str) -> Result<Attached, CommitError> {
         let sid = key.sid.to_string();
-        let connection = &self.store.connection;
-        connection.execute(
-            "INSERT INTO account (sid, region) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
-            params![sid, key.region],
-        )?;
+        self.refuse_lost().map_err(CommitError::Failed)?;
+        self.store.database.write(|transaction| {
+            transaction.execute(
+                "INSERT INTO account (sid, region) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+                params![sid, key.region],
+            )
+        })?;
+        let connection = self.store.database.read();
         let (id, cursor, forget_before) = connection.query_row(
             "SELECT id, cursor_ms, forget_before_ms FROM account WHERE sid = ?1 AND region = ?2",
             params![sid, key.region],
@@ -170,8 +182,8 @@ impl Writer {
         Ok(Attached { id, lists: Lists::resume(cursor, forget_before), calls })
     }
 
-    fn show_only(&self, labels: BTreeMap<AccountKey, String>) -> Result<(), OpenError> {
-        let connection = &self.store.connection;
+    fn show_only(&self, labels: BTreeMap<AccountKey, String>) -> Result<(), CommitError> {
+        let connection = self.store.database.read();
         let mut named = BTreeMap::new();
         for (key, label) in labels {
             let id = connection
@@ -213,36 +225,57 @@ impl Writer {
             }
             Err(error) => {
                 for (_, _, reply) in pending {
-                    let _gone = reply.send(Err(CommitError::Failed(error.to_string())));
+                    let _gone = reply.send(Err(CommitError::Failed(error.clone())));
                 }
             }
         }
     }
 
-    fn write(&mut self, pending: &[Pending], delta: &Delta) -> rusqlite::Result<()> {
-        let transaction = self.store.connection.transaction()?;
-        write_delta(&transaction, &self.committed, delta)?;
-        rows::record(&transaction, &delta.failures)?;
-        for (account, batch, _) in pending {
-            for call in &batch.calls {
-                codec::store_call(&transaction, *account, call)?;
+    fn write(&mut self, pending: &[Pending], delta: &Delta) -> Result<(), String> {
+        self.refuse_lost()?;
+        let written = self.store.database.write(|transaction| {
+            write_delta(transaction, &self.committed, delta)?;
+            rows::record(transaction, &delta.failures)?;
+            for (account, batch, _) in pending {
+                write_progress(transaction, *account, batch)?;
             }
-            for sid in &batch.forgotten {
-                transaction
-                    .prepare_cached("DELETE FROM call WHERE account_id = ?1 AND sid = ?2")?
-                    .execute(params![account.0, sid.to_string()])?;
-            }
-            transaction
-                .prepare_cached(
-                    "UPDATE account SET cursor_ms = ?2, forget_before_ms = ?3 WHERE id = ?1",
-                )?
-                .execute(params![
-                    account.0,
-                    batch.cursor.map(Timestamp::as_millisecond),
-                    batch.forget_before.map(Timestamp::as_millisecond),
-                ])?;
+            Ok(())
+        });
+        written.map_err(|error| error.to_string())
+    }
+
+    /// Notices when the files are removed or replaced, and when they are back.
+    fn check_files(&mut self) {
+        let loss = self.store.files.check().err();
+        if loss == self.loss {
+            return;
         }
-        transaction.commit()
+        let connection = self.store.database.read();
+        // Whatever lies there now, the log of another file must not be written into it.
+        let may_close = loss.as_ref().is_none_or(|loss| loss.can_be_saved);
+        let no_checkpoint = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+        if let Err(error) = connection.set_db_config(no_checkpoint, !may_close) {
+            tracing::debug!(%error, "cannot tell SQLite how to close the store");
+        }
+        self.health.store_writable(loss.is_none());
+        match &loss {
+            Some(loss) => tracing::warn!(
+                "{loss}: nothing is counted until it is back. {}",
+                if loss.can_be_saved {
+                    "Stop this process, which saves what is in it, and start it again"
+                } else {
+                    "Move it back, and counting goes on. A removed file can be copied from \
+                     /proc/<pid>/fd while this process runs. Else stop it, restore the storage \
+                     directory from a backup, and start it again"
+                }
+            ),
+            None => tracing::info!("the store's files are back: counting goes on"),
+        }
+        self.loss = loss;
+    }
+
+    fn refuse_lost(&self) -> Result<(), String> {
+        self.loss.as_ref().map_or(Ok(()), |loss| Err(loss.to_string()))
     }
 
     /// Makes due releases durable, then shows the values.
@@ -254,20 +287,21 @@ impl Writer {
         if due.is_empty() && was_scraped == self.knows_scraped {
             return Ok(());
         }
-        let transaction = self.store.connection.transaction()?;
-        for scope in &due {
-            let statement = match scope {
-                Scope::Endpoint(_) => "UPDATE endpoint SET released = 1 WHERE id = ?1",
-                Scope::Group(_) => "UPDATE request_group SET released = 1 WHERE id = ?1",
-                Scope::Account(_) => continue,
-            };
-            let (_, id) = codec::encode_scope(*scope);
-            transaction.prepare_cached(statement)?.execute([id])?;
-        }
-        if was_scraped {
-            transaction.execute("INSERT OR IGNORE INTO meta VALUES ('scraped', 1)", [])?;
-        }
-        transaction.commit()?;
+        self.store.database.write(|transaction| {
+            for scope in &due {
+                let statement = match scope {
+                    Scope::Endpoint(_) => "UPDATE endpoint SET released = 1 WHERE id = ?1",
+                    Scope::Group(_) => "UPDATE request_group SET released = 1 WHERE id = ?1",
+                    Scope::Account(_) => continue,
+                };
+                let (_, id) = codec::encode_scope(*scope);
+                transaction.prepare_cached(statement)?.execute([id])?;
+            }
+            if was_scraped {
+                transaction.execute("INSERT OR IGNORE INTO meta VALUES ('scraped', 1)", [])?;
+            }
+            Ok(())
+        })?;
         self.release_failed_at = None;
         self.knows_scraped = was_scraped;
         self.committed.publish(|ledger| ledger.release(&due));
@@ -281,7 +315,7 @@ impl Writer {
         if looked_at.is_some_and(|to| cursor < after(to, RETIRE_EVERY)) {
             return 0;
         }
-        match retire::retire(&mut self.store.connection, &self.committed, account, cursor) {
+        match retire::retire(&mut self.store.database, &self.committed, account, cursor) {
             Ok(retired) => {
                 self.retired_to.insert(account, cursor);
                 retired
@@ -296,7 +330,7 @@ impl Writer {
     /// Gives back free pages. What fails is tried again, and a full disk is told by commits.
     fn compact(&mut self) {
         self.compacted_at = Some(Instant::now());
-        match compact::compact(&self.store.connection) {
+        match compact::compact(self.store.database.read()) {
             Ok(0) => {}
             Ok(pages) => {
                 tracing::debug!(pages, "gave free pages of the store back");
@@ -307,9 +341,9 @@ impl Writer {
     }
 
     fn note_size(&self) {
-        let size = |path: PathBuf| std::fs::metadata(path).map_or(0, |file| file.len());
-        let wal = self.store.file.with_extension("db-wal");
-        self.health.store_size(size(self.store.file.clone()) + size(wal));
+        let size = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
+        let paths = &self.store.paths;
+        self.health.store_size(size(&paths.database) + size(&paths.log));
     }
 }
 
@@ -318,8 +352,39 @@ fn has_passed(since: Option<Instant>, time: Duration) -> bool {
     since.is_none_or(|at| at.elapsed() >= time)
 }
 
-fn failed(error: &OpenError) -> CommitError {
-    CommitError::Failed(error.to_string())
+/// Makes every commit fail, or succeed again, by SQLite's own refusal at its very end.
+#[cfg(test)]
+fn break_commits(connection: &Connection, broken: bool) -> rusqlite::Result<()> {
+    connection.execute_batch(if broken {
+        "CREATE TEMP TABLE parent (id INTEGER PRIMARY KEY);
+         CREATE TEMP TABLE child (id INTEGER REFERENCES parent DEFERRABLE INITIALLY DEFERRED);
+         CREATE TEMP TRIGGER broken AFTER UPDATE ON main.meta BEGIN INSERT INTO child VALUES (1); END"
+    } else {
+        "DROP TRIGGER broken; DROP TABLE child; DROP TABLE parent"
+    })
+}
+
+fn write_progress(
+    connection: &Connection,
+    account: AccountId,
+    batch: &Batch,
+) -> rusqlite::Result<()> {
+    for call in &batch.calls {
+        codec::store_call(connection, account, call)?;
+    }
+    for sid in &batch.forgotten {
+        connection
+            .prepare_cached("DELETE FROM call WHERE account_id = ?1 AND sid = ?2")?
+            .execute(params![account.0, sid.to_string()])?;
+    }
+    connection
+        .prepare_cached("UPDATE account SET cursor_ms = ?2, forget_before_ms = ?3 WHERE id = ?1")?
+        .execute(params![
+            account.0,
+            batch.cursor.map(Timestamp::as_millisecond),
+            batch.forget_before.map(Timestamp::as_millisecond),
+        ])?;
+    Ok(())
 }
 
 fn write_delta(

@@ -85,7 +85,7 @@ fn page(rows: &BTreeMap<String, AccountRow>, health: Health, now: f64) -> Markup
         h1 { "twilio-call-exporter " (env!("CARGO_PKG_VERSION")) }
         p { "Twilio Call Events as Prometheus metrics." }
         @if !health.is_ready {
-            p.bad { "A poll loop has stopped advancing: see the log." }
+            p.bad { "A poll loop has stopped advancing, or the store's files were removed: see the log." }
         }
         @if !health.is_writable {
             p.bad {
