@@ -10,6 +10,7 @@ mod database;
 mod error;
 pub mod failures;
 mod files;
+mod record;
 mod retire;
 mod schema;
 mod whole;

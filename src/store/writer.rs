@@ -7,20 +7,19 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{OptionalExtension, params};
 
 use crate::domain::listing::Lists;
 use crate::domain::twilio_time::after;
 use crate::metrics::health::Health;
-use crate::metrics::ledger::{
-    AccountId, Committed, Delta, EndpointId, Entry, GroupId, LedgerLimits, Scope,
-};
+use crate::metrics::ledger::{AccountId, Committed, Delta, Entry, LedgerLimits, Scope};
 
 use super::codec;
 use super::compact;
 use super::error::CommitError;
 use super::failures::rows;
 use super::files::Loss;
+use super::record;
 use super::retire;
 use super::schema::Opened;
 use super::{AccountKey, Attached, Batch, Command, CommitReport, Reply};
@@ -234,10 +233,10 @@ impl Writer {
     fn write(&mut self, pending: &[Pending], delta: &Delta) -> Result<(), String> {
         self.refuse_lost()?;
         let written = self.store.database.write(|transaction| {
-            write_delta(transaction, &self.committed, delta)?;
+            record::store_delta(transaction, &self.committed, delta)?;
             rows::record(transaction, &delta.failures)?;
             for (account, batch, _) in pending {
-                write_progress(transaction, *account, batch)?;
+                record::store_progress(transaction, *account, batch)?;
             }
             Ok(())
         });
@@ -354,7 +353,7 @@ fn has_passed(since: Option<Instant>, time: Duration) -> bool {
 
 /// Makes every commit fail, or succeed again, by SQLite's own refusal at its very end.
 #[cfg(test)]
-fn break_commits(connection: &Connection, broken: bool) -> rusqlite::Result<()> {
+fn break_commits(connection: &rusqlite::Connection, broken: bool) -> rusqlite::Result<()> {
     connection.execute_batch(if broken {
         "CREATE TEMP TABLE parent (id INTEGER PRIMARY KEY);
          CREATE TEMP TABLE child (id INTEGER REFERENCES parent DEFERRABLE INITIALLY DEFERRED);
@@ -362,83 +361,4 @@ fn break_commits(connection: &Connection, broken: bool) -> rusqlite::Result<()> 
     } else {
         "DROP TRIGGER broken; DROP TABLE child; DROP TABLE parent"
     })
-}
-
-fn write_progress(
-    connection: &Connection,
-    account: AccountId,
-    batch: &Batch,
-) -> rusqlite::Result<()> {
-    for call in &batch.calls {
-        codec::store_call(connection, account, call)?;
-    }
-    for sid in &batch.forgotten {
-        connection
-            .prepare_cached("DELETE FROM call WHERE account_id = ?1 AND sid = ?2")?
-            .execute(params![account.0, sid.to_string()])?;
-    }
-    connection
-        .prepare_cached("UPDATE account SET cursor_ms = ?2, forget_before_ms = ?3 WHERE id = ?1")?
-        .execute(params![
-            account.0,
-            batch.cursor.map(Timestamp::as_millisecond),
-            batch.forget_before.map(Timestamp::as_millisecond),
-        ])?;
-    Ok(())
-}
-
-fn write_delta(
-    connection: &Connection,
-    committed: &Committed,
-    delta: &Delta,
-) -> rusqlite::Result<()> {
-    for (EndpointId(id), entry) in &delta.endpoints {
-        connection
-            .prepare_cached("INSERT INTO endpoint VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
-            .execute(params![
-                id,
-                entry.account.0,
-                entry.endpoint.host,
-                entry.endpoint.route,
-                entry.hold.held_since.as_millisecond(),
-                entry.hold.is_released,
-                entry.last_event_at.as_millisecond(),
-            ])?;
-    }
-    for (EndpointId(id), at) in &delta.last_events {
-        connection
-            .prepare_cached("UPDATE endpoint SET last_event_ms = ?2 WHERE id = ?1")?
-            .execute(params![id, at.as_millisecond()])?;
-    }
-    for (GroupId(id), entry) in &delta.groups {
-        connection
-            .prepare_cached("INSERT INTO request_group VALUES (?1, ?2, ?3, ?4, ?5)")?
-            .execute(params![
-                id,
-                entry.endpoint.0,
-                entry.kind.as_str(),
-                entry.hold.held_since.as_millisecond(),
-                entry.hold.is_released,
-            ])?;
-    }
-    // The values are collected first: no scrape waits for the disk.
-    let values: BTreeMap<_, u64> = {
-        let ledger = committed.read();
-        let value = |(&(scope, cell), added): (&(Scope, _), &u64)| {
-            ((scope, cell), ledger.value(scope, cell) + added)
-        };
-        delta.added.iter().map(value).collect()
-    };
-    for ((scope, cell), value) in values {
-        let (scope, id) = codec::encode_scope(scope);
-        // SQLite's integers are signed; a counter would need 2^63 events to get there.
-        let value = i64::try_from(value).unwrap_or(i64::MAX);
-        connection
-            .prepare_cached(
-                "INSERT INTO series VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT (scope, scope_id, cell) DO UPDATE SET value = excluded.value",
-            )?
-            .execute(params![scope, id, codec::encode_cell(cell), value])?;
-    }
-    Ok(())
 }
