@@ -261,14 +261,14 @@ impl Writer {
             Some(loss) => tracing::warn!(
                 "{loss}: nothing is counted until it is back. {}",
                 if loss.can_be_saved {
-                    "Stop this process, which saves what is in it, and start it again"
+                    "Restart this process: it saves what the file holds when it stops"
                 } else {
-                    "Move it back, and counting goes on. A removed file can be copied from \
-                     /proc/<pid>/fd while this process runs. Else stop it, restore the storage \
-                     directory from a backup, and start it again"
+                    "Move it back, and counting resumes. Until this process ends, root can copy a \
+                     deleted file from /proc/<pid>/fd. Without it, stop the process, restore the \
+                     storage directory from a backup, and start it again"
                 }
             ),
-            None => tracing::info!("the store's files are back: counting goes on"),
+            None => tracing::info!("the store's files are back: counting resumes"),
         }
         self.loss = loss;
     }

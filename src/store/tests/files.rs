@@ -95,6 +95,37 @@ async fn a_log_that_is_removed_is_saved_when_the_program_stops() {
     assert_eq!(finished(&store, id), 1);
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn files_that_are_deleted_can_be_copied_while_the_program_runs() {
+    let directory = directory();
+    let (store, thread) = open(&directory).expect("a new store");
+    let id = attach(&store, "us1").await.id;
+    commit(&store, id).await.expect("committed");
+    for name in ["exporter.db", "exporter.db-wal"] {
+        fs::remove_file(directory.path().join(name)).expect("removed");
+    }
+    let is_lost = store.is_lost();
+    until(|| is_lost()).await;
+    for open in fs::read_dir("/proc/self/fd").expect("proc") {
+        let open = open.expect("an entry").path();
+        let Ok(target) = fs::read_link(&open) else { continue };
+        let target = target.to_str().expect("UTF-8");
+        if let Some(deleted) = target.strip_suffix(" (deleted)")
+            && deleted.starts_with(directory.path().to_str().expect("UTF-8"))
+        {
+            fs::copy(&open, format!("{deleted}.copy")).expect("copied");
+        }
+    }
+    drop_store_ok((store, thread));
+    for name in ["exporter.db", "exporter.db-wal"] {
+        let path = directory.path().join(name);
+        fs::rename(format!("{}.copy", path.display()), path).expect("moved");
+    }
+    let (store, _thread) = open(&directory).expect("the same store");
+    assert_eq!(finished(&store, id), 1);
+}
+
 #[test]
 fn a_store_without_its_lock_file_is_not_opened_twice() {
     let directory = directory();
