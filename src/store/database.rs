@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::Hasher;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::ValueRef;
@@ -81,7 +81,7 @@ impl Database {
         Ok(Self { connection, tables, changes })
     }
 
-    /// The connection, for reading.
+    /// The connection, for reading: rows that are changed through it have no checksum.
     pub(super) fn read(&self) -> &Connection {
         &self.connection
     }
@@ -91,9 +91,19 @@ impl Database {
         &mut self,
         change: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
-        let changes = || self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        // What a transaction left that was rolled back.
-        changes().clear();
+        debug_assert!(self.changes().is_empty(), "rows were changed without their checksums");
+        let written = self.try_write(change);
+        // What a transaction changed that was rolled back.
+        self.changes().clear();
+        written
+    }
+
+    fn try_write<T>(
+        &mut self,
+        change: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        let (tables, changes) = (&self.tables, Arc::clone(&self.changes));
+        let changes = || changes.lock().unwrap_or_else(PoisonError::into_inner);
         let transaction = self.connection.transaction()?;
         let done = change(&transaction)?;
         if !changes().is_empty() {
@@ -102,11 +112,15 @@ impl Database {
                 .execute([])?;
             let changed = std::mem::take(&mut *changes());
             for (table, change) in changed {
-                add(&transaction, &self.tables[table], change)?;
+                add(&transaction, &tables[table], change)?;
             }
         }
         transaction.commit()?;
         Ok(done)
+    }
+
+    fn changes(&self) -> MutexGuard<'_, BTreeMap<usize, Sum>> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -121,7 +121,16 @@ impl From<OpenError> for CommitError {
     fn from(error: OpenError) -> Self {
         match error {
             OpenError::Sqlite(error) | OpenError::Busy(error) => error.into(),
-            error => Self::Failed(error.to_string()),
+            OpenError::Directory { .. }
+            | OpenError::Locked { .. }
+            | OpenError::Foreign { .. }
+            | OpenError::Newer { .. }
+            | OpenError::ReadOnly { .. }
+            | OpenError::Symlink { .. }
+            | OpenError::Incomplete { .. }
+            | OpenError::Corrupt { .. }
+            | OpenError::Random
+            | OpenError::Thread(_) => Self::Failed(error.to_string()),
         }
     }
 }

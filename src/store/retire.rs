@@ -11,7 +11,7 @@ use rusqlite::{Connection, params};
 use crate::domain::twilio_time::before;
 use crate::metrics::ledger::{AccountId, Committed, EndpointId};
 
-use super::database::Database;
+use super::schema::Opened;
 
 /// How long a pair of host and route, or a removed account, is kept without events. Longer than
 /// Prometheus looks back for a month's error budget.
@@ -20,18 +20,18 @@ const KEPT_FOR: Duration = Duration::from_secs(35 * 24 * 60 * 60);
 /// Deletes an account's endpoints without events, and accounts that were removed, from the store
 /// and then from the ledger. Returns how many endpoints of the account went.
 pub(super) fn retire(
-    database: &mut Database,
+    store: &mut Opened,
     committed: &Committed,
     account: AccountId,
     cursor: Timestamp,
 ) -> rusqlite::Result<u64> {
     let since = before(cursor, KEPT_FOR);
     let idle = committed.read().idle_endpoints(account, since);
-    let removed = removed_accounts(database.read(), committed, since)?;
+    let removed = removed_accounts(store.database.read(), committed, since)?;
     if idle.is_empty() && removed.is_empty() {
         return Ok(0);
     }
-    database.write(|transaction| {
+    store.write(|transaction| {
         for &EndpointId(id) in &idle {
             delete_endpoint(transaction, id)?;
         }

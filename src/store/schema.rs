@@ -130,6 +130,19 @@ pub(super) struct Opened {
     pub(super) _lock: File,
 }
 
+impl Opened {
+    /// Changes rows in one transaction.
+    pub(super) fn write<T>(
+        &mut self,
+        change: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        let written = self.database.write(change);
+        // At once: another size later on is not of our making.
+        self.files.note_sizes();
+        written
+    }
+}
+
 /// Opens the store of a directory, creating both where they don't exist. What is there is written
 /// only once it has proven to be whole.
 pub(super) fn open(given: &Path, now: Timestamp) -> Result<Opened, OpenError> {

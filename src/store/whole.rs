@@ -164,7 +164,7 @@ impl Stamp {
     fn check_log(&self, with_log: &Self, file: &Path) -> Result<(), OpenError> {
         let what = if self.is_empty {
             "it is empty, and its log exporter.db-wal isn't"
-        } else if self.digest_key != with_log.digest_key {
+        } else if self.digest_key.is_some() && self.digest_key != with_log.digest_key {
             "its log exporter.db-wal belongs to another store"
         } else if self.commits > with_log.commits {
             "its log exporter.db-wal is older, or was cut short after it had been written to it"

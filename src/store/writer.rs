@@ -152,14 +152,13 @@ impl Writer {
             if has_passed(self.compacted_at, COMPACT_EVERY) {
                 self.compact();
             }
-            self.store.files.note_sizes();
         }
     }
 
     fn attach(&mut self, key: &AccountKey, label: &str) -> Result<Attached, CommitError> {
         let sid = key.sid.to_string();
         self.refuse_lost().map_err(CommitError::Failed)?;
-        self.store.database.write(|transaction| {
+        self.store.write(|transaction| {
             transaction.execute(
                 "INSERT INTO account (sid, region) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
                 params![sid, key.region],
@@ -232,7 +231,7 @@ impl Writer {
 
     fn write(&mut self, pending: &[Pending], delta: &Delta) -> Result<(), String> {
         self.refuse_lost()?;
-        let written = self.store.database.write(|transaction| {
+        let written = self.store.write(|transaction| {
             record::store_delta(transaction, &self.committed, delta)?;
             rows::record(transaction, &delta.failures)?;
             for (account, batch, _) in pending {
@@ -286,7 +285,7 @@ impl Writer {
         if due.is_empty() && was_scraped == self.knows_scraped {
             return Ok(());
         }
-        self.store.database.write(|transaction| {
+        self.store.write(|transaction| {
             for scope in &due {
                 let statement = match scope {
                     Scope::Endpoint(_) => "UPDATE endpoint SET released = 1 WHERE id = ?1",
@@ -314,7 +313,7 @@ impl Writer {
         if looked_at.is_some_and(|to| cursor < after(to, RETIRE_EVERY)) {
             return 0;
         }
-        match retire::retire(&mut self.store.database, &self.committed, account, cursor) {
+        match retire::retire(&mut self.store, &self.committed, account, cursor) {
             Ok(retired) => {
                 self.retired_to.insert(account, cursor);
                 retired
@@ -329,7 +328,9 @@ impl Writer {
     /// Gives back free pages. What fails is tried again, and a full disk is told by commits.
     fn compact(&mut self) {
         self.compacted_at = Some(Instant::now());
-        match compact::compact(self.store.database.read()) {
+        let compacted = compact::compact(self.store.database.read());
+        self.store.files.note_sizes();
+        match compacted {
             Ok(0) => {}
             Ok(pages) => {
                 tracing::debug!(pages, "gave free pages of the store back");

@@ -1,6 +1,8 @@
 //! Damage of every kind: a store that was damaged is refused, with a way out and left as it is, or it
 //! comes up with what it held. It never starts with other values.
 
+mod log;
+
 use std::fs;
 use std::ops::Range;
 use std::path::Path;
@@ -14,8 +16,6 @@ use crate::store::{codec, schema};
 
 /// Size of a page, SQLite's default.
 const PAGE: usize = 4_096;
-/// Size of a page in the log, with its header.
-const FRAME: usize = PAGE + 24;
 /// Damages of each kind.
 const TIMES: usize = 50;
 
@@ -75,22 +75,6 @@ async fn a_damaged_file_is_refused_or_comes_up_right() {
 }
 
 #[tokio::test]
-async fn a_log_that_is_cut_short_or_damaged_loses_only_what_its_last_commits_hold() {
-    let image = Image::make().await;
-    let whole = fs::read(image.copy(true).path().join(LOG)).expect("read");
-    let mut last = 0;
-    for length in (0..whole.len()).step_by(FRAME / 2).chain([whole.len()]) {
-        let files = image.copy(true);
-        fs::write(files.path().join(LOG), &whole[..length]).expect("written");
-        let found = outcome(&files, "cut short").expect("a store that opens");
-        let at = image.states.iter().position(|state| *state == found).expect("a state that was");
-        assert!(at >= last, "a longer log holds less");
-        last = at;
-    }
-    assert_eq!(last, image.states.len() - 1, "all of it holds all");
-}
-
-#[tokio::test]
 async fn what_another_program_changed_is_refused() {
     let image = Image::make().await;
     let mut changes: Vec<String> = [
@@ -147,68 +131,6 @@ async fn what_another_program_changed_is_refused() {
             assert!(outcome(&files, &change).is_none(), "{change}");
         }
     }
-}
-
-#[tokio::test]
-async fn files_that_do_not_belong_together_are_refused() {
-    let image = Image::make().await;
-    let other = Image::make().await;
-    let of = |image: &Image, name: &str| fs::read(image.killed.path().join(name)).expect("read");
-    let (database, log) = (of(&image, "exporter.db"), of(&image, LOG));
-    // All commits of the log are in this file, and one more.
-    let newer = {
-        let files = image.copy(true);
-        let mut store = schema::open(files.path(), now()).expect("a store");
-        let delete = "DELETE FROM call WHERE sid = (SELECT min(sid) FROM call)";
-        store.database.write(|transaction| transaction.execute(delete, [])).expect("deleted");
-        drop(store);
-        fs::read(file(&files)).expect("read")
-    };
-    // As the file is that `PRAGMA journal_mode = WAL` makes of nothing.
-    let empty = {
-        let directory = directory();
-        let connection = Connection::open(file(&directory)).expect("a database");
-        connection.pragma_update(None, "journal_mode", "WAL").expect("set");
-        drop(connection);
-        fs::read(file(&directory)).expect("read")
-    };
-    let (none, some) = (Vec::new(), Some(log.as_slice()));
-    let cases = [
-        ("it is missing", None, some, None),
-        ("it is missing", None, None, Some(b"journal".as_slice())),
-        ("it is empty", Some(&none), some, None),
-        ("it is empty", Some(&none), None, None),
-        ("it is empty", Some(&none), None, Some(b"journal")),
-        ("it is empty, and its log", Some(&empty), some, None),
-        ("journal that another program left", Some(&database), some, Some(b"journal")),
-        ("is older", Some(&newer), some, None),
-    ];
-    for (what, database, log, journal) in cases {
-        let files = directory();
-        for (name, bytes) in
-            [("exporter.db", database.map(Vec::as_slice)), (LOG, log), (JOURNAL, journal)]
-        {
-            if let Some(bytes) = bytes {
-                fs::write(files.path().join(name), bytes).expect("written");
-            }
-        }
-        let before = contents(files.path());
-        let message = refusal(&files);
-        assert!(message.contains("incomplete") && message.contains("backup"), "{message}");
-        let is_journal = journal.is_some() && message.contains("journal");
-        assert!(message.contains(what) || is_journal, "{what}: {message}");
-        assert_eq!(contents(files.path()), before, "{what}");
-    }
-    let files = directory();
-    fs::write(file(&files), of(&other, "exporter.db")).expect("written");
-    fs::write(files.path().join(LOG), &log).expect("written");
-    let before = contents(files.path());
-    let message = refusal(&files);
-    assert!(
-        message.contains("belongs to another store") || message.contains("damaged"),
-        "{message}"
-    );
-    assert_eq!(contents(files.path()), before);
 }
 
 const LOG: &str = "exporter.db-wal";

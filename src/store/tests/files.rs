@@ -20,7 +20,7 @@ async fn a_store_that_is_removed_counts_nothing_until_it_is_back() {
         assert!(!is_lost() && value(&registry, writable) > 0.0);
         let (file, away) = (data.join(name), directory.path().join("away"));
         fs::rename(&file, &away).expect("moved");
-        until(|| is_lost()).await;
+        until(&is_lost).await;
         assert_eq!(value(&registry, writable), 0.0, "{name}");
         let refused = commit(&store, id).await.expect_err("refused").to_string();
         assert!(refused.contains("removed while in use"), "{refused}");
@@ -48,7 +48,7 @@ async fn a_file_that_replaces_the_store_is_never_written_to() {
         fs::read(file(&directory)).expect("read")
     };
     // Renamed over it, as good tools do; copied into it; and cut off.
-    let replaced: [(&str, fn(&TempDir, &[u8])); 3] = [
+    let replaced: [(&str, Replace); 3] = [
         ("replaced", |directory, backup| {
             let other = directory.path().join("other");
             fs::write(&other, backup).expect("written");
@@ -68,7 +68,7 @@ async fn a_file_that_replaces_the_store_is_never_written_to() {
         commit(&store, id).await.expect("committed");
         replace(&directory, &backup);
         let is_lost = store.is_lost();
-        until(|| is_lost()).await;
+        until(&is_lost).await;
         let after = fs::read(file(&directory)).expect("read");
         let refused = commit(&store, id).await.expect_err("refused").to_string();
         assert!(refused.contains(what), "{refused}");
@@ -89,7 +89,7 @@ async fn a_log_that_is_removed_is_saved_when_the_program_stops() {
     commit(&store, id).await.expect("committed");
     fs::remove_file(directory.path().join("exporter.db-wal")).expect("removed");
     let is_lost = store.is_lost();
-    until(|| is_lost()).await;
+    until(&is_lost).await;
     drop_store_ok((store, thread));
     let (store, _thread) = open(&directory).expect("the same store");
     assert_eq!(finished(&store, id), 1);
@@ -106,7 +106,7 @@ async fn files_that_are_deleted_can_be_copied_while_the_program_runs() {
         fs::remove_file(directory.path().join(name)).expect("removed");
     }
     let is_lost = store.is_lost();
-    until(|| is_lost()).await;
+    until(&is_lost).await;
     for open in fs::read_dir("/proc/self/fd").expect("proc") {
         let open = open.expect("an entry").path();
         let Ok(target) = fs::read_link(&open) else { continue };
@@ -180,6 +180,9 @@ fn a_store_that_was_half_made_is_made_again() {
     names.sort();
     assert_eq!(names, [Ok("exporter.db".to_owned()), Ok("lock".to_owned())]);
 }
+
+/// Puts something in the place of the database, given a backup.
+type Replace = fn(&TempDir, &[u8]);
 
 async fn commit(store: &Store, id: AccountId) -> Result<CommitReport, CommitError> {
     let facts = vec![Fact::Finished(Direction::Inbound, CallStatus::Completed)];
