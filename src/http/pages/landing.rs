@@ -89,8 +89,8 @@ fn page(rows: &BTreeMap<String, AccountRow>, health: Health, now: f64) -> Markup
         }
         @if !health.is_writable {
             p.bad {
-                "The store can't be written: polling is paused until it can. Is its disk full? \
-                 Nothing is lost meanwhile; the log says why."
+                "The store can't be written: polling is paused until it can. Is its disk full, or \
+                 were its files removed? The log says why."
             }
         }
         ul {
