@@ -123,6 +123,7 @@ impl App {
         let (reloads, reload_requests) = reload::channel();
         let exemplars = Arc::new(AtomicBool::new(config.exemplars));
         let beats = lasting.heartbeats.clone();
+        let store_is_lost = lasting.store.is_lost();
         let noted = lasting.health.clone();
         let site = Site {
             registry,
@@ -131,7 +132,7 @@ impl App {
             exemplars: Arc::clone(&exemplars),
             scribe: http::Scribe::default(),
             answers: http::Answers::default(),
-            is_ready: Arc::new(move || beats.all_beat()),
+            is_ready: Arc::new(move || beats.all_beat() && !store_is_lost()),
             now: Arc::new(move || clock.now()),
             reloads: place.lifecycle.then_some(reloads),
             web: Web::new(place.web.serving),

@@ -48,7 +48,7 @@ pub struct Site {
     pub scribe: Scribe,
     /// What waits to be taken.
     pub answers: Answers,
-    /// Whether every poll loop advances.
+    /// Whether every poll loop advances, and the store's files are there.
     pub is_ready: Arc<dyn Fn() -> bool + Send + Sync>,
     /// The local time.
     pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
@@ -98,8 +98,9 @@ async fn ready(State(site): State<Site>) -> Response {
     if (site.is_ready)() {
         "Ready.\n".into_response()
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "A poll loop has stopped advancing; see the log.\n")
-            .into_response()
+        let why =
+            "A poll loop has stopped advancing, or the store's files were removed; see the log.\n";
+        (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
     }
 }
 

@@ -106,6 +106,15 @@
 //! waits and commits it again, and asks Twilio nothing meanwhile. `store/schema.rs` tells why going
 //! on after a failed sync is safe.
 //!
+//! **What if the store is damaged?** It is refused. Each table has a checksum of its rows, changed in
+//! the transaction that changes them (`store/database.rs`); opening compares all of them, the schema,
+//! the indexes, and whether the log belongs to the file (`store/whole.rs`), before anything is written.
+//! A log that ends early is no damage: counters and progress go back to its last commit together.
+//!
+//! **What if the store is removed while it is open?** Writing goes on into a file that has no name. So
+//! the writer compares names with open files before it commits (`store/files.rs`), commits nothing
+//! while they differ, and readiness fails.
+//!
 //! **What goes, and when?** Calls that no list can bring back; pairs of host and route without events
 //! for 35 days, and accounts that were removed as long ago. Age is told by the list cursors, which
 //! are Twilio's time: neither a wrong local clock nor an outage makes anything old.

@@ -7,14 +7,19 @@
 mod accounts;
 mod codec;
 mod compact;
+mod database;
 mod error;
 pub mod failures;
+mod files;
+mod record;
 mod retire;
 mod schema;
+mod whole;
 mod writer;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 
@@ -136,6 +141,7 @@ pub struct Store {
     digest_key: DigestKey,
     created_at: Timestamp,
     is_new: bool,
+    is_lost: Arc<AtomicBool>,
 }
 
 /// The writer's thread. It ends, and closes the file, when the last [`Store`] is gone.
@@ -172,9 +178,9 @@ impl Store {
         now: impl Fn() -> Timestamp + Send + 'static,
     ) -> Result<(Self, StoreThread), OpenError> {
         let opened = schema::open(directory, now())?;
-        let committed = Committed::new(codec::load_ledger(&opened.connection, now())?);
+        let committed = Committed::new(codec::load_ledger(opened.database.read(), now())?);
         let (digest_key, created_at) = (opened.digest_key, opened.created_at);
-        let is_new = opened.is_new;
+        let (is_new, is_lost) = (opened.is_new, opened.files.are_lost());
         let (commands, inbox) = mpsc::channel();
         let writer = writer::Writer::new(opened, committed.clone(), limits, health, Box::new(now));
         let (alive, ended) = oneshot::channel();
@@ -185,7 +191,7 @@ impl Store {
         let name = "store".to_owned();
         let thread = thread::Builder::new().name(name).spawn(run).map_err(OpenError::Thread)?;
         let commands = Arc::new(commands);
-        let store = Self { commands, committed, digest_key, created_at, is_new };
+        let store = Self { commands, committed, digest_key, created_at, is_new, is_lost };
         Ok((store, StoreThread { thread, ended }))
     }
 
@@ -212,6 +218,13 @@ impl Store {
     /// Whether the store was created just now.
     pub fn is_new(&self) -> bool {
         self.is_new
+    }
+
+    /// Whether the files were removed or replaced while in use: nothing is committed until they are
+    /// back. Apart from the handle, so that it doesn't keep the store open.
+    pub fn is_lost(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+        let is_lost = Arc::clone(&self.is_lost);
+        move || is_lost.load(Ordering::Relaxed)
     }
 
     /// Shows an account's series under a label, and loads what is known of it.

@@ -204,7 +204,7 @@ families! {
         "Commits that failed; polling pauses until one succeeds.";
     STORE_WRITABLE: SinceStart Gauge, "twilio_exporter_store_writable",
         [],
-        "Whether the store could be written the last time (1); while it can't (0), polling pauses and nothing is lost.";
+        "Whether the store can be written (1); while it can't (0), because the disk is full or fails or the files were removed, polling pauses.";
     STORE_SIZE: SinceStart Gauge, "twilio_exporter_store_size_bytes",
         [],
         "Size of the store's files.";

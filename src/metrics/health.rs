@@ -181,11 +181,16 @@ impl Health {
     /// Notes a commit, or an attempt at one.
     pub fn committed(&self, took: Duration, succeeded: bool) {
         self.store_commit_duration.with_label_values::<&str>(&[]).observe(took.as_secs_f64());
-        let writable = if succeeded { 1.0 } else { 0.0 };
-        self.store_writable.with_label_values::<&str>(&[]).set(writable);
+        self.store_writable(succeeded);
         if !succeeded {
             self.store_errors.with_label_values::<&str>(&[]).inc();
         }
+    }
+
+    /// Notes whether the store can be written.
+    pub fn store_writable(&self, is_writable: bool) {
+        let value = if is_writable { 1.0 } else { 0.0 };
+        self.store_writable.with_label_values::<&str>(&[]).set(value);
     }
 
     /// Notes the size of the store's files.

@@ -59,19 +59,18 @@ pub(super) fn subaccounts(
 
 /// Replaces the subaccounts of an account; those that it no longer has stay as accounts.
 pub(super) fn remember(
-    connection: &mut Connection,
+    connection: &Connection,
     parent: &AccountKey,
     found: &[Subaccount],
 ) -> rusqlite::Result<()> {
     let (parent_sid, region) = (parent.sid.to_string(), &parent.region);
-    let transaction = connection.transaction()?;
-    transaction
+    connection
         .prepare_cached(
             "UPDATE account SET parent_sid = NULL WHERE parent_sid = ?1 AND region = ?2",
         )?
         .execute(params![parent_sid, region])?;
     for Subaccount { sid, status } in found {
-        transaction
+        connection
             .prepare_cached(
                 "INSERT INTO account (sid, region, parent_sid, status) VALUES (?1, ?2, ?3, ?4)
                  ON CONFLICT (sid, region) DO UPDATE
@@ -79,5 +78,5 @@ pub(super) fn remember(
             )?
             .execute(params![sid.to_string(), region, parent_sid, status])?;
     }
-    transaction.commit()
+    Ok(())
 }

@@ -11,6 +11,8 @@ use rusqlite::{Connection, params};
 use crate::domain::twilio_time::before;
 use crate::metrics::ledger::{AccountId, Committed, EndpointId};
 
+use super::schema::Opened;
+
 /// How long a pair of host and route, or a removed account, is kept without events. Longer than
 /// Prometheus looks back for a month's error budget.
 const KEPT_FOR: Duration = Duration::from_secs(35 * 24 * 60 * 60);
@@ -18,25 +20,26 @@ const KEPT_FOR: Duration = Duration::from_secs(35 * 24 * 60 * 60);
 /// Deletes an account's endpoints without events, and accounts that were removed, from the store
 /// and then from the ledger. Returns how many endpoints of the account went.
 pub(super) fn retire(
-    connection: &mut Connection,
+    store: &mut Opened,
     committed: &Committed,
     account: AccountId,
     cursor: Timestamp,
 ) -> rusqlite::Result<u64> {
     let since = before(cursor, KEPT_FOR);
     let idle = committed.read().idle_endpoints(account, since);
-    let removed = removed_accounts(connection, committed, since)?;
+    let removed = removed_accounts(store.database.read(), committed, since)?;
     if idle.is_empty() && removed.is_empty() {
         return Ok(0);
     }
-    let transaction = connection.transaction()?;
-    for &EndpointId(id) in &idle {
-        delete_endpoint(&transaction, id)?;
-    }
-    for &AccountId(id) in &removed {
-        delete_account(&transaction, id)?;
-    }
-    transaction.commit()?;
+    store.write(|transaction| {
+        for &EndpointId(id) in &idle {
+            delete_endpoint(transaction, id)?;
+        }
+        for &AccountId(id) in &removed {
+            delete_account(transaction, id)?;
+        }
+        Ok(())
+    })?;
     committed.publish(|ledger| {
         for id in &idle {
             if let Some(entry) = ledger.endpoints.get(id) {

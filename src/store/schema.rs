@@ -1,21 +1,27 @@
-//! Opening the file: lock, identity, schema version, settings.
+//! Opening and creating the store: lock, schema version, settings.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, MAIN_DB, OptionalExtension, params};
+use rusqlite::{Connection, params};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::domain::digest::DigestKey;
 
 use super::compact;
+use super::database::{self, Database};
 use super::error::OpenError;
+use super::files::{Found, OpenFiles, Paths};
+use super::whole;
 
 /// Marks the file as ours (SQLite's `application_id`): the letters `TCEv`.
 pub(super) const APPLICATION_ID: i64 = 0x5443_4576;
-/// The file in the storage directory.
-const FILE_NAME: &str = "exporter.db";
+/// A store that is being created.
+const UNFINISHED_NAME: &str = "exporter.db.new";
 /// The lock file beside it, which names its holder.
 const LOCK_NAME: &str = "lock";
 
@@ -23,7 +29,7 @@ const LOCK_NAME: &str = "lock";
 const MAX_IDLE_LOG: i64 = 4 * 1024 * 1024;
 
 /// One step per schema version, from empty on. A step is never changed once released.
-pub(super) const MIGRATIONS: [&str; 4] = [
+pub(super) const MIGRATIONS: [&str; 5] = [
     "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE account (
@@ -104,32 +110,62 @@ pub(super) const MIGRATIONS: [&str; 4] = [
     ALTER TABLE account ADD COLUMN parent_sid TEXT;
     ALTER TABLE account ADD COLUMN status TEXT;
 ",
+    CHECKSUMS,
 ];
+
+/// What tells damage: a checksum of each table, which `migrate` fills, and the number of commits, which
+/// tells an old log from a new one.
+const CHECKSUMS: &str = "
+    CREATE TABLE checksum (
+        name TEXT PRIMARY KEY,
+        count INTEGER NOT NULL,
+        sum INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    INSERT INTO meta VALUES ('commits', 0);
+";
 
 /// An open store, not yet loaded.
 #[derive(Debug)]
 pub(super) struct Opened {
-    pub(super) connection: Connection,
+    pub(super) database: Database,
     pub(super) digest_key: DigestKey,
     pub(super) created_at: Timestamp,
     pub(super) is_new: bool,
-    pub(super) file: PathBuf,
+    pub(super) files: OpenFiles,
+    pub(super) paths: Paths,
     /// Held for as long as the store is open.
     pub(super) _lock: File,
 }
 
-/// Opens the store of a directory, creating both where they don't exist.
-pub(super) fn open(directory: &Path, now: Timestamp) -> Result<Opened, OpenError> {
-    let unusable = |source| OpenError::Directory { path: directory.to_owned(), source };
-    create_private_directory(directory).map_err(unusable)?;
-    let lock = lock(directory)?;
-    let file = directory.join(FILE_NAME);
-    let mut connection = Connection::open(&file)?;
-    refuse_read_only(&connection, &file)?;
-    // Before anything is read: the log's index is kept in memory then, and needs no room on a disk
-    // that may be full.
-    connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-    check_identity(&connection, &file)?;
+impl Opened {
+    /// Changes rows in one transaction.
+    pub(super) fn write<T>(
+        &mut self,
+        change: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        let written = self.database.write(change);
+        // At once: another size later on is not of our making.
+        self.files.note_sizes();
+        written
+    }
+}
+
+/// Opens the store of a directory, creating both where they don't exist. What is there is written
+/// only once it has proven to be whole.
+pub(super) fn open(given: &Path, now: Timestamp) -> Result<Opened, OpenError> {
+    let unusable = |source| OpenError::Directory { path: given.to_owned(), source };
+    create_private_directory(given).map_err(unusable)?;
+    // Links on the way to the directory are followed, and none in it.
+    let directory = given.canonicalize().map_err(unusable)?;
+    let lock_path = directory.join(LOCK_NAME);
+    let lock = lock(given, &lock_path)?;
+    let paths = Paths::of(&directory);
+    paths.warn_of_readers(&directory, &lock_path);
+    let found = paths.look()?;
+    if found == Found::Nothing {
+        create(&directory, &paths, now)?;
+    }
+    let mut connection = whole::open(&paths, found)?;
     let is_of_old = compact::prepare(&connection)?;
     // WAL with synchronous=FULL: a commit is on disk when it returns, for one fsync of the log.
     //
@@ -142,35 +178,58 @@ pub(super) fn open(directory: &Path, now: Timestamp) -> Result<Opened, OpenError
     connection.pragma_update(None, "synchronous", "FULL")?;
     // What a large transaction leaves of the log is cut off again.
     connection.pragma_update(None, "journal_size_limit", MAX_IDLE_LOG)?;
-    connection.set_prepared_statement_cache_capacity(32);
-    check_integrity(&connection)?;
+    connection.set_prepared_statement_cache_capacity(64);
     migrate(&mut connection)?;
     if is_of_old && let Err(error) = compact::rewrite(&connection) {
         tracing::warn!(%error, "cannot write the store anew: its file will not shrink until the next start");
     }
-    let is_new = initialise(&mut connection, now)?;
     let (digest_key, created_at) = read_meta(&connection)?;
-    Ok(Opened { connection, digest_key, created_at, is_new, file, _lock: lock })
+    let database = Database::new(connection)?;
+    let files = OpenFiles::note(given).map_err(unusable)?;
+    let is_new = found == Found::Nothing;
+    Ok(Opened { database, digest_key, created_at, is_new, files, paths, _lock: lock })
+}
+
+/// Makes a store under another name, and gives it its own once it is whole: a program that is killed
+/// meanwhile leaves no store, rather than a part of one.
+fn create(directory: &Path, paths: &Paths, now: Timestamp) -> Result<(), OpenError> {
+    let unusable = |source| OpenError::Directory { path: directory.to_owned(), source };
+    let unfinished = directory.join(UNFINISHED_NAME);
+    for leftover in ["", "-wal", "-journal"] {
+        match fs::remove_file(directory.join(format!("{UNFINISHED_NAME}{leftover}"))) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unusable(error)),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    let mut connection = Connection::open(&unfinished)?;
+    connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    compact::prepare(&connection)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    migrate(&mut connection)?;
+    let mut key = [0; 16];
+    getrandom::fill(&mut key).map_err(|_| OpenError::Random)?;
+    Database::new(connection)?.write(|transaction| {
+        let insert = "INSERT INTO meta VALUES ('digest_key', ?1), ('created_ms', ?2)";
+        transaction.execute(insert, params![key.as_slice(), now.as_millisecond()])
+    })?;
+    // Closed, all of it is in the one file.
+    fs::rename(&unfinished, &paths.database).map_err(unusable)?;
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(unusable)
 }
 
 fn create_private_directory(directory: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::DirBuilderExt;
-        builder.mode(0o700);
-    }
-    builder.create(directory)
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
 }
 
 /// Takes the lock of a directory, or tells who has it.
-fn lock(directory: &Path) -> Result<File, OpenError> {
+fn lock(directory: &Path, path: &Path) -> Result<File, OpenError> {
     let unusable = |source| OpenError::Directory { path: directory.to_owned(), source };
-    let path = directory.join(LOCK_NAME);
-    let mut options = OpenOptions::new();
-    let mut file =
-        options.read(true).write(true).create(true).truncate(false).open(path).map_err(unusable)?;
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = match rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR) {
+        Ok(file) => File::from(file),
+        Err(Errno::LOOP) => return Err(OpenError::Symlink { path: path.to_owned() }),
+        Err(error) => return Err(unusable(error.into())),
+    };
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -193,101 +252,44 @@ fn lock(directory: &Path) -> Result<File, OpenError> {
     Ok(file)
 }
 
-/// Refuses a file that another program, or a newer version of this one, has written.
-fn check_identity(connection: &Connection, file: &Path) -> Result<(), OpenError> {
-    let path = || file.to_owned();
-    let read = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
-    let application_id = match read("application_id") {
-        Ok(id) => id,
-        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase) => {
-            return Err(OpenError::Foreign { path: path() });
-        }
-        Err(error) => return Err(corrupt_or(error)),
-    };
-    let tables: i64 = connection
-        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
-        .map_err(corrupt_or)?;
-    let version = u32::try_from(read("user_version")?).unwrap_or(u32::MAX);
-    if application_id != APPLICATION_ID && (application_id != 0 || tables > 0 || version > 0) {
-        return Err(OpenError::Foreign { path: path() });
-    }
-    if version > known_version() {
-        return Err(OpenError::Newer { path: path(), found: version, known: known_version() });
-    }
-    Ok(())
-}
-
-/// SQLite opens a file that it may not write for reading alone, and complains much later.
-pub(super) fn refuse_read_only(connection: &Connection, file: &Path) -> Result<(), OpenError> {
-    if connection.is_readonly(MAIN_DB)? {
-        return Err(OpenError::ReadOnly { path: file.to_owned() });
-    }
-    Ok(())
-}
-
-fn check_integrity(connection: &Connection) -> Result<(), OpenError> {
-    let verdict: String =
-        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(corrupt_or)?;
-    if verdict == "ok" { Ok(()) } else { Err(OpenError::Corrupt { what: verdict }) }
-}
-
-fn corrupt_or(error: rusqlite::Error) -> OpenError {
-    match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
-            OpenError::Corrupt { what: error.to_string() }
-        }
-        _ => OpenError::Sqlite(error),
-    }
-}
-
-fn known_version() -> u32 {
+/// The newest schema version.
+pub(super) fn known_version() -> u32 {
     u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX)
 }
 
-/// Brings the schema up to date, each version in a transaction of its own.
-fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
-    let done: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    for (version, step) in (1_u32..).zip(MIGRATIONS) {
-        if version <= done {
-            continue;
-        }
-        let transaction = connection.transaction()?;
-        transaction.execute_batch(step)?;
-        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-        transaction.pragma_update(None, "user_version", version)?;
-        transaction.commit()?;
-    }
-    Ok(())
+/// The schema version of a database.
+pub(super) fn version(connection: &Connection) -> rusqlite::Result<u32> {
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    Ok(u32::try_from(version).unwrap_or(u32::MAX))
 }
 
-/// Writes what a new store needs. Returns whether it was new.
-fn initialise(connection: &mut Connection, now: Timestamp) -> Result<bool, OpenError> {
-    let transaction = connection.transaction()?;
-    let known: Option<Vec<u8>> = transaction
-        .query_row("SELECT value FROM meta WHERE key = 'digest_key'", [], |row| row.get(0))
-        .optional()?;
-    if known.is_some() {
-        return Ok(false);
+/// Brings the schema up to date in one transaction, which also makes the checksums match.
+fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
+    let done = version(connection)?;
+    if done == known_version() {
+        return Ok(());
     }
-    let mut key = [0; 16];
-    getrandom::fill(&mut key).map_err(|_| OpenError::Random)?;
-    transaction.execute("INSERT INTO meta VALUES ('digest_key', ?1)", params![key.as_slice()])?;
-    transaction
-        .execute("INSERT INTO meta VALUES ('created_ms', ?1)", params![now.as_millisecond()])?;
+    // The database file is complete then, without its log: whether a log belongs to it is told by
+    // what the file says of itself.
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    let transaction = connection.transaction()?;
+    for (_, step) in (1_u32..).zip(MIGRATIONS).filter(|(version, _)| *version > done) {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", known_version())?;
+    database::recompute(&transaction)?;
     transaction.commit()?;
-    Ok(true)
+    Ok(())
 }
 
 fn read_meta(connection: &Connection) -> Result<(DigestKey, Timestamp), OpenError> {
     let corrupt = |what: &str| OpenError::Corrupt { what: what.to_owned() };
-    let key: Vec<u8> =
-        connection
-            .query_row("SELECT value FROM meta WHERE key = 'digest_key'", [], |row| row.get(0))?;
+    let read = "SELECT value FROM meta WHERE key = ?1";
+    let key: Vec<u8> = connection.query_row(read, ["digest_key"], |row| row.get(0))?;
     let key =
         <[u8; 16]>::try_from(key).map_err(|_| corrupt("its digest key has the wrong length"))?;
-    let created: i64 =
-        connection
-            .query_row("SELECT value FROM meta WHERE key = 'created_ms'", [], |row| row.get(0))?;
+    let created: i64 = connection.query_row(read, ["created_ms"], |row| row.get(0))?;
     let created = Timestamp::from_millisecond(created)
         .map_err(|_| corrupt("its creation time is no time"))?;
     Ok((DigestKey::new(key), created))

@@ -1,9 +1,12 @@
 //! What is durable after a commit, what is not shown after a failed one, and what is refused.
 
 mod compact;
+mod damage;
 mod failures;
+mod files;
 mod first_failure;
 mod migration;
+mod opening;
 mod retire;
 mod room;
 mod subaccounts;
@@ -12,7 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use prometheus::Registry;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
@@ -131,75 +134,6 @@ async fn a_commit_that_fails_shows_nothing_and_can_be_tried_again() {
     assert_eq!(finished(&store, id), 1);
 }
 
-#[test]
-fn a_second_process_is_told_who_has_the_store() {
-    let directory = directory();
-    let (_store, _thread) = open(&directory).expect("a new store");
-    let message = refusal(&directory);
-    assert!(message.contains(&format!("in use by process {}", std::process::id())), "{message}");
-}
-
-#[test]
-fn a_file_that_is_not_ours_is_refused_and_left_alone() {
-    let directory = directory();
-    std::fs::write(file(&directory), b"not a database, and long enough to be looked at")
-        .expect("written");
-    assert!(refusal(&directory).contains("not a store of twilio-call-exporter"));
-    assert!(std::fs::read(file(&directory)).expect("read").starts_with(b"not a database"));
-    std::fs::remove_file(file(&directory)).expect("removed");
-    let other = Connection::open(file(&directory)).expect("a database");
-    other.execute_batch("CREATE TABLE theirs (a)").expect("created");
-    drop(other);
-    assert!(refusal(&directory).contains("not a store of twilio-call-exporter"));
-}
-
-#[test]
-fn a_store_of_a_newer_version_is_refused() {
-    let directory = directory();
-    drop_store(open(&directory));
-    let connection = Connection::open(file(&directory)).expect("a database");
-    connection.pragma_update(None, "user_version", 99).expect("updated");
-    drop(connection);
-    let message = refusal(&directory);
-    assert!(message.contains("schema version 99") && message.contains("knows up to"), "{message}");
-}
-
-#[test]
-fn a_damaged_store_is_refused_with_a_way_out() {
-    let directory = directory();
-    drop_store(open(&directory));
-    let mut bytes = std::fs::read(file(&directory)).expect("read");
-    for byte in bytes.iter_mut().skip(4_096).take(2_000) {
-        *byte = 0xAA;
-    }
-    std::fs::write(file(&directory), bytes).expect("written");
-    let message = refusal(&directory);
-    assert!(message.contains("damaged") && message.contains("backup"), "{message}");
-}
-
-#[test]
-fn a_file_that_may_only_be_read_is_refused_with_a_way_out() {
-    let directory = directory();
-    drop_store(open(&directory));
-    // As root, permissions refuse nothing: opened for reading alone it is the same to SQLite.
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
-    let connection = Connection::open_with_flags(file(&directory), flags).expect("readable");
-    let error = schema::refuse_read_only(&connection, &file(&directory)).expect_err("refused");
-    assert!(error.to_string().contains("make it writable"), "{error}");
-    let connection = Connection::open(file(&directory)).expect("writable");
-    schema::refuse_read_only(&connection, &file(&directory)).expect("nothing to refuse");
-}
-
-#[test]
-fn a_directory_that_cannot_be_made_is_named() {
-    let directory = directory();
-    let blocked = directory.path().join("file");
-    std::fs::write(&blocked, b"").expect("written");
-    let message =
-        open_at(&blocked.join("data")).map(drop_store_ok).expect_err("refused").to_string();
-    assert!(message.contains("--storage.path"), "{message}");
-}
-
 #[tokio::test]
 async fn a_held_group_is_released_by_the_writer_and_stays_so() {
     let directory = directory();
@@ -217,6 +151,27 @@ async fn a_held_group_is_released_by_the_writer_and_stays_so() {
     let (store, _thread) = open(&directory).expect("the same store");
     let committed = store.committed();
     assert!(committed.read().shown().held.is_empty() && committed.read().was_scraped);
+}
+
+#[tokio::test]
+async fn a_release_is_shown_only_once_it_is_durable() {
+    let directory = directory();
+    let registry = Registry::new();
+    let health = Health::register(&registry).expect("instruments");
+    let (store, _thread) = Store::open(directory.path(), limits(), health, now).expect("a store");
+    let id = attach(&store, "us1").await.id;
+    store.committed().publish(|ledger| ledger.mark_shown(&ledger.shown(), now()));
+    until(|| rows_of_meta(&directory, "scraped") == 1).await;
+    let batch = Batch { facts: vec![event()], ..Batch::default() };
+    store.commit(id, Arc::new(batch)).await.expect("committed");
+    let held = store.committed().read().shown();
+    store.break_writes(true).await;
+    store.committed().publish(|ledger| ledger.mark_shown(&held, Timestamp::MIN));
+    until(|| value(&registry, "twilio_exporter_store_errors_total") > 0.0).await;
+    assert_eq!(store.committed().read().shown(), held, "a crash would hold them again");
+    store.break_writes(false).await;
+    store.commit(id, Arc::new(Batch::default())).await.expect("committed");
+    until(|| store.committed().read().shown().held.is_empty()).await;
 }
 
 #[tokio::test]
@@ -274,7 +229,10 @@ fn rows_of_meta(directory: &TempDir, key: &str) -> i64 {
 fn value(registry: &Registry, name: &str) -> f64 {
     let families = registry.gather();
     let family = families.iter().find(|family| family.name() == name);
-    family.map_or(0.0, |family| family.get_metric()[0].get_counter().get_value())
+    family.map_or(0.0, |family| {
+        let metric = &family.get_metric()[0];
+        metric.get_counter().get_value() + metric.get_gauge().get_value()
+    })
 }
 
 impl Store {

@@ -1,25 +1,26 @@
 //! The one writer: takes batches, commits them together, publishes what was committed.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use rusqlite::{Connection, params};
+use rusqlite::config::DbConfig;
+use rusqlite::params;
 
 use crate::domain::listing::ListProgress;
 use crate::domain::twilio_time::after;
 use crate::metrics::health::Health;
-use crate::metrics::ledger::{
-    self, AccountId, Committed, Delta, EndpointId, Entry, GroupId, LedgerLimits, Scope,
-};
+use crate::metrics::ledger::{AccountId, Committed, Delta, Entry, LedgerLimits, Scope};
 
-use super::accounts;
+use super::accounts::{self, Subaccount};
 use super::codec;
 use super::compact;
-use super::error::{CommitError, OpenError};
+use super::error::CommitError;
 use super::failures::rows;
+use super::files::Loss;
+use super::record;
 use super::retire;
 use super::schema::Opened;
 use super::{AccountKey, Attached, Batch, Command, CommitReport, Reply};
@@ -48,6 +49,8 @@ pub(super) struct Writer {
     compacted_at: Option<Instant>,
     /// Since when a release failed, and no commit has succeeded.
     release_failed_at: Option<Instant>,
+    /// What became of the files while they were in use; nothing is committed meanwhile.
+    loss: Option<Loss>,
 }
 
 type Pending = (AccountId, Arc<Batch>, Reply);
@@ -71,6 +74,7 @@ impl Writer {
             retired_to: BTreeMap::new(),
             compacted_at: None,
             release_failed_at: None,
+            loss: None,
         }
     }
 
@@ -83,6 +87,7 @@ impl Writer {
                 Err(mpsc::RecvTimeoutError::Timeout) => None,
                 Err(mpsc::RecvTimeoutError::Disconnected) => return,
             };
+            self.check_files();
             let mut pending: Vec<Pending> = Vec::new();
             for command in first.into_iter().chain(inbox.try_iter().take(MAX_BATCHES)) {
                 // Whoever takes over an account sees what was committed before him.
@@ -101,13 +106,13 @@ impl Writer {
                         pending.push((account, batch, reply));
                     }
                     Command::Attach { key, label, reply } => {
-                        let attached = self.attach(&key, &label).map_err(|error| failed(&error));
+                        let attached = self.attach(&key, &label);
                         // Nobody waits for an account that went away.
                         let _gone = reply.send(attached);
                     }
                     Command::Recent(question) => {
                         if !question.reply.is_closed() {
-                            let connection = &self.store.connection;
+                            let connection = self.store.database.read();
                             let found = rows::recent(connection, &self.committed, &question.filter);
                             let _gone = question.reply.send(found);
                         }
@@ -120,22 +125,17 @@ impl Writer {
                     Command::Panic => panic!("as meant"),
                     #[cfg(test)]
                     Command::BreakWrites { broken, reply } => {
-                        let set = self.store.connection.pragma_update(None, "query_only", broken);
-                        let set = set.map_err(|error| CommitError::Failed(error.to_string()));
-                        let _gone = reply.send(set);
+                        let set = break_commits(self.store.database.read(), broken);
+                        let _gone = reply.send(set.map_err(CommitError::from));
                     }
                     Command::Show { labels, reply } => {
-                        let shown = self.show(labels).map_err(|error| failed(&error));
-                        let _gone = reply.send(shown);
+                        let _gone = reply.send(self.show(labels));
                     }
                     Command::RememberSubaccounts { parent, found, reply } => {
-                        let connection = &mut self.store.connection;
-                        let remembered = accounts::remember(connection, &parent, &found)
-                            .map_err(|error| CommitError::Failed(error.to_string()));
-                        let _gone = reply.send(remembered);
+                        let _gone = reply.send(self.remember(&parent, &found));
                     }
                     Command::ShowOnly { labels, reply } => {
-                        let shown = self.show_only(labels).map_err(|error| failed(&error));
+                        let shown = self.show_only(labels);
                         let _gone = reply.send(shown);
                     }
                     Command::Limit(limits) => self.limits = limits,
@@ -146,6 +146,9 @@ impl Writer {
             }
             if !pending.is_empty() {
                 self.commit(pending);
+            }
+            if self.loss.is_some() {
+                continue;
             }
             if has_passed(self.release_failed_at, RETRY_RELEASE_EVERY)
                 && let Err(error) = self.release()
@@ -160,13 +163,16 @@ impl Writer {
         }
     }
 
-    fn attach(&mut self, key: &AccountKey, label: &str) -> Result<Attached, OpenError> {
+    fn attach(&mut self, key: &AccountKey, label: &str) -> Result<Attached, CommitError> {
         let sid = key.sid.to_string();
-        let connection = &self.store.connection;
-        connection.execute(
-            "INSERT INTO account (sid, region) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
-            params![sid, key.region],
-        )?;
+        self.refuse_lost().map_err(CommitError::Failed)?;
+        self.store.write(|transaction| {
+            transaction.execute(
+                "INSERT INTO account (sid, region) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+                params![sid, key.region],
+            )
+        })?;
+        let connection = self.store.database.read();
         let (id, known) = connection.query_row(
             "SELECT id, cursor_ms, forget_before_ms, ended_to_ms, deep_to_ms
              FROM account WHERE sid = ?1 AND region = ?2",
@@ -189,8 +195,8 @@ impl Writer {
         Ok(Attached { id, lists, calls, subaccounts })
     }
 
-    fn show(&self, labels: BTreeMap<AccountKey, String>) -> Result<(), OpenError> {
-        let (named, now) = (accounts::named(&self.store.connection, labels)?, (self.now)());
+    fn show(&self, labels: BTreeMap<AccountKey, String>) -> Result<(), CommitError> {
+        let (named, now) = (accounts::named(self.store.database.read(), labels)?, (self.now)());
         self.committed.publish(|ledger| {
             for (id, label) in named {
                 ledger.show(id, label, now);
@@ -199,8 +205,15 @@ impl Writer {
         Ok(())
     }
 
-    fn show_only(&self, labels: BTreeMap<AccountKey, String>) -> Result<(), OpenError> {
-        let (named, now) = (accounts::named(&self.store.connection, labels)?, (self.now)());
+    fn remember(&mut self, parent: &AccountKey, found: &[Subaccount]) -> Result<(), CommitError> {
+        self.refuse_lost().map_err(CommitError::Failed)?;
+        let written =
+            self.store.write(|transaction| accounts::remember(transaction, parent, found));
+        written.map_err(CommitError::from)
+    }
+
+    fn show_only(&self, labels: BTreeMap<AccountKey, String>) -> Result<(), CommitError> {
+        let (named, now) = (accounts::named(self.store.database.read(), labels)?, (self.now)());
         self.committed.publish(|ledger| ledger.show_only(named, now));
         Ok(())
     }
@@ -234,39 +247,57 @@ impl Writer {
             }
             Err(error) => {
                 for (_, _, reply) in pending {
-                    let _gone = reply.send(Err(CommitError::Failed(error.to_string())));
+                    let _gone = reply.send(Err(CommitError::Failed(error.clone())));
                 }
             }
         }
     }
 
-    fn write(&mut self, pending: &[Pending], delta: &Delta) -> rusqlite::Result<()> {
-        let transaction = self.store.connection.transaction()?;
-        write_delta(&transaction, &self.committed, delta)?;
-        rows::record(&transaction, &delta.failures)?;
-        for (account, batch, _) in pending {
-            for call in &batch.calls {
-                codec::store_call(&transaction, *account, call)?;
+    fn write(&mut self, pending: &[Pending], delta: &Delta) -> Result<(), String> {
+        self.refuse_lost()?;
+        let written = self.store.write(|transaction| {
+            record::store_delta(transaction, &self.committed, delta)?;
+            rows::record(transaction, &delta.failures)?;
+            for (account, batch, _) in pending {
+                record::store_progress(transaction, *account, batch)?;
             }
-            for sid in &batch.forgotten {
-                transaction
-                    .prepare_cached("DELETE FROM call WHERE account_id = ?1 AND sid = ?2")?
-                    .execute(params![account.0, sid.to_string()])?;
-            }
-            transaction
-                .prepare_cached(
-                    "UPDATE account SET cursor_ms = ?2, forget_before_ms = ?3, ended_to_ms = ?4,
-                        deep_to_ms = ?5 WHERE id = ?1",
-                )?
-                .execute(params![
-                    account.0,
-                    batch.lists.cursor.map(Timestamp::as_millisecond),
-                    batch.lists.forget_before.map(Timestamp::as_millisecond),
-                    batch.lists.ended_to.map(Timestamp::as_millisecond),
-                    batch.lists.deep_to.map(Timestamp::as_millisecond),
-                ])?;
+            Ok(())
+        });
+        written.map_err(|error| error.to_string())
+    }
+
+    /// Notices when the files are removed or replaced, and when they are back.
+    fn check_files(&mut self) {
+        let loss = self.store.files.check().err();
+        if loss == self.loss {
+            return;
         }
-        transaction.commit()
+        let connection = self.store.database.read();
+        // Whatever lies there now, the log of another file must not be written into it.
+        let may_close = loss.as_ref().is_none_or(|loss| loss.can_be_saved);
+        let no_checkpoint = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+        if let Err(error) = connection.set_db_config(no_checkpoint, !may_close) {
+            tracing::debug!(%error, "cannot tell SQLite how to close the store");
+        }
+        self.health.store_writable(loss.is_none());
+        match &loss {
+            Some(loss) => tracing::warn!(
+                "{loss}: nothing is counted until it is back. {}",
+                if loss.can_be_saved {
+                    "Restart this process: it saves what the file holds when it stops"
+                } else {
+                    "Move it back, and counting resumes. Until this process ends, root can copy a \
+                     deleted file from /proc/<pid>/fd. Without it, stop the process, restore the \
+                     storage directory from a backup, and start it again"
+                }
+            ),
+            None => tracing::info!("the store's files are back: counting resumes"),
+        }
+        self.loss = loss;
+    }
+
+    fn refuse_lost(&self) -> Result<(), String> {
+        self.loss.as_ref().map_or(Ok(()), |loss| Err(loss.to_string()))
     }
 
     /// Makes due releases durable, then shows the values.
@@ -278,20 +309,21 @@ impl Writer {
         if due.is_empty() && was_scraped == self.knows_scraped {
             return Ok(());
         }
-        let transaction = self.store.connection.transaction()?;
-        for scope in &due {
-            let statement = match scope {
-                Scope::Endpoint(_) => "UPDATE endpoint SET released = 1 WHERE id = ?1",
-                Scope::Group(_) => "UPDATE request_group SET released = 1 WHERE id = ?1",
-                Scope::Account(_) => continue,
-            };
-            let (_, id) = codec::encode_scope(*scope);
-            transaction.prepare_cached(statement)?.execute([id])?;
-        }
-        if was_scraped {
-            transaction.execute("INSERT OR IGNORE INTO meta VALUES ('scraped', 1)", [])?;
-        }
-        transaction.commit()?;
+        self.store.write(|transaction| {
+            for scope in &due {
+                let statement = match scope {
+                    Scope::Endpoint(_) => "UPDATE endpoint SET released = 1 WHERE id = ?1",
+                    Scope::Group(_) => "UPDATE request_group SET released = 1 WHERE id = ?1",
+                    Scope::Account(_) => continue,
+                };
+                let (_, id) = codec::encode_scope(*scope);
+                transaction.prepare_cached(statement)?.execute([id])?;
+            }
+            if was_scraped {
+                transaction.execute("INSERT OR IGNORE INTO meta VALUES ('scraped', 1)", [])?;
+            }
+            Ok(())
+        })?;
         self.release_failed_at = None;
         self.knows_scraped = was_scraped;
         self.committed.publish(|ledger| ledger.release(&due));
@@ -305,7 +337,7 @@ impl Writer {
         if looked_at.is_some_and(|to| cursor < after(to, RETIRE_EVERY)) {
             return 0;
         }
-        match retire::retire(&mut self.store.connection, &self.committed, account, cursor) {
+        match retire::retire(&mut self.store, &self.committed, account, cursor) {
             Ok(retired) => {
                 self.retired_to.insert(account, cursor);
                 retired
@@ -320,7 +352,9 @@ impl Writer {
     /// Gives back free pages. What fails is tried again, and a full disk is told by commits.
     fn compact(&mut self) {
         self.compacted_at = Some(Instant::now());
-        match compact::compact(&self.store.connection) {
+        let compacted = compact::compact(self.store.database.read());
+        self.store.files.note_sizes();
+        match compacted {
             Ok(0) => {}
             Ok(pages) => {
                 tracing::debug!(pages, "gave free pages of the store back");
@@ -331,9 +365,9 @@ impl Writer {
     }
 
     fn note_size(&self) {
-        let size = |path: PathBuf| std::fs::metadata(path).map_or(0, |file| file.len());
-        let wal = self.store.file.with_extension("db-wal");
-        self.health.store_size(size(self.store.file.clone()) + size(wal));
+        let size = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
+        let paths = &self.store.paths;
+        self.health.store_size(size(&paths.database) + size(&paths.log));
     }
 }
 
@@ -342,62 +376,14 @@ fn has_passed(since: Option<Instant>, time: Duration) -> bool {
     since.is_none_or(|at| at.elapsed() >= time)
 }
 
-fn failed(error: &OpenError) -> CommitError {
-    CommitError::Failed(error.to_string())
-}
-
-fn write_delta(
-    connection: &Connection,
-    committed: &Committed,
-    delta: &Delta,
-) -> rusqlite::Result<()> {
-    for (EndpointId(id), entry) in &delta.endpoints {
-        connection
-            .prepare_cached("INSERT INTO endpoint VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
-            .execute(params![
-                id,
-                entry.account.0,
-                entry.endpoint.host,
-                entry.endpoint.route,
-                entry.hold.held_since.as_millisecond(),
-                entry.hold.is_released,
-                entry.last_event_at.as_millisecond(),
-            ])?;
-    }
-    for (EndpointId(id), at) in &delta.last_events {
-        connection
-            .prepare_cached("UPDATE endpoint SET last_event_ms = ?2 WHERE id = ?1")?
-            .execute(params![id, at.as_millisecond()])?;
-    }
-    for (GroupId(id), entry) in &delta.groups {
-        connection
-            .prepare_cached("INSERT INTO request_group VALUES (?1, ?2, ?3, ?4, ?5)")?
-            .execute(params![
-                id,
-                entry.endpoint.0,
-                entry.kind.as_str(),
-                entry.hold.held_since.as_millisecond(),
-                entry.hold.is_released,
-            ])?;
-    }
-    // The values are collected first: no scrape waits for the disk.
-    let values: BTreeMap<_, u64> = {
-        let ledger = committed.read();
-        let value = |(&(scope, cell), added): (&(Scope, _), &u64)| {
-            ((scope, cell), ledger::sum(ledger.value(scope, cell), *added))
-        };
-        delta.added.iter().map(value).collect()
-    };
-    for ((scope, cell), value) in values {
-        let (scope, id) = codec::encode_scope(scope);
-        // SQLite's integers are signed, and the ledger's values are bounded by the largest of them.
-        let value = i64::try_from(value).unwrap_or(i64::MAX);
-        connection
-            .prepare_cached(
-                "INSERT INTO series VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT (scope, scope_id, cell) DO UPDATE SET value = excluded.value",
-            )?
-            .execute(params![scope, id, codec::encode_cell(cell), value])?;
-    }
-    Ok(())
+/// Makes every commit fail, or succeed again, by SQLite's own refusal at its very end.
+#[cfg(test)]
+fn break_commits(connection: &rusqlite::Connection, broken: bool) -> rusqlite::Result<()> {
+    connection.execute_batch(if broken {
+        "CREATE TEMP TABLE parent (id INTEGER PRIMARY KEY);
+         CREATE TEMP TABLE child (id INTEGER REFERENCES parent DEFERRABLE INITIALLY DEFERRED);
+         CREATE TEMP TRIGGER broken AFTER UPDATE ON main.meta BEGIN INSERT INTO child VALUES (1); END"
+    } else {
+        "DROP TRIGGER broken; DROP TABLE child; DROP TABLE parent"
+    })
 }

@@ -1,10 +1,11 @@
-//! P2 on a bad disk: a file system that is full, writes and syncs that fail.
+//! P2 on a bad disk: a file system that is full, writes and syncs that fail, files that are removed.
 //!
 //! Nothing uncommitted is shown, polling pauses, `/metrics` serves and says so, and when the disk is
 //! well again everything goes on by itself and is counted once.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -65,6 +66,84 @@ async fn killed_while_syncs_fail_it_has_lost_nothing_that_it_showed() {
     drop(faulty);
     program = program.kill_and_restart().await;
     went_on(&mut program, &twilio, &before).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_store_is_moved_away_it_pauses_and_says_so_and_goes_on_when_it_is_back() {
+    let twilio = Twilio::serving(going_on(2, 60)).await;
+    let mut program = Program::polling(&twilio).await;
+    counting(&program).await;
+    let (file, away) = (program.storage().join("exporter.db"), program.storage().join("away"));
+    std::fs::rename(&file, &away).expect("moved");
+    let before = lost(&program, &twilio).await;
+    std::fs::rename(&away, &file).expect("moved back");
+    went_on(&mut program, &twilio, &before).await;
+    assert_eq!(program.get("/-/ready").await.0, 200);
+    let says = |what: &str| program.log().lines().filter(|line| line.contains(what)).count();
+    assert_eq!((says("nothing is counted until it is back"), says("files are back")), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_removed_is_not_begun_again_beside_its_log() {
+    let twilio = Twilio::serving(going_on(2, 60)).await;
+    let program = Program::polling(&twilio).await;
+    counting(&program).await;
+    let (directory, storage) = (program.directory(), program.storage());
+    std::fs::remove_file(storage.join("exporter.db")).expect("removed");
+    lost(&program, &twilio).await;
+    let ended = program.kill_and_spawn().ends().await;
+    assert_eq!(ended.code(), Some(1));
+    let log = std::fs::read_to_string(directory.path().join("log")).expect("a log");
+    assert!(log.contains("it is missing, and its log exporter.db-wal isn't empty"), "{log}");
+    assert!(!storage.join("exporter.db").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_others_may_read_is_named_with_what_to_do() {
+    let twilio = Twilio::serving(going_on(1, 5)).await;
+    let program = Program::polling(&twilio).await;
+    let storage = program.storage();
+    let says = |program: &Program, path: &Path| {
+        let text = format!("chmod go= {}", path.display());
+        program.log().lines().any(|line| line.contains("WARN") && line.contains(&text))
+    };
+    assert!(!says(&program, &storage), "{}", program.log());
+    for (path, mode) in [(storage.clone(), 0o750), (storage.join("exporter.db"), 0o604)] {
+        std::fs::set_permissions(path, Permissions::from_mode(mode)).expect("set");
+    }
+    let program = program.kill_and_restart().await;
+    for path in [storage.clone(), storage.join("exporter.db")] {
+        assert!(says(&program, &path), "{}: {}", path.display(), program.log());
+    }
+    assert!(!says(&program, &storage.join("lock")));
+}
+
+/// Waits until the program has noticed that its store is gone, and asserts what must hold meanwhile.
+async fn lost(program: &Program, twilio: &Twilio) -> Scrape {
+    let writable = metric("twilio_exporter_store_writable");
+    eventually("the loss is noticed", async || {
+        (program.get("/-/ready").await.0 == 503).then_some(())
+    })
+    .await;
+    let first = program.scrape().await;
+    assert!(writable.is_in(&first, 0.0));
+    let errors = metric("twilio_exporter_store_errors_total");
+    let scrape = eventually("commits are tried again", async || {
+        let scrape = program.scrape().await;
+        errors.value_in(&scrape).is_some_and(|count| count >= 6.0).then_some(scrape)
+    })
+    .await;
+    let asked = twilio.requests();
+    let scrape = eventually("and again", async || {
+        let now = program.scrape().await;
+        (errors.value_in(&now) >= errors.value_in(&scrape).map(|count| count + 2.0)).then_some(now)
+    })
+    .await;
+    let more = twilio.requests() - asked;
+    assert!(more <= 2 * MAX_CONCURRENCY, "{more} requests while nothing could be counted");
+    assert_eq!(scrape.durable(), first.durable(), "something uncommitted is shown");
+    assert!(writable.is_in(&scrape, 0.0));
+    scrape
 }
 
 /// Waits until something was counted.

@@ -85,12 +85,12 @@ fn page(rows: &BTreeMap<String, AccountRow>, health: Health, now: f64) -> Markup
         h1 { "twilio-call-exporter " (env!("CARGO_PKG_VERSION")) }
         p { "Twilio Call Events as Prometheus metrics." }
         @if !health.is_ready {
-            p.bad { "A poll loop has stopped advancing: see the log." }
+            p.bad { "A poll loop has stopped advancing, or the store's files were removed: see the log." }
         }
         @if !health.is_writable {
             p.bad {
-                "The store can't be written: polling is paused until it can. Is its disk full? \
-                 Nothing is lost meanwhile; the log says why."
+                "The store can't be written: polling is paused until it can. Is its disk full, or \
+                 were its files removed? The log says why."
             }
         }
         ul {

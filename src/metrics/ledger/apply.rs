@@ -108,7 +108,9 @@ impl Ledger {
                         let has_room = self.makes_room(&mut delta, (account, code), false, limits);
                         let cell = if has_room { code } else { Cell::OtherApiRequests };
                         delta.add(account, cell, 1);
-                        delta.note_overflow(entry.account, !has_room);
+                        if !has_room {
+                            *delta.overflowed.entry(entry.account).or_default() += 1;
+                        }
                     }
                     Fact::Event { observation, call_sid, at, is_history } => {
                         let is_released_unscraped =

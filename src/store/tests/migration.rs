@@ -32,6 +32,41 @@ async fn a_store_of_any_earlier_version_is_brought_up_to_date_and_keeps_what_it_
     }
 }
 
+#[tokio::test]
+async fn a_store_of_an_earlier_version_is_looked_at_before_it_is_changed() {
+    for version in 1..u32::try_from(MIGRATIONS.len()).expect("a few versions") {
+        let directory = directory();
+        write_old(&directory, version);
+        let other = Connection::open(file(&directory)).expect("a database");
+        let trigger = "CREATE TRIGGER t AFTER UPDATE ON account BEGIN DELETE FROM series; END";
+        other.execute_batch(trigger).expect("made");
+        drop(other);
+        let before = std::fs::read(file(&directory)).expect("read");
+        let message = refusal(&directory);
+        assert!(message.contains("the trigger `t` is not of this program"), "{message}");
+        assert_eq!(std::fs::read(file(&directory)).expect("read"), before, "version {version}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_of_an_earlier_version_that_was_killed_comes_with_its_log() {
+    for version in 1..u32::try_from(MIGRATIONS.len()).expect("a few versions") {
+        let (old, directory) = (directory(), directory());
+        // As earlier versions begin: the file has no table yet, and the log has all.
+        let running = Connection::open(file(&old)).expect("a database");
+        running.pragma_update(None, "journal_mode", "WAL").expect("set");
+        write_rows(&running, version);
+        for name in ["exporter.db", "exporter.db-wal"] {
+            std::fs::copy(old.path().join(name), directory.path().join(name)).expect("copied");
+        }
+        for _ in 0..2 {
+            let (store, thread) = open(&directory).expect("an old store");
+            check(&store, version, 41).await;
+            drop_store_ok((store, thread));
+        }
+    }
+}
+
 /// What every version knows of the account is what the present one shows.
 async fn check(store: &Store, version: u32, failures: u64) {
     let id = attach(store, "us1").await.id;
@@ -43,7 +78,10 @@ async fn check(store: &Store, version: u32, failures: u64) {
 
 /// A store as a version left it: made by the first, and brought up to it.
 fn write_old(directory: &TempDir, version: u32) {
-    let old = Connection::open(file(directory)).expect("a database");
+    write_rows(&Connection::open(file(directory)).expect("a database"), version);
+}
+
+fn write_rows(old: &Connection, version: u32) {
     for (done, step) in (1..=version).zip(MIGRATIONS) {
         old.execute_batch(step).expect("a step");
         old.execute_batch(&rows_of(done)).expect("rows");

@@ -1,0 +1,194 @@
+//! The store's files as the directory shows them: what must not be opened, who else may read them,
+//! and whether they are still the ones that are open.
+//!
+//! A file that is removed or replaced stays open: writing to it succeeds and is lost when the program
+//! ends. So the writer compares, before it promises anything, what the paths lead to with what it
+//! opened. Only looks at names and attributes; SQLite alone opens the files.
+
+use std::fs::{self, Metadata};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::Access;
+
+use super::error::OpenError;
+
+/// The database in the storage directory.
+const DATABASE: &str = "exporter.db";
+/// SQLite's log of what isn't in the database file yet.
+const LOG: &str = "exporter.db-wal";
+/// SQLite's rollback journal, which a whole store never has.
+const JOURNAL: &str = "exporter.db-journal";
+/// Permissions of anybody but the owner.
+const OF_OTHERS: u32 = 0o077;
+
+/// Where the files are.
+#[derive(Clone, Debug)]
+pub(super) struct Paths {
+    pub(super) database: PathBuf,
+    pub(super) log: PathBuf,
+    journal: PathBuf,
+}
+
+/// What lies in a directory before the database is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Nothing: a store is to be created.
+    Nothing,
+    /// A database without a log, or with an empty one.
+    Database,
+    /// A database and a log with content, as after a kill.
+    DatabaseAndLog,
+}
+
+impl Paths {
+    pub(super) fn of(directory: &Path) -> Self {
+        Self {
+            database: directory.join(DATABASE),
+            log: directory.join(LOG),
+            journal: directory.join(JOURNAL),
+        }
+    }
+
+    /// Looks at what is there, and refuses what can't be a whole store.
+    pub(super) fn look(&self) -> Result<Found, OpenError> {
+        let [database, log, journal] =
+            [&self.database, &self.log, &self.journal].map(|path| size_of(path));
+        let (database, log, journal) = (database?, log?, journal?);
+        let has = |size: Option<u64>| size.is_some_and(|size| size > 0);
+        let torn = |what| Err(OpenError::Incomplete { path: self.database.clone(), what });
+        if database.is_some() && rustix::fs::access(&self.database, Access::WRITE_OK).is_err() {
+            return Err(OpenError::ReadOnly { path: self.database.clone() });
+        }
+        match database {
+            _ if has(journal) => torn("a journal that another program left lies beside it"),
+            None if has(log) => torn("it is missing, and its log exporter.db-wal isn't empty"),
+            Some(0) if has(log) => torn("it is empty, and its log exporter.db-wal isn't"),
+            Some(0) => torn("it is empty"),
+            None => Ok(Found::Nothing),
+            Some(_) if has(log) => Ok(Found::DatabaseAndLog),
+            Some(_) => Ok(Found::Database),
+        }
+    }
+
+    /// Names each file, and the directory, that other users may read or enter.
+    pub(super) fn warn_of_readers(&self, directory: &Path, lock: &Path) {
+        for path in [directory, lock, &self.database, &self.log] {
+            let Ok(metadata) = fs::symlink_metadata(path) else { continue };
+            if metadata.mode() & OF_OTHERS != 0 {
+                tracing::warn!(
+                    path = %path.display(),
+                    mode = format!("{:04o}", metadata.mode() & 0o7777),
+                    "other users may access the store: run `chmod go= {}`", path.display()
+                );
+            }
+        }
+    }
+}
+
+/// The size of a file, or `None` where there is none. Refuses what isn't a regular file: a symbolic
+/// link leads elsewhere, and a FIFO blocks.
+fn size_of(path: &Path) -> Result<Option<u64>, OpenError> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_symlink() => Err(OpenError::Symlink { path: path.to_owned() }),
+        Ok(metadata) if metadata.is_file() => Ok(Some(metadata.len())),
+        Ok(_) => Err(OpenError::Foreign { path: path.to_owned() }),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(OpenError::Directory { path: path.to_owned(), source }),
+    }
+}
+
+/// The files that are open, to be compared with what their paths lead to.
+#[derive(Debug)]
+pub(super) struct OpenFiles {
+    files: Vec<(PathBuf, Identity)>,
+    are_lost: Arc<AtomicBool>,
+}
+
+/// Which file a path leads to, and how long it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+    size: u64,
+}
+
+impl Identity {
+    fn of(metadata: &Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino(), size: metadata.len() }
+    }
+
+    fn is_same_file(self, other: Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
+}
+
+/// What became of a file that is open.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{}` was {what} while in use", path.display())]
+pub(super) struct Loss {
+    pub(super) path: PathBuf,
+    what: &'static str,
+    /// Whether the database is as it should be, and what the log held can still go into it.
+    pub(super) can_be_saved: bool,
+}
+
+impl OpenFiles {
+    /// Notes which files were just opened. `directory` is the one the program was given, so that a
+    /// symbolic link on the way that leads elsewhere later is noticed.
+    pub(super) fn note(directory: &Path) -> io::Result<Self> {
+        let paths = Paths::of(&std::path::absolute(directory)?);
+        let files = [paths.database, paths.log].map(|path| {
+            let identity = fs::symlink_metadata(&path).map(|metadata| Identity::of(&metadata));
+            identity.map(|identity| (path, identity))
+        });
+        let files = files.into_iter().collect::<io::Result<Vec<_>>>()?;
+        Ok(Self { files, are_lost: Arc::new(AtomicBool::new(false)) })
+    }
+
+    /// Whether one of them was removed or replaced, as the last check found.
+    pub(super) fn are_lost(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.are_lost)
+    }
+
+    /// Compares the files with what their paths lead to. An attribute that can't be read tells
+    /// nothing.
+    pub(super) fn check(&self) -> Result<(), Loss> {
+        let losses = self.files.iter().filter_map(|(path, opened)| {
+            let (what, is_intact) =
+                match fs::symlink_metadata(path).map(|metadata| Identity::of(&metadata)) {
+                    Ok(found) if !found.is_same_file(*opened) => ("replaced by another file", true),
+                    Ok(found) if found.size != opened.size => ("overwritten or truncated", false),
+                    Ok(_) => return None,
+                    Err(error) if is_gone(&error) => ("removed", true),
+                    Err(_) => return None,
+                };
+            let can_be_saved = is_intact && path.ends_with(LOG);
+            Some(Loss { path: path.clone(), what, can_be_saved })
+        });
+        // The database is first: only if it is well can its log be saved.
+        let checked = { losses }.next().map_or(Ok(()), Err);
+        self.are_lost.store(checked.is_err(), Ordering::Relaxed);
+        checked
+    }
+
+    /// Takes note of the sizes that our own writing has left.
+    pub(super) fn note_sizes(&mut self) {
+        for (path, opened) in &mut self.files {
+            if let Ok(metadata) = fs::symlink_metadata(path)
+                && opened.is_same_file(Identity::of(&metadata))
+            {
+                opened.size = metadata.len();
+            }
+        }
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    // Each kind of error there may be one day: only these say that the file isn't there.
+    [ErrorKind::NotFound, ErrorKind::NotADirectory, ErrorKind::StaleNetworkFileHandle]
+        .contains(&error.kind())
+}

@@ -1,0 +1,97 @@
+//! What a batch changes, as rows: new endpoints and groups, series values, progress.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, params};
+
+use crate::metrics::ledger::{self, AccountId, Committed, Delta, EndpointId, GroupId, Scope};
+
+use super::Batch;
+use super::codec;
+
+/// Writes the progress of an account's calls and lists.
+pub(super) fn store_progress(
+    connection: &Connection,
+    account: AccountId,
+    batch: &Batch,
+) -> rusqlite::Result<()> {
+    for call in &batch.calls {
+        codec::store_call(connection, account, call)?;
+    }
+    for sid in &batch.forgotten {
+        connection
+            .prepare_cached("DELETE FROM call WHERE account_id = ?1 AND sid = ?2")?
+            .execute(params![account.0, sid.to_string()])?;
+    }
+    connection
+        .prepare_cached(
+            "UPDATE account SET cursor_ms = ?2, forget_before_ms = ?3, ended_to_ms = ?4,
+                deep_to_ms = ?5 WHERE id = ?1",
+        )?
+        .execute(params![
+            account.0,
+            batch.lists.cursor.map(Timestamp::as_millisecond),
+            batch.lists.forget_before.map(Timestamp::as_millisecond),
+            batch.lists.ended_to.map(Timestamp::as_millisecond),
+            batch.lists.deep_to.map(Timestamp::as_millisecond),
+        ])?;
+    Ok(())
+}
+
+/// Writes what facts change.
+pub(super) fn store_delta(
+    connection: &Connection,
+    committed: &Committed,
+    delta: &Delta,
+) -> rusqlite::Result<()> {
+    for (EndpointId(id), entry) in &delta.endpoints {
+        connection
+            .prepare_cached("INSERT INTO endpoint VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
+            .execute(params![
+                id,
+                entry.account.0,
+                entry.endpoint.host,
+                entry.endpoint.route,
+                entry.hold.held_since.as_millisecond(),
+                entry.hold.is_released,
+                entry.last_event_at.as_millisecond(),
+            ])?;
+    }
+    for (EndpointId(id), at) in &delta.last_events {
+        connection
+            .prepare_cached("UPDATE endpoint SET last_event_ms = ?2 WHERE id = ?1")?
+            .execute(params![id, at.as_millisecond()])?;
+    }
+    for (GroupId(id), entry) in &delta.groups {
+        connection
+            .prepare_cached("INSERT INTO request_group VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .execute(params![
+                id,
+                entry.endpoint.0,
+                entry.kind.as_str(),
+                entry.hold.held_since.as_millisecond(),
+                entry.hold.is_released,
+            ])?;
+    }
+    // The values are collected first: no scrape waits for the disk.
+    let values: BTreeMap<_, u64> = {
+        let ledger = committed.read();
+        let value = |(&(scope, cell), added): (&(Scope, _), &u64)| {
+            ((scope, cell), ledger::sum(ledger.value(scope, cell), *added))
+        };
+        delta.added.iter().map(value).collect()
+    };
+    for ((scope, cell), value) in values {
+        let (scope, id) = codec::encode_scope(scope);
+        // SQLite's integers are signed, and the ledger's values are bounded by the largest of them.
+        let value = i64::try_from(value).unwrap_or(i64::MAX);
+        connection
+            .prepare_cached(
+                "INSERT INTO series VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (scope, scope_id, cell) DO UPDATE SET value = excluded.value",
+            )?
+            .execute(params![scope, id, codec::encode_cell(cell), value])?;
+    }
+    Ok(())
+}
