@@ -46,16 +46,17 @@ impl AccountProgress {
         room: usize,
         now: Timestamp,
     ) -> (CallChanges, AfterPage) {
-        // An odd `Date` moves no cursor past the present.
+        // The page's own `Date` tells how far the list is known, and nothing else: it may be wrong. An
+        // odd one moves no cursor past the present.
         let date = date.unwrap_or(now).min(after(now, DATE_TOLERANCE));
         let mut changes = CallChanges::default();
         let most = self.calls.len().saturating_add(room);
         for call in page.calls {
             if self.calls.contains_key(&call.sid) {
-                self.see(call, date, &mut changes);
+                self.see(call, now, &mut changes);
             } else if run.asks_for(call) && self.lists.admits(call) {
                 if self.calls.len() < most {
-                    self.take_up(call, date, &mut changes);
+                    self.take_up(call, now, &mut changes);
                 } else {
                     changes.left += 1;
                     run.leave_call();

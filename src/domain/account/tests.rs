@@ -176,6 +176,16 @@ fn one_answer_dated_far_ahead_moves_no_cursor_and_settles_nothing() {
 }
 
 #[test]
+fn an_answer_dated_far_back_ends_no_call_long_ago() {
+    let mut account = account();
+    let calls = [Call { end_time: None, ..ended(1, 0) }];
+    let mut run = run(&account, 5);
+    let page = ListPage { calls: &calls, rejected: 0, next: None };
+    account.take_page(&mut run, page, Some(at(-40 * 86_400)), usize::MAX, at(5));
+    assert_eq!(account.calls[&sid(1)].ended_at, Some(at(5)));
+}
+
+#[test]
 fn an_account_begins_once_several_answers_agree_on_the_time() {
     let mut account = AccountProgress::default();
     let learn =

@@ -88,6 +88,8 @@ mod tests {
             account.api_retry("timeout");
             account.api_concurrency(1, 1);
             account.account_concurrency(1);
+            account.required_concurrency(1.0);
+            account.tracked_calls(1);
             account.lateness(&Lateness::default());
             account.call_events_rejected(Rejection::ALL[0], 1);
         }
