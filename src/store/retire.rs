@@ -2,13 +2,16 @@
 //!
 //! Time is Twilio's: an account's list cursor tells how far it is known. No local clock that is
 //! wrong for once can delete anything, and while Twilio can't be reached nothing grows old.
+//! Invariant: only time in which an account was followed makes anything old. Where a cursor jumps, over
+//! a downtime or because an earlier one was wrong, everything grows younger by the jump.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
-use crate::domain::twilio_time::before;
+use crate::domain::twilio_time::{after, before};
 use crate::metrics::ledger::{AccountId, Committed, EndpointId};
 
 use super::schema::Opened;
@@ -17,17 +20,95 @@ use super::schema::Opened;
 /// Prometheus looks back for a month's error budget.
 const KEPT_FOR: Duration = Duration::from_secs(35 * 24 * 60 * 60);
 
-/// Deletes an account's endpoints without events, and accounts that were removed, from the store
-/// and then from the ledger. Returns how many endpoints of the account went.
+/// A longer step of a cursor is a jump: lists are read every few minutes.
+const LONGEST_STEP: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long an account must have been followed before removed accounts are deleted by its cursor: those
+/// that were not attached yet are attached by then.
+const FOLLOWED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+/// How often an account is looked through for what can go.
+const LOOK_EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// How far accounts were followed since the program started.
+#[derive(Debug, Default)]
+pub(super) struct Followed(BTreeMap<AccountId, Course>);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Course {
+    cursor: Option<Timestamp>,
+    followed_for: Duration,
+    looked_at: Option<Timestamp>,
+}
+
+impl Followed {
+    /// Begins with the cursor that the store has.
+    pub(super) fn begin(&mut self, account: AccountId, cursor: Option<Timestamp>) {
+        self.0.entry(account).or_default().cursor = cursor;
+    }
+
+    /// How far cursors are about to jump, of those that do.
+    pub(super) fn jumps(
+        &self,
+        cursors: impl Iterator<Item = (AccountId, Option<Timestamp>)>,
+    ) -> Vec<(AccountId, Duration)> {
+        let jump = |(account, cursor): (AccountId, Option<Timestamp>)| {
+            let step = step(self.0.get(&account)?.cursor?, cursor?);
+            (step > LONGEST_STEP).then_some((account, step))
+        };
+        cursors.filter_map(jump).collect()
+    }
+
+    /// Notes where a cursor is now. Returns whether it is time to look for what can go, and whether
+    /// that may be accounts.
+    pub(super) fn advance(&mut self, account: AccountId, cursor: Timestamp) -> Option<bool> {
+        let course = self.0.entry(account).or_default();
+        let step = course.cursor.replace(cursor).map_or(Duration::ZERO, |from| step(from, cursor));
+        course.followed_for =
+            if step > LONGEST_STEP { Duration::ZERO } else { course.followed_for + step };
+        let is_due = course.looked_at.is_none_or(|looked| after(looked, LOOK_EVERY) <= cursor);
+        is_due.then_some(course.followed_for >= FOLLOWED_FOR)
+    }
+
+    /// Notes that an account was looked through.
+    pub(super) fn looked(&mut self, account: AccountId, cursor: Timestamp) {
+        self.0.entry(account).or_default().looked_at = Some(cursor);
+    }
+}
+
+fn step(from: Timestamp, to: Timestamp) -> Duration {
+    Duration::try_from(to.duration_since(from)).unwrap_or_default()
+}
+
+/// Makes an account's endpoints younger, by the time in which it was not followed.
+pub(super) fn postpone(
+    connection: &Connection,
+    AccountId(account): AccountId,
+    by: Duration,
+) -> rusqlite::Result<()> {
+    let ms = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+    connection
+        .prepare_cached(
+            "UPDATE endpoint SET last_event_ms = last_event_ms + ?2 WHERE account_id = ?1",
+        )?
+        .execute(params![account, ms])?;
+    Ok(())
+}
+
+/// Deletes an account's endpoints without events, and if it `may_delete_accounts` those that were
+/// removed, from the store and then from the ledger. Returns how many endpoints of the account went.
 pub(super) fn retire(
     store: &mut Opened,
     committed: &Committed,
     account: AccountId,
     cursor: Timestamp,
+    may_delete_accounts: bool,
 ) -> rusqlite::Result<u64> {
     let since = before(cursor, KEPT_FOR);
     let idle = committed.read().idle_endpoints(account, since);
-    let removed = removed_accounts(store.database.read(), committed, since)?;
+    let removed = if may_delete_accounts {
+        removed_accounts(store.database.read(), committed, since)?
+    } else {
+        Vec::new()
+    };
     if idle.is_empty() && removed.is_empty() {
         return Ok(0);
     }

@@ -10,7 +10,6 @@ use rusqlite::config::DbConfig;
 use rusqlite::params;
 
 use crate::domain::listing::ListProgress;
-use crate::domain::twilio_time::after;
 use crate::metrics::health::Health;
 use crate::metrics::ledger::{AccountId, Committed, Delta, Entry, LedgerLimits, Scope};
 
@@ -27,8 +26,6 @@ use super::{AccountKey, Attached, Batch, Command, CommitReport, Reply};
 
 /// How often held groups are looked at while nothing else happens.
 const TICK: Duration = Duration::from_millis(500);
-/// How often, in Twilio's time, an account is looked through for what can go.
-const RETIRE_EVERY: Duration = Duration::from_secs(60 * 60);
 /// How often free pages are given back: some at a time, so that no commit waits long.
 const COMPACT_EVERY: Duration = Duration::from_secs(60);
 /// How often a release that failed is tried again while nothing is committed.
@@ -44,8 +41,7 @@ pub(super) struct Writer {
     health: Health,
     now: Box<dyn Fn() -> Timestamp + Send>,
     knows_scraped: bool,
-    /// Up to where in Twilio's time each account was looked through for what can go.
-    retired_to: BTreeMap<AccountId, Timestamp>,
+    followed: retire::Followed,
     compacted_at: Option<Instant>,
     /// Since when a release failed, and no commit has succeeded.
     release_failed_at: Option<Instant>,
@@ -71,7 +67,7 @@ impl Writer {
             health,
             now,
             knows_scraped,
-            retired_to: BTreeMap::new(),
+            followed: retire::Followed::default(),
             compacted_at: None,
             release_failed_at: None,
             loss: None,
@@ -191,6 +187,7 @@ impl Writer {
             deep_to: deep_to?,
         };
         let now = (self.now)();
+        self.followed.begin(id, lists.cursor);
         self.committed.publish(|ledger| ledger.show(id, label.to_owned(), now));
         Ok(Attached { id, lists, calls, subaccounts })
     }
@@ -226,14 +223,21 @@ impl Writer {
             learnt_at: batch.learnt_at,
         });
         let delta = self.committed.read().apply(entries, self.limits, (self.now)());
-        let written = self.write(&pending, &delta);
+        let cursors = pending.iter().map(|(account, batch, _)| (*account, batch.lists.cursor));
+        let jumps = self.followed.jumps(cursors);
+        let written = self.write(&pending, &delta, &jumps);
         self.health.committed(began.elapsed(), written.is_ok());
         match written {
             Ok(()) => {
                 self.release_failed_at = None;
                 let mut overflowed = delta.overflowed.clone();
                 let mut first_overflows = delta.first_overflows.clone();
-                self.committed.publish(|ledger| ledger.publish(delta));
+                self.committed.publish(|ledger| {
+                    ledger.publish(delta);
+                    for (account, by) in jumps {
+                        ledger.postpone(account, by);
+                    }
+                });
                 self.note_size();
                 for (account, batch, reply) in pending {
                     let overflowed = overflowed.remove(&account).unwrap_or(0);
@@ -253,11 +257,19 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, pending: &[Pending], delta: &Delta) -> Result<(), String> {
+    fn write(
+        &mut self,
+        pending: &[Pending],
+        delta: &Delta,
+        jumps: &[(AccountId, Duration)],
+    ) -> Result<(), String> {
         self.refuse_lost()?;
         let written = self.store.write(|transaction| {
             record::store_delta(transaction, &self.committed, delta)?;
             rows::record(transaction, &delta.failures)?;
+            for &(account, by) in jumps {
+                retire::postpone(transaction, account, by)?;
+            }
             for (account, batch, _) in pending {
                 record::store_progress(transaction, *account, batch)?;
             }
@@ -333,13 +345,11 @@ impl Writer {
     /// Lets go of an account's endpoints without events, and of accounts that were removed. Returns
     /// how many endpoints went. What fails is tried again with a later batch.
     fn retire(&mut self, account: AccountId, cursor: Timestamp) -> u64 {
-        let looked_at = self.retired_to.get(&account).copied();
-        if looked_at.is_some_and(|to| cursor < after(to, RETIRE_EVERY)) {
-            return 0;
-        }
-        match retire::retire(&mut self.store, &self.committed, account, cursor) {
+        let Some(may_delete_accounts) = self.followed.advance(account, cursor) else { return 0 };
+        let (store, committed) = (&mut self.store, &self.committed);
+        match retire::retire(store, committed, account, cursor, may_delete_accounts) {
             Ok(retired) => {
-                self.retired_to.insert(account, cursor);
+                self.followed.looked(account, cursor);
                 retired
             }
             Err(error) => {

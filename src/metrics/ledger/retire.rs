@@ -1,8 +1,11 @@
 //! Letting go of what has no events any more, so that the ledger stays bounded over years.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use crate::domain::route::Endpoint;
+use crate::domain::twilio_time::after;
 
 use super::room::{ENDPOINT_SERIES, cell_series};
 use super::{AccountId, EndpointId, Ledger, Scope};
@@ -12,6 +15,13 @@ impl Ledger {
     pub fn idle_endpoints(&self, account: AccountId, since: Timestamp) -> Vec<EndpointId> {
         let of_account = self.endpoints.iter().filter(|(_, entry)| entry.account == account);
         of_account.filter(|(_, entry)| entry.last_event_at < since).map(|(id, _)| *id).collect()
+    }
+
+    /// Makes an account's endpoints younger, by time in which it was not followed.
+    pub fn postpone(&mut self, account: AccountId, by: Duration) {
+        for entry in self.endpoints.values_mut().filter(|entry| entry.account == account) {
+            entry.last_event_at = after(entry.last_event_at, by);
+        }
     }
 
     /// Lets go of endpoints that the store has deleted. One that returns begins as new.

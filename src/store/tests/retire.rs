@@ -16,7 +16,9 @@ async fn a_route_without_events_for_35_days_goes_and_begins_as_new_when_it_retur
     store.committed().publish(|ledger| ledger.mark_shown(&ledger.shown(), now()));
     let id = attach(&store, "us1").await.id;
     commit(&store, id, 0, &[("/old", 0), ("/busy", 0), ("/late", 0)]).await;
+    assert_eq!(follow(&store, id, 1..34).await, 0);
     assert_eq!(commit(&store, id, 34, &[("/busy", 34)]).await.retired, 0);
+    assert_eq!(follow(&store, id, 35..36).await, 0);
     // What comes in the same batch is no longer idle.
     assert_eq!(commit(&store, id, 36, &[("/late", 36)]).await.retired, 1);
     assert_eq!(routes(&store), ["/busy", "/late"]);
@@ -44,8 +46,10 @@ async fn a_route_whose_events_claim_to_be_decades_old_is_kept_from_when_they_wer
     let directory = directory();
     let (store, _thread) = open(&directory).expect("a new store");
     let id = attach(&store, "us1").await.id;
-    for (learnt_at, kept) in [(0, 1), (34, 1), (36, 1), (70, 1), (72, 0)] {
-        let counts = if learnt_at < 40 { vec![fact("/old", -15_000)] } else { Vec::new() };
+    for learnt_at in 0..=72 {
+        let kept = usize::from(learnt_at <= 71);
+        let counts =
+            if [0, 34, 36].contains(&learnt_at) { vec![fact("/old", -15_000)] } else { Vec::new() };
         let batch = Batch {
             facts: counts,
             learnt_at: Some(day(learnt_at)),
@@ -85,15 +89,47 @@ async fn a_removed_account_is_kept_for_35_days_and_one_that_fails_for_ever() {
     let (store, _thread) = open(&directory).expect("the same store");
     let failing = attach(&store, "failing").await.id;
     let polled = attach(&store, "polled").await.id;
+    follow(&store, polled, 1..34).await;
     commit(&store, polled, 34, &[("/r", 34)]).await;
     assert_eq!((rows(&directory, "account"), rows(&directory, "endpoint")), (3, 3));
-    commit(&store, polled, 36, &[]).await;
+    follow(&store, polled, 35..37).await;
     assert_eq!((rows(&directory, "account"), rows(&directory, "endpoint")), (2, 2));
     assert_eq!(rows(&directory, "failure"), 3);
     let committed = store.committed();
     let kept: Vec<AccountId> =
         committed.read().endpoints.values().map(|endpoint| endpoint.account).collect();
     assert_eq!(kept, [failing, polled]);
+}
+
+#[tokio::test]
+async fn nothing_goes_because_a_cursor_jumped() {
+    let directory = directory();
+    let (store, thread) = open(&directory).expect("a new store");
+    let away = attach(&store, "away").await.id;
+    commit(&store, away, 0, &[("/r", 0)]).await;
+    let id = attach(&store, "us1").await.id;
+    commit(&store, id, 0, &[("/old", 0)]).await;
+    assert_eq!(follow(&store, id, 1..21).await, 0);
+    drop(store);
+    assert!(thread.join());
+    // After 40 days of downtime, the lists go on where they are caught up from.
+    let (store, _thread) = open(&directory).expect("the same store");
+    let id = attach(&store, "us1").await.id;
+    assert_eq!(follow(&store, id, 60..61).await, 0);
+    assert_eq!(commit(&store, id, 100, &[]).await.retired, 0, "and jump once more");
+    assert_eq!(rows(&directory, "account"), 2, "an account that is not attached yet stays");
+    // It was followed for 20 days before.
+    assert_eq!(follow(&store, id, 101..116).await, 0);
+    assert_eq!(follow(&store, id, 116..117).await, 1);
+}
+
+/// Commits nothing but the lists of some days. Returns how many routes went.
+async fn follow(store: &Store, id: AccountId, days: std::ops::Range<i64>) -> u64 {
+    let mut retired = 0;
+    for day in days {
+        retired += commit(store, id, day, &[]).await.retired;
+    }
+    retired
 }
 
 /// Commits one failing event per route, at a day, with the lists known to another.
