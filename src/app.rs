@@ -2,6 +2,7 @@
 
 pub mod online;
 mod polling;
+mod turns;
 mod web;
 
 use std::path::{Path, PathBuf};
@@ -31,7 +32,8 @@ use crate::signal::Hangups;
 use crate::store::{Attached, Store, StoreThread};
 use crate::systemd;
 
-use polling::{Lasting, Polled, Polling, Prepared};
+use polling::{KnownSubaccounts, Lasting, Polling, Prepared};
+use turns::ReloadTurns;
 
 /// How long answers that are on their way may take at the end.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
@@ -42,7 +44,7 @@ pub struct App {
     prepared: Prepared,
     attached: Vec<Attached>,
     /// The subaccounts that are known from an earlier run.
-    known: Polled,
+    known: KnownSubaccounts,
     listeners: Vec<TcpListener>,
     lasting: Lasting,
     site: Site,
@@ -182,10 +184,12 @@ impl App {
         let heartbeats = &self.lasting.heartbeats;
         let beats = heartbeats.clone();
         followers.spawn(systemd::feed_watchdog(move || beats.all_beat()));
-        let mut polling = self.prepared.start(self.attached, self.known, heartbeats, &stop);
+        let polled = Polling::default();
+        let mut polling = self.prepared.start(self.attached, self.known, polled, heartbeats, &stop);
+        let mut reloads = ReloadTurns::default();
         systemd::ready("polling Twilio");
         let served = loop {
-            let reply = tokio::select! {
+            tokio::select! {
                 () = stop.cancelled() => break Ok(()),
                 // Without it nothing is counted any more: started again, the program goes on.
                 () = self.store_thread.ended() => break Err(anyhow!("the store's thread ended early")),
@@ -193,9 +197,17 @@ impl App {
                     let served = ended.context("a server task panicked")?;
                     break served.context("cannot serve");
                 }
-                () = hangup(&mut reloading) => None,
-                Some(reply) = self.reload_requests.recv() => Some(reply),
-            };
+                () = hangup(&mut reloading) => {
+                    reloads.ask(None);
+                    continue;
+                }
+                Some(reply) = self.reload_requests.recv() => {
+                    reloads.ask(Some(reply));
+                    continue;
+                }
+                () = reloads.turn() => {}
+            }
+            let replies = reloads.take();
             let reloaded;
             systemd::reloading();
             (polling, reloaded) =
@@ -212,14 +224,14 @@ impl App {
                 Ok(()) => "polling Twilio",
                 Err(_) => "polling Twilio; the last reload failed, see the log",
             });
-            if let Some(reply) = reply {
-                // Nobody waits for an answer who has gone away.
-                let _gone = reply.send(reloaded);
+            for reply in replies {
+                // A client that has gone away waits for no answer.
+                let _gone = reply.send(reloaded.clone());
             }
         };
         systemd::stopping();
         stop.cancel();
-        polling.end().await;
+        polling.stop().await;
         // Whoever waits for a reload is told that none will come.
         drop(self.reload_requests);
         let answered = async { while servers.join_next().await.is_some() {} };
@@ -265,16 +277,13 @@ async fn reload(
         Ok(prepared) => prepared,
         Err(problems) => return (polling, Err(problems)),
     };
-    // No loop turns meanwhile: this one is watched in their place.
+    // The loops that end are watched no more: this one is watched in their place.
     let heartbeat = lasting.heartbeats.watch();
     heartbeat.promise(polling::GRACE);
-    let before = polling.end().await;
-    lasting.heartbeats.forget_panicked();
     lasting.store.limit(limits(&config));
     lasting.tracked.set_limit(config.limits.tracked_calls);
     exemplars.store(config.exemplars, Ordering::Relaxed);
-    prepared.let_go(&before, stop).await;
-    (prepared.start(Vec::new(), before, &lasting.heartbeats, stop), Ok(()))
+    (polling.change(prepared, lasting, stop).await, Ok(()))
 }
 
 fn limits(config: &Config) -> LedgerLimits {

@@ -112,8 +112,8 @@ enum Command {
         found: Vec<Subaccount>,
         reply: oneshot::Sender<Result<(), CommitError>>,
     },
-    ShowOnly {
-        labels: BTreeMap<AccountKey, String>,
+    Relabel {
+        labels: BTreeMap<AccountKey, Option<String>>,
         reply: oneshot::Sender<Result<(), CommitError>>,
     },
     Limit(LedgerLimits),
@@ -261,10 +261,13 @@ impl Store {
         self.ask(|reply| Command::RememberSubaccounts { parent, found, reply }).await
     }
 
-    /// Hides the series of all accounts but these, whose values stay, and shows those of these under
-    /// their labels, all at once: two may have changed names.
-    pub async fn show_only(&self, labels: BTreeMap<AccountKey, String>) -> Result<(), CommitError> {
-        self.ask(|reply| Command::ShowOnly { labels, reply }).await
+    /// Shows accounts under other labels, all at once, since two may have exchanged theirs; hides those
+    /// that have none. Accounts that are not named stay as they are, and so do all values.
+    pub async fn relabel(
+        &self,
+        labels: BTreeMap<AccountKey, Option<String>>,
+    ) -> Result<(), CommitError> {
+        self.ask(|reply| Command::Relabel { labels, reply }).await
     }
 
     /// Bounds what comes from now on. What is there already stays.

@@ -1,26 +1,26 @@
 //! What is polled, from one configuration to the next.
 //!
-//! A reload ends all poll loops, and begins new ones with what the store knows: nothing that was
-//! counted depends on a loop. What the loops learnt besides (which early reads find something) they
-//! learn again.
+//! A reload ends the poll loops of those accounts whose configuration changed, and begins new ones with
+//! what the store knows: nothing that was counted depends on a loop. What such a loop has learnt (which
+//! early reads find something) it learns again. All other loops go on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::config::{AccountConfig, Config, shape};
+use crate::config::{AccountConfig, ApiConfig, Config, PollConfig, shape};
 use crate::domain::listing::ListPlan;
 use crate::domain::plan::ReadPlan;
-use crate::domain::route::Routes;
+use crate::domain::route::{RoutePattern, Routes};
 use crate::domain::sid::AccountSid;
 use crate::metrics::health::Health;
-use crate::poller::discovery::{self, Wanted};
+use crate::poller::discovery::{self, Known, Wanted};
 use crate::poller::gate::Gate;
 use crate::poller::heartbeat::Heartbeats;
 use crate::poller::loops::Loops;
@@ -47,29 +47,49 @@ pub(super) struct Lasting {
 /// A configuration that is ready to be polled with: whatever can be wrong with it was found.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    accounts: Vec<(Account, Option<Wanted>)>,
+    accounts: Vec<PreparedAccount>,
     shared: Shared,
 }
 
-/// Poll loops that run.
+/// A configured account that is ready to be polled.
 #[derive(Debug)]
-pub(super) struct Polling {
-    loops: Loops,
-    /// The accounts of the configuration, and the search for their subaccounts, which gives back
-    /// those that it polls.
-    accounts: Vec<(AccountKey, String, Option<Discovery>)>,
+struct PreparedAccount {
+    account: Account,
+    wanted: Option<Wanted>,
+    terms: Terms,
 }
 
-type Discovery = JoinHandle<Option<Vec<(wire::Account, String)>>>;
+/// All of the configuration that an account's loops depend on.
+#[derive(Clone, Debug, PartialEq)]
+struct Terms {
+    account: AccountConfig,
+    wanted: Option<Wanted>,
+    poll: PollConfig,
+    api: ApiConfig,
+    ca_pem: Option<Vec<u8>>,
+    routes: Vec<RoutePattern>,
+}
 
-/// What was polled when loops ended.
+/// Poll loops that run.
 #[derive(Debug, Default)]
-pub(super) struct Polled {
-    /// Every account by its label.
-    labels: BTreeMap<String, AccountKey>,
-    /// The subaccounts of each account that looked for them.
-    subaccounts: BTreeMap<AccountKey, Vec<wire::Account>>,
+pub(super) struct Polling {
+    accounts: Vec<PolledAccount>,
+    /// Requests that all accounts together may have in flight.
+    budget: Option<Arc<Semaphore>>,
 }
+
+/// A configured account that is polled, and with it the subaccounts that are found.
+#[derive(Debug)]
+struct PolledAccount {
+    key: AccountKey,
+    label: String,
+    terms: Terms,
+    loops: Loops,
+    subaccounts: Known,
+}
+
+/// The subaccounts that are known of each account.
+pub(super) type KnownSubaccounts = BTreeMap<AccountKey, Known>;
 
 impl Prepared {
     /// Prepares the clients.
@@ -97,14 +117,29 @@ impl Prepared {
             health: lasting.health.clone(),
             store: lasting.store.clone(),
         };
-        Ok(Self { accounts: accounts(config)?, shared })
+        let ca_pem = ca_pem(config)?;
+        let built = build_accounts(config, ca_pem.as_ref())?;
+        let accounts = built.into_iter().zip(&config.accounts);
+        let accounts = accounts.map(|((account, wanted), configured)| PreparedAccount {
+            account,
+            terms: Terms {
+                account: configured.clone(),
+                wanted: wanted.clone(),
+                poll: config.poll.clone(),
+                api: config.api.clone(),
+                ca_pem: ca_pem.clone(),
+                routes: config.routes.clone(),
+            },
+            wanted,
+        });
+        Ok(Self { accounts: accounts.collect(), shared })
     }
 
     /// Loads the accounts before anything is served: a scrape right after a start shows every
     /// series.
     pub(super) async fn attach(&self) -> anyhow::Result<Vec<Attached>> {
         let mut attached = Vec::new();
-        for (account, _) in &self.accounts {
+        for PreparedAccount { account, .. } in &self.accounts {
             let known = self.shared.store.attach(account.key.clone(), account.label.clone()).await;
             attached.push(known.context("cannot load an account")?);
         }
@@ -113,10 +148,15 @@ impl Prepared {
 
     /// Shows the series of the subaccounts that the store remembers, as far as they are still wanted, and
     /// tells which these are: they are polled from the start, however long Twilio takes to list them.
-    pub(super) async fn show_known(&self, attached: &[Attached]) -> anyhow::Result<Polled> {
-        let mut before = Polled::default();
+    pub(super) async fn show_known(
+        &self,
+        attached: &[Attached],
+    ) -> anyhow::Result<KnownSubaccounts> {
+        let mut all = KnownSubaccounts::new();
         let mut labels = BTreeMap::new();
-        for ((account, wanted), attached) in self.accounts.iter().zip(attached) {
+        for (PreparedAccount { account, wanted, .. }, attached) in
+            self.accounts.iter().zip(attached)
+        {
             let Some(wanted) = wanted else { continue };
             let known = attached.subaccounts.iter();
             let known = known.map(|known| wire::Account::new(known.sid, &known.status));
@@ -125,110 +165,173 @@ impl Prepared {
                 let key = AccountKey { sid: known.sid, region: account.key.region.clone() };
                 (key, wanted.label(known.sid))
             }));
-            before.subaccounts.insert(account.key.clone(), known);
+            all.insert(account.key.clone(), Known::new(known));
         }
         self.shared.store.show(labels).await.context("cannot load the known subaccounts")?;
-        Ok(before)
+        Ok(all)
     }
 
     /// Begins to poll. Accounts that aren't attached yet are loaded by their own loops.
     pub(super) fn start(
-        self,
+        mut self,
         attached: Vec<Attached>,
-        mut before: Polled,
+        mut known: KnownSubaccounts,
+        mut polling: Polling,
         heartbeats: &Heartbeats,
         stop: &CancellationToken,
     ) -> Polling {
-        let loops = Loops::new(stop);
+        // One budget for all accounts, those that go on included.
+        self.shared.budget = Arc::clone(polling.budget.get_or_insert(self.shared.budget));
         let mut attached = attached.into_iter();
-        let mut polled = Vec::new();
-        for (account, wanted) in self.accounts {
+        for PreparedAccount { account, wanted, terms } in self.accounts {
+            let loops = Loops::new(stop);
             let (key, label) = (account.key.clone(), account.label.clone());
-            let discovery = wanted.map(|wanted| {
-                let known = before.subaccounts.remove(&key).unwrap_or_default();
+            let subaccounts = known.remove(&key).unwrap_or_default();
+            if let Some(wanted) = wanted {
                 let (shared, beats) = (self.shared.clone(), heartbeats.clone());
-                let account = account.clone();
-                loops.spawn(discovery::run(account, wanted, known, shared, beats, loops.clone()))
-            });
+                let (account, known) = (account.clone(), subaccounts.clone());
+                loops.spawn(discovery::run(account, wanted, known, shared, beats, loops.clone()));
+            }
             let (shared, beat) = (self.shared.clone(), heartbeats.watch());
             let stop = loops.stop().clone();
             loops.spawn(poller::run(account, attached.next(), shared, beat, stop));
-            polled.push((key, label, discovery));
+            polling.accounts.push(PolledAccount { key, label, terms, loops, subaccounts });
         }
-        Polling { loops, accounts: polled }
+        polling
     }
 
-    /// The accounts that will be polled, by label: those of the configuration, and those of their
-    /// subaccounts that are known and still wanted.
-    fn labels(&self, before: &Polled) -> BTreeMap<String, AccountKey> {
+    /// The accounts that will be polled, with their labels: those that are configured, and those of
+    /// their subaccounts that are known and still wanted.
+    fn labels(&self, known: &KnownSubaccounts) -> BTreeMap<AccountKey, String> {
         let mut labels = BTreeMap::new();
-        for (account, wanted) in &self.accounts {
-            labels.insert(account.label.clone(), account.key.clone());
-            let known = before.subaccounts.get(&account.key).into_iter().flatten();
-            for (found, wanted) in known.filter_map(|found| Some((found, wanted.as_ref()?))) {
-                if wanted.wants(found) {
-                    let region = account.key.region.clone();
-                    let key = AccountKey { sid: found.sid, region };
-                    labels.insert(wanted.label(found.sid), key);
-                }
-            }
+        for PreparedAccount { account, wanted, .. } in &self.accounts {
+            labels.insert(account.key.clone(), account.label.clone());
+            let Some((wanted, known)) = wanted.as_ref().zip(known.get(&account.key)) else {
+                continue;
+            };
+            let wanted_of = known.accounts().into_iter().filter(|found| wanted.wants(found));
+            labels.extend(wanted_of.map(|found| {
+                let key = AccountKey { sid: found.sid, region: account.key.region.clone() };
+                (key, wanted.label(found.sid))
+            }));
         }
         labels
     }
+}
 
-    /// Takes away the series of accounts that won't be polled any more, and names the others anew;
-    /// the values of all stay in the store.
-    /// Where the disk hangs, it is waited for until `stop`.
-    pub(super) async fn let_go(&self, before: &Polled, stop: &CancellationToken) {
-        let labels = self.labels(before);
-        let named = labels.iter().map(|(label, key)| (key.clone(), label.clone())).collect();
+impl Polling {
+    /// Goes on with another configuration: accounts for which nothing changed are polled on as if
+    /// nothing had happened; the loops of others end, and begin anew with what the store knows.
+    pub(super) async fn change(
+        mut self,
+        mut next: Prepared,
+        lasting: &Lasting,
+        stop: &CancellationToken,
+    ) -> Self {
+        // Where a loop has panicked, or hangs, all begin anew.
+        let may_stay = lasting.heartbeats.all_beat();
+        let (stay, end): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.accounts).into_iter().partition(|polled| {
+                may_stay && next.accounts.iter().any(|new| new.terms == polled.terms)
+            });
+        next.accounts.retain(|new| stay.iter().all(|polled| polled.terms != new.terms));
+        if stay.is_empty() {
+            self.budget = None;
+        }
+        let ended = Self { accounts: end, budget: None }.end().await;
+        lasting.heartbeats.forget_panicked();
+        let known = ended.iter().map(|ended| (ended.key.clone(), ended.subaccounts.clone()));
+        let known: KnownSubaccounts = known.collect();
+        self.accounts = stay;
+        let labels = next.labels(&known);
+        self.let_go(&ended, labels, lasting, stop).await;
+        next.start(Vec::new(), known, self, &lasting.heartbeats, stop)
+    }
+
+    /// Takes away the series of accounts that ended and won't be polled any more, and names the others
+    /// again; the values of all stay in the store. Where the disk hangs, it is waited for until `stop`.
+    async fn let_go(
+        &self,
+        ended: &[PolledAccount],
+        labels: BTreeMap<AccountKey, String>,
+        lasting: &Lasting,
+        stop: &CancellationToken,
+    ) {
+        let before: BTreeMap<AccountKey, String> =
+            ended.iter().flat_map(PolledAccount::labels).collect();
+        let relabelled = before.keys().map(|key| (key.clone(), labels.get(key).cloned())).collect();
         tokio::select! {
             () = stop.cancelled() => return,
-            shown = self.shared.store.show_only(named) => {
+            shown = lasting.store.relabel(relabelled) => {
                 if let Err(error) = shown {
                     tracing::warn!(%error, "cannot tell which accounts to hide");
                 }
             }
         }
-        let stays = |label: &str| {
-            let key = labels.get(label);
-            key.is_some() && key == before.labels.get(label)
-        };
-        self.shared.health.remove_accounts(|label| !stays(label));
+        let gone: BTreeSet<&String> = before
+            .iter()
+            .filter(|(key, label)| labels.get(*key) != Some(*label))
+            .map(|(_, label)| label)
+            .collect();
+        lasting.health.remove_accounts(|label| gone.iter().any(|gone| *gone == label));
+    }
+
+    /// Ends all loops, and tells what was polled. Commits in flight finish; fetches are abandoned.
+    async fn end(self) -> Vec<PolledAccount> {
+        // All at once.
+        for polled in &self.accounts {
+            polled.loops.stop().cancel();
+        }
+        let until = Instant::now() + GRACE;
+        for polled in &self.accounts {
+            if !polled.loops.end(until.saturating_duration_since(Instant::now())).await {
+                tracing::warn!(
+                    account = polled.label,
+                    "not everything ended in time; what was not committed is read again"
+                );
+            }
+        }
+        self.accounts
+    }
+
+    /// Ends all loops.
+    pub(super) async fn stop(self) {
+        self.end().await;
     }
 }
 
-impl Polling {
-    /// Ends all loops, and tells what was polled. Commits in flight finish; fetches are abandoned.
-    pub(super) async fn end(self) -> Polled {
-        if !self.loops.end(GRACE).await {
-            tracing::warn!("not everything ended in time; what was not committed is read again");
-        }
-        let mut polled = Polled::default();
-        for (key, label, discovery) in self.accounts {
-            polled.labels.insert(label, key.clone());
-            let Some(discovery) = discovery else { continue };
-            // One that was abandoned, or panicked, has lost what it knew; it is found again.
-            let Ok(Some(found)) = discovery.await else { continue };
-            for (subaccount, label) in &found {
-                let region = key.region.clone();
-                polled.labels.insert(label.clone(), AccountKey { sid: subaccount.sid, region });
-            }
-            let accounts = found.into_iter().map(|(account, _)| account).collect();
-            polled.subaccounts.insert(key, accounts);
-        }
-        polled
+impl PolledAccount {
+    /// The account and the subaccounts that it polls, with their labels.
+    fn labels(&self) -> Vec<(AccountKey, String)> {
+        let own = (self.key.clone(), self.label.clone());
+        let of_subaccount = |found: wire::Account| {
+            let key = AccountKey { sid: found.sid, region: self.key.region.clone() };
+            Some((key, self.terms.wanted.as_ref()?.label(found.sid)))
+        };
+        let subaccounts = self.subaccounts.accounts();
+        std::iter::once(own).chain(subaccounts.into_iter().filter_map(of_subaccount)).collect()
     }
 }
 
 /// The accounts of a configuration, each with a client, and which of its subaccounts are wanted.
 pub(super) fn accounts(config: &Config) -> anyhow::Result<Vec<(Account, Option<Wanted>)>> {
-    let ca_pem = match &config.api.ca_file {
-        Some(path) => Some(std::fs::read(path).with_context(|| {
+    build_accounts(config, ca_pem(config)?.as_ref())
+}
+
+/// The further root certificates.
+fn ca_pem(config: &Config) -> anyhow::Result<Option<Vec<u8>>> {
+    let read = |path: &PathBuf| {
+        std::fs::read(path).with_context(|| {
             format!("cannot read the certificates of api.ca_file, {}", shape::path(path))
-        })?),
-        None => None,
+        })
     };
+    config.api.ca_file.as_ref().map(read).transpose()
+}
+
+fn build_accounts(
+    config: &Config,
+    ca_pem: Option<&Vec<u8>>,
+) -> anyhow::Result<Vec<(Account, Option<Wanted>)>> {
     let large_bodies = LargeBodies::default();
     let mut accounts = Vec::new();
     for account in &config.accounts {
@@ -236,7 +339,7 @@ pub(super) fn accounts(config: &Config) -> anyhow::Result<Vec<(Account, Option<W
             base_url: account.base_url.clone(),
             connect_timeout: config.api.connect_timeout,
             timeout: config.api.timeout,
-            ca_pem: ca_pem.clone(),
+            ca_pem: ca_pem.cloned(),
             large_bodies: large_bodies.clone(),
         };
         let built = build_account(account, &options, config.api.max_concurrency)?;

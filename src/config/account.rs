@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use figment::value::{Dict, Value};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::domain::sid::AccountSid;
 
@@ -28,7 +28,7 @@ pub(super) const DEFAULT_REGION: &str = "us1";
 pub(super) const DEFAULT_BASE_URL: &str = "https://api.twilio.com";
 
 /// An account to poll.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AccountConfig {
     /// Its label; the SID where there is none.
     pub name: Option<String>,
@@ -44,6 +44,14 @@ pub struct AccountConfig {
     pub subaccounts: Option<SubaccountsConfig>,
 }
 
+impl PartialEq for Credentials {
+    /// Whether they sign in alike, wherever the secret came from.
+    fn eq(&self, other: &Self) -> bool {
+        self.username == other.username
+            && self.secret.expose_secret() == other.secret.expose_secret()
+    }
+}
+
 /// How an account signs in.
 #[derive(Clone, Debug)]
 pub struct Credentials {
@@ -56,7 +64,7 @@ pub struct Credentials {
 }
 
 /// Which subaccounts are polled.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SubaccountsConfig {
     /// Whether they are looked for at all.
     pub discover: bool,

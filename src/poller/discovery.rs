@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -25,7 +26,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(60);
 const MAX_PAGES: usize = 100;
 
 /// Which subaccounts are polled, and under which label.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// Only these, if there are any: SIDs or labels, `*` for any text.
     pub include: Vec<String>,
@@ -114,26 +115,46 @@ fn subaccount(
     }
 }
 
-/// Polls the subaccounts of an account until `stop`, as they come and go, beginning with those that
-/// are known already. The account itself is polled by its own task. Returns the subaccounts that
-/// were polled at the end, with their labels.
+/// The subaccounts of an account that are polled, for a reload to go on with.
+#[derive(Clone, Debug, Default)]
+pub struct Known(Arc<Mutex<Vec<wire::Account>>>);
+
+impl Known {
+    /// These to begin with.
+    pub fn new(accounts: Vec<wire::Account>) -> Self {
+        Self(Arc::new(Mutex::new(accounts)))
+    }
+
+    /// Those that are polled now.
+    pub fn accounts(&self) -> Vec<wire::Account> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn replace(&self, accounts: Vec<wire::Account>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = accounts;
+    }
+}
+
+/// Polls the subaccounts of an account until its loops stop, as they come and go, beginning with those
+/// that are known already. The account itself is polled by its own task.
 pub async fn run(
     parent: Account,
     wanted: Wanted,
-    known: Vec<wire::Account>,
+    known: Known,
     shared: Shared,
     heartbeats: Heartbeats,
     loops: Loops,
-) -> Vec<(wire::Account, String)> {
+) {
     let heartbeat = heartbeats.watch();
-    let mut subaccounts =
-        Subaccounts { parent, wanted, shared, heartbeats, loops, polled: BTreeMap::new() };
-    subaccounts.follow(known, true);
+    let to_begin = known.accounts();
+    let polled = BTreeMap::new();
+    let mut subaccounts = Subaccounts { parent, wanted, shared, heartbeats, loops, polled, known };
+    subaccounts.follow(to_begin, true);
     let mut remembered = None;
     loop {
         heartbeat.promise(DISCOVER_EVERY);
         let discovered = tokio::select! {
-            () = subaccounts.loops.stop().cancelled() => break,
+            () = subaccounts.loops.stop().cancelled() => return,
             discovered = discover(&subaccounts.parent, &subaccounts.shared, &heartbeat) => discovered,
         };
         let pause = match discovered {
@@ -150,10 +171,9 @@ pub async fn run(
         // Twilio may have made it wait for as long as it liked.
         heartbeat.promise(pause);
         if wait(pause, subaccounts.loops.stop()).await.is_none() {
-            break;
+            return;
         }
     }
-    subaccounts.known()
 }
 
 /// The subaccounts of an account.
@@ -164,6 +184,7 @@ struct Subaccounts {
     heartbeats: Heartbeats,
     loops: Loops,
     polled: BTreeMap<AccountSid, Polled>,
+    known: Known,
 }
 
 impl Subaccounts {
@@ -196,6 +217,11 @@ impl Subaccounts {
                 }
             }
         }
+        let account = |(sid, polled): (&AccountSid, &Polled)| wire::Account {
+            sid: *sid,
+            status: polled.status,
+        };
+        self.known.replace(self.polled.iter().map(account).collect());
     }
 
     /// Has the store remember them, if they changed, so that a restart begins with them. What fails is
@@ -217,14 +243,6 @@ impl Subaccounts {
                 tracing::warn!(account = self.parent.label, %error, "cannot remember the subaccounts");
             }
         }
-    }
-
-    fn known(&self) -> Vec<(wire::Account, String)> {
-        let known = |(sid, polled): (&AccountSid, &Polled)| {
-            let account = wire::Account { sid: *sid, status: polled.status };
-            (account, self.wanted.label(*sid))
-        };
-        self.polled.iter().map(known).collect()
     }
 }
 

@@ -23,10 +23,10 @@ pub struct Subaccount {
 }
 
 /// The labels of those accounts that the store knows.
-pub(super) fn named(
+pub(super) fn named<T>(
     connection: &Connection,
-    labels: BTreeMap<AccountKey, String>,
-) -> rusqlite::Result<BTreeMap<AccountId, String>> {
+    labels: BTreeMap<AccountKey, T>,
+) -> rusqlite::Result<BTreeMap<AccountId, T>> {
     let mut statement =
         connection.prepare_cached("SELECT id FROM account WHERE sid = ?1 AND region = ?2")?;
     let mut named = BTreeMap::new();

@@ -80,9 +80,13 @@ async fn two_accounts_that_exchange_names_do_so_at_once_and_others_stay_hidden()
     // One of them was hidden, and comes with its loop; one isn't known yet.
     store.detach(ids[2]);
     let named = [("us1", "ie1"), ("ie1", "us1"), ("au1", "au1"), ("jp1", "jp1")];
-    let named = named.map(|(region, name)| (key(region), name.to_owned()));
-    store.show_only(BTreeMap::from(named)).await.expect("shown");
+    let named = named.map(|(region, name)| (key(region), Some(name.to_owned())));
+    store.relabel(BTreeMap::from(named)).await.expect("shown");
     let expected = [(ids[0], "ie1".to_owned()), (ids[1], "us1".to_owned())];
+    assert_eq!(store.committed().read().accounts(), &BTreeMap::from(expected));
+    // One that has no label any more goes, and what is not named stays.
+    store.relabel(BTreeMap::from([(key("us1"), None)])).await.expect("hidden");
+    let expected = [(ids[1], "us1".to_owned())];
     assert_eq!(store.committed().read().accounts(), &BTreeMap::from(expected));
 }
 

@@ -92,7 +92,7 @@ impl Writer {
                     Command::Attach { .. }
                         | Command::Detach { .. }
                         | Command::Show { .. }
-                        | Command::ShowOnly { .. }
+                        | Command::Relabel { .. }
                 );
                 if is_takeover && !pending.is_empty() {
                     self.commit(std::mem::take(&mut pending));
@@ -130,9 +130,8 @@ impl Writer {
                     Command::RememberSubaccounts { parent, found, reply } => {
                         let _gone = reply.send(self.remember(&parent, &found));
                     }
-                    Command::ShowOnly { labels, reply } => {
-                        let shown = self.show_only(labels);
-                        let _gone = reply.send(shown);
+                    Command::Relabel { labels, reply } => {
+                        let _gone = reply.send(self.relabel(labels));
                     }
                     Command::Limit(limits) => self.limits = limits,
                     Command::Detach { account } => {
@@ -209,9 +208,9 @@ impl Writer {
         written.map_err(CommitError::from)
     }
 
-    fn show_only(&self, labels: BTreeMap<AccountKey, String>) -> Result<(), CommitError> {
+    fn relabel(&self, labels: BTreeMap<AccountKey, Option<String>>) -> Result<(), CommitError> {
         let (named, now) = (accounts::named(self.store.database.read(), labels)?, (self.now)());
-        self.committed.publish(|ledger| ledger.show_only(named, now));
+        self.committed.publish(|ledger| ledger.relabel(named, now));
         Ok(())
     }
 

@@ -55,10 +55,11 @@ impl Ledger {
         }
     }
 
-    /// Hides all accounts but these, and shows those of these that are shown already under their labels.
-    pub fn show_only(&mut self, mut labels: BTreeMap<AccountId, String>, now: Timestamp) {
-        for account in self.accounts.keys().copied().collect::<Vec<_>>() {
-            match labels.remove(&account) {
+    /// Shows accounts under other labels, those of them that are shown already, and hides those that
+    /// have none any more.
+    pub fn relabel(&mut self, labels: BTreeMap<AccountId, Option<String>>, now: Timestamp) {
+        for (account, label) in labels {
+            match label.filter(|_| self.accounts.contains_key(&account)) {
                 Some(label) => self.show(account, label, now),
                 None => self.hide(account),
             }

@@ -32,7 +32,7 @@ fn an_account_that_is_hidden_and_shown_again_begins_at_zero_again() {
         },
         |ledger: &mut Ledger| ledger.show(ACCOUNT, "renamed".to_owned(), at(60)),
         |ledger: &mut Ledger| {
-            ledger.show_only(BTreeMap::from([(ACCOUNT, "renamed".to_owned())]), at(60));
+            ledger.relabel(BTreeMap::from([(ACCOUNT, Some("renamed".to_owned()))]), at(60));
         },
     ] {
         let mut ledger = scraped();
@@ -55,7 +55,7 @@ fn an_account_that_stays_as_it_is_goes_on_being_shown() {
     let shown = ledger.shown();
     // It is loaded once more, and a reload keeps it.
     ledger.show(ACCOUNT, "prod".to_owned(), at(60));
-    ledger.show_only(BTreeMap::from([(ACCOUNT, "prod".to_owned())]), at(60));
+    ledger.relabel(BTreeMap::from([(ACCOUNT, Some("prod".to_owned()))]), at(60));
     ledger.mark_shown(&shown, now());
     assert_eq!(due(&ledger, 65), shown.held);
 }
