@@ -1,13 +1,17 @@
 //! Who may ask: basic authentication with bcrypt hashes.
 //!
 //! A hash takes tens of milliseconds on purpose, so that one is computed at a time, on a thread of its
-//! own, and a password that was right is known by a keyed tag from then on. Whoever isn't known costs
-//! the same time as whoever is. Where many wait for theirs, each address has one that does.
+//! own, and a password that was right is known by a keyed tag from then on. An unknown name costs the
+//! same time as a known one.
+//!
+//! Invariant: a right password is never refused for want of time. Every request waits for its turn;
+//! addresses take turns, and so do the requests of an address, so that guesses hold up a scraper at
+//! another address by one hash, and one at their own by at most one for each open connection.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -25,9 +29,6 @@ const MAX_KNOWN: usize = 64;
 /// Longest credentials that are looked at: bcrypt takes 72 bytes.
 const MAX_CREDENTIALS: usize = 1_024;
 
-/// How many may wait for their hash, whoever they are: half a second, and more than ever guess wrong.
-const MAX_QUEUE: usize = 8;
-
 /// Where a request comes from that came by no connection.
 const NOBODY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
 
@@ -40,8 +41,8 @@ struct Inner {
     key: hmac::Key,
     known: Mutex<BTreeSet<Vec<u8>>>,
     turn: Arc<Semaphore>,
-    /// Who waits for a hash, one entry for each.
-    queue: Mutex<Vec<IpAddr>>,
+    /// Of each address from which requests wait, whose turn it is there.
+    turns: Mutex<BTreeMap<IpAddr, Weak<Semaphore>>>,
 }
 
 /// What becomes of a request.
@@ -51,12 +52,7 @@ enum Decision {
     Allowed,
     /// It doesn't.
     Refused,
-    /// Too many from there have it found out already.
-    Busy,
 }
-
-/// A place in the queue.
-struct Queued<'a>(&'a Inner, IpAddr);
 
 impl fmt::Debug for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -74,7 +70,7 @@ impl Access {
             key: hmac::Key::new(hmac::HMAC_SHA256, &key),
             known: Mutex::new(BTreeSet::new()),
             turn: Arc::new(Semaphore::new(1)),
-            queue: Mutex::default(),
+            turns: Mutex::default(),
         })))
     }
 
@@ -90,13 +86,18 @@ impl Access {
         if self.known().contains(&tag) {
             return Decision::Allowed;
         }
-        let Some(_queued) = self.0.enqueue(peer) else { return Decision::Busy };
-        // Never closed. Who goes away meanwhile leaves the work behind, and the turn with it.
+        // Neither is ever closed, and both are first come, first served. A client that goes away gives
+        // up its turn, unless its hash is being computed: that keeps both turns to its end.
+        let turn_there = self.0.turn_of(peer).acquire_owned().await;
         let turn = Arc::clone(&self.0.turn).acquire_owned().await;
+        if self.known().contains(&tag) {
+            // Another request had the same password.
+            return Decision::Allowed;
+        }
         let is_known = hash.is_some();
         let hash = hash.unwrap_or_else(|| self.hash_of_somebody(&name));
         let verify = move || {
-            let _turn = turn;
+            let _turns = (turn, turn_there);
             bcrypt::verify(password, &hash)
         };
         let verified = tokio::task::spawn_blocking(verify).await;
@@ -137,23 +138,16 @@ impl Access {
 }
 
 impl Inner {
-    /// A place in the queue; `None` where it is long, and somebody from there is in it.
-    fn enqueue(&self, peer: IpAddr) -> Option<Queued<'_>> {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        if queue.len() >= MAX_QUEUE && queue.contains(&peer) {
-            return None;
+    /// Whose turn it is at an address. Addresses from which nothing waits are forgotten.
+    fn turn_of(&self, peer: IpAddr) -> Arc<Semaphore> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(turn) = turns.get(&peer).and_then(Weak::upgrade) {
+            return turn;
         }
-        queue.push(peer);
-        Some(Queued(self, peer))
-    }
-}
-
-impl Drop for Queued<'_> {
-    fn drop(&mut self) {
-        let mut queue = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = queue.iter().position(|peer| *peer == self.1) {
-            queue.swap_remove(at);
-        }
+        turns.retain(|_, turn| turn.strong_count() > 0);
+        let turn = Arc::new(Semaphore::new(1));
+        turns.insert(peer, Arc::downgrade(&turn));
+        turn
     }
 }
 
@@ -192,28 +186,18 @@ pub(super) async fn check(State(site): State<Site>, request: Request, next: Next
             (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, challenge)], "Unauthorized\n")
                 .into_response()
         }
-        Decision::Busy => {
-            (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, "1")], "Too many passwords.\n")
-                .into_response()
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::until;
     use super::*;
-
-    /// More than enough for what is decided at once.
-    const SOON: std::time::Duration = std::time::Duration::from_secs(10);
 
     #[tokio::test]
     async fn only_the_right_password_of_a_user_is_let_in() {
         let access = prometheus();
         let is_allowed = async |text: &str| {
-            let decision = access.decide(&authorization(text), NOBODY).await;
-            assert_ne!(decision, Decision::Busy);
-            decision == Decision::Allowed
+            access.decide(&authorization(text), NOBODY).await == Decision::Allowed
         };
         for _ in 0..2 {
             assert!(is_allowed("prometheus:right").await);
@@ -230,7 +214,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_guesses_from_one_address_holds_up_nobody_at_another() {
+    async fn a_right_password_gets_through_among_guesses_from_its_own_address_and_others() {
+        const GUESSES: usize = 40;
         let access = prometheus();
         let busy = Arc::clone(&access.0.turn).acquire_owned().await.expect("never closed");
         let [guesser, scraper] = [[10, 0, 0, 1], [10, 0, 0, 2]].map(IpAddr::from);
@@ -238,22 +223,36 @@ mod tests {
             let (access, headers) = (access.clone(), authorization(text));
             tokio::spawn(async move { access.decide(&headers, peer).await })
         };
-        let queue = || access.0.queue.lock().expect("no panic").len();
         let guesses: Vec<_> =
-            (0..MAX_QUEUE).map(|guess| ask(&format!("prometheus:{guess}"), guesser)).collect();
-        until(|| queue() == MAX_QUEUE).await;
-        let one_more = tokio::time::timeout(SOON, ask("prometheus:right", guesser)).await;
-        assert_eq!(one_more.expect("at once").expect("no panic"), Decision::Busy);
-        let scrape = ask("prometheus:right", scraper);
-        until(|| queue() > MAX_QUEUE).await;
+            (0..GUESSES).map(|guess| ask(&format!("prometheus:{guess}"), guesser)).collect();
+        tokio::task::yield_now().await;
+        let beside_them = ask("reader:right", guesser);
+        let elsewhere = ask("prometheus:right", scraper);
+        tokio::task::yield_now().await;
         drop(busy);
-        assert_eq!(scrape.await.expect("no panic"), Decision::Allowed);
+        assert_eq!(elsewhere.await.expect("no panic"), Decision::Allowed);
+        let finished = guesses.iter().filter(|guess| guess.is_finished()).count();
+        assert!(finished <= 2, "{finished} guesses came before another address");
+        assert_eq!(beside_them.await.expect("no panic"), Decision::Allowed);
         for guess in guesses {
             assert_eq!(guess.await.expect("no panic"), Decision::Refused);
         }
-        assert_eq!(queue(), 0);
-        // Who was right once waits in no queue.
+        // A password that was right once waits for nothing.
+        let _busy = Arc::clone(&access.0.turn).acquire_owned().await.expect("never closed");
         assert_eq!(ask("prometheus:right", guesser).await.expect("no panic"), Decision::Allowed);
+    }
+
+    #[tokio::test]
+    async fn addresses_from_which_nothing_waits_are_forgotten() {
+        let access = prometheus();
+        for last in 0..100 {
+            let peer = IpAddr::from([10, 0, 0, last]);
+            assert_eq!(
+                access.decide(&authorization("prometheus:wrong"), peer).await,
+                Decision::Refused
+            );
+        }
+        assert!(access.0.turns.lock().expect("no panic").len() <= 2);
     }
 
     #[test]
@@ -270,7 +269,8 @@ mod tests {
 
     fn prometheus() -> Access {
         let hash = bcrypt::hash("right", 4).expect("a hash");
-        Access::new(BTreeMap::from([("prometheus".to_owned(), hash)])).expect("random")
+        let users = ["prometheus", "reader"].map(|name| (name.to_owned(), hash.clone()));
+        Access::new(BTreeMap::from(users)).expect("random")
     }
 
     fn authorization(text: &str) -> HeaderMap {

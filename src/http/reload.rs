@@ -1,10 +1,10 @@
-//! `/-/reload`: asks whoever runs the program to read its configuration again.
+//! `/-/reload`: asks the program to read its configuration again.
 //!
-//! Off unless `--web.enable-lifecycle`: who reaches the port could make the program poll anew as often
-//! as he likes.
+//! Off unless `--web.enable-lifecycle` is given. A page of another site can make a browser send the
+//! request, so that one that a browser marks as coming from elsewhere is refused.
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::{mpsc, oneshot};
 
@@ -25,8 +25,24 @@ pub fn channel() -> (Reloads, ReloadRequests) {
     (Reloads(sender), receiver)
 }
 
+/// Whether a browser says that a page of another site sent the request (Fetch Metadata, and RFC 6454,
+/// section 7). Clients that are no browsers send neither header.
+fn is_cross_site(headers: &HeaderMap) -> bool {
+    let fetch_site = headers.get("sec-fetch-site").map(|site| site.as_bytes());
+    let is_elsewhere = fetch_site.is_some_and(|site| site != b"same-origin" && site != b"none");
+    let host = headers.get(header::HOST).map(|host| host.as_bytes());
+    let is_own = |origin: &[u8]| {
+        let origin = origin.to_ascii_lowercase();
+        let authority =
+            origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
+        authority
+            .is_some_and(|authority| host.is_some_and(|host| host.eq_ignore_ascii_case(authority)))
+    };
+    is_elsewhere || headers.get_all(header::ORIGIN).iter().any(|origin| !is_own(origin.as_bytes()))
+}
+
 /// `POST` or `PUT /-/reload`, as Prometheus has it.
-pub(super) async fn reload(State(site): State<Site>) -> Response {
+pub(super) async fn reload(State(site): State<Site>, headers: HeaderMap) -> Response {
     let Some(Reloads(requests)) = &site.reloads else {
         return (
             StatusCode::FORBIDDEN,
@@ -34,6 +50,13 @@ pub(super) async fn reload(State(site): State<Site>) -> Response {
         )
             .into_response();
     };
+    if is_cross_site(&headers) {
+        return (
+            StatusCode::FORBIDDEN,
+            "A page of another site may not reload the configuration.\n",
+        )
+            .into_response();
+    }
     let (reply, answer) = oneshot::channel();
     let answered = match requests.send(reply).await {
         Ok(()) => answer.await.ok(),
@@ -47,5 +70,39 @@ pub(super) async fn reload(State(site): State<Site>) -> Response {
         )
             .into_response(),
         None => (StatusCode::SERVICE_UNAVAILABLE, "The exporter is stopping.\n").into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_browser_marks_as_coming_from_elsewhere_is_refused() {
+        for (headers, expected) in [
+            (&[][..], false),
+            (&[("host", "h:1")], false),
+            (&[("host", "h:1"), ("origin", "http://h:1")], false),
+            (
+                &[("host", "H:1"), ("origin", "https://h:1"), ("sec-fetch-site", "same-origin")],
+                false,
+            ),
+            (&[("host", "h:1"), ("sec-fetch-site", "none")], false),
+            (&[("host", "h:1"), ("sec-fetch-site", "cross-site")], true),
+            (&[("host", "h:1"), ("sec-fetch-site", "same-site")], true),
+            (&[("host", "h:1"), ("origin", "http://evil.example")], true),
+            (&[("host", "h:1"), ("origin", "http://h:2")], true),
+            (&[("host", "h:1"), ("origin", "http://h")], true),
+            (&[("host", "h:1"), ("origin", "null")], true),
+            (&[("host", "h:1"), ("origin", "http://h:1.evil.example")], true),
+            (&[("host", "h:1"), ("origin", "http://h:1"), ("origin", "http://evil.example")], true),
+            (&[("origin", "http://h:1")], true),
+        ] {
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                map.append(*name, value.parse().expect("a value"));
+            }
+            assert_eq!(is_cross_site(&map), expected, "{headers:?}");
+        }
     }
 }

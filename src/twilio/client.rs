@@ -23,6 +23,8 @@ use super::wire::{self, Account, Page};
 
 /// Most bytes of an answer, decompressed: a page of 1,000 events with bodies of 16 kB.
 pub const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
+/// Longest next page that is followed: Twilio's have some hundred bytes, and those of a list are kept.
+const MAX_NEXT_PAGE_BYTES: usize = 4_096;
 /// Items of a list page: the most that Twilio gives.
 const LIST_PAGE_SIZE: u16 = 1_000;
 
@@ -134,8 +136,7 @@ impl Client {
         filter: Filter,
         next_page: Option<&str>,
     ) -> Answer<CallPage> {
-        let first = || {
-            let mut url = self.resource(&format!("Accounts/{account}/Calls.json"));
+        let url = self.page(&format!("Accounts/{account}/Calls.json"), next_page, |url| {
             let second = |at: Timestamp| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
             let mut query = url.query_pairs_mut();
             match filter {
@@ -145,10 +146,7 @@ impl Client {
                 Filter::Everything => &mut query,
             };
             query.append_pair("PageSize", &LIST_PAGE_SIZE.to_string());
-            drop(query);
-            url
-        };
-        let url = next_page.map_or_else(|| Ok(first()), |next| self.resolve(next));
+        });
         self.get_page(Resource::Calls, url, |page| {
             let calls: Vec<Call> = page.items.iter().filter_map(wire::decode_call).collect();
             let rejected = u64::try_from(page.items.len() - calls.len()).unwrap_or(u64::MAX);
@@ -179,12 +177,10 @@ impl Client {
         next_page: Option<&str>,
         read: impl FnOnce(Page<'_>) -> T,
     ) -> Answer<T> {
-        let first = || {
-            let mut url = self.resource(&format!("Accounts/{account}/Calls/{call}/Events.json"));
+        let list = format!("Accounts/{account}/Calls/{call}/Events.json");
+        let url = self.page(&list, next_page, |url| {
             url.query_pairs_mut().append_pair("PageSize", &page_size.to_string());
-            url
-        };
-        let url = next_page.map_or_else(|| Ok(first()), |next| self.resolve(next));
+        });
         self.get_page(Resource::CallEvents, url, read).await
     }
 
@@ -192,12 +188,9 @@ impl Client {
     ///
     /// Source: <https://www.twilio.com/docs/iam/api/account>.
     pub async fn list_accounts(&self, next_page: Option<&str>) -> Answer<AccountPage> {
-        let first = || {
-            let mut url = self.resource("Accounts.json");
+        let url = self.page("Accounts.json", next_page, |url| {
             url.query_pairs_mut().append_pair("PageSize", &LIST_PAGE_SIZE.to_string());
-            url
-        };
-        let url = next_page.map_or_else(|| Ok(first()), |next| self.resolve(next));
+        });
         self.get_page(Resource::Accounts, url, |page| {
             let accounts: Vec<Account> =
                 page.items.iter().filter_map(wire::decode_account).collect();
@@ -214,23 +207,44 @@ impl Client {
         url
     }
 
-    /// A next page (RFC 3986, section 5), refused unless it is where the credentials belong.
-    fn resolve(&self, next: &str) -> Result<Url, Error> {
-        let mut url = self.base.join(next).map_err(|_| Error::ForeignNextPage)?;
-        let is_ours = url.scheme() == self.base.scheme()
-            && url.host() == self.base.host()
-            && url.port_or_known_default() == self.base.port_or_known_default()
-            && url.username().is_empty()
-            && url.password().is_none();
-        if !is_ours {
+    /// A next page of a list (RFC 3986, section 5). It must be a page of the same list: credentials go
+    /// nowhere else, and the calls of another account are not ours.
+    fn resolve(&self, list: &Url, next: &str) -> Result<Url, Error> {
+        if next.len() > MAX_NEXT_PAGE_BYTES {
             return Err(Error::ForeignNextPage);
         }
+        let mut url = self.base.join(next).map_err(|_| Error::ForeignNextPage)?;
+        let is_same_origin = url.scheme() == list.scheme()
+            && url.host() == list.host()
+            && url.port_or_known_default() == list.port_or_known_default()
+            && url.username().is_empty()
+            && url.password().is_none();
+        // Behind a proxy with a path of its own, Twilio still gives its own paths.
         let prefix = self.base.path().trim_end_matches('/');
-        if !url.path().starts_with(prefix) {
-            let path = format!("{prefix}{}", url.path());
-            url.set_path(&path);
+        let is_same_list =
+            url.path() == list.path() || list.path().strip_prefix(prefix) == Some(url.path());
+        if !is_same_origin || !is_same_list {
+            return Err(Error::ForeignNextPage);
         }
+        url.set_path(list.path());
         Ok(url)
+    }
+
+    /// The first page of a list, or a next one.
+    fn page(
+        &self,
+        list: &str,
+        next_page: Option<&str>,
+        first: impl FnOnce(&mut Url),
+    ) -> Result<Url, Error> {
+        let mut url = self.resource(list);
+        match next_page {
+            Some(next) => self.resolve(&url, next),
+            None => {
+                first(&mut url);
+                Ok(url)
+            }
+        }
     }
 
     async fn get_page<T>(
@@ -309,28 +323,57 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_next_page_is_followed_only_to_the_same_origin() {
+    fn a_next_page_is_followed_only_to_the_same_list_of_the_same_origin() {
+        const LIST: &str = "Accounts/AC1/Calls.json";
         let client = client("https://api.twilio.com");
+        let list = client.resource(LIST);
+        let own = "https://api.twilio.com/2010-04-01/Accounts/AC1/Calls.json?Page=1";
+        let too_long = format!("/2010-04-01/Accounts/AC1/Calls.json?Page={}", "1".repeat(4_096));
         for (next, expected) in [
-            ("/2010-04-01/x?Page=1", Some("https://api.twilio.com/2010-04-01/x?Page=1")),
-            ("https://api.twilio.com/y", Some("https://api.twilio.com/y")),
-            ("https://api.twilio.com:443/y", Some("https://api.twilio.com/y")),
-            ("http://api.twilio.com/y", None),
-            ("https://api.twilio.com:8443/y", None),
-            ("https://evil.example/y", None),
-            ("//evil.example/y", None),
-            ("https://user@api.twilio.com/y", None),
+            ("/2010-04-01/Accounts/AC1/Calls.json?Page=1", Some(own)),
+            (own, Some(own)),
+            ("https://api.twilio.com:443/2010-04-01/Accounts/AC1/Calls.json?Page=1", Some(own)),
+            ("/x/../2010-04-01/Accounts/AC1/Calls.json?Page=1", Some(own)),
+            ("http://api.twilio.com/2010-04-01/Accounts/AC1/Calls.json?Page=1", None),
+            ("https://api.twilio.com:8443/2010-04-01/Accounts/AC1/Calls.json", None),
+            ("https://evil.example/2010-04-01/Accounts/AC1/Calls.json", None),
+            ("//evil.example/2010-04-01/Accounts/AC1/Calls.json", None),
+            ("https://user@api.twilio.com/2010-04-01/Accounts/AC1/Calls.json", None),
+            // Another account, another resource, and other ways to write a path.
+            ("/2010-04-01/Accounts/AC2/Calls.json?Page=1", None),
+            ("/2010-04-01/Accounts/AC1/Calls/CA1/Events.json", None),
+            ("/2010-04-01/Accounts/AC1/Calls.json/../../AC2/Calls.json", None),
+            ("/2010-04-01/Accounts/AC1%2FCalls.json", None),
+            ("//2010-04-01/Accounts/AC1/Calls.json", None),
             ("https://[", None),
+            (&too_long, None),
         ] {
-            let url = client.resolve(next).map(String::from).ok();
+            let url = client.resolve(&list, next).map(String::from).ok();
             assert_eq!(url.as_deref(), expected, "{next}");
         }
-        let proxied = self::client("https://proxy.example/twilio/");
-        assert_eq!(
-            proxied.resolve("/2010-04-01/x").map(String::from),
-            Ok("https://proxy.example/twilio/2010-04-01/x".to_owned())
-        );
-        assert_eq!(proxied.resource("x").as_str(), "https://proxy.example/twilio/2010-04-01/x");
+    }
+
+    #[test]
+    fn below_a_path_of_a_proxy_a_next_page_stays_there() {
+        let client = client("https://proxy.example/twilio/");
+        let list = client.resource("Accounts.json");
+        assert_eq!(list.as_str(), "https://proxy.example/twilio/2010-04-01/Accounts.json");
+        for (next, is_followed) in [
+            ("/2010-04-01/Accounts.json?Page=1", true),
+            ("/twilio/2010-04-01/Accounts.json?Page=1", true),
+            ("/twilio-evil/2010-04-01/Accounts.json?Page=1", false),
+            ("/twilio-evil", false),
+            ("/TWILIO/2010-04-01/Accounts.json", false),
+            ("/twilio/../2010-04-01/Accounts.json?Page=1", true),
+            ("/twilio/%2e%2e/evil/2010-04-01/Accounts.json", false),
+            ("/twilio\\..\\evil/2010-04-01/Accounts.json", false),
+            ("/twilio%2F2010-04-01/Accounts.json", false),
+            ("/other/2010-04-01/Accounts.json", false),
+        ] {
+            let url = client.resolve(&list, next).map(String::from);
+            let expected = "https://proxy.example/twilio/2010-04-01/Accounts.json?Page=1";
+            assert_eq!(url.is_ok_and(|url| url == expected), is_followed, "{next}");
+        }
     }
 
     #[test]
