@@ -18,6 +18,7 @@ mod histories;
 mod hostile;
 mod kills;
 mod limits;
+mod odd_dates;
 mod odd_numbers;
 mod online;
 mod outside_judges;

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use twilio_call_exporter::simulator::WorldConfig;
 
-use crate::harness::{Program, Twilio, eventually, going_on, metric, world_of};
+use crate::harness::{Exchange, Program, Twilio, eventually, going_on, metric, world_of};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn accounts_come_and_go_and_are_renamed_while_calls_go_on() {
@@ -183,6 +184,9 @@ async fn subaccounts_that_are_known_are_polled_on_while_they_can_not_be_listed()
     let subaccount = twilio.accounts()[1].account_sid.clone();
     counted(&program, &subaccount, 3.0).await;
     is_broken.store(true, Ordering::SeqCst);
+    let path = program.directory().path().join("exporter.yml");
+    let text = with_subaccounts(&twilio, "discover: true, exclude: [ none ]");
+    std::fs::write(path, text).expect("written");
     reload(&program).await;
     let so_far = counted(&program, &subaccount, 1.0).await;
     counted(&program, &subaccount, so_far + 3.0).await;
@@ -225,6 +229,67 @@ async fn nobody_reloads_over_http_unless_it_was_allowed() {
     let allowed = File::of(&twilio, &[(0, "")], "").start(&["--web.enable-lifecycle"]).await;
     assert_eq!(allowed.get("/-/reload").await.0, 405);
     assert_eq!(post(&allowed, "/-/reload").await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm_of_reloads_asks_twilio_no_more_and_loses_no_freshness() {
+    let twilio = Twilio::serving(going_on(1, 1_000)).await;
+    let program = File::of(&twilio, &[(0, "one")], "").start(&["--web.enable-lifecycle"]).await;
+    counted(&program, "one", 4.0).await;
+    // A list without a filter is the first that a loop asks for, and then rare.
+    let begun = || {
+        let is_first = |exchange: &&Exchange| exchange.uri.ends_with("Calls.json?PageSize=1000");
+        twilio.traffic().iter().filter(is_first).count()
+    };
+    let (begun_before, started) = (begun(), Instant::now());
+    let calls_before = counted(&program, "one", 1.0).await;
+    let reloads = || program.log().matches("configuration reloaded").count();
+    let posts: Vec<_> = (0..40)
+        .map(|number| {
+            let address = program.address().to_owned();
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(250) * number).await;
+                post_to(&address, "/-/reload").await.0
+            })
+        })
+        .collect();
+    while started.elapsed() < Duration::from_secs(10) {
+        program.signal("HUP");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    for post in posts {
+        assert_eq!(post.await.expect("no panic"), 200, "each is answered");
+    }
+    let seconds = started.elapsed().as_secs();
+    let most = usize::try_from(seconds / 5 + 2).expect("few");
+    assert!((2..=most).contains(&reloads()), "{} reloads in {seconds} s", reloads());
+    assert_eq!(begun(), begun_before, "a loop was begun again");
+    // Four calls a second happen, and are counted a few seconds later.
+    let counted = counted(&program, "one", 1.0).await - calls_before;
+    assert!(counted >= 20.0, "{counted} calls counted in {seconds} s");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_touches_only_the_account_that_changed() {
+    let twilio = Twilio::serving(going_on(2, 300)).await;
+    let file = File::of(&twilio, &[(0, "one"), (1, "two")], "");
+    let mut program = file.start(&[]).await;
+    counted(&program, "one", 2.0).await;
+    counted(&program, "two", 2.0).await;
+    let begun = |index: usize| {
+        let sid = twilio.accounts()[index].account_sid.clone();
+        let is_first = move |exchange: &&Exchange| {
+            exchange.uri.ends_with(&format!("{sid}/Calls.json?PageSize=1000"))
+        };
+        twilio.traffic().iter().filter(is_first).count()
+    };
+    let before = (begun(0), begun(1));
+    file.write(&twilio, &[(0, "one"), (1, "deux")], "");
+    reload(&program).await;
+    counted(&program, "deux", 3.0).await;
+    assert_eq!(begun(0), before.0, "the other account's loop was begun again");
+    assert!(begun(1) > before.1);
+    program.assert_running();
 }
 
 /// Delays in seconds, where a real run has minutes.
@@ -294,7 +359,11 @@ async fn reload(program: &Program) {
 }
 
 async fn post(program: &Program, path: &str) -> (u16, String) {
-    let url = format!("http://{}{path}", program.address());
+    post_to(program.address(), path).await
+}
+
+async fn post_to(address: &str, path: &str) -> (u16, String) {
+    let url = format!("http://{address}{path}");
     let client = reqwest::Client::builder().no_proxy().build().expect("a client");
     let response = client.post(url).send().await.expect("an answer");
     (response.status().as_u16(), response.text().await.expect("a body"))

@@ -86,12 +86,27 @@ pub(crate) fn going_on(accounts: usize, calls: u64) -> WorldConfig {
 impl Twilio {
     /// Serves a world.
     pub(crate) async fn serving(world: WorldConfig) -> Self {
-        Self::build(world, SignedDuration::ZERO, |_, _| None).await
+        Self::build(world, SignedDuration::ZERO, |_, _| None, |_| None).await
     }
 
     /// Serves a world whose clock is ahead of this machine's, or behind.
     pub(crate) async fn ahead_by(world: WorldConfig, offset: SignedDuration) -> Self {
-        Self::build(world, offset, |_, _| None).await
+        Self::build(world, offset, |_, _| None, |_| None).await
+    }
+
+    /// Serves a world behind a gateway: some of its answers, by how many requests there were before, are
+    /// dated wrongly by an offset, and with a status are pages of the gateway's own.
+    pub(crate) async fn misdated(
+        world: WorldConfig,
+        misdated: impl Fn(u64) -> Option<(Option<u16>, SignedDuration)> + Send + Sync + 'static,
+    ) -> Self {
+        let misdated = Arc::new(misdated);
+        let dates = Arc::clone(&misdated);
+        let answer = move |_: &str, before| {
+            let status = misdated(before)?.0?;
+            Some((status, "text/html", b"<html>Bad gateway</html>".to_vec()))
+        };
+        Self::build(world, SignedDuration::ZERO, answer, move |before| Some(dates(before)?.1)).await
     }
 
     /// Serves a world, but answers what `answer` answers itself: it is given the path with the
@@ -104,13 +119,14 @@ impl Twilio {
         let answer = move |uri: &str, before| {
             answer(uri, before).map(|(status, kind, body)| (status, kind, body.into()))
         };
-        Self::build(world, SignedDuration::ZERO, answer).await
+        Self::build(world, SignedDuration::ZERO, answer, |_| None).await
     }
 
     async fn build(
         world: WorldConfig,
         offset: SignedDuration,
         answer: impl Fn(&str, u64) -> Option<(u16, &'static str, Vec<u8>)> + Send + Sync + 'static,
+        misdated: impl Fn(u64) -> Option<SignedDuration> + Send + Sync + 'static,
     ) -> Self {
         let local = Clock::start();
         let clock: Arc<dyn Fn() -> Timestamp + Send + Sync> =
@@ -121,11 +137,13 @@ impl Twilio {
         let requests = Arc::new(AtomicU64::new(0));
         let traffic = Arc::new(Mutex::new(Vec::new()));
         let (counter, answer) = (Arc::clone(&requests), Arc::new(answer));
+        let misdated = Arc::new(misdated);
         let log = Arc::clone(&traffic);
         let router = simulator.router().layer(from_fn(move |request: Request, next: Next| {
             let before = counter.fetch_add(1, Ordering::SeqCst);
             let uri = request.uri().to_string();
             let own = answer(&uri, before);
+            let date = misdated(before).map(|offset| local.now() + offset);
             let log = Arc::clone(&log);
             async move {
                 let number = {
@@ -133,7 +151,11 @@ impl Twilio {
                     log.push(Exchange { uri, asked_at: Instant::now(), answered: None });
                     log.len() - 1
                 };
-                let response = answered(own, request, next).await;
+                let mut response = answered(own, request, next).await;
+                if let Some(date) = date {
+                    let date = date.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+                    response.headers_mut().insert("date", date.parse().expect("a header"));
+                }
                 let status = response.status().as_u16();
                 log.lock().expect("no panic")[number].answered = Some((Instant::now(), status));
                 response
