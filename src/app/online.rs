@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::domain::call::Call;
 use crate::domain::listing::Filter;
 use crate::domain::twilio_time::before;
+use crate::metrics::exposition::as_float;
 use crate::poller::Account;
 use crate::twilio::Error;
 
@@ -34,6 +35,8 @@ pub struct Report {
     pub text: String,
     /// Whether everything that is needed can be read.
     pub is_well: bool,
+    /// How long a request for Call Events took, for the account at hand.
+    took: Option<Duration>,
 }
 
 /// Tries the credentials of all accounts.
@@ -41,7 +44,7 @@ pub struct Report {
 /// # Errors
 /// If the connection can't be prepared: certificates.
 pub async fn check(config: &Config) -> anyhow::Result<Report> {
-    let mut report = Report { text: String::new(), is_well: true };
+    let mut report = Report { text: String::new(), is_well: true, took: None };
     for (account, wanted) in polling::accounts(config)? {
         report.say(&format!("account `{}` ({})\n", account.label, account.key.sid));
         let calls = report.calls(&account).await;
@@ -105,8 +108,9 @@ impl Report {
             Err(error) => self.refused("single calls", &error),
         }
         let read =
-            account.client.call_events(sid, call, SOME_EVENTS, None, |page| page.items.len());
-        match read.await.result {
+            account.client.call_events(sid, call, SOME_EVENTS, None, |page| page.items.len()).await;
+        self.took = read.attempt.map(|attempt| attempt.took);
+        match read.result {
             Ok(_) => self.line("Call Events", "readable"),
             Err(error) => self.refused("Call Events", &error),
         }
@@ -132,6 +136,16 @@ impl Report {
             "some {LISTS} lists and {least} to {most} reads an hour, at most {max_concurrency} at a time"
         );
         self.line("requests", &text);
+        let Some(took) = self.took.take() else { return };
+        let needed = [least, most].map(|reads| as_float(reads) / 3_600.0 * took.as_secs_f64());
+        let [least, most] = needed.map(|requests| format!("{requests:.1}"));
+        let is_enough = needed[1] <= as_float(u64::try_from(max_concurrency).unwrap_or(u64::MAX));
+        let advice = if is_enough { "" } else { ": raise api.max_concurrency" };
+        let text = format!(
+            "{least} to {most} at a time needed, at {} ms a request{advice}",
+            took.as_millis()
+        );
+        self.line("concurrency", &text);
     }
 
     fn refused(&mut self, what: &str, error: &Error) {

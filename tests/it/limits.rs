@@ -82,3 +82,40 @@ fn check(scrape: &Scrape) {
     assert_eq!(value("twilio_webhook_request_duration_seconds_count"), Some(800.0));
     assert_eq!(value("twilio_call_api_requests_total"), Some(200.0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn active_calls_without_end_are_tracked_up_to_the_limit_and_the_others_wait() {
+    const LIMIT: u32 = 3_000;
+    let number = std::sync::atomic::AtomicU64::new(0);
+    // Each page shows a thousand calls that no page has shown before, and names a next one.
+    let answer = move |uri: &str, before| {
+        let path = uri.split('?').next().filter(|path| path.ends_with("/Calls.json"))?;
+        let start = Clock::start().now().strftime("%a, %d %b %Y %H:%M:%S +0000").to_string();
+        let call = |number| {
+            json!({ "sid": format!("CA{number:032x}"), "status": "in-progress", "direction": "inbound",
+                "start_time": start })
+        };
+        let from = number.fetch_add(1_000, std::sync::atomic::Ordering::SeqCst);
+        let calls: Vec<_> = (from..from + 1_000).map(call).collect();
+        let next = format!("{path}?PageSize=1000&Page={before}");
+        Some((
+            200,
+            "application/json",
+            json!({ "calls": calls, "next_page_uri": next }).to_string(),
+        ))
+    };
+    let twilio = Twilio::answering(world_of(1), answer).await;
+    let limit = LIMIT.to_string();
+    let limits = [("TWILIO_EXPORTER_LIMITS__TRACKED_CALLS", limit.as_str())];
+    let program = Program::polling_with(&twilio, &limits).await;
+    let scrape = eventually("calls were left in Twilio's list", async || {
+        let scrape = program.scrape().await;
+        let deferred = metric("twilio_exporter_calls_deferred_total").value_in(&scrape);
+        deferred.filter(|deferred| *deferred > 20_000.0).map(|_| scrape)
+    })
+    .await;
+    assert!(metric("twilio_exporter_tracked_calls").is_in(&scrape, f64::from(LIMIT)));
+    let said = program.log().matches("limits.tracked_calls").count();
+    assert_eq!(said, 1, "{}", program.log());
+    assert!(program.peak_memory() < 150 << 20, "{} bytes", program.peak_memory());
+}

@@ -20,6 +20,7 @@ async fn an_account_that_can_be_read_is_told_with_what_it_costs() {
         "single calls  readable",
         "Call Events   readable",
         &format!("150 lists and {least} to {most} reads an hour, at most 4 at a time"),
+        "concurrency   0.0 to 0.0 at a time needed, at ",
     ] {
         assert!(ended.stdout.contains(told), "{told}: {}", ended.stdout);
     }

@@ -4,6 +4,7 @@ use super::super::call::{Call, Direction};
 use super::super::digest::{DigestKey, DigestVersion, Digests};
 mod capacity;
 mod catch_up;
+mod dates;
 mod failures;
 mod learning;
 
@@ -152,81 +153,6 @@ fn a_call_that_nothing_ends_settles_some_day() {
         read(&mut account, Stage::Settling, end + 963);
         assert!(account.calls[&sid(1)].settled_at.is_some());
     }
-}
-
-#[test]
-fn an_end_far_in_the_future_is_not_believed() {
-    let mut account = account();
-    list(&mut account, &[ended(1, 40 * 86_400)], 5);
-    assert_eq!(account.calls[&sid(1)].ended_at, Some(at(5)));
-}
-
-#[test]
-fn one_answer_dated_far_ahead_moves_no_cursor_and_settles_nothing() {
-    let mut account = account();
-    let far = 40 * 86_400;
-    let mut run = run(&account, 5);
-    let calls = [ended(1, 0)];
-    let page = ListPage { calls: &calls, rejected: 0, next: None };
-    account.take_page(&mut run, page, Some(at(far)), usize::MAX, at(5));
-    account.finish_list(&run, AfterPage::Complete, at(5));
-    assert_eq!(account.lists.cursor, Some(at(7)));
-    account.take_reading(sid(1), Stage::Settling, 0, &reading(far), &reads(), at(900));
-    assert_eq!(account.calls[&sid(1)].settled_at, None);
-}
-
-#[test]
-fn an_answer_dated_far_back_ends_no_call_long_ago() {
-    let mut account = account();
-    let calls = [Call { end_time: None, ..ended(1, 0) }];
-    let mut run = run(&account, 5);
-    let page = ListPage { calls: &calls, rejected: 0, next: None };
-    account.take_page(&mut run, page, Some(at(-40 * 86_400)), usize::MAX, at(5));
-    assert_eq!(account.calls[&sid(1)].ended_at, Some(at(5)));
-}
-
-#[test]
-fn an_account_begins_once_several_answers_agree_on_the_time() {
-    let mut account = AccountProgress::default();
-    let learn =
-        |account: &mut AccountProgress, date| account.learn_time(Some(date), at(0), &lists());
-    assert_eq!(learn(&mut account, at(40 * 86_400)), None);
-    assert_eq!(learn(&mut account, at(0)), None);
-    assert_eq!(learn(&mut account, at(0)), None);
-    assert_eq!(account.lists.progress(), ListProgress::default());
-    assert_eq!(learn(&mut account, at(0)), Some(Duration::ZERO));
-    let half = jiff::SignedDuration::from_millis(500);
-    assert_eq!(account.lists.forget_before, Some(at(-200_000) + half));
-}
-
-#[test]
-fn a_correction_of_twilios_time_changes_no_wait() {
-    let mut account = AccountProgress::default();
-    for _ in 0..3 {
-        account.learn_time(Some(at(0)), at(0), &lists());
-    }
-    list(&mut account, &[active(1, 0)], 5);
-    fail(&mut account, Stage::Live, ReadFailure::Failed, 70);
-    let wait = |account: &mut AccountProgress, local| {
-        let now = account.now(at(local));
-        let plan = account.plan(&lists(), &reads(), now, 0, false, true);
-        plan.wake_at.duration_since(now)
-    };
-    let before = wait(&mut account, 70);
-    // Twilio's time is found to be 40 days ahead: answers have said so for minutes.
-    for step in 0..20 {
-        account.learn_time(
-            Some(at(40 * 86_400)),
-            at(70) + step * Duration::from_millis(1),
-            &lists(),
-        );
-    }
-    assert_eq!(wait(&mut account, 70), before);
-    for step in 1..20 {
-        account.learn_time(Some(at(40 * 86_400 + 70 + 20 * step)), at(70 + 20 * step), &lists());
-    }
-    assert!(account.now(at(70)) > at(40 * 86_400), "followed");
-    assert_eq!(wait(&mut account, 70), before);
 }
 
 #[test]
