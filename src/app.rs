@@ -88,7 +88,7 @@ impl WebSetup {
 /// How a running program comes by a new configuration.
 pub struct Reloading {
     /// Reads it again from where it came from; an error tells everything that is wrong with it.
-    pub load: Box<dyn Fn() -> Result<Config, String> + Send>,
+    pub load: Arc<dyn Fn() -> Result<Config, String> + Send + Sync>,
     /// The signals that ask for it.
     pub hangups: Hangups,
 }
@@ -269,7 +269,14 @@ async fn reload(
     let Some(reloading) = reloading else {
         return (polling, Err("there is no configuration to reload".to_owned()));
     };
-    let prepared = (reloading.load)().and_then(|config| {
+    // Files may hang: what waits for them holds up no stop.
+    let load = Arc::clone(&reloading.load);
+    let loaded = tokio::select! {
+        () = stop.cancelled() => return (polling, Err("the exporter is stopping".to_owned())),
+        loaded = tokio::task::spawn_blocking(move || load()) => loaded,
+    };
+    let loaded = loaded.unwrap_or_else(|error| Err(format!("cannot be read this time: {error}")));
+    let prepared = loaded.and_then(|config| {
         let prepared = Prepared::new(&config, lasting).map_err(|error| format!("{error:#}"))?;
         Ok((config, prepared))
     });

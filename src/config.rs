@@ -5,6 +5,7 @@
 
 mod account;
 pub mod duration;
+mod file;
 mod layers;
 mod problem;
 mod reader;
@@ -15,6 +16,7 @@ mod show;
 pub mod web;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -33,6 +35,8 @@ use reader::{Reader, Section};
 const LEAST: Duration = Duration::from_secs(1);
 /// Longest duration of any kind: Twilio keeps Call Events for about that long.
 const MOST: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Most bytes of a file with root certificates: a whole system's bundle is a fifth of that.
+const MAX_CA_BYTES: u64 = 1 << 20;
 /// Most early reads after a call's end.
 const MAX_AFTER_END: usize = 8;
 /// Most route patterns: each is tried for each event.
@@ -42,21 +46,38 @@ const MAX_HOLD_BACK: Duration = Duration::from_secs(600);
 
 /// The variables that this program looks at.
 #[derive(Clone, Default)]
-pub struct Environment(BTreeMap<String, String>);
+pub struct Environment(BTreeMap<String, String>, Vec<String>);
 
 impl Environment {
     /// The process's own.
     pub fn from_process() -> Self {
-        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        };
-        Self(std::env::vars_os().filter_map(text).collect())
+        Self::from_os(std::env::vars_os())
+    }
+
+    fn from_os(variables: impl Iterator<Item = (OsString, OsString)>) -> Self {
+        let (mut readable, mut unreadable) = (BTreeMap::new(), Vec::new());
+        for (name, value) in variables {
+            match (name.into_string(), value.into_string()) {
+                (Ok(name), Ok(value)) => {
+                    readable.insert(name, value);
+                }
+                (Ok(name), Err(_)) => unreadable.push(name),
+                // A name of ours is ASCII.
+                (Err(_), _) => {}
+            }
+        }
+        Self(readable, unreadable)
+    }
+
+    /// The variables of ours that are not valid UTF-8.
+    fn unreadable(&self) -> impl Iterator<Item = &String> {
+        self.1.iter().filter(|name| name.starts_with("TWILIO_"))
     }
 
     /// Other variables.
     pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-        Self(pairs.into_iter().map(owned).collect())
+        Self(pairs.into_iter().map(owned).collect(), Vec::new())
     }
 
     /// A variable that is set to something.
@@ -122,6 +143,8 @@ pub struct ApiConfig {
     pub timeout: Duration,
     /// Further root certificates.
     pub ca_file: Option<PathBuf>,
+    /// What the file holds, once it was read.
+    pub ca_pem: Option<Vec<u8>>,
 }
 
 /// Bounds.
@@ -142,7 +165,14 @@ pub struct LimitsConfig {
 /// # Errors
 /// All problems at once.
 pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Config, Problems> {
-    let mut problems = Vec::new();
+    let mut problems: Vec<Problem> = environment
+        .unreadable()
+        .map(|name| Problem {
+            place: name.clone(),
+            key: String::new(),
+            text: "is not valid UTF-8".to_owned(),
+        })
+        .collect();
     let figment = layers::merge(file, &environment.0, &mut problems);
     let data = figment::Provider::data(&figment).map_err(|error| {
         // Neither its text nor its path is told: both may hold what stands in the wrong place.
@@ -184,6 +214,30 @@ pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Config, Pr
         problems.dedup();
         Err(Problems(problems))
     }
+}
+
+/// Loads and checks the configuration, and reads the certificates that it names.
+///
+/// # Errors
+/// All problems at once.
+pub fn load_with_certificates(
+    file: Option<&Path>,
+    environment: &Environment,
+) -> Result<Config, Problems> {
+    let mut config = load(file, environment)?;
+    if let Some(path) = &config.api.ca_file {
+        let problem = |text: String| {
+            let (place, key) = (shape::path(path), "api.ca_file".to_owned());
+            Problems(vec![Problem { place, key, text }])
+        };
+        let pem = file::read(path, MAX_CA_BYTES)
+            .map_err(|error| problem(format!("cannot be read: {}", file::why(&error))))?;
+        if !crate::twilio::client::are_certificates(&pem) {
+            return Err(problem("expected certificates in PEM".to_owned()));
+        }
+        config.api.ca_pem = Some(pem);
+    }
+    Ok(config)
 }
 
 /// The accounts of the file; `None` for one that can't be used.
@@ -285,6 +339,7 @@ fn read_api(reader: &mut Reader<'_>, top: &mut Section) -> ApiConfig {
         ),
         timeout: reader.duration(&mut section, "timeout", Duration::from_millis(100), MOST),
         ca_file: reader.path(&mut section, "ca_file"),
+        ca_pem: None,
     };
     reader.finish(section);
     api

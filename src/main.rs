@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the file that prints")]
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
@@ -76,9 +77,10 @@ async fn run(flags: &Flags, config: &Config, web: WebSetup) -> anyhow::Result<()
     let app = App::build(config, place).await?;
     let (file, environment) = (flags.config_file.clone(), Environment::from_process());
     let load = move || {
-        config::load(file.as_deref(), &environment).map_err(|problems| problems.to_string())
+        let loaded = config::load_with_certificates(file.as_deref(), &environment);
+        loaded.map_err(|problems| problems.to_string())
     };
-    app.run(stop, Some(Reloading { load: Box::new(load), hangups })).await?;
+    app.run(stop, Some(Reloading { load: Arc::new(load), hangups })).await?;
     tracing::info!("stopped");
     Ok(())
 }
@@ -128,7 +130,8 @@ fn stop_on_signal() -> anyhow::Result<CancellationToken> {
 
 /// Goes on with both configurations, or says everything that is wrong with either.
 fn with_config(flags: &Flags, then: impl FnOnce(Config, WebSetup) -> ExitCode) -> ExitCode {
-    let config = config::load(flags.config_file.as_deref(), &Environment::from_process());
+    let file = flags.config_file.as_deref();
+    let config = config::load_with_certificates(file, &Environment::from_process());
     let web = WebSetup::load(flags.web_config_file.as_deref());
     match (config, web) {
         (Ok(config), Ok(web)) => then(config, web),

@@ -5,7 +5,6 @@
 //! early reads find something) it learns again. All other loops go on.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +13,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::config::{AccountConfig, ApiConfig, Config, PollConfig, shape};
+use crate::config::{AccountConfig, ApiConfig, Config, PollConfig};
 use crate::domain::listing::ListPlan;
 use crate::domain::plan::ReadPlan;
 use crate::domain::route::{RoutePattern, Routes};
@@ -66,7 +65,6 @@ struct Terms {
     wanted: Option<Wanted>,
     poll: PollConfig,
     api: ApiConfig,
-    ca_pem: Option<Vec<u8>>,
     routes: Vec<RoutePattern>,
 }
 
@@ -117,9 +115,7 @@ impl Prepared {
             health: lasting.health.clone(),
             store: lasting.store.clone(),
         };
-        let ca_pem = ca_pem(config)?;
-        let built = build_accounts(config, ca_pem.as_ref())?;
-        let accounts = built.into_iter().zip(&config.accounts);
+        let accounts = accounts(config)?.into_iter().zip(&config.accounts);
         let accounts = accounts.map(|((account, wanted), configured)| PreparedAccount {
             account,
             terms: Terms {
@@ -127,7 +123,6 @@ impl Prepared {
                 wanted: wanted.clone(),
                 poll: config.poll.clone(),
                 api: config.api.clone(),
-                ca_pem: ca_pem.clone(),
                 routes: config.routes.clone(),
             },
             wanted,
@@ -315,23 +310,6 @@ impl PolledAccount {
 
 /// The accounts of a configuration, each with a client, and which of its subaccounts are wanted.
 pub(super) fn accounts(config: &Config) -> anyhow::Result<Vec<(Account, Option<Wanted>)>> {
-    build_accounts(config, ca_pem(config)?.as_ref())
-}
-
-/// The further root certificates.
-fn ca_pem(config: &Config) -> anyhow::Result<Option<Vec<u8>>> {
-    let read = |path: &PathBuf| {
-        std::fs::read(path).with_context(|| {
-            format!("cannot read the certificates of api.ca_file, {}", shape::path(path))
-        })
-    };
-    config.api.ca_file.as_ref().map(read).transpose()
-}
-
-fn build_accounts(
-    config: &Config,
-    ca_pem: Option<&Vec<u8>>,
-) -> anyhow::Result<Vec<(Account, Option<Wanted>)>> {
     let large_bodies = LargeBodies::default();
     let mut accounts = Vec::new();
     for account in &config.accounts {
@@ -339,7 +317,7 @@ fn build_accounts(
             base_url: account.base_url.clone(),
             connect_timeout: config.api.connect_timeout,
             timeout: config.api.timeout,
-            ca_pem: ca_pem.cloned(),
+            ca_pem: config.api.ca_pem.clone(),
             large_bodies: large_bodies.clone(),
         };
         let built = build_account(account, &options, config.api.max_concurrency)?;

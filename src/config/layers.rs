@@ -1,8 +1,6 @@
 //! The layers of a configuration, as figment providers that know their name.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use figment::providers::Format;
@@ -10,6 +8,7 @@ use figment::value::{Dict, Empty, Map, Value};
 use figment::{Error, Figment, Metadata, Profile, Provider};
 use serde::de::DeserializeOwned;
 
+use super::file;
 use super::problem::Problem;
 use super::shape;
 
@@ -144,12 +143,9 @@ fn read_file(flag: &str, path: &Path) -> Result<Dict, Problem> {
         key: String::new(),
         text: format!("cannot be read: {error}"),
     };
-    let file = File::open(path).map_err(unread)?;
+    let bytes = file::read(path, MAX_FILE_BYTES).map_err(unread)?;
     let place = path.display().to_string();
     let problem = |text: String| Problem { place: place.clone(), key: String::new(), text };
-    let mut bytes = Vec::new();
-    let read = file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes);
-    read.map_err(|error| problem(format!("cannot be read: {error}")))?;
     // Before UTF-8: the cut may go through a character.
     if u64::try_from(bytes.len()).is_ok_and(|bytes| bytes > MAX_FILE_BYTES) {
         return Err(problem(format!("is larger than {MAX_FILE_BYTES} bytes")));

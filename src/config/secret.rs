@@ -4,12 +4,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
+use super::file;
 use super::shape;
 
 /// Most bytes of a file with a secret.
@@ -74,12 +73,10 @@ impl SecretSource {
 /// Reads a file whose path may be the secret itself.
 fn read_file(path: &Path) -> Result<String, String> {
     let cannot =
-        |error: std::io::Error| format!("cannot read {}: {}", shape::path(path), error.kind());
-    let mut secret = String::new();
-    let file = File::open(path).map_err(cannot)?;
-    file.take(MAX_SECRET_BYTES + 1).read_to_string(&mut secret).map_err(cannot)?;
-    if u64::try_from(secret.len()).is_ok_and(|bytes| bytes > MAX_SECRET_BYTES) {
+        |error: &std::io::Error| format!("cannot read {}: {}", shape::path(path), file::why(error));
+    let bytes = file::read(path, MAX_SECRET_BYTES).map_err(|error| cannot(&error))?;
+    if u64::try_from(bytes.len()).is_ok_and(|bytes| bytes > MAX_SECRET_BYTES) {
         return Err(format!("{} is larger than {MAX_SECRET_BYTES} bytes", shape::path(path)));
     }
-    Ok(secret)
+    String::from_utf8(bytes).map_err(|_| format!("{} is not valid UTF-8", shape::path(path)))
 }

@@ -41,6 +41,7 @@ fn without_a_file_everything_is_at_its_default() {
             connect_timeout: seconds(5),
             timeout: seconds(30),
             ca_file: None,
+            ca_pem: None,
         }
     );
     let limits = LimitsConfig {
@@ -76,6 +77,25 @@ fn the_example_file_mentions_every_key() {
         }
     }
     assert!(known > 25, "{known} keys");
+}
+
+#[test]
+fn variables_of_ours_that_are_not_utf_8_are_named_and_others_are_ignored() {
+    use std::os::unix::ffi::OsStringExt;
+    let broken = || OsString::from_vec(b"secret\xff".to_vec());
+    let variables = [
+        ("TWILIO_AUTH_TOKEN", broken()),
+        ("TWILIO_EXPORTER_POLL__INTERVAL", broken()),
+        ("OTHER", broken()),
+        ("TWILIO_ACCOUNT_SID", "AC00000000000000000000000000000001".into()),
+    ];
+    let variables = variables.map(|(name, value)| (OsString::from(name), value));
+    let environment = Environment::from_os(variables.into_iter());
+    let problems = load(None, &environment).expect_err("not UTF-8").to_string();
+    for name in ["TWILIO_AUTH_TOKEN", "TWILIO_EXPORTER_POLL__INTERVAL"] {
+        assert!(problems.contains(&format!("{name}: is not valid UTF-8")), "{problems}");
+    }
+    assert!(!problems.contains("OTHER") && !problems.contains("secret"), "{problems}");
 }
 
 #[test]

@@ -7,13 +7,12 @@
 //! told at once.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use figment::value::{Dict, Value};
 use secrecy::{ExposeSecret, SecretString};
 
+use super::file;
 use super::layers;
 use super::problem::{Problem, Problems};
 use super::reader::{Reader, Section};
@@ -270,14 +269,12 @@ fn read_pem(
 
 fn read_file(path: &Path) -> Result<String, String> {
     let cannot =
-        |error: std::io::Error| format!("cannot read {}: {}", shape::path(path), error.kind());
-    let mut text = String::new();
-    let file = File::open(path).map_err(cannot)?;
-    file.take(MAX_PEM_BYTES + 1).read_to_string(&mut text).map_err(cannot)?;
-    if u64::try_from(text.len()).is_ok_and(|bytes| bytes > MAX_PEM_BYTES) {
+        |error: &std::io::Error| format!("cannot read {}: {}", shape::path(path), file::why(error));
+    let bytes = file::read(path, MAX_PEM_BYTES).map_err(|error| cannot(&error))?;
+    if u64::try_from(bytes.len()).is_ok_and(|bytes| bytes > MAX_PEM_BYTES) {
         return Err(format!("{} is larger than {MAX_PEM_BYTES} bytes", shape::path(path)));
     }
-    Ok(text)
+    String::from_utf8(bytes).map_err(|_| format!("{} is not valid UTF-8", shape::path(path)))
 }
 
 fn read_http(reader: &mut Reader<'_>, top: &mut Section) -> Vec<(&'static str, String)> {

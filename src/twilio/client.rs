@@ -304,6 +304,16 @@ impl Client {
     }
 }
 
+/// Whether a text is certificates in PEM that TLS can be set up with.
+pub(crate) fn are_certificates(pem: &[u8]) -> bool {
+    install_crypto();
+    let are_usable = |certificates: Vec<Certificate>| {
+        !certificates.is_empty()
+            && reqwest::Client::builder().tls_certs_only(certificates).build().is_ok()
+    };
+    Certificate::from_pem_bundle(pem).is_ok_and(are_usable)
+}
+
 /// Makes rustls use ring, for the whole process: reqwest brings no cryptography of its own.
 pub fn install_crypto() {
     // Fails only where it is installed already.

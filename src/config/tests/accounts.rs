@@ -155,7 +155,7 @@ fn a_file_that_holds_no_secret_is_told() {
     for (bytes, expected) in [
         (b"".to_vec(), "file `TOKEN` is empty"),
         (b"\r\n\n".to_vec(), "file `TOKEN` is empty"),
-        (vec![0xff, 0xfe], "cannot read `TOKEN`: invalid data"),
+        (vec![0xff, 0xfe], "`TOKEN` is not valid UTF-8"),
         (vec![b'x'; 65_537], "`TOKEN` is larger than 65536 bytes"),
     ] {
         fs::write(&path, bytes).expect("written");
