@@ -30,6 +30,9 @@ fn main() -> ExitCode {
     // makes none either.
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     let _no_such_limit = rustix::process::setrlimit(Resource::Core, none);
+    // Nor may other processes of the same user read its memory or its environment.
+    let _not_supported =
+        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     // What it writes is nobody else's business, whatever the shell says.
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let cli = match cli::parse(std::env::args_os()) {

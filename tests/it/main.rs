@@ -28,6 +28,7 @@ mod privacy;
 mod promql;
 mod reload;
 mod rules;
+mod secrets_in_memory;
 mod service;
 mod stopping;
 mod subaccounts;
