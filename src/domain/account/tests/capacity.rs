@@ -10,6 +10,8 @@ const CONCURRENCY: usize = 4;
 const REQUEST_MS: i64 = 300;
 /// How finely time passes: each request takes three steps.
 const STEP_MS: i64 = 100;
+/// Time between two lists, in seconds.
+const LIST_EVERY: i64 = 30;
 /// Calls of a page of a list.
 const PAGE: i64 = 1_000;
 const HOUR: i64 = 3_600;
@@ -51,7 +53,6 @@ struct Load {
     per_day: i64,
     length: i64,
     ms: i64,
-    listed: i64,
     /// Requests in flight, by when they are answered.
     busy: Vec<(i64, Option<Step>)>,
     settled: u64,
@@ -71,7 +72,6 @@ impl Load {
             per_day,
             length,
             ms: 0,
-            listed: 0,
             busy: Vec::new(),
             settled: 0,
             audited: 0,
@@ -84,7 +84,7 @@ impl Load {
     fn live(&mut self, seconds: i64) {
         while self.ms < seconds * 1_000 {
             self.answer();
-            if self.ms % 30_000 == 0 {
+            if self.ms % (LIST_EVERY * 1_000) == 0 {
                 // What ended long ago goes, as it would by the deep list.
                 self.account.lists.forget_before = Some(instant_ms(self.ms - 2_000 * 1_000));
                 self.account.keep_house(&reads(), CONCURRENCY, self.now());
@@ -109,7 +109,17 @@ impl Load {
             self.busy.drain(..).partition(|&(answered_at, _)| answered_at <= ms);
         self.busy = waiting;
         for (_, step) in answered {
-            let Some(Step::Read { sid, stage, skips, .. }) = step else { continue };
+            let (sid, stage, skips) = match step {
+                Some(Step::Read { sid, stage, skips, .. }) => (sid, stage, skips),
+                Some(Step::Fetch(sid)) => {
+                    // Lists show a call only when it starts and ends: it goes on.
+                    let start_time = Some(self.account.calls[&sid].began_at);
+                    let call = Call { sid, start_time, ..active(0, 0) };
+                    self.account.take_fetched(sid, Some(&call), now);
+                    continue;
+                }
+                None => continue,
+            };
             let call = &self.account.calls[&sid];
             match (stage, call.ended_at) {
                 (Stage::Settling, _) => {
@@ -133,9 +143,12 @@ impl Load {
     /// Reads a list, whose pages take requests one after another.
     fn list(&mut self) {
         let (now, second) = (self.now(), self.ms / 1_000);
-        let started = second * self.per_day / 86_400;
-        let since = (second - self.length - 60) * self.per_day / 86_400;
-        let calls: Vec<Call> = (since.max(0)..started)
+        // Those that started or ended since the list before.
+        let first_from = |second: i64| (second.max(0) * self.per_day + 86_399) / 86_400;
+        let since = |second: i64| first_from(second + 1 - LIST_EVERY)..first_from(second + 1);
+        let (started, ended_by_now) = (since(second), since(second - self.length));
+        let calls: Vec<Call> = ended_by_now
+            .chain(started)
             .map(|number| {
                 let start = number * 86_400 / self.per_day;
                 let end = start + self.length;
@@ -144,7 +157,6 @@ impl Load {
                 Call { start_time: Some(at(start)), ..call }
             })
             .collect();
-        self.listed = started;
         let mut run = self
             .account
             .lists
@@ -153,6 +165,7 @@ impl Load {
             .expect("a list is due");
         let page = ListPage { calls: &calls, rejected: 0, next: None };
         self.account.take_page(&mut run, page, Some(now), usize::MAX, now);
+        // A list reaches back to five minutes before the cursor.
         let overlap = 5 * 60 * self.per_day / 86_400;
         let pages = (i64::try_from(calls.len()).expect("few") + overlap) / PAGE + 1;
         for page in 1..=pages {
