@@ -2,6 +2,7 @@
 
 pub mod online;
 mod polling;
+mod process;
 mod web;
 
 use std::path::{Path, PathBuf};
@@ -11,7 +12,6 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use prometheus::Registry;
-use prometheus::process_collector::ProcessCollector;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +32,7 @@ use crate::store::{Attached, Store, StoreThread};
 use crate::systemd;
 
 use polling::{Lasting, Polled, Polling, Prepared};
+use process::Process;
 
 /// How long answers that are on their way may take at the end.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
@@ -110,7 +111,7 @@ impl App {
         health.config_loaded(true);
         let (store, store_thread) = open_store(config, &place.storage, &health, clock)?;
         registry
-            .register(Box::new(ProcessCollector::for_self()))
+            .register(Box::new(Process::started_at(clock.now())))
             .context("cannot register the metrics")?;
         let listeners = bind(&place.listen).await?;
         let lasting = Lasting {
