@@ -1,5 +1,6 @@
 //! Builds the parts, runs the tasks, reloads the configuration, drains.
 
+mod descriptors;
 pub mod online;
 mod polling;
 mod process;
@@ -105,6 +106,7 @@ impl App {
     /// Whatever the program can't start without: its store, a socket, TLS.
     pub async fn build(config: &Config, place: Place) -> anyhow::Result<Self> {
         let clock = Clock::start();
+        let connections = descriptors::connections(config);
         let registry = Registry::new();
         let health = Health::register(&registry).context("cannot register the metrics")?;
         // What is built from was valid.
@@ -137,7 +139,7 @@ impl App {
             now: Arc::new(move || clock.now()),
             reloads: place.lifecycle.then_some(reloads),
             web: Web::new(place.web.serving),
-            crowd: Crowd::new(Arc::new(move || noted.http_connection_cut())),
+            crowd: Crowd::new(connections, Arc::new(move || noted.http_connection_cut())),
         };
         let prepared = Prepared::new(config, &lasting)?;
         let attached = prepared.attach().await?;
@@ -199,8 +201,15 @@ impl App {
             };
             let reloaded;
             systemd::reloading();
-            (polling, reloaded) =
-                reload(polling, reloading.as_ref(), &self.lasting, &self.exemplars, &stop).await;
+            (polling, reloaded) = reload(
+                polling,
+                reloading.as_ref(),
+                &self.lasting,
+                &self.exemplars,
+                &self.site.crowd,
+                &stop,
+            )
+            .await;
             self.lasting.health.config_loaded(reloaded.is_ok());
             match &reloaded {
                 Ok(()) => tracing::info!("configuration reloaded"),
@@ -253,6 +262,7 @@ async fn reload(
     reloading: Option<&Reloading>,
     lasting: &Lasting,
     exemplars: &AtomicBool,
+    crowd: &Crowd,
     stop: &CancellationToken,
 ) -> (Polling, Result<(), String>) {
     let Some(reloading) = reloading else {
@@ -274,6 +284,7 @@ async fn reload(
     lasting.store.limit(limits(&config));
     lasting.tracked.set_limit(config.limits.tracked_calls);
     exemplars.store(config.exemplars, Ordering::Relaxed);
+    crowd.limit(descriptors::connections(&config));
     prepared.let_go(&before, stop).await;
     (prepared.start(Vec::new(), before, &lasting.heartbeats, stop), Ok(()))
 }
