@@ -1,7 +1,9 @@
 //! Builds the parts, runs the tasks, reloads the configuration, drains.
 
+mod descriptors;
 pub mod online;
 mod polling;
+mod process;
 mod turns;
 mod web;
 
@@ -12,7 +14,6 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use prometheus::Registry;
-use prometheus::process_collector::ProcessCollector;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +34,7 @@ use crate::store::{Attached, Store, StoreThread};
 use crate::systemd;
 
 use polling::{KnownSubaccounts, Lasting, Polling, Prepared};
+use process::Process;
 use turns::ReloadTurns;
 
 /// How long answers that are on their way may take at the end.
@@ -106,13 +108,14 @@ impl App {
     /// Whatever the program can't start without: its store, a socket, TLS.
     pub async fn build(config: &Config, place: Place) -> anyhow::Result<Self> {
         let clock = Clock::start();
+        let connections = descriptors::connections(config);
         let registry = Registry::new();
         let health = Health::register(&registry).context("cannot register the metrics")?;
         // What is built from was valid.
         health.config_loaded(true);
         let (store, store_thread) = open_store(config, &place.storage, &health, clock)?;
         registry
-            .register(Box::new(ProcessCollector::for_self()))
+            .register(Box::new(Process::started_at(clock.now())))
             .context("cannot register the metrics")?;
         let listeners = bind(&place.listen).await?;
         let lasting = Lasting {
@@ -138,7 +141,7 @@ impl App {
             now: Arc::new(move || clock.now()),
             reloads: place.lifecycle.then_some(reloads),
             web: Web::new(place.web.serving),
-            crowd: Crowd::new(Arc::new(move || noted.http_connection_cut())),
+            crowd: Crowd::new(connections, Arc::new(move || noted.http_connection_cut())),
         };
         let prepared = Prepared::new(config, &lasting)?;
         let attached = prepared.attach().await?;
@@ -210,8 +213,15 @@ impl App {
             let replies = reloads.take();
             let reloaded;
             systemd::reloading();
-            (polling, reloaded) =
-                reload(polling, reloading.as_ref(), &self.lasting, &self.exemplars, &stop).await;
+            (polling, reloaded) = reload(
+                polling,
+                reloading.as_ref(),
+                &self.lasting,
+                &self.exemplars,
+                &self.site.crowd,
+                &stop,
+            )
+            .await;
             self.lasting.health.config_loaded(reloaded.is_ok());
             match &reloaded {
                 Ok(()) => tracing::info!("configuration reloaded"),
@@ -264,6 +274,7 @@ async fn reload(
     reloading: Option<&Reloading>,
     lasting: &Lasting,
     exemplars: &AtomicBool,
+    crowd: &Crowd,
     stop: &CancellationToken,
 ) -> (Polling, Result<(), String>) {
     let Some(reloading) = reloading else {
@@ -290,6 +301,7 @@ async fn reload(
     lasting.store.limit(limits(&config));
     lasting.tracked.set_limit(config.limits.tracked_calls);
     exemplars.store(config.exemplars, Ordering::Relaxed);
+    crowd.limit(descriptors::connections(&config));
     (polling.change(prepared, lasting, stop).await, Ok(()))
 }
 

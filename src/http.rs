@@ -30,7 +30,7 @@ use crate::store::failures::FailureReader;
 
 use reload::Reloads;
 pub use scrape::Scribe;
-pub use server::{Answers, Crowd, serve};
+pub use server::{Answers, Crowd, MAX_CONNECTIONS, serve};
 use web::Web;
 
 /// What the pages show.

@@ -68,8 +68,17 @@
 //! read makes them right, and an audit of a sample tells what even that missed. Where early reads
 //! never show anything, [`domain::learning`] thins them to one call in fifty.
 //!
-//! **Who goes first?** What is due now, then what is late: [`domain::plan`] keeps the calls in the
-//! order of their turns, the backlog of a downtime apart from the present.
+//! **Which read goes first?** Settling reads that are due, since the counters rest on them: [`domain::plan`]
+//! keeps the calls in the order of their turns, the backlog of a downtime apart from the present. Early
+//! reads take what is left, the most recent first; one that would come too late is skipped.
+//!
+//! **When is something the account's fault?** When it happens to things unlike each other with nothing
+//! read in between. One call that is refused, or fails, is that call's own matter: it backs off, and is
+//! given up by a clock that runs only while other calls are read ([`domain::failing`]). One list that is
+//! refused is tried again by itself ([`domain::pace`]).
+//!
+//! **When is a list complete?** Only at a page without a next page. A list that stops before moves no
+//! cursor, so that what it did not show is still found ([`domain::listing`]).
 //!
 //! **Why so many lists?** They are newest first by start time, shift while being read, may cut time
 //! filters to the day, and may leave out calls without start or end time. No single one finds every
@@ -79,8 +88,10 @@
 //! be, and ended before the horizon that the last deep list has passed. A call that nobody knows and
 //! that ended before the horizon is not taken up, so nothing forgotten is ever counted again.
 //!
-//! **Whose clock?** Twilio's, estimated from its `Date` headers ([`domain::twilio_time`]) on top of
-//! a monotonic local clock ([`clock`]). Steps of the wall clock move nothing.
+//! **Whose clock?** Twilio's, estimated per account from the `Date` headers of its own 200s
+//! ([`domain::twilio_time`]) on top of a monotonic local clock ([`clock`]). Steps of the wall clock move
+//! nothing, and neither does a single `Date`: an account begins once several answers agree. A correction
+//! of the offset moves every schedule along, so that no wait changes.
 //!
 //! **Why is the ledger apart from the `prometheus` crate's counters?** Those can only be changed and
 //! seen at once. Here the change is computed, made durable, and then seen. The exporter's own health
@@ -116,13 +127,13 @@
 //! while they differ, and readiness fails.
 //!
 //! **What goes, and when?** Calls that no list can bring back; pairs of host and route without events
-//! for 35 days, and accounts that were removed as long ago. Age is told by the list cursors, which
-//! are Twilio's time: neither a wrong local clock nor an outage makes anything old.
+//! for 35 days, and accounts that were removed that long ago. Only time in which an account was followed
+//! counts: neither a wrong clock, nor an outage, nor a cursor that jumps makes anything old.
 //!
-//! **What does a reload do?** It ends all poll loops and begins new ones with what the store knows
-//! (`app::polling`): whatever was counted is durable, so that a loop has nothing to hand over. What
-//! loops learnt besides, they learn again. A loop that doesn't end in time is abandoned
-//! ([`poller::loops`]): two never poll one account.
+//! **What does a reload do?** It ends the poll loops of the accounts whose configuration changed, and
+//! begins new ones with what the store knows (`app::polling`): whatever was counted is durable, so that a
+//! loop has nothing to hand over. All other accounts go on untouched. A loop that doesn't end in time is
+//! abandoned ([`poller::loops`]): two never poll one account. Reloads come at most once in five seconds.
 //!
 //! **What can slow clients hold up?** Themselves. One scrape is written at a time, for all who wait for
 //! it; an answer is in memory once, for all who take it; and for a new connection goes whoever should

@@ -16,7 +16,7 @@ use twilio_call_exporter::cli::{self, Command, DemoArgs, Flags, SimulateArgs};
 use twilio_call_exporter::config::{self, Config, Environment};
 use twilio_call_exporter::demo::{Demo, Simulation};
 use twilio_call_exporter::logging;
-use twilio_call_exporter::signal::{Hangups, Terminations};
+use twilio_call_exporter::signal::{self, Hangups, Terminations};
 
 /// How long work on other threads may take at the end: nothing of it matters any more.
 const LEFTOVERS: Duration = Duration::from_millis(500);
@@ -47,6 +47,13 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&anyhow::Error::new(error).context("cannot start")),
     };
+    let handled = {
+        let _within = runtime.enter();
+        signal::ignore_others()
+    };
+    if let Err(error) = handled {
+        return fail(&anyhow::Error::new(error).context("cannot install signal handlers"));
+    }
     let code = match cli.command {
         None => with_config(&cli.flags, |config, web| {
             ended(runtime.block_on(run(&cli.flags, &config, web)))

@@ -1,6 +1,43 @@
-//! The signals that end the program, and those that make it reload.
+//! The signals that end the program, those that make it reload, and those that do nothing.
 
+use rustix::process::Signal as Number;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Signals that would end the program by default and have no meaning here: sent by mistake, by tools
+/// that address several programs at once, or by the kernel for a resource limit. A write beyond the
+/// limit on file sizes (`SIGXFSZ`) then fails like one to a full disk. Left out are those that report
+/// a fault of the program itself.
+const WITHOUT_MEANING: [Number; 11] = [
+    Number::USR1,
+    Number::USR2,
+    Number::QUIT,
+    Number::ALARM,
+    Number::VTALARM,
+    Number::PROF,
+    Number::IO,
+    Number::POWER,
+    Number::STKFLT,
+    Number::XCPU,
+    Number::XFSZ,
+];
+/// Real-time signals of Linux, which have no names; the C library keeps the first few to itself.
+const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
+
+/// Makes the program survive the signals that have no meaning for it. The handlers stay installed
+/// until the process ends. Needs a runtime.
+///
+/// # Errors
+/// If a handler can't be installed.
+pub fn ignore_others() -> std::io::Result<()> {
+    for number in WITHOUT_MEANING {
+        let _installed = signal(SignalKind::from_raw(number.as_raw()))?;
+    }
+    for number in REAL_TIME {
+        // Which ones are reserved depends on the C library.
+        let _reserved = signal(SignalKind::from_raw(number));
+    }
+    Ok(())
+}
 
 /// SIGTERM and SIGINT.
 #[derive(Debug)]

@@ -23,6 +23,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -31,9 +32,9 @@ use tokio_util::sync::CancellationToken;
 use super::{Site, router};
 pub use answers::Answers;
 pub(super) use answers::Held;
-pub use crowd::Crowd;
 pub(super) use crowd::Guest;
 use crowd::Seat;
+pub use crowd::{Crowd, MAX_CONNECTIONS};
 
 /// How long a client may take to send its headers, or to stay silent between two requests: longer than
 /// the usual scrape interval.
@@ -81,7 +82,11 @@ pub async fn serve(
                 connections.spawn(connection(stream, entered, site, router, stop));
             }
             Err(error) => {
-                // A connection that was gone before it was taken, or too many open files.
+                // A connection that was gone before it was taken, or too many open files: of these, some
+                // are of clients that wait for nothing.
+                if error.raw_os_error().is_some_and(is_out_of_files) {
+                    site.crowd.make_room(Instant::now());
+                }
                 tracing::debug!(%error, "cannot take a connection");
                 tokio::time::sleep(PAUSE).await;
             }
@@ -129,6 +134,11 @@ async fn enter(crowd: &Crowd, peer: IpAddr) -> (Guest, Seat) {
             None => tokio::time::sleep(ROOM_AGAIN).await,
         }
     }
+}
+
+/// Whether an error of the system says that this program, or the machine, has too many files open.
+fn is_out_of_files(error: i32) -> bool {
+    [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error).contains(&error)
 }
 
 async fn connection(

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use browser::Browser;
 pub(crate) use html::{Tag, tags};
-pub(crate) use program::{Ended, Program, run, signal};
+pub(crate) use program::{Ended, Program, STARTED_BY, run, signal};
 pub(crate) use prometheus::{Prometheus, free_port};
 pub(crate) use scrape::{Scrape, Series, metric};
 pub(crate) use twilio::{Exchange, Twilio, everything, going_on, world_of};

@@ -1,9 +1,12 @@
 //! Limits that hold whatever Twilio shows.
 
+use std::time::Duration;
+
 use serde_json::json;
+use tokio::net::TcpStream;
 use twilio_call_exporter::clock::Clock;
 
-use crate::harness::{Program, Scrape, Twilio, eventually, metric, world_of};
+use crate::harness::{Program, STARTED_BY, Scrape, Twilio, eventually, going_on, metric, world_of};
 
 const CALL: &str = "CA00000000000000000000000000000043";
 /// What `limits.series` is.
@@ -72,6 +75,64 @@ async fn codes_kinds_and_content_types_without_end_stay_within_the_limit_and_are
     let after = program.scrape().await;
     check(&after);
     assert_eq!(after.durable_with_buckets(), scrape.durable_with_buckets());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_clients_leave_files_for_scrapes_the_store_and_twilio() {
+    for (files, spare, warnings) in [(128, 64, 0), (48, 8, 1)] {
+        let twilio = Twilio::serving(going_on(1, 20)).await;
+        let (mut program, idle) = with_idle_clients(files, &twilio).await;
+        is_scraped(&program).await;
+        let open = program.open_files();
+        assert!(open + spare <= files, "{open} of {files}");
+        twilio.is_told_by(&mut program).await;
+        assert_eq!(program.log().matches("limit on open files").count(), warnings, "{files}");
+        drop(idle);
+        assert!(program.stop().await.success());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_no_file_is_left_for_a_connection_idle_clients_make_room() {
+    let twilio = Twilio::serving(world_of(1)).await;
+    let own = Program::polling(&twilio).await.open_files();
+    let (program, idle) = with_idle_clients(own + 2, &twilio).await;
+    eventually("a connection isn't taken", async || {
+        program.log().contains("cannot take a connection").then_some(())
+    })
+    .await;
+    is_scraped(&program).await;
+    let times = program.log().matches("cannot take a connection").count();
+    assert!(times < 1_000, "it spins: {times}");
+    drop(idle);
+    is_scraped(&program).await;
+    assert!(program.stop().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_limit_on_open_files_is_raised_as_far_as_it_goes() {
+    let script = r#"ulimit -S -n 60; ulimit -H -n 500; exec "$@""#;
+    let twilio = Twilio::serving(going_on(1, 1)).await;
+    let program = Program::polling_with(&twilio, &[(STARTED_BY, script)]).await;
+    assert!(metric("process_max_fds").is_in(&program.scrape().await, 500.0));
+}
+
+/// A program that may open so many files, and 200 clients that say nothing.
+async fn with_idle_clients(files: usize, twilio: &Twilio) -> (Program, Vec<TcpStream>) {
+    let script = format!("ulimit -n {files}; exec \"$@\"");
+    let program = Program::polling_with(twilio, &[(STARTED_BY, &script)]).await;
+    let mut idle = Vec::new();
+    for _ in 0..200 {
+        idle.push(TcpStream::connect(program.address()).await.expect("a connection"));
+    }
+    (program, idle)
+}
+
+async fn is_scraped(program: &Program) {
+    for _ in 0..3 {
+        let asked = program.request("/metrics").timeout(Duration::from_secs(15));
+        assert_eq!(asked.send().await.expect("an answer").status().as_u16(), 200);
+    }
 }
 
 fn check(scrape: &Scrape) {

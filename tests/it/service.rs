@@ -3,7 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use jiff::Timestamp;
 use tempfile::TempDir;
+use twilio_call_exporter::clock::Clock;
+
+use crate::harness::{Program, STARTED_BY, Twilio, metric, world_of};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// Highest exposure that is accepted, times ten, as `systemd-analyze security` takes it.
@@ -25,11 +29,52 @@ fn the_unit_and_the_environment_name_only_flags_that_there_are() {
 }
 
 #[test]
+fn the_unit_keeps_trying_and_bounds_what_the_program_takes() {
+    let unit = unit();
+    let setting = |name: &str| {
+        let mut lines = unit.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        let value = lines.next();
+        assert_eq!(lines.next(), None, "{name} is set twice");
+        value.unwrap_or_else(|| panic!("{name} isn't set"))
+    };
+    // No number of failed starts is the last one, and ten minutes have many of them.
+    assert_eq!(setting("StartLimitIntervalSec"), "0");
+    assert_eq!(setting("Restart"), "on-failure");
+    let pause: u32 = setting("RestartSec").parse().expect("seconds");
+    assert!((5..=60).contains(&pause), "{pause} s");
+    let stay_stopped: Vec<_> = setting("RestartPreventExitStatus").split(' ').collect();
+    assert!(stay_stopped.contains(&"78") && !stay_stopped.contains(&"1"), "{stay_stopped:?}");
+    let memory = setting("MemoryMax").strip_suffix('G').and_then(|gib| gib.parse::<u32>().ok());
+    assert!(memory.is_some_and(|gib| (1..=4).contains(&gib)), "{memory:?}");
+    let tasks: u32 = setting("TasksMax").parse().expect("a number");
+    assert!((600..=4_096).contains(&tasks), "blocking work alone may take 512 threads: {tasks}");
+    assert_eq!(setting("ProtectProc"), "invisible");
+    assert_eq!(setting("ProcSubset"), "pid");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs to be root, to mount a /proc that shows processes alone"]
+async fn the_program_knows_its_process_where_proc_shows_nothing_else() {
+    let mount = r#"mount -t proc -o subset=pid proc /proc && test ! -e /proc/stat && exec "$@""#;
+    let script = format!("exec unshare --mount sh -c '{mount}' sh \"$@\"");
+    let twilio = Twilio::serving(world_of(1)).await;
+    let program = Program::polling_with(&twilio, &[(STARTED_BY, &script)]).await;
+    let scrape = program.scrape().await;
+    let value = |name: &str| metric(name).value_in(&scrape).expect(name);
+    for name in ["resident_memory_bytes", "virtual_memory_bytes", "open_fds", "max_fds", "threads"]
+    {
+        assert!(value(&format!("process_{name}")) > 0.0, "{name}");
+    }
+    let now = Clock::start().now().duration_since(Timestamp::UNIX_EPOCH).as_secs_f64();
+    let age = now - value("process_start_time_seconds");
+    assert!((0.0..60.0).contains(&age), "started {age} s ago");
+}
+
+#[test]
 #[ignore = "needs systemd-analyze, from Debian's package systemd"]
 fn systemd_accepts_the_unit_and_finds_it_hardly_exposed() {
     let directory = TempDir::new().expect("a directory");
-    let unit = std::fs::read_to_string(format!("{ROOT}/systemd/twilio-call-exporter.service"))
-        .expect("a unit");
+    let unit = unit();
     // It verifies that the program is there.
     let here =
         unit.replace("/usr/bin/twilio-call-exporter", env!("CARGO_BIN_EXE_twilio-call-exporter"));
@@ -92,6 +137,10 @@ fn machine() -> PathBuf {
         std::fs::write(machine.join("made"), "").expect("written");
     }
     machine
+}
+
+fn unit() -> String {
+    std::fs::read_to_string(format!("{ROOT}/systemd/twilio-call-exporter.service")).expect("a unit")
 }
 
 fn run(program: &str, arguments: &[&str]) -> Output {

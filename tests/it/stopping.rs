@@ -48,6 +48,24 @@ async fn under_load_it_ends_soon_and_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn signals_without_a_meaning_do_nothing() {
+    let twilio = Twilio::serving(going_on(1, 10)).await;
+    let mut program = Program::polling(&twilio).await;
+    let named =
+        ["USR1", "USR2", "QUIT", "ALRM", "VTALRM", "PROF", "POLL", "PWR", "STKFLT", "XCPU", "XFSZ"];
+    // The last two are real-time signals.
+    for signal in named.into_iter().chain(["PIPE", "WINCH", "35", "64"]) {
+        for _ in 0..3 {
+            program.signal(signal);
+        }
+        assert_eq!(program.get("/-/healthy").await.0, 200, "SIG{signal}");
+        program.assert_running();
+    }
+    twilio.is_told_by(&mut program).await;
+    assert!(program.stop().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_ends_it_at_once() {
     let twilio = Twilio::serving(going_on(1, 10)).await;
     let program = Program::polling(&twilio).await;

@@ -130,7 +130,20 @@ systemctl daemon-reload
 pid=$(show MainPID)
 journalctl -u $unit | grep -i watchdog >/dev/null
 
+echo '== a start that fails is tried again, however often: no limit makes the failure permanent'
+mkdir -p /run/systemd/system/$unit.service.d
+printf '[Service]\nExecStartPre=/usr/bin/test -e /run/mounted\nRestartSec=100ms\n' >/run/systemd/system/$unit.service.d/mount.conf
+systemctl daemon-reload
+systemctl restart $unit || true
+eventually '[ "$(show NRestarts)" -gt 12 ]'
+[ "$(show ActiveState)" != failed ]
+touch /run/mounted
+eventually '[ "$(show ActiveState)" = active ]'
+rm -r /run/systemd/system/$unit.service.d
+systemctl daemon-reload
+
 echo '== upgrade: what was configured stays, counters go on, and the new program runs'
+pid=$(show MainPID)
 before=$(count)
 dpkg -i /deb/*_0.1.0-2_*.deb
 [ "$(show ActiveState)" = active ]

@@ -1,6 +1,6 @@
 //! Everybody who is connected.
 //!
-//! Invariant: never more than [`MAX_GUESTS`] connections. Each is expected to move on by some time: to
+//! Invariant: never more connections than the limit, which is at most [`MAX_CONNECTIONS`]. Each is expected to move on by some time: to
 //! ask, to be answered, to take some of his answer. For a new one goes whoever is the longest overdue.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// Most connections: some Prometheus servers, some people, and room for whoever is slow.
-const MAX_GUESTS: usize = 256;
+pub const MAX_CONNECTIONS: usize = 256;
 
 /// Everybody who is connected.
 #[derive(Clone)]
@@ -20,8 +20,9 @@ pub struct Crowd {
     noted: Arc<dyn Fn() + Send + Sync>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
+    limit: usize,
     guests: BTreeMap<u64, Entry>,
     next: u64,
 }
@@ -82,9 +83,15 @@ impl Stage {
 }
 
 impl Crowd {
-    /// Nobody yet; `noted` is told of each connection that is cut.
-    pub fn new(noted: Arc<dyn Fn() + Send + Sync>) -> Self {
-        Self { inner: Arc::default(), noted }
+    /// No connection yet, and at most `limit`; `noted` is called for each connection that is cut.
+    pub fn new(limit: usize, noted: Arc<dyn Fn() + Send + Sync>) -> Self {
+        let inner = Inner { limit, guests: BTreeMap::new(), next: 0 };
+        Self { inner: Arc::new(Mutex::new(inner)), noted }
+    }
+
+    /// Changes the limit; connections beyond it are cut when the next one comes.
+    pub fn limit(&self, limit: usize) {
+        self.lock().limit = limit;
     }
 
     /// Takes a connection in. Where there are too many, another one goes; `None` if he would have to go
@@ -92,7 +99,7 @@ impl Crowd {
     pub(super) fn enter(&self, peer: IpAddr, now: Instant) -> Option<(Guest, Seat)> {
         let cut = CancellationToken::new();
         let mut inner = self.lock();
-        if inner.guests.len() >= MAX_GUESTS {
+        while inner.guests.len() >= inner.limit {
             inner.longest_overdue(now)?.cut.cancel();
         }
         let number = inner.next;
@@ -102,6 +109,13 @@ impl Crowd {
         drop(inner);
         let guest = Guest { peer, crowd: self.clone(), number, cut };
         Some((guest.clone(), Seat(guest)))
+    }
+
+    /// Cuts the connection that is the longest overdue, if any is.
+    pub(super) fn make_room(&self, now: Instant) {
+        if let Some(entry) = self.lock().longest_overdue(now) {
+            entry.cut.cancel();
+        }
     }
 
     /// Notes that a connection was cut.
@@ -161,7 +175,7 @@ impl Guest {
     /// Someone for tests of what guests do.
     #[cfg(test)]
     pub(super) fn for_test() -> Self {
-        let guest = Crowd::new(Arc::new(|| {})).enter(PEER, Instant::now());
+        let guest = Crowd::new(MAX_CONNECTIONS, Arc::new(|| {})).enter(PEER, Instant::now());
         guest.map(|(guest, _seat)| guest).expect("there is room")
     }
 }
@@ -182,14 +196,14 @@ mod tests {
 
     #[test]
     fn one_too_many_takes_the_place_of_who_is_the_longest_overdue() {
-        let crowd = Crowd::new(Arc::new(|| {}));
+        let crowd = Crowd::new(MAX_CONNECTIONS, Arc::new(|| {}));
         let guests = full(&crowd);
         assert!(crowd.enter(PEER, Instant::now()).is_none(), "all of them are new");
         guests[0].0.is_taking();
         guests[2].0.is_asking();
         let _one_more = crowd.enter(PEER, soon()).expect("room");
         assert_eq!(cut(&guests), [1], "the first takes his answer");
-        assert_eq!(crowd.lock().guests.len(), MAX_GUESTS);
+        assert_eq!(crowd.lock().guests.len(), MAX_CONNECTIONS);
         guests[5].0.is_idle();
         let _one_more = crowd.enter(PEER, Instant::now()).expect("room");
         assert_eq!(cut(&guests), [1, 5], "who is idle goes before those who are new");
@@ -199,7 +213,7 @@ mod tests {
 
     #[test]
     fn who_is_answered_or_takes_it_goes_only_where_all_are() {
-        let crowd = Crowd::new(Arc::new(|| {}));
+        let crowd = Crowd::new(MAX_CONNECTIONS, Arc::new(|| {}));
         let guests = full(&crowd);
         for (at, (guest, _)) in guests.iter().enumerate() {
             if at % 2 == 0 { guest.is_asking() } else { guest.is_taking() }
@@ -209,8 +223,19 @@ mod tests {
         assert_eq!(cut(&guests), [7]);
         let _instead = crowd.enter(PEER, soon() + Duration::from_secs(2)).expect("room");
         assert_eq!(cut(&guests), [7], "who came last had his time");
-        let all = (0..MAX_GUESTS).map(|_| crowd.enter(PEER, soon() + Duration::from_secs(9)));
-        assert_eq!(all.flatten().count(), MAX_GUESTS, "nobody stays for ever");
+        let all = (0..MAX_CONNECTIONS).map(|_| crowd.enter(PEER, soon() + Duration::from_secs(9)));
+        assert_eq!(all.flatten().count(), MAX_CONNECTIONS, "nobody stays for ever");
+    }
+
+    #[test]
+    fn a_lower_limit_holds_from_the_next_connection_on() {
+        let crowd = Crowd::new(MAX_CONNECTIONS, Arc::new(|| {}));
+        let guests = full(&crowd);
+        crowd.limit(3);
+        let _next = crowd.enter(PEER, soon()).expect("room");
+        assert_eq!(cut(&guests).len(), MAX_CONNECTIONS - 2);
+        crowd.make_room(soon());
+        assert_eq!(cut(&guests).len(), MAX_CONNECTIONS - 1, "where the limit isn't the bound");
     }
 
     /// When who is new had his time.
@@ -219,7 +244,7 @@ mod tests {
     }
 
     fn full(crowd: &Crowd) -> Vec<(Guest, Seat)> {
-        (0..MAX_GUESTS).map(|_| crowd.enter(PEER, Instant::now()).expect("room")).collect()
+        (0..MAX_CONNECTIONS).map(|_| crowd.enter(PEER, Instant::now()).expect("room")).collect()
     }
 
     fn cut(guests: &[(Guest, Seat)]) -> Vec<usize> {

@@ -22,6 +22,9 @@ const DELAYS: [(&str, &str); 7] = [
     ("TWILIO_EXPORTER_API__MAX_CONCURRENCY", "8"),
 ];
 
+/// A variable that holds a shell script, which becomes the program with `exec "$@"`.
+pub(crate) const STARTED_BY: &str = "TEST_STARTED_BY";
+
 /// A running program. It is killed when dropped.
 pub(crate) struct Program {
     child: Child,
@@ -302,7 +305,15 @@ pub(crate) fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
 
 /// A command with exactly these variables: what the tester's shell has set plays no part.
 fn command(arguments: &[String], variables: &BTreeMap<String, String>) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_twilio-call-exporter"));
+    let program = env!("CARGO_BIN_EXE_twilio-call-exporter");
+    let mut command = match variables.get(STARTED_BY) {
+        None => Command::new(program),
+        Some(script) => {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", script, "sh", program]);
+            shell
+        }
+    };
     command.env_clear().envs(variables).args(arguments).stdin(Stdio::null());
     command
 }
