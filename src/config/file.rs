@@ -48,10 +48,8 @@ fn timed_out() -> io::Error {
 
 /// Why a file can't be read, for a message: the reason, without the error's number.
 pub(super) fn why(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::TimedOut => error.to_string(),
-        kind => kind.to_string(),
-    }
+    let kind = error.kind();
+    if kind == io::ErrorKind::TimedOut { error.to_string() } else { kind.to_string() }
 }
 
 #[cfg(test)]
