@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit};
+use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 use twilio_call_exporter::app::{App, Place, Reloading, WebSetup, online};
 use twilio_call_exporter::cli::{self, Command, DemoArgs, Flags, SimulateArgs};
@@ -20,6 +21,8 @@ use twilio_call_exporter::signal::{self, Hangups, Terminations};
 
 /// How long work on other threads may take at the end: nothing of it matters any more.
 const LEFTOVERS: Duration = Duration::from_millis(500);
+/// How long idle threads for blocking work are kept: where threads are limited, a new one may be refused.
+const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 /// Exit code for a command line that can't be understood (sysexits.h, EX_USAGE).
 const USAGE: u8 = 64;
 /// Exit code for a configuration that can't be used (sysexits.h, EX_CONFIG).
@@ -43,7 +46,7 @@ fn main() -> ExitCode {
         eprintln!("cannot log: {error}");
         return ExitCode::FAILURE;
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match start_runtime() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&anyhow::Error::new(error).context("cannot start")),
     };
@@ -68,6 +71,32 @@ fn main() -> ExitCode {
     // What hangs on a disk or a mount holds nobody up.
     runtime.shutdown_timeout(LEFTOVERS);
     code
+}
+
+/// Starts the runtime, and its first thread for blocking work. That thread is kept: where the system later
+/// refuses another one, work waits for it, and tokio doesn't panic.
+///
+/// If the system refuses a thread here, tokio panics, and waits for ever while it unwinds: the process ends
+/// in the panic hook instead.
+fn start_runtime() -> std::io::Result<Runtime> {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|panic| {
+        let reason = panic.payload_as_str().unwrap_or("the runtime panicked");
+        tracing::error!(
+            "cannot start: {reason}; check the limits on threads (ulimit -u, TasksMax) and open files (ulimit -n)"
+        );
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "unwinding waits for threads that never end"
+        )]
+        std::process::exit(1);
+    }));
+    let runtime = Builder::new_multi_thread().enable_all().thread_keep_alive(FOR_EVER).build()?;
+    let first = runtime.spawn_blocking(|| ());
+    let started = runtime.block_on(first);
+    std::panic::set_hook(hook);
+    started.map_err(std::io::Error::other)?;
+    Ok(runtime)
 }
 
 async fn run(flags: &Flags, config: &Config, web: WebSetup) -> anyhow::Result<()> {

@@ -1,12 +1,16 @@
 //! Limits that hold whatever Twilio shows.
 
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::json;
+use tempfile::TempDir;
 use tokio::net::TcpStream;
 use twilio_call_exporter::clock::Clock;
 
-use crate::harness::{Program, STARTED_BY, Scrape, Twilio, eventually, going_on, metric, world_of};
+use crate::harness::{
+    Ended, Program, STARTED_BY, Scrape, Twilio, eventually, going_on, metric, run, world_of,
+};
 
 const CALL: &str = "CA00000000000000000000000000000043";
 /// What `limits.series` is.
@@ -115,6 +119,62 @@ async fn the_limit_on_open_files_is_raised_as_far_as_it_goes() {
     let twilio = Twilio::serving(going_on(1, 1)).await;
     let program = Program::polling_with(&twilio, &[(STARTED_BY, script)]).await;
     assert!(metric("process_max_fds").is_in(&program.scrape().await, 500.0));
+}
+
+#[test]
+fn too_few_files_for_the_runtime_end_the_start_with_one_line() {
+    for files in 5..=8 {
+        let script = format!("ulimit -n {files}; exec \"$@\"");
+        ends_with_one_error(&run(&[], &[(STARTED_BY, &script)]));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs to be root, to become another user: root's threads have no limit"]
+async fn with_too_few_threads_it_ends_with_one_line_and_with_just_enough_it_works() {
+    // Only this user's processes count.
+    let limited = |threads: usize| {
+        format!(
+            "exec setpriv --reuid=61234 --regid=61234 --clear-groups --inh-caps=-all,+dac_override \
+             --ambient-caps=-all,+dac_override prlimit --nproc={threads}:{threads} \"$@\""
+        )
+    };
+    // The main thread, the runtime's workers, one thread for blocking work, the store.
+    let enough = 3 + std::thread::available_parallelism().expect("a number").get();
+    let directory = TempDir::new().expect("a directory");
+    let storage = format!("--storage.path={}", directory.path().join("data").display());
+    let sid = "AC00000000000000000000000000000000";
+    for threads in 1..enough {
+        ends_with_one_error(&run(
+            &[&storage],
+            &[
+                (STARTED_BY, limited(threads).as_str()),
+                ("TWILIO_ACCOUNT_SID", sid),
+                ("TWILIO_AUTH_TOKEN", "none"),
+            ],
+        ));
+    }
+    let twilio = Twilio::serving(going_on(1, 20)).await;
+    let mut program = Program::polling_with(&twilio, &[(STARTED_BY, &limited(enough))]).await;
+    is_scraped(&program).await;
+    // No further thread, for longer than tokio keeps an idle one by default.
+    let pid = format!("--pid={}", program.id());
+    let user = ["--reuid=61234", "--regid=61234", "--clear-groups"];
+    let lowered =
+        Command::new("setpriv").args(user).args(["prlimit", &pid, "--nproc=1:1"]).status();
+    assert!(lowered.expect("setpriv").success());
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    is_scraped(&program).await;
+    twilio.is_told_by(&mut program).await;
+    assert!(!program.log().contains("panicked"), "{}", program.log());
+    assert!(program.stop().await.success());
+}
+
+fn ends_with_one_error(ended: &Ended) {
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let mut errors = ended.stderr.lines().filter(|line| !line.contains(" INFO "));
+    assert!(errors.next().is_some_and(|line| line.contains(" ERROR cannot start")), "{ended:?}");
+    assert_eq!(errors.next(), None, "{ended:?}");
 }
 
 /// A program that may open so many files, and 200 clients that say nothing.
