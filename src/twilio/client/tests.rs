@@ -1,0 +1,84 @@
+//! Where credentials go, and where they don't.
+
+use super::*;
+
+#[test]
+fn a_next_page_is_followed_only_to_the_same_list_of_the_same_origin() {
+    const LIST: &str = "Accounts/AC1/Calls.json";
+    let client = client("https://api.twilio.com");
+    let list = client.resource(LIST);
+    let own = "https://api.twilio.com/2010-04-01/Accounts/AC1/Calls.json?Page=1";
+    let too_long = format!("/2010-04-01/Accounts/AC1/Calls.json?Page={}", "1".repeat(4_096));
+    for (next, expected) in [
+        ("/2010-04-01/Accounts/AC1/Calls.json?Page=1", Some(own)),
+        (own, Some(own)),
+        ("https://api.twilio.com:443/2010-04-01/Accounts/AC1/Calls.json?Page=1", Some(own)),
+        ("/x/../2010-04-01/Accounts/AC1/Calls.json?Page=1", Some(own)),
+        ("http://api.twilio.com/2010-04-01/Accounts/AC1/Calls.json?Page=1", None),
+        ("https://api.twilio.com:8443/2010-04-01/Accounts/AC1/Calls.json", None),
+        ("https://evil.example/2010-04-01/Accounts/AC1/Calls.json", None),
+        ("//evil.example/2010-04-01/Accounts/AC1/Calls.json", None),
+        ("https://user@api.twilio.com/2010-04-01/Accounts/AC1/Calls.json", None),
+        // Another account, another resource, and other ways to write a path.
+        ("/2010-04-01/Accounts/AC2/Calls.json?Page=1", None),
+        ("/2010-04-01/Accounts/AC1/Calls/CA1/Events.json", None),
+        ("/2010-04-01/Accounts/AC1/Calls.json/../../AC2/Calls.json", None),
+        ("/2010-04-01/Accounts/AC1%2FCalls.json", None),
+        ("//2010-04-01/Accounts/AC1/Calls.json", None),
+        ("https://[", None),
+        (&too_long, None),
+    ] {
+        let url = client.resolve(&list, next).map(String::from).ok();
+        assert_eq!(url.as_deref(), expected, "{next}");
+    }
+}
+
+#[test]
+fn below_a_path_of_a_proxy_a_next_page_stays_there() {
+    let client = client("https://proxy.example/twilio/");
+    let list = client.resource("Accounts.json");
+    assert_eq!(list.as_str(), "https://proxy.example/twilio/2010-04-01/Accounts.json");
+    for (next, is_followed) in [
+        ("/2010-04-01/Accounts.json?Page=1", true),
+        ("/twilio/2010-04-01/Accounts.json?Page=1", true),
+        ("/twilio-evil/2010-04-01/Accounts.json?Page=1", false),
+        ("/twilio-evil", false),
+        ("/TWILIO/2010-04-01/Accounts.json", false),
+        ("/twilio/../2010-04-01/Accounts.json?Page=1", true),
+        ("/twilio/%2e%2e/evil/2010-04-01/Accounts.json", false),
+        ("/twilio\\..\\evil/2010-04-01/Accounts.json", false),
+        ("/twilio%2F2010-04-01/Accounts.json", false),
+        ("/other/2010-04-01/Accounts.json", false),
+    ] {
+        let url = client.resolve(&list, next).map(String::from);
+        let expected = "https://proxy.example/twilio/2010-04-01/Accounts.json?Page=1";
+        assert_eq!(url.is_ok_and(|url| url == expected), is_followed, "{next}");
+    }
+}
+
+#[test]
+fn credentials_go_over_tls_or_to_loopback_only() {
+    for url in ["http://api.twilio.com", "ftp://x", "nonsense", "http://10.0.0.1"] {
+        assert!(build(url).is_err(), "{url}");
+    }
+    for url in ["http://127.0.0.1:8080", "http://[::1]:1", "http://localhost:2", "https://x"] {
+        assert!(build(url).is_ok(), "{url}");
+    }
+}
+
+fn client(base_url: &str) -> Client {
+    build(base_url).expect("a client")
+}
+
+fn build(base_url: &str) -> Result<Client, BuildError> {
+    let options = ClientOptions {
+        base_url: base_url.to_owned(),
+        connect_timeout: Duration::from_secs(1),
+        timeout: Duration::from_secs(1),
+        ca_pem: None,
+        large_bodies: LargeBodies::default(),
+    };
+    let credentials =
+        Credentials { username: "AC".to_owned(), secret: SecretString::from("secret") };
+    Client::new(&options, credentials)
+}
