@@ -1,17 +1,16 @@
 //! Who may ask: basic authentication with bcrypt hashes.
 //!
 //! A hash takes tens of milliseconds on purpose, so that one is computed at a time, on a thread of its
-//! own, and a password that was right is known by a keyed tag from then on. An unknown name costs the
-//! same time as a known one.
-//!
-//! Invariant: a right password is never refused for want of time. Every request waits for its turn;
-//! addresses take turns, and so do the requests of an address, so that guesses hold up a scraper at
-//! another address by one hash, and one at their own by at most one for each open connection.
+//! own, and a password that was right is known by a keyed tag from then on. An unknown user costs the
+//! same time as a known one. Passwords wait in a [`Line`], which no client can fill.
+
+mod line;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::panic::catch_unwind;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -19,10 +18,11 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::prelude::*;
 use ring::hmac;
-use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
 
 use super::Site;
 use super::server::Guest;
+use line::Line;
 
 /// How many right passwords are known: some for each user.
 const MAX_KNOWN: usize = 64;
@@ -40,18 +40,18 @@ struct Inner {
     users: BTreeMap<String, String>,
     key: hmac::Key,
     known: Mutex<BTreeSet<Vec<u8>>>,
-    turn: Arc<Semaphore>,
-    /// Of each address from which requests wait, whose turn it is there.
-    turns: Mutex<BTreeMap<IpAddr, Weak<Semaphore>>>,
+    line: Mutex<Line<Guess>>,
 }
 
-/// What becomes of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Decision {
-    /// It comes from a user.
-    Allowed,
-    /// It doesn't.
-    Refused,
+/// A password that has to be found right or wrong.
+struct Guess {
+    tag: Vec<u8>,
+    /// The hash of its user, or another one.
+    hash: String,
+    is_user: bool,
+    password: String,
+    /// Is told whether it is right, unless the client has gone.
+    told: oneshot::Sender<bool>,
 }
 
 impl fmt::Debug for Access {
@@ -69,48 +69,35 @@ impl Access {
             users,
             key: hmac::Key::new(hmac::HMAC_SHA256, &key),
             known: Mutex::new(BTreeSet::new()),
-            turn: Arc::new(Semaphore::new(1)),
-            turns: Mutex::default(),
+            line: Mutex::default(),
         })))
     }
 
     /// Whether a request comes from a user.
-    async fn decide(&self, headers: &HeaderMap, peer: IpAddr) -> Decision {
+    async fn allows(&self, headers: &HeaderMap, peer: IpAddr) -> bool {
         if self.0.users.is_empty() {
-            return Decision::Allowed;
+            return true;
         }
-        let Some((name, password)) = credentials(headers) else { return Decision::Refused };
+        let Some((name, password)) = credentials(headers) else { return false };
         let hash = self.0.users.get(&name).cloned();
         let covered = format!("{name}:{}:{password}", hash.as_deref().unwrap_or_default());
         let tag = hmac::sign(&self.0.key, covered.as_bytes()).as_ref().to_vec();
-        if self.known().contains(&tag) {
-            return Decision::Allowed;
+        if self.0.known().contains(&tag) {
+            return true;
         }
-        // Neither is ever closed, and both are first come, first served. A client that goes away gives
-        // up its turn, unless its hash is being computed: that keeps both turns to its end.
-        let turn_there = self.0.turn_of(peer).acquire_owned().await;
-        let turn = Arc::clone(&self.0.turn).acquire_owned().await;
-        if self.known().contains(&tag) {
-            // Another request had the same password.
-            return Decision::Allowed;
-        }
-        let is_known = hash.is_some();
+        let is_user = hash.is_some();
         let hash = hash.unwrap_or_else(|| self.hash_of_somebody(&name));
-        let verify = move || {
-            let _turns = (turn, turn_there);
-            bcrypt::verify(password, &hash)
-        };
-        let verified = tokio::task::spawn_blocking(verify).await;
-        let is_right = matches!(verified, Ok(Ok(true))) && is_known;
-        if is_right {
-            let mut known = self.known();
-            if known.len() >= MAX_KNOWN {
-                known.clear();
-            }
-            known.insert(tag);
-            Decision::Allowed
-        } else {
-            Decision::Refused
+        let (told, verdict) = oneshot::channel();
+        self.verify(peer, Guess { tag, hash, is_user, password, told });
+        verdict.await.unwrap_or(false)
+    }
+
+    /// Lets a password wait for its turn, which comes even if its client doesn't wait that long.
+    fn verify(&self, peer: IpAddr, guess: Guess) {
+        let is_first = self.0.line().join(peer, guess, |guess| guess.told.is_closed());
+        if is_first {
+            let inner = Arc::clone(&self.0);
+            tokio::task::spawn_blocking(move || inner.verify_all());
         }
     }
 
@@ -131,23 +118,45 @@ impl Access {
     pub(super) fn is_for(&self, users: &BTreeMap<String, String>) -> bool {
         self.0.users == *users
     }
-
-    fn known(&self) -> std::sync::MutexGuard<'_, BTreeSet<Vec<u8>>> {
-        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Inner {
-    /// Whose turn it is at an address. Addresses from which nothing waits are forgotten.
-    fn turn_of(&self, peer: IpAddr) -> Arc<Semaphore> {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(turn) = turns.get(&peer).and_then(Weak::upgrade) {
-            return turn;
+    fn known(&self) -> MutexGuard<'_, BTreeSet<Vec<u8>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line<Guess>> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Finds out about each password that waits, one after another.
+    fn verify_all(&self) {
+        while let Some(guess) = self.next() {
+            // Its client may have come again in the meantime.
+            let is_known = self.known().contains(&guess.tag);
+            let is_right = is_known || self.is_right(&guess);
+            // It may have gone.
+            let _gone = guess.told.send(is_right);
         }
-        turns.retain(|_, turn| turn.strong_count() > 0);
-        let turn = Arc::new(Semaphore::new(1));
-        turns.insert(peer, Arc::downgrade(&turn));
-        turn
+    }
+
+    fn next(&self) -> Option<Guess> {
+        self.line().next()
+    }
+
+    fn is_right(&self, guess: &Guess) -> bool {
+        // A panic would leave the line without anything that serves it.
+        let (password, hash) = (&guess.password, &guess.hash);
+        let verified = catch_unwind(|| bcrypt::verify(password, hash));
+        let is_right = matches!(verified, Ok(Ok(true))) && guess.is_user;
+        if is_right {
+            let mut known = self.known();
+            if known.len() >= MAX_KNOWN {
+                known.clear();
+            }
+            known.insert(guess.tag.clone());
+        }
+        is_right
     }
 }
 
@@ -179,26 +188,23 @@ pub(super) async fn check(State(site): State<Site>, request: Request, next: Next
     if let Some(guest) = &guest {
         guest.is_asking();
     }
-    match access.decide(request.headers(), peer).await {
-        Decision::Allowed => next.run(request).await,
-        Decision::Refused => {
-            let challenge = HeaderValue::from_static("Basic");
-            (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, challenge)], "Unauthorized\n")
-                .into_response()
-        }
+    if access.allows(request.headers(), peer).await {
+        return next.run(request).await;
     }
+    let challenge = HeaderValue::from_static("Basic");
+    (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, challenge)], "Unauthorized\n")
+        .into_response()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::until;
     use super::*;
 
     #[tokio::test]
     async fn only_the_right_password_of_a_user_is_let_in() {
         let access = prometheus();
-        let is_allowed = async |text: &str| {
-            access.decide(&authorization(text), NOBODY).await == Decision::Allowed
-        };
+        let is_allowed = async |text: &str| access.allows(&authorization(text), NOBODY).await;
         for _ in 0..2 {
             assert!(is_allowed("prometheus:right").await);
             for wrong in
@@ -207,52 +213,30 @@ mod tests {
                 assert!(!is_allowed(wrong).await, "{wrong}");
             }
         }
-        assert_eq!(access.decide(&HeaderMap::new(), NOBODY).await, Decision::Refused);
-        assert_eq!(access.known().len(), 1, "only what was right is known");
+        assert!(!access.allows(&HeaderMap::new(), NOBODY).await);
+        assert_eq!(access.0.known().len(), 1, "only what was right is known");
         let open = Access::new(BTreeMap::new()).expect("random");
-        assert_eq!(open.decide(&HeaderMap::new(), NOBODY).await, Decision::Allowed);
+        assert!(open.allows(&HeaderMap::new(), NOBODY).await);
     }
 
     #[tokio::test]
-    async fn a_right_password_gets_through_among_guesses_from_its_own_address_and_others() {
-        const GUESSES: usize = 40;
+    async fn a_right_password_is_known_even_if_its_client_did_not_wait_for_its_turn() {
         let access = prometheus();
-        let busy = Arc::clone(&access.0.turn).acquire_owned().await.expect("never closed");
-        let [guesser, scraper] = [[10, 0, 0, 1], [10, 0, 0, 2]].map(IpAddr::from);
-        let ask = |text: &str, peer: IpAddr| {
-            let (access, headers) = (access.clone(), authorization(text));
-            tokio::spawn(async move { access.decide(&headers, peer).await })
+        let ask = |text: String| {
+            let access = access.clone();
+            tokio::spawn(async move { access.allows(&authorization(&text), NOBODY).await })
         };
-        let guesses: Vec<_> =
-            (0..GUESSES).map(|guess| ask(&format!("prometheus:{guess}"), guesser)).collect();
+        let guesses: Vec<_> = (0..100).map(|guess| ask(format!("prometheus:{guess}"))).collect();
         tokio::task::yield_now().await;
-        let beside_them = ask("reader:right", guesser);
-        let elsewhere = ask("prometheus:right", scraper);
-        tokio::task::yield_now().await;
-        drop(busy);
-        assert_eq!(elsewhere.await.expect("no panic"), Decision::Allowed);
-        let finished = guesses.iter().filter(|guess| guess.is_finished()).count();
-        assert!(finished <= 2, "{finished} guesses came before another address");
-        assert_eq!(beside_them.await.expect("no panic"), Decision::Allowed);
+        let right = authorization("prometheus:right");
+        let impatient = access.allows(&right, NOBODY);
+        let gone = tokio::time::timeout(std::time::Duration::ZERO, impatient).await;
+        assert!(gone.is_err(), "it waits behind the others");
+        until(|| access.0.known().len() == 1).await;
+        assert!(access.allows(&right, NOBODY).await);
         for guess in guesses {
-            assert_eq!(guess.await.expect("no panic"), Decision::Refused);
+            assert!(!guess.await.expect("no panic"));
         }
-        // A password that was right once waits for nothing.
-        let _busy = Arc::clone(&access.0.turn).acquire_owned().await.expect("never closed");
-        assert_eq!(ask("prometheus:right", guesser).await.expect("no panic"), Decision::Allowed);
-    }
-
-    #[tokio::test]
-    async fn addresses_from_which_nothing_waits_are_forgotten() {
-        let access = prometheus();
-        for last in 0..100 {
-            let peer = IpAddr::from([10, 0, 0, last]);
-            assert_eq!(
-                access.decide(&authorization("prometheus:wrong"), peer).await,
-                Decision::Refused
-            );
-        }
-        assert!(access.0.turns.lock().expect("no panic").len() <= 2);
     }
 
     #[test]
@@ -269,8 +253,7 @@ mod tests {
 
     fn prometheus() -> Access {
         let hash = bcrypt::hash("right", 4).expect("a hash");
-        let users = ["prometheus", "reader"].map(|name| (name.to_owned(), hash.clone()));
-        Access::new(BTreeMap::from(users)).expect("random")
+        Access::new(BTreeMap::from([("prometheus".to_owned(), hash)])).expect("random")
     }
 
     fn authorization(text: &str) -> HeaderMap {

@@ -1,9 +1,14 @@
 //! Clients that are slow, many, or up to something.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use base64::prelude::*;
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 use crate::harness::{Program, Scrape, Twilio, eventually, everything, metric, world_of};
 
@@ -111,6 +116,75 @@ async fn whatever_a_client_sends_it_gets_an_error_or_nothing() {
     }
     program.assert_running();
     assert_eq!(program.get("/-/healthy").await.0, 200);
+}
+
+/// Clients that guess passwords, more than are connected at a time.
+const GUESSERS: usize = 300;
+/// A scraper gives up after this time, as Prometheus does, and comes again.
+const SCRAPE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often it comes.
+const SCRAPE_INTERVAL: Duration = Duration::from_secs(1);
+/// Within which time a right password is let in: 256 guesses of 10 ms may be found wrong before it, on a
+/// machine that does other things, too.
+const LET_IN_WITHIN: Duration = Duration::from_secs(40);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_guesses_passwords_locks_out_no_right_one_from_the_same_address() {
+    let directory = Arc::new(TempDir::new().expect("a directory"));
+    let file = directory.path().join("web.yml");
+    let hash = bcrypt::hash("right", 7).expect("a hash");
+    std::fs::write(&file, format!("basic_auth_users: {{ prometheus: '{hash}' }}"))
+        .expect("written");
+    let variables = [
+        ("TWILIO_ACCOUNT_SID", "AC00000000000000000000000000000000"),
+        ("TWILIO_AUTH_TOKEN", "a-token"),
+        ("TWILIO_API_BASE_URL", "http://127.0.0.1:9"),
+    ];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let flag = format!("--web.config.file={}", file.display());
+    let mut program = Program::start(directory, BTreeMap::from(variables), vec![flag]).await;
+    let mut guessers = JoinSet::new();
+    for guesser in 0..GUESSERS {
+        guessers.spawn(guess(program.address().to_owned(), guesser));
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let began = Instant::now();
+    let scrape = async || {
+        let asked = program.request("/metrics").basic_auth("prometheus", Some("right"));
+        let answer = asked.timeout(SCRAPE_TIMEOUT).send().await.ok()?;
+        (answer.status() == 200).then_some(())
+    };
+    while scrape().await.is_none() {
+        assert!(began.elapsed() < LET_IN_WITHIN, "the right password is not let in");
+        tokio::time::sleep(SCRAPE_INTERVAL).await;
+    }
+    // From then on at once, but for the connection.
+    for _ in 0..10 {
+        eventually("it is known", scrape).await;
+    }
+    program.assert_running();
+}
+
+/// Guesses without end, each time another password. Two thirds wait for each answer and go on over the
+/// same connection; the others go away soon.
+async fn guess(address: String, guesser: usize) {
+    let mut number = 0_u64;
+    loop {
+        let Ok(mut client) = TcpStream::connect(&address).await else { continue };
+        let patience = Duration::from_millis(if guesser % 3 == 0 { 20 } else { 60_000 });
+        let mut read = 1;
+        while read > 0 {
+            number += 1;
+            let credentials = BASE64_STANDARD.encode(format!("prometheus:{guesser}-{number}"));
+            let request = format!(
+                "GET /metrics HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {credentials}\r\n\r\n"
+            );
+            let _cut = client.write_all(request.as_bytes()).await;
+            let mut answer = [0; 2048];
+            let answered = tokio::time::timeout(patience, client.read(&mut answer)).await;
+            read = answered.map_or(0, |read| read.unwrap_or(0));
+        }
+    }
 }
 
 /// Sends bytes, and reads the status of the first answer; `None` where the connection ends without.
