@@ -87,7 +87,7 @@ async fn idle_clients_leave_files_for_scrapes_the_store_and_twilio() {
         let twilio = Twilio::serving(going_on(1, 20)).await;
         let (mut program, idle) = with_idle_clients(files, &twilio).await;
         is_scraped(&program).await;
-        let open = program.open_files();
+        let open = program.open_files().await;
         assert!(open + spare <= files, "{open} of {files}");
         twilio.is_told_by(&mut program).await;
         assert_eq!(program.log().matches("limit on open files").count(), warnings, "{files}");
@@ -99,7 +99,7 @@ async fn idle_clients_leave_files_for_scrapes_the_store_and_twilio() {
 #[tokio::test(flavor = "multi_thread")]
 async fn where_no_file_is_left_for_a_connection_idle_clients_make_room() {
     let twilio = Twilio::serving(world_of(1)).await;
-    let own = Program::polling(&twilio).await.open_files();
+    let own = Program::polling(&twilio).await.open_files().await;
     let (program, idle) = with_idle_clients(own + 2, &twilio).await;
     eventually("a connection isn't taken", async || {
         program.log().contains("cannot take a connection").then_some(())

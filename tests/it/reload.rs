@@ -210,7 +210,7 @@ async fn reloads_under_load_leak_nothing_and_lose_no_event() {
         let scrape = program.scrape().await;
         scrape.assert_not_below(&last);
         last = scrape;
-        files.push(program.open_files());
+        files.push(program.open_files().await);
     }
     let scrape = twilio.is_told_by(&mut program).await;
     assert!(scrape.names().len() > 100);

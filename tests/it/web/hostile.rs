@@ -171,7 +171,7 @@ async fn guess(address: String, guesser: usize) {
     let mut number = 0_u64;
     loop {
         let Ok(mut client) = TcpStream::connect(&address).await else { continue };
-        let patience = Duration::from_millis(if guesser % 3 == 0 { 20 } else { 60_000 });
+        let patience = Duration::from_millis(if guesser.is_multiple_of(3) { 20 } else { 60_000 });
         let mut read = 1;
         while read > 0 {
             number += 1;
