@@ -208,21 +208,21 @@ async fn a_writer_that_ends_early_is_noticed() {
     let early = tokio::time::timeout(Duration::from_millis(100), thread.ended()).await;
     assert!(early.is_err(), "it lives");
     store.commands.send(Command::Panic).expect("the writer lives");
-    tokio::time::timeout(Duration::from_secs(5), thread.ended()).await.expect("it has ended");
+    tokio::time::timeout(Duration::from_secs(30), thread.ended()).await.expect("it has ended");
     let refused = store.commit(id, Arc::new(Batch::default())).await;
     assert!(matches!(refused, Err(CommitError::Closed)), "{refused:?}");
     assert!(!thread.join());
 }
 
-/// Waits for a condition, five seconds at most.
+/// Waits for a condition, half a minute at most: machines are busy.
 async fn until(holds: impl Fn() -> bool) {
-    for _ in 0..100 {
+    for _ in 0..600 {
         if holds() {
             return;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    panic!("not within five seconds");
+    panic!("not within half a minute");
 }
 
 fn rows_of_meta(directory: &TempDir, key: &str) -> i64 {
