@@ -162,8 +162,8 @@ struct Poller {
     /// Whether a route has found no room since the program started, which is said once.
     has_overflowed: bool,
     failure_log: FailureLog,
-    /// What Twilio refuses to show at present, each said once.
-    refused: BTreeSet<&'static str>,
+    /// Conditions that hold at present and were logged when they began: each is said once.
+    said: BTreeSet<&'static str>,
 }
 
 /// A request that has come back.
@@ -213,7 +213,7 @@ impl Poller {
             has_read: false,
             has_overflowed: false,
             failure_log: FailureLog::default(),
-            refused: BTreeSet::new(),
+            said: BTreeSet::new(),
         }
     }
 

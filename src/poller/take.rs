@@ -32,6 +32,10 @@ const CALLS: &str = "calls";
 const CALL: &str = "call";
 /// What may be refused apart: Call Events.
 const CALL_EVENTS: &str = "call events";
+/// What is said once: Twilio's time is not known.
+const NO_TIME: &str = "time";
+/// What is said once: there is no room for new calls.
+const NO_ROOM: &str = "room";
 
 impl Poller {
     /// Takes a finished request.
@@ -68,7 +72,7 @@ impl Poller {
         let skipped = self.progress.learn_time(attempts.date(), local, &self.shared.lists);
         self.shared.health.clock_offset(self.progress.time().offset().as_secs_f64());
         let Some(skipped) = skipped else { return };
-        if self.refused.remove("time") {
+        if self.said.remove(NO_TIME) {
             tracing::info!(account = self.account.label, "Twilio's time is known now");
         }
         if !skipped.is_zero() {
@@ -121,7 +125,7 @@ impl Poller {
         self.progress.lists.await_time(now);
         if self.progress.time().is_doubtful() {
             self.health.up(false);
-            if self.refused.insert("time") {
+            if self.said.insert(NO_TIME) {
                 tracing::warn!(
                     account = self.account.label,
                     "nothing is read yet: the `Date` headers of Twilio's answers disagree with each other, or with this machine's clock"
@@ -157,7 +161,7 @@ impl Poller {
         self.shared.tracked.set(&mut self.tracked, self.progress.calls.len());
         self.health.tracked_calls(self.progress.calls.len());
         self.health.calls_deferred(left);
-        if left > 0 && self.refused.insert("room") {
+        if left > 0 && self.said.insert(NO_ROOM) {
             tracing::warn!(
                 account = self.account.label,
                 limit = self.shared.tracked.limit(),
@@ -171,10 +175,10 @@ impl Poller {
         let AfterPage::Stopped(stop) = after else {
             let seconds = seconds_between(Timestamp::UNIX_EPOCH, now);
             self.health.list_read(run.kind, self.list_began.elapsed(), seconds);
-            if self.refused.remove("room") {
+            if self.said.remove(NO_ROOM) {
                 tracing::info!(account = self.account.label, "there is room for new calls again");
             }
-            if self.refused.remove(run.kind.as_str()) {
+            if self.said.remove(run.kind.as_str()) {
                 tracing::info!(
                     account = self.account.label,
                     list = run.kind.as_str(),
@@ -188,7 +192,7 @@ impl Poller {
             Stop::NoRoom => {}
             Stop::Capped | Stop::Empty | Stop::Repeated | Stop::Undecodable | Stop::Foreign => {
                 self.health.api_retry(stop.as_str());
-                if self.refused.insert(run.kind.as_str()) {
+                if self.said.insert(run.kind.as_str()) {
                     tracing::warn!(
                         account = self.account.label,
                         list = run.kind.as_str(),
@@ -359,13 +363,13 @@ impl Poller {
 
     /// Says once that something can't be read, until it can.
     fn unreadable(&mut self, what: &'static str, error: &Error) {
-        if self.refused.insert(what) {
+        if self.said.insert(what) {
             tracing::warn!(account = self.account.label, resource = what, %error, "cannot read from Twilio");
         }
     }
 
     fn readable(&mut self, what: &'static str) {
-        if self.refused.remove(what) {
+        if self.said.remove(what) {
             tracing::info!(
                 account = self.account.label,
                 resource = what,

@@ -28,7 +28,7 @@ chmod 777 /srv/store
 refused 1 '`/srv/store/exporter.db` can'"'"'t be written: make it writable for this user'
 echo secret >/srv/theirs
 echo 'accounts: [ { account_sid: AC00000000000000000000000000000000, auth_token_file: /srv/theirs } ]' >/srv/exporter.yml
-refused 78 '/srv/exporter.yml: cannot be read: Permission denied' --config.file=/srv/exporter.yml
+refused 78 '`/srv/exporter.yml`: cannot be read: Permission denied' --config.file=/srv/exporter.yml
 chmod 644 /srv/exporter.yml
 refused 78 'auth_token_file: cannot read `/srv/theirs`: permission denied' --config.file=/srv/exporter.yml
 echo 'tls_server_config: { cert_file: /srv/theirs, key_file: /srv/theirs }' >/srv/web.yml
@@ -76,7 +76,9 @@ grep -q '^Seccomp:.2' /proc/$pid/status
 grep -q '^NoNewPrivs:.1' /proc/$pid/status
 grep -q '^CapEff:.0000000000000000' /proc/$pid/status
 grep -q '^CapBnd:.0000000000000000' /proc/$pid/status
-[ "$(stat -c %u /proc/$pid)" != 0 ]
+[ "$(awk '/^Uid:/ { print $2 }' /proc/$pid/status)" != 0 ]
+# It is not dumpable: only root may look into it.
+[ "$(stat -c %u /proc/$pid/environ)" = 0 ]
 [ "$(stat -c %a /var/lib/private/$unit)" = 700 ]
 token=$(cat /etc/twilio-call-exporter/credentials/auth-token)
 [ -n "$token" ]
