@@ -216,14 +216,14 @@ impl Prepared {
 
 impl Polling {
     /// Goes on with another configuration: accounts for which nothing changed are polled on as if
-    /// nothing had happened; the loops of others end, and begin anew with what the store knows.
+    /// nothing had happened; the loops of others end, and new ones begin with what the store knows.
     pub(super) async fn change(
         mut self,
         mut next: Prepared,
         lasting: &Lasting,
         stop: &CancellationToken,
     ) -> Self {
-        // Where a loop has panicked, or hangs, all begin anew.
+        // Where a loop has panicked, or hangs, all are started again.
         let may_stay = lasting.heartbeats.all_beat();
         let (stay, end): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.accounts).into_iter().partition(|polled| {

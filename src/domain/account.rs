@@ -240,7 +240,8 @@ impl AccountProgress {
         call.retry_at = None;
         match stage {
             Stage::Live => {
-                call.last_live_read_at = Some(read_at);
+                // The next read waits for the schedule, which no `Date` moves.
+                call.last_live_read_at = Some(now);
                 call.note_early(EarlyStage::LIVE, read_at, !reading.items.is_empty());
             }
             Stage::AfterEnd => {

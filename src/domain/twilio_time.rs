@@ -16,7 +16,7 @@ const SPACING: Duration = Duration::from_secs(20);
 const WITNESSES: usize = 3;
 /// How far apart offsets that agree may lie: a slow answer is seconds old when it arrives.
 const AGREEMENT: SignedDuration = SignedDuration::from_secs(5);
-/// A step of the offset that is plausible at once: clocks that nobody sets are off by minutes.
+/// A step of the offset that is plausible at once: clocks that are not synchronised are off by minutes.
 const PLAUSIBLE: SignedDuration = SignedDuration::from_mins(2);
 /// How long answers must agree before an implausible offset is believed at the start.
 const FIRST_SPREAD: SignedDuration = SignedDuration::from_secs(30);

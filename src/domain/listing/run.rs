@@ -8,7 +8,8 @@ use crate::domain::call::{Call, CallStatus};
 use crate::domain::label::label_enum;
 use crate::domain::sid::CallSid;
 
-/// Failures of one page after which its list is begun anew: the page's token may have expired.
+/// Failures of one page after which its list is read again from its first page: the page's token may
+/// have expired.
 const MAX_PAGE_FAILURES: u32 = 5;
 /// Most pages of one list: two days of a million calls each. Beyond it the cursor stays.
 pub const MAX_LIST_PAGES: u32 = 2_000;

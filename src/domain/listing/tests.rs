@@ -61,7 +61,7 @@ fn only_a_page_without_a_next_page_completes_a_list() {
         (&[][..], 0, Some("/2"), Stopped(Stop::Empty)),
         (&[][..], 5, Some("/2"), Stopped(Stop::Undecodable)),
         (&calls[..], 5, Some("/2"), Continue),
-        // A server that cuts the filter to its day shows calls of that day that nobody asked for.
+        // A server that cuts the filter to its day shows calls of that day that were not asked for.
         (&[started(-2 * HOUR)][..], 0, Some("/2"), Complete),
         (&[started(-2 * HOUR), unstarted()][..], 0, Some("/2"), Continue),
         (&yesterday[..], 0, Some("/2"), Continue),

@@ -76,3 +76,14 @@ fn a_correction_of_twilios_time_changes_no_wait() {
     assert!(account.now(at(70)) > at(40 * 86_400), "followed");
     assert_eq!(wait(&mut account, 70), before);
 }
+
+#[test]
+fn an_answer_dated_far_back_brings_no_read_of_an_active_call_forward() {
+    let mut account = account();
+    list(&mut account, &[active(1, 0)], 5);
+    assert_eq!(steps(&mut account, 61), ["live"]);
+    let odd = reading(-40 * 86_400);
+    account.take_reading(sid(1), Stage::Live, 0, &odd, &reads(), at(61));
+    assert_eq!(steps(&mut account, 62), [""; 0]);
+    assert_eq!(steps(&mut account, 121), ["live"]);
+}
