@@ -1,20 +1,29 @@
 //! Reading a file that may never answer: a FIFO that nothing is written to, a mount that hangs.
 //!
-//! Invariant: a read returns within some seconds, and at most one thread hangs on each path.
+//! Invariant: a read returns within some seconds, and at most one thread hangs on each path. A FIFO is
+//! read only while the reader waits, so that what is written to it later is there for the next one.
 
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
 
 /// How long a file may take: longer than any disk, and shorter than a start is waited for.
 const WITHIN: Duration = Duration::from_secs(5);
+/// How long a file may take after another one did not answer: hundreds may lie on the same mount.
+const NEXT_WITHIN: Duration = Duration::from_millis(200);
+/// For how long after that.
+const AFTER: Duration = Duration::from_secs(5);
 
-/// The paths that threads hang on.
-static HANGING: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+/// The paths that threads hang on, and when a file last did not answer.
+static HANGING: Mutex<(BTreeSet<PathBuf>, Option<Instant>)> = Mutex::new((BTreeSet::new(), None));
 
 /// Reads a file, and one byte more than `limit` at most, so that the caller sees that it is larger.
 ///
@@ -22,28 +31,69 @@ static HANGING: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 /// Those of the file system, and [`io::ErrorKind::TimedOut`] for a file that does not answer.
 pub(super) fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let hanging = || HANGING.lock().unwrap_or_else(PoisonError::into_inner);
-    if !hanging().insert(path.to_owned()) {
+    let within = match hanging().1 {
+        Some(last) if last.elapsed() < AFTER => NEXT_WITHIN,
+        Some(_) | None => WITHIN,
+    };
+    if !hanging().0.insert(path.to_owned()) {
         return Err(timed_out());
     }
     let (sender, answer) = mpsc::channel();
     let owned = path.to_owned();
+    let until = Instant::now() + within;
     let read = move || {
-        let mut bytes = Vec::new();
-        let read = File::open(&owned).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes));
-        HANGING.lock().unwrap_or_else(PoisonError::into_inner).remove(&owned);
+        let read = read_until(&owned, limit, until);
+        HANGING.lock().unwrap_or_else(PoisonError::into_inner).0.remove(&owned);
         // The reader may have lost patience.
-        let _gone = sender.send(read.map(|_| bytes));
+        let _gone = sender.send(read);
     };
     if let Err(error) = thread::Builder::new().name("file".to_owned()).spawn(read) {
-        hanging().remove(path);
+        hanging().0.remove(path);
         return Err(error);
     }
-    answer.recv_timeout(WITHIN).unwrap_or_else(|_| Err(timed_out()))
+    // A FIFO is given up by the thread itself.
+    let read = answer.recv_timeout(within + NEXT_WITHIN).unwrap_or_else(|_| Err(timed_out()));
+    if matches!(&read, Err(error) if error.kind() == io::ErrorKind::TimedOut) {
+        hanging().1 = Some(Instant::now());
+    }
+    read
+}
+
+fn read_until(path: &Path, limit: u64, until: Instant) -> io::Result<Vec<u8>> {
+    // Opening a FIFO would wait for its writer.
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = File::options().read(true).custom_flags(flags).open(path)?;
+    let is_fifo = file.metadata()?.file_type().is_fifo();
+    let (mut file, mut bytes) = (file.take(limit + 1), Vec::new());
+    loop {
+        if is_fifo {
+            wait_for_content(file.get_ref(), until)?;
+        }
+        // Keeps what was read when the content ends for now.
+        match file.read_to_end(&mut bytes) {
+            Ok(_) => return Ok(bytes),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && is_fifo => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Waits until a FIFO has content, or its writer has closed it.
+fn wait_for_content(fifo: &File, until: Instant) -> io::Result<()> {
+    let left = until.saturating_duration_since(Instant::now());
+    let left = Timespec::try_from(left).map_err(io::Error::other)?;
+    let mut fifo = [PollFd::new(fifo, PollFlags::IN)];
+    match poll(&mut fifo, Some(&left)) {
+        Ok(0) => Err(timed_out()),
+        Ok(_) => Ok(()),
+        // By a signal: the caller looks again.
+        Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn timed_out() -> io::Error {
-    let text = format!("no answer within {} s", WITHIN.as_secs());
-    io::Error::new(io::ErrorKind::TimedOut, text)
+    io::Error::new(io::ErrorKind::TimedOut, "it did not answer in time")
 }
 
 /// Why a file can't be read, for a message: the reason, without the error's number.
@@ -60,30 +110,48 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fifo_that_nothing_is_written_to_is_given_up_and_one_that_is_written_to_is_read() {
+    fn a_fifo_that_nothing_is_written_to_is_given_up_and_what_comes_later_is_the_next_readers() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("fifo");
         assert!(Command::new("mkfifo").arg(&path).status().expect("mkfifo").success());
         let began = Instant::now();
         let error = read(&path, 10).expect_err("nothing is written");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert!((WITHIN..2 * WITHIN).contains(&began.elapsed()));
-        // The thread still hangs on it: no other one does.
+        assert!(began.elapsed() < 2 * WITHIN);
+        // Others are not waited for as long: they may lie on the same mount.
         let began = Instant::now();
         assert!(read(&path, 10).is_err());
         assert!(began.elapsed() < WITHIN);
-        std::fs::write(&path, "late").expect("written");
-        let gone = || !HANGING.lock().expect("no panic").contains(&path);
-        let until = Instant::now() + WITHIN;
-        while !gone() && Instant::now() < until {
-            thread::yield_now();
-        }
-        let writer = thread::spawn({
+        for content in ["in", "time"] {
             let path = path.clone();
-            move || std::fs::write(path, "in time")
-        });
-        assert_eq!(read(&path, 10).expect("read"), b"in time");
-        assert!(writer.join().expect("no panic").is_ok());
+            let writer = thread::spawn({
+                let path = path.clone();
+                move || std::fs::write(path, content)
+            });
+            let until = Instant::now() + WITHIN;
+            let mut found = read(&path, 10);
+            while found.is_err() && Instant::now() < until {
+                found = read(&path, 10);
+            }
+            assert_eq!(found.expect("read"), content.as_bytes());
+            assert!(writer.join().expect("no panic").is_ok());
+        }
+    }
+
+    #[test]
+    fn content_that_comes_through_a_fifo_in_pieces_is_read_to_its_end() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("fifo");
+        assert!(Command::new("mkfifo").arg(&path).status().expect("mkfifo").success());
+        let script = "exec 3>\"$0\"; printf a >&3; sleep 0.05; printf b >&3";
+        let mut writer = Command::new("sh").args(["-c", script]).arg(&path).spawn().expect("sh");
+        let until = Instant::now() + WITHIN;
+        let mut found = read(&path, 10);
+        while found.is_err() && Instant::now() < until {
+            found = read(&path, 10);
+        }
+        assert_eq!(found.expect("read"), b"ab");
+        assert!(writer.wait().expect("ended").success());
     }
 
     #[test]
