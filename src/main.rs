@@ -58,13 +58,18 @@ fn main() -> ExitCode {
         return fail(&anyhow::Error::new(error).context("cannot install signal handlers"));
     }
     let code = match cli.command {
-        None => with_config(&cli.flags, |config, web| {
-            ended(runtime.block_on(run(&cli.flags, &config, web)))
-        }),
-        Some(Command::CheckConfig(arguments)) => with_config(&cli.flags, |config, _| {
-            println!("{config}");
-            if arguments.online { runtime.block_on(ask_twilio(&config)) } else { ExitCode::SUCCESS }
-        }),
+        None => runtime.block_on(start(cli.flags)),
+        Some(Command::CheckConfig(arguments)) => match load(&cli.flags) {
+            Ok((config, _)) => {
+                println!("{config}");
+                if arguments.online {
+                    runtime.block_on(ask_twilio(&config))
+                } else {
+                    ExitCode::SUCCESS
+                }
+            }
+            Err(problems) => refuse(&problems),
+        },
         Some(Command::Demo(arguments)) => ended(runtime.block_on(demo(&cli.flags, arguments))),
         Some(Command::Simulate(arguments)) => ended(runtime.block_on(simulate(&arguments))),
     };
@@ -99,8 +104,31 @@ fn start_runtime() -> std::io::Result<Runtime> {
     Ok(runtime)
 }
 
-async fn run(flags: &Flags, config: &Config, web: WebSetup) -> anyhow::Result<()> {
-    let stop = stop_on_signal()?;
+/// Reads the configuration, and runs with it until a signal. Files may hang, and the first process of a
+/// container has no default action for a signal: it is handled from the beginning.
+async fn start(flags: Flags) -> ExitCode {
+    let stop = match stop_on_signal() {
+        Ok(stop) => stop,
+        Err(error) => return fail(&error),
+    };
+    let to_load = flags.clone();
+    let loaded = tokio::select! {
+        () = stop.cancelled() => return ExitCode::SUCCESS,
+        loaded = tokio::task::spawn_blocking(move || load(&to_load)) => loaded,
+    };
+    match loaded {
+        Ok(Ok((config, web))) => ended(run(&flags, &config, web, stop).await),
+        Ok(Err(problems)) => refuse(&problems),
+        Err(error) => fail(&anyhow::Error::new(error).context("cannot read the configuration")),
+    }
+}
+
+async fn run(
+    flags: &Flags,
+    config: &Config,
+    web: WebSetup,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting");
     for notice in &config.notices {
         tracing::info!("{notice}");
@@ -167,21 +195,23 @@ fn stop_on_signal() -> anyhow::Result<CancellationToken> {
     Ok(stop)
 }
 
-/// Goes on with both configurations, or says everything that is wrong with either.
-fn with_config(flags: &Flags, then: impl FnOnce(Config, WebSetup) -> ExitCode) -> ExitCode {
+/// Reads both configurations; an error is everything that is wrong with either, one problem a line.
+fn load(flags: &Flags) -> Result<(Config, WebSetup), String> {
     let file = flags.config_file.as_deref();
     let config = config::load_with_certificates(file, &Environment::from_process());
     let web = WebSetup::load(flags.web_config_file.as_deref());
     match (config, web) {
-        (Ok(config), Ok(web)) => then(config, web),
+        (Ok(config), Ok(web)) => Ok((config, web)),
         (config, web) => {
             let config = config.err().map(|problems| problems.to_string());
-            for problems in config.into_iter().chain(web.err()) {
-                eprintln!("{problems}");
-            }
-            ExitCode::from(CONFIGURATION)
+            Err(config.into_iter().chain(web.err()).collect::<Vec<_>>().join("\n"))
         }
     }
+}
+
+fn refuse(problems: &str) -> ExitCode {
+    eprintln!("{problems}");
+    ExitCode::from(CONFIGURATION)
 }
 
 fn ended(result: anyhow::Result<()>) -> ExitCode {

@@ -47,6 +47,33 @@ fn a_start_that_waits_for_a_file_ends_with_its_name() {
 }
 
 #[test]
+fn a_signal_ends_a_start_that_waits_for_a_file() {
+    let directory = TempDir::new().expect("a directory");
+    let fifo = fifo_in(directory.path());
+    // The first process of a container gets no signal that it does not handle.
+    let mut child = Command::new(env!("CARGO_BIN_EXE_twilio-call-exporter"))
+        .arg(format!("--config.file={}", fifo.display()))
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("started");
+    let until = Instant::now() + STOPS_WITHIN;
+    let handles_term = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).expect("proc");
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("a mask");
+        u64::from_str_radix(caught.trim(), 16).expect("hex") & (1 << 14) != 0
+    };
+    while !handles_term() {
+        assert!(Instant::now() < until, "SIGTERM is not handled while the file is waited for");
+        std::thread::yield_now();
+    }
+    let began = Instant::now();
+    crate::harness::signal(&child, "TERM");
+    let status = child.wait().expect("ended");
+    assert!(status.success(), "{status}");
+    assert!(began.elapsed() < STOPS_WITHIN, "{:?}", began.elapsed());
+}
+
+#[test]
 fn a_file_of_certificates_without_any_is_told() {
     let directory = TempDir::new().expect("a directory");
     let (ca, config) = (directory.path().join("ca.pem"), directory.path().join("exporter.yml"));
