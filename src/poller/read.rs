@@ -47,12 +47,9 @@ pub(super) struct Reader {
     pub(super) fallback_now: Timestamp,
 }
 
-/// Whether a page is the one before once more. A page of one item proves nothing: two equal events
-/// may follow each other.
-fn is_repeated(page: &[Item], before: &[Item]) -> bool {
-    let Some(start) = before.len().checked_sub(page.len()) else { return false };
-    let identities = |items: &[Item]| items.iter().map(|item| item.identity).collect::<Vec<_>>();
-    page.len() > 1 && identities(page) == identities(&before[start..])
+/// What a page shows, by which it is recognised when it comes again.
+fn identities(page: &JudgedPage) -> Vec<Identity> {
+    page.items.iter().map(|item| item.identity).collect()
 }
 
 /// Whether a page is one item that is too large.
@@ -95,7 +92,7 @@ impl Reader {
     ) -> Result<Reading, Error> {
         let first = self.read_page_or_reject(size, 0, None, attempts).await?;
         let date = attempts.date();
-        let first_page: Vec<Identity> = first.items.iter().map(|item| item.identity).collect();
+        let mut shown = vec![identities(&first)];
         let mut items = first.items;
         let mut next_page = first.next_page;
         let mut seen = BTreeSet::new();
@@ -124,19 +121,27 @@ impl Reader {
             if too_large > MAX_TOO_LARGE {
                 return Err(Error::TooLarge { limit: MAX_BODY_BYTES });
             }
-            let is_repeated = is_repeated(&page.items, &items);
+            // Of pages of one item two may be alike, since two events may be.
+            let is_repeated = size > 1 && shown.contains(&identities(&page));
             if is_repeated || (page.items.is_empty() && page.next_page.is_some()) {
                 is_complete = false;
                 break;
+            }
+            if size > 1 {
+                shown.push(identities(&page));
             }
             items.extend(page.items);
             next_page = page.next_page;
         }
         if pages > 1 {
             let again = self.read_page_or_reject(size, 0, None, attempts).await?;
-            if !again.items.iter().map(|item| item.identity).eq(first_page) {
+            if identities(&again) != shown[0] {
                 return Err(Error::Shifted);
             }
+        }
+        if !is_complete {
+            // What follows the first page may be that page again, and would be counted twice.
+            items.truncate(shown[0].len());
         }
         Ok(Reading { items, read_at: date.unwrap_or(self.fallback_now), is_complete })
     }

@@ -289,11 +289,13 @@ impl Poller {
         let changes = self.progress.take_reading(sid, stage, skips, reading, reads, now);
         let Some(changes) = changes else { return };
         let result = if reading.items.is_empty() { ReadResult::Empty } else { ReadResult::Found };
-        notes.reads.push((stage, result, 1));
-        notes.reads.push((Stage::AfterEnd, ReadResult::Skipped, u64::from(skips)));
+        if reading.is_complete {
+            notes.reads.push((stage, result, 1));
+            notes.reads.push((Stage::AfterEnd, ReadResult::Skipped, u64::from(skips)));
+        }
         notes.duplicates += changes.counted.duplicates;
         notes.rejected.extend(changes.counted.rejected);
-        if stage == Stage::Audit {
+        if stage == Stage::Audit && reading.is_complete {
             notes.audits.push(u64::try_from(changes.counted.events.len()).unwrap_or(u64::MAX));
         }
         for (observation, created_at) in changes.counted.events {

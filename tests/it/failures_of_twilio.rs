@@ -90,10 +90,10 @@ async fn a_twilio_that_does_not_answer_is_a_timeout_and_is_waited_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_next_page_that_loops_or_leads_elsewhere_is_not_followed() {
-    for behaviour in [
-        Behaviour { looping_next_page: true, ..Behaviour::default() },
-        Behaviour { foreign_next_page: true, ..Behaviour::default() },
+async fn a_next_page_that_loops_or_leads_elsewhere_completes_no_list_and_no_reading() {
+    for (behaviour, reason) in [
+        (Behaviour { looping_next_page: true, ..Behaviour::default() }, "repeated_page"),
+        (Behaviour { foreign_next_page: true, ..Behaviour::default() }, "foreign_next_page"),
     ] {
         let twilio = Twilio::serving(world_of(20)).await;
         twilio.behave(behaviour);
@@ -101,6 +101,23 @@ async fn a_next_page_that_loops_or_leads_elsewhere_is_not_followed() {
         eventually("calls are found", async || {
             let calls = metric("twilio_calls_total").value_in(&program.scrape().await);
             calls.filter(|calls| *calls > 0.0)
+        })
+        .await;
+        // What they show is counted.
+        let scrape = twilio.is_told_by(&mut program).await;
+        let retries = metric("twilio_exporter_api_retries_total").label("reason", reason);
+        assert!(retries.value_in(&scrape).is_some_and(|retries| retries > 0.0), "{reason}");
+        let success = metric("twilio_exporter_last_success_timestamp_seconds");
+        assert_eq!(success.value_in(&scrape), None, "{reason}");
+        let settled = metric("twilio_exporter_call_reads_total").label("stage", "settling");
+        let found = settled.label("result", "found");
+        assert!(found.is_in(&scrape, 0.0), "{reason}: {:?}", found.value_in(&scrape));
+        assert!(program.log().contains("stopped before its end"), "{}", program.log());
+        twilio.behave(Behaviour::default());
+        eventually("lists and readings are complete again", async || {
+            let scrape = program.scrape().await;
+            success.value_in(&scrape)?;
+            found.value_in(&scrape).filter(|found| *found > 0.0)
         })
         .await;
         twilio.is_told_by(&mut program).await;
@@ -112,7 +129,9 @@ async fn a_list_of_events_without_end_is_left_at_its_cap() {
     let page = |uri: &str, before: u64| {
         let next = uri.split('?').next().unwrap_or_default();
         uri.contains("/Events.json").then(|| {
-            let event = r#"{"request":{"method":"GET","url":"https://a.example/x"},"response":{"response_code":200}}"#;
+            let event = format!(
+                r#"{{"request":{{"method":"GET","url":"https://a.example/{before}"}},"response":{{"response_code":200}}}}"#
+            );
             let page = format!(r#"{{"events":[{event}],"next_page_uri":"{next}?Page={before}"}}"#);
             (200, "application/json", page)
         })

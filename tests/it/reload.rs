@@ -228,6 +228,10 @@ async fn nobody_reloads_over_http_unless_it_was_allowed() {
     assert!(text.contains("--web.enable-lifecycle"), "{text}");
     let allowed = File::of(&twilio, &[(0, "")], "").start(&["--web.enable-lifecycle"]).await;
     assert_eq!(allowed.get("/-/reload").await.0, 405);
+    let foreign = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let url = format!("http://{}/-/reload", allowed.address());
+    let foreign = foreign.post(url).header("origin", "http://evil.example").send().await;
+    assert_eq!(foreign.expect("an answer").status(), 403, "from a page of another site");
     assert_eq!(post(&allowed, "/-/reload").await.0, 200);
 }
 

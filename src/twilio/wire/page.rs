@@ -30,7 +30,7 @@ impl<'a> RawItem<'a> {
 pub struct Page<'a> {
     /// Its items.
     pub items: Vec<RawItem<'a>>,
-    /// The next page, as Twilio gives it; `None` on the last, or where it is this page again.
+    /// The next page, as Twilio gives it; `None` on the last.
     pub next_page: Option<String>,
 }
 
@@ -43,8 +43,6 @@ struct PageWire<'a> {
     events: Vec<&'a RawValue>,
     #[serde(default, borrow)]
     next_page_uri: Text<'a>,
-    #[serde(default, borrow)]
-    uri: Text<'a>,
 }
 
 fn items<'de: 'a, 'a, D: Deserializer<'de>>(
@@ -74,9 +72,8 @@ impl<'a> Page<'a> {
     /// Cuts a page into its items; `None` if it is no page. All three lists have the same envelope.
     pub fn cut(json: &'a str) -> Option<Self> {
         let wire: PageWire<'a> = serde_json::from_str(json).ok()?;
-        let own = wire.uri.into_string();
         let next_page = wire.next_page_uri.into_string();
-        let next_page = next_page.filter(|next| !next.is_empty() && Some(next) != own.as_ref());
+        let next_page = next_page.filter(|next| !next.is_empty());
         Some(Self { items: wire.events.into_iter().map(RawItem).collect(), next_page })
     }
 }
