@@ -149,6 +149,32 @@ async fn a_list_of_events_without_end_is_left_at_its_cap() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_loop_of_pages_of_one_event_counts_it_once() {
+    // Pages are read one event at a time where larger ones are too large.
+    let page = |uri: &str, _| {
+        let (path, query) = uri.split_once("/Events.json?")?;
+        if !query.contains("PageSize=1&") && !query.ends_with("PageSize=1") {
+            return Some((200, "application/json", " ".repeat(17 << 20)));
+        }
+        let event = r#"{"request":{"method":"GET","url":"https://a.example/x"},"response":{"response_code":200}}"#;
+        let next = format!("{path}/Events.json?PageSize=1&Page=1");
+        let page = format!(r#"{{"events":[{event}],"next_page_uri":"{next}"}}"#);
+        Some((200, "application/json", page))
+    };
+    let twilio = Twilio::answering(world_of(1), page).await;
+    let program = Program::polling(&twilio).await;
+    let scrape = eventually("readings stopped", async || {
+        let scrape = program.scrape().await;
+        let duplicate = metric("twilio_exporter_call_events_total").label("result", "duplicate");
+        duplicate.value_in(&scrape).filter(|seen| *seen >= 3.0).map(|_| scrape)
+    })
+    .await;
+    let calls = metric("twilio_calls_total").value_in(&scrape).expect("a call");
+    let requests = metric("twilio_webhook_requests_total").value_in(&scrape);
+    assert!(requests.is_some_and(|requests| requests <= calls), "{requests:?} of {calls} calls");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn answers_that_are_no_pages_are_told_by_reason_and_end_nothing() {
     for (status, content_type, body, reason) in [
         (200, "text/html", "<html>Sorry</html>", "malformed"),
