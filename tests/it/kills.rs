@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use twilio_call_exporter::simulator::{Behaviour, Stall};
 
-use crate::harness::{Program, Scrape, Series, Twilio, going_on};
+use crate::harness::{Program, Scrape, Series, Twilio, eventually, going_on};
 
 /// Kills that every run makes; CI asks for more.
 const FEW: u64 = 8;
@@ -46,6 +46,8 @@ async fn killed_at_any_instant_it_counts_everything_once_and_no_counter_ever_fal
     let took = began.elapsed();
     twilio.behave(Behaviour::default());
     program = program.kill_and_restart().await;
+    // The last calls may go on for longer than the kills took, on a fast machine.
+    eventually("everything has happened", async || twilio.truth().complete.then_some(())).await;
     let scrape = twilio.is_told_by(&mut program).await;
     seen.take(&scrape).expect("no counter fell");
     println!(
