@@ -5,7 +5,6 @@
 //! pages of the verbs).
 
 use super::call_event::CallEvent;
-use super::content_type::ContentType;
 use super::label::label_enum;
 use super::parameters::{Parameter, Parameters};
 use super::webhook_url::WebhookUrl;
@@ -19,6 +18,8 @@ label_enum! {
         FallbackUrl = "fallback_url",
         /// Progress of the call, to whoever wants to know.
         StatusCallback = "status_callback",
+        /// What a caller may have said so far: partial results of `<Gather>`.
+        GatherCallback = "gather_callback",
         /// Progress of a recording.
         RecordingCallback = "recording_callback",
         /// The result of asynchronous answering machine detection.
@@ -48,9 +49,24 @@ label_enum! {
     }
 }
 
+/// What Twilio expects of the answer to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// TwiML, which it executes, or a sound, which it plays.
+    Twiml,
+    /// TwiML, of which it obeys nothing any more because the call is over.
+    IdleTwiml,
+    /// A sound, which it plays.
+    Sound,
+    /// Nothing but a status: it ignores the body.
+    Status,
+    /// Nothing: Twilio itself gave the answer.
+    Nothing,
+}
+
 impl RequestKind {
-    /// Whether Twilio executes the answer as TwiML.
-    pub const fn expects_twiml(self) -> bool {
+    /// What Twilio expects of the answer while the call is alive.
+    pub const fn expected(self) -> Expected {
         match self {
             Self::FallbackUrl
             | Self::DialAction
@@ -59,16 +75,22 @@ impl RequestKind {
             | Self::EnqueueAction
             | Self::WaitUrl
             | Self::VoiceUrl
-            | Self::TwimlRequest => true,
-            Self::ApiRequest
-            | Self::StatusCallback
+            | Self::TwimlRequest => Expected::Twiml,
+            Self::Media => Expected::Sound,
+            Self::StatusCallback
+            | Self::GatherCallback
             | Self::RecordingCallback
             | Self::AmdCallback
             | Self::StreamCallback
             | Self::TranscriptionCallback
-            | Self::Media
-            | Self::OtherCallback => false,
+            | Self::OtherCallback => Expected::Status,
+            Self::ApiRequest => Expected::Nothing,
         }
+    }
+
+    /// Whether Twilio executes the answer as TwiML.
+    pub const fn expects_twiml(self) -> bool {
+        matches!(self.expected(), Expected::Twiml)
     }
 
     /// The kind of a Call Event's request.
@@ -82,6 +104,8 @@ impl RequestKind {
             Self::FallbackUrl
         } else if parameters.callback_source.as_deref() == Some("call-progress-events") {
             Self::StatusCallback
+        } else if is_partial_result(parameters) {
+            Self::GatherCallback
         } else if has(Parameter::RecordingStatus) {
             Self::RecordingCallback
         } else if has(Parameter::MachineDetectionDuration) && !has_call_status {
@@ -90,7 +114,10 @@ impl RequestKind {
             Self::StreamCallback
         } else if has(Parameter::TranscriptionSid) {
             Self::TranscriptionCallback
-        } else if !has_call_status && !has(Parameter::CallSid) && answers_audio(event) {
+        } else if has(Parameter::StatusCallbackEvent) {
+            // Conferences and their participants, in which the answer is ignored.
+            Self::OtherCallback
+        } else if is_download(event) {
             Self::Media
         } else if has(Parameter::DialCallStatus) {
             Self::DialAction
@@ -105,7 +132,7 @@ impl RequestKind {
             || has(Parameter::CurrentQueueSize)
         {
             Self::WaitUrl
-        } else if parameters.call_status.as_deref().is_some_and(is_final) {
+        } else if parameters.is_call_over() {
             // Older callbacks carry no callback_source, and a finished call obeys no TwiML.
             Self::StatusCallback
         } else if begins_a_call(parameters) {
@@ -132,14 +159,20 @@ fn is_rest_api(url: &WebhookUrl<'_>) -> bool {
     is_api_host && url.path.starts_with("/2010-04-01/Accounts/")
 }
 
-fn answers_audio(event: &CallEvent) -> bool {
-    event.response.as_ref().is_some_and(|response| {
-        ContentType::of(response.content_type.as_deref()) == ContentType::Audio
-    })
+/// Partial results of speech recognition, which carry the ordinary parameters of a call.
+fn is_partial_result(parameters: &Parameters) -> bool {
+    (parameters.has(Parameter::UnstableSpeechResult)
+        || parameters.has(Parameter::StableSpeechResult))
+        && !parameters.has(Parameter::SpeechResult)
+        && !parameters.has(Parameter::Digits)
 }
 
-fn is_final(status: &str) -> bool {
-    matches!(status, "completed" | "busy" | "failed" | "no-answer" | "canceled")
+/// Twilio fetches a sound to play without telling anything of the call; every webhook names at least
+/// the account.
+fn is_download(event: &CallEvent) -> bool {
+    let of_webhook = [Parameter::AccountSid, Parameter::CallSid, Parameter::CallStatus];
+    event.request.method.eq_ignore_ascii_case("GET")
+        && !of_webhook.into_iter().any(|parameter| event.request.parameters.has(parameter))
 }
 
 fn begins_a_call(parameters: &Parameters) -> bool {
@@ -151,7 +184,7 @@ fn begins_a_call(parameters: &Parameters) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::call_event::{Body, Request, Response};
+    use super::super::call_event::Request;
     use super::*;
 
     const HOOK: &str = "https://app.example.com/x";
@@ -166,6 +199,10 @@ mod tests {
             (&["CallbackSource=call-progress-events", "CallStatus=ringing"], StatusCallback),
             (&["recording_status=completed", "recording_url=x"], RecordingCallback),
             (&["machine_detection_duration=1", "answered_by=human"], AmdCallback),
+            (&["unstable_speech_result=x", "stability=0.8", CALL[0], CALL[1]], GatherCallback),
+            (&["StableSpeechResult=x", "SequenceNumber=1", CALL[0], CALL[1]], GatherCallback),
+            (&["unstable_speech_result=x", "speech_result=y", CALL[0], CALL[1]], GatherAction),
+            (&["unstable_speech_result=", "digits=1", CALL[0], CALL[1]], GatherAction),
             (&["stream_sid=MZ"], StreamCallback),
             (&["transcription_sid=GT"], TranscriptionCallback),
             (&["dial_call_status=completed", CALL[0], CALL[1]], DialAction),
@@ -181,10 +218,11 @@ mod tests {
             (&[CALL[0], "call_status=ringing", "direction=inbound"], VoiceUrl),
             (&[CALL[0], CALL[1], "direction=outbound-api"], VoiceUrl),
             (&[CALL[0], CALL[1], "direction=inbound"], TwimlRequest),
+            (&["status_callback_event=participant-join", CALL[0], CALL[1]], OtherCallback),
             (&[CALL[0]], OtherCallback),
             (&[], OtherCallback),
         ] {
-            check(HOOK, parameters, None, expected);
+            check("POST", HOOK, parameters, expected);
         }
     }
 
@@ -200,41 +238,42 @@ mod tests {
             ("https://api.twilio.com/elsewhere", OtherCallback),
             ("https://api..twilio.com/2010-04-01/Accounts/AC/Calls.json", OtherCallback),
         ] {
-            check(url, &[], None, expected);
+            check("POST", url, &[], expected);
+            check("GET", url, &["account_sid=AC"], expected);
         }
     }
 
     #[test]
-    fn a_sound_is_media_only_without_a_call() {
-        check(HOOK, &[], Some("audio/mpeg"), RequestKind::Media);
-        check(
-            HOOK,
-            &["call_sid=CA", "call_status=in-progress"],
-            Some("audio/mpeg"),
-            RequestKind::TwimlRequest,
-        );
+    fn a_download_is_a_get_that_names_neither_call_nor_account() {
+        use RequestKind::{Media, OtherCallback, TwimlRequest};
+        for (method, parameters, expected) in [
+            ("GET", &[][..], Media),
+            ("get", &["token=x"], Media),
+            ("POST", &[], OtherCallback),
+            ("", &[], OtherCallback),
+            ("GET", &["call_sid=CA", "call_status=in-progress"], TwimlRequest),
+            ("GET", &["account_sid=AC", "status_callback_event=conference-end"], OtherCallback),
+            ("GET", &["account_sid=AC", "result=success"], OtherCallback),
+            ("GET", &["call_status=in-progress"], OtherCallback),
+        ] {
+            check(method, HOOK, parameters, expected);
+        }
     }
 
-    fn check(url: &str, parameters: &[&str], content_type: Option<&str>, expected: RequestKind) {
+    fn check(method: &str, url: &str, parameters: &[&str], expected: RequestKind) {
         let pairs = parameters.iter().filter_map(|pair| pair.split_once('='));
         let event = CallEvent {
             request: Request {
-                method: "POST".to_owned(),
+                method: method.to_owned(),
                 url: url.to_owned(),
                 parameters: Parameters::collect(
                     pairs.map(|(key, value)| (key.to_owned(), value)),
                     |value| Some(value.to_owned()),
                 ),
             },
-            response: Some(Response {
-                code: Some(200),
-                duration_ms: None,
-                content_type: content_type.map(str::to_owned),
-                body: Body::Absent,
-                created_at: None,
-            }),
+            response: None,
         };
         let parsed = WebhookUrl::parse(url).expect("a URL");
-        assert_eq!(RequestKind::of(&event, &parsed), expected, "{url} {parameters:?}");
+        assert_eq!(RequestKind::of(&event, &parsed), expected, "{method} {url} {parameters:?}");
     }
 }

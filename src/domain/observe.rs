@@ -1,7 +1,7 @@
 //! From one Call Event to one observation: where it went, what it was for, what it was worth.
 
 use super::call_event::CallEvent;
-use super::kind::RequestKind;
+use super::kind::{Expected, RequestKind};
 use super::label::label_enum;
 use super::route::{Endpoint, Routes};
 use super::verdict::{self, InvalidCode, Verdict};
@@ -45,7 +45,7 @@ pub struct Observation {
 pub fn observe(event: &CallEvent, routes: &Routes) -> Result<Observation, Rejection> {
     let url = WebhookUrl::parse(&event.request.url).ok_or(Rejection::InvalidUrl)?;
     let kind = RequestKind::of(event, &url);
-    let verdict = verdict::judge(kind, event.response.as_ref())
+    let verdict = verdict::judge(expected(kind, event), event.response.as_ref())
         .map_err(|InvalidCode| Rejection::InvalidCode)?;
     let told_ms = event.response.as_ref().and_then(|response| response.duration_ms);
     let duration_ms = told_ms.filter(|told| *told <= MAX_DURATION_MS);
@@ -56,4 +56,12 @@ pub fn observe(event: &CallEvent, routes: &Routes) -> Result<Observation, Reject
         has_invalid_duration: duration_ms != told_ms,
         verdict,
     })
+}
+
+/// What Twilio expects of the answer: of a call that is over it obeys no TwiML, whatever it asked for.
+pub(super) fn expected(kind: RequestKind, event: &CallEvent) -> Expected {
+    match kind.expected() {
+        Expected::Twiml if event.request.parameters.is_call_over() => Expected::IdleTwiml,
+        expected => expected,
+    }
 }

@@ -1,4 +1,4 @@
-//! The parameters of a request: which there are, and the four values that decide anything.
+//! The parameters of a request: which there are, and the five values that decide anything.
 //!
 //! Twilio documents them as `CallSid` and Call Events show them as `call_sid`: case and underscores
 //! don't matter here. No other value is kept, and `Debug` shows none.
@@ -7,12 +7,18 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::ops::Range;
 
+use super::sid::CallSid;
+
 /// Parameters whose presence decides the kind of a request. Sources: the request parameters at
 /// <https://www.twilio.com/docs/voice/twiml#request-parameters> and on the pages of the verbs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parameter {
+    /// The account: every webhook names it, whatever it is about.
+    AccountSid,
     /// The call that a request belongs to: every TwiML request has one.
     CallSid,
+    /// The call that dialled this one.
+    ParentCallSid,
     /// The state of that call.
     CallStatus,
     /// Why the fallback URL is asked.
@@ -35,6 +41,10 @@ pub enum Parameter {
     Digits,
     /// What a caller said.
     SpeechResult,
+    /// What a caller may have said so far: the part that may still change.
+    UnstableSpeechResult,
+    /// What a caller may have said so far: the part that will not change.
+    StableSpeechResult,
     /// How waiting in a queue ended.
     QueueResult,
     /// Where in a queue the caller waits.
@@ -43,12 +53,16 @@ pub enum Parameter {
     AvgQueueTime,
     /// How many callers wait in a queue.
     CurrentQueueSize,
+    /// What happened in a conference.
+    StatusCallbackEvent,
 }
 
 impl Parameter {
     fn of(normalised: &[u8]) -> Option<Self> {
         Some(match normalised {
+            b"accountsid" => Self::AccountSid,
             b"callsid" => Self::CallSid,
+            b"parentcallsid" => Self::ParentCallSid,
             b"callstatus" => Self::CallStatus,
             b"errorcode" => Self::ErrorCode,
             b"errorurl" => Self::ErrorUrl,
@@ -60,15 +74,18 @@ impl Parameter {
             b"dialcallstatus" => Self::DialCallStatus,
             b"digits" => Self::Digits,
             b"speechresult" => Self::SpeechResult,
+            b"unstablespeechresult" => Self::UnstableSpeechResult,
+            b"stablespeechresult" => Self::StableSpeechResult,
             b"queueresult" => Self::QueueResult,
             b"queueposition" => Self::QueuePosition,
             b"avgqueuetime" => Self::AvgQueueTime,
             b"currentqueuesize" => Self::CurrentQueueSize,
+            b"statuscallbackevent" => Self::StatusCallbackEvent,
             _ => return None,
         })
     }
 
-    const fn bit(self) -> u16 {
+    const fn bit(self) -> u32 {
         1 << self as u16
     }
 }
@@ -86,7 +103,9 @@ pub struct Parameters {
     /// compared and hashed.
     text: Vec<u8>,
     names: Vec<Name>,
-    known: u16,
+    known: u32,
+    /// `call_sid`.
+    pub call_sid: Option<CallSid>,
     /// `call_status`.
     pub call_status: Option<String>,
     /// `sequence_number`, which orders status callbacks.
@@ -115,6 +134,9 @@ impl Parameters {
             let first_bytes = first_bytes(name);
             parameters.known |= Parameter::of(name).map_or(0, Parameter::bit);
             match name {
+                b"callsid" => {
+                    parameters.call_sid = value(raw).and_then(|sid| CallSid::parse(&sid).ok());
+                }
                 b"callstatus" => parameters.call_status = value(raw),
                 b"sequencenumber" => parameters.sequence_number = value(raw),
                 b"direction" => parameters.direction = value(raw),
@@ -131,6 +153,13 @@ impl Parameters {
     /// Whether a parameter is there.
     pub const fn has(&self, parameter: Parameter) -> bool {
         self.known & parameter.bit() != 0
+    }
+
+    /// Whether the call was over when the request was made: Twilio obeys no TwiML any more.
+    pub fn is_call_over(&self) -> bool {
+        self.call_status.as_deref().is_some_and(|status| {
+            matches!(status, "completed" | "busy" | "failed" | "no-answer" | "canceled")
+        })
     }
 
     /// All names as UTF-8, normalised and sorted.
@@ -197,17 +226,24 @@ mod tests {
     }
 
     #[test]
-    fn four_values_are_kept_and_no_other_is_asked_for() {
-        let names =
-            ["CallStatus", "sequence_number", "direction", "callbackSource", "From", "digits"];
+    fn five_values_are_kept_and_no_other_is_asked_for() {
+        let names = [
+            "CallSid",
+            "CallStatus",
+            "sequence_number",
+            "direction",
+            "callbackSource",
+            "From",
+            "digits",
+        ];
         let pairs = names.map(|name| (name.to_owned(), name));
         let mut asked = Vec::new();
         let parameters = Parameters::collect(pairs, |name| {
             asked.push(name);
             Some(name.to_owned())
         });
-        assert_eq!(asked, &names[..4]);
+        assert_eq!(asked, &names[..5]);
         assert_eq!(parameters.callback_source.as_deref(), Some("callbackSource"));
-        assert_eq!(format!("{parameters:?}"), "Parameters { count: 6, .. }");
+        assert_eq!(format!("{parameters:?}"), "Parameters { count: 7, .. }");
     }
 }

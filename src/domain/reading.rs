@@ -6,8 +6,11 @@ use jiff::Timestamp;
 
 use super::call_event::CallEvent;
 use super::digest::{Digests, Identity};
+use super::kind::Expected;
 use super::observe::{self, Observation, Rejection};
+use super::parameters::Parameter;
 use super::route::Routes;
+use super::sid::CallSid;
 
 /// One item of a page, judged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,22 +21,40 @@ pub struct Item {
     pub created_at: Option<Timestamp>,
     /// What it says, or why it says nothing.
     pub observed: Result<Observation, Rejection>,
+    /// Whether the caller hears the answer, or hears of its failure.
+    pub is_heard: bool,
 }
 
 impl Item {
-    /// Judges a Call Event.
-    pub fn of(event: &CallEvent, digests: Digests, routes: &Routes) -> Self {
-        Self {
-            identity: digests.identify(event),
-            created_at: event.response.as_ref().and_then(|response| response.created_at),
-            observed: observe::observe(event, routes),
-        }
+    /// Judges a Call Event of a call.
+    pub fn of(event: &CallEvent, call: CallSid, digests: Digests, routes: &Routes) -> Self {
+        let observed = observe::observe(event, routes);
+        let is_heard =
+            observed.as_ref().is_ok_and(|observed| match observe::expected(observed.kind, event) {
+                Expected::Twiml => !is_of_a_child(event, call),
+                Expected::Sound => true,
+                Expected::IdleTwiml | Expected::Status | Expected::Nothing => false,
+            });
+        let created_at = event.response.as_ref().and_then(|response| response.created_at);
+        Self { identity: digests.identify(event), created_at, observed, is_heard }
     }
 
     /// Notes an item that could not be read as a Call Event.
     pub fn rejected(bytes: &[u8], digests: Digests, rejection: Rejection) -> Self {
-        Self { identity: digests.identify_bytes(bytes), created_at: None, observed: Err(rejection) }
+        Self {
+            identity: digests.identify_bytes(bytes),
+            created_at: None,
+            observed: Err(rejection),
+            is_heard: false,
+        }
     }
+}
+
+/// Whether a request is about a leg that this call has dialled, such as a whisper: only that leg hears
+/// the answer.
+fn is_of_a_child(event: &CallEvent, call: CallSid) -> bool {
+    let parameters = &event.request.parameters;
+    parameters.has(Parameter::ParentCallSid) && parameters.call_sid != Some(call)
 }
 
 /// What a read showed.

@@ -6,7 +6,8 @@
 
 mod reader;
 
-use reader::{Markup, NotWellFormed, Reader};
+pub use reader::Malformation;
+use reader::{Markup, Reader};
 
 /// Deepest nesting that is still read. TwiML needs five levels, and parsers have such a bound
 /// themselves (libxml2's is 256): beyond it, nobody can tell what Twilio makes of the document.
@@ -21,10 +22,12 @@ const MISREAD_UTF_16: [&str; 5] =
 const BYTE_ORDER_MARKS: [&str; 2] = ["\u{feff}", "\u{ef}\u{bb}\u{bf}"];
 
 /// The verbs that may stand directly in `<Response>`. Source: the element names generated in
-/// twilio-node's `VoiceResponse`, documented at <https://www.twilio.com/docs/voice/twiml>.
-const VERBS: [&str; 20] = [
-    "Connect", "Dial", "Echo", "Enqueue", "Gather", "Hangup", "Leave", "Pause", "Pay", "Play",
-    "Prompt", "Queue", "Record", "Redirect", "Refer", "Reject", "Say", "Sms", "Start", "Stop",
+/// twilio-node's `VoiceResponse`, documented at <https://www.twilio.com/docs/voice/twiml>; and
+/// `<Annotate>`, for which there are errors (<https://www.twilio.com/docs/api/errors/13112>).
+const VERBS: [&str; 21] = [
+    "Annotate", "Connect", "Dial", "Echo", "Enqueue", "Gather", "Hangup", "Leave", "Pause", "Pay",
+    "Play", "Prompt", "Queue", "Record", "Redirect", "Refer", "Reject", "Say", "Sms", "Start",
+    "Stop",
 ];
 
 /// What a text is, as TwiML.
@@ -36,7 +39,7 @@ pub enum Document {
         has_unknown_verb: bool,
     },
     /// Not well-formed, or with a DTD (Twilio's error 12100).
-    Malformed,
+    Malformed(Malformation),
     /// Well-formed, but the root isn't `<Response>`.
     WrongRoot,
     /// Nobody can tell: the text was decoded wrongly on its way to us, or is nested too deeply.
@@ -59,29 +62,35 @@ pub fn read(text: &str) -> Document {
     if MISREAD_UTF_16.iter().any(|start| text.starts_with(start)) {
         return Document::Unreadable;
     }
-    scan(text).unwrap_or(Document::Malformed)
+    let mut document = None;
+    match scan(text, &mut document) {
+        Ok(document) => document,
+        Err(malformation) if document.is_none_or(|document| !document.is_twiml()) => {
+            Document::Malformed(malformation.in_front_of(text))
+        }
+        Err(malformation) => Document::Malformed(malformation),
+    }
 }
 
-fn scan(text: &str) -> Result<Document, NotWellFormed> {
+fn scan(text: &str, document: &mut Option<Document>) -> Result<Document, Malformation> {
     let mut reader = Reader::new(text)?;
-    let mut document = None;
     while let Some(markup) = reader.next()? {
         let Markup::Element { name, depth } = markup else { continue };
         // Behind a prefix, if there is one.
         let local_name = || name.rsplit(':').next().unwrap_or(name);
         match depth {
             0 if local_name() == "Response" => {
-                document = Some(Document::Twiml { has_unknown_verb: false })
+                *document = Some(Document::Twiml { has_unknown_verb: false })
             }
-            0 => document = Some(Document::WrongRoot),
+            0 => *document = Some(Document::WrongRoot),
             1 if document.is_some_and(Document::is_twiml) && !VERBS.contains(&local_name()) => {
-                document = Some(Document::Twiml { has_unknown_verb: true });
+                *document = Some(Document::Twiml { has_unknown_verb: true });
             }
             MAX_DEPTH.. => return Ok(Document::Unreadable),
             _ => {}
         }
     }
-    document.ok_or(NotWellFormed)
+    document.ok_or(Malformation::Truncated)
 }
 
 #[cfg(test)]

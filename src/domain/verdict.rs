@@ -2,19 +2,21 @@
 //!
 //! Where Twilio's behaviour is uncertain, the reading is chosen that never invents a failure.
 
+mod no_answer;
+
 use std::fmt;
 use std::num::NonZeroU16;
 
 use super::call_event::{Body, Response};
 use super::content_type::ContentType;
-use super::kind::RequestKind;
+use super::kind::{Expected, RequestKind};
 use super::label::label_enum;
-use super::twiml::{self, Document};
+use super::twiml::{self, Document, Malformation};
 
 /// Twilio's limit on a TwiML document in bytes (error 11750).
 const MAX_TWIML_BYTES: usize = 65_536;
-/// How the body begins that Twilio's proxy makes up when the application gave no answer.
-const NO_ANSWER_MARKER: &str = "Twilio was unable to fetch content from";
+/// The status of an answer that has no content (RFC 9110, section 15.3.5).
+const NO_CONTENT: u16 = 204;
 
 /// The HTTP status of the application's answer, `none` where it gave no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,11 +57,13 @@ label_enum! {
         MissingContentType = "missing_content_type",
         /// No answer in time (Twilio gives up after 15 s at most).
         Timeout = "timeout",
+        /// No answer: the application redirected Twilio too often (Twilio's error 11215).
+        Redirects = "redirects",
         /// No answer: the TLS handshake or the certificate failed.
         Tls = "tls",
         /// No answer: the host name could not be resolved.
         Dns = "dns",
-        /// No answer: the connection was refused, reset, unreachable or forbidden.
+        /// No answer: the connection could not be made, in time or at all, or was lost.
         Connection = "connection",
         /// No answer, for a reason that Twilio doesn't tell.
         NoResponse = "no_response",
@@ -69,7 +73,8 @@ label_enum! {
         Http5xx = "http_5xx",
         /// TwiML of more than 64 kB (Twilio's error 11750).
         TooLarge = "too_large",
-        /// A content type that is never TwiML, such as JSON (Twilio's error 12300).
+        /// A content type that Twilio can do nothing with: JSON for TwiML, or anything but `audio/*` for
+        /// a sound to play (Twilio's error 12300).
         UnsupportedContentType = "unsupported_content_type",
         /// An empty or blank body where TwiML was expected.
         EmptyBody = "empty_body",
@@ -88,14 +93,17 @@ impl Reason {
         Self::ALL.iter().copied().filter(move |reason| match reason {
             Self::MissingContentType
             | Self::Timeout
+            | Self::Redirects
             | Self::Tls
             | Self::Dns
             | Self::Connection
             | Self::NoResponse
             | Self::Http4xx
-            | Self::Http5xx => kind != RequestKind::ApiRequest,
+            | Self::Http5xx => kind.expected() != Expected::Nothing,
+            Self::UnsupportedContentType => {
+                matches!(kind.expected(), Expected::Twiml | Expected::Sound)
+            }
             Self::TooLarge
-            | Self::UnsupportedContentType
             | Self::EmptyBody
             | Self::NotTwiml
             | Self::MalformedXml
@@ -121,6 +129,8 @@ pub struct Verdict {
     pub code: Code,
     /// Why it failed, if it did.
     pub failure: Option<Reason>,
+    /// Which rule of XML was broken, where that is why it failed.
+    pub malformation: Option<Malformation>,
     /// The content type, for kinds that expect TwiML and got a genuine 2xx answer.
     pub content_type: Option<ContentType>,
     /// What is odd about it.
@@ -134,30 +144,31 @@ pub struct Verdict {
 pub struct InvalidCode;
 
 /// Judges an answer; an absent one, or one without a code, is no answer.
-pub fn judge(kind: RequestKind, response: Option<&Response>) -> Result<Verdict, InvalidCode> {
-    let no_answer = |reason| Verdict {
-        code: Code::NONE,
-        failure: Some(reason),
-        content_type: None,
-        warning: None,
-        is_unjudged: false,
-    };
+///
+/// # Errors
+/// [`InvalidCode`] for a code that no HTTP answer has.
+pub fn judge(expected: Expected, response: Option<&Response>) -> Result<Verdict, InvalidCode> {
+    let no_answer = |reason| Verdict { failure: Some(reason), ..Verdict::success(Code::NONE) };
     let Some(response) = response else { return Ok(no_answer(Reason::NoResponse)) };
     let status = match response.code {
         None | Some(0) => return Ok(no_answer(Reason::NoResponse)),
         Some(status) => u16::try_from(status).map_err(|_| InvalidCode)?,
     };
     let code = Code::of(status).ok_or(InvalidCode)?;
-    if kind == RequestKind::ApiRequest {
-        return Ok(Verdict { failure: None, code, ..no_answer(Reason::NoResponse) });
+    let answer = Verdict::success(code);
+    if expected == Expected::Nothing {
+        return Ok(answer);
     }
-    if let Some(reason) = made_up_by_twilio(code, &response.body) {
+    if let Some(reason) = no_answer::reason(code, &response.body) {
         return Ok(no_answer(reason));
     }
-    let answer =
-        Verdict { code, failure: None, content_type: None, warning: None, is_unjudged: false };
     Ok(match code.status() {
-        200..=299 if kind.expects_twiml() => judge_twiml(answer, response),
+        200..=299 => match expected {
+            Expected::Twiml => judge_twiml(answer, response),
+            Expected::IdleTwiml => Verdict { content_type: Some(content_type(response)), ..answer },
+            Expected::Sound => judge_sound(answer, response),
+            Expected::Status | Expected::Nothing => answer,
+        },
         304 => answer,
         300..=399 => Verdict { warning: Some(Warning::Redirect), ..answer },
         400..=499 => Verdict { failure: Some(Reason::Http4xx), ..answer },
@@ -166,34 +177,46 @@ pub fn judge(kind: RequestKind, response: Option<&Response>) -> Result<Verdict, 
     })
 }
 
-/// The reason why Twilio's proxy answered in the application's place, if it did: a 502 whose body
-/// says so. A genuine 502 has any other body.
-fn made_up_by_twilio(code: Code, body: &Body) -> Option<Reason> {
-    let Body::Text(text) = body else { return None };
-    if code.status() != 502 || !text.trim_start().starts_with(NO_ANSWER_MARKER) {
-        return None;
+impl Verdict {
+    const fn success(code: Code) -> Self {
+        Self {
+            code,
+            failure: None,
+            malformation: None,
+            content_type: None,
+            warning: None,
+            is_unjudged: false,
+        }
     }
-    let error = text.lines().find_map(|line| line.trim_start().strip_prefix("Error:"));
-    let error = error.unwrap_or_default().to_ascii_lowercase();
-    let says = |words: &[&str]| words.iter().any(|word| error.contains(word));
-    Some(if says(&["content type"]) {
-        Reason::MissingContentType
-    } else if says(&["timeout", "timed out"]) {
-        Reason::Timeout
-    } else if says(&["tls", "ssl", "certificate"]) {
-        Reason::Tls
-    } else if says(&["dns", "resolve", "host name"]) {
-        Reason::Dns
-    } else if says(&["connect", "refused", "reset", "unreachable", "blacklisted"]) {
-        Reason::Connection
-    } else {
-        Reason::NoResponse
-    })
+}
+
+/// Twilio plays what calls itself a sound, and plays its application error instead of anything else
+/// (<https://www.twilio.com/docs/api/errors/12300>). The sound itself is not looked at.
+fn judge_sound(answer: Verdict, response: &Response) -> Verdict {
+    match content_type(response) {
+        ContentType::Audio => answer,
+        // Twilio turns a missing content type into a 502 of its own: here it is just not shown.
+        ContentType::None if answer.code.status() != NO_CONTENT => {
+            Verdict { is_unjudged: true, ..answer }
+        }
+        ContentType::None
+        | ContentType::TextXml
+        | ContentType::ApplicationXml
+        | ContentType::OtherXml
+        | ContentType::TextHtml
+        | ContentType::TextPlain
+        | ContentType::ApplicationJson
+        | ContentType::Other => Verdict { failure: Some(Reason::UnsupportedContentType), ..answer },
+    }
+}
+
+fn content_type(response: &Response) -> ContentType {
+    ContentType::of(response.content_type.as_deref())
 }
 
 fn judge_twiml(answer: Verdict, response: &Response) -> Verdict {
     use ContentType as Type;
-    let content_type = Type::of(response.content_type.as_deref());
+    let content_type = content_type(response);
     let answer = Verdict { content_type: Some(content_type), ..answer };
     let failed = |reason| Verdict { failure: Some(reason), ..answer };
     let body = match &response.body {
@@ -230,8 +253,12 @@ fn judge_twiml(answer: Verdict, response: &Response) -> Verdict {
             Verdict { warning: Some(Warning::UnknownVerb), ..answer }
         }
         Document::Twiml { has_unknown_verb: false } => answer,
-        Document::Malformed | Document::WrongRoot if !is_xml_expected => failed(Reason::NotTwiml),
-        Document::Malformed => failed(Reason::MalformedXml),
+        Document::Malformed(_) | Document::WrongRoot if !is_xml_expected => {
+            failed(Reason::NotTwiml)
+        }
+        Document::Malformed(malformation) => {
+            Verdict { malformation: Some(malformation), ..failed(Reason::MalformedXml) }
+        }
         Document::WrongRoot => failed(Reason::WrongRoot),
         Document::Unreadable => unjudged,
     }

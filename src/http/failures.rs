@@ -89,7 +89,7 @@ fn found_json(found: &RecentFailures) -> Response {
 
 fn failure_json(failure: &RecentFailure) -> Value {
     let seconds = failure.duration_ms.map(|ms| std::time::Duration::from_millis(ms).as_secs_f64());
-    json!({
+    let mut json = json!({
         "time": failure.at.to_string(),
         "account": failure.account,
         "host": failure.endpoint.host,
@@ -99,7 +99,11 @@ fn failure_json(failure: &RecentFailure) -> Value {
         "reason": failure.reason.as_str(),
         "duration_seconds": seconds,
         "call_sid": failure.call_sid.to_string(),
-    })
+    });
+    if let Some(malformation) = failure.malformation {
+        json["detail"] = malformation.as_str().into();
+    }
+    json
 }
 
 fn json_response(value: &Value) -> Response {

@@ -9,6 +9,7 @@ use crate::domain::observe::{Observation, Rejection};
 use crate::domain::plan::Stage;
 use crate::domain::retry::backoff;
 use crate::domain::sid::CallSid;
+use crate::domain::twiml::Malformation;
 use crate::domain::verdict::Reason;
 use crate::metrics::health::{EventResult, ReadResult};
 use crate::store::{Batch, CommitError};
@@ -115,6 +116,7 @@ impl Poller {
                 kind = failed.kind.as_str(),
                 code = %failed.verdict.code,
                 reason = failed.verdict.failure.map_or("", Reason::as_str),
+                detail = failed.verdict.malformation.map(Malformation::as_str),
                 duration_ms = failed.duration_ms,
                 %call_sid,
                 suppressed,

@@ -154,7 +154,7 @@ impl Reader {
     ) -> Result<JudgedPage, Error> {
         let Self { client, pass, account, call, digests, routes, .. } = self;
         let judged = |page: Page<'_>| JudgedPage {
-            items: page.items.iter().map(|item| judge(item, *digests, routes)).collect(),
+            items: page.items.iter().map(|item| judge(item, *call, *digests, routes)).collect(),
             next_page: page.next_page,
         };
         let request = client.call_events(*account, *call, size, next_page, judged);
@@ -189,9 +189,9 @@ impl Reader {
     }
 }
 
-fn judge(item: &RawItem<'_>, digests: Digests, routes: &Routes) -> Item {
+fn judge(item: &RawItem<'_>, call: CallSid, digests: Digests, routes: &Routes) -> Item {
     match decode_call_event(item) {
-        Ok(event) => Item::of(&event, digests, routes),
+        Ok(event) => Item::of(&event, call, digests, routes),
         Err(rejection) => Item::rejected(item.json().as_bytes(), digests, rejection),
     }
 }

@@ -169,6 +169,19 @@ pub(crate) const JSON: Answer = Answer {
     ..TWIML_OK
 };
 
+/// What a handler says that has nothing to say.
+pub(crate) const PLAIN_OK: Answer = Answer {
+    content_type: Some("text/plain"),
+    class: "text/plain",
+    body: Body::Text("OK"),
+    twiml_failure: Some("not_twiml"),
+    ..TWIML_OK
+};
+
+/// A file of a bucket that knows no content types.
+pub(crate) const BINARY: Answer =
+    Answer { content_type: Some("binary/octet-stream"), class: "other", ..AUDIO };
+
 /// Twilio gave up after its 15 s.
 pub(crate) const TIMEOUT: Answer = unreachable(
     "Total timeout is triggered. Configured tt is 15000ms and we attempted 1 time(s)",
@@ -266,12 +279,18 @@ pub(crate) const UNREACHABLE: &[Answer] = &[
         140,
     ),
     unreachable("HTTP Connection Failure - Read timed out", "timeout", 10_004),
-    unreachable("TLS handshake failed", "tls", 60),
+    unreachable("Handshake failure", "tls", 60),
     unreachable("Certificate has expired", "tls", 61),
     unreachable("DNS lookup failed", "dns", 20),
     unreachable("Could not resolve the name", "dns", 21),
     unreachable("Connection refused", "connection", 5),
     unreachable("Blacklisted IP 10.0.0.5", "connection", 2),
+    unreachable(
+        "Failed to connect to ip 192.0.2.6: connection timed out: /192.0.2.6:80",
+        "connection",
+        10_002,
+    ),
+    unreachable("Too many redirects", "redirects", 700),
     unreachable("Upstream protocol violation", "no_response", 33),
     Answer {
         code: Some(0),

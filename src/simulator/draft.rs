@@ -5,30 +5,11 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Body};
+use super::purpose::{CallParameters, Expects, Purpose};
 use super::random::Random;
 use super::script::{
     Call, Expected, ExpectedWebhook, ScriptedEvent, pascal_case, rfc2822, seconds_after,
 };
-
-/// Why Twilio asks, and with which parameters.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Purpose {
-    pub(crate) kind: &'static str,
-    pub(crate) expects_twiml: bool,
-    pub(crate) call: CallParameters,
-    pub(crate) extra: &'static [(&'static str, &'static str)],
-}
-
-/// Which of the standard parameters come along.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum CallParameters {
-    /// All, with this `call_status`.
-    All(&'static str),
-    /// The SIDs only, as many callbacks have it.
-    Sids,
-    /// None: Twilio downloads a file.
-    None,
-}
 
 /// Where Twilio asks, and the labels of that place.
 #[derive(Clone, Copy, Debug)]
@@ -171,18 +152,29 @@ impl Draft {
     pub(crate) fn ask(&mut self, purpose: Purpose, target: Target<'_>, answer: Answer) {
         self.clock_ms += answer.duration_ms.unwrap_or(0);
         let item = self.detailed(|draft| draft.exchange(purpose, target.url, answer));
-        let is_judged = purpose.expects_twiml && answer.is_genuine_success();
-        let twiml_failure = answer.twiml_failure.filter(|_| is_judged);
+        let is_success = answer.is_genuine_success();
+        let is_judged = is_success && purpose.expects == Expects::Twiml;
+        let own_failure = match purpose.expects {
+            Expects::Twiml => answer.twiml_failure,
+            Expects::Sound if answer.class != "audio" => Some("unsupported_content_type"),
+            Expects::Sound | Expects::IdleTwiml | Expects::Status => None,
+        };
+        let failure = answer.failure.or(own_failure.filter(|_| is_success));
+        let asks_for_twiml = matches!(purpose.expects, Expects::Twiml | Expects::IdleTwiml);
         let expected = ExpectedWebhook {
             host: target.host.to_owned(),
             route: target.route.to_owned(),
             kind: purpose.kind,
             code: answer.code_label(),
             duration_ms: answer.duration_ms,
-            expects_twiml: purpose.expects_twiml,
-            failure: answer.failure.or(twiml_failure),
-            warning: answer.warning.filter(|_| purpose.expects_twiml),
-            content_type: is_judged.then_some(answer.class),
+            has_succeeded: match purpose.expects {
+                Expects::Twiml => Some(failure.is_none()),
+                Expects::Sound => failure.map(|_| false),
+                Expects::IdleTwiml | Expects::Status => None,
+            },
+            failure,
+            warning: answer.warning.filter(|_| purpose.expects == Expects::Twiml),
+            content_type: (is_success && asks_for_twiml).then_some(answer.class),
             unjudged: is_judged && answer.has_no_body(),
         };
         self.push(item, Expected::Webhook(expected));
@@ -281,6 +273,7 @@ impl Draft {
                 pairs.push(("to", &call.to));
                 pairs.push(("api_version", "2010-04-01"));
                 pairs.push(("from_country", "US"));
+                pairs.extend(call.parent_call_sid.as_deref().map(|sid| ("parent_call_sid", sid)));
             }
             CallParameters::Sids | CallParameters::None => {}
         }

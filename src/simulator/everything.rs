@@ -4,15 +4,15 @@
 use serde_json::json;
 
 use super::answer::{
-    AUDIO, Answer, FAILURES, JSON, NO_CONTENT, NOT_FOUND, NOT_MODIFIED, NULL, REDIRECT,
-    SERVER_ERROR, SUCCESSES, TIMEOUT, TWIML_OK, UNREACHABLE,
+    AUDIO, Answer, BINARY, FAILURES, JSON, NO_CONTENT, NOT_FOUND, NOT_MODIFIED, NULL, PLAIN_OK,
+    REDIRECT, SERVER_ERROR, SUCCESSES, TIMEOUT, TWIML_OK, UNREACHABLE,
 };
 use super::draft::{Draft, Seat, Target};
 use super::purpose::{
-    AMD_CALLBACK, DIALLED, ENQUEUED, FALLBACK, GATHERED_DIGITS, GATHERED_SPEECH, MEDIA,
-    OTHER_CALLBACK, RECORDED, RECORDING_CALLBACK, STREAM_CALLBACK, TRANSCRIPTION_CALLBACK,
-    TWIML_REQUEST, VOICE_URL_INBOUND, VOICE_URL_OUTBOUND, WAITING, status_callback,
-    unsigned_status_callback,
+    AMD_CALLBACK, DIALLED, DIALLED_AT_LAST, ENQUEUED, ENQUEUED_AT_LAST, FALLBACK, GATHERED_AT_LAST,
+    GATHERED_DIGITS, GATHERED_SPEECH, MEDIA, OTHER_CALLBACK, PARTIAL_RESULT, RECORDED,
+    RECORDING_CALLBACK, STREAM_CALLBACK, TRANSCRIPTION_CALLBACK, TWIML_REQUEST, VOICE_URL_INBOUND,
+    VOICE_URL_OUTBOUND, WAITING, status_callback, unsigned_status_callback,
 };
 use super::script::{Call, made_up_sid};
 
@@ -41,6 +41,9 @@ const SPECIALS: &[fn(&Seat) -> Vec<Call>] = &[
     not_modified,
     failing_callbacks,
     failing_fallback,
+    failing_sounds,
+    hung_up,
+    failing_whisper,
     without_duration,
 ];
 
@@ -104,6 +107,8 @@ fn every_callback(seat: &Seat) -> Vec<Call> {
     draft.ask(VOICE_URL_INBOUND, VOICE, TWIML_OK);
     draft.ask(MEDIA, on_ivr("https://ivr.example.com/media/hello.mp3", "/media/hello.mp3"), AUDIO);
     draft.ask(status_callback("in-progress"), STATUS, NO_CONTENT);
+    let partial = on_ivr("https://ivr.example.com/partial", "/partial");
+    draft.ask(PARTIAL_RESULT, partial, NO_CONTENT);
     draft.ask(AMD_CALLBACK, on_ivr("https://ivr.example.com/amd", "/amd"), NO_CONTENT);
     draft.ask(STREAM_CALLBACK, on_ivr("https://ivr.example.com/stream", "/stream"), JSON);
     let transcription = on_ivr("https://ivr.example.com/transcription", "/transcription");
@@ -306,6 +311,44 @@ fn failing_callbacks(seat: &Seat) -> Vec<Call> {
     );
     draft.ask(OTHER_CALLBACK, on_ivr("https://ivr.example.com/pay", "/pay"), NULL);
     vec![draft.done()]
+}
+
+/// Twilio plays its application error in place of a sound, and hangs up or asks the fallback URL.
+fn failing_sounds(seat: &Seat) -> Vec<Call> {
+    let sound = on_ivr("https://ivr.example.com/media/gone.mp3", "/media/gone.mp3");
+    let mut cut_off = Draft::inbound(seat);
+    cut_off.ask(VOICE_URL_INBOUND, VOICE, TWIML_OK);
+    cut_off.ask(MEDIA, sound, NOT_FOUND);
+    let mut rescued = Draft::child(seat, 1);
+    rescued.ask(MEDIA, sound, BINARY);
+    rescued.ask(FALLBACK, RESCUE, TWIML_OK);
+    vec![completed(cut_off), completed(rescued)]
+}
+
+/// The caller hangs up, and Twilio ignores what the actions answer.
+fn hung_up(seat: &Seat) -> Vec<Call> {
+    let mut draft = Draft::inbound(seat);
+    draft.ask(VOICE_URL_INBOUND, VOICE, TWIML_OK);
+    draft.end("completed");
+    let recorded = on_ivr("https://ivr.example.com/recorded", "/recorded");
+    draft.ask(RECORDED, recorded, PLAIN_OK);
+    draft.ask(RECORDED, recorded, SERVER_ERROR);
+    draft.ask(GATHERED_AT_LAST, MENU, JSON);
+    draft.ask(DIALLED_AT_LAST, on_ivr("https://ivr.example.com/dialled", "/dialled"), NO_CONTENT);
+    draft.ask(ENQUEUED_AT_LAST, on_ivr("https://ivr.example.com/enqueued", "/enqueued"), TIMEOUT);
+    draft.ask(status_callback("completed"), STATUS, NO_CONTENT);
+    vec![draft.done()]
+}
+
+/// The leg that was dialled is cut off, and the caller isn't.
+fn failing_whisper(seat: &Seat) -> Vec<Call> {
+    let mut parent = Draft::inbound(seat);
+    parent.ask(VOICE_URL_INBOUND, VOICE, TWIML_OK);
+    let mut child = Draft::child(seat, 2);
+    child.ask(TWIML_REQUEST, on_ivr("https://ivr.example.com/whisper", "/whisper"), SERVER_ERROR);
+    parent.wait(4);
+    parent.ask(DIALLED, on_ivr("https://ivr.example.com/dialled", "/dialled"), TWIML_OK);
+    vec![completed(parent), completed(child)]
 }
 
 fn failing_fallback(seat: &Seat) -> Vec<Call> {

@@ -1,18 +1,58 @@
 //! Answers for why Twilio asks an application: the parameters that each kind of request carries.
 //! Names and values follow Twilio's documentation of webhooks; every value is made up.
 
-use super::draft::{CallParameters, Purpose};
+/// Why Twilio asks, and with which parameters.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Purpose {
+    pub(crate) kind: &'static str,
+    pub(crate) expects: Expects,
+    pub(crate) call: CallParameters,
+    pub(crate) extra: &'static [(&'static str, &'static str)],
+}
+
+/// What Twilio makes of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expects {
+    /// It executes TwiML, or plays a sound.
+    Twiml,
+    /// It ignores the TwiML that it has asked for, because the call is over.
+    IdleTwiml,
+    /// It plays a sound.
+    Sound,
+    /// It ignores the body.
+    Status,
+}
+
+/// Which of the standard parameters come along.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum CallParameters {
+    /// All, with this `call_status`.
+    All(&'static str),
+    /// The SIDs only, as many callbacks have it.
+    Sids,
+    /// None: Twilio downloads a file.
+    None,
+}
 
 const fn twiml(
     kind: &'static str,
     status: &'static str,
     extra: &'static [(&'static str, &'static str)],
 ) -> Purpose {
-    Purpose { kind, expects_twiml: true, call: CallParameters::All(status), extra }
+    Purpose { kind, expects: Expects::Twiml, call: CallParameters::All(status), extra }
+}
+
+/// The action of a call that is over: Twilio ignores what it answers.
+const fn idle(
+    kind: &'static str,
+    status: &'static str,
+    extra: &'static [(&'static str, &'static str)],
+) -> Purpose {
+    Purpose { expects: Expects::IdleTwiml, ..twiml(kind, status, extra) }
 }
 
 const fn callback(kind: &'static str, extra: &'static [(&'static str, &'static str)]) -> Purpose {
-    Purpose { kind, expects_twiml: false, call: CallParameters::Sids, extra }
+    Purpose { kind, expects: Expects::Status, call: CallParameters::Sids, extra }
 }
 
 pub(crate) const VOICE_URL_INBOUND: Purpose = twiml("voice_url", "ringing", &[]);
@@ -25,6 +65,13 @@ pub(crate) const GATHERED_SPEECH: Purpose = twiml(
     "in-progress",
     &[("speech_result", "opening hours"), ("confidence", "0.93"), ("language", "en-US")],
 );
+/// What a caller may have said so far: Twilio ignores the answer.
+pub(crate) const PARTIAL_RESULT: Purpose = Purpose {
+    kind: "gather_callback",
+    expects: Expects::Status,
+    call: CallParameters::All("in-progress"),
+    extra: &[("sequence_number", "0"), ("unstable_speech_result", "opening"), ("stability", "0.8")],
+};
 /// A `<Dial record>`: its action carries a recording as well.
 pub(crate) const DIALLED: Purpose = twiml(
     "dial_action",
@@ -37,7 +84,7 @@ pub(crate) const DIALLED: Purpose = twiml(
     ],
 );
 /// The caller hung up while being recorded: an action of a call that is over.
-pub(crate) const RECORDED: Purpose = twiml(
+pub(crate) const RECORDED: Purpose = idle(
     "record_action",
     "completed",
     &[
@@ -46,6 +93,12 @@ pub(crate) const RECORDED: Purpose = twiml(
         ("digits", "hangup"),
     ],
 );
+/// The caller hung up while something else was going on.
+pub(crate) const GATHERED_AT_LAST: Purpose = idle("gather_action", "completed", &[("digits", "1")]);
+pub(crate) const DIALLED_AT_LAST: Purpose =
+    idle("dial_action", "completed", &[("dial_call_status", "no-answer")]);
+pub(crate) const ENQUEUED_AT_LAST: Purpose =
+    idle("enqueue_action", "completed", &[("queue_result", "hangup"), ("queue_sid", "QU0")]);
 pub(crate) const ENQUEUED: Purpose = twiml(
     "enqueue_action",
     "in-progress",
@@ -82,13 +135,13 @@ pub(crate) const TRANSCRIPTION_CALLBACK: Purpose = callback(
 pub(crate) const OTHER_CALLBACK: Purpose =
     callback("other_callback", &[("payment_card_type", "visa"), ("for", "payment-card-number")]);
 pub(crate) const MEDIA: Purpose =
-    Purpose { kind: "media", expects_twiml: false, call: CallParameters::None, extra: &[] };
+    Purpose { kind: "media", expects: Expects::Sound, call: CallParameters::None, extra: &[] };
 
 /// A status callback that says what it is.
 pub(crate) const fn status_callback(status: &'static str) -> Purpose {
     Purpose {
         kind: "status_callback",
-        expects_twiml: false,
+        expects: Expects::Status,
         call: CallParameters::All(status),
         extra: &[
             ("callback_source", "call-progress-events"),

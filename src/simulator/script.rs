@@ -89,7 +89,9 @@ pub(crate) struct ExpectedWebhook {
     pub(crate) kind: &'static str,
     pub(crate) code: String,
     pub(crate) duration_ms: Option<u64>,
-    pub(crate) expects_twiml: bool,
+    /// Whether the caller hears TwiML that Twilio executes, or that something failed; `None` where
+    /// the caller hears of neither.
+    pub(crate) has_succeeded: Option<bool>,
     pub(crate) failure: Option<&'static str>,
     pub(crate) warning: Option<&'static str>,
     /// For genuine 2xx answers where TwiML is expected.

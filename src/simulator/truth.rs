@@ -201,11 +201,11 @@ impl Counts {
 /// What callers felt; `None` when no TwiML request failed.
 fn outcome(call: &Call) -> Option<&'static str> {
     let twiml = call.events.iter().filter_map(|event| match &event.expected {
-        Expected::Webhook(webhook) if webhook.expects_twiml => Some(webhook.failure.is_some()),
-        Expected::Webhook(_) | Expected::ApiRequest { .. } | Expected::Rejected(_) => None,
+        Expected::Webhook(webhook) => webhook.has_succeeded,
+        Expected::ApiRequest { .. } | Expected::Rejected(_) => None,
     });
-    let since_failure: Vec<bool> = twiml.skip_while(|failed| !failed).collect();
-    let is_recovered = since_failure.iter().any(|failed| !failed);
+    let since_failure: Vec<bool> = twiml.skip_while(|succeeded| *succeeded).collect();
+    let is_recovered = since_failure.contains(&true);
     (!since_failure.is_empty()).then_some(if is_recovered { "recovered" } else { "cut_off" })
 }
 

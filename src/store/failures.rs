@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use crate::domain::kind::RequestKind;
 use crate::domain::route::Endpoint;
 use crate::domain::sid::CallSid;
+use crate::domain::twiml::Malformation;
 use crate::domain::verdict::{Code, Reason};
 
 use super::Command;
@@ -68,6 +69,8 @@ pub struct RecentFailure {
     pub code: Code,
     /// Why it failed.
     pub reason: Reason,
+    /// Which rule of XML was broken, where that is why.
+    pub malformation: Option<Malformation>,
     /// How long it took, in milliseconds.
     pub duration_ms: Option<u64>,
     /// The call that leads back to it.

@@ -29,7 +29,7 @@ const LOCK_NAME: &str = "lock";
 const MAX_IDLE_LOG: i64 = 4 * 1024 * 1024;
 
 /// One step per schema version, from empty on. A step is never changed once released.
-pub(super) const MIGRATIONS: [&str; 5] = [
+pub(super) const MIGRATIONS: [&str; 6] = [
     "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE account (
@@ -111,6 +111,10 @@ pub(super) const MIGRATIONS: [&str; 5] = [
     ALTER TABLE account ADD COLUMN status TEXT;
 ",
     CHECKSUMS,
+    "
+    -- Which rule of XML a document broke, where that is why its request failed.
+    ALTER TABLE failure ADD COLUMN detail TEXT;
+",
 ];
 
 /// What tells damage: a checksum of each table, which `migrate` fills, and the number of commits, which

@@ -247,14 +247,19 @@ impl Store {
 }
 
 fn event() -> Fact {
-    use crate::domain::{kind::RequestKind, observe::Observation, route::Endpoint, verdict};
+    use crate::domain::{
+        kind::{Expected, RequestKind},
+        observe::Observation,
+        route::Endpoint,
+        verdict,
+    };
     Fact::Event {
         observation: Observation {
             endpoint: Endpoint { host: "h".to_owned(), route: "/".to_owned() },
             kind: RequestKind::VoiceUrl,
             duration_ms: None,
             has_invalid_duration: false,
-            verdict: verdict::judge(RequestKind::VoiceUrl, None).expect("a verdict"),
+            verdict: verdict::judge(Expected::Twiml, None).expect("a verdict"),
         },
         call_sid: call_sid(),
         at: now(),

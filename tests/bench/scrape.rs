@@ -70,6 +70,7 @@ fn fact(number: u64) -> Fact {
             verdict: Verdict {
                 code: Code::of(if fails { 503 } else { 200 }).expect("a code"),
                 failure: fails.then_some(Reason::Http5xx),
+                malformation: None,
                 content_type: Some(ContentType::TextXml),
                 warning: None,
                 is_unjudged: false,

@@ -69,7 +69,8 @@ fn decode_observe_commit_of_1000_events(bencher: Bencher<'_, '_>) {
         for (number, page) in (batches * CALLS_OF_BATCH..).zip(&pages) {
             let page = Page::cut(page).expect("a page");
             let judge = |item: &RawItem<'_>| {
-                Item::of(&decode_call_event(item).expect("a Call Event"), digests, &routes)
+                let event = decode_call_event(item).expect("a Call Event");
+                Item::of(&event, sid(number), digests, &routes)
             };
             let items = page.items.iter().map(judge).collect();
             let reading = Reading { items, read_at: now(), is_complete: true };
@@ -179,6 +180,7 @@ fn fact(call: u64, event: u64) -> Fact {
             verdict: Verdict {
                 code: Code::of(code).expect("a code"),
                 failure: fails.then_some(Reason::Http5xx),
+                malformation: None,
                 content_type: Some(ContentType::TextXml),
                 warning: None,
                 is_unjudged: false,

@@ -318,8 +318,12 @@ fn reading_of(response: Option<super::super::call_event::Response>, second: i64)
         response,
     };
     let digests = Digests::new(DigestKey::new([1; 16]), DigestVersion::CURRENT);
-    let item =
-        super::super::reading::Item::of(&event, digests, &super::super::route::Routes::default());
+    let item = super::super::reading::Item::of(
+        &event,
+        sid(1),
+        digests,
+        &super::super::route::Routes::default(),
+    );
     Reading { items: vec![item], read_at: at(second), is_complete: true }
 }
 

@@ -102,7 +102,12 @@ fn reading_with(version: DigestVersion, words: &str) -> Reading {
         .filter(|word| !word.contains('!'))
         .map(|word| match word {
             "x" => Item::rejected(b"x", digests, Rejection::Malformed),
-            _ => Item::of(&event(&word[..1], word.ends_with('?')), digests, &Routes::default()),
+            _ => Item::of(
+                &event(&word[..1], word.ends_with('?')),
+                sid(),
+                digests,
+                &Routes::default(),
+            ),
         })
         .collect();
     Reading { items, read_at: at(100), is_complete: true }
@@ -131,7 +136,7 @@ fn progress() -> CallProgress {
 
 fn call() -> Call {
     Call {
-        sid: CallSid::parse("CA00000000000000000000000000000001").expect("a SID"),
+        sid: sid(),
         status: CallStatus::InProgress,
         direction: Direction::Inbound,
         start_time: Some(at(0)),
@@ -143,4 +148,8 @@ fn call() -> Call {
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + second).expect("an instant")
+}
+
+fn sid() -> CallSid {
+    CallSid::parse("CA00000000000000000000000000000001").expect("a SID")
 }

@@ -84,7 +84,7 @@ fn what_comes_before_or_after_the_document_breaks_it() {
         "<![CDATA[x]]><Response/>",
         "<!DOCTYPE html><html></html>",
     ] {
-        check(text, Document::Malformed);
+        check_malformed(text);
     }
 }
 
@@ -93,7 +93,7 @@ fn a_truncated_document_is_malformed_wherever_it_ends() {
     let whole = "<?xml version=\"1.0\"?><Response><Say voice=\"a\">x &amp; <![CDATA[y]]><!-- z --></Say></Response>";
     check(whole, TWIML);
     for (end, _) in whole.char_indices() {
-        check(&whole[..end], Document::Malformed);
+        check(&whole[..end], Document::Malformed(Malformation::Truncated));
     }
 }
 
@@ -108,7 +108,7 @@ fn a_dtd_is_refused_and_no_entity_expanded() {
         "<Response><Say>&nbsp;</Say></Response>",
         "<Response><Say x=\"&copy;\"/></Response>",
     ] {
-        check(text, Document::Malformed);
+        check_malformed(text);
     }
 }
 
@@ -167,7 +167,7 @@ fn what_breaks_a_rule_of_xml_is_malformed() {
         "<?xml version=\"1.0\" encoding=\"\"?><Response/>",
         "<?xml version=\"1.0\" charset=\"UTF-8\"?><Response/>",
     ] {
-        check(text, Document::Malformed);
+        check_malformed(text);
     }
 }
 
@@ -177,7 +177,7 @@ fn many_attributes_are_compared_like_few() {
     check(&format!("<Response {}/>", attributes.join(" ")), TWIML);
     for twice in [0, 15, 16, 17, 499] {
         let text = format!("<Response {} a{twice}=\"\"/>", attributes.join(" "));
-        check(&text, Document::Malformed);
+        check_malformed(&text);
     }
 }
 
@@ -190,6 +190,59 @@ fn what_nobody_can_read_is_no_failure() {
     check(&nested(MAX_DEPTH), UNKNOWN_VERB);
     check(&nested(MAX_DEPTH + 1), Document::Unreadable);
     check(&"<Response>".repeat(1_000_000), Document::Unreadable);
+}
+
+#[test]
+fn the_mistake_is_named_in_words_of_ours() {
+    use Malformation::{BareAmpersand, BeforeProlog, Entity, MismatchedTag, Other, Truncated};
+    for (text, expected) in [
+        ("OK", BeforeProlog),
+        ("{\"a\":1}", BeforeProlog),
+        ("Warning: x\n<?xml version=\"1.0\"?><Response/>", BeforeProlog),
+        ("\n<?xml version=\"1.0\"?><Response/>", BeforeProlog),
+        ("<!-- x --><?xml version=\"1.0\"?><Response/>", BeforeProlog),
+        ("<br />\n<b>Warning</b>: x<br />\n<Response/>", BeforeProlog),
+        ("\u{feff}\u{feff}<Response/>", BeforeProlog),
+        ("", Truncated),
+        ("<!-- only a comment -->", Truncated),
+        ("<Response><Say>Hello", Truncated),
+        ("<Response><Say>Hello</Say", Truncated),
+        ("<Response><Say>a &am", Truncated),
+        ("<Response><Dial action=\"/x?a=1&", Truncated),
+        ("<Response><Say>&nbsp;</Say></Response>", Entity),
+        ("<Response><Say x=\"&copy;\"/></Response>", Entity),
+        ("<Response><Say>&#0;</Say></Response>", Entity),
+        ("<Response><Say>&#xZZ;</Say></Response>", Entity),
+        ("<Response><Say>&größe;</Say></Response>", Entity),
+        ("<Response><Say>Marks & Spencer</Say></Response>", BareAmpersand),
+        ("<Response><Redirect>/x?a=1&b=2</Redirect></Response>", BareAmpersand),
+        ("<Response><Redirect>/x?a=1&b=2;c</Redirect></Response>", BareAmpersand),
+        ("<Response><Dial action='/x?a=1&b=2'/></Response>", BareAmpersand),
+        ("<Response><Say>this &amp that</Say></Response>", BareAmpersand),
+        ("<Response><Say>x</Response>", MismatchedTag),
+        ("<Response><Say>x</say></Response>", MismatchedTag),
+        ("<Response></Respons>", MismatchedTag),
+        ("<Response><Pause></Response></Pause>", MismatchedTag),
+        ("</Response>", MismatchedTag),
+        ("<Response/></Response>", MismatchedTag),
+        ("<!DOCTYPE html><html></html>", Other),
+        ("<Response/>trailing", Other),
+        ("<Response/><Response/>", Other),
+        ("<Response><Say a=b/></Response>", Other),
+        ("<Response><Say>\u{7}</Say></Response>", Other),
+        ("<Response><Say>1 < 2</Say></Response>", Other),
+    ] {
+        check(text, Document::Malformed(expected));
+    }
+}
+
+fn check_malformed(text: &str) {
+    let document = read(without_byte_order_mark(text));
+    assert!(
+        matches!(document, Document::Malformed(_)),
+        "{:.300}: {document:?}",
+        text.escape_debug()
+    );
 }
 
 fn check(text: &str, expected: Document) {

@@ -141,6 +141,7 @@ pub(super) fn failure(route: &str, second: i64) -> RecentFailure {
         kind: RequestKind::VoiceUrl,
         code: Code::of(502).expect("a code"),
         reason: Reason::Http5xx,
+        malformation: None,
         duration_ms: Some(143),
         call_sid: CallSid::parse("CA00000000000000000000000000000009").expect("a SID"),
     }

@@ -10,6 +10,7 @@ use crate::domain::observe::Observation;
 use crate::domain::route::Endpoint;
 use crate::domain::sid::CallSid;
 use crate::domain::twilio_time::after;
+use crate::domain::twiml::Malformation;
 use crate::domain::verdict::{Code, Reason};
 
 use super::super::catalog::WEBHOOK_SECONDS;
@@ -34,6 +35,8 @@ pub struct FailedRequest {
     pub code: Code,
     /// Why it failed.
     pub reason: Reason,
+    /// Which rule of XML was broken, where that is why.
+    pub malformation: Option<Malformation>,
     /// How long it took, in milliseconds.
     pub duration_ms: Option<u64>,
     /// The call that leads back to it.
@@ -132,6 +135,7 @@ impl Ledger {
                                 at: *at,
                                 code: observation.verdict.code,
                                 reason,
+                                malformation: observation.verdict.malformation,
                                 duration_ms: observation.duration_ms,
                                 call_sid: *call_sid,
                             }

@@ -126,6 +126,7 @@ fn each_failing_request_is_handed_out_under_the_endpoint_it_was_counted_under() 
         at: now(),
         code: Code::of(200).expect("a code"),
         reason: Reason::Timeout,
+        malformation: None,
         duration_ms: Some(143),
         call_sid: call_sid(),
     };
@@ -267,6 +268,7 @@ fn event(route: &str, failure: Option<Reason>) -> Fact {
             verdict: Verdict {
                 code: Code::of(200).expect("a code"),
                 failure,
+                malformation: None,
                 content_type: Some(ContentType::TextXml),
                 warning: None,
                 is_unjudged: false,

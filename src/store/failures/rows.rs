@@ -11,6 +11,7 @@ use rusqlite::{Connection, Row, params};
 use crate::domain::kind::RequestKind;
 use crate::domain::route::Endpoint;
 use crate::domain::sid::CallSid;
+use crate::domain::twiml::Malformation;
 use crate::domain::verdict::{Code, Reason};
 use crate::metrics::ledger::{AccountId, Committed, EndpointId, FailedRequest};
 
@@ -29,8 +30,9 @@ pub(in crate::store) fn record(
         connection
             .prepare_cached(
                 "INSERT INTO failure
-                    (account_id, endpoint_id, kind, at_ms, code, reason, duration_ms, call_sid)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                    (account_id, endpoint_id, kind, at_ms, code, reason, duration_ms, call_sid,
+                     detail)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             )?
             .execute(params![
                 failed.account.0,
@@ -41,6 +43,7 @@ pub(in crate::store) fn record(
                 failed.reason.as_str(),
                 failed.duration_ms.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX)),
                 failed.call_sid.to_string(),
+                failed.malformation.map(Malformation::as_str),
             ])?;
     }
     let endpoints: BTreeSet<EndpointId> = kept.iter().map(|failed| failed.endpoint).collect();
@@ -110,7 +113,7 @@ fn query(
 ) -> rusqlite::Result<RecentFailures> {
     let mut statement = connection.prepare_cached(
         "SELECT failure.account_id, region, host, route, kind, at_ms, code, reason, duration_ms,
-            call_sid, count(*) OVER ()
+            call_sid, detail, count(*) OVER ()
          FROM failure
             JOIN account ON account.id = failure.account_id
             JOIN endpoint ON endpoint.id = failure.endpoint_id
@@ -135,7 +138,7 @@ fn query(
     let mut found = RecentFailures::default();
     while let Some(row) = rows.next()? {
         found.failures.push(decode(row, accounts)?);
-        found.total = usize::try_from(row.get::<_, i64>(10)?).unwrap_or(usize::MAX);
+        found.total = usize::try_from(row.get::<_, i64>(11)?).unwrap_or(usize::MAX);
     }
     Ok(found)
 }
@@ -158,7 +161,13 @@ fn decode(row: &Row<'_>, accounts: &BTreeMap<u32, String>) -> rusqlite::Result<R
     let text = |at| row.get::<_, String>(at);
     let (kind, ms): (String, i64) = (text(4)?, row.get(5)?);
     let (code, reason, call_sid) = (text(6)?, text(7)?, text(9)?);
-    let duration_ms: Option<i64> = row.get(8)?;
+    let (duration_ms, detail): (Option<i64>, Option<String>) = (row.get(8)?, row.get(10)?);
+    let malformation = match detail {
+        Some(detail) => {
+            Some(Malformation::from_label(&detail).ok_or_else(|| unknown(10, &detail))?)
+        }
+        None => None,
+    };
     Ok(RecentFailure {
         at: Timestamp::from_millisecond(ms).map_err(|_| unknown(5, &ms.to_string()))?,
         account: accounts.get(&row.get(0)?).cloned().unwrap_or_default(),
@@ -167,6 +176,7 @@ fn decode(row: &Row<'_>, accounts: &BTreeMap<u32, String>) -> rusqlite::Result<R
         kind: RequestKind::from_label(&kind).ok_or_else(|| unknown(4, &kind))?,
         code: Code::from_label(&code).ok_or_else(|| unknown(6, &code))?,
         reason: Reason::from_label(&reason).ok_or_else(|| unknown(7, &reason))?,
+        malformation,
         duration_ms: duration_ms.and_then(|ms| u64::try_from(ms).ok()),
         call_sid: CallSid::parse(&call_sid).map_err(|_| unknown(9, &call_sid))?,
     })

@@ -36,6 +36,7 @@ async fn a_failure_is_recorded_as_it_was_counted_and_survives_a_restart() {
         kind: RequestKind::VoiceUrl,
         code: Code::NONE,
         reason: Reason::Timeout,
+        malformation: None,
         duration_ms: Some(15_000),
         call_sid: call_sid(),
     };
@@ -108,6 +109,7 @@ fn of_a_storm_only_what_can_be_kept_is_written() {
             at: first,
             code: observation.verdict.code,
             reason: Reason::Timeout,
+            malformation: None,
             duration_ms: Some(u64::from(number)),
             call_sid,
         })
@@ -247,6 +249,7 @@ fn failing(route: &str, second: i64) -> Fact {
             verdict: Verdict {
                 code: Code::NONE,
                 failure: Some(Reason::Timeout),
+                malformation: None,
                 content_type: None,
                 warning: None,
                 is_unjudged: false,

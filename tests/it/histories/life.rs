@@ -206,7 +206,7 @@ impl Life {
                 Step::Read { sid, stage, skips, version } => {
                     let shown = world.call_events(sid, self.now, &mut self.random);
                     let digests = Digests::new(program.store.digest_key(), version);
-                    let judge = |event| Item::of(event, digests, &Routes::default());
+                    let judge = |event| Item::of(event, sid, digests, &Routes::default());
                     let reading = Reading {
                         items: shown.iter().map(judge).collect(),
                         read_at: world.date(self.now, &mut self.random),

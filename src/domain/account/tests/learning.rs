@@ -142,5 +142,5 @@ fn item(began_at: Timestamp) -> Item {
         }),
     };
     let digests = Digests::new(DigestKey::new([1; 16]), DigestVersion::CURRENT);
-    Item::of(&event, digests, &Routes::default())
+    Item::of(&event, any_sid(1), digests, &Routes::default())
 }

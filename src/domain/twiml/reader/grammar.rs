@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use memchr::memchr;
 
-use super::{NotWellFormed, references, require};
+use super::{Malformation, references, require, unless_ended};
 
 /// Attributes of one element that are compared pair by pair; more are rare, and go into a set.
 const FEW_ATTRIBUTES: usize = 16;
@@ -16,7 +16,7 @@ pub(super) struct Characters {
 }
 
 /// Checks that every character of a document is one that XML allows (production 2, Char).
-pub(super) fn characters(text: &str) -> Result<Characters, NotWellFormed> {
+pub(super) fn characters(text: &str) -> Result<Characters, Malformation> {
     // Without branches on the way, this loop is vectorised.
     let (mut has_control, mut has_lead_byte, mut has_bracket) = (false, false, false);
     for &byte in text.as_bytes() {
@@ -31,7 +31,7 @@ pub(super) fn characters(text: &str) -> Result<Characters, NotWellFormed> {
 
 /// Passes the declaration of a document, if it has one (production 23, XMLDecl). Which encoding it
 /// names is no matter: the answer has come to us as text.
-pub(super) fn declaration(text: &str) -> Result<&str, NotWellFormed> {
+pub(super) fn declaration(text: &str) -> Result<&str, Malformation> {
     let Some(mut rest) = text.strip_prefix("<?xml").filter(|rest| rest.starts_with(is_space))
     else {
         return Ok(text);
@@ -54,8 +54,12 @@ pub(super) fn declaration(text: &str) -> Result<&str, NotWellFormed> {
         is_first = false;
         rest = after;
     }
-    require(!is_first)?;
-    skip_space(rest).strip_prefix("?>").ok_or(NotWellFormed)
+    if is_first {
+        return Err(unless_ended(rest, Malformation::Other));
+    }
+    let rest = skip_space(rest);
+    let otherwise = || unless_ended(rest.strip_prefix('?').unwrap_or(rest), Malformation::Other);
+    rest.strip_prefix("?>").ok_or_else(otherwise)
 }
 
 /// How many bytes of a text, from its start, are a name; 0 where none begins.
@@ -97,7 +101,7 @@ const CLASSES: [u8; 256] = {
 };
 
 /// Passes the attributes of a start tag, none of which may come twice (productions 40 and 41).
-pub(super) fn attributes(text: &str) -> Result<&str, NotWellFormed> {
+pub(super) fn attributes(text: &str) -> Result<&str, Malformation> {
     let mut few = [""; FEW_ATTRIBUTES];
     let mut count = 0;
     let mut many = BTreeSet::new();
@@ -118,7 +122,7 @@ pub(super) fn attributes(text: &str) -> Result<&str, NotWellFormed> {
 
 /// The next attribute's name and value, and what follows; `None` where no name does. The value holds
 /// no `<`, and every `&` in it begins a reference (production 10, AttValue).
-fn attribute(text: &str) -> Result<Option<(&str, &str, &str)>, NotWellFormed> {
+fn attribute(text: &str) -> Result<Option<(&str, &str, &str)>, Malformation> {
     let trimmed = skip_space(text);
     let length = name_length(trimmed);
     if length == 0 {
@@ -126,19 +130,21 @@ fn attribute(text: &str) -> Result<Option<(&str, &str, &str)>, NotWellFormed> {
     }
     require(trimmed.len() < text.len())?;
     let (name, rest) = trimmed.split_at(length);
-    let rest = skip_space(rest).strip_prefix('=').ok_or(NotWellFormed)?;
+    let rest = skip_space(rest);
+    let rest = rest.strip_prefix('=').ok_or_else(|| unless_ended(rest, Malformation::Other))?;
     let rest = skip_space(rest);
     let (quote, rest) = match rest.as_bytes().first() {
         Some(quote @ (b'"' | b'\'')) => (*quote, &rest[1..]),
-        Some(_) | None => return Err(NotWellFormed),
+        Some(_) => return Err(Malformation::Other),
+        None => return Err(Malformation::Truncated),
     };
     let bytes = rest.as_bytes();
     // Values are short: a plain loop is faster than a vectorised search is begun.
     let is_special = |byte: &u8| *byte == quote || matches!(byte, b'<' | b'&');
-    let special = bytes.iter().position(is_special).ok_or(NotWellFormed)?;
+    let special = bytes.iter().position(is_special).ok_or(Malformation::Truncated)?;
     let end = match bytes[special] {
-        b'<' => return Err(NotWellFormed),
-        b'&' => special + memchr(quote, &bytes[special..]).ok_or(NotWellFormed)?,
+        b'<' => return Err(Malformation::Other),
+        b'&' => special + memchr(quote, &bytes[special..]).ok_or(Malformation::Truncated)?,
         _ => special,
     };
     let value = &rest[..end];
@@ -149,23 +155,37 @@ fn attribute(text: &str) -> Result<Option<(&str, &str, &str)>, NotWellFormed> {
     Ok(Some((name, value, &rest[end + 1..])))
 }
 
-/// Checks a reference without `&` and `;`: to a character that XML allows, or to one of the five entities
+/// Passes a reference behind its `&`: to a character that XML allows, or to one of the five entities
 /// that need no DTD (productions 66 and 68).
-pub(super) fn reference(name: &str) -> Result<(), NotWellFormed> {
-    let Some(number) = name.strip_prefix('#') else {
-        return require(matches!(name, "amp" | "lt" | "gt" | "apos" | "quot"));
+pub(super) fn reference(text: &str) -> Result<&str, Malformation> {
+    let (sign, name) = if text.starts_with('#') { text.split_at(1) } else { ("", text) };
+    let length = name.bytes().take_while(|byte| CLASSES[usize::from(*byte)] & PART != 0).count();
+    let length = if sign.is_empty() { name_length(name) } else { length };
+    let (name, rest) = name.split_at(length);
+    let rest = rest.strip_prefix(';').ok_or(Malformation::BareAmpersand)?;
+    if name.is_empty() {
+        return Err(Malformation::BareAmpersand);
+    }
+    let is_known = if sign.is_empty() {
+        matches!(name, "amp" | "lt" | "gt" | "apos" | "quot")
+    } else {
+        is_character(name)
     };
+    if is_known { Ok(rest) } else { Err(Malformation::Entity) }
+}
+
+/// Whether a number names a character that XML allows.
+fn is_character(number: &str) -> bool {
     let code = match number.strip_prefix('x') {
         Some(hex) if hex.bytes().all(|b| b.is_ascii_hexdigit()) => u32::from_str_radix(hex, 16),
         None if number.bytes().all(|b| b.is_ascii_digit()) => number.parse(),
-        _ => return Err(NotWellFormed),
+        _ => return false,
     };
-    let char = code.ok().and_then(char::from_u32).ok_or(NotWellFormed)?;
-    require(match char {
-        '\t' | '\n' | '\r' => true,
-        '\0'..'\x20' | '\u{fffe}' | '\u{ffff}' => false,
-        _ => true,
-    })
+    match code.ok().and_then(char::from_u32) {
+        Some('\t' | '\n' | '\r') => true,
+        Some('\0'..'\x20' | '\u{fffe}' | '\u{ffff}') | None => false,
+        Some(_) => true,
+    }
 }
 
 /// White space is these four characters only (production 3, S).

@@ -1,0 +1,181 @@
+//! What the caller of a call hears: which answers decide how a call went on, and which don't.
+
+use super::judged::{PROXY, check, events, show};
+use super::*;
+use crate::domain::outcome::outcome;
+
+/// The lists of calls, as Twilio gives them, with what became of each call.
+#[test]
+fn a_call_is_cut_off_where_no_later_request_succeeds() {
+    for (list, expected) in [
+        // A call that is redirected while a Dial action is awaited goes on with the new document.
+        (
+            "after in-progress&dial_call_status=completed 500 - 25 14000; next in-progress 200 text/xml 11 100",
+            Some("recovered"),
+        ),
+        (
+            "next in-progress 200 text/xml 18 100; after in-progress&dial_call_status=completed 500 - 25 14000",
+            Some("recovered"),
+        ),
+        (
+            "voice ringing 200 text/xml 10 50; menu in-progress&digits=1 500 - 10 300",
+            Some("cut_off"),
+        ),
+        (
+            "voice ringing 200 text/xml 10 50; menu in-progress&digits=1 null - 25 15000; fallback in-progress&error_code=11200&error_url=u 200 text/xml 25 30",
+            Some("recovered"),
+        ),
+        // A call that is over obeys nothing, and neither do callbacks.
+        (
+            "voice ringing 200 text/xml 10 50; record completed&recording_url=u&digits=hangup 200 text/plain 30 50",
+            None,
+        ),
+        (
+            "voice ringing 200 text/xml 10 50; record completed&recording_url=u&digits=hangup 500 - 30 50",
+            None,
+        ),
+        (
+            "voice ringing 500 - 10 50; record completed&recording_url=u&digits=hangup 200 text/xml 30 50",
+            Some("cut_off"),
+        ),
+        (
+            "voice ringing 200 text/xml 10 50; partial in-progress&unstable_speech_result=x&stability=0.8 204 - 30 50",
+            None,
+        ),
+        (
+            "voice ringing 500 - 10 50; partial in-progress&unstable_speech_result=x 200 text/xml 30 50",
+            Some("cut_off"),
+        ),
+        // A sound that can't be played is heard as an error.
+        ("voice ringing 200 text/xml 10 50; a.mp3 - 404 text/html 11 50", Some("cut_off")),
+        (
+            "voice ringing 200 text/xml 10 50; a.mp3 - 200 binary/octet-stream 11 50",
+            Some("cut_off"),
+        ),
+        ("voice ringing 200 text/xml 10 50; a.mp3 - 200 audio/mpeg 11 50", None),
+        (
+            "voice ringing 200 text/xml 10 50; a.mp3 - 404 text/html 11 50; fallback in-progress&error_code=11200&error_url=u 200 text/xml 12 50",
+            Some("recovered"),
+        ),
+        // The leg that was dialled hears its whisper, not the caller.
+        (
+            "voice ringing 200 text/xml 10 50; whisper in-progress&parent_call_sid=CA 500 - 12 50",
+            None,
+        ),
+    ] {
+        let items: Vec<Item> = list.split("; ").map(request).collect();
+        assert_eq!(outcome(&items).map(|outcome| outcome.as_str()), expected, "{list}");
+    }
+}
+
+/// Reads `path call_status&parameters code content-type second duration`.
+fn request(text: &str) -> Item {
+    let parts: Vec<&str> = text.split(' ').collect();
+    let [path, parameters, code, content_type, second, duration] = parts[..] else {
+        panic!("six parts: {text}")
+    };
+    let method = if parameters == "-" { "GET" } else { "POST" };
+    let own = if parameters.contains("parent_call_sid") { "CA" } else { &call().to_string() };
+    let parameters = if parameters == "-" {
+        String::new()
+    } else {
+        let named =
+            format!("call_status={parameters}&call_sid={own}&account_sid=AC&direction=inbound");
+        let pairs = named.split('&').filter_map(|pair| pair.split_once('='));
+        pairs.map(|(name, value)| format!("\"{name}\":\"{value}\"")).collect::<Vec<_>>().join(",")
+    };
+    let body = if content_type == "text/xml" { "<Response/>" } else { "OK" };
+    item_of(&format!(
+        "{{\"request\":{{\"method\":\"{method}\",\"url\":\"https://h.example/{path}\",\"parameters\":{{{parameters}}}}},\
+         \"response\":{{\"response_code\":{code},\"request_duration\":{duration},\"content_type\":\"{content_type}\",\
+         \"response_body\":\"{body}\",\"date_created\":\"Mon, 02 Nov 2026 10:00:{second} +0000\"}}}}"
+    ))
+}
+
+#[test]
+fn of_a_call_that_is_over_twilio_obeys_nothing() {
+    for (parameters, expected) in [
+        (
+            "CALL call_status=completed recording_url=u recording_sid=RE digits=hangup",
+            "record_action",
+        ),
+        ("CALL call_status=completed digits=1", "gather_action"),
+        ("CALL call_status=completed speech_result=yes", "gather_action"),
+        ("CALL call_status=completed dial_call_status=no-answer", "dial_action"),
+        ("CALL call_status=no-answer dial_call_status=canceled", "dial_action"),
+        ("CALL call_status=completed queue_result=hangup", "enqueue_action"),
+        ("CALL call_status=completed queue_position=1", "wait_url"),
+        ("CALL call_status=completed error_code=11200 error_url=u", "fallback_url"),
+        ("CALL call_status=failed error_code=11200 error_url=u", "fallback_url"),
+        ("CALL call_status=completed callback_source=call-progress-events", "status_callback"),
+        ("CALL call_status=canceled direction=outbound-api", "status_callback"),
+    ] {
+        for (answer, verdict) in [
+            ("200 text/plain \"OK\"", "200"),
+            ("200 application/json {}", "200"),
+            ("200 text/xml \"<Response>\"", "200"),
+            ("200 text/html \"\"", "200"),
+            ("204 - \"\"", "204"),
+            ("200 text/xml null", "200"),
+            ("302 text/html \"\"", "302 +redirect"),
+            ("404 text/html \"\"", "404 !http_4xx"),
+            ("500 text/plain \"OK\"", "500 !http_5xx"),
+            ("null - null", "none !no_response"),
+        ] {
+            let event = &events(parameters, answer)[0];
+            assert!(!item_of(event).is_heard, "{event}");
+            check(parameters, answer, &format!("{expected} {verdict}"));
+        }
+    }
+}
+
+#[test]
+fn a_sound_is_a_download_whatever_the_answer() {
+    for (answer, verdict) in [
+        ("200 audio/mpeg null", "200"),
+        ("200 Audio/X-WAV;rate=8000 \"RIFF\"", "200"),
+        ("206 audio/ogg null", "206"),
+        ("404 text/html \"x\"", "404 !http_4xx"),
+        ("403 application/xml \"<Error/>\"", "403 !http_4xx"),
+        ("404 audio/mpeg null", "404 !http_4xx"),
+        ("500 - null", "500 !http_5xx"),
+        ("200 binary/octet-stream \"x\"", "200 !unsupported_content_type"),
+        ("200 application/octet-stream null", "200 !unsupported_content_type"),
+        ("200 text/html \"<html>\"", "200 !unsupported_content_type"),
+        ("204 - \"\"", "204 !unsupported_content_type"),
+        ("200 - null", "200 ?"),
+        ("304 - null", "304"),
+        ("302 text/html null", "302 +redirect"),
+        ("null - null", "none !no_response"),
+    ] {
+        for parameters in ["", "token=x expires=1"] {
+            for event in events(parameters, answer) {
+                let event = event.replace("\"POST\"", "\"GET\"");
+                let observed = observe(&event).expect("observed");
+                assert_eq!(show(&observed), format!("media {verdict}"), "{event}");
+                assert!(item_of(&event).is_heard, "{event}");
+            }
+        }
+    }
+    let body = format!("502 text/html \"{PROXY}Response does not contain content type\"");
+    let event = events("", &body)[0].replace("\"POST\"", "\"GET\"");
+    assert_eq!(show(&observe(&event).expect("observed")), "media none !missing_content_type");
+    check("CALL call_status=in-progress", "200 audio/mpeg \"ID3\"", "twiml_request 200");
+    check("CALL call_status=in-progress queue_position=1", "200 audio/mpeg null", "wait_url 200");
+}
+
+#[test]
+fn only_the_leg_that_it_is_about_hears_a_whisper() {
+    let parameters = "account_sid=AC call_status=in-progress direction=outbound-dial";
+    let parent = "CA00000000000000000000000000000099";
+    for (call_sid, is_heard) in
+        [(call().to_string().as_str(), true), (parent, false), ("CA", false)]
+    {
+        let parameters = format!("{parameters} parent_call_sid={parent} call_sid={call_sid}");
+        for event in events(&parameters, "500 - null") {
+            let item = item_of(&event);
+            assert_eq!(item.is_heard, is_heard, "{event}");
+            assert_eq!(show(&item.observed.expect("observed")), "twiml_request 500 !http_5xx");
+        }
+    }
+}
