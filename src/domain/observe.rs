@@ -60,8 +60,6 @@ pub fn observe(event: &CallEvent, routes: &Routes) -> Result<Observation, Reject
 
 /// What Twilio expects of the answer: of a call that is over it obeys no TwiML, whatever it asked for.
 pub(super) fn expected(kind: RequestKind, event: &CallEvent) -> Expected {
-    match kind.expected() {
-        Expected::Twiml if event.request.parameters.is_call_over() => Expected::IdleTwiml,
-        expected => expected,
-    }
+    let is_idle = kind.expects_twiml() && event.request.parameters.is_call_over();
+    if is_idle { Expected::IdleTwiml } else { kind.expected() }
 }
