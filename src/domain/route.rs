@@ -4,6 +4,7 @@
 //! The cap on how many pairs an account may have is the ledger's.
 
 mod host;
+mod letters;
 mod pattern;
 mod plain;
 mod segment;

@@ -1,5 +1,7 @@
 //! Hosts and paths, and the labels that they become.
 
+mod generated;
+
 use super::*;
 
 #[test]
