@@ -95,6 +95,7 @@ mod tests {
             created_at: Timestamp::from_second(second).ok(),
             observed: Ok(Observation {
                 endpoint,
+                is_configured: false,
                 kind,
                 duration_ms: None,
                 has_invalid_duration: false,
