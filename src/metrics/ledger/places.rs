@@ -41,11 +41,13 @@ pub enum Missing {
 /// How much of a limit something new may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Claim {
-    /// What is not kept.
+    /// What is not kept: another endpoint of a host, another kind, another code.
     Common,
-    /// All of it: the first endpoint of a host, and an endpoint that a pattern of the user's names, as it
-    /// stands for many.
-    Reserved,
+    /// All of it: the first endpoint of a host.
+    NewHost,
+    /// All of it, and as many places more as are kept: an endpoint that a pattern of the user's names. It
+    /// stands for many, and has to find a place where those have taken all.
+    Configured,
 }
 
 impl Claim {
@@ -54,7 +56,8 @@ impl Claim {
         let all = limits.routes_per_account;
         match self {
             Self::Common => all - reserved_places(limits),
-            Self::Reserved => all,
+            Self::NewHost => all,
+            Self::Configured => all + reserved_places(limits),
         }
     }
 
@@ -63,7 +66,7 @@ impl Claim {
         let all = limits.series;
         match self {
             Self::Common => all - (RESERVED * room::MAX_ENDPOINT_SERIES).min(all / RESERVED_PART),
-            Self::Reserved => all,
+            Self::NewHost | Self::Configured => all,
         }
     }
 }
@@ -88,8 +91,11 @@ impl Ledger {
     ) -> Result<(), Missing> {
         let (account, Endpoint { host, .. }) = key;
         let is_new_host = !self.has_host(delta, *account, host);
-        let is_reserved = is_new_host || event.is_configured;
-        let claim = if is_reserved { Claim::Reserved } else { Claim::Common };
+        let claim = match (event.is_configured, is_new_host) {
+            (true, _) => Claim::Configured,
+            (false, true) => Claim::NewHost,
+            (false, false) => Claim::Common,
+        };
         let known = self.places_taken.get(account).copied().unwrap_or(0);
         let taken = known + own_endpoints(&delta.new_endpoints, *account).count();
         // Where the limit was lowered, the endpoints of one host may be more than all places.

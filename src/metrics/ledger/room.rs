@@ -115,7 +115,7 @@ impl Ledger {
         // What each account has in any case may be more than is kept for others.
         let (known, new) = match claim {
             Claim::Common => (self.series(), delta.series),
-            Claim::Reserved => (
+            Claim::NewHost | Claim::Configured => (
                 self.series.saturating_sub(self.shared_series),
                 delta.series.saturating_sub(delta.shared_series),
             ),

@@ -79,15 +79,32 @@ fn a_host_whose_routes_have_retired_finds_a_place_again() {
 }
 
 #[test]
-fn an_endpoint_that_the_user_names_finds_a_place_on_a_host_that_has_its_share() {
+fn an_endpoint_that_the_user_names_finds_a_place_where_all_are_taken() {
     let mut ledger = ledger();
     count(&mut ledger, &noise(0..200), limits());
-    let mut named = on(NOISY, "/:name");
-    if let Fact::Event { observation, .. } = &mut named {
-        observation.is_configured = true;
-    }
-    count(&mut ledger, &[named], limits());
-    assert!(ledger.endpoints_of(ACCOUNT).any(|endpoint| endpoint.route == "/:name"));
+    let facts: Vec<Fact> = (0..30).flat_map(other_host).collect();
+    count(&mut ledger, &facts, limits());
+    assert_eq!(ledger.endpoints_of(ACCOUNT).count(), 100);
+    let named = (0..50).map(|number| {
+        let mut named = on(NOISY, &format!("/:name/{number}"));
+        if let Fact::Event { observation, .. } = &mut named {
+            observation.is_configured = true;
+        }
+        named
+    });
+    count(&mut ledger, &named.collect::<Vec<_>>(), limits());
+    let is_named = |endpoint: &&Endpoint| endpoint.route.starts_with("/:name");
+    assert_eq!(ledger.endpoints_of(ACCOUNT).filter(is_named).count(), 20);
+}
+
+#[test]
+fn what_retires_leaves_no_series() {
+    let mut ledger = ledger();
+    count(&mut ledger, &noise(0..200), limits());
+    assert!(ledger.shared_series > 0 && ledger.shared_series < ledger.series);
+    let all: Vec<EndpointId> = ledger.endpoints.keys().copied().collect();
+    ledger.retire(&all);
+    assert_eq!((ledger.series, ledger.shared_series), (0, 0));
 }
 
 #[test]
