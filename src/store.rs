@@ -29,10 +29,9 @@ use tokio::sync::oneshot;
 use crate::domain::digest::DigestKey;
 use crate::domain::listing::ListProgress;
 use crate::domain::progress::CallProgress;
-use crate::domain::route::Endpoint;
 use crate::domain::sid::{AccountSid, CallSid};
 use crate::metrics::health::Health;
-use crate::metrics::ledger::{AccountId, Committed, Fact, LedgerLimits};
+use crate::metrics::ledger::{AccountId, Committed, Fact, LedgerLimits, Overflow};
 
 pub use accounts::Subaccount;
 pub use error::{CommitError, OpenError};
@@ -80,8 +79,8 @@ pub struct Attached {
 pub struct CommitReport {
     /// Events that were counted under the overflow endpoint.
     pub overflowed: u64,
-    /// The first endpoint that found no room.
-    pub first_overflow: Option<Endpoint>,
+    /// What first found no room.
+    pub first_overflow: Option<Overflow>,
     /// Endpoints that were let go because they had no event for long.
     pub retired: u64,
 }

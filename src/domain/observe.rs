@@ -31,6 +31,8 @@ label_enum! {
 pub struct Observation {
     /// Where the request went.
     pub endpoint: Endpoint,
+    /// Whether a pattern of the user's names the endpoint.
+    pub is_configured: bool,
     /// What it was for.
     pub kind: RequestKind,
     /// How long it took, in milliseconds; at most ten minutes.
@@ -51,6 +53,7 @@ pub fn observe(event: &CallEvent, routes: &Routes) -> Result<Observation, Reject
     let duration_ms = told_ms.filter(|told| *told <= MAX_DURATION_MS);
     Ok(Observation {
         endpoint: routes.endpoint(&url),
+        is_configured: routes.names(&url),
         kind,
         duration_ms,
         has_invalid_duration: duration_ms != told_ms,

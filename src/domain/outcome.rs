@@ -199,6 +199,7 @@ mod tests {
             created_at: second.parse().ok().and_then(|at| Timestamp::from_second(at).ok()),
             observed: Ok(Observation {
                 endpoint,
+                is_configured: false,
                 kind,
                 duration_ms: ms.parse().ok(),
                 has_invalid_duration: false,

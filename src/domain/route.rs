@@ -3,7 +3,9 @@
 //! The user's patterns win; else a path becomes a template by replacing what looks like data.
 //! The cap on how many pairs an account may have is the ledger's.
 
+mod advice;
 mod host;
+mod letters;
 mod pattern;
 mod plain;
 mod segment;
@@ -15,6 +17,7 @@ use super::label;
 use super::sid;
 use super::webhook_url::WebhookUrl;
 
+pub use advice::pattern_for;
 pub use pattern::{InvalidPattern, RoutePattern};
 
 /// What stands in a label for what is data.
@@ -50,9 +53,18 @@ impl Routes {
         Self { patterns }
     }
 
+    /// Whether a pattern names the endpoint of a URL.
+    pub fn names(&self, url: &WebhookUrl<'_>) -> bool {
+        self.pattern(url).is_some()
+    }
+
+    fn pattern(&self, url: &WebhookUrl<'_>) -> Option<&RoutePattern> {
+        self.patterns.iter().find(|pattern| pattern.matches(&url.host, &url.path))
+    }
+
     /// The endpoint of a URL: the first pattern that matches, else the automatic template.
     pub fn endpoint(&self, url: &WebhookUrl<'_>) -> Endpoint {
-        let pattern = self.patterns.iter().find(|pattern| pattern.matches(&url.host, &url.path));
+        let pattern = self.pattern(url);
         let (host, route) = match pattern {
             Some(pattern) => {
                 let host = pattern.host.as_deref().map(Cow::Borrowed);

@@ -6,6 +6,7 @@
 mod apply;
 mod committed;
 mod exposure;
+mod places;
 mod retire;
 mod room;
 
@@ -25,10 +26,12 @@ use crate::domain::sid::CallSid;
 use crate::domain::verdict::{Code, Reason, Warning};
 
 use super::exemplar::Exemplar;
+use places::Claim;
 
 pub use apply::{Delta, FailedRequest};
 pub use committed::Committed;
 pub use exposure::Shown;
+pub use places::{Missing, Overflow};
 pub use room::ACCOUNT_SERIES;
 
 /// The largest value of a counter: the largest integer of the store. Memory has the same bound, so that
@@ -188,7 +191,10 @@ pub struct Ledger {
     exposure: u64,
     by_endpoint: BTreeMap<(AccountId, Endpoint), EndpointId>,
     by_group: BTreeMap<(EndpointId, RequestKind), GroupId>,
-    endpoints_of: BTreeMap<AccountId, usize>,
+    /// Endpoints of each account, without the shared one.
+    places_taken: BTreeMap<AccountId, usize>,
+    /// Series of the endpoints `other`, for which there is room in any case.
+    shared_series: usize,
     series: usize,
 }
 
@@ -196,8 +202,10 @@ impl Ledger {
     /// Adds an endpoint that the store knows.
     pub fn insert_endpoint(&mut self, id: EndpointId, entry: EndpointEntry) {
         self.by_endpoint.insert((entry.account, entry.endpoint.clone()), id);
-        if entry.endpoint != Endpoint::overflow() {
-            *self.endpoints_of.entry(entry.account).or_default() += 1;
+        if entry.endpoint == Endpoint::overflow() {
+            self.shared_series += room::ENDPOINT_SERIES;
+        } else {
+            *self.places_taken.entry(entry.account).or_default() += 1;
         }
         self.series += room::ENDPOINT_SERIES;
         self.endpoints.insert(id, entry);
@@ -205,7 +213,11 @@ impl Ledger {
 
     /// Adds a group that the store knows.
     pub fn insert_group(&mut self, id: GroupId, entry: GroupEntry) {
-        self.series += self.new_group_series(entry.endpoint, entry.kind);
+        let series = self.new_group_series(entry.endpoint, entry.kind);
+        self.series += series;
+        if self.is_shared(entry.endpoint) {
+            self.shared_series += series + room::FIRST_CODE;
+        }
         self.by_group.insert((entry.endpoint, entry.kind), id);
         self.groups.insert(id, entry);
     }

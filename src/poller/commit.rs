@@ -8,10 +8,12 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::observe::{Observation, Rejection};
 use crate::domain::plan::Stage;
 use crate::domain::retry::backoff;
+use crate::domain::route::{Endpoint, pattern_for};
 use crate::domain::sid::CallSid;
 use crate::domain::twiml::Malformation;
 use crate::domain::verdict::Reason;
 use crate::metrics::health::{EventResult, ReadResult};
+use crate::metrics::ledger::{Missing, Overflow};
 use crate::store::{Batch, CommitError};
 
 use super::heartbeat::Heartbeat;
@@ -73,19 +75,47 @@ impl Poller {
             }
             self.kept = known;
             self.health.route_overflow(report.overflowed);
-            if let Some(endpoint) = report.first_overflow.filter(|_| !self.has_overflowed) {
+            if let Some(overflow) = report.first_overflow.filter(|_| !self.has_overflowed) {
                 self.has_overflowed = true;
-                tracing::warn!(
-                    account = self.account.label,
-                    host = endpoint.host,
-                    route = endpoint.route,
-                    "no room for this route: it and further new ones are counted as `other`; give a pattern for them under `routes:`"
-                );
+                self.tell_overflow(&overflow);
             }
             self.health.routes_retired(report.retired);
         }
         self.tell(notes);
         Some(())
+    }
+
+    fn tell_overflow(&self, overflow: &Overflow) {
+        let account = &*self.account.label;
+        let Endpoint { host, route } = &overflow.endpoint;
+        let pattern = {
+            let committed = self.shared.store.committed();
+            let ledger = committed.read();
+            let known = ledger.endpoints_of(self.id).chain([&overflow.endpoint]);
+            pattern_for(known).map(tracing::field::display)
+        };
+        match overflow.missing {
+            Missing::Place => tracing::warn!(
+                account,
+                host,
+                route,
+                pattern,
+                "no room for this route: it and further new ones are counted as `other`; give a pattern for them under `routes:`, or raise `limits.routes_per_account`"
+            ),
+            Missing::Series => tracing::warn!(
+                account,
+                host,
+                route,
+                pattern,
+                "no room for this route: it and further new ones are counted as `other`; give a pattern for them under `routes:`, or raise `limits.series`"
+            ),
+            Missing::CodeSeries => tracing::warn!(
+                account,
+                host,
+                route,
+                "no room for another code of this route: it and further new ones are counted as code `other`; raise `limits.series`"
+            ),
+        }
     }
 
     fn tell(&self, notes: Notes) {

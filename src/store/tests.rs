@@ -256,6 +256,7 @@ fn event() -> Fact {
     Fact::Event {
         observation: Observation {
             endpoint: Endpoint { host: "h".to_owned(), route: "/".to_owned() },
+            is_configured: false,
             kind: RequestKind::VoiceUrl,
             duration_ms: None,
             has_invalid_duration: false,

@@ -64,6 +64,7 @@ fn fact(number: u64) -> Fact {
                 host: "ivr.example.com".to_owned(),
                 route: format!("/tenant/menu-{}", number % 62),
             },
+            is_configured: false,
             kind: RequestKind::GatherAction,
             duration_ms: Some(number % 16_000),
             has_invalid_duration: false,

@@ -174,6 +174,7 @@ fn fact(call: u64, event: u64) -> Fact {
                 host: "ivr.example.com".to_owned(),
                 route: format!("/menu/{}", (call + event) % 20),
             },
+            is_configured: false,
             kind: RequestKind::GatherAction,
             duration_ms: Some(100 + event * 37),
             has_invalid_duration: false,

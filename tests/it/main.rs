@@ -23,6 +23,7 @@ mod odd_dates;
 mod odd_numbers;
 mod online;
 mod outside_judges;
+mod overflow;
 mod pages;
 mod privacy;
 mod promql;

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::plain::{decode, plain};
+use super::plain::{OTHER_LETTER, decode, plain};
 use super::token::{Count, has_prefix, is_token, parts};
 
 /// Most times that a segment is decoded. What is encoded more often is data: no name is.
@@ -26,11 +26,14 @@ const UUID: usize = 36;
 const SCHEMES: [&str; 7] = ["tel", "sip", "sips", "client", "whatsapp", "mailto", "callto"];
 /// Extensions of files that webhooks are served from or play. None is a top-level domain, so that
 /// none is the end of an e-mail address.
-const EXTENSIONS: [&str; 30] = [
-    "xml", "twiml", "json", "txt", "html", "htm", "php", "asp", "aspx", "ashx", "jsp", "jspx",
-    "cgi", "action", "cfm", "js", "mp3", "wav", "ogg", "m4a", "aac", "flac", "gsm", "ulaw", "vxml",
-    "ssml", "yaml", "yml", "csv", "pdf",
+const EXTENSIONS: [&str; 48] = [
+    "xml", "twiml", "vxml", "ssml", "json", "jsonl", "txt", "html", "xhtml", "htm", "php", "asp",
+    "aspx", "ashx", "jsp", "jspx", "cgi", "action", "cfm", "js", "mjs", "yaml", "yml", "csv",
+    "pdf", "log", "mp3", "mp4", "wav", "wave", "ogg", "opus", "m4a", "aac", "amr", "aiff", "flac",
+    "gsm", "ulaw", "alaw", "webm", "jpg", "jpeg", "png", "gif", "svg", "gz", "tar",
 ];
+/// Most letters and digits of an extension.
+const MAX_EXTENSION: usize = 5;
 
 /// Whether a segment is data rather than a name.
 pub(super) fn is_data(segment: &str) -> bool {
@@ -53,12 +56,14 @@ pub(super) fn extension(segment: &str) -> &str {
     segment.get(without_extension(segment.as_bytes()).len()..).unwrap_or_default()
 }
 
-/// The name of a file.
-fn without_extension(segment: &[u8]) -> &[u8] {
-    match segment.iter().rposition(|byte| *byte == b'.') {
-        Some(dot) if is_extension(&segment[dot + 1..]) => &segment[..dot],
-        Some(_) | None => segment,
+/// The name of a file, without any of its extensions: `1234.tar.gz` has two.
+fn without_extension(mut segment: &[u8]) -> &[u8] {
+    while let Some(dot) = segment.iter().rposition(|byte| *byte == b'.')
+        && is_extension(&segment[dot + 1..])
+    {
+        segment = &segment[..dot];
     }
+    segment
 }
 
 fn is_extension(text: &[u8]) -> bool {
@@ -96,24 +101,49 @@ fn is_data_in_plain(text: &[u8]) -> bool {
 }
 
 fn is_number(name: &[u8], digits: usize) -> bool {
-    digits == name.len()
+    is_plain_number(name)
         || digits > MAX_DIGITS_IN_NAME
         || (digits >= MIN_NUMBER && longest_number(name) >= MIN_NUMBER)
 }
 
-/// The most digits with nothing but separators between them.
+/// Whether there are only digits, as in `42`, `{42}` and, whatever the extension, `42.do`.
+fn is_plain_number(name: &[u8]) -> bool {
+    let is_edge = |byte: &u8| *byte == b'%' || !(byte.is_ascii_punctuation() || *byte == b' ');
+    let start = name.iter().position(is_edge).unwrap_or(0);
+    let end = name.iter().rposition(is_edge).map_or(0, |last| last + 1);
+    let mut pieces = name[start..end].split(|byte| *byte == b'.');
+    let is_extension =
+        |piece: &[u8]| (2..=MAX_EXTENSION).contains(&piece.len()) && piece[0].is_ascii_alphabetic();
+    pieces.next().is_some_and(|number| number.iter().all(u8::is_ascii_digit))
+        && pieces.all(is_extension)
+}
+
+/// The most digits with nothing but separators between them. Those of a version, as in `v2-2023-01`,
+/// are no part of what follows.
 fn longest_number(name: &[u8]) -> usize {
-    let (mut longest, mut digits, mut separators) = (0, 0, 0);
-    for byte in name {
+    let (mut longest, mut digits, mut separators) = (0, 0, MAX_SEPARATORS + 1);
+    for (at, byte) in name.iter().enumerate() {
         if byte.is_ascii_digit() {
             digits = if separators > MAX_SEPARATORS { 1 } else { digits + 1 };
             separators = 0;
             longest = longest.max(digits);
+        } else if ends_version(&name[..at]) {
+            separators = MAX_SEPARATORS + 1;
         } else {
-            separators += if byte.is_ascii_alphabetic() { MAX_SEPARATORS + 1 } else { 1 };
+            let is_letter = byte.is_ascii_alphabetic() || *byte == OTHER_LETTER;
+            separators += if is_letter { MAX_SEPARATORS + 1 } else { 1 };
         }
     }
     longest
+}
+
+/// Whether a text ends in a version: up to four digits after a `v` that begins a word.
+fn ends_version(text: &[u8]) -> bool {
+    let start = text.iter().rposition(|byte| !byte.is_ascii_digit());
+    start.is_some_and(|v| {
+        let is_word = v.checked_sub(1).is_none_or(|before| !text[before].is_ascii_alphanumeric());
+        text[v].eq_ignore_ascii_case(&b'v') && is_word && (1..=4).contains(&(text.len() - v - 1))
+    })
 }
 
 /// Hexadecimal digits with a decimal one among them, also as `0x…`.

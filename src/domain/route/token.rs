@@ -1,5 +1,7 @@
-//! Tokens and generated ids in a text of plain ASCII: by what they begin with, and by how little they
-//! look like words.
+//! Tokens and generated ids: by what they begin with, by their runs of digits, and by how little they
+//! read like words.
+
+use super::letters::holds_random;
 
 /// Fewest characters after what no word begins with, such as `ghp_`.
 const MIN_AFTER: usize = 4;
@@ -13,20 +15,13 @@ const MIN_GENERATED: usize = 10;
 const MIN_RUNS: usize = 3;
 /// Shortest part with two runs of digits that is no word: longer than `24x7` and `b2b2c`.
 const MIN_JUMBLED: usize = 6;
-/// Fewest letters and digits of a token in letters of both cases.
-const MIN_MIXED: usize = 20;
-/// Shortest part that shows such a token for one.
-const MIN_MIXED_PART: usize = 5;
-/// Fewest characters of such a token after a prefix, as in `cus_…`.
-const MIN_PREFIXED: usize = 10;
 
 /// Whether a text holds a token or what an id generator writes.
 pub(super) fn is_token(text: &[u8], count: &Count) -> bool {
     let is_cased = count.lower > 0 && count.upper > 0;
     has_prefix(text)
         || (count.digits >= MIN_RUNS && is_generated(text))
-        || (is_cased && text.len() >= MIN_MIXED && is_mixed(text))
-        || (is_cased && count.digits > 0 && is_prefixed_id(text))
+        || (text.len() >= MIN_GENERATED && (count.digits > 0 || is_cased) && holds_random(text))
 }
 
 /// How many characters of each class a text has.
@@ -115,7 +110,7 @@ fn is_scheme(word: &[u8], rest: &[u8]) -> bool {
         && schemes.iter().any(|scheme| word.eq_ignore_ascii_case(scheme))
 }
 
-/// Whether a generator of ids wrote it: ULID, cuid, KSUID, xid, nanoid, Meteor.
+/// Whether runs of digits among letters show what a generator wrote: ULID, cuid, KSUID, xid, nanoid, Meteor.
 fn is_generated(text: &[u8]) -> bool {
     let (mut runs, mut characters, mut is_jumbled) = (0, 0, false);
     for part in parts(text) {
@@ -139,53 +134,4 @@ fn digit_runs(part: &[u8]) -> usize {
         begins
     });
     begins.count()
-}
-
-/// Whether letters of both cases follow each other as in no words: base64, base62.
-fn is_mixed(text: &[u8]) -> bool {
-    let characters: usize = parts(text).map(<[u8]>::len).sum();
-    let in_words: usize = parts(text).map(words).sum();
-    characters >= MIN_MIXED
-        && are_short(in_words, characters)
-        && parts(text)
-            .any(|part| part.len() >= MIN_MIXED_PART && are_short(words(part), part.len()))
-}
-
-/// Whether words have 2.7 letters or digits on average, or less. Of 2,700 names of 20 and more
-/// letters in the sources of Rust's libraries only two have less, and 4 in 100 random texts have
-/// more.
-fn are_short(words: usize, characters: usize) -> bool {
-    words * 27 >= characters * 10
-}
-
-/// The words of a name in camel case: `handleIVRCall2` has four.
-fn words(part: &[u8]) -> usize {
-    let mut count = 0;
-    for (at, byte) in part.iter().enumerate() {
-        let before = at.checked_sub(1).map(|at| part[at]);
-        let begins = match before {
-            None => true,
-            Some(before) if byte.is_ascii_digit() => !before.is_ascii_digit(),
-            Some(before) if byte.is_ascii_lowercase() => before.is_ascii_digit(),
-            Some(before) => {
-                let next_is_lower = part.get(at + 1).is_some_and(u8::is_ascii_lowercase);
-                !before.is_ascii_uppercase() || next_is_lower
-            }
-        };
-        count += usize::from(begins);
-    }
-    count
-}
-
-/// Whether a shorter token stands after the name of what it is, as in Stripe's `cus_…`.
-fn is_prefixed_id(text: &[u8]) -> bool {
-    let Some(at) = text.iter().rposition(|byte| *byte == b'_') else { return false };
-    let (prefix, id) = (&text[..at], &text[at + 1..]);
-    id.len() >= MIN_PREFIXED
-        && prefix.iter().all(|byte| byte.is_ascii_lowercase() || *byte == b'_')
-        && id.iter().all(u8::is_ascii_alphanumeric)
-        && id.iter().any(u8::is_ascii_digit)
-        && id.iter().any(u8::is_ascii_lowercase)
-        && id.iter().any(u8::is_ascii_uppercase)
-        && are_short(words(id), id.len())
 }

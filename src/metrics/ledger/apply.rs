@@ -16,8 +16,8 @@ use crate::domain::verdict::{Code, Reason};
 use super::super::catalog::WEBHOOK_SECONDS;
 use super::super::exemplar::Exemplar;
 use super::{
-    AccountId, Cell, EndpointEntry, EndpointId, Entry, Fact, GroupEntry, GroupId, Hold, Ledger,
-    LedgerLimits, Scope, bound_ms, room, sum,
+    AccountId, Cell, Claim, EndpointEntry, EndpointId, Entry, Fact, GroupEntry, GroupId, Hold,
+    Ledger, LedgerLimits, Missing, Overflow, Scope, bound_ms, room, sum,
 };
 
 /// A request that failed, as it was counted: over a cap, its endpoint is the shared one.
@@ -56,9 +56,6 @@ struct Terms {
 
 /// How much later an event has to be for its endpoint's time to be written anew.
 const LAST_EVENT_STEP: Duration = Duration::from_secs(60 * 60);
-/// Places of an account that are kept for hosts that have none yet, so that the ids of one host never
-/// hide another host; a fifth of all at most.
-const RESERVED: usize = 20;
 
 /// What facts change.
 #[derive(Clone, Debug, Default)]
@@ -79,12 +76,14 @@ pub struct Delta {
     pub(super) released_unscraped: Vec<Scope>,
     /// Events whose host and route, or code, found no room, by account.
     pub overflowed: BTreeMap<AccountId, u64>,
-    /// The first endpoint of each account that found no room.
-    pub first_overflows: BTreeMap<AccountId, Endpoint>,
-    new_endpoints: BTreeMap<(AccountId, Endpoint), EndpointId>,
+    /// What first found no room in each account.
+    pub first_overflows: BTreeMap<AccountId, Overflow>,
+    pub(super) new_endpoints: BTreeMap<(AccountId, Endpoint), EndpointId>,
     pub(super) new_groups: BTreeMap<(EndpointId, RequestKind), GroupId>,
     /// Series that are new.
     pub(super) series: usize,
+    /// Those of them that belong to endpoints `other`.
+    pub(super) shared_series: usize,
 }
 
 impl Ledger {
@@ -165,22 +164,15 @@ impl Ledger {
         terms: Terms,
     ) -> (EndpointId, Scope) {
         let code = Cell::Requests(event.verdict.code);
-        let (mut endpoint_id, mut has_room) = self.find_endpoint(delta, event, terms);
-        if has_room && self.group(delta, endpoint_id, event.kind).is_none() {
-            let series = self.new_group_series_with(delta, endpoint_id, event.kind);
-            if !self.has_room(delta, series + room::cell_series(code), terms.limits) {
-                // A known endpoint may bring new kinds, too.
-                endpoint_id = self.find_overflow(delta, terms);
-                has_room = event.endpoint == Endpoint::overflow();
-            }
-        }
+        let (endpoint_id, missing) = self.find_endpoint(delta, event, terms);
         let is_first = self.group(delta, endpoint_id, event.kind).is_none();
         let group_id = self.find_group(delta, endpoint_id, event.kind, terms);
         let (endpoint, group) = (Scope::Endpoint(endpoint_id), Scope::Group(group_id));
         let code_has_room = self.makes_room(delta, (group, code), is_first, terms.limits);
         delta.add(group, if code_has_room { code } else { Cell::OtherRequests }, 1);
-        if !(has_room && code_has_room) {
-            delta.note_overflow(terms.account, &event.endpoint);
+        let missing = missing.or((!code_has_room).then_some(Missing::CodeSeries));
+        if let Some(missing) = missing {
+            delta.note_overflow(terms.account, &event.endpoint, missing);
         }
         if let Some(reason) = event.verdict.failure {
             delta.add(group, Cell::Failures(reason), 1);
@@ -198,37 +190,26 @@ impl Ledger {
         (endpoint_id, group)
     }
 
-    /// The endpoint under which an event is counted, and whether that is its own.
+    /// The endpoint under which an event is counted, and what there is no room for in its own.
     fn find_endpoint(
         &self,
         delta: &mut Delta,
         event: &Observation,
         terms: Terms,
-    ) -> (EndpointId, bool) {
-        let key = (terms.account, event.endpoint.clone());
-        if let Some(id) = self.endpoint(delta, &key) {
-            return (id, true);
-        }
+    ) -> (EndpointId, Option<Missing>) {
         if event.endpoint == Endpoint::overflow() {
-            return (self.find_overflow(delta, terms), true);
+            return (self.find_overflow(delta, terms), None);
         }
-        let known = self.endpoints_of.get(&terms.account).copied().unwrap_or(0);
-        let new = delta
-            .new_endpoints
-            .keys()
-            .filter(|(of, endpoint)| *of == terms.account && *endpoint != Endpoint::overflow())
-            .count();
-        let code = Cell::Requests(event.verdict.code);
-        let series = room::endpoint_series(event.kind) + room::cell_series(code);
-        let most = terms.limits.routes_per_account;
-        let reserved = RESERVED.min(most / 5);
-        if known + new >= most
-            || (known + new >= most - reserved && self.has_host(delta, &key))
-            || !self.has_room(delta, series, terms.limits)
-        {
-            return (self.find_overflow(delta, terms), false);
+        let key = (terms.account, event.endpoint.clone());
+        let known = self.endpoint(delta, &key);
+        let room = match known {
+            Some(id) => self.room_for_group(delta, id, event, terms.limits),
+            None => self.room_for_endpoint(delta, &key, event, terms.limits),
+        };
+        match room {
+            Ok(()) => (known.unwrap_or_else(|| self.add_endpoint(delta, key, terms)), None),
+            Err(missing) => (self.find_overflow(delta, terms), Some(missing)),
         }
-        (self.add_endpoint(delta, key, terms), true)
     }
 
     /// The endpoint that all share that found no room: there is room for it in any case.
@@ -249,6 +230,7 @@ impl Ledger {
     ) -> EndpointId {
         let last = self.endpoints.last_key_value().map(|(id, _)| *id);
         let last = last.max(delta.endpoints.last_key_value().map(|(id, _)| *id));
+        let is_shared = key.1 == Endpoint::overflow();
         let id = EndpointId(last.map_or(1, |EndpointId(id)| id + 1));
         let entry = EndpointEntry {
             account: terms.account,
@@ -259,22 +241,17 @@ impl Ledger {
         delta.endpoints.insert(id, entry);
         delta.new_endpoints.insert(key, id);
         delta.series += room::ENDPOINT_SERIES;
+        delta.shared_series += if is_shared { room::ENDPOINT_SERIES } else { 0 };
         delta.released_unscraped.extend(terms.is_released_unscraped.then_some(Scope::Endpoint(id)));
         id
     }
 
-    /// Whether an account has a place for a host already.
-    fn has_host(&self, delta: &Delta, key: &(AccountId, Endpoint)) -> bool {
-        let (account, Endpoint { host, .. }) = key;
-        let first = (*account, Endpoint { host: host.clone(), route: String::new() });
-        let is_host =
-            |(of, endpoint): &(AccountId, Endpoint)| of == account && endpoint.host == *host;
-        let known = self.by_endpoint.range(&first..).next().map(|(key, _)| key);
-        let new = delta.new_endpoints.range(&first..).next().map(|(key, _)| key);
-        known.is_some_and(is_host) || new.is_some_and(is_host)
-    }
-
-    fn group(&self, delta: &Delta, endpoint: EndpointId, kind: RequestKind) -> Option<GroupId> {
+    pub(super) fn group(
+        &self,
+        delta: &Delta,
+        endpoint: EndpointId,
+        kind: RequestKind,
+    ) -> Option<GroupId> {
         let key = (endpoint, kind);
         self.by_group.get(&key).or_else(|| delta.new_groups.get(&key)).copied()
     }
@@ -292,7 +269,11 @@ impl Ledger {
         let last = self.groups.last_key_value().map(|(id, _)| *id);
         let last = last.max(delta.groups.last_key_value().map(|(id, _)| *id));
         let id = GroupId(last.map_or(1, |GroupId(id)| id + 1));
-        delta.series += self.new_group_series_with(delta, endpoint, kind);
+        let series = self.new_group_series_with(delta, endpoint, kind);
+        delta.series += series;
+        if self.is_shared(endpoint) || delta.is_shared(endpoint) {
+            delta.shared_series += series + room::FIRST_CODE;
+        }
         delta.groups.insert(id, GroupEntry { endpoint, kind, hold: terms.hold });
         delta.new_groups.insert((endpoint, kind), id);
         delta.released_unscraped.extend(terms.is_released_unscraped.then_some(Scope::Group(id)));
@@ -313,7 +294,7 @@ impl Ledger {
             return true;
         }
         let series = room::cell_series(code);
-        let has_room = is_first || self.has_room(delta, series, limits);
+        let has_room = is_first || self.has_room(delta, series, Claim::Common, limits);
         delta.series += if has_room { series } else { 0 };
         has_room
     }
@@ -339,9 +320,14 @@ impl Delta {
         *added = sum(*added, count);
     }
 
-    fn note_overflow(&mut self, account: AccountId, endpoint: &Endpoint) {
+    fn is_shared(&self, endpoint: EndpointId) -> bool {
+        self.endpoints.get(&endpoint).is_some_and(|entry| entry.endpoint == Endpoint::overflow())
+    }
+
+    fn note_overflow(&mut self, account: AccountId, endpoint: &Endpoint, missing: Missing) {
         *self.overflowed.entry(account).or_default() += 1;
-        self.first_overflows.entry(account).or_insert_with(|| endpoint.clone());
+        let first = || Overflow { endpoint: endpoint.clone(), missing };
+        self.first_overflows.entry(account).or_insert_with(first);
     }
 }
 

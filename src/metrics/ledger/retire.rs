@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::domain::route::Endpoint;
 use crate::domain::twilio_time::after;
 
-use super::room::{ENDPOINT_SERIES, cell_series};
+use super::room::{ENDPOINT_SERIES, FIRST_CODE, cell_series};
 use super::{AccountId, EndpointId, Ledger, Scope};
 
 impl Ledger {
@@ -28,21 +28,26 @@ impl Ledger {
     pub fn retire(&mut self, endpoints: &[EndpointId]) {
         for id in endpoints {
             let Some(entry) = self.endpoints.remove(id) else { continue };
-            if entry.endpoint != Endpoint::overflow()
-                && let Some(count) = self.endpoints_of.get_mut(&entry.account)
-            {
+            let is_shared = entry.endpoint == Endpoint::overflow();
+            if !is_shared && let Some(count) = self.places_taken.get_mut(&entry.account) {
                 *count = count.saturating_sub(1);
             }
+            let mut series = ENDPOINT_SERIES;
             self.by_endpoint.remove(&(entry.account, entry.endpoint));
             self.let_go(Scope::Endpoint(*id));
             for kind in self.kinds_of(*id).collect::<Vec<_>>() {
                 let Some(group) = self.by_group.remove(&(*id, kind)) else { continue };
                 // With the last group that expects TwiML go the content types.
-                self.series = self.series.saturating_sub(self.new_group_series(*id, kind));
+                let group_series = self.new_group_series(*id, kind);
+                self.series = self.series.saturating_sub(group_series);
+                series += group_series + FIRST_CODE;
                 self.groups.remove(&group);
                 self.let_go(Scope::Group(group));
             }
             self.series = self.series.saturating_sub(ENDPOINT_SERIES);
+            if is_shared {
+                self.shared_series = self.shared_series.saturating_sub(series);
+            }
         }
     }
 
@@ -51,7 +56,7 @@ impl Ledger {
         let of_account = self.endpoints.iter().filter(|(_, entry)| entry.account == account);
         let endpoints: Vec<EndpointId> = of_account.map(|(id, _)| *id).collect();
         self.retire(&endpoints);
-        self.endpoints_of.remove(&account);
+        self.places_taken.remove(&account);
         self.let_go(Scope::Account(account));
     }
 

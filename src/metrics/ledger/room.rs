@@ -2,7 +2,7 @@
 //!
 //! Each series is counted before it can be shown, so that there are never more of them than
 //! [`LedgerLimits::series`], apart from what each account has in any case: [`ACCOUNT_SERIES`], and the
-//! endpoint `other` with its kinds.
+//! endpoint `other` with its kinds. What may take the last of them is [`places`](super::places)'s to say.
 
 use std::collections::BTreeMap;
 
@@ -10,11 +10,12 @@ use crate::domain::call::{CallStatus, Direction};
 use crate::domain::content_type::ContentType;
 use crate::domain::kind::RequestKind;
 use crate::domain::outcome::Outcome;
+use crate::domain::route::Endpoint;
 use crate::domain::verdict::{Reason, Warning};
 
 use super::super::catalog::WEBHOOK_SECONDS;
 use super::apply::Delta;
-use super::{Cell, EndpointId, GroupId, Ledger, LedgerLimits};
+use super::{Cell, Claim, EndpointId, GroupId, Ledger, LedgerLimits};
 
 /// Series that a shown account has at most without endpoints: its finished calls, its outcomes, and its
 /// API requests whose code found no room.
@@ -41,6 +42,17 @@ fn first_group_series(kind: RequestKind) -> usize {
 pub(super) fn endpoint_series(kind: RequestKind) -> usize {
     ENDPOINT_SERIES + first_group_series(kind)
 }
+
+/// The first code of a group, for which there is room if there is room for the group.
+pub(super) const FIRST_CODE: usize = 1;
+
+/// Most series that a new endpoint brings with its first group and code.
+pub(super) const MAX_ENDPOINT_SERIES: usize = ENDPOINT_SERIES
+    + 1
+    + HISTOGRAM_SERIES
+    + Reason::ALL.len()
+    + ContentType::ALL.len()
+    + FIRST_CODE;
 
 /// Series that a cell brings: a code's, as all others are counted with their scope.
 pub(super) fn cell_series(cell: Cell) -> usize {
@@ -93,8 +105,26 @@ impl Ledger {
         }
     }
 
-    pub(super) fn has_room(&self, delta: &Delta, series: usize, limits: LedgerLimits) -> bool {
-        self.series() + delta.series + series <= limits.series
+    pub(super) fn has_room(
+        &self,
+        delta: &Delta,
+        series: usize,
+        claim: Claim,
+        limits: LedgerLimits,
+    ) -> bool {
+        // What each account has in any case may be more than is kept for others.
+        let (known, new) = match claim {
+            Claim::Common => (self.series(), delta.series),
+            Claim::NewHost | Claim::Configured => (
+                self.series.saturating_sub(self.shared_series),
+                delta.series.saturating_sub(delta.shared_series),
+            ),
+        };
+        known + new + series <= claim.series(limits)
+    }
+
+    pub(super) fn is_shared(&self, endpoint: EndpointId) -> bool {
+        self.endpoints.get(&endpoint).is_some_and(|entry| entry.endpoint == Endpoint::overflow())
     }
 }
 

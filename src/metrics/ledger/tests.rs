@@ -1,6 +1,7 @@
 //! Facts and what they make of the ledger, and what a scrape sees of it.
 
 mod exposure;
+mod places;
 
 use std::collections::BTreeSet;
 
@@ -69,39 +70,6 @@ fn over_the_cap_new_routes_share_one_and_are_counted() {
         ledger.apply([Entry { account: ACCOUNT, facts: &facts, learnt_at: None }], limits, now());
     assert_eq!(again.overflowed[&ACCOUNT], 2);
     assert!(again.endpoints.is_empty());
-}
-
-#[test]
-fn the_routes_of_one_host_leave_room_for_other_hosts() {
-    let mut ledger = ledger();
-    let limits = LedgerLimits { routes_per_account: 10, ..limits() };
-    let on = |host: &str, route: &str| {
-        let mut fact = event(route, None);
-        if let Fact::Event { observation, .. } = &mut fact {
-            observation.endpoint.host = host.to_owned();
-        }
-        fact
-    };
-    let mut facts: Vec<Fact> = (0..20_u8)
-        .map(|route| on("noisy.example", &format!("/{}", char::from(b'a' + route))))
-        .collect();
-    facts.push(on("other.example", "/voice"));
-    facts.push(on("other.example", "/status"));
-    facts.push(on("third.example", "/voice"));
-    facts.push(on("fourth.example", "/voice"));
-    for facts in facts.chunks(15) {
-        let delta =
-            ledger.apply([Entry { account: ACCOUNT, facts, learnt_at: None }], limits, now());
-        let overflowed = delta.first_overflows.get(&ACCOUNT).map(|first| first.route.as_str());
-        assert_eq!(overflowed, Some(if facts.len() == 15 { "/i" } else { "/p" }));
-        ledger.publish(delta);
-    }
-    let mut places: BTreeMap<&str, usize> = BTreeMap::new();
-    for entry in ledger.endpoints.values() {
-        *places.entry(&entry.endpoint.host).or_default() += 1;
-    }
-    let expected = [("noisy.example", 8), ("other", 1), ("other.example", 1), ("third.example", 1)];
-    assert_eq!(places, BTreeMap::from(expected));
 }
 
 #[test]
@@ -262,6 +230,7 @@ fn event(route: &str, failure: Option<Reason>) -> Fact {
     Fact::Event {
         observation: Observation {
             endpoint: Endpoint { host: "h".to_owned(), route: route.to_owned() },
+            is_configured: false,
             kind: RequestKind::VoiceUrl,
             duration_ms: Some(143),
             has_invalid_duration: false,

@@ -243,6 +243,7 @@ fn failing(route: &str, second: i64) -> Fact {
     Fact::Event {
         observation: Observation {
             endpoint: Endpoint { host: "h".to_owned(), route: route.to_owned() },
+            is_configured: false,
             kind: RequestKind::VoiceUrl,
             duration_ms: Some(15_000),
             has_invalid_duration: false,
