@@ -15,10 +15,9 @@ use crate::domain::listing::Filter;
 use crate::domain::sid::{AccountSid, CallSid};
 
 use super::answer::{Answer, Attempt, Resource};
+use super::cause::transport;
 use super::error::Error;
-use super::response::{
-    LargeBodies, concurrent_requests, content_type, header, read_body, refusal, transport,
-};
+use super::response::{LargeBodies, concurrent_requests, content_type, header, read_body, refusal};
 use super::wire::{self, Account, Page};
 
 /// Most bytes of an answer, decompressed: a page of 1,000 events with bodies of 16 kB.
