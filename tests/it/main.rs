@@ -30,6 +30,7 @@ mod reload;
 mod rules;
 mod secrets_in_memory;
 mod service;
+mod silence;
 mod stopping;
 mod subaccounts;
 mod tidy;
