@@ -151,7 +151,7 @@ impl NoConnection {
             Self::ProxyTls => {
                 "check whether HTTPS_PROXY has to begin with http://, and the proxy's certificate"
             }
-            Self::ProxyCredentials => "put user and password into HTTPS_PROXY",
+            Self::ProxyCredentials => "put the right user and password into HTTPS_PROXY",
             Self::ProxyDenied => {
                 "allow CONNECT to Twilio's host on port 443 in the proxy; its log says why"
             }
