@@ -86,7 +86,9 @@ pub(super) async fn refusal(response: reqwest::Response, large: &LargeBodies) ->
     let (code, permission) = (body.code, body.permission);
     let status = Status { http, code };
     match (http, code) {
-        (401 | 403, Some(MISSING_PERMISSION)) => Error::MissingPermission { permission, status },
+        (401 | 403, _) if permission.is_some() || code == Some(MISSING_PERMISSION) => {
+            Error::MissingPermission { permission, status }
+        }
         (401 | 403, Some(NOT_ACTIVE)) => Error::NotActive(status),
         (401 | 403, _) => Error::Unauthorized(status),
         (404, _) => Error::NotFound(status),
@@ -117,8 +119,8 @@ struct ErrorBody {
     permission: Option<String>,
 }
 
-/// The code of an error, and the permission that Twilio's error 70051 names: the only word of an answer
-/// that is passed on. The body of a proxy or gateway has neither.
+/// The code of an error, and the permission that it says is missing: the only word of an answer that
+/// is passed on. The body of a proxy or gateway has neither.
 fn error_body(body: &[u8]) -> ErrorBody {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let code = match body.get("code") {
@@ -128,7 +130,8 @@ fn error_body(body: &[u8]) -> ErrorBody {
     };
     let code = code.filter(|code| (1..=MAX_ERROR_CODE).contains(code));
     let message = body.get("message").and_then(Value::as_str);
-    let permission = message.filter(|_| code == Some(MISSING_PERMISSION)).and_then(permission);
+    // Not only in error 70051: other parts of Twilio's API number it otherwise.
+    let permission = message.filter(|text| text.contains("permission")).and_then(permission);
     ErrorBody { code, permission }
 }
 
@@ -171,15 +174,39 @@ mod tests {
                 Some("/twilio/voice/insights.call.events/list"),
             ),
             ("token 12345 /etc/passwd", None),
-            ("twilio/", None),
-            ("https://api.example/twilio/x", None),
-            ("twilio/+15005550006", None),
-            ("twilio/calls/15005550006", None),
+            ("required permission twilio/", None),
+            ("permission: https://api.example/twilio/x", None),
+            ("permission: twilio/+15005550006", None),
+            ("permission: twilio/calls/15005550006", None),
+            ("see twilio/docs/errors", None),
             ("", None),
         ] {
             assert_eq!(named(message).as_deref(), expected, "{message}");
         }
-        assert_eq!(error_body(br#"{"code":20003,"message":"twilio/a/list"}"#).permission, None);
+    }
+
+    #[tokio::test]
+    async fn errors_that_twilio_was_seen_to_answer_are_recognised() {
+        const RECORDED: &str = include_str!("../../tests/fixtures/twilio/recorded-errors.json");
+        let recorded: Vec<Value> = serde_json::from_str(RECORDED).expect("JSON");
+        assert!(!recorded.is_empty());
+        for one in recorded {
+            let status = one["status"].as_u64().and_then(|status| u16::try_from(status).ok());
+            let response = axum::http::Response::builder().status(status.expect("a status"));
+            let response = response.body(one["body"].to_string()).expect("a response");
+            let response = reqwest::Response::from(response);
+            let error = refusal(response, &LargeBodies::default()).await;
+            assert_eq!(error.reason().as_str(), one["reason"], "{one}");
+            match (&error, one["body"]["code"].as_u64()) {
+                (Error::MissingPermission { permission, .. }, _) => {
+                    assert_eq!(permission.as_deref(), one["permission"].as_str(), "{one}");
+                }
+                (_, code) => {
+                    let code = code.expect("a code");
+                    assert!(error.to_string().contains(&format!("Twilio error {code}")), "{error}");
+                }
+            }
+        }
     }
 
     #[test]
