@@ -8,6 +8,7 @@ mod answer;
 mod cause;
 pub mod client;
 pub mod error;
+mod resolver;
 mod response;
 pub mod wire;
 

@@ -5,11 +5,11 @@ use super::cause::NoConnection;
 use super::error::{Error, Status};
 
 /// Twilio's code for credentials that are wrong, or of a kind that may not ask this.
-const AUTHENTICATE: u32 = 20_003;
+pub(super) const AUTHENTICATE: u32 = 20_003;
 /// Twilio's code for an account that is not active.
 pub(super) const NOT_ACTIVE: u32 = 20_005;
 /// Twilio's code for test credentials.
-const TEST_CREDENTIALS: u32 = 20_008;
+pub(super) const TEST_CREDENTIALS: u32 = 20_008;
 /// Twilio's code for a missing permission.
 pub(super) const MISSING_PERMISSION: u32 = 70_051;
 
@@ -74,12 +74,10 @@ fn of_refusal(status: Status, asked_for: Resource) -> String {
         (Some(AUTHENTICATE), Resource::Accounts) => format!(
             "only an auth token or a Main API key can list subaccounts; if it is one, {CREDENTIALS}"
         ),
-        (Some(TEST_CREDENTIALS), _) => {
-            "test credentials can't read calls: use the live ones".to_owned()
-        }
+        (Some(TEST_CREDENTIALS), _) => "they can't read calls: use the live credentials".to_owned(),
         (Some(AUTHENTICATE), _) => CREDENTIALS.to_owned(),
         (Some(code), _) => {
-            format!("{CREDENTIALS}; see https://www.twilio.com/docs/errors/{code}")
+            format!("see https://www.twilio.com/docs/errors/{code}")
         }
         // Twilio refuses test credentials without a code, too.
         (None, _) => format!("{CREDENTIALS}; {NOT_TWILIOS}"),
@@ -157,6 +155,52 @@ impl NoConnection {
             }
             Self::ProxyClosed => "check that HTTPS_PROXY names an HTTP proxy; its log may say why",
             Self::Other => "check the network and the base URL",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn twilios_code_picks_the_advice() {
+        let refused = |code| Error::Unauthorized(Status { http: 401, code });
+        let lacks = Error::MissingPermission {
+            permission: None,
+            status: Status { http: 401, code: Some(MISSING_PERMISSION) },
+        };
+        for (error, asked_for, expected) in [
+            (
+                refused(Some(20_003)),
+                Resource::Calls,
+                "(HTTP 401, Twilio error 20003): check account SID",
+            ),
+            (refused(Some(20_003)), Resource::Accounts, "only an auth token or a Main API key"),
+            (refused(Some(20_008)), Resource::Calls, "refuses test credentials"),
+            (
+                refused(Some(20_006)),
+                Resource::Calls,
+                "access (HTTP 401, Twilio error 20006): see https",
+            ),
+            (refused(None), Resource::Calls, "may come from a proxy or gateway"),
+            (lacks.clone(), Resource::Calls, "`/twilio/voice/calls/list`"),
+            (lacks.clone(), Resource::Call, "`/twilio/voice/calls/read`"),
+            (lacks.clone(), Resource::CallEvents, "`/twilio/voice/request-inspector/read`"),
+            (lacks, Resource::Accounts, "a Main API key"),
+            (
+                Error::NotActive(Status { http: 403, code: Some(NOT_ACTIVE) }),
+                Resource::Calls,
+                "not active (HTTP 403, Twilio error 20005): it is suspended",
+            ),
+            (
+                Error::TooManyRequests { retry_after: None, code: Some(20_429) },
+                Resource::Calls,
+                "(HTTP 429, Twilio error 20429)",
+            ),
+        ] {
+            let told = error.explained(asked_for);
+            assert!(told.contains(expected), "{expected}: {told}");
         }
     }
 }

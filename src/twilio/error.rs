@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::domain::label::label_enum;
 
+use super::advice::{AUTHENTICATE, TEST_CREDENTIALS};
 use super::cause::NoConnection;
 
 /// The status of an answer, and the number that Twilio gives to the error.
@@ -33,7 +34,7 @@ impl fmt::Display for Status {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Twilio refuses the credentials (401 or 403).
-    #[error("Twilio refuses the credentials ({0})")]
+    #[error("Twilio refuses {what} ({0})", what = what_is_refused(*.0))]
     Unauthorized(Status),
     /// The account is suspended, or not active for another reason (error 20005).
     #[error("the account is not active ({0})")]
@@ -106,6 +107,14 @@ pub enum Error {
     /// A list stopped at a page that names a next one.
     #[error("the list stopped before its end")]
     Incomplete,
+}
+
+fn what_is_refused(status: Status) -> &'static str {
+    match status.code {
+        Some(AUTHENTICATE) | None => "the credentials",
+        Some(TEST_CREDENTIALS) => "test credentials",
+        Some(_) => "access",
+    }
 }
 
 fn named(permission: Option<&str>) -> String {

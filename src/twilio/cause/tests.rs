@@ -14,6 +14,7 @@ use tokio_rustls::TlsAcceptor;
 use super::NoConnection::*;
 use super::*;
 use crate::twilio::client::install_crypto;
+use crate::twilio::resolver::Resolver;
 
 #[tokio::test]
 async fn what_keeps_a_connection_from_twilio_is_told_apart() {
@@ -32,6 +33,20 @@ async fn what_keeps_a_connection_from_twilio_is_told_apart() {
     })
     .await;
     assert_eq!(cause(&format!("https://127.0.0.1:{http}"), None).await, Tls);
+}
+
+#[tokio::test]
+async fn a_name_server_that_does_not_answer_is_no_host_that_does_not() {
+    install_crypto();
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .tls_certs_only([])
+        .dns_resolver(Resolver::within(Duration::ZERO))
+        .connect_timeout(Duration::from_secs(60))
+        .build()
+        .expect("a client");
+    let error = client.get("http://api.twilio.com.invalid").send().await.expect_err("no name");
+    assert_eq!(transport(&error), Error::Connect(Dns));
 }
 
 #[tokio::test]
