@@ -1,13 +1,12 @@
 //! What can't be read from Twilio at present, for the landing page.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
-/// What can't be read at present, by account and resource.
+/// What can't be read at present.
 #[derive(Clone, Debug, Default)]
-pub struct Troubles(Arc<Mutex<BTreeMap<(String, &'static str), (String, Timestamp)>>>);
+pub struct Troubles(Arc<Mutex<Vec<Told>>>);
 
 /// One resource of one account that can't be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,14 +24,7 @@ pub struct Told {
 impl Troubles {
     /// All there is.
     pub fn all(&self) -> Vec<Told> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let told = |((account, resource), (why, since)): (&(String, &'static str), &(_, _))| Told {
-            account: account.clone(),
-            resource,
-            why: String::clone(why),
-            since: *since,
-        };
-        known.iter().map(told).collect()
+        self.known().clone()
     }
 
     pub(super) fn set(
@@ -41,16 +33,19 @@ impl Troubles {
         resource: &'static str,
         told: Option<(String, Timestamp)>,
     ) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (account.to_owned(), resource);
-        match told {
-            Some(told) => known.insert(key, told),
-            None => known.remove(&key),
-        };
+        let mut known = self.known();
+        known.retain(|known| known.account != account || known.resource != resource);
+        known.extend(told.map(|(why, since)| {
+            let account = account.to_owned();
+            Told { account, resource, why, since }
+        }));
     }
 
     pub(super) fn remove_accounts(&self, is_gone: impl Fn(&str) -> bool) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|(account, _), _| !is_gone(account));
+        self.known().retain(|known| !is_gone(&known.account));
+    }
+
+    fn known(&self) -> MutexGuard<'_, Vec<Told>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

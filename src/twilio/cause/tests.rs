@@ -152,10 +152,9 @@ async fn what_breaks_after_the_connection_is_no_failure_to_connect() {
 
 async fn cause(url: &str, proxy: Option<&str>) -> NoConnection {
     let error = client(None, proxy).get(url).send().await.expect_err("no connection");
-    match transport(&error) {
-        Error::Connect(cause) => cause,
-        other => panic!("{other} for {url} through {proxy:?}"),
-    }
+    let error = transport(&error);
+    let Error::Connect(cause) = error else { panic!("{error} for {url} through {proxy:?}") };
+    cause
 }
 
 /// A client that trusts one authority, or one that signed nothing here.
