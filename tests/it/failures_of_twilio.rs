@@ -120,6 +120,12 @@ async fn a_next_page_that_loops_or_leads_elsewhere_completes_no_list_and_no_read
             found.value_in(&scrape).filter(|found| *found > 0.0)
         })
         .await;
+        eventually("it is said that lists can be read again", async || {
+            let log = program.log();
+            let mut ends = log.lines().filter(|line| line.contains("can read from Twilio again"));
+            ends.any(|line| line.contains(r#""resource":"calls""#)).then_some(())
+        })
+        .await;
         twilio.is_told_by(&mut program).await;
     }
 }

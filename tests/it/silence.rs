@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -178,6 +178,25 @@ async fn events_and_accounts_are_told_apart_from_lists() {
     }
     assert!(!page.contains("lists of calls not readable"), "{page}");
     assert_eq!(lines(&program, CANNOT_READ).len(), 2, "{}", program.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_trouble_with_events_is_said() {
+    let is_broken = Arc::new(AtomicBool::new(true));
+    let broken = Arc::clone(&is_broken);
+    let answer = move |uri: &str, _| {
+        let is_hit = uri.contains("/Events.json") && broken.load(Ordering::SeqCst);
+        is_hit.then_some((500, "application/json", r#"{"code":20500}"#))
+    };
+    let twilio = Twilio::answering(world_of(20), answer).await;
+    let mut program = Program::polling(&twilio).await;
+    assert_eq!(said(&program, CANNOT_READ, "call_events").await["reason"], "server_error");
+    is_broken.store(false, Ordering::SeqCst);
+    assert!(said(&program, CAN_READ, "call_events").await["lasted_seconds"].is_u64());
+    twilio.is_told_by(&mut program).await;
+    let (_, page) = program.get("/").await;
+    assert!(!page.contains("Call Events not readable"), "{page}");
+    assert_eq!(lines(&program, CANNOT_READ).len(), 1, "{}", program.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]
