@@ -180,6 +180,7 @@ pub async fn run(
             }
             Err(error) => {
                 failures += 1;
+                health.api_retry(error.reason().as_str());
                 let cause = cause(&error, Resource::Accounts);
                 let weight = weight(&error, true);
                 let failure = Failure { of: (), page: 0, asked_at, weight, cause };

@@ -142,7 +142,9 @@ impl NoConnection {
             Self::Certificate => {
                 "the server needs a certificate of its own that an authority has signed"
             }
-            Self::Tls => "the other side must speak TLS 1.2 or 1.3: check the base URL",
+            Self::Tls => {
+                "the other side must speak TLS 1.2 or 1.3, and ask for no client certificate: check the base URL"
+            }
             Self::ProxyDns | Self::ProxyUnreachable => {
                 "check HTTPS_PROXY, and that the proxy runs and can be reached from here"
             }

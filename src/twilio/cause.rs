@@ -82,6 +82,9 @@ pub(super) fn transport(error: &reqwest::Error) -> Error {
         Error::Connect(no_connection(error))
     } else if error.is_timeout() {
         Error::Timeout
+    } else if let Some(cause) = chain(error).find_map(tls) {
+        // Servers that ask for a certificate of ours say so after the handshake.
+        Error::Connect(cause)
     } else if chain(error).any(is_no_http) {
         Error::NotHttp
     } else {
@@ -135,13 +138,21 @@ fn tunnel(error: &(dyn StdError + 'static)) -> Option<Tunnel> {
 }
 
 fn of_source(error: &(dyn StdError + 'static)) -> Option<NoConnection> {
-    if let Some(error) = error.downcast_ref::<rustls::Error>() {
-        return Some(of_tls(error));
-    }
-    let error = error.downcast_ref::<io::Error>()?;
-    // An I/O error hides what it carries from its chain of sources.
-    let inner = error.get_ref().map(|inner| inner as &(dyn StdError + 'static));
-    inner.and_then(|inner| chain(inner).find_map(of_source)).or_else(|| of_kind(error.kind()))
+    let by_kind = |error: &io::Error| of_kind(error.kind());
+    tls(error)
+        .or_else(|| inner(error).and_then(|inner| chain(inner).find_map(of_source)))
+        .or_else(|| error.downcast_ref::<io::Error>().and_then(by_kind))
+}
+
+fn tls(error: &(dyn StdError + 'static)) -> Option<NoConnection> {
+    let own = error.downcast_ref::<rustls::Error>().map(of_tls);
+    own.or_else(|| inner(error).and_then(|inner| chain(inner).find_map(tls)))
+}
+
+/// What an I/O error carries, which it hides from its chain of sources.
+fn inner<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    let inner = error.downcast_ref::<io::Error>()?.get_ref()?;
+    Some(inner as &(dyn StdError + 'static))
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "the kinds of I/O errors are open")]

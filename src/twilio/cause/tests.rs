@@ -95,6 +95,35 @@ async fn what_is_wrong_with_a_certificate_is_told_apart() {
 }
 
 #[tokio::test]
+async fn a_server_that_asks_for_a_certificate_of_ours_is_told() {
+    install_crypto();
+    let authority = authority("the authority");
+    let key = KeyPair::generate().expect("a key");
+    let params = CertificateParams::new(["localhost".to_owned()]).expect("parameters");
+    let certificate = params.signed_by(&key, &authority).expect("signed");
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(authority.der().clone()).expect("a root");
+    let clients = rustls::server::WebPkiClientVerifier::builder(Arc::new(roots));
+    let config = ServerConfig::builder().with_client_cert_verifier(clients.build().expect("TLS"));
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let config = config.with_single_cert(vec![certificate.der().clone()], key).expect("TLS");
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let port = server(move |stream| {
+        let acceptor = acceptor.clone();
+        async move {
+            // What is left unread when it is dropped would reset the connection.
+            if let Err((_, mut stream)) = acceptor.accept(stream).into_fallible().await {
+                read_some(&mut stream).await;
+            }
+        }
+    })
+    .await;
+    let ca = Certificate::from_der(authority.der()).expect("a certificate");
+    let sent = client(Some(ca), None).get(format!("https://localhost:{port}")).send().await;
+    assert_eq!(transport(&sent.expect_err("refused")), Error::Connect(Tls));
+}
+
+#[tokio::test]
 async fn what_a_proxy_does_is_told_apart_from_what_twilio_does() {
     let answers = |text: &'static [u8]| {
         server(move |mut stream| async move {
