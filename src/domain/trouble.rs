@@ -52,7 +52,7 @@ pub enum Weight {
     Normal,
     /// The next request may succeed.
     Ordinary,
-    /// No request will succeed until somebody acts.
+    /// No request will succeed until an operator acts.
     Certain,
 }
 
