@@ -134,6 +134,7 @@ impl App {
             registry,
             committed: lasting.store.committed(),
             failures: lasting.store.failures(),
+            troubles: lasting.health.troubles(),
             exemplars: Arc::clone(&exemplars),
             scribe: http::Scribe::default(),
             answers: http::Answers::default(),

@@ -26,6 +26,7 @@ pub mod reading;
 pub mod retry;
 pub mod route;
 pub mod sid;
+pub mod trouble;
 pub mod twilio_time;
 pub mod twiml;
 pub mod verdict;

@@ -25,6 +25,7 @@ use axum::routing::{get, post};
 use jiff::Timestamp;
 use prometheus::Registry;
 
+use crate::metrics::health::Troubles;
 use crate::metrics::ledger::Committed;
 use crate::store::failures::FailureReader;
 
@@ -42,6 +43,8 @@ pub struct Site {
     pub committed: Committed,
     /// The recorded failures.
     pub failures: FailureReader,
+    /// What can't be read from Twilio.
+    pub troubles: Troubles,
     /// Whether exemplars are shown.
     pub exemplars: Arc<AtomicBool>,
     /// Who writes metrics.

@@ -77,6 +77,12 @@
 //! given up by a clock that runs only while other calls are read ([`domain::failing`]). One list that is
 //! refused is tried again by itself ([`domain::pace`]).
 //!
+//! **What is said when Twilio can't be read?** One WARN with a closed cause, once it is no hiccup, and
+//! one INFO when it is over, apart for lists, single calls, Call Events and subaccounts
+//! ([`domain::trouble`]). The cause comes from the chain of sources of an error (`twilio::cause`), or
+//! from the status and Twilio's error code, which picks the advice (`twilio::advice`). The landing page
+//! and `check-config --online` show the same text.
+//!
 //! **When is a list complete?** Only at a page without a next page. A list that stops before moves no
 //! cursor, so that what it did not show is still found ([`domain::listing`]).
 //!

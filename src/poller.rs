@@ -15,6 +15,7 @@ mod read;
 mod requests;
 mod take;
 pub mod tracked;
+mod trouble;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -47,6 +48,7 @@ use commit::Notes;
 use gate::Gate;
 use heartbeat::Heartbeat;
 use tracked::{Share, TrackedCalls};
+use trouble::Troubles;
 
 /// Longest time between two looks at the plan: the clock's offset may have changed meanwhile.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -157,13 +159,12 @@ struct Poller {
     housekeeping_at: Instant,
     kept: ListProgress,
     tracked: Share,
-    /// Whether Call Events of any call could be read since the start.
-    has_read: bool,
     /// Whether a route has found no room since the program started, which is said once.
     has_overflowed: bool,
     failure_log: FailureLog,
     /// Conditions that hold at present and were logged when they began: each is said once.
     said: BTreeSet<&'static str>,
+    troubles: Troubles,
 }
 
 /// A request that has come back.
@@ -210,10 +211,10 @@ impl Poller {
             housekeeping_at: Instant::now(),
             kept: attached.lists,
             tracked,
-            has_read: false,
             has_overflowed: false,
             failure_log: FailureLog::default(),
             said: BTreeSet::new(),
+            troubles: Troubles::default(),
         }
     }
 
@@ -286,6 +287,7 @@ impl Poller {
         let count = self.progress.calls.len();
         self.shared.tracked.set(&mut self.tracked, count);
         self.health.tracked_calls(count);
+        self.look_at_troubles();
         let pause = HOUSEKEEPING_EVERY.max(began.elapsed() * HOUSEKEEPING_SHARE);
         self.housekeeping_at = began + pause;
     }

@@ -3,13 +3,17 @@
 //! GET only. Does not know that metrics exist, and keeps nothing between two requests but
 //! connections.
 
+mod advice;
 mod answer;
+mod cause;
 pub mod client;
 pub mod error;
+mod resolver;
 mod response;
 pub mod wire;
 
 pub use answer::{Answer, Attempt, Resource};
+pub use cause::NoConnection;
 pub use client::{Client, ClientOptions, Credentials};
-pub use error::{Error, ErrorReason};
+pub use error::{Error, ErrorReason, Status};
 pub use response::LargeBodies;

@@ -12,7 +12,7 @@ use crate::domain::listing::Filter;
 use crate::domain::twilio_time::before;
 use crate::metrics::exposition::as_float;
 use crate::poller::Account;
-use crate::twilio::Error;
+use crate::twilio::{Error, Resource};
 
 use super::polling;
 
@@ -48,7 +48,7 @@ pub async fn check(config: &Config) -> anyhow::Result<Report> {
     for (account, wanted) in polling::accounts(config)? {
         report.say(&format!("account `{}` ({})\n", account.label, account.key.sid));
         let calls = report.calls(&account).await;
-        report.events(&account, calls.as_deref().unwrap_or_default()).await;
+        report.events(&account, calls.as_deref()).await;
         if wanted.is_some() {
             report.subaccounts(&account).await;
         }
@@ -81,7 +81,7 @@ impl Report {
                     next = page.next_page;
                 }
                 Err(error) => {
-                    self.refused("calls", &error);
+                    self.refused("calls", Resource::Calls, &error);
                     return None;
                 }
             }
@@ -92,12 +92,23 @@ impl Report {
     }
 
     /// Whether single calls and their events can be read: those of any call.
-    async fn events(&mut self, account: &Account, recent: &[Call]) {
+    async fn events(&mut self, account: &Account, recent: Option<&[Call]>) {
         let sid = account.key.sid;
-        let mut call = recent.iter().find(|call| call.end_time.is_some()).map(|call| call.sid);
+        let mut call = recent
+            .unwrap_or_default()
+            .iter()
+            .find(|call| call.end_time.is_some())
+            .map(|call| call.sid);
         if call.is_none() {
             let answer = account.client.list_calls(sid, Filter::Everything, None).await;
-            call = answer.result.ok().and_then(|page| page.calls.first().map(|call| call.sid));
+            match answer.result {
+                Ok(page) => call = page.calls.first().map(|call| call.sid),
+                // What keeps lists from being read is said already.
+                Err(_) if recent.is_none() => {
+                    return self.line("Call Events", "not tried: no call can be listed");
+                }
+                Err(error) => return self.refused("calls", Resource::Calls, &error),
+            }
         }
         let Some(call) = call else {
             self.line("Call Events", "not tried: there is no call yet");
@@ -105,14 +116,14 @@ impl Report {
         };
         match account.client.fetch_call(sid, call).await.result {
             Ok(_) => self.line("single calls", "readable"),
-            Err(error) => self.refused("single calls", &error),
+            Err(error) => self.refused("single calls", Resource::Call, &error),
         }
         let read =
             account.client.call_events(sid, call, SOME_EVENTS, None, |page| page.items.len()).await;
         self.took = read.attempt.map(|attempt| attempt.took);
         match read.result {
             Ok(_) => self.line("Call Events", "readable"),
-            Err(error) => self.refused("Call Events", &error),
+            Err(error) => self.refused("Call Events", Resource::CallEvents, &error),
         }
     }
 
@@ -124,7 +135,7 @@ impl Report {
                 let more = if page.next_page.is_some() { " or more" } else { "" };
                 self.line("subaccounts", &format!("readable: {found}{more}"));
             }
-            Err(error) => self.refused("subaccounts", &error),
+            Err(error) => self.refused("subaccounts", Resource::Accounts, &error),
         }
     }
 
@@ -148,9 +159,9 @@ impl Report {
         self.line("concurrency", &text);
     }
 
-    fn refused(&mut self, what: &str, error: &Error) {
+    fn refused(&mut self, what: &str, resource: Resource, error: &Error) {
         self.is_well = false;
-        self.line(what, &format!("NOT readable: {error}"));
+        self.line(what, &format!("NOT readable: {}", error.explained(resource)));
     }
 
     fn line(&mut self, what: &str, text: &str) {

@@ -4,6 +4,7 @@
 
 mod account;
 mod removal;
+mod trouble;
 
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use super::catalog::{self, Family, FamilyKind};
 use super::exposition::as_float;
 
 pub use account::{AccountHealth, EventResult, ReadResult};
+pub use trouble::{Told, Troubles};
 
 /// All instruments.
 #[derive(Clone, Debug)]
@@ -57,6 +59,7 @@ pub struct Health {
     store_errors: IntCounterVec,
     store_writable: GaugeVec,
     store_size: GaugeVec,
+    troubles: Troubles,
 }
 
 impl Health {
@@ -113,6 +116,7 @@ impl Health {
             store_errors: counter(registry, &catalog::STORE_ERRORS)?,
             store_writable: gauge(registry, &catalog::STORE_WRITABLE)?,
             store_size: gauge(registry, &catalog::STORE_SIZE)?,
+            troubles: Troubles::default(),
         })
     }
 
@@ -196,6 +200,11 @@ impl Health {
     /// Notes the size of the store's files.
     pub fn store_size(&self, bytes: u64) {
         self.store_size.with_label_values::<&str>(&[]).set(as_float(bytes));
+    }
+
+    /// What can't be read at present.
+    pub fn troubles(&self) -> Troubles {
+        self.troubles.clone()
     }
 
     /// Notes how far Twilio's clock is ahead.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::domain::failing::ReadFailure;
-use crate::twilio::Error;
+use crate::twilio::{Error, Status};
 
 /// What to do after a failed request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,17 +30,21 @@ pub(super) enum Decision {
 /// Decides.
 pub(super) fn decide(error: &Error) -> Decision {
     match error {
-        Error::TooManyRequests { retry_after } => Decision::Throttled { retry_after: *retry_after },
-        Error::Unauthorized { .. } | Error::MissingPermission { .. } => Decision::Refused,
+        Error::TooManyRequests { retry_after, .. } => {
+            Decision::Throttled { retry_after: *retry_after }
+        }
+        Error::Unauthorized(_) | Error::NotActive(_) | Error::MissingPermission { .. } => {
+            Decision::Refused
+        }
         Error::Server { retry_after, .. } => Decision::Failed { retry_after: *retry_after },
         // Twilio answers, but not to this: the request itself is at fault.
-        Error::UnexpectedStatus { status: 400..=499 } => Decision::SkipCall,
-        Error::Timeout | Error::Connect | Error::Interrupted | Error::UnexpectedStatus { .. } => {
+        Error::UnexpectedStatus(Status { http: 400..=499, .. }) => Decision::SkipCall,
+        Error::Timeout | Error::Connect(_) | Error::Interrupted | Error::UnexpectedStatus(_) => {
             Decision::Failed { retry_after: None }
         }
         // A truncated page or an error page of a proxy: the next try may be whole.
-        Error::Malformed { .. } => Decision::Failed { retry_after: None },
-        Error::NotFound
+        Error::Malformed { .. } | Error::NotHttp => Decision::Failed { retry_after: None },
+        Error::NotFound(_)
         | Error::TooLarge { .. }
         | Error::Shifted
         | Error::Endless
@@ -53,7 +57,7 @@ pub(super) fn decide(error: &Error) -> Decision {
 pub(super) fn failure_of(error: &Error) -> ReadFailure {
     match decide(error) {
         Decision::Refused => ReadFailure::Refused,
-        Decision::SkipCall if *error == Error::NotFound => ReadFailure::NotFound,
+        Decision::SkipCall if matches!(error, Error::NotFound(_)) => ReadFailure::NotFound,
         Decision::SkipCall | Decision::StopList => ReadFailure::Unreadable,
         Decision::Throttled { .. } | Decision::Failed { .. } => ReadFailure::Failed,
     }
@@ -65,15 +69,16 @@ mod tests {
 
     #[test]
     fn only_what_may_pass_by_itself_counts_against_the_account() {
-        for (status, expected) in [
+        let status = |http| Status { http, code: None };
+        for (http, expected) in [
             (400, Decision::SkipCall),
             (410, Decision::SkipCall),
             (302, Decision::Failed { retry_after: None }),
         ] {
-            assert_eq!(decide(&Error::UnexpectedStatus { status }), expected, "{status}");
+            assert_eq!(decide(&Error::UnexpectedStatus(status(http))), expected, "{http}");
         }
         assert_eq!(decide(&Error::Endless), Decision::SkipCall);
         assert_eq!(decide(&Error::Timeout), Decision::Failed { retry_after: None });
-        assert_eq!(decide(&Error::Unauthorized { status: 403 }), Decision::Refused);
+        assert_eq!(decide(&Error::Unauthorized(status(403))), Decision::Refused);
     }
 }

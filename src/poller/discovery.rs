@@ -8,19 +8,23 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::sid::AccountSid;
+use crate::domain::trouble::{Failure, Trouble};
 use crate::metrics::health::Health;
 use crate::store::{AccountKey, Subaccount};
-use crate::twilio::wire;
+use crate::twilio::{Error, Resource, wire};
 
 use super::attempt::Attempts;
 use super::gate::{Gate, Pass};
 use super::heartbeat::{Heartbeat, Heartbeats};
 use super::loops::Loops;
+use super::trouble::{cause, tell, weight};
 use super::{Account, Shared, wait};
 
 /// How often subaccounts are looked for: new ones are rare, and a request costs little.
 const DISCOVER_EVERY: Duration = Duration::from_secs(10 * 60);
-/// How soon a failed discovery is tried again.
+/// How soon a discovery that failed once is tried again: most failures pass at once.
+const RETRY_SOON: Duration = Duration::from_secs(2);
+/// How soon one that failed again is.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
 /// Most pages of accounts: a hundred thousand subaccounts.
 const MAX_PAGES: usize = 100;
@@ -151,29 +155,48 @@ pub async fn run(
     let mut subaccounts = Subaccounts { parent, wanted, shared, heartbeats, loops, polled, known };
     subaccounts.follow(to_begin, true);
     let mut remembered = None;
+    let (mut trouble, mut failures) = (Trouble::of_lists(), 0_u32);
+    let health = subaccounts.shared.health.account_requests(&subaccounts.parent.label);
     loop {
         heartbeat.promise(DISCOVER_EVERY);
+        let asked_at = subaccounts.shared.clock.now();
         let discovered = tokio::select! {
-            () = subaccounts.loops.stop().cancelled() => return,
+            () = subaccounts.loops.stop().cancelled() => break,
             discovered = discover(&subaccounts.parent, &subaccounts.shared, &heartbeat) => discovered,
         };
-        let pause = match discovered {
+        let found = match discovered {
             Ok(Discovered { accounts, is_complete }) => {
                 subaccounts.follow(accounts, is_complete);
                 subaccounts.remember(&mut remembered, &heartbeat).await;
-                DISCOVER_EVERY
+                if is_complete { Ok(()) } else { Err(Error::Incomplete) }
+            }
+            Err(error) => Err(error),
+        };
+        let now = subaccounts.shared.clock.now();
+        let (news, pause) = match found {
+            Ok(()) => {
+                failures = 0;
+                (trouble.read(&(), 0, now), DISCOVER_EVERY)
             }
             Err(error) => {
-                tracing::warn!(account = subaccounts.parent.label, %error, "cannot list the subaccounts");
-                RETRY_AFTER
+                failures += 1;
+                health.api_retry(error.reason().as_str());
+                let cause = cause(&error, Resource::Accounts);
+                let weight = weight(&error, true);
+                let failure = Failure { of: (), page: 0, asked_at, weight, cause };
+                let pause = if failures == 1 { RETRY_SOON } else { RETRY_AFTER };
+                (trouble.failed(failure, now), pause)
             }
         };
+        tell(&subaccounts.parent, &health, Resource::Accounts, &trouble, news);
         // Twilio may have made it wait for as long as it liked.
         heartbeat.promise(pause);
         if wait(pause, subaccounts.loops.stop()).await.is_none() {
-            return;
+            break;
         }
     }
+    // The next configuration may not look for subaccounts.
+    health.trouble(Resource::Accounts.as_str(), None);
 }
 
 /// The subaccounts of an account.
@@ -274,7 +297,7 @@ async fn discover(
     parent: &Account,
     shared: &Shared,
     heartbeat: &Heartbeat,
-) -> Result<Discovered, crate::twilio::Error> {
+) -> Result<Discovered, Error> {
     let health = shared.health.account_requests(&parent.label);
     let (mut accounts, mut is_readable) = (Vec::new(), true);
     let mut next: Option<String> = None;

@@ -82,7 +82,7 @@ impl Pass {
         // Only a first request tries: when the next page is asked for, the gate is open or closed anew.
         let is_probe = std::mem::take(&mut self.is_probe);
         if self.gate.is_closed() && !is_probe {
-            let throttled = Error::TooManyRequests { retry_after: None };
+            let throttled = Error::TooManyRequests { retry_after: None, code: None };
             return Answer { attempt: None, result: Err(throttled) };
         }
         let asked_at = Instant::now();
@@ -166,6 +166,6 @@ mod tests {
     }
 
     fn too_many() -> Result<(), Error> {
-        Err(Error::TooManyRequests { retry_after: None })
+        Err(Error::TooManyRequests { retry_after: None, code: None })
     }
 }

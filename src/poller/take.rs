@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::domain::account::{CallChanges, DATE_TOLERANCE, FailedRead};
 use crate::domain::call::{Call, Direction};
 use crate::domain::failing::ReadFailure;
-use crate::domain::listing::{AfterPage, ListPage, ListRun, Stop};
+use crate::domain::listing::{AfterPage, ListKind, ListPage, ListRun, Stop};
 use crate::domain::plan::Stage;
 use crate::domain::reading::Reading;
 use crate::domain::sid::CallSid;
@@ -26,14 +26,6 @@ use super::{Done, Poller, random};
 /// How long ago an event can have happened that is counted now: Twilio's lists are followed back for 30
 /// days at most (`poll.catch_up`).
 const OLDEST_EVENT: Duration = Duration::from_secs(31 * 24 * 60 * 60);
-/// What may be refused apart: lists of calls.
-const CALLS: &str = "calls";
-/// What may be refused apart: a single call.
-const CALL: &str = "call";
-/// What may be refused apart: Call Events.
-const CALL_EVENTS: &str = "call events";
-/// What is said once: Twilio's time is not known.
-const NO_TIME: &str = "time";
 /// What is said once: there is no room for new calls.
 const NO_ROOM: &str = "room";
 
@@ -55,10 +47,13 @@ impl Poller {
                         self.take_reading(sid, stage, skips, &reading, batch, notes);
                         if !reading.is_complete {
                             let read = failed(ReadFailure::Unreadable);
+                            self.events_troubled(sid, &Error::Incomplete, &attempts, false);
                             self.give_up_or_retry(read, &Error::Incomplete, notes);
                         }
                     }
-                    Err(error) => self.read_failed(failed(failure_of(&error)), &error, notes),
+                    Err(error) => {
+                        self.read_failed(failed(failure_of(&error)), &error, &attempts, notes);
+                    }
                 }
             }
         }
@@ -72,9 +67,6 @@ impl Poller {
         let skipped = self.progress.learn_time(attempts.date(), local, &self.shared.lists);
         self.shared.health.clock_offset(self.progress.time().offset().as_secs_f64());
         let Some(skipped) = skipped else { return };
-        if self.said.remove(NO_TIME) {
-            tracing::info!(account = self.account.label, "Twilio's time is known now");
-        }
         if !skipped.is_zero() {
             self.health.skipped(skipped);
             tracing::warn!(
@@ -100,9 +92,8 @@ impl Poller {
                 let was_started = self.progress.lists.is_started();
                 self.learn_time(&attempts);
                 self.pace.list_succeeded();
-                self.readable(CALLS);
                 if !self.progress.lists.is_started() {
-                    return self.await_time();
+                    return self.await_time(run.kind);
                 }
                 self.health.up(true);
                 if !was_started {
@@ -114,23 +105,18 @@ impl Poller {
                 self.health.up(false);
                 self.health.api_retry(error.reason().as_str());
                 let now = self.now();
-                self.list_failed(run, &error, now);
+                self.list_failed(run, &error, &attempts, now);
             }
         }
     }
 
     /// Before Twilio's time is known, its pages say nothing else.
-    fn await_time(&mut self) {
+    fn await_time(&mut self, kind: ListKind) {
         let now = self.now();
         self.progress.lists.await_time(now);
         if self.progress.time().is_doubtful() {
             self.health.up(false);
-            if self.said.insert(NO_TIME) {
-                tracing::warn!(
-                    account = self.account.label,
-                    "nothing is read yet: the `Date` headers of Twilio's answers disagree with each other, or with this machine's clock"
-                );
-            }
+            self.time_doubted(kind);
         }
     }
 
@@ -150,6 +136,7 @@ impl Poller {
         let (changes, after) = self.progress.take_page(&mut run, page, date, room, now);
         self.note_room(changes.left);
         add_changes(changes, batch, notes);
+        self.list_read(run.kind, run.pages() - 1);
         match after {
             AfterPage::Continue => self.list = Some(run),
             AfterPage::Complete | AfterPage::Stopped(_) => self.finish_list(&run, after, now),
@@ -178,13 +165,7 @@ impl Poller {
             if self.said.remove(NO_ROOM) {
                 tracing::info!(account = self.account.label, "there is room for new calls again");
             }
-            if self.said.remove(run.kind.as_str()) {
-                tracing::info!(
-                    account = self.account.label,
-                    list = run.kind.as_str(),
-                    "list read to its end again"
-                );
-            }
+            self.list_read(run.kind, u32::MAX);
             tracing::debug!(account = self.account.label, list = run.kind.as_str(), "list read");
             return;
         };
@@ -192,21 +173,21 @@ impl Poller {
             Stop::NoRoom => {}
             Stop::Capped | Stop::Empty | Stop::Repeated | Stop::Undecodable | Stop::Foreign => {
                 self.health.api_retry(stop.as_str());
-                if self.said.insert(run.kind.as_str()) {
-                    tracing::warn!(
-                        account = self.account.label,
-                        list = run.kind.as_str(),
-                        reason = stop.as_str(),
-                        "Twilio's list stopped before its end: it is read again from where it is known"
-                    );
-                }
+                self.list_stopped(run.kind, stop);
             }
         }
     }
 
-    fn list_failed(&mut self, mut run: ListRun, error: &Error, now: Timestamp) {
+    fn list_failed(
+        &mut self,
+        mut run: ListRun,
+        error: &Error,
+        attempts: &Attempts,
+        now: Timestamp,
+    ) {
         tracing::debug!(account = self.account.label, list = run.kind.as_str(), %error, "list failed");
         let local = self.shared.clock.now();
+        let mut is_accounts = false;
         let is_passing = match decide(error) {
             Decision::Throttled { retry_after } => {
                 self.pace.throttled(retry_after, local, random());
@@ -218,9 +199,7 @@ impl Poller {
             }
             Decision::Refused => {
                 let is_only_list = !self.progress.lists.is_started();
-                if self.pace.list_refused(run.kind, is_only_list, local) {
-                    self.unreadable(CALLS, error);
-                }
+                is_accounts = self.pace.list_refused(run.kind, is_only_list, local);
                 false
             }
             Decision::SkipCall => {
@@ -232,6 +211,7 @@ impl Poller {
                 return self.finish_list(&run, AfterPage::Stopped(Stop::Foreign), now);
             }
         };
+        self.list_troubled(&run, error, attempts, is_accounts);
         if is_passing && run.may_resume() {
             self.list = Some(run);
         } else {
@@ -253,16 +233,14 @@ impl Poller {
             Ok(call) => {
                 self.learn_time(&attempts);
                 self.pace.succeeded();
-                self.readable(CALL);
+                self.call_fetched(sid);
                 self.progress.take_fetched(sid, Some(&call), now)
             }
-            Err(Error::NotFound) => self.progress.take_fetched(sid, None, now),
+            Err(Error::NotFound(_)) => self.progress.take_fetched(sid, None, now),
             Err(error) => {
                 self.health.api_retry(error.reason().as_str());
                 self.back_off(sid, &error);
-                if decide(&error) == Decision::Refused {
-                    self.unreadable(CALL, &error);
-                }
+                self.call_troubled(sid, &error, &attempts);
                 self.progress.fetch_failed(sid, now);
                 CallChanges::default()
             }
@@ -281,8 +259,7 @@ impl Poller {
     ) {
         if reading.is_complete {
             self.pace.read_succeeded();
-            self.readable(CALL_EVENTS);
-            self.has_read = true;
+            self.events_read(sid);
         }
         let now = self.now();
         let reads = &self.shared.reads;
@@ -318,24 +295,34 @@ impl Poller {
         notes.changed.insert(sid);
     }
 
-    fn read_failed(&mut self, read: FailedRead, error: &Error, notes: &mut Notes) {
+    fn read_failed(
+        &mut self,
+        read: FailedRead,
+        error: &Error,
+        attempts: &Attempts,
+        notes: &mut Notes,
+    ) {
         self.health.api_retry(error.reason().as_str());
+        let mut is_accounts = false;
         match decide(error) {
             Decision::Throttled { .. } => {
                 self.back_off(read.sid, error);
+                self.events_troubled(read.sid, error, attempts, false);
                 return self.progress.abandon(read.sid);
             }
             Decision::Refused => {
                 let call = self.progress.calls.get(&read.sid);
                 let direction = call.map_or(Direction::Other, |call| call.direction);
                 let local = self.shared.clock.now();
-                let is_accounts = self.pace.read_refused(read.sid, direction, local);
-                if is_accounts || !self.has_read {
-                    self.unreadable(CALL_EVENTS, error);
-                }
+                is_accounts = self.pace.read_refused(read.sid, direction, local);
             }
             Decision::Failed { .. } => self.back_off(read.sid, error),
             Decision::SkipCall | Decision::StopList => {}
+        }
+        // Twilio may not know a call's events before they are documented to be there.
+        let is_early = read.stage == Stage::Live || read.stage == Stage::AfterEnd;
+        if !(is_early && read.failure == ReadFailure::NotFound) {
+            self.events_troubled(read.sid, error, attempts, is_accounts);
         }
         self.give_up_or_retry(read, error, notes);
     }
@@ -360,23 +347,6 @@ impl Poller {
                 self.pace.failed(Some(sid), retry_after, local, random());
             }
             Decision::Refused | Decision::SkipCall | Decision::StopList => {}
-        }
-    }
-
-    /// Says once that something can't be read, until it can.
-    fn unreadable(&mut self, what: &'static str, error: &Error) {
-        if self.said.insert(what) {
-            tracing::warn!(account = self.account.label, resource = what, %error, "cannot read from Twilio");
-        }
-    }
-
-    fn readable(&mut self, what: &'static str) {
-        if self.said.remove(what) {
-            tracing::info!(
-                account = self.account.label,
-                resource = what,
-                "can read from Twilio again"
-            );
         }
     }
 }

@@ -230,7 +230,7 @@ impl Request<'_> {
     ) -> Result<Value, Refusal> {
         let world = &self.shared.world;
         if self.behaviour.outage {
-            return Err(Refusal::new(503, 20503, "Service unavailable"));
+            return Err(Refusal::new(503, 20503, "Service Unavailable"));
         }
         let caller = authorization.and_then(|value| Caller::recognise(world, value));
         let caller = caller.ok_or_else(Refusal::unauthenticated)?;
@@ -252,7 +252,7 @@ impl Request<'_> {
             tokio::time::sleep(Duration::from_secs(self.behaviour.stall.seconds)).await;
         }
         if self.chance(2) < self.behaviour.error_rate {
-            return Err(Refusal::new(500, 20500, "Internal Server Error"));
+            return Err(Refusal::new(500, 20500, "An internal server error has occurred"));
         }
         // After a stall it is later: the answer shows the world as it is when it is given.
         self.read(resource, caller, account, (self.shared.clock)())
@@ -277,7 +277,7 @@ impl Request<'_> {
             Resource::Events { call, .. } => {
                 if self.behaviour.missing_permission {
                     let message = "Authorization Error: required permission \
-                                   /twilio/voice/request-inspector/read is missing";
+                                   twilio/voice/request-inspector/read is missing";
                     return Err(Refusal::new(401, 70051, message));
                 }
                 let call = find(call, Detail::Full)?;

@@ -125,16 +125,25 @@ async fn behaviour_is_switched_over_http() {
     twilio.behave(json!({"missing_permission": true})).await;
     let (status, error) = twilio.get(&events).await;
     assert_eq!((status, &error["code"]), (401, &json!(70051)));
-    assert!(text(&error["message"]).contains("/twilio/voice/request-inspector/read"));
+    assert_is_recorded(
+        &error,
+        "twilio/voice/request-inspector/read",
+        "twilio/messaging/messages/list",
+    );
     twilio.behave(json!({"error_rate": 1000})).await;
-    assert_eq!(twilio.get(&calls).await.0, 500);
+    let (status, error) = twilio.get(&calls).await;
+    assert_eq!(status, 500);
+    assert_is_recorded(&error, "", "");
     twilio.behave(json!({"max_concurrent": 0})).await;
     let (status, error) = twilio.get(&calls).await;
     assert_eq!((status, &error["code"]), (429, &json!(20429)));
+    assert_is_recorded(&error, "", "");
     twilio.behave(json!({"truncate_body": 1000})).await;
     assert_eq!(twilio.get(&calls).await, (200, Value::Null));
     twilio.behave(json!({"unauthorized": [twilio.simulator.accounts()[0].account_sid]})).await;
-    assert_eq!(twilio.get(&calls).await.0, 401);
+    let (status, error) = twilio.get(&calls).await;
+    assert_eq!(status, 401);
+    assert_is_recorded(&error, "", "");
     twilio.behave(json!({"looping_next_page": true})).await;
     let page = twilio.get(&calls).await.1;
     assert_eq!(page["next_page_uri"], page["uri"]);
@@ -145,6 +154,26 @@ async fn behaviour_is_switched_over_http() {
     assert_eq!(twilio.get(&events).await.1["events"], json!([]));
     twilio.behave(json!({})).await;
     assert_eq!(twilio.simulator.behaviour(), Behaviour::default());
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_an_error_as_recorded() {
+    let twilio = Twilio::start(everything()).await;
+    let path = format!("{}/Calls/CA{}.json", twilio.account_path(), "0".repeat(32));
+    let (status, error) = twilio.get(&path).await;
+    assert_eq!(status, 404);
+    let recorded = "/2010-04-01/Accounts/AC00000000000000000000000000000001.json";
+    assert_is_recorded(&error, &path, recorded);
+}
+
+/// Holds an error to one that Twilio was seen to answer, but for a word of its message.
+fn assert_is_recorded(error: &Value, word: &str, recorded_word: &str) {
+    const RECORDED: &str = include_str!("../../tests/fixtures/twilio/recorded-errors.json");
+    let all: Vec<Value> = serde_json::from_str(RECORDED).expect("JSON");
+    let mut bodies = all.iter().map(|one| &one["body"]);
+    let recorded = bodies.find(|body| body["code"] == error["code"]).expect("a recorded error");
+    let message = text(&error["message"]).replace(word, recorded_word);
+    assert_eq!((message, &error["status"]), (text(&recorded["message"]), &recorded["status"]));
 }
 
 #[tokio::test]

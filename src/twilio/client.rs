@@ -15,10 +15,10 @@ use crate::domain::listing::Filter;
 use crate::domain::sid::{AccountSid, CallSid};
 
 use super::answer::{Answer, Attempt, Resource};
+use super::cause::transport;
 use super::error::Error;
-use super::response::{
-    LargeBodies, concurrent_requests, content_type, header, read_body, refusal, transport,
-};
+use super::resolver::Resolver;
+use super::response::{LargeBodies, concurrent_requests, content_type, header, read_body, refusal};
 use super::wire::{self, Account, Page};
 
 /// Most bytes of an answer, decompressed: a page of 1,000 events with bodies of 16 kB.
@@ -112,6 +112,7 @@ impl Client {
             .redirect(redirect::Policy::none())
             .https_only(!is_loopback)
             .connect_timeout(options.connect_timeout)
+            .dns_resolver(Resolver::within(options.connect_timeout))
             .timeout(options.timeout);
         if is_loopback {
             // A proxy of this machine's environment can't reach this machine's loopback.

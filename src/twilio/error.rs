@@ -1,58 +1,81 @@
 //! Why a request to Twilio gave nothing.
 //!
-//! No error carries text from an answer, except the name of a missing permission.
+//! No error carries text from an answer, except the name of a missing permission. What to do about an
+//! error is in `advice`.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::domain::label::label_enum;
+
+use super::advice::{AUTHENTICATE, TEST_CREDENTIALS};
+use super::cause::NoConnection;
+
+/// The status of an answer, and the number that Twilio gives to the error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// HTTP's.
+    pub http: u16,
+    /// Twilio's (<https://www.twilio.com/docs/api/errors>), unless the answer has none.
+    pub code: Option<u32>,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HTTP {}", self.http)?;
+        match self.code {
+            Some(code) => write!(f, ", Twilio error {code}"),
+            None => Ok(()),
+        }
+    }
+}
 
 /// Why a request gave nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Twilio refuses the credentials (401 or 403).
-    #[error(
-        "Twilio refuses the credentials (HTTP {status}): check account SID and auth token or API key, and that they belong to this region"
-    )]
-    Unauthorized {
-        /// 401 or 403.
-        status: u16,
-    },
+    #[error("Twilio refuses {what} ({0})", what = what_is_refused(*.0))]
+    Unauthorized(Status),
+    /// The account is suspended, or not active for another reason (error 20005).
+    #[error("the account is not active ({0})")]
+    NotActive(Status),
     /// The credentials lack a permission (error 70051).
-    #[error("the API key lacks the permission `{permission}`: add it to the key, or use another")]
+    #[error("the API key lacks {} ({status})", named(.permission.as_deref()))]
     MissingPermission {
-        /// As Twilio names it, such as `/twilio/voice/calls/list`.
-        permission: String,
+        /// With a leading slash, such as `/twilio/voice/calls/list`, if the answer names it.
+        permission: Option<String>,
+        /// What Twilio answered.
+        status: Status,
     },
     /// Twilio doesn't know the resource (404).
-    #[error("not found (HTTP 404)")]
-    NotFound,
+    #[error("not found ({0})")]
+    NotFound(Status),
     /// Too many concurrent requests of the account (429, error 20429).
-    #[error("too many concurrent requests of this account (HTTP 429)")]
+    #[error("too many concurrent requests of this account ({})", Status { http: 429, code: *.code })]
     TooManyRequests {
         /// How long to wait, if Twilio says so.
         retry_after: Option<Duration>,
+        /// Twilio's error code.
+        code: Option<u32>,
     },
     /// Twilio failed (5xx).
-    #[error("Twilio failed (HTTP {status})")]
+    #[error("Twilio failed ({status})")]
     Server {
         /// The status.
-        status: u16,
+        status: Status,
         /// How long to wait, if Twilio says so.
         retry_after: Option<Duration>,
     },
     /// An answer that no rule covers, redirects included.
-    #[error("unexpected answer (HTTP {status})")]
-    UnexpectedStatus {
-        /// The status.
-        status: u16,
-    },
+    #[error("unexpected answer ({0})")]
+    UnexpectedStatus(Status),
     /// No answer in time.
     #[error("no answer in time")]
     Timeout,
-    /// The connection failed: name, TCP or TLS.
-    #[error("cannot connect")]
-    Connect,
-    /// The connection broke within the answer.
+    /// The connection failed: name, TCP, TLS or proxy.
+    #[error("cannot connect: {}", .0.text())]
+    Connect(NoConnection),
+    /// The connection broke before the answer was complete.
     #[error("the answer broke off")]
     Interrupted,
     /// The answer is larger than is read.
@@ -62,11 +85,16 @@ pub enum Error {
         limit: usize,
     },
     /// The answer is no JSON document of the expected shape.
-    #[error("the answer is no page of the expected shape (content type `{content_type}`)")]
+    #[error(
+        "the answer is no page of the expected shape (HTTP 200, content type `{content_type}`)"
+    )]
     Malformed {
         /// The class of content type: `json`, `html`, `other`, `none`.
         content_type: &'static str,
     },
+    /// The answer is no HTTP.
+    #[error("the answer is not HTTP")]
+    NotHttp,
     /// The next page is elsewhere: credentials go nowhere else.
     #[error("the next page is on another host")]
     ForeignNextPage,
@@ -81,11 +109,28 @@ pub enum Error {
     Incomplete,
 }
 
+fn what_is_refused(status: Status) -> &'static str {
+    match status.code {
+        Some(AUTHENTICATE) | None => "the credentials",
+        Some(TEST_CREDENTIALS) => "test credentials",
+        Some(_) => "access",
+    }
+}
+
+fn named(permission: Option<&str>) -> String {
+    match permission {
+        Some(permission) => format!("the permission `{permission}`"),
+        None => "a permission".to_owned(),
+    }
+}
+
 label_enum! {
     /// An error as a label.
     pub enum ErrorReason {
         /// The credentials are refused.
         Unauthorized = "unauthorized",
+        /// The account is suspended or closed.
+        NotActive = "account_not_active",
         /// A permission is missing.
         MissingPermission = "missing_permission",
         /// Not found.
@@ -98,7 +143,43 @@ label_enum! {
         UnexpectedStatus = "unexpected_status",
         /// No answer in time.
         Timeout = "timeout",
-        /// No connection, or a broken one.
+        /// A connection that broke before the answer was complete.
+        Interrupted = "interrupted",
+        /// The name can't be resolved.
+        Dns = "dns",
+        /// Nothing listens at the address.
+        ConnectionRefused = "connection_refused",
+        /// There is no way to the address.
+        Unreachable = "unreachable",
+        /// No connection in time.
+        ConnectTimeout = "connect_timeout",
+        /// Closed before the connection was ready.
+        ConnectionClosed = "connection_closed",
+        /// An authority that is not trusted.
+        TlsUnknownIssuer = "tls_unknown_issuer",
+        /// An expired certificate.
+        TlsExpired = "tls_expired",
+        /// A certificate that is not valid yet.
+        TlsNotYetValid = "tls_not_yet_valid",
+        /// A certificate for another name.
+        TlsWrongName = "tls_wrong_name",
+        /// Another unusable certificate.
+        TlsCertificate = "tls_certificate",
+        /// Any other failure of TLS.
+        Tls = "tls",
+        /// The proxy's name can't be resolved.
+        ProxyDns = "proxy_dns",
+        /// The proxy can't be reached.
+        ProxyUnreachable = "proxy_unreachable",
+        /// TLS with the proxy failed.
+        ProxyTls = "proxy_tls",
+        /// The proxy wants credentials.
+        ProxyCredentials = "proxy_credentials",
+        /// The proxy opens no connection to Twilio.
+        ProxyDenied = "proxy_denied",
+        /// The proxy closed the connection.
+        ProxyClosed = "proxy_closed",
+        /// Any other failure to connect.
         Connection = "connection",
         /// Too large.
         TooLarge = "too_large",
@@ -119,20 +200,47 @@ impl Error {
     /// The error as a label.
     pub const fn reason(&self) -> ErrorReason {
         match self {
-            Self::Unauthorized { .. } => ErrorReason::Unauthorized,
+            Self::Unauthorized(_) => ErrorReason::Unauthorized,
+            Self::NotActive(_) => ErrorReason::NotActive,
             Self::MissingPermission { .. } => ErrorReason::MissingPermission,
-            Self::NotFound => ErrorReason::NotFound,
+            Self::NotFound(_) => ErrorReason::NotFound,
             Self::TooManyRequests { .. } => ErrorReason::Throttled,
             Self::Server { .. } => ErrorReason::ServerError,
-            Self::UnexpectedStatus { .. } => ErrorReason::UnexpectedStatus,
+            Self::UnexpectedStatus(_) => ErrorReason::UnexpectedStatus,
             Self::Timeout => ErrorReason::Timeout,
-            Self::Connect | Self::Interrupted => ErrorReason::Connection,
+            Self::Connect(cause) => cause.reason(),
+            Self::Interrupted => ErrorReason::Interrupted,
             Self::TooLarge { .. } => ErrorReason::TooLarge,
-            Self::Malformed { .. } => ErrorReason::Malformed,
+            Self::Malformed { .. } | Self::NotHttp => ErrorReason::Malformed,
             Self::ForeignNextPage => ErrorReason::ForeignNextPage,
             Self::Endless => ErrorReason::Endless,
             Self::Shifted => ErrorReason::Shifted,
             Self::Incomplete => ErrorReason::Incomplete,
+        }
+    }
+}
+
+impl NoConnection {
+    const fn reason(self) -> ErrorReason {
+        match self {
+            Self::Dns => ErrorReason::Dns,
+            Self::Refused => ErrorReason::ConnectionRefused,
+            Self::Unreachable => ErrorReason::Unreachable,
+            Self::Timeout => ErrorReason::ConnectTimeout,
+            Self::Closed => ErrorReason::ConnectionClosed,
+            Self::UnknownIssuer => ErrorReason::TlsUnknownIssuer,
+            Self::Expired => ErrorReason::TlsExpired,
+            Self::NotYetValid => ErrorReason::TlsNotYetValid,
+            Self::WrongName => ErrorReason::TlsWrongName,
+            Self::Certificate => ErrorReason::TlsCertificate,
+            Self::Tls => ErrorReason::Tls,
+            Self::ProxyDns => ErrorReason::ProxyDns,
+            Self::ProxyUnreachable => ErrorReason::ProxyUnreachable,
+            Self::ProxyTls => ErrorReason::ProxyTls,
+            Self::ProxyCredentials => ErrorReason::ProxyCredentials,
+            Self::ProxyDenied => ErrorReason::ProxyDenied,
+            Self::ProxyClosed => ErrorReason::ProxyClosed,
+            Self::Other => ErrorReason::Connection,
         }
     }
 }

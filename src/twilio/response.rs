@@ -5,9 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use serde_json::Value;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::error::Error;
+use super::advice::{MISSING_PERMISSION, NOT_ACTIVE};
+use super::cause::transport;
+use super::error::{Error, Status};
 
 /// From how many bytes on a body is large: no page of a hundred ordinary Call Events is.
 const LARGE: usize = 1024 * 1024;
@@ -19,8 +22,8 @@ const MAX_ERROR_BYTES: usize = 64 * 1024;
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
 /// Most requests that Twilio may say an account has in flight: it allows a hundred or so.
 const MAX_CONCURRENT_REQUESTS: u64 = 100_000;
-/// Twilio's error code for a missing permission.
-const MISSING_PERMISSION: i64 = 70_051;
+/// Largest number that is taken for an error code of Twilio's: they have five digits.
+const MAX_ERROR_CODE: u32 = 999_999;
 
 pub(super) fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
@@ -32,16 +35,6 @@ pub(super) fn content_type(headers: &HeaderMap) -> &'static str {
         Some(value) if value.contains("json") => "json",
         Some(value) if value.contains("html") => "html",
         Some(_) => "other",
-    }
-}
-
-pub(super) fn transport(error: &reqwest::Error) -> Error {
-    if error.is_timeout() {
-        Error::Timeout
-    } else if error.is_connect() {
-        Error::Connect
-    } else {
-        Error::Interrupted
     }
 }
 
@@ -85,21 +78,23 @@ pub(super) async fn read_body(
 
 /// What an answer other than 200 means.
 pub(super) async fn refusal(response: reqwest::Response, large: &LargeBodies) -> Error {
-    let status = response.status().as_u16();
+    let http = response.status().as_u16();
     let retry_after = header(response.headers(), RETRY_AFTER.as_str()).and_then(seconds);
     // Read in any case: a connection whose answer was left unread can't be used again.
     let body = read_body(response, MAX_ERROR_BYTES, large).await;
-    match status {
-        401 | 403 => {
-            let permission = body.ok().and_then(|body| missing_permission(&body.bytes));
-            permission.map_or(Error::Unauthorized { status }, |permission| {
-                Error::MissingPermission { permission }
-            })
+    let body = body.map(|body| error_body(&body.bytes)).unwrap_or_default();
+    let (code, permission) = (body.code, body.permission);
+    let status = Status { http, code };
+    match (http, code) {
+        (401 | 403, _) if permission.is_some() || code == Some(MISSING_PERMISSION) => {
+            Error::MissingPermission { permission, status }
         }
-        404 => Error::NotFound,
-        429 => Error::TooManyRequests { retry_after },
-        500..=599 => Error::Server { status, retry_after },
-        _ => Error::UnexpectedStatus { status },
+        (401 | 403, Some(NOT_ACTIVE)) => Error::NotActive(status),
+        (401 | 403, _) => Error::Unauthorized(status),
+        (404, _) => Error::NotFound(status),
+        (429, _) => Error::TooManyRequests { retry_after, code },
+        (500..=599, _) => Error::Server { status, retry_after },
+        (_, _) => Error::UnexpectedStatus(status),
     }
 }
 
@@ -117,20 +112,39 @@ pub(super) fn concurrent_requests(text: &str) -> Option<u64> {
     text.trim().parse().ok().filter(|requests| *requests <= MAX_CONCURRENT_REQUESTS)
 }
 
-/// The permission that Twilio's error 70051 names: the only word of an answer that is passed on,
-/// and only if it looks like a permission.
-fn missing_permission(body: &[u8]) -> Option<String> {
-    let body: serde_json::Value = serde_json::from_slice(body).ok()?;
-    if body.get("code")?.as_i64()? != MISSING_PERMISSION {
-        return None;
-    }
-    let is_permission = |word: &&str| {
-        word.starts_with("/twilio/")
-            && word.len() < 100
-            && word.bytes().all(|b| b.is_ascii_lowercase() || b"/.-_".contains(&b))
+/// What is known of the body of an error.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct ErrorBody {
+    code: Option<u32>,
+    permission: Option<String>,
+}
+
+/// The code of an error, and the permission that it says is missing: the only word of an answer that
+/// is passed on. The body of a proxy or gateway has neither.
+fn error_body(body: &[u8]) -> ErrorBody {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let code = match body.get("code") {
+        Some(Value::Number(code)) => code.as_u64().and_then(|code| u32::try_from(code).ok()),
+        Some(Value::String(code)) => code.trim().parse().ok(),
+        Some(Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_)) | None => None,
     };
-    let word = body.get("message")?.as_str()?.split_whitespace().find(is_permission)?;
-    Some(word.to_owned())
+    let code = code.filter(|code| (1..=MAX_ERROR_CODE).contains(code));
+    let message = body.get("message").and_then(Value::as_str);
+    // Not only in error 70051: other parts of Twilio's API number it otherwise.
+    let permission = message.filter(|text| text.contains("permission")).and_then(permission);
+    ErrorBody { code, permission }
+}
+
+/// The first word that looks like a permission. Twilio's message names it without the leading slash
+/// that it has in the documentation and the console.
+fn permission(message: &str) -> Option<String> {
+    let is_part = |c: char| c.is_ascii_lowercase() || "/.-_".contains(c);
+    let words = message.split(|c: char| !is_part(c) && !c.is_alphanumeric());
+    words.map(|word| word.trim_matches(|c: char| "/.-_".contains(c))).find_map(|word| {
+        let is_permission =
+            word.starts_with("twilio/") && word.len() < 100 && word.chars().all(is_part);
+        is_permission.then(|| format!("/{word}"))
+    })
 }
 
 #[cfg(test)]
@@ -139,16 +153,78 @@ mod tests {
 
     #[test]
     fn only_a_permission_is_passed_on_from_an_error() {
-        let message = |text: &str| {
-            missing_permission(format!("{{\"code\":70051,\"message\":\"{text}\"}}").as_bytes())
+        let named = |text: &str| {
+            error_body(format!("{{\"code\":70051,\"message\":\"{text}\"}}").as_bytes()).permission
         };
-        assert_eq!(
-            message("Authorization Error: required permission /twilio/voice/calls/list is missing"),
-            Some("/twilio/voice/calls/list".to_owned())
-        );
-        assert_eq!(message("token 12345 /etc/passwd"), None);
-        assert_eq!(missing_permission(b"{\"code\":20003}"), None);
-        assert_eq!(missing_permission(b"<html>"), None);
+        const LIST: &str = "/twilio/voice/calls/list";
+        for (message, expected) in [
+            // As recorded, and as the documentation writes it.
+            (
+                "Authorization Error: required permission twilio/voice/calls/list is missing",
+                Some(LIST),
+            ),
+            (
+                "Authorization Error: required permission /twilio/voice/calls/list is missing",
+                Some(LIST),
+            ),
+            ("missing permission: 'twilio/voice/calls/list'.", Some(LIST)),
+            ("required permissions [/twilio/voice/calls/list, twilio/x/read]", Some(LIST)),
+            (
+                "required permission twilio/voice/insights.call.events/list is missing",
+                Some("/twilio/voice/insights.call.events/list"),
+            ),
+            ("token 12345 /etc/passwd", None),
+            ("required permission twilio/", None),
+            ("permission: https://api.example/twilio/x", None),
+            ("permission: twilio/+15005550006", None),
+            ("permission: twilio/calls/15005550006", None),
+            ("see twilio/docs/errors", None),
+            ("", None),
+        ] {
+            assert_eq!(named(message).as_deref(), expected, "{message}");
+        }
+    }
+
+    #[tokio::test]
+    async fn errors_that_twilio_was_seen_to_answer_are_recognised() {
+        const RECORDED: &str = include_str!("../../tests/fixtures/twilio/recorded-errors.json");
+        let recorded: Vec<Value> = serde_json::from_str(RECORDED).expect("JSON");
+        assert!(!recorded.is_empty());
+        for one in recorded {
+            let status = one["status"].as_u64().and_then(|status| u16::try_from(status).ok());
+            let response = axum::http::Response::builder().status(status.expect("a status"));
+            let response = response.body(one["body"].to_string()).expect("a response");
+            let response = reqwest::Response::from(response);
+            let error = refusal(response, &LargeBodies::default()).await;
+            assert_eq!(error.reason().as_str(), one["reason"], "{one}");
+            match (&error, one["body"]["code"].as_u64()) {
+                (Error::MissingPermission { permission, .. }, _) => {
+                    assert_eq!(permission.as_deref(), one["permission"].as_str(), "{one}");
+                }
+                (_, code) => {
+                    let code = code.expect("a code");
+                    assert!(error.to_string().contains(&format!("Twilio error {code}")), "{error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_code_is_read_however_it_is_written_and_a_page_of_html_has_none() {
+        for (body, expected) in [
+            (r#"{"code":20003,"message":"Authenticate","status":401}"#, Some(20_003)),
+            (r#"{"code":"20005"}"#, Some(20_005)),
+            (r#"{"code":null,"message":"x"}"#, None),
+            (r#"{"code":-1}"#, None),
+            (r#"{"code":1.5}"#, None),
+            (r#"{"code":15005550006}"#, None),
+            (r#"{"message":"x"}"#, None),
+            ("[20003]", None),
+            ("<html>20003</html>", None),
+            ("", None),
+        ] {
+            assert_eq!(error_body(body.as_bytes()).code, expected, "{body}");
+        }
     }
 
     #[test]

@@ -63,3 +63,15 @@ fn the_readme_names_every_flag() {
         assert!(readme.contains(flag) || flag == "--help", "README.md doesn't mention `{flag}`");
     }
 }
+
+#[test]
+fn the_runbooks_say_what_to_do_about_each_cause() {
+    let runbooks = include_str!("../../config/prometheus/runbooks.md");
+    let (_, section) = runbooks.split_once("### Why Twilio can't be read").expect("a section");
+    let section = section.split("\n## ").next().expect("a section");
+    for reason in ErrorReason::ALL {
+        let row = format!("`{}`", reason.as_str());
+        let mut rows = section.lines().filter(|line| line.starts_with("| `"));
+        assert!(rows.any(|line| line.contains(&row)), "the runbooks don't explain {row}");
+    }
+}

@@ -28,7 +28,7 @@ async fn refused_credentials_are_told_with_what_to_do_and_stop_no_other_account(
         code.value_in(&scrape)
     );
     let log = program.log();
-    assert!(log.contains("refuses the credentials (HTTP 401): check"), "{log}");
+    assert!(log.contains("(HTTP 401, Twilio error 20003): check account SID"), "{log}");
     assert_eq!(log.matches("cannot read from Twilio").count(), 1, "said again and again: {log}");
     assert_eq!(program.get("/-/ready").await.0, 200);
     twilio.behave(Behaviour::default());
@@ -118,6 +118,12 @@ async fn a_next_page_that_loops_or_leads_elsewhere_completes_no_list_and_no_read
             let scrape = program.scrape().await;
             success.value_in(&scrape)?;
             found.value_in(&scrape).filter(|found| *found > 0.0)
+        })
+        .await;
+        eventually("it is said that lists can be read again", async || {
+            let log = program.log();
+            let mut ends = log.lines().filter(|line| line.contains("can read from Twilio again"));
+            ends.any(|line| line.contains(r#""resource":"calls""#)).then_some(())
         })
         .await;
         twilio.is_told_by(&mut program).await;

@@ -34,13 +34,13 @@ async fn wrong_credentials_and_missing_permissions_are_named() {
     assert!(
         ended
             .stdout
-            .contains("calls         NOT readable: Twilio refuses the credentials (HTTP 401)"),
+            .contains("calls         NOT readable: Twilio refuses the credentials (HTTP 401, Twilio error 20003): check account SID"),
         "{}",
         ended.stdout
     );
     assert!(!ended.stdout.contains("a wrong token") && !ended.stderr.contains("a wrong token"));
     let refuse = |uri: &str, _| {
-        let body = r#"{"code":70051,"message":"Authorization Error: required permission /twilio/voice/request-inspector/read is missing","status":401}"#;
+        let body = r#"{"code":70051,"message":"Authorization Error: required permission twilio/voice/request-inspector/read is missing","status":401}"#;
         uri.contains("/Events.json").then_some((401, "application/json", body))
     };
     let twilio = Twilio::answering(world_of(3), refuse).await;

@@ -50,7 +50,13 @@ async fn known_subaccounts_are_shown_and_polled_while_their_list_fails() {
         failures("/new-2").is_in(&program.scrape().await, 1.0).then_some(())
     })
     .await;
-    assert!(program.log().contains("cannot list the subaccounts"));
+    eventually("it is said that the subaccounts can't be listed", async || {
+        program
+            .log()
+            .contains("\"resource\":\"accounts\",\"reason\":\"server_error\"")
+            .then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

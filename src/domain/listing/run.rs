@@ -172,6 +172,11 @@ impl ListRun {
         !calls.is_empty() && calls.iter().all(|call| call.start_time.is_some_and(is_before))
     }
 
+    /// How many pages were read so far.
+    pub fn pages(&self) -> u32 {
+        self.pages
+    }
+
     /// Whether a page that failed is worth asking for again: what came before it is behind us.
     pub fn may_resume(&mut self) -> bool {
         self.failures += 1;

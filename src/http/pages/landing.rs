@@ -23,13 +23,21 @@ struct AccountRow {
     last_success: Option<f64>,
     overdue: f64,
     catching_up: f64,
+    /// What can't be read, why, and for how many seconds.
+    troubles: Vec<(&'static str, String, f64)>,
 }
 
 pub(in crate::http) async fn landing(State(site): State<Site>) -> Html<String> {
     let families = site.registry.gather();
     let now = seconds_between(jiff::Timestamp::UNIX_EPOCH, (site.now)());
     let health = Health { is_ready: (site.is_ready)(), is_writable: is_writable(&families) };
-    Html(page(&rows(&families), health, now).into_string())
+    let mut rows = rows(&families);
+    for told in site.troubles.all() {
+        let for_seconds = seconds_between(told.since, (site.now)());
+        let row = rows.entry(told.account).or_default();
+        row.troubles.push((told.resource, told.why, for_seconds));
+    }
+    Html(page(&rows, health, now).into_string())
 }
 
 /// What concerns all accounts.
@@ -114,6 +122,17 @@ fn page(rows: &BTreeMap<String, AccountRow>, health: Health, now: f64) -> Markup
     frame("twilio-call-exporter", &body)
 }
 
+/// What can't be read, for a person.
+fn what(resource: &str) -> &str {
+    match resource {
+        "calls" => "lists of calls",
+        "call" => "single calls",
+        "call_events" => "Call Events",
+        "accounts" => "subaccounts",
+        other => other,
+    }
+}
+
 fn account_row(account: &str, row: &AccountRow, now: f64) -> Markup {
     html! {
         tr {
@@ -137,6 +156,11 @@ fn account_row(account: &str, row: &AccountRow, now: f64) -> Markup {
                 @if row.catching_up > 0.0 { ", catching up" }
             }
         }
+        @for (resource, why, seconds) in &row.troubles {
+            tr { td.bad colspan="5" {
+                (account) ": " (what(resource)) " not readable for " (age(*seconds)) ": " (why)
+            } }
+        }
     }
 }
 
@@ -152,11 +176,17 @@ mod tests {
             last_success: Some(40.0),
             overdue: 130.0,
             catching_up: 1.0,
+            troubles: vec![("call_events", "refused: <b>ask".to_owned(), 300.0)],
         };
         let rows = BTreeMap::from([("<b>prod</b>".to_owned(), row)]);
         let text = page(&rows, WELL, 100.0).into_string();
-        for expected in ["&lt;b&gt;prod", "not readable", "60 s ago", "2 min overdue, catching up"]
-        {
+        for expected in [
+            "&lt;b&gt;prod",
+            "not readable",
+            "60 s ago",
+            "2 min overdue, catching up",
+            "&lt;/b&gt;: Call Events not readable for 5 min: refused: &lt;b&gt;ask",
+        ] {
             assert!(text.contains(expected), "{expected} in {text}");
         }
         assert!(!text.contains("<b>prod"));

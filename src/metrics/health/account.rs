@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use prometheus::GaugeVec;
 
 use crate::domain::account::Lateness;
@@ -59,6 +60,11 @@ impl AccountHealth {
             self.set(&self.health.last_success, now_seconds);
             self.health.pass_duration.with_label_values(&[&self.label]).observe(took.as_secs_f64());
         }
+    }
+
+    /// Notes what keeps a resource from being read, and since when.
+    pub fn trouble(&self, resource: &'static str, told: Option<(String, Timestamp)>) {
+        self.health.troubles.set(&self.label, resource, told);
     }
 
     /// Notes the interval in force.

@@ -45,6 +45,7 @@ impl Health {
         for vec in [&self.pass_duration, &self.event_lag] {
             remove(vec, &is_gone, |labels| vec.remove(labels));
         }
+        self.troubles.remove_accounts(&is_gone);
         remove(&self.skipped_seconds, &is_gone, |labels| self.skipped_seconds.remove(labels));
     }
 }
@@ -90,6 +91,7 @@ mod tests {
             account.account_concurrency(1);
             account.required_concurrency(1.0);
             account.tracked_calls(1);
+            account.trouble("calls", Some(("refused".to_owned(), jiff::Timestamp::UNIX_EPOCH)));
             account.lateness(&Lateness::default());
             account.call_events_rejected(Rejection::ALL[0], 1);
         }
@@ -111,5 +113,8 @@ mod tests {
         health.remove_accounts(|label| label == "gone");
         assert_eq!(shown("gone"), Vec::<String>::new());
         assert_eq!(shown("stays"), before);
+        let troubled: Vec<String> =
+            health.troubles().all().into_iter().map(|told| told.account).collect();
+        assert_eq!(troubled, ["stays"]);
     }
 }

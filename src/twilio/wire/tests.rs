@@ -47,6 +47,23 @@ fn the_specifications_calls_are_read_without_loss() {
 }
 
 #[test]
+fn other_pages_and_calls_that_twilio_has_shown_are_read() {
+    let old = Page::cut(fixture!("docs-calls-list-2012-aftersid.json")).expect("a page");
+    assert!(!old.items.is_empty());
+    assert!(old.items.iter().all(|item| decode_call(item).is_some()));
+    let next = old.next_page.expect("a next page");
+    assert!(next.starts_with("/2010-04-01/Accounts/") && next.contains("AfterSid="), "{next}");
+    let empty = Page::cut(fixture!("oai-calls.example.readEmptyDateFunDateFormats.json"));
+    let empty = empty.expect("a page");
+    assert_eq!((empty.items.len(), empty.next_page), (0, None));
+    let created = serde_json::from_str(fixture!("oai-call-instance.example.create.json"));
+    let created = decode_call(&RawItem::new(created.expect("JSON"))).expect("a call");
+    assert_ne!(created.status, CallStatus::Other);
+    assert_ne!(created.direction, Direction::Other);
+    assert!(created.start_time.is_some() && created.date_created.is_some());
+}
+
+#[test]
 fn a_queued_call_has_no_times_and_is_a_call_all_the_same() {
     let raw = serde_json::from_str(fixture!("real-call-create-queued-2016.json")).expect("JSON");
     let call = decode_call(&RawItem::new(raw)).expect("a call");

@@ -1,0 +1,208 @@
+//! What an operator does about an error: one line for each, by Twilio's error code where there is one.
+
+use super::answer::Resource;
+use super::cause::NoConnection;
+use super::error::{Error, Status};
+
+/// Twilio's code for credentials that are wrong, or of a kind that may not ask this.
+pub(super) const AUTHENTICATE: u32 = 20_003;
+/// Twilio's code for an account that is not active.
+pub(super) const NOT_ACTIVE: u32 = 20_005;
+/// Twilio's code for test credentials.
+pub(super) const TEST_CREDENTIALS: u32 = 20_008;
+/// Twilio's code for a missing permission.
+pub(super) const MISSING_PERMISSION: u32 = 70_051;
+
+/// What is said of an answer that may not be Twilio's.
+const NOT_TWILIOS: &str = "the answer has no Twilio error code, so it may come from a proxy or gateway: check the base URL";
+
+impl Error {
+    /// The error, and what to do about it.
+    pub fn explained(&self, asked_for: Resource) -> String {
+        match self.advice(asked_for) {
+            Some(advice) => format!("{self}: {advice}"),
+            None => self.to_string(),
+        }
+    }
+
+    fn advice(&self, asked_for: Resource) -> Option<String> {
+        let advice = match self {
+            Self::Unauthorized(status) => return Some(of_refusal(*status, asked_for)),
+            Self::NotActive(_) => {
+                "it is suspended or closed, and the credentials are not the cause: see Twilio's console"
+            }
+            Self::MissingPermission { permission: Some(_), .. } => {
+                "add it to the key, or use another key"
+            }
+            Self::MissingPermission { permission: None, .. } => {
+                return Some(format!(
+                    "{}: add it to the key, or use another key",
+                    needed(asked_for)
+                ));
+            }
+            Self::NotFound(Status { code: None, .. })
+            | Self::Server { status: Status { code: None, .. }, .. } => NOT_TWILIOS,
+            Self::NotFound(_) => "check the Account SID and the region",
+            Self::TooManyRequests { .. } => {
+                "the exporter slows down; other programs use the same limit"
+            }
+            Self::Server { .. } => "it is asked again; see status.twilio.com",
+            Self::UnexpectedStatus(Status { code: Some(code), .. }) => {
+                return Some(format!("see https://www.twilio.com/docs/errors/{code}"));
+            }
+            Self::UnexpectedStatus(_) | Self::NotHttp => NOT_TWILIOS,
+            Self::Malformed { .. } => {
+                "a proxy, gateway or login page may answer instead of Twilio: check the base URL and the proxy"
+            }
+            Self::Timeout => "Twilio or the network is slow; api.timeout is how long it waits",
+            Self::Connect(cause) => cause.advice(),
+            Self::Interrupted => "Twilio, a proxy or a firewall closed the connection",
+            Self::ForeignNextPage => "check the base URL",
+            Self::TooLarge { .. } | Self::Endless | Self::Shifted | Self::Incomplete => {
+                return None;
+            }
+        };
+        Some(advice.to_owned())
+    }
+}
+
+/// What to do about a 401 or 403.
+fn of_refusal(status: Status, asked_for: Resource) -> String {
+    const CREDENTIALS: &str =
+        "check account SID and auth token or API key, and that they belong to this region";
+    match (status.code, asked_for) {
+        (Some(AUTHENTICATE), Resource::Accounts) => format!(
+            "only an auth token or a Main API key can list subaccounts; if it is one, {CREDENTIALS}"
+        ),
+        (Some(TEST_CREDENTIALS), _) => "they can't read calls: use the live credentials".to_owned(),
+        (Some(AUTHENTICATE), _) => CREDENTIALS.to_owned(),
+        (Some(code), _) => {
+            format!("see https://www.twilio.com/docs/errors/{code}")
+        }
+        // Twilio refuses test credentials without a code, too.
+        (None, _) => format!("{CREDENTIALS}; {NOT_TWILIOS}"),
+    }
+}
+
+/// The permission that reading a resource needs.
+///
+/// Source: Twilio's list of the permissions of restricted API keys.
+fn needed(asked_for: Resource) -> &'static str {
+    match asked_for {
+        Resource::Calls => "lists of calls need `/twilio/voice/calls/list`",
+        Resource::Call => "single calls need `/twilio/voice/calls/read`",
+        Resource::CallEvents => "Call Events need `/twilio/voice/request-inspector/read`",
+        Resource::Accounts => "subaccounts need an auth token or a Main API key",
+    }
+}
+
+impl NoConnection {
+    /// What happened.
+    pub(super) const fn text(self) -> &'static str {
+        match self {
+            Self::Dns => "the host name can't be resolved",
+            Self::Refused => "connection refused",
+            Self::Unreachable => "network or host unreachable",
+            Self::Timeout => "no connection in time",
+            Self::Closed => "the connection was closed at once",
+            Self::UnknownIssuer => "the certificate's issuer is unknown",
+            Self::Expired => "the certificate has expired",
+            Self::NotYetValid => "the certificate is not valid yet",
+            Self::WrongName => "the certificate is for another host name",
+            Self::Certificate => "the certificate can't be used",
+            Self::Tls => "the TLS handshake failed",
+            Self::ProxyDns => "the proxy's host name can't be resolved",
+            Self::ProxyUnreachable => "the proxy can't be reached",
+            Self::ProxyTls => "TLS with the proxy failed",
+            Self::ProxyCredentials => "the proxy asks for credentials (HTTP 407)",
+            Self::ProxyDenied => "the proxy refuses to connect to Twilio",
+            Self::ProxyClosed => "the proxy closed the connection",
+            Self::Other => "the connection failed",
+        }
+    }
+
+    const fn advice(self) -> &'static str {
+        match self {
+            Self::Dns => "check the base URL or region and edge, and this machine's DNS",
+            Self::Refused => "check the base URL; nothing listens there, or a firewall rejects it",
+            Self::Unreachable => {
+                "check routes and firewalls; where only a proxy leads out, set HTTPS_PROXY"
+            }
+            Self::Timeout => {
+                "a firewall may drop it: allow HTTPS to Twilio, or to the proxy if HTTPS_PROXY is set"
+            }
+            Self::Closed => "a firewall may cut it off, or the base URL names no HTTPS server",
+            Self::UnknownIssuer => {
+                "if a proxy inspects TLS, set api.ca_file to the CA that signs its certificates; else install ca-certificates"
+            }
+            Self::Expired | Self::NotYetValid => {
+                "check this machine's clock, and the certificate of the host in the base URL"
+            }
+            Self::WrongName => "check the base URL, and what answers in its place",
+            Self::Certificate => {
+                "the server needs a certificate of its own that an authority has signed"
+            }
+            Self::Tls => {
+                "the other side must speak TLS 1.2 or 1.3, and ask for no client certificate: check the base URL"
+            }
+            Self::ProxyDns | Self::ProxyUnreachable => {
+                "check HTTPS_PROXY, and that the proxy runs and can be reached from here"
+            }
+            Self::ProxyTls => {
+                "check whether HTTPS_PROXY has to begin with http://, and the proxy's certificate"
+            }
+            Self::ProxyCredentials => "put the right user and password into HTTPS_PROXY",
+            Self::ProxyDenied => {
+                "allow CONNECT to Twilio's host on port 443 in the proxy; its log says why"
+            }
+            Self::ProxyClosed => "check that HTTPS_PROXY names an HTTP proxy; its log may say why",
+            Self::Other => "check the network and the base URL",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn twilios_code_picks_the_advice() {
+        let refused = |code| Error::Unauthorized(Status { http: 401, code });
+        let lacks = Error::MissingPermission {
+            permission: None,
+            status: Status { http: 401, code: Some(MISSING_PERMISSION) },
+        };
+        for (error, asked_for, expected) in [
+            (
+                refused(Some(20_003)),
+                Resource::Calls,
+                "(HTTP 401, Twilio error 20003): check account SID",
+            ),
+            (refused(Some(20_003)), Resource::Accounts, "only an auth token or a Main API key"),
+            (refused(Some(20_008)), Resource::Calls, "refuses test credentials"),
+            (
+                refused(Some(20_006)),
+                Resource::Calls,
+                "access (HTTP 401, Twilio error 20006): see https",
+            ),
+            (refused(None), Resource::Calls, "may come from a proxy or gateway"),
+            (lacks.clone(), Resource::Calls, "`/twilio/voice/calls/list`"),
+            (lacks.clone(), Resource::Call, "`/twilio/voice/calls/read`"),
+            (lacks.clone(), Resource::CallEvents, "`/twilio/voice/request-inspector/read`"),
+            (lacks, Resource::Accounts, "a Main API key"),
+            (
+                Error::NotActive(Status { http: 403, code: Some(NOT_ACTIVE) }),
+                Resource::Calls,
+                "not active (HTTP 403, Twilio error 20005): it is suspended",
+            ),
+            (
+                Error::TooManyRequests { retry_after: None, code: Some(20_429) },
+                Resource::Calls,
+                "(HTTP 429, Twilio error 20429)",
+            ),
+        ] {
+            let told = error.explained(asked_for);
+            assert!(told.contains(expected), "{expected}: {told}");
+        }
+    }
+}
