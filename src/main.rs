@@ -177,7 +177,7 @@ async fn simulate(arguments: &SimulateArgs) -> anyhow::Result<()> {
     simulation.run().await
 }
 
-/// A token that a signal cancels. A second signal ends the program at once: what is committed is
+/// A token that a signal cancels. A later second signal ends the program at once: what is committed is
 /// durable, and the rest is read again.
 fn stop_on_signal() -> anyhow::Result<CancellationToken> {
     let stop = CancellationToken::new();
@@ -187,7 +187,7 @@ fn stop_on_signal() -> anyhow::Result<CancellationToken> {
         let signal = signals.next().await;
         tracing::info!(signal, "stopping");
         token.cancel();
-        let signal = signals.next().await;
+        let signal = signals.next_distinct().await;
         tracing::warn!(signal, "stopping at once");
         #[expect(clippy::disallowed_methods, reason = "a second signal waits for no destructor")]
         std::process::exit(1);
