@@ -5,6 +5,7 @@
 
 mod account;
 pub mod duration;
+mod environment;
 mod file;
 mod layers;
 mod problem;
@@ -15,9 +16,7 @@ pub mod shape;
 mod show;
 pub mod web;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
-use std::fmt;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,6 +25,7 @@ use figment::value::Value;
 use crate::domain::route::RoutePattern;
 
 pub use account::{AccountConfig, Credentials, SubaccountsConfig};
+pub use environment::Environment;
 pub use problem::{Problem, Problems};
 pub use secret::SecretSource;
 
@@ -43,54 +43,6 @@ const MAX_AFTER_END: usize = 8;
 const MAX_ROUTES: usize = 1_000;
 /// Longest hold-back: a scrape interval that long is none.
 const MAX_HOLD_BACK: Duration = Duration::from_secs(600);
-
-/// The variables that this program looks at.
-#[derive(Clone, Default)]
-pub struct Environment(BTreeMap<String, String>, Vec<String>);
-
-impl Environment {
-    /// The process's own.
-    pub fn from_process() -> Self {
-        Self::from_os(std::env::vars_os())
-    }
-
-    fn from_os(variables: impl Iterator<Item = (OsString, OsString)>) -> Self {
-        let (mut readable, mut unreadable) = (BTreeMap::new(), Vec::new());
-        for (name, value) in variables {
-            match (name.into_string(), value.into_string()) {
-                (Ok(name), Ok(value)) => {
-                    readable.insert(name, value);
-                }
-                (Ok(name), Err(_)) => unreadable.push(name),
-                // A name of ours is ASCII.
-                (Err(_), _) => {}
-            }
-        }
-        Self(readable, unreadable)
-    }
-
-    /// The variables of ours that are not valid UTF-8.
-    fn unreadable(&self) -> impl Iterator<Item = &String> {
-        self.1.iter().filter(|name| name.starts_with("TWILIO_"))
-    }
-
-    /// Other variables.
-    pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-        Self(pairs.into_iter().map(owned).collect(), Vec::new())
-    }
-
-    /// A variable that is set to something.
-    fn get(&self, name: &str) -> Option<String> {
-        self.0.get(name).filter(|value| !value.is_empty()).cloned()
-    }
-}
-
-impl fmt::Debug for Environment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
-    }
-}
 
 /// The whole configuration.
 #[derive(Clone, Debug)]
@@ -167,13 +119,14 @@ pub struct LimitsConfig {
 pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Config, Problems> {
     let mut problems: Vec<Problem> = environment
         .unreadable()
+        .filter(|name| name.starts_with("TWILIO_"))
         .map(|name| Problem {
             place: name.clone(),
             key: String::new(),
             text: "is not valid UTF-8".to_owned(),
         })
         .collect();
-    let figment = layers::merge(file, &environment.0, &mut problems);
+    let figment = layers::merge(file, environment, &mut problems);
     let data = figment::Provider::data(&figment).map_err(|error| {
         // Neither its text nor its path is told: both may hold what stands in the wrong place.
         let text = format!("cannot be read as a configuration ({} levels deep)", error.path.len());
@@ -232,6 +185,7 @@ pub fn load_with_certificates(
         };
         let pem = file::read(path, MAX_CA_BYTES)
             .map_err(|error| problem(format!("cannot be read: {}", file::why(&error))))?;
+        let pem = file::without_mark(pem);
         if !crate::twilio::client::are_certificates(&pem) {
             return Err(problem("expected certificates in PEM".to_owned()));
         }
@@ -252,7 +206,7 @@ fn read_accounts(
     let (mut names, mut identities) = (BTreeSet::new(), BTreeSet::new());
     for (index, value) in values.into_iter().enumerate() {
         let place = reader.place(&value, "accounts");
-        let account = account::read(reader, index, value, &environment.0);
+        let account = account::read(reader, index, value, environment);
         if let Some(account) = &account {
             let label = account.name.clone().unwrap_or_else(|| account.account_sid.clone());
             if !names.insert(label) {

@@ -1,6 +1,5 @@
 //! The layers of a configuration, as figment providers that know their name.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use figment::providers::Format;
@@ -8,6 +7,7 @@ use figment::value::{Dict, Empty, Map, Value};
 use figment::{Error, Figment, Metadata, Profile, Provider};
 use serde::de::DeserializeOwned;
 
+use super::environment::Environment;
 use super::file;
 use super::problem::Problem;
 use super::shape;
@@ -59,7 +59,7 @@ impl Provider for Layer {
 /// The layers, merged.
 pub(super) fn merge(
     file: Option<&Path>,
-    environment: &BTreeMap<String, String>,
+    environment: &Environment,
     problems: &mut Vec<Problem>,
 ) -> Figment {
     let mut keep = |found: Result<Dict, Problem>| {
@@ -74,13 +74,9 @@ pub(super) fn merge(
         of_file = keep(read_file("--config.file", path));
         drop_nulls(&mut of_file, &defaults);
     }
-    let variables = environment.iter().filter_map(|(name, value)| {
-        let path = name.strip_prefix(PREFIX).filter(|path| !is_service_link(path, environment))?;
-        Some((path.to_ascii_lowercase().replace("__", "."), value))
-    });
     let mut values = Dict::new();
-    for (path, value) in variables {
-        insert(&mut values, &path, value);
+    for (path, value) in environment.with_prefix(PREFIX) {
+        insert(&mut values, &path.to_ascii_lowercase().replace("__", "."), value);
     }
     let name = file.map_or_else(String::new, |path| path.display().to_string());
     Figment::new()
@@ -100,13 +96,6 @@ fn drop_nulls(dict: &mut Dict, below: &Dict) {
         }
         _ => true,
     });
-}
-
-/// Whether Kubernetes has set a variable for a Service named `twilio-exporter`: it has our prefix,
-/// and is none of our keys.
-fn is_service_link(path: &str, environment: &BTreeMap<String, String>) -> bool {
-    environment.contains_key(&format!("{PREFIX}SERVICE_HOST"))
-        && (path.starts_with("SERVICE_") || path == "PORT" || path.starts_with("PORT_"))
 }
 
 fn insert(dict: &mut Dict, path: &str, text: &str) {
@@ -150,8 +139,7 @@ fn read_file(flag: &str, path: &Path) -> Result<Dict, Problem> {
     if u64::try_from(bytes.len()).is_ok_and(|bytes| bytes > MAX_FILE_BYTES) {
         return Err(problem(format!("is larger than {MAX_FILE_BYTES} bytes")));
     }
-    let text = String::from_utf8(bytes)
-        .map_err(|_| problem("cannot be read: is not valid UTF-8".to_owned()))?;
+    let text = file::text(bytes).map_err(|why| problem(format!("cannot be read: {why}")))?;
     parse(&text, &place)
 }
 

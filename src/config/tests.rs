@@ -3,9 +3,11 @@
 mod accounts;
 mod broken;
 mod merging;
+mod mistakes;
 mod printed;
 mod secrets;
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 

@@ -274,7 +274,7 @@ fn read_file(path: &Path) -> Result<String, String> {
     if u64::try_from(bytes.len()).is_ok_and(|bytes| bytes > MAX_PEM_BYTES) {
         return Err(format!("{} is larger than {MAX_PEM_BYTES} bytes", shape::path(path)));
     }
-    String::from_utf8(bytes).map_err(|_| format!("{} is not valid UTF-8", shape::path(path)))
+    file::text(bytes).map_err(|why| format!("{} {why}", shape::path(path)))
 }
 
 fn read_http(reader: &mut Reader<'_>, top: &mut Section) -> Vec<(&'static str, String)> {
