@@ -4,6 +4,7 @@ mod descriptors;
 pub mod online;
 mod polling;
 mod process;
+mod proxy;
 mod turns;
 mod web;
 
@@ -144,6 +145,7 @@ impl App {
             crowd: Crowd::new(connections, Arc::new(move || noted.http_connection_cut())),
         };
         let prepared = Prepared::new(config, &lasting)?;
+        proxy::announce(config);
         let attached = prepared.attach().await?;
         let known = prepared.show_known(&attached).await?;
         Ok(Self {
@@ -298,6 +300,7 @@ async fn reload(
     // The loops that end are watched no more: this one is watched in their place.
     let heartbeat = lasting.heartbeats.watch();
     heartbeat.promise(polling::GRACE);
+    proxy::announce(&config);
     lasting.store.limit(limits(&config));
     lasting.tracked.set_limit(config.limits.tracked_calls);
     exemplars.store(config.exemplars, Ordering::Relaxed);

@@ -9,6 +9,7 @@ mod environment;
 mod file;
 mod layers;
 mod problem;
+mod proxy;
 mod reader;
 mod sdk;
 mod secret;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use figment::value::Value;
 
 use crate::domain::route::RoutePattern;
+use crate::twilio::Proxy;
 
 pub use account::{AccountConfig, Credentials, SubaccountsConfig};
 pub use environment::Environment;
@@ -97,6 +99,8 @@ pub struct ApiConfig {
     pub ca_file: Option<PathBuf>,
     /// What the file holds, once it was read.
     pub ca_pem: Option<Vec<u8>>,
+    /// The proxy of the environment.
+    pub proxy: Option<Proxy>,
 }
 
 /// Bounds.
@@ -139,7 +143,8 @@ pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Config, Pr
     // A file that can't be read, or whose accounts can't, may well have accounts.
     let has_none = accounts.is_empty() && problems.is_empty() && reader.problems.is_empty();
     let poll = read_poll(&mut reader, &mut top);
-    let api = read_api(&mut reader, &mut top);
+    let mut api = read_api(&mut reader, &mut top);
+    api.proxy = proxy::of_environment(environment, &mut problems);
     let routes = read_routes(&mut reader, &mut top, &figment);
     let limits = read_limits(&mut reader, &mut top);
     let exemplars = reader.flag(&mut top, "exemplars");
@@ -294,6 +299,7 @@ fn read_api(reader: &mut Reader<'_>, top: &mut Section) -> ApiConfig {
         timeout: reader.duration(&mut section, "timeout", Duration::from_millis(100), MOST),
         ca_file: reader.path(&mut section, "ca_file"),
         ca_pem: None,
+        proxy: None,
     };
     reader.finish(section);
     api

@@ -6,10 +6,12 @@
 mod answer;
 pub mod client;
 pub mod error;
+pub mod proxy;
 mod response;
 pub mod wire;
 
 pub use answer::{Answer, Attempt, Resource};
 pub use client::{Client, ClientOptions, Credentials};
 pub use error::{Error, ErrorReason};
+pub use proxy::Proxy;
 pub use response::LargeBodies;

@@ -318,6 +318,7 @@ pub(super) fn accounts(config: &Config) -> anyhow::Result<Vec<(Account, Option<W
             connect_timeout: config.api.connect_timeout,
             timeout: config.api.timeout,
             ca_pem: config.api.ca_pem.clone(),
+            proxy: config.api.proxy.clone(),
             large_bodies: large_bodies.clone(),
         };
         let built = build_account(account, &options, config.api.max_concurrency)?;

@@ -6,6 +6,8 @@ use figment::value::{Dict, Value};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::domain::sid::AccountSid;
+use crate::twilio::Proxy;
+use crate::twilio::proxy::Way;
 
 use super::environment::{Environment, bare};
 use super::reader::{Reader, Section};
@@ -43,6 +45,13 @@ pub struct AccountConfig {
     pub region: String,
     /// Its subaccounts, if they were mentioned.
     pub subaccounts: Option<SubaccountsConfig>,
+}
+
+impl AccountConfig {
+    /// How its API is reached where there is a proxy.
+    pub fn way(&self, proxy: &Proxy) -> Option<Way> {
+        reqwest::Url::parse(&self.base_url).ok().map(|base| proxy.way_to(&base))
+    }
 }
 
 impl PartialEq for Credentials {

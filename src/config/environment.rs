@@ -52,6 +52,16 @@ impl Environment {
         self.0.get(name).map(String::as_str)
     }
 
+    /// Whether a variable is set, readable or not.
+    pub(super) fn is_set(&self, name: &str) -> bool {
+        self.0.contains_key(name) || self.1.iter().any(|unreadable| unreadable == name)
+    }
+
+    /// A variable without what can't be seen around it.
+    pub(super) fn trimmed(&self, name: &str) -> Option<&str> {
+        self.raw(name).map(|value| value.trim_matches(is_blank))
+    }
+
     /// A variable that is set to something, without what surrounds it by accident.
     pub(super) fn get(&self, name: &str) -> Option<String> {
         self.raw(name).map(bare).filter(|value| !value.is_empty()).map(str::to_owned)

@@ -5,6 +5,7 @@ mod broken;
 mod merging;
 mod mistakes;
 mod printed;
+mod proxy;
 mod secrets;
 
 use std::ffi::OsString;
@@ -44,6 +45,7 @@ fn without_a_file_everything_is_at_its_default() {
             timeout: seconds(30),
             ca_file: None,
             ca_pem: None,
+            proxy: None,
         }
     );
     let limits = LimitsConfig {

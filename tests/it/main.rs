@@ -26,6 +26,7 @@ mod outside_judges;
 mod pages;
 mod privacy;
 mod promql;
+mod proxy;
 mod reload;
 mod rules;
 mod secrets_in_memory;
