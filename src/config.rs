@@ -8,6 +8,7 @@ pub mod duration;
 mod environment;
 mod file;
 mod layers;
+mod origin;
 mod problem;
 mod proxy;
 mod reader;
@@ -28,6 +29,7 @@ use crate::twilio::Proxy;
 
 pub use account::{AccountConfig, Credentials, SubaccountsConfig};
 pub use environment::Environment;
+pub use origin::Origin;
 pub use problem::{Problem, Problems};
 pub use secret::SecretSource;
 
@@ -63,6 +65,8 @@ pub struct Config {
     pub exemplars: bool,
     /// What the operator should know, one line each.
     pub notices: Vec<String>,
+    /// What of it the file says.
+    pub origin: Origin,
 }
 
 /// When what is read.
@@ -121,6 +125,15 @@ pub struct LimitsConfig {
 /// # Errors
 /// All problems at once.
 pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Config, Problems> {
+    load_after(&Origin::default(), file, environment)
+}
+
+/// Loads and checks the configuration that takes the place of a former one.
+fn load_after(
+    former: &Origin,
+    file: Option<&Path>,
+    environment: &Environment,
+) -> Result<Config, Problems> {
     let mut problems: Vec<Problem> = environment
         .unreadable()
         .filter(|name| name.starts_with("TWILIO_"))
@@ -130,7 +143,7 @@ pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Config, Pr
             text: "is not valid UTF-8".to_owned(),
         })
         .collect();
-    let figment = layers::merge(file, environment, &mut problems);
+    let (figment, keys) = layers::merge(file, environment, &mut problems);
     let data = figment::Provider::data(&figment).map_err(|error| {
         // Neither its text nor its path is told: both may hold what stands in the wrong place.
         let text = format!("cannot be read as a configuration ({} levels deep)", error.path.len());
@@ -150,9 +163,17 @@ pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Config, Pr
     let exemplars = reader.flag(&mut top, "exemplars");
     reader.finish(top);
     problems.append(&mut reader.problems);
-    let is_configured = !accounts.is_empty();
+    let origin = Origin { keys, has_accounts: !accounts.is_empty() };
     let mut notices = Vec::new();
-    let accounts = if is_configured {
+    if file.is_some() && origin.keys.is_empty() {
+        notices.push("the configuration file is empty: everything is at its default".to_owned());
+    }
+    let refusal = origin.refusal(former).filter(|_| has_none);
+    let accounts = if let Some((key, text)) = refusal {
+        let place = file.map_or_else(String::new, |path| path.display().to_string());
+        problems.push(Problem { place, key: key.to_owned(), text: text.to_owned() });
+        Vec::new()
+    } else if origin.has_accounts {
         if environment.get("TWILIO_ACCOUNT_SID").is_some() {
             notices.push(
                 "TWILIO_ACCOUNT_SID and its companions are ignored: the file has accounts"
@@ -166,7 +187,7 @@ pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Config, Pr
         Vec::new()
     };
     if problems.is_empty() {
-        Ok(Config { accounts, poll, api, routes, limits, exemplars, notices })
+        Ok(Config { accounts, poll, api, routes, limits, exemplars, notices, origin })
     } else {
         problems.sort();
         problems.dedup();
@@ -174,15 +195,17 @@ pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Config, Pr
     }
 }
 
-/// Loads and checks the configuration, and reads the certificates that it names.
+/// Loads and checks the configuration, and reads the certificates that it names. What a `former` one,
+/// which it replaces, took from the file must not be lost in silence.
 ///
 /// # Errors
 /// All problems at once.
 pub fn load_with_certificates(
+    former: &Origin,
     file: Option<&Path>,
     environment: &Environment,
 ) -> Result<Config, Problems> {
-    let mut config = load(file, environment)?;
+    let mut config = load_after(former, file, environment)?;
     if let Some(path) = &config.api.ca_file {
         let problem = |text: String| {
             let (place, key) = (shape::path(path), "api.ca_file".to_owned());

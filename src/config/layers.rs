@@ -1,5 +1,6 @@
 //! The layers of a configuration, as figment providers that know their name.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use figment::providers::Format;
@@ -56,12 +57,12 @@ impl Provider for Layer {
     }
 }
 
-/// The layers, merged.
+/// The layers, merged, and the keys that the file sets.
 pub(super) fn merge(
     file: Option<&Path>,
     environment: &Environment,
     problems: &mut Vec<Problem>,
-) -> Figment {
+) -> (Figment, BTreeSet<String>) {
     let mut keep = |found: Result<Dict, Problem>| {
         found.unwrap_or_else(|problem| {
             problems.push(problem);
@@ -79,10 +80,26 @@ pub(super) fn merge(
         insert(&mut values, &path.to_ascii_lowercase().replace("__", "."), value);
     }
     let name = file.map_or_else(String::new, |path| path.display().to_string());
-    Figment::new()
+    let keys = keys_of(&of_file);
+    let figment = Figment::new()
         .merge(Layer { name: DEFAULTS_NAME.to_owned(), dict: defaults })
         .merge(Layer { name, dict: of_file })
-        .merge(Layer { name: ENVIRONMENT_NAME.to_owned(), dict: values })
+        .merge(Layer { name: ENVIRONMENT_NAME.to_owned(), dict: values });
+    (figment, keys)
+}
+
+/// The keys of a layer, those of its sections as `poll.interval`.
+fn keys_of(dict: &Dict) -> BTreeSet<String> {
+    let mut keys = BTreeSet::new();
+    for (name, value) in dict {
+        match value.as_dict() {
+            Some(section) => keys.extend(section.keys().map(|key| format!("{name}.{key}"))),
+            None => {
+                keys.insert(name.clone());
+            }
+        }
+    }
+    keys
 }
 
 /// Drops the nulls of a layer whose keys have a value below: they stand for that value. Others

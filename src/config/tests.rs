@@ -6,6 +6,7 @@ mod merging;
 mod mistakes;
 mod printed;
 mod proxy;
+mod reloaded;
 mod secrets;
 
 use std::ffi::OsString;

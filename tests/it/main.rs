@@ -7,6 +7,7 @@ mod accounts;
 mod awkward_calls;
 mod blocking_files;
 mod command_line;
+mod cut_files;
 mod dashboards;
 mod demo;
 mod disk;
