@@ -89,11 +89,14 @@ impl WebSetup {
     }
 }
 
+/// Reads the configuration again from where it came from, to replace the one of this origin; an error
+/// tells everything that is wrong with it.
+pub type Load = dyn Fn(&Origin) -> Result<Config, String> + Send + Sync;
+
 /// How a running program comes by a new configuration.
 pub struct Reloading {
-    /// Reads it again from where it came from, to replace the one of this origin; an error tells
-    /// everything that is wrong with it.
-    pub load: Arc<dyn Fn(&Origin) -> Result<Config, String> + Send + Sync>,
+    /// Reads it again.
+    pub load: Arc<Load>,
     /// The signals that ask for it.
     pub hangups: Hangups,
 }

@@ -38,6 +38,9 @@ pub enum InvalidProxy {
     /// No host, or none that can be one.
     #[error("it has no valid host")]
     Host,
+    /// A single word: `none`, `true`, or a secret from elsewhere.
+    #[error("it is a single word")]
+    Word,
     /// No port after a colon, or none that can be one.
     #[error("its port is not a number from 1 to 65535")]
     Port,
@@ -82,6 +85,9 @@ impl Proxy {
         }
         if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
             return Err(InvalidProxy::WhiteSpace);
+        }
+        if text.chars().all(|c| c.is_ascii_alphanumeric()) {
+            return Err(InvalidProxy::Word);
         }
         let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
         let scheme = scheme.to_ascii_lowercase();
@@ -232,7 +238,8 @@ mod tests {
             ),
             ("HTTP://Proxy:3128", "Proxy:3128", "http://proxy:3128/"),
             ("proxy:3128", "proxy:3128", "http://proxy:3128/"),
-            ("proxy", "proxy:80", "http://proxy/"),
+            ("proxy.local", "proxy.local:80", "http://proxy.local/"),
+            ("http://proxy", "proxy:80", "http://proxy/"),
             ("https://proxy", "proxy:443", "https://proxy/"),
             ("https://proxy:3128", "proxy:3128", "https://proxy:3128/"),
             ("10.0.0.1:3128", "10.0.0.1:3128", "http://10.0.0.1:3128/"),
@@ -279,7 +286,10 @@ mod tests {
             ("http://", InvalidProxy::Host),
             ("http://:3128", InvalidProxy::Host),
             (":3128", InvalidProxy::Host),
-            ("3128", InvalidProxy::Host),
+            ("3128", InvalidProxy::Word),
+            ("none", InvalidProxy::Word),
+            ("abcdef0123456789abcdef0123456789", InvalidProxy::Word),
+            ("http://3128", InvalidProxy::Host),
             ("http://user:word@", InvalidProxy::Host),
             ("http:proxy:3128", InvalidProxy::Host),
             ("http://fd00::1:3128", InvalidProxy::Host),
