@@ -138,7 +138,7 @@ fn load_after(
         .unreadable()
         .filter(|name| name.starts_with("TWILIO_"))
         .map(|name| Problem {
-            place: name.clone(),
+            place: format!("environment variable {name}"),
             key: String::new(),
             text: "is not valid UTF-8".to_owned(),
         })

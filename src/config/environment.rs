@@ -54,7 +54,12 @@ impl Environment {
 
     /// Whether a variable is set, readable or not.
     pub(super) fn is_set(&self, name: &str) -> bool {
-        self.0.contains_key(name) || self.1.iter().any(|unreadable| unreadable == name)
+        self.0.contains_key(name) || self.is_unreadable(name)
+    }
+
+    /// Whether a variable is set to something that is not valid UTF-8.
+    pub(super) fn is_unreadable(&self, name: &str) -> bool {
+        self.1.iter().any(|unreadable| unreadable == name)
     }
 
     /// A variable without what can't be seen around it.

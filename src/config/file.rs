@@ -176,6 +176,16 @@ mod tests {
     }
 
     #[test]
+    fn a_mark_of_the_byte_order_is_no_content() {
+        let pem = b"-----BEGIN CERTIFICATE-----".to_vec();
+        assert_eq!(without_mark([UTF_8, &pem].concat()), pem);
+        assert_eq!(without_mark(pem.clone()), pem);
+        assert_eq!(text([UTF_8, b"a"].concat()).as_deref(), Ok("a"));
+        assert_eq!(text(b"\xff\xfea\0".to_vec()), Err("is UTF-16: expected UTF-8"));
+        assert_eq!(text(b"a\xff".to_vec()), Err("is not valid UTF-8"));
+    }
+
+    #[test]
     fn a_file_is_read_up_to_its_limit_and_one_byte() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), "0123456789").expect("written");

@@ -80,7 +80,8 @@ pub(super) fn merge(
         insert(&mut values, &path.to_ascii_lowercase().replace("__", "."), value);
     }
     let name = file.map_or_else(String::new, |path| path.display().to_string());
-    let keys = keys_of(&of_file);
+    let mut keys = BTreeSet::new();
+    note_keys(&Value::from(of_file.clone()), "", &mut keys);
     let figment = Figment::new()
         .merge(Layer { name: DEFAULTS_NAME.to_owned(), dict: defaults })
         .merge(Layer { name, dict: of_file })
@@ -88,18 +89,31 @@ pub(super) fn merge(
     (figment, keys)
 }
 
-/// The keys of a layer, those of its sections as `poll.interval`.
-fn keys_of(dict: &Dict) -> BTreeSet<String> {
-    let mut keys = BTreeSet::new();
-    for (name, value) in dict {
-        match value.as_dict() {
-            Some(section) => keys.extend(section.keys().map(|key| format!("{name}.{key}"))),
-            None => {
-                keys.insert(name.clone());
+/// Notes the keys of a layer, those of its sections as `poll.interval`, and those of an account as
+/// `accounts[AC…].name`.
+fn note_keys(value: &Value, path: &str, keys: &mut BTreeSet<String>) {
+    match value {
+        Value::Dict(_, dict) => {
+            let dot = if path.is_empty() { "" } else { "." };
+            for (name, value) in dict {
+                note_keys(value, &format!("{path}{dot}{name}"), keys);
             }
         }
+        Value::Array(_, values) if values.iter().any(|value| value.as_dict().is_some()) => {
+            for value in values {
+                let sid = value.find_ref("account_sid").and_then(Value::as_str);
+                note_keys(value, &format!("{path}[{}]", sid.unwrap_or_default().trim()), keys);
+            }
+        }
+        Value::Array(..)
+        | Value::String(..)
+        | Value::Char(..)
+        | Value::Bool(..)
+        | Value::Num(..)
+        | Value::Empty(..) => {
+            keys.insert(path.to_owned());
+        }
     }
-    keys
 }
 
 /// Drops the nulls of a layer whose keys have a value below: they stand for that value. Others

@@ -26,8 +26,12 @@ impl Origin {
         ))
     }
 
-    /// The keys that were set before, and are no longer.
+    /// The keys that were set before, and are no longer. Left out are those of whole accounts.
     pub fn lost(&self, former: &Self) -> Vec<String> {
-        former.keys.difference(&self.keys).cloned().collect()
+        let is_kept = |key: &&String| match key.split_once(']') {
+            None => true,
+            Some((account, _)) => self.keys.iter().any(|key| key.starts_with(account)),
+        };
+        former.keys.difference(&self.keys).filter(is_kept).cloned().collect()
     }
 }

@@ -33,7 +33,7 @@ pub(super) fn of_environment(
     };
     let exceptions = match set(EXCEPTIONS) {
         None => String::new(),
-        Some(name) if environment.trimmed(name).is_none() => {
+        Some(name) if environment.is_unreadable(name) => {
             problem(name, "is not valid UTF-8".to_owned());
             return None;
         }

@@ -46,6 +46,9 @@ impl SecretSource {
     pub(super) fn read(&self, environment: &Environment) -> Result<SecretString, String> {
         let secret = match self {
             Self::File(path) => read_file(path)?,
+            Self::Environment(name) if environment.is_unreadable(name) => {
+                return Err(format!("{self} is not valid UTF-8"));
+            }
             Self::Environment(name) => {
                 environment.raw(name).map(str::to_owned).ok_or_else(|| {
                     format!(

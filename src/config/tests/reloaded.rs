@@ -95,4 +95,20 @@ fn wherever_a_file_is_cut_off_something_is_said() {
     assert!(accounts.contains(&1) && accounts.contains(&2), "{accounts:?}");
     let lost = replaced(&former, former.split("limits").next().expect("a part"));
     assert_eq!(lost.expect("valid").lost(&before), ["limits.hold_back", "limits.series"]);
+    // An account that goes is told as such; of one that stays, what it loses.
+    let account =
+        |sid: &str, keys: &str| format!("  - {{ account_sid: {sid}, auth_token_env: T{keys} }}\n");
+    let one = account(SID, ", name: one, region: ie1, subaccounts: { discover: true }");
+    let former = format!("accounts:\n{one}{}", account(SECOND, ", name: two"));
+    for (text, lost) in [
+        (account(SECOND, ", name: two"), vec![]),
+        (format!("{one}{}", account(SECOND, "")), vec![format!("accounts[{SECOND}].name")]),
+        (
+            account(SID, ", region: ie1"),
+            vec![format!("accounts[{SID}].name"), format!("accounts[{SID}].subaccounts.discover")],
+        ),
+    ] {
+        let replaced = replaced(&former, &format!("accounts:\n{text}")).expect("valid");
+        assert_eq!(replaced.lost(&origin(&former)), lost, "{text}");
+    }
 }
