@@ -79,24 +79,28 @@ impl SecretSource {
 /// have others, so that only what no HTTP client could send as meant is refused, and what was copied
 /// with more than the secret.
 fn mistake(secret: &str) -> Option<&'static str> {
-    let is_assignment = secret.split_once('=').is_some_and(|(name, value)| {
-        // What base64 ends with is none.
+    let statement = secret.strip_prefix("export ").unwrap_or(secret);
+    let is_assignment = ["=", ": "].iter().any(|sign| {
+        let Some((name, value)) = statement.split_once(sign) else { return false };
         let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
             && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        // What base64 ends with is no value.
         is_name && !value.trim_matches('=').is_empty()
     });
     if secret.is_empty() {
         Some("is empty")
     } else if secret.contains('\0') {
         Some("contains NUL characters: expected the secret alone, in UTF-8")
-    } else if secret.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        Some("contains white space or control characters: expected the secret alone")
+    } else if secret.contains(['\n', '\r']) {
+        Some("has more than one line: expected the secret alone")
+    } else if secret.contains(char::is_control) {
+        Some("contains control characters: expected the secret alone")
     } else if !secret.is_ascii() {
         Some("contains characters that are not ASCII: expected the secret alone")
-    } else if secret.starts_with(QUOTES) || secret.ends_with(QUOTES) {
-        Some("has a quote at one end: expected the secret without quotes")
     } else if is_assignment {
         Some("contains an assignment (`NAME=value`): expected the value alone")
+    } else if secret.starts_with(QUOTES) || secret.ends_with(QUOTES) {
+        Some("has a quote at one end: expected the secret without quotes")
     } else if secret.starts_with("${") || secret.starts_with("$(") {
         Some("contains the name of a variable that was not replaced: expected the secret itself")
     } else {

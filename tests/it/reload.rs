@@ -111,7 +111,7 @@ async fn a_secret_that_changes_in_its_file_is_read_again() {
     let account = &twilio.accounts()[0];
     let directory = Arc::new(TempDir::new().expect("a directory"));
     let (secret, path) = (directory.path().join("secret"), directory.path().join("exporter.yml"));
-    std::fs::write(&secret, "an-old-token").expect("written");
+    std::fs::write(&secret, "an old token").expect("written");
     let text = format!(
         "accounts: [ {{ account_sid: {}, base_url: '{}', auth_token_file: '{}', name: one }} ]\npoll: {DELAYS}\n",
         account.account_sid,
@@ -129,7 +129,7 @@ async fn a_secret_that_changes_in_its_file_is_read_again() {
     reload(&program).await;
     counted(&program, "one", 1.0).await;
     assert!(
-        !program.log().contains("an-old-token") && !program.log().contains(&account.auth_token)
+        !program.log().contains("an old token") && !program.log().contains(&account.auth_token)
     );
 }
 
