@@ -4,6 +4,7 @@ mod descriptors;
 pub mod online;
 mod polling;
 mod process;
+mod proxy;
 mod turns;
 mod web;
 
@@ -20,8 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::ListenAddress;
 use crate::clock::Clock;
-use crate::config::Config;
 use crate::config::web::WebConfig;
+use crate::config::{Config, Origin};
 use crate::http::reload::{self, ReloadRequests};
 use crate::http::web::{Serving, Web};
 use crate::http::{self, Crowd, Site};
@@ -44,6 +45,7 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct App {
     prepared: Prepared,
+    origin: Origin,
     attached: Vec<Attached>,
     /// The subaccounts that are known from an earlier run.
     known: KnownSubaccounts,
@@ -87,10 +89,14 @@ impl WebSetup {
     }
 }
 
+/// Reads the configuration again from where it came from, to replace the one of this origin; an error
+/// tells everything that is wrong with it.
+pub type Load = dyn Fn(&Origin) -> Result<Config, String> + Send + Sync;
+
 /// How a running program comes by a new configuration.
 pub struct Reloading {
-    /// Reads it again from where it came from; an error tells everything that is wrong with it.
-    pub load: Arc<dyn Fn() -> Result<Config, String> + Send + Sync>,
+    /// Reads it again.
+    pub load: Arc<Load>,
     /// The signals that ask for it.
     pub hangups: Hangups,
 }
@@ -145,10 +151,12 @@ impl App {
             crowd: Crowd::new(connections, Arc::new(move || noted.http_connection_cut())),
         };
         let prepared = Prepared::new(config, &lasting)?;
+        proxy::announce(config);
         let attached = prepared.attach().await?;
         let known = prepared.show_known(&attached).await?;
         Ok(Self {
             prepared,
+            origin: config.origin.clone(),
             attached,
             known,
             listeners,
@@ -183,6 +191,11 @@ impl App {
         }
         let mut followers = JoinSet::new();
         if let Some((file, current)) = self.web_file {
+            if current.tls.is_none() && current.users.is_empty() {
+                tracing::warn!(
+                    "the web configuration file sets neither TLS nor users: every client that reaches the port can read the pages"
+                );
+            }
             followers.spawn(web::follow(file, current, self.site.web.clone()));
         }
         let heartbeats = &self.lasting.heartbeats;
@@ -216,6 +229,7 @@ impl App {
             systemd::reloading();
             (polling, reloaded) = reload(
                 polling,
+                &mut self.origin,
                 reloading.as_ref(),
                 &self.lasting,
                 &self.exemplars,
@@ -272,6 +286,7 @@ async fn hangup(reloading: &mut Option<Reloading>) {
 /// changes.
 async fn reload(
     polling: Polling,
+    origin: &mut Origin,
     reloading: Option<&Reloading>,
     lasting: &Lasting,
     exemplars: &AtomicBool,
@@ -282,10 +297,10 @@ async fn reload(
         return (polling, Err("there is no configuration to reload".to_owned()));
     };
     // Files may hang: what waits for them holds up no stop.
-    let load = Arc::clone(&reloading.load);
+    let (load, former) = (Arc::clone(&reloading.load), origin.clone());
     let loaded = tokio::select! {
         () = stop.cancelled() => return (polling, Err("the exporter is stopping".to_owned())),
-        loaded = tokio::task::spawn_blocking(move || load()) => loaded,
+        loaded = tokio::task::spawn_blocking(move || load(&former)) => loaded,
     };
     let loaded = loaded.unwrap_or_else(|error| Err(format!("cannot be read this time: {error}")));
     let prepared = loaded.and_then(|config| {
@@ -299,6 +314,13 @@ async fn reload(
     // The loops that end are watched no more: this one is watched in their place.
     let heartbeat = lasting.heartbeats.watch();
     heartbeat.promise(polling::GRACE);
+    proxy::announce(&config);
+    let lost = config.origin.lost(origin);
+    if !lost.is_empty() {
+        let keys = lost.join(", ");
+        tracing::warn!(keys, "the configuration file no longer sets some keys");
+    }
+    *origin = config.origin.clone();
     lasting.store.limit(limits(&config));
     lasting.tracked.set_limit(config.limits.tracked_calls);
     exemplars.store(config.exemplars, Ordering::Relaxed);

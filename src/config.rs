@@ -5,9 +5,12 @@
 
 mod account;
 pub mod duration;
+mod environment;
 mod file;
 mod layers;
+mod origin;
 mod problem;
+mod proxy;
 mod reader;
 mod sdk;
 mod secret;
@@ -15,17 +18,18 @@ pub mod shape;
 mod show;
 pub mod web;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
-use std::fmt;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use figment::value::Value;
 
 use crate::domain::route::RoutePattern;
+use crate::twilio::Proxy;
 
 pub use account::{AccountConfig, Credentials, SubaccountsConfig};
+pub use environment::Environment;
+pub use origin::Origin;
 pub use problem::{Problem, Problems};
 pub use secret::SecretSource;
 
@@ -44,54 +48,6 @@ const MAX_ROUTES: usize = 1_000;
 /// Longest hold-back: a scrape interval that long is none.
 const MAX_HOLD_BACK: Duration = Duration::from_secs(600);
 
-/// The variables that this program looks at.
-#[derive(Clone, Default)]
-pub struct Environment(BTreeMap<String, String>, Vec<String>);
-
-impl Environment {
-    /// The process's own.
-    pub fn from_process() -> Self {
-        Self::from_os(std::env::vars_os())
-    }
-
-    fn from_os(variables: impl Iterator<Item = (OsString, OsString)>) -> Self {
-        let (mut readable, mut unreadable) = (BTreeMap::new(), Vec::new());
-        for (name, value) in variables {
-            match (name.into_string(), value.into_string()) {
-                (Ok(name), Ok(value)) => {
-                    readable.insert(name, value);
-                }
-                (Ok(name), Err(_)) => unreadable.push(name),
-                // A name of ours is ASCII.
-                (Err(_), _) => {}
-            }
-        }
-        Self(readable, unreadable)
-    }
-
-    /// The variables of ours that are not valid UTF-8.
-    fn unreadable(&self) -> impl Iterator<Item = &String> {
-        self.1.iter().filter(|name| name.starts_with("TWILIO_"))
-    }
-
-    /// Other variables.
-    pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-        Self(pairs.into_iter().map(owned).collect(), Vec::new())
-    }
-
-    /// A variable that is set to something.
-    fn get(&self, name: &str) -> Option<String> {
-        self.0.get(name).filter(|value| !value.is_empty()).cloned()
-    }
-}
-
-impl fmt::Debug for Environment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
-    }
-}
-
 /// The whole configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -109,6 +65,8 @@ pub struct Config {
     pub exemplars: bool,
     /// What the operator should know, one line each.
     pub notices: Vec<String>,
+    /// What of it the file says.
+    pub origin: Origin,
 }
 
 /// When what is read.
@@ -145,6 +103,8 @@ pub struct ApiConfig {
     pub ca_file: Option<PathBuf>,
     /// What the file holds, once it was read.
     pub ca_pem: Option<Vec<u8>>,
+    /// The proxy of the environment.
+    pub proxy: Option<Proxy>,
 }
 
 /// Bounds.
@@ -165,15 +125,25 @@ pub struct LimitsConfig {
 /// # Errors
 /// All problems at once.
 pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Config, Problems> {
+    load_after(&Origin::default(), file, environment)
+}
+
+/// Loads and checks the configuration that takes the place of a former one.
+fn load_after(
+    former: &Origin,
+    file: Option<&Path>,
+    environment: &Environment,
+) -> Result<Config, Problems> {
     let mut problems: Vec<Problem> = environment
         .unreadable()
+        .filter(|name| name.starts_with("TWILIO_"))
         .map(|name| Problem {
-            place: name.clone(),
+            place: format!("environment variable {name}"),
             key: String::new(),
             text: "is not valid UTF-8".to_owned(),
         })
         .collect();
-    let figment = layers::merge(file, &environment.0, &mut problems);
+    let (figment, keys) = layers::merge(file, environment, &mut problems);
     let data = figment::Provider::data(&figment).map_err(|error| {
         // Neither its text nor its path is told: both may hold what stands in the wrong place.
         let text = format!("cannot be read as a configuration ({} levels deep)", error.path.len());
@@ -186,15 +156,24 @@ pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Config, Pr
     // A file that can't be read, or whose accounts can't, may well have accounts.
     let has_none = accounts.is_empty() && problems.is_empty() && reader.problems.is_empty();
     let poll = read_poll(&mut reader, &mut top);
-    let api = read_api(&mut reader, &mut top);
+    let mut api = read_api(&mut reader, &mut top);
+    api.proxy = proxy::of_environment(environment, &mut problems);
     let routes = read_routes(&mut reader, &mut top, &figment);
     let limits = read_limits(&mut reader, &mut top);
     let exemplars = reader.flag(&mut top, "exemplars");
     reader.finish(top);
     problems.append(&mut reader.problems);
-    let is_configured = !accounts.is_empty();
+    let origin = Origin { keys, has_accounts: !accounts.is_empty() };
     let mut notices = Vec::new();
-    let accounts = if is_configured {
+    if file.is_some() && origin.keys.is_empty() {
+        notices.push("the configuration file is empty: everything is at its default".to_owned());
+    }
+    let refusal = origin.refusal(former).filter(|_| has_none);
+    let accounts = if let Some((key, text)) = refusal {
+        let place = file.map_or_else(String::new, |path| path.display().to_string());
+        problems.push(Problem { place, key: key.to_owned(), text: text.to_owned() });
+        Vec::new()
+    } else if origin.has_accounts {
         if environment.get("TWILIO_ACCOUNT_SID").is_some() {
             notices.push(
                 "TWILIO_ACCOUNT_SID and its companions are ignored: the file has accounts"
@@ -208,7 +187,7 @@ pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Config, Pr
         Vec::new()
     };
     if problems.is_empty() {
-        Ok(Config { accounts, poll, api, routes, limits, exemplars, notices })
+        Ok(Config { accounts, poll, api, routes, limits, exemplars, notices, origin })
     } else {
         problems.sort();
         problems.dedup();
@@ -216,15 +195,17 @@ pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Config, Pr
     }
 }
 
-/// Loads and checks the configuration, and reads the certificates that it names.
+/// Loads and checks the configuration, and reads the certificates that it names. What a `former` one,
+/// which it replaces, took from the file must not be lost in silence.
 ///
 /// # Errors
 /// All problems at once.
 pub fn load_with_certificates(
+    former: &Origin,
     file: Option<&Path>,
     environment: &Environment,
 ) -> Result<Config, Problems> {
-    let mut config = load(file, environment)?;
+    let mut config = load_after(former, file, environment)?;
     if let Some(path) = &config.api.ca_file {
         let problem = |text: String| {
             let (place, key) = (shape::path(path), "api.ca_file".to_owned());
@@ -232,6 +213,7 @@ pub fn load_with_certificates(
         };
         let pem = file::read(path, MAX_CA_BYTES)
             .map_err(|error| problem(format!("cannot be read: {}", file::why(&error))))?;
+        let pem = file::without_mark(pem);
         if !crate::twilio::client::are_certificates(&pem) {
             return Err(problem("expected certificates in PEM".to_owned()));
         }
@@ -252,7 +234,7 @@ fn read_accounts(
     let (mut names, mut identities) = (BTreeSet::new(), BTreeSet::new());
     for (index, value) in values.into_iter().enumerate() {
         let place = reader.place(&value, "accounts");
-        let account = account::read(reader, index, value, &environment.0);
+        let account = account::read(reader, index, value, environment);
         if let Some(account) = &account {
             let label = account.name.clone().unwrap_or_else(|| account.account_sid.clone());
             if !names.insert(label) {
@@ -340,6 +322,7 @@ fn read_api(reader: &mut Reader<'_>, top: &mut Section) -> ApiConfig {
         timeout: reader.duration(&mut section, "timeout", Duration::from_millis(100), MOST),
         ca_file: reader.path(&mut section, "ca_file"),
         ca_pem: None,
+        proxy: None,
     };
     reader.finish(section);
     api

@@ -140,6 +140,8 @@
 //! begins new ones with what the store knows (`app::polling`): whatever was counted is durable, so that a
 //! loop has nothing to hand over. All other accounts go on untouched. A loop that doesn't end in time is
 //! abandoned ([`poller::loops`]): two never poll one account. Reloads come at most once in five seconds.
+//! A file that is empty or was cut off is valid YAML, so what it took away is refused or named
+//! ([`config::Origin`]).
 //!
 //! **What can slow clients hold up?** Themselves. One scrape is written at a time, for all who wait for
 //! it; an answer is in memory once, for all who take it; and for a new connection goes whoever should

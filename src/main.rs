@@ -14,7 +14,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 use twilio_call_exporter::app::{App, Place, Reloading, WebSetup, online};
 use twilio_call_exporter::cli::{self, Command, DemoArgs, Flags, SimulateArgs};
-use twilio_call_exporter::config::{self, Config, Environment};
+use twilio_call_exporter::config::{self, Config, Environment, Origin};
 use twilio_call_exporter::demo::{Demo, Simulation};
 use twilio_call_exporter::logging;
 use twilio_call_exporter::signal::{self, Hangups, Terminations};
@@ -143,8 +143,8 @@ async fn run(
     };
     let app = App::build(config, place).await?;
     let (file, environment) = (flags.config_file.clone(), Environment::from_process());
-    let load = move || {
-        let loaded = config::load_with_certificates(file.as_deref(), &environment);
+    let load = move |former: &Origin| {
+        let loaded = config::load_with_certificates(former, file.as_deref(), &environment);
         loaded.map_err(|problems| problems.to_string())
     };
     app.run(stop, Some(Reloading { load: Arc::new(load), hangups })).await?;
@@ -177,7 +177,7 @@ async fn simulate(arguments: &SimulateArgs) -> anyhow::Result<()> {
     simulation.run().await
 }
 
-/// A token that a signal cancels. A second signal ends the program at once: what is committed is
+/// A token that a signal cancels. A later second signal ends the program at once: what is committed is
 /// durable, and the rest is read again.
 fn stop_on_signal() -> anyhow::Result<CancellationToken> {
     let stop = CancellationToken::new();
@@ -187,7 +187,7 @@ fn stop_on_signal() -> anyhow::Result<CancellationToken> {
         let signal = signals.next().await;
         tracing::info!(signal, "stopping");
         token.cancel();
-        let signal = signals.next().await;
+        let signal = signals.next_distinct().await;
         tracing::warn!(signal, "stopping at once");
         #[expect(clippy::disallowed_methods, reason = "a second signal waits for no destructor")]
         std::process::exit(1);
@@ -198,7 +198,8 @@ fn stop_on_signal() -> anyhow::Result<CancellationToken> {
 /// Reads both configurations; an error is everything that is wrong with either, one problem a line.
 fn load(flags: &Flags) -> Result<(Config, WebSetup), String> {
     let file = flags.config_file.as_deref();
-    let config = config::load_with_certificates(file, &Environment::from_process());
+    let config =
+        config::load_with_certificates(&Origin::default(), file, &Environment::from_process());
     let web = WebSetup::load(flags.web_config_file.as_deref());
     match (config, web) {
         (Ok(config), Ok(web)) => Ok((config, web)),

@@ -1,7 +1,13 @@
 //! The signals that end the program, those that make it reload, and those that do nothing.
 
+use std::time::{Duration, Instant};
+
 use rustix::process::Signal as Number;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// How long after the first signal another one belongs to it: `timeout` and shells signal both the
+/// process and its process group.
+const SAME_SIGNAL: Duration = Duration::from_millis(100);
 
 /// Signals that would end the program by default and have no meaning here: sent by mistake, by tools
 /// that address several programs at once, or by the kernel for a resource limit. A write beyond the
@@ -61,6 +67,17 @@ impl Terminations {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+
+    /// Waits for one that does not belong to the last one, which came just now.
+    pub async fn next_distinct(&mut self) -> &'static str {
+        let last = Instant::now();
+        loop {
+            let signal = self.next().await;
+            if last.elapsed() > SAME_SIGNAL {
+                return signal;
+            }
         }
     }
 }

@@ -252,6 +252,9 @@ impl Polling {
         lasting: &Lasting,
         stop: &CancellationToken,
     ) {
+        for polled in ended {
+            polled.tell_gone(&labels);
+        }
         let before: BTreeMap<AccountKey, String> =
             ended.iter().flat_map(PolledAccount::labels).collect();
         let relabelled = before.keys().map(|key| (key.clone(), labels.get(key).cloned())).collect();
@@ -296,6 +299,29 @@ impl Polling {
 }
 
 impl PolledAccount {
+    /// Names those of its accounts that won't be polled any more: nobody may have meant to remove them.
+    fn tell_gone(&self, labels: &BTreeMap<AccountKey, String>) {
+        let mut gone = self.labels();
+        gone.retain(|(key, _)| !labels.contains_key(key));
+        if gone.iter().any(|(key, _)| *key == self.key) {
+            tracing::warn!(
+                account = self.label,
+                account_sid = %self.key.sid,
+                region = self.key.region,
+                subaccounts = gone.len() - 1,
+                "an account is no longer polled: the configuration does not list it any more"
+            );
+            return;
+        }
+        for (key, label) in gone {
+            tracing::warn!(
+                account = label,
+                account_sid = %key.sid,
+                "a subaccount is no longer polled: the configuration does not select it any more"
+            );
+        }
+    }
+
     /// The account and the subaccounts that it polls, with their labels.
     fn labels(&self) -> Vec<(AccountKey, String)> {
         let own = (self.key.clone(), self.label.clone());
@@ -318,6 +344,7 @@ pub(super) fn accounts(config: &Config) -> anyhow::Result<Vec<(Account, Option<W
             connect_timeout: config.api.connect_timeout,
             timeout: config.api.timeout,
             ca_pem: config.api.ca_pem.clone(),
+            proxy: config.api.proxy.clone(),
             large_bodies: large_bodies.clone(),
         };
         let built = build_account(account, &options, config.api.max_concurrency)?;

@@ -49,6 +49,10 @@ pub(super) async fn follow(file: PathBuf, current: WebConfig, web: Web) {
             tracing::warn!("cannot read the web configuration this time");
             continue;
         };
+        let found = found.and_then(|(config, serving)| match config.loses(&sightings.current) {
+            None => Ok((config, serving)),
+            Some(lost) => Err(format!("{}: {lost}; to allow that, restart", file.display())),
+        });
         match found {
             Ok((config, serving)) => {
                 if sightings.is_to_be_in_force(config) {
@@ -96,7 +100,51 @@ impl Sightings {
 mod tests {
     use std::collections::BTreeMap;
 
+    use crate::config::web::TlsConfig;
+
     use super::*;
+
+    #[test]
+    fn a_change_may_add_protection_and_exchange_it_but_not_take_it_away() {
+        let tls = |clients: ClientCertificates| {
+            Some(TlsConfig {
+                certificates: "c".to_owned(),
+                key: "k".into(),
+                clients,
+                speaks_1_2: true,
+                speaks_1_3: true,
+            })
+        };
+        let ca = || "ca".to_owned();
+        let open = WebConfig::default();
+        let users = BTreeMap::from([("a".to_owned(), "b".to_owned())]);
+        let others = BTreeMap::from([("c".to_owned(), "d".to_owned())]);
+        let with_users = WebConfig { users, ..WebConfig::default() };
+        let with_others = WebConfig { users: others, ..WebConfig::default() };
+        let private = WebConfig { tls: tls(ClientCertificates::NotAsked), ..WebConfig::default() };
+        let asks = ClientCertificates::VerifiedIfGiven(ca());
+        let asking = WebConfig { tls: tls(asks), ..WebConfig::default() };
+        let requires = ClientCertificates::Required(ca());
+        let strict = WebConfig { tls: tls(requires), ..WebConfig::default() };
+        let both = WebConfig { tls: strict.tls.clone(), ..with_users.clone() };
+        for (former, next, loses) in [
+            (&open, &both, false),
+            (&open, &open, false),
+            (&both, &both, false),
+            (&with_users, &with_others, false),
+            (&private, &strict, false),
+            (&asking, &private, false),
+            (&both, &open, true),
+            (&with_users, &open, true),
+            (&with_users, &strict, true),
+            (&both, &with_users, true),
+            (&private, &open, true),
+            (&strict, &asking, true),
+            (&strict, &private, true),
+        ] {
+            assert_eq!(next.loses(former).is_some(), loses, "{former:?} {next:?}");
+        }
+    }
 
     #[test]
     fn a_change_is_in_force_once_it_was_seen_twice() {

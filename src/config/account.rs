@@ -6,7 +6,10 @@ use figment::value::{Dict, Value};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::domain::sid::AccountSid;
+use crate::twilio::Proxy;
+use crate::twilio::proxy::Way;
 
+use super::environment::{Environment, bare};
 use super::reader::{Reader, Section};
 use super::secret::SecretSource;
 use super::shape;
@@ -42,6 +45,13 @@ pub struct AccountConfig {
     pub region: String,
     /// Its subaccounts, if they were mentioned.
     pub subaccounts: Option<SubaccountsConfig>,
+}
+
+impl AccountConfig {
+    /// How its API is reached where there is a proxy.
+    pub fn way(&self, proxy: &Proxy) -> Option<Way> {
+        reqwest::Url::parse(&self.base_url).ok().map(|base| proxy.way_to(&base))
+    }
 }
 
 impl PartialEq for Credentials {
@@ -81,7 +91,7 @@ pub(super) fn read(
     reader: &mut Reader<'_>,
     index: usize,
     value: Value,
-    environment: &BTreeMap<String, String>,
+    environment: &Environment,
 ) -> Option<AccountConfig> {
     let path = format!("accounts[{index}]");
     let place = reader.place(&value, &path);
@@ -137,7 +147,7 @@ fn read_sid(
     prefix: &str,
 ) -> Option<String> {
     let was_there = section.has(name);
-    let text = reader.text(section, name);
+    let text = reader.text(section, name).map(|text| bare(&text).to_owned());
     let is_sid = |sid: &String| is_sid(sid, prefix);
     match text {
         Some(sid) if is_sid(&sid) => Some(sid),
@@ -175,7 +185,7 @@ fn read_credentials(
     section: &mut Section,
     place: &str,
     account_sid: Option<&str>,
-    environment: &BTreeMap<String, String>,
+    environment: &Environment,
 ) -> Option<Credentials> {
     let mut is_inline = false;
     for (inline, instead) in [("auth_token", "auth_token"), ("api_secret", "api_secret")] {
@@ -244,9 +254,8 @@ const SECRET_KEYS: [(&str, bool, MakeSource); 6] = [
 ];
 
 fn read_base_url(reader: &mut Reader<'_>, section: &mut Section, place: &str) -> (String, String) {
-    let url = reader.text(section, "base_url");
-    let region = reader.text(section, "region");
-    let edge = reader.text(section, "edge");
+    let mut text = |name| reader.text(section, name).map(|text| bare(&text).to_owned());
+    let (url, region, edge) = (text("base_url"), text("region"), text("edge"));
     resolve_base_url(url, region, edge).unwrap_or_else(|(name, text)| {
         reader.problem(place, section.key(name), text);
         (DEFAULT_BASE_URL.to_owned(), DEFAULT_REGION.to_owned())
@@ -328,8 +337,11 @@ fn read_subaccounts(
 ) -> SubaccountsConfig {
     let mut inner = reader.section(section, "subaccounts");
     let discover = reader.flag(&mut inner, "discover");
-    let include = reader.texts(&mut inner, "include");
-    let exclude = reader.texts(&mut inner, "exclude");
+    let mut texts = |name| {
+        let texts = reader.texts(&mut inner, name).into_iter();
+        texts.map(|text| bare(&text).to_owned()).collect()
+    };
+    let (include, exclude) = (texts("include"), texts("exclude"));
     let names = match inner.take("names") {
         None => Dict::new(),
         Some(Value::Dict(_, names)) => names,

@@ -96,6 +96,27 @@ fn timed_out() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "it did not answer in time")
 }
 
+/// The marks of the byte order of UTF-16, which no UTF-8 begins with.
+const UTF_16: [[u8; 2]; 2] = [[0xff, 0xfe], [0xfe, 0xff]];
+/// The mark that some editors write before UTF-8.
+const UTF_8: &[u8] = &[0xef, 0xbb, 0xbf];
+
+/// What a file says, without a mark of the byte order; else what is wrong with it.
+pub(super) fn text(bytes: Vec<u8>) -> Result<String, &'static str> {
+    let is_utf_16 = UTF_16.iter().any(|mark| bytes.starts_with(mark));
+    String::from_utf8(without_mark(bytes))
+        .map_err(|_| if is_utf_16 { "is UTF-16: expected UTF-8" } else { "is not valid UTF-8" })
+}
+
+/// What a file holds, without a mark of the byte order: certificates in PEM are found only where a line
+/// begins with them.
+pub(super) fn without_mark(bytes: Vec<u8>) -> Vec<u8> {
+    match bytes.strip_prefix(UTF_8) {
+        Some(rest) => rest.to_vec(),
+        None => bytes,
+    }
+}
+
 /// Why a file can't be read, for a message: the reason, without the error's number.
 pub(super) fn why(error: &io::Error) -> String {
     let kind = error.kind();
@@ -152,6 +173,16 @@ mod tests {
         }
         assert_eq!(found.expect("read"), b"ab");
         assert!(writer.wait().expect("ended").success());
+    }
+
+    #[test]
+    fn a_mark_of_the_byte_order_is_no_content() {
+        let pem = b"-----BEGIN CERTIFICATE-----".to_vec();
+        assert_eq!(without_mark([UTF_8, &pem].concat()), pem);
+        assert_eq!(without_mark(pem.clone()), pem);
+        assert_eq!(text([UTF_8, b"a"].concat()).as_deref(), Ok("a"));
+        assert_eq!(text(b"\xff\xfea\0".to_vec()), Err("is UTF-16: expected UTF-8"));
+        assert_eq!(text(b"a\xff".to_vec()), Err("is not valid UTF-8"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The layers of a configuration, as figment providers that know their name.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use figment::providers::Format;
@@ -8,6 +8,7 @@ use figment::value::{Dict, Empty, Map, Value};
 use figment::{Error, Figment, Metadata, Profile, Provider};
 use serde::de::DeserializeOwned;
 
+use super::environment::Environment;
 use super::file;
 use super::problem::Problem;
 use super::shape;
@@ -56,12 +57,12 @@ impl Provider for Layer {
     }
 }
 
-/// The layers, merged.
+/// The layers, merged, and the keys that the file sets.
 pub(super) fn merge(
     file: Option<&Path>,
-    environment: &BTreeMap<String, String>,
+    environment: &Environment,
     problems: &mut Vec<Problem>,
-) -> Figment {
+) -> (Figment, BTreeSet<String>) {
     let mut keep = |found: Result<Dict, Problem>| {
         found.unwrap_or_else(|problem| {
             problems.push(problem);
@@ -74,19 +75,45 @@ pub(super) fn merge(
         of_file = keep(read_file("--config.file", path));
         drop_nulls(&mut of_file, &defaults);
     }
-    let variables = environment.iter().filter_map(|(name, value)| {
-        let path = name.strip_prefix(PREFIX).filter(|path| !is_service_link(path, environment))?;
-        Some((path.to_ascii_lowercase().replace("__", "."), value))
-    });
     let mut values = Dict::new();
-    for (path, value) in variables {
-        insert(&mut values, &path, value);
+    for (path, value) in environment.with_prefix(PREFIX) {
+        insert(&mut values, &path.to_ascii_lowercase().replace("__", "."), value);
     }
     let name = file.map_or_else(String::new, |path| path.display().to_string());
-    Figment::new()
+    let mut keys = BTreeSet::new();
+    note_keys(&Value::from(of_file.clone()), "", &mut keys);
+    let figment = Figment::new()
         .merge(Layer { name: DEFAULTS_NAME.to_owned(), dict: defaults })
         .merge(Layer { name, dict: of_file })
-        .merge(Layer { name: ENVIRONMENT_NAME.to_owned(), dict: values })
+        .merge(Layer { name: ENVIRONMENT_NAME.to_owned(), dict: values });
+    (figment, keys)
+}
+
+/// Notes the keys of a layer, those of its sections as `poll.interval`, and those of an account as
+/// `accounts[AC…].name`.
+fn note_keys(value: &Value, path: &str, keys: &mut BTreeSet<String>) {
+    match value {
+        Value::Dict(_, dict) => {
+            let dot = if path.is_empty() { "" } else { "." };
+            for (name, value) in dict {
+                note_keys(value, &format!("{path}{dot}{name}"), keys);
+            }
+        }
+        Value::Array(_, values) if values.iter().any(|value| value.as_dict().is_some()) => {
+            for value in values {
+                let sid = value.find_ref("account_sid").and_then(Value::as_str);
+                note_keys(value, &format!("{path}[{}]", sid.unwrap_or_default().trim()), keys);
+            }
+        }
+        Value::Array(..)
+        | Value::String(..)
+        | Value::Char(..)
+        | Value::Bool(..)
+        | Value::Num(..)
+        | Value::Empty(..) => {
+            keys.insert(path.to_owned());
+        }
+    }
 }
 
 /// Drops the nulls of a layer whose keys have a value below: they stand for that value. Others
@@ -100,13 +127,6 @@ fn drop_nulls(dict: &mut Dict, below: &Dict) {
         }
         _ => true,
     });
-}
-
-/// Whether Kubernetes has set a variable for a Service named `twilio-exporter`: it has our prefix,
-/// and is none of our keys.
-fn is_service_link(path: &str, environment: &BTreeMap<String, String>) -> bool {
-    environment.contains_key(&format!("{PREFIX}SERVICE_HOST"))
-        && (path.starts_with("SERVICE_") || path == "PORT" || path.starts_with("PORT_"))
 }
 
 fn insert(dict: &mut Dict, path: &str, text: &str) {
@@ -150,8 +170,7 @@ fn read_file(flag: &str, path: &Path) -> Result<Dict, Problem> {
     if u64::try_from(bytes.len()).is_ok_and(|bytes| bytes > MAX_FILE_BYTES) {
         return Err(problem(format!("is larger than {MAX_FILE_BYTES} bytes")));
     }
-    let text = String::from_utf8(bytes)
-        .map_err(|_| problem("cannot be read: is not valid UTF-8".to_owned()))?;
+    let text = file::text(bytes).map_err(|why| problem(format!("cannot be read: {why}")))?;
     parse(&text, &place)
 }
 

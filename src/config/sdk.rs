@@ -33,9 +33,12 @@ pub(super) fn account_of_environment(
     }
     let name = if key.is_some() { "TWILIO_API_SECRET" } else { "TWILIO_AUTH_TOKEN" };
     let source = SecretSource::Environment(name.to_owned());
-    let secret = source.read(&environment.0);
-    if secret.is_err() {
+    let secret = source.read(environment);
+    if environment.get(name).is_none() {
         problem(name, "is not set");
+    } else if let Err(text) = &secret {
+        // Its place is told already.
+        problem(name, text.strip_prefix(&format!("{source} ")).unwrap_or(text));
     }
     let address = account::resolve_base_url(
         environment.get("TWILIO_API_BASE_URL"),

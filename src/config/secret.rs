@@ -2,17 +2,20 @@
 //!
 //! No secret passes through figment, and no message here quotes one.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
+use super::environment::{Environment, bare};
 use super::file;
 use super::shape;
 
 /// Most bytes of a file with a secret.
 const MAX_SECRET_BYTES: u64 = 64 * 1024;
+
+/// The quotes that people put around a value.
+const QUOTES: [char; 3] = ['"', '\'', '`'];
 
 /// Where a secret is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,33 +43,68 @@ impl SecretSource {
     ///
     /// # Errors
     /// What is wrong with the place, never with what stands there.
-    pub(super) fn read(
-        &self,
-        environment: &BTreeMap<String, String>,
-    ) -> Result<SecretString, String> {
+    pub(super) fn read(&self, environment: &Environment) -> Result<SecretString, String> {
         let secret = match self {
             Self::File(path) => read_file(path)?,
-            Self::Environment(name) => environment.get(name).cloned().ok_or_else(|| {
-                format!(
-                    "expected the name of an environment variable that is set, got {}",
-                    shape::text(name)
-                )
-            })?,
+            Self::Environment(name) if environment.is_unreadable(name) => {
+                return Err(format!("{self} is not valid UTF-8"));
+            }
+            Self::Environment(name) => {
+                environment.raw(name).map(str::to_owned).ok_or_else(|| {
+                    format!(
+                        "expected the name of an environment variable that is set, got {}",
+                        shape::text(name)
+                    )
+                })?
+            }
             Self::Credential(name) => {
                 if ["", ".", ".."].contains(&name.as_str()) || name.contains('/') {
                     return Err("expected the name of a systemd credential, without `/`".to_owned());
                 }
-                let directory = environment.get("CREDENTIALS_DIRECTORY").ok_or(
+                let directory = environment.raw("CREDENTIALS_DIRECTORY").ok_or(
                     "there are no systemd credentials (CREDENTIALS_DIRECTORY is not set): use LoadCredential= in the unit",
                 )?;
                 read_file(&Path::new(directory).join(name))?
             }
         };
-        let secret = secret.trim_end_matches(['\n', '\r']);
-        if secret.is_empty() {
-            return Err(format!("{self} is empty"));
+        let secret = bare(&secret);
+        match mistake(secret) {
+            None => Ok(SecretString::from(secret)),
+            Some(mistake) => Err(format!("{self} {mistake}")),
         }
-        Ok(SecretString::from(secret))
+    }
+}
+
+/// Why a text is no secret of Twilio's: those are letters and digits. A proxy in Twilio's place may
+/// have others, so that only what no HTTP client could send as meant is refused, and what was copied
+/// with more than the secret.
+fn mistake(secret: &str) -> Option<&'static str> {
+    let statement = secret.strip_prefix("export ").unwrap_or(secret);
+    let is_assignment = ["=", ": "].iter().any(|sign| {
+        let Some((name, value)) = statement.split_once(sign) else { return false };
+        let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        // What base64 ends with is no value.
+        is_name && !value.trim_matches('=').is_empty()
+    });
+    if secret.is_empty() {
+        Some("is empty")
+    } else if secret.contains('\0') {
+        Some("contains NUL characters: expected the secret alone, in UTF-8")
+    } else if secret.contains(['\n', '\r']) {
+        Some("has more than one line: expected the secret alone")
+    } else if secret.contains(char::is_control) {
+        Some("contains control characters: expected the secret alone")
+    } else if !secret.is_ascii() {
+        Some("contains characters that are not ASCII: expected the secret alone")
+    } else if is_assignment {
+        Some("contains an assignment (`NAME=value`): expected the value alone")
+    } else if secret.starts_with(QUOTES) || secret.ends_with(QUOTES) {
+        Some("has a quote at one end: expected the secret without quotes")
+    } else if secret.starts_with("${") || secret.starts_with("$(") {
+        Some("contains the name of a variable that was not replaced: expected the secret itself")
+    } else {
+        None
     }
 }
 
@@ -78,5 +116,5 @@ fn read_file(path: &Path) -> Result<String, String> {
     if u64::try_from(bytes.len()).is_ok_and(|bytes| bytes > MAX_SECRET_BYTES) {
         return Err(format!("{} is larger than {MAX_SECRET_BYTES} bytes", shape::path(path)));
     }
-    String::from_utf8(bytes).map_err(|_| format!("{} is not valid UTF-8", shape::path(path)))
+    file::text(bytes).map_err(|why| format!("{} {why}", shape::path(path)))
 }

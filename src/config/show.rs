@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use crate::twilio::Proxy;
+use crate::twilio::proxy::Way;
+
 use super::{AccountConfig, Config, duration};
 
 impl fmt::Display for Config {
@@ -9,7 +12,7 @@ impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "accounts:")?;
         for account in &self.accounts {
-            show_account(f, account)?;
+            show_account(f, account, self.api.proxy.as_ref())?;
         }
         let show = duration::show;
         let after_end: Vec<String> = self.poll.after_end.iter().copied().map(show).collect();
@@ -39,7 +42,11 @@ impl fmt::Display for Config {
     }
 }
 
-fn show_account(f: &mut fmt::Formatter<'_>, account: &AccountConfig) -> fmt::Result {
+fn show_account(
+    f: &mut fmt::Formatter<'_>,
+    account: &AccountConfig,
+    proxy: Option<&Proxy>,
+) -> fmt::Result {
     writeln!(f, "  - name: {}", text(account.name.as_ref().unwrap_or(&account.account_sid)))?;
     writeln!(f, "    account_sid: {}", account.account_sid)?;
     if account.credentials.username != account.account_sid {
@@ -48,6 +55,15 @@ fn show_account(f: &mut fmt::Formatter<'_>, account: &AccountConfig) -> fmt::Res
     writeln!(f, "    # secret: <redacted>, from {}", account.credentials.source)?;
     writeln!(f, "    base_url: {}", text(&account.base_url))?;
     writeln!(f, "    region: {}", account.region)?;
+    if let Some((proxy, way)) = proxy.and_then(|proxy| Some((proxy, account.way(proxy)?))) {
+        match way {
+            Way::Proxy => {
+                writeln!(f, "    # proxy: {}, from {}", proxy.address(), proxy.source())?;
+            }
+            Way::Loopback => writeln!(f, "    # proxy: none for this machine")?,
+            Way::Exception => writeln!(f, "    # proxy: none, as NO_PROXY says")?,
+        }
+    }
     if let Some(subaccounts) = &account.subaccounts {
         writeln!(f, "    subaccounts:")?;
         writeln!(f, "      discover: {}", subaccounts.discover)?;

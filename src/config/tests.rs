@@ -3,9 +3,13 @@
 mod accounts;
 mod broken;
 mod merging;
+mod mistakes;
 mod printed;
+mod proxy;
+mod reloaded;
 mod secrets;
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 
@@ -42,6 +46,7 @@ fn without_a_file_everything_is_at_its_default() {
             timeout: seconds(30),
             ca_file: None,
             ca_pem: None,
+            proxy: None,
         }
     );
     let limits = LimitsConfig {
@@ -96,6 +101,11 @@ fn variables_of_ours_that_are_not_utf_8_are_named_and_others_are_ignored() {
         assert!(problems.contains(&format!("{name}: is not valid UTF-8")), "{problems}");
     }
     assert!(!problems.contains("OTHER") && !problems.contains("secret"), "{problems}");
+    let (_directory, path) =
+        written(format!("accounts: [{{ account_sid: {SID}, auth_token_env: OTHER }}]").as_bytes());
+    let environment = Environment::from_os([("OTHER".into(), broken())].into_iter());
+    let problems = load(Some(&path), &environment).expect_err("not UTF-8").to_string();
+    assert!(problems.ends_with("environment variable `OTHER` is not valid UTF-8"), "{problems}");
 }
 
 #[test]

@@ -44,6 +44,26 @@ pub struct WebConfig {
     pub headers: Vec<(&'static str, String)>,
 }
 
+impl WebConfig {
+    /// What a change to this would take away from the protection of a former one: a file that is empty,
+    /// or was cut off while it was written, is valid.
+    pub fn loses(&self, former: &Self) -> Option<&'static str> {
+        let requires = |config: &Self| {
+            let clients = config.tls.as_ref().map(|tls| &tls.clients);
+            matches!(clients, Some(ClientCertificates::Required(_)))
+        };
+        if self.users.is_empty() && !former.users.is_empty() {
+            Some("basic_auth_users: no user is left")
+        } else if self.tls.is_none() && former.tls.is_some() {
+            Some("tls_server_config: there is no TLS any more")
+        } else if requires(former) && !requires(self) {
+            Some("tls_server_config.client_auth_type: clients need no certificate any more")
+        } else {
+            None
+        }
+    }
+}
+
 /// The server's side of TLS.
 #[derive(Clone, Debug)]
 pub struct TlsConfig {
@@ -274,7 +294,7 @@ fn read_file(path: &Path) -> Result<String, String> {
     if u64::try_from(bytes.len()).is_ok_and(|bytes| bytes > MAX_PEM_BYTES) {
         return Err(format!("{} is larger than {MAX_PEM_BYTES} bytes", shape::path(path)));
     }
-    String::from_utf8(bytes).map_err(|_| format!("{} is not valid UTF-8", shape::path(path)))
+    file::text(bytes).map_err(|why| format!("{} {why}", shape::path(path)))
 }
 
 fn read_http(reader: &mut Reader<'_>, top: &mut Section) -> Vec<(&'static str, String)> {

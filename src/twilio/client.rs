@@ -17,6 +17,7 @@ use crate::domain::sid::{AccountSid, CallSid};
 use super::answer::{Answer, Attempt, Resource};
 use super::cause::transport;
 use super::error::Error;
+use super::proxy::{Proxy, Way};
 use super::resolver::Resolver;
 use super::response::{LargeBodies, concurrent_requests, content_type, header, read_body, refusal};
 use super::wire::{self, Account, Page};
@@ -48,6 +49,8 @@ pub struct ClientOptions {
     pub timeout: Duration,
     /// Further root certificates (PEM).
     pub ca_pem: Option<Vec<u8>>,
+    /// The proxy, with the hosts that are reached without it.
+    pub proxy: Option<Proxy>,
     /// What all clients share for answers that are large.
     pub large_bodies: LargeBodies,
 }
@@ -114,10 +117,11 @@ impl Client {
             .connect_timeout(options.connect_timeout)
             .dns_resolver(Resolver::within(options.connect_timeout))
             .timeout(options.timeout);
-        if is_loopback {
-            // A proxy of this machine's environment can't reach this machine's loopback.
-            builder = builder.no_proxy();
-        }
+        // Either way the environment isn't asked again.
+        builder = match options.proxy.as_ref().filter(|proxy| proxy.way_to(&base) == Way::Proxy) {
+            Some(proxy) => builder.proxy(proxy.for_client()?),
+            None => builder.no_proxy(),
+        };
         if base.scheme() == "http" {
             // No TLS, so no certificates: a machine without any can still run the demo.
             builder = builder.tls_certs_only([]);

@@ -1,6 +1,8 @@
 //! The pages: metrics in form and compression, health, readiness, the landing page.
 
-use crate::harness::{Program, Scrape, Twilio, eventually, everything, metric, world_of};
+use std::collections::{BTreeSet, VecDeque};
+
+use crate::harness::{Program, Scrape, Twilio, eventually, everything, metric, tags, world_of};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn metrics_have_the_content_type_of_the_text_format_and_float_bounds() {
@@ -138,4 +140,74 @@ async fn each_failing_webhook_has_a_line_in_the_log_or_is_counted_there() {
     let of_one_route = lines.iter().filter(|line| line["route"] == "/menu").count();
     assert!((1..=5).contains(&of_one_route), "{of_one_route} lines for one route in one minute");
     assert!(!log.contains("+1500555") && !log.contains("%2B1500555"), "a phone number in the log");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_link_and_form_of_every_page_stays_under_the_path_of_a_reverse_proxy() {
+    let twilio = Twilio::serving(everything(1, 1)).await;
+    let mut program = Program::polling(&twilio).await;
+    twilio.is_told_by(&mut program).await;
+    // Whatever the pages link to, with and without failures to show, refusals, and what is not there.
+    let mut to_visit: VecDeque<String> = [
+        "/",
+        "/failures?limit=2",
+        "/failures?account=none",
+        "/failures?reason=tls&host=none&kind=voice_url&from=2026-01-01T00:00:00Z",
+        "/failures?to=2001-01-01T00:00:00Z",
+        "/failures?kind=nonsense",
+        "/failures?nonsense=1",
+        "/failures/",
+        "/metrics/",
+        "/nowhere/at/all",
+        "/-/",
+        "/-/reload",
+        "//",
+    ]
+    .map(str::to_owned)
+    .into();
+    let mut visited = BTreeSet::new();
+    let (mut links, mut forms) = (0, 0);
+    while let Some(path) = to_visit.pop_front() {
+        if !visited.insert(path.clone()) || visited.len() > 60 {
+            continue;
+        }
+        let response = program.request(&path).send().await.expect("an answer");
+        for name in ["location", "refresh", "link", "content-location"] {
+            assert!(!response.headers().contains_key(name), "{path} has the header {name}");
+        }
+        let is_html = response
+            .headers()
+            .get("content-type")
+            .is_some_and(|kind| kind.to_str().is_ok_and(|kind| kind.starts_with("text/html")));
+        let page = response.text().await.expect("a body");
+        if !is_html {
+            continue;
+        }
+        let tags = tags(&page);
+        assert!(
+            !tags.iter().any(|tag| tag.name == "base"
+                || tag.name == "meta" && tag.attribute("http-equiv").is_some()),
+            "{path}"
+        );
+        let addresses = tags.iter().flat_map(|tag| {
+            let names = ["href", "action", "formaction", "src", "srcset", "poster", "data", "cite"];
+            names.map(|name| (name, tag.attribute(name)))
+        });
+        for (name, address) in addresses.filter_map(|(name, found)| Some((name, found?))) {
+            if address.starts_with("https://www.twilio.com/console/") && name == "href" {
+                continue;
+            }
+            let base = format!("http://proxy.example/a/path{path}");
+            let base = reqwest::Url::parse(&base).expect("a URL");
+            let resolved = base.join(address).expect(address);
+            let within = resolved.as_str().strip_prefix("http://proxy.example/a/path/");
+            let within = within.unwrap_or_else(|| panic!("{path}: {name}=\"{address}\""));
+            let served = program.get(&format!("/{within}")).await.0;
+            assert_eq!(served, 200, "{path}: {name}=\"{address}\"");
+            to_visit.push_back(format!("/{within}"));
+            links += usize::from(name == "href");
+            forms += usize::from(name == "action");
+        }
+    }
+    assert!(links > 100 && forms > 5, "{links} links, {forms} forms");
 }

@@ -153,6 +153,8 @@ async fn subaccounts_stay_over_a_reload_and_go_with_their_discovery() {
         (shown(&program).await == Some(6.0 - 1.0)).then_some(())
     })
     .await;
+    let told = |line: &str| line.contains("a subaccount is no longer polled") && line.contains(sid);
+    assert_eq!(program.log().lines().filter(|line| told(line)).count(), 1);
     write(&with_subaccounts(&twilio, "discover: false"));
     reload(&program).await;
     eventually("the account is polled alone", async || {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::harness::{Program, Twilio, eventually, going_on, metric};
+use crate::harness::{Program, Twilio, eventually, everything, going_on, metric};
 
 /// Stops in every run; `STOPS` asks for more.
 const FEW: usize = 1;
@@ -66,15 +66,59 @@ async fn signals_without_a_meaning_do_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_signal_ends_it_at_once() {
-    let twilio = Twilio::serving(going_on(1, 10)).await;
-    let program = Program::polling(&twilio).await;
-    let directory = program.directory();
-    // Both wait for it when it goes on.
-    for signal in ["STOP", "TERM", "INT", "CONT"] {
-        program.signal(signal);
+async fn signals_that_come_together_are_one() {
+    let twilio = Twilio::serving(going_on(1, 40)).await;
+    let mut program = Program::polling(&twilio).await;
+    for together in [&["TERM", "INT"][..], &["TERM", "TERM", "TERM"], &["INT", "HUP", "TERM"]] {
+        eventually("events are counted", async || {
+            let counted = metric("twilio_exporter_call_events_total").label("result", "counted");
+            counted.value_in(&program.scrape().await).filter(|count| *count >= 1.0)
+        })
+        .await;
+        let before = program.scrape().await;
+        let directory = program.directory();
+        // All of them are pending when it goes on.
+        for signal in ["STOP"].iter().chain(together).chain(&["CONT"]) {
+            program.signal(signal);
+        }
+        let ended;
+        (ended, program) = program.ends_and_restarts().await;
+        assert_eq!(ended.code, Some(0), "{together:?}: {}", ended.stderr);
+        assert!(!ended.stderr.contains("stopping at once"), "{together:?}");
+        assert_eq!(ended.stderr.matches("\"stopping\"").count(), 1, "{together:?}");
+        assert!(ended.stderr.contains("\"stopped\""), "{together:?}");
+        // What was shown was committed.
+        program.scrape().await.assert_not_below(&before);
+        drop(directory);
     }
-    assert_eq!(program.ends().await.code(), Some(1));
-    let log = std::fs::read_to_string(directory.path().join("log")).expect("a log");
-    assert!(log.contains("stopping at once"), "{log}");
+    twilio.is_told_by(&mut program).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_later_second_signal_ends_it_at_once() {
+    for second in ["TERM", "INT"] {
+        let twilio = Twilio::serving(everything(1, 1)).await;
+        let program = Program::polling(&twilio).await;
+        let directory = program.directory();
+        let log = || std::fs::read_to_string(directory.path().join("log")).expect("a log");
+        // A client that takes nothing of what it asks for holds up the stop for a second.
+        let client = TcpStream::connect(program.address()).await.expect("a connection");
+        let mut refused = 0;
+        eventually("the program reads nothing more from the client", async || {
+            let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1_000);
+            let sent = client.try_write(&request).is_ok();
+            refused = if sent { 0 } else { refused + 1 };
+            (refused > 10).then_some(())
+        })
+        .await;
+        program.signal("TERM");
+        eventually("it stops", async || log().contains("\"stopping\"").then_some(())).await;
+        // Hangups do nothing, and those of the second kind that come early belong to the first.
+        let mut signals = ["HUP", second].into_iter().cycle();
+        let ended = program.ends_while(|program| {
+            program.signal(signals.next().expect("a cycle"));
+        });
+        assert_eq!(ended.await.code(), Some(1), "{second}: {}", log());
+        assert!(log().contains("stopping at once"), "{second}: {}", log());
+    }
 }

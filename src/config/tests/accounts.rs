@@ -149,24 +149,6 @@ fn each_mistake_in_an_account_is_told() {
 }
 
 #[test]
-fn a_file_that_holds_no_secret_is_told() {
-    let directory = TempDir::new().expect("a temporary directory");
-    let path = directory.path().join("token");
-    for (bytes, expected) in [
-        (b"".to_vec(), "file `TOKEN` is empty"),
-        (b"\r\n\n".to_vec(), "file `TOKEN` is empty"),
-        (vec![0xff, 0xfe], "`TOKEN` is not valid UTF-8"),
-        (vec![b'x'; 65_537], "`TOKEN` is larger than 65536 bytes"),
-    ] {
-        fs::write(&path, bytes).expect("written");
-        let shown = path.display().to_string();
-        let file = format!("accounts: [{{ account_sid: {SID}, auth_token_file: '{shown}' }}]");
-        let problems = problems_of(&file, &Environment::default()).replace(&shown, "TOKEN");
-        assert_eq!(problems, format!("FILE: accounts[0].auth_token_file: {expected}"));
-    }
-}
-
-#[test]
 fn a_secret_in_the_file_is_told_as_that_alone() {
     check(
         &format!("accounts: [{{ account_sid: {SID}, auth_token: {MARK} }}]"),

@@ -22,15 +22,61 @@ fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
 }
 
 #[test]
-fn the_variables_of_a_kubernetes_service_of_our_name_are_no_keys() {
+fn the_variables_of_kubernetes_services_are_no_keys_and_typos_are_told_beside_them() {
     let mut variables = sdk_variables();
-    for name in ["SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT", "PORT_10914_TCP_ADDR"]
-    {
-        variables.0.insert(format!("TWILIO_EXPORTER_{name}"), "10.0.0.1".to_owned());
+    for (name, value) in [
+        ("SERVICE_HOST", "10.0.0.1"),
+        ("SERVICE_PORT", "10914"),
+        ("SERVICE_PORT_HTTP", "10914"),
+        ("PORT", "tcp://10.0.0.1:10914"),
+        ("PORT_10914_TCP_ADDR", "10.0.0.1"),
+        ("METRICS_PORT", "tcp://10.0.0.1:80"),
+        ("METRICS_SERVICE_PORT_HTTP", "80"),
+        ("METRICS_PORT_80_TCP_PROTO", "tcp"),
+    ] {
+        load(None, &variables_with(name, value)).expect("each alone");
+        variables.0.insert(format!("TWILIO_EXPORTER_{name}"), value.to_owned());
     }
     load(None, &variables).expect("a configuration");
-    variables.0.remove("TWILIO_EXPORTER_SERVICE_HOST");
-    assert!(load(None, &variables).is_err(), "without the Service they are unknown keys");
+    for (name, value) in [("POLL__INTERVALL", "1s"), ("METRICS_PORT", "80"), ("WEB__PORT", "80")] {
+        let mut variables = variables.clone();
+        variables.0.insert(format!("TWILIO_EXPORTER_{name}"), value.to_owned());
+        let problems = load(None, &variables).expect_err(name).to_string();
+        assert!(problems.contains("unknown key") && problems.lines().count() == 1, "{problems}");
+    }
+}
+
+#[test]
+fn what_surrounds_a_variable_by_accident_changes_nothing() {
+    for around in ["{}", " {}\r\n", "\"{}\"", "'{}'\n", "\u{feff}{}", "{}\0"] {
+        let set = |text: &str| around.replace("{}", text);
+        let key = "SK00000000000000000000000000000002";
+        let variables = [
+            ("TWILIO_ACCOUNT_SID", SID),
+            ("TWILIO_API_KEY", key),
+            ("TWILIO_API_SECRET", MARK),
+            ("TWILIO_REGION", "ie1"),
+            ("TWILIO_API_BASE_URL", "https://proxy.example.com"),
+            ("TWILIO_EXPORTER_POLL__INTERVAL", "20s"),
+            ("TWILIO_EXPORTER_POLL__AFTER_END", "[3s, 4m]"),
+            ("TWILIO_EXPORTER_EXEMPLARS", "false"),
+            ("TWILIO_EXPORTER_LIMITS__SERIES", "500"),
+            ("TWILIO_EXPORTER_API__CA_FILE", "/a b.pem"),
+        ];
+        let variables = variables.map(|(name, value)| (name, set(value)));
+        let pairs = variables.iter().map(|(name, value)| (*name, value.as_str()));
+        let config = load(None, &Environment::from_pairs(pairs)).expect(around);
+        let account = &config.accounts[0];
+        assert_eq!(account.account_sid, SID, "{around:?}");
+        assert_eq!(account.credentials.username, key, "{around:?}");
+        assert_eq!(account.credentials.secret.expose_secret(), MARK, "{around:?}");
+        assert_eq!(account.base_url, "https://proxy.example.com", "{around:?}");
+        assert_eq!(account.region, "ie1", "{around:?}");
+        assert_eq!(config.poll.interval, seconds(20), "{around:?}");
+        assert_eq!(config.poll.after_end, [seconds(3), seconds(240)], "{around:?}");
+        assert!(!config.exemplars && config.limits.series == 500, "{around:?}");
+        assert_eq!(config.api.ca_file.as_deref(), Some(Path::new("/a b.pem")), "{around:?}");
+    }
 }
 
 #[test]

@@ -208,7 +208,7 @@ fn nothing(question: &Question) -> Markup {
             li { "Twilio may show what happened in a call only 15 minutes after its end." }
             li {
                 "Only the newest are kept: " (MAX_PER_ENDPOINT) " of a route, " (MAX_PER_ACCOUNT)
-                " of an account. The counters on " a href="/metrics" { "/metrics" }
+                " of an account. The counters on " a href="metrics" { "/metrics" }
                 " know of all."
             }
             li { "Only accounts that are polled now are shown." }

@@ -76,6 +76,7 @@ fn build(base_url: &str) -> Result<Client, BuildError> {
         connect_timeout: Duration::from_secs(1),
         timeout: Duration::from_secs(1),
         ca_pem: None,
+        proxy: None,
         large_bodies: LargeBodies::default(),
     };
     let credentials =

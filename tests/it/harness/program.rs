@@ -195,6 +195,29 @@ impl Program {
         eventually("the program ends", async || self.child.try_wait().expect("a child")).await
     }
 
+    /// Waits until it has ended, and does something again and again until then.
+    pub(crate) async fn ends_while(mut self, mut act: impl FnMut(&Self)) -> ExitStatus {
+        eventually("the program ends", async || {
+            let ended = self.child.try_wait().expect("a child");
+            if ended.is_none() {
+                act(&self);
+            }
+            ended
+        })
+        .await
+    }
+
+    /// Waits until it has ended, and starts it again on the same store; tells how it ended.
+    pub(crate) async fn ends_and_restarts(mut self) -> (Ended, Self) {
+        let status = eventually("it ends", async || self.child.try_wait().expect("a child")).await;
+        let ended = Ended { code: status.code(), stdout: String::new(), stderr: self.log() };
+        // The next program must not find this one's address in the log.
+        std::fs::remove_file(self.directory.path().join("log")).expect("removed");
+        let directory = Arc::clone(&self.directory);
+        let program = Self::start(directory, self.variables.clone(), self.arguments.clone()).await;
+        (ended, program)
+    }
+
     /// What `/metrics` says.
     pub(crate) async fn scrape(&self) -> Scrape {
         Scrape::parse(&self.get("/metrics").await.1)

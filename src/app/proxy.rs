@@ -1,0 +1,37 @@
+//! Says at start, and after a reload, how Twilio is reached where the environment names a proxy.
+
+use std::collections::BTreeSet;
+
+use reqwest::Url;
+
+use crate::config::Config;
+use crate::twilio::proxy::Way;
+
+/// Logs one line per host of Twilio's API: whether it is reached through the proxy.
+pub(super) fn announce(config: &Config) {
+    let Some(proxy) = &config.api.proxy else { return };
+    let bases = config.accounts.iter().filter_map(|account| Url::parse(&account.base_url).ok());
+    let ways: BTreeSet<(String, Way)> = bases
+        .map(|base| (base.host_str().unwrap_or_default().to_owned(), proxy.way_to(&base)))
+        .collect();
+    for (host, way) in ways {
+        match way {
+            Way::Proxy => tracing::info!(
+                host,
+                proxy = proxy.address(),
+                variable = proxy.source(),
+                "Twilio is reached through a proxy"
+            ),
+            Way::Exception => tracing::info!(
+                host,
+                proxy = proxy.address(),
+                "Twilio is reached without the proxy: NO_PROXY names the host"
+            ),
+            Way::Loopback => tracing::info!(
+                host,
+                proxy = proxy.address(),
+                "Twilio is reached without the proxy: the host is this machine"
+            ),
+        }
+    }
+}

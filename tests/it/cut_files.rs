@@ -1,0 +1,131 @@
+//! Files that are emptied or cut off while the program runs: an account or a password that goes with
+//! them is told, or stays.
+
+use std::path::PathBuf;
+
+use crate::harness::{Program, Twilio, eventually, going_on, metric};
+
+/// Delays in seconds, where a real run has minutes.
+const POLL: &str = "poll: { interval: 1s, live_interval: 1s, after_end: [1s], settle_delay: 4s, audit_after: 2s }\n";
+const LIMITS: &str = "limits:\n  hold_back: 0s\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_emptied_configuration_changes_nothing_and_a_cut_one_names_the_accounts_that_go() {
+    let twilio = Twilio::serving(going_on(3, 150)).await;
+    let accounts = twilio.accounts();
+    let account = |index: usize, name: &str| {
+        format!(
+            "  - account_sid: {}\n    auth_token_env: TOKEN_{index}\n    base_url: {}\n    name: {name}\n",
+            accounts[index].account_sid,
+            twilio.url()
+        )
+    };
+    let whole = format!("{POLL}accounts:\n{}{}{LIMITS}", account(0, "one"), account(1, "two"));
+    // The environment has an account of its own, which an empty file would bring up.
+    let variables = [
+        ("TOKEN_0", accounts[0].auth_token.as_str()),
+        ("TOKEN_1", &accounts[1].auth_token),
+        ("TWILIO_ACCOUNT_SID", &accounts[2].account_sid),
+        ("TWILIO_AUTH_TOKEN", &accounts[2].auth_token),
+        ("TWILIO_API_BASE_URL", twilio.url()),
+    ];
+    // A file may be empty at the start, and is told of.
+    let mut program = Program::configured("", &variables).await;
+    assert!(program.log().contains("the configuration file is empty"));
+    reload(&program, &whole, "\"configuration reloaded\"").await;
+    for name in ["one", "two"] {
+        counted(&program, name, 1.0).await;
+    }
+    for (text, told) in [("", "is empty"), (POLL, "accounts: has no account any more")] {
+        reload(&program, text, told).await;
+        program.assert_running();
+        let info = metric("twilio_account_info");
+        let scrape = program.scrape().await;
+        assert_eq!(info.value_in(&scrape), Some(2.0), "{text}");
+        assert!(metric("twilio_exporter_config_last_reload_successful").is_in(&scrape, 0.0));
+        assert!(!scrape.text.contains(&accounts[2].account_sid), "{text}");
+    }
+    let so_far = counted(&program, "two", 1.0).await;
+    counted(&program, "two", so_far + 1.0).await;
+    let cut = whole.split("    name: one\n").next().expect("a part");
+    reload(&program, &format!("{cut}    name: one\n"), "\"configuration reloaded\"").await;
+    let log = program.log();
+    let warnings: Vec<serde_json::Value> = log
+        .lines()
+        .filter(|line| line.contains("\"WARN\"") && line.contains("no longer"))
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    assert_eq!(warnings.len(), 3, "{warnings:?}");
+    for gone in &accounts[1..] {
+        let told = warnings.iter().filter(|line| line["account_sid"] == gone.account_sid.as_str());
+        assert_eq!(told.count(), 1, "{warnings:?}");
+    }
+    assert!(warnings.iter().any(|line| line["account"] == "two"), "{warnings:?}");
+    assert!(warnings.iter().any(|line| line["keys"] == "limits.hold_back"), "{warnings:?}");
+    counted(&program, "one", 1.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_of_a_web_configuration_that_is_emptied_must_still_sign_in() {
+    let directory = tempfile::TempDir::new().expect("a directory");
+    let web = directory.path().join("web.yml");
+    let users = |password: &str| {
+        let hash = bcrypt::hash(password, 4).expect("a hash");
+        format!("basic_auth_users:\n  prometheus: '{hash}'\n")
+    };
+    std::fs::write(&web, users("first")).expect("written");
+    let variables = [
+        ("TWILIO_ACCOUNT_SID", "AC00000000000000000000000000000000"),
+        ("TWILIO_AUTH_TOKEN", "a-token"),
+        ("TWILIO_API_BASE_URL", "http://127.0.0.1:9"),
+    ];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let arguments = vec![format!("--web.config.file={}", web.display())];
+    let directory = std::sync::Arc::new(directory);
+    let program = Program::start(directory, variables.into_iter().collect(), arguments).await;
+    let status = async |password: &str| {
+        let request = program.request("/metrics");
+        let request = match password {
+            "" => request,
+            password => request.basic_auth("prometheus", Some(password)),
+        };
+        request.send().await.expect("an answer").status().as_u16()
+    };
+    assert_eq!((status("").await, status("first").await), (401, 200));
+    let headers = "http_server_config: { http2: true }\n";
+    for (cut, told) in [("", "is empty"), (headers, "basic_auth_users: no user is left")] {
+        std::fs::write(&web, cut).expect("written");
+        eventually("the loss is told", async || {
+            assert_eq!(status("").await, 401, "{cut:?}");
+            program.log().contains(told).then_some(())
+        })
+        .await;
+    }
+    std::fs::write(&web, users("second")).expect("written");
+    eventually("another password is right", async || {
+        assert_eq!(status("").await, 401);
+        (status("second").await == 200).then_some(())
+    })
+    .await;
+    let told = program.log().matches("cannot reload the web configuration").count();
+    assert_eq!(told, 2, "each is told once");
+}
+
+/// Writes the configuration, sends SIGHUP, and waits until the log tells of what it led to.
+async fn reload(program: &Program, text: &str, told: &str) {
+    let path: PathBuf = program.directory().path().join("exporter.yml");
+    std::fs::write(path, text).expect("written");
+    let count = || program.log().matches(told).count();
+    let before = count();
+    program.signal("HUP");
+    eventually(told, async || (count() > before).then_some(())).await;
+}
+
+/// Waits until so many calls of an account were counted.
+async fn counted(program: &Program, account: &str, calls: f64) -> f64 {
+    eventually("calls are counted", async || {
+        let metric = metric("twilio_calls_total").label("account", account);
+        metric.value_in(&program.scrape().await).filter(|count| *count >= calls)
+    })
+    .await
+}
