@@ -19,6 +19,7 @@ pub mod listing;
 pub mod observe;
 pub mod outcome;
 pub mod pace;
+pub mod page_size;
 pub mod parameters;
 pub mod plan;
 pub mod progress;

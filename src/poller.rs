@@ -32,6 +32,7 @@ use crate::domain::call::Call;
 use crate::domain::failure_log::FailureLog;
 use crate::domain::listing::{ListPlan, ListProgress, ListRun, Lists};
 use crate::domain::pace::Pace;
+use crate::domain::page_size::PageSizes;
 use crate::domain::plan::{ReadPlan, Stage};
 use crate::domain::reading::Reading;
 use crate::domain::retry::backoff;
@@ -162,6 +163,8 @@ struct Poller {
     /// Whether a route has found no room since the program started, which is said once.
     has_overflowed: bool,
     failure_log: FailureLog,
+    /// How many items the pages of lists and of Call Events are asked for.
+    page_sizes: PageSizes,
     /// Conditions that hold at present and were logged when they began: each is said once.
     said: BTreeSet<&'static str>,
     troubles: Troubles,
@@ -180,6 +183,8 @@ enum Done {
         sid: CallSid,
         stage: Stage,
         skips: u8,
+        /// How many items a page was asked for, and how many of them were small enough together.
+        page_sizes: [u16; 2],
         attempts: Attempts,
         result: Result<Reading, crate::twilio::Error>,
     },
@@ -215,6 +220,7 @@ impl Poller {
             failure_log: FailureLog::default(),
             said: BTreeSet::new(),
             troubles: Troubles::default(),
+            page_sizes: PageSizes::default(),
         }
     }
 
@@ -280,6 +286,7 @@ impl Poller {
         let (now, reads) = (self.now(), &self.shared.reads);
         let found = self.progress.keep_house(reads, self.shared.max_concurrency, now);
         batch.forgotten = found.forgotten;
+        self.page_sizes.keep(|sid| self.progress.calls.contains_key(sid));
         take::add_changes(found.changes, batch, notes);
         self.health.lateness(&self.progress.lateness(reads, now));
         self.health.poll_interval(self.progress.lists.interval(&self.shared.lists, now));

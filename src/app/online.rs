@@ -9,10 +9,11 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::call::Call;
 use crate::domain::listing::Filter;
+use crate::domain::page_size::PAGE_SIZES;
 use crate::domain::twilio_time::before;
 use crate::metrics::exposition::as_float;
 use crate::poller::Account;
-use crate::twilio::{Error, Resource};
+use crate::twilio::{Answer, Error, Resource};
 
 use super::polling;
 
@@ -25,8 +26,6 @@ const LISTS: u64 = 150;
 /// Reads of a finished call, in hundredths: where its events appear after 15 minutes, and where they
 /// appear live.
 const READS: [u64; 2] = [110, 500];
-/// Items of the page of Call Events that is tried.
-const SOME_EVENTS: u16 = 50;
 
 /// What Twilio said.
 #[derive(Debug)]
@@ -67,9 +66,11 @@ impl Report {
         let mut next: Option<String> = None;
         for _ in 0..MAX_PAGES {
             let sid = account.key.sid;
-            let answer =
-                account.client.list_calls(sid, Filter::StartedFrom(from), next.as_deref()).await;
-            match answer.result {
+            let list = async |size| {
+                let filter = Filter::StartedFrom(from);
+                account.client.list_calls(sid, filter, size, next.as_deref()).await
+            };
+            match self.in_pages("calls", list).await.result {
                 Ok(page) => {
                     // A filter may be cut to the day.
                     let started = |call: &Call| call.start_time.is_some_and(|at| at >= from);
@@ -100,8 +101,9 @@ impl Report {
             .find(|call| call.end_time.is_some())
             .map(|call| call.sid);
         if call.is_none() {
-            let answer = account.client.list_calls(sid, Filter::Everything, None).await;
-            match answer.result {
+            let list =
+                async |size| account.client.list_calls(sid, Filter::Everything, size, None).await;
+            match self.in_pages("calls", list).await.result {
                 Ok(page) => call = page.calls.first().map(|call| call.sid),
                 // What keeps lists from being read is said already.
                 Err(_) if recent.is_none() => {
@@ -118,8 +120,10 @@ impl Report {
             Ok(_) => self.line("single calls", "readable"),
             Err(error) => self.refused("single calls", Resource::Call, &error),
         }
-        let read =
-            account.client.call_events(sid, call, SOME_EVENTS, None, |page| page.items.len()).await;
+        let read = async |size| {
+            account.client.call_events(sid, call, size, None, |page| page.items.len()).await
+        };
+        let read = self.in_pages("Call Events", read).await;
         self.took = read.attempt.map(|attempt| attempt.took);
         match read.result {
             Ok(_) => self.line("Call Events", "readable"),
@@ -128,7 +132,8 @@ impl Report {
     }
 
     async fn subaccounts(&mut self, account: &Account) {
-        match account.client.list_accounts(None).await.result {
+        let list = async |size| account.client.list_accounts(size, None).await;
+        match self.in_pages("subaccounts", list).await.result {
             Ok(page) => {
                 let own = account.key.sid;
                 let found = page.accounts.iter().filter(|found| found.sid != own).count();
@@ -137,6 +142,24 @@ impl Report {
             }
             Err(error) => self.refused("subaccounts", Resource::Accounts, &error),
         }
+    }
+
+    /// Asks for a page as the poll loops do: where the largest can't be read, for smaller ones.
+    async fn in_pages<T>(&mut self, what: &str, ask: impl AsyncFn(u16) -> Answer<T>) -> Answer<T> {
+        let first = ask(PAGE_SIZES[0]).await;
+        let Err(error) = &first.result else { return first };
+        if !error.may_be_for_size() {
+            return first;
+        }
+        for size in &PAGE_SIZES[1..] {
+            let smaller = ask(*size).await;
+            if smaller.result.is_ok() {
+                let text = format!("in pages of {size} at most: in larger ones, {error}");
+                self.line(what, &text);
+                return smaller;
+            }
+        }
+        first
     }
 
     /// What an hour like the last one costs.

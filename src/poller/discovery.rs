@@ -1,12 +1,14 @@
 //! Finding an account's subaccounts, and polling those that are wanted.
 
-use std::collections::BTreeSet;
+mod wanted;
+
 use std::collections::btree_map::{BTreeMap, Entry};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::domain::page_size::PageSize;
 use crate::domain::sid::AccountSid;
 use crate::domain::trouble::{Failure, Trouble};
 use crate::metrics::health::Health;
@@ -20,6 +22,8 @@ use super::loops::Loops;
 use super::trouble::{cause, tell, weight};
 use super::{Account, Shared, wait};
 
+pub use wanted::Wanted;
+
 /// How often subaccounts are looked for: new ones are rare, and a request costs little.
 const DISCOVER_EVERY: Duration = Duration::from_secs(10 * 60);
 /// How soon a discovery that failed once is tried again: most failures pass at once.
@@ -28,62 +32,6 @@ const RETRY_SOON: Duration = Duration::from_secs(2);
 const RETRY_AFTER: Duration = Duration::from_secs(60);
 /// Most pages of accounts: a hundred thousand subaccounts.
 const MAX_PAGES: usize = 100;
-
-/// Which subaccounts are polled, and under which label.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
-    /// Only these, if there are any: SIDs or labels, `*` for any text.
-    pub include: Vec<String>,
-    /// Never these.
-    pub exclude: Vec<String>,
-    /// Labels by SID; a SID without one is its own label, with the region behind it if there is one
-    /// here.
-    pub names: BTreeMap<String, String>,
-    /// The region, where the same subaccounts may be polled in another one, too.
-    pub region: Option<String>,
-    /// Accounts of the same region that are configured themselves: polled twice, they would be
-    /// counted twice.
-    pub configured: BTreeSet<AccountSid>,
-}
-
-impl Wanted {
-    /// The label of a subaccount.
-    pub fn label(&self, sid: AccountSid) -> String {
-        let sid = sid.to_string();
-        match (self.names.get(&sid), &self.region) {
-            (Some(name), _) => name.clone(),
-            (None, Some(region)) => format!("{sid}@{region}"),
-            (None, None) => sid,
-        }
-    }
-
-    /// Whether a subaccount is to be polled.
-    pub fn wants(&self, account: &wire::Account) -> bool {
-        let (sid, label) = (account.sid.to_string(), self.label(account.sid));
-        let is_in = |patterns: &[String]| {
-            patterns.iter().any(|pattern| matches(pattern, &sid) || matches(pattern, &label))
-        };
-        account.status != "closed"
-            && !self.configured.contains(&account.sid)
-            && (self.include.is_empty() || is_in(&self.include))
-            && !is_in(&self.exclude)
-    }
-}
-
-/// Whether a text matches a pattern in which `*` stands for any text.
-fn matches(pattern: &str, text: &str) -> bool {
-    let Some((prefix, rest)) = pattern.split_once('*') else { return pattern == text };
-    let Some(mut tail) = text.strip_prefix(prefix) else { return false };
-    let mut parts = rest.split('*').peekable();
-    while let Some(part) = parts.next() {
-        if parts.peek().is_none() {
-            return tail.ends_with(part);
-        }
-        let Some(at) = tail.find(part) else { return false };
-        tail = &tail[at + part.len()..];
-    }
-    true
-}
 
 /// A subaccount that is polled.
 struct Polled {
@@ -156,13 +104,14 @@ pub async fn run(
     subaccounts.follow(to_begin, true);
     let mut remembered = None;
     let (mut trouble, mut failures) = (Trouble::of_lists(), 0_u32);
+    let mut page_size = PageSize::of_account();
     let health = subaccounts.shared.health.account_requests(&subaccounts.parent.label);
     loop {
         heartbeat.promise(DISCOVER_EVERY);
         let asked_at = subaccounts.shared.clock.now();
         let discovered = tokio::select! {
             () = subaccounts.loops.stop().cancelled() => break,
-            discovered = discover(&subaccounts.parent, &subaccounts.shared, &heartbeat) => discovered,
+            discovered = discover(&subaccounts.parent, &subaccounts.shared, &heartbeat, page_size.get()) => discovered,
         };
         let found = match discovered {
             Ok(Discovered { accounts, is_complete }) => {
@@ -176,10 +125,14 @@ pub async fn run(
         let (news, pause) = match found {
             Ok(()) => {
                 failures = 0;
+                page_size.read(page_size.get(), now);
                 (trouble.read(&(), 0, now), DISCOVER_EVERY)
             }
             Err(error) => {
                 failures += 1;
+                if error.may_be_for_size() {
+                    page_size.failed(page_size.get(), error.reason().as_str(), false, now);
+                }
                 health.api_retry(error.reason().as_str());
                 let cause = cause(&error, Resource::Accounts);
                 let weight = weight(&error, true);
@@ -297,6 +250,7 @@ async fn discover(
     parent: &Account,
     shared: &Shared,
     heartbeat: &Heartbeat,
+    page_size: u16,
 ) -> Result<Discovered, Error> {
     let health = shared.health.account_requests(&parent.label);
     let (mut accounts, mut is_readable) = (Vec::new(), true);
@@ -309,7 +263,7 @@ async fn discover(
         }
         heartbeat.promise(DISCOVER_EVERY);
         let mut pass = Pass::now(&parent.gate, &shared.budget);
-        let answer = pass.ask(parent.client.list_accounts(next.as_deref())).await;
+        let answer = pass.ask(parent.client.list_accounts(page_size, next.as_deref())).await;
         Attempts(answer.attempt.into_iter().collect()).note(&health);
         let page = answer.result?;
         accounts.extend(page.accounts);
@@ -328,41 +282,6 @@ async fn discover(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_star_stands_for_any_text() {
-        for (pattern, text, expected) in [
-            ("acme", "acme", true),
-            ("acme", "acme-1", false),
-            ("acme*", "acme-1", true),
-            ("*-1", "acme-1", true),
-            ("a*e-*", "acme-1", true),
-            ("a*x*", "acme-1", false),
-            ("*", "", true),
-        ] {
-            assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
-        }
-    }
-
-    #[test]
-    fn a_label_is_a_name_or_a_sid_that_tells_the_region_where_there_are_several() {
-        let sid = found("active").sid;
-        let names = BTreeMap::from([(sid.to_string(), "acme".to_owned())]);
-        let label = |names: &BTreeMap<String, String>, region: Option<&str>| {
-            let (names, region) = (names.clone(), region.map(str::to_owned));
-            Wanted { names, region, ..Wanted::default() }.label(sid)
-        };
-        assert_eq!(label(&names, Some("ie1")), "acme");
-        assert_eq!(label(&BTreeMap::new(), Some("ie1")), format!("{sid}@ie1"));
-        assert_eq!(label(&BTreeMap::new(), None), sid.to_string());
-    }
-
-    #[test]
-    fn closed_accounts_are_not_polled_and_suspended_ones_are() {
-        for (status, expected) in [("active", true), ("suspended", true), ("closed", false)] {
-            assert_eq!(Wanted::default().wants(&found(status)), expected, "{status}");
-        }
-    }
 
     #[test]
     fn another_status_takes_the_place_of_the_one_before() {

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use crate::domain::digest::{Digests, Identity};
 use crate::domain::observe::Rejection;
+use crate::domain::page_size::PAGE_SIZES;
 use crate::domain::reading::{Item, Reading};
 use crate::domain::route::Routes;
 use crate::domain::sid::{AccountSid, CallSid};
@@ -21,8 +22,6 @@ use crate::twilio::{Client, Error};
 use super::attempt::Attempts;
 use super::gate::Pass;
 
-/// Items of a page, and what is tried where the bodies are too large for that.
-const PAGE_SIZES: [u16; 3] = [1_000, 50, 1];
 /// Most pages of one read: a hundred thousand events.
 const MAX_PAGES: usize = 100;
 /// The same for pages of one item, which are read only around an item that is too large.
@@ -45,6 +44,8 @@ pub(super) struct Reader {
     pub(super) routes: Arc<Routes>,
     /// Twilio's time, should an answer not tell it.
     pub(super) fallback_now: Timestamp,
+    /// Items of a page; fewer than were asked for where their bodies are too large together.
+    pub(super) page_size: u16,
 }
 
 /// What a page shows, by which it is recognised when it comes again.
@@ -67,16 +68,18 @@ impl Reader {
     /// Reads until a reading is complete, or can't be.
     pub(super) async fn read(&mut self) -> (Attempts, Result<Reading, Error>) {
         let mut attempts = Attempts::default();
-        let mut result = Err(Error::Shifted);
-        let mut sizes = PAGE_SIZES.iter().copied().peekable();
+        let mut result;
+        let first = self.page_size;
+        let mut sizes = PAGE_SIZES.into_iter().filter(|size| *size < first);
         let mut tries = 0;
         let until = Instant::now() + MAX_TIME;
-        while let Some(&size) = sizes.peek() {
-            result = self.read_pages(size, until, &mut attempts).await;
+        loop {
+            result = self.read_pages(self.page_size, until, &mut attempts).await;
             match &result {
-                Err(Error::TooLarge { .. }) => {
-                    sizes.next();
-                }
+                Err(Error::TooLarge { .. }) => match sizes.next() {
+                    Some(smaller) => self.page_size = smaller,
+                    None => break,
+                },
                 Err(Error::Shifted) if tries + 1 < MAX_TRIES => tries += 1,
                 Ok(_) | Err(_) => break,
             }
@@ -121,13 +124,14 @@ impl Reader {
             if too_large > MAX_TOO_LARGE {
                 return Err(Error::TooLarge { limit: MAX_BODY_BYTES });
             }
-            // Of pages of one item two may be alike, since two events may be.
-            let is_repeated = size > 1 && shown.contains(&identities(&page));
+            // Of pages whose items are all alike two may be alike, since so many events may be.
+            let is_uniform = page.items.iter().all(|item| item.identity == page.items[0].identity);
+            let is_repeated = !is_uniform && shown.contains(&identities(&page));
             if is_repeated || (page.items.is_empty() && page.next_page.is_some()) {
                 is_complete = false;
                 break;
             }
-            if size > 1 {
+            if !is_uniform {
                 shown.push(identities(&page));
             }
             items.extend(page.items);

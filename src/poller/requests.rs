@@ -69,12 +69,16 @@ impl Poller {
         if may_read { wait } else { wait.min(until(local, self.pace.reads_paused_until())) }
     }
 
-    fn start_list(&mut self, run: ListRun) {
+    fn start_list(&mut self, mut run: ListRun) {
+        if run.next_page.is_none() {
+            run.page_size = self.page_sizes.lists.get();
+        }
         self.is_listing = true;
         let (client, sid) = (self.account.client.clone(), self.account.key.sid);
         let mut pass = self.pass();
         self.requests.spawn(async move {
-            let request = client.list_calls(sid, run.filter, run.next_page.as_deref());
+            let next_page = run.next_page.as_deref();
+            let request = client.list_calls(sid, run.filter, run.page_size, next_page);
             let answer = pass.ask(request).await;
             Done::List { run: Box::new(run), answer }
         });
@@ -99,10 +103,13 @@ impl Poller {
                     digests: Digests::new(self.shared.store.digest_key(), version),
                     routes: Arc::clone(&self.shared.routes),
                     fallback_now: self.now(),
+                    page_size: self.page_sizes.of_call(sid),
                 };
                 self.requests.spawn(async move {
+                    let asked = reader.page_size;
                     let (attempts, result) = reader.read().await;
-                    Done::Read { sid, stage, skips, attempts, result }
+                    let page_sizes = [asked, reader.page_size];
+                    Done::Read { sid, stage, skips, page_sizes, attempts, result }
                 });
             }
         }

@@ -35,7 +35,11 @@ impl Poller {
         match done {
             Done::List { run, answer } => self.take_list(*run, answer, batch, notes),
             Done::Fetched { sid, answer } => self.take_fetched(sid, answer, batch, notes),
-            Done::Read { sid, stage, skips, attempts, result } => {
+            Done::Read { sid, stage, skips, page_sizes: [asked, page_size], attempts, result } => {
+                if page_size < asked {
+                    let local = self.shared.clock.now();
+                    self.page_sizes.call_too_large(sid, asked, page_size, local);
+                }
                 attempts.note(&self.health);
                 let failed = |failure| FailedRead { sid, stage, skips, failure };
                 match result {
@@ -45,6 +49,10 @@ impl Poller {
                             self.progress.request_took(last.took);
                         }
                         self.take_reading(sid, stage, skips, &reading, batch, notes);
+                        if reading.is_complete {
+                            let local = self.shared.clock.now();
+                            self.page_sizes.call_read(sid, page_size, local);
+                        }
                         if !reading.is_complete {
                             let read = failed(ReadFailure::Unreadable);
                             self.events_troubled(sid, &Error::Incomplete, &attempts, false);
@@ -52,6 +60,11 @@ impl Poller {
                         }
                     }
                     Err(error) => {
+                        if error.may_be_for_size() {
+                            let (reason, local) =
+                                (error.reason().as_str(), self.shared.clock.now());
+                            self.page_sizes.call_failed(sid, page_size, reason, local);
+                        }
                         self.read_failed(failed(failure_of(&error)), &error, &attempts, notes);
                     }
                 }
@@ -160,6 +173,7 @@ impl Poller {
     fn finish_list(&mut self, run: &ListRun, after: AfterPage, now: Timestamp) {
         self.progress.finish_list(run, after, now);
         let AfterPage::Stopped(stop) = after else {
+            self.page_sizes.lists.read(run.page_size, self.shared.clock.now());
             let seconds = seconds_between(Timestamp::UNIX_EPOCH, now);
             self.health.list_read(run.kind, self.list_began.elapsed(), seconds);
             if self.said.remove(NO_ROOM) {
@@ -212,7 +226,14 @@ impl Poller {
             }
         };
         self.list_troubled(&run, error, attempts, is_accounts);
-        if is_passing && run.may_resume() {
+        if error.may_be_for_size() {
+            let is_too_large = matches!(error, Error::TooLarge { .. });
+            let reason = error.reason().as_str();
+            self.page_sizes.lists.failed(run.page_size, reason, is_too_large, local);
+        }
+        // A next page has the size of the first.
+        let is_too_big = run.page_size > self.page_sizes.lists.get();
+        if is_passing && !is_too_big && run.may_resume() {
             self.list = Some(run);
         } else {
             self.progress.lists.fail(&run, now);

@@ -26,8 +26,6 @@ use super::wire::{self, Account, Page};
 pub const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
 /// Longest next page that is followed: Twilio's have some hundred bytes, and those of a list are kept.
 const MAX_NEXT_PAGE_BYTES: usize = 4_096;
-/// Items of a list page: the most that Twilio gives.
-const LIST_PAGE_SIZE: u16 = 1_000;
 
 /// Who asks: an account SID or API key SID, and its secret.
 #[derive(Clone, Debug)]
@@ -132,13 +130,14 @@ impl Client {
         Ok(Self { http: builder.build()?, base, credentials, large_bodies })
     }
 
-    /// Lists calls: the first page for a filter, or a next page.
+    /// Lists calls: the first page of `page_size` items for a filter, or a next page.
     ///
     /// Source: <https://www.twilio.com/docs/voice/api/call-resource#read-multiple-call-resources>.
     pub async fn list_calls(
         &self,
         account: AccountSid,
         filter: Filter,
+        page_size: u16,
         next_page: Option<&str>,
     ) -> Answer<CallPage> {
         let url = self.page(&format!("Accounts/{account}/Calls.json"), next_page, |url| {
@@ -150,7 +149,7 @@ impl Client {
                 Filter::Status(status) => query.append_pair("Status", status.as_str()),
                 Filter::Everything => &mut query,
             };
-            query.append_pair("PageSize", &LIST_PAGE_SIZE.to_string());
+            query.append_pair("PageSize", &page_size.to_string());
         });
         self.get_page(Resource::Calls, url, |page| {
             let calls: Vec<Call> = page.items.iter().filter_map(wire::decode_call).collect();
@@ -189,12 +188,16 @@ impl Client {
         self.get_page(Resource::CallEvents, url, read).await
     }
 
-    /// Lists the account and its subaccounts.
+    /// Lists the account and its subaccounts: the first page of `page_size` items, or a next page.
     ///
     /// Source: <https://www.twilio.com/docs/iam/api/account>.
-    pub async fn list_accounts(&self, next_page: Option<&str>) -> Answer<AccountPage> {
+    pub async fn list_accounts(
+        &self,
+        page_size: u16,
+        next_page: Option<&str>,
+    ) -> Answer<AccountPage> {
         let url = self.page("Accounts.json", next_page, |url| {
-            url.query_pairs_mut().append_pair("PageSize", &LIST_PAGE_SIZE.to_string());
+            url.query_pairs_mut().append_pair("PageSize", &page_size.to_string());
         });
         self.get_page(Resource::Accounts, url, |page| {
             let accounts: Vec<Account> =

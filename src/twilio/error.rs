@@ -197,6 +197,31 @@ label_enum! {
 }
 
 impl Error {
+    /// Whether a smaller page may succeed where this one failed: Twilio failed over it or took too
+    /// long, or its answer broke off.
+    pub fn may_be_for_size(&self) -> bool {
+        match self {
+            Self::Server { .. }
+            | Self::Timeout
+            | Self::Interrupted
+            | Self::TooLarge { .. }
+            | Self::Malformed { content_type: "json" } => true,
+            Self::Malformed { .. }
+            | Self::Unauthorized(_)
+            | Self::NotActive(_)
+            | Self::MissingPermission { .. }
+            | Self::NotFound(_)
+            | Self::TooManyRequests { .. }
+            | Self::UnexpectedStatus(_)
+            | Self::Connect(_)
+            | Self::NotHttp
+            | Self::ForeignNextPage
+            | Self::Endless
+            | Self::Shifted
+            | Self::Incomplete => false,
+        }
+    }
+
     /// The error as a label.
     pub const fn reason(&self) -> ErrorReason {
         match self {

@@ -25,6 +25,7 @@ mod odd_numbers;
 mod online;
 mod outside_judges;
 mod overflow;
+mod page_sizes;
 mod pages;
 mod privacy;
 mod promql;

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::domain::call::{Call, CallStatus};
 use crate::domain::label::label_enum;
+use crate::domain::page_size::PAGE_SIZES;
 use crate::domain::sid::CallSid;
 
 /// Failures of one page after which its list is read again from its first page: the page's token may
@@ -56,6 +57,8 @@ pub struct ListRun {
     pub asked_at: Timestamp,
     /// Twilio's time at its first page: how far the list is known once it was read to its end.
     pub began_at: Option<Timestamp>,
+    /// Items of its pages, as its first page was asked for.
+    pub page_size: u16,
     /// The path of the next page, as Twilio gave it; `None` for the first.
     pub next_page: Option<String>,
     pages: u32,
@@ -114,6 +117,7 @@ impl ListRun {
             kind,
             filter,
             began_at: None,
+            page_size: PAGE_SIZES[0],
             next_page: None,
             pages: 0,
             failures: 0,

@@ -1,0 +1,107 @@
+//! Which subaccounts are polled, and what they are called.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::domain::sid::AccountSid;
+use crate::twilio::wire;
+
+/// Which subaccounts are polled, and under which label.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Only these, if there are any: SIDs or labels, `*` for any text.
+    pub include: Vec<String>,
+    /// Never these.
+    pub exclude: Vec<String>,
+    /// Labels by SID; a SID without one is its own label, with the region behind it if there is one
+    /// here.
+    pub names: BTreeMap<String, String>,
+    /// The region, where the same subaccounts may be polled in another one, too.
+    pub region: Option<String>,
+    /// Accounts of the same region that are configured themselves: polled twice, they would be
+    /// counted twice.
+    pub configured: BTreeSet<AccountSid>,
+}
+
+impl Wanted {
+    /// The label of a subaccount.
+    pub fn label(&self, sid: AccountSid) -> String {
+        let sid = sid.to_string();
+        match (self.names.get(&sid), &self.region) {
+            (Some(name), _) => name.clone(),
+            (None, Some(region)) => format!("{sid}@{region}"),
+            (None, None) => sid,
+        }
+    }
+
+    /// Whether a subaccount is to be polled.
+    pub fn wants(&self, account: &wire::Account) -> bool {
+        let (sid, label) = (account.sid.to_string(), self.label(account.sid));
+        let is_in = |patterns: &[String]| {
+            patterns.iter().any(|pattern| matches(pattern, &sid) || matches(pattern, &label))
+        };
+        account.status != "closed"
+            && !self.configured.contains(&account.sid)
+            && (self.include.is_empty() || is_in(&self.include))
+            && !is_in(&self.exclude)
+    }
+}
+
+/// Whether a text matches a pattern in which `*` stands for any text.
+fn matches(pattern: &str, text: &str) -> bool {
+    let Some((prefix, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(mut tail) = text.strip_prefix(prefix) else { return false };
+    let mut parts = rest.split('*').peekable();
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            return tail.ends_with(part);
+        }
+        let Some(at) = tail.find(part) else { return false };
+        tail = &tail[at + part.len()..];
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_any_text() {
+        for (pattern, text, expected) in [
+            ("acme", "acme", true),
+            ("acme", "acme-1", false),
+            ("acme*", "acme-1", true),
+            ("*-1", "acme-1", true),
+            ("a*e-*", "acme-1", true),
+            ("a*x*", "acme-1", false),
+            ("*", "", true),
+        ] {
+            assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn a_label_is_a_name_or_a_sid_that_tells_the_region_where_there_are_several() {
+        let sid = found("active").sid;
+        let names = BTreeMap::from([(sid.to_string(), "acme".to_owned())]);
+        let label = |names: &BTreeMap<String, String>, region: Option<&str>| {
+            let (names, region) = (names.clone(), region.map(str::to_owned));
+            Wanted { names, region, ..Wanted::default() }.label(sid)
+        };
+        assert_eq!(label(&names, Some("ie1")), "acme");
+        assert_eq!(label(&BTreeMap::new(), Some("ie1")), format!("{sid}@ie1"));
+        assert_eq!(label(&BTreeMap::new(), None), sid.to_string());
+    }
+
+    #[test]
+    fn closed_accounts_are_not_polled_and_suspended_ones_are() {
+        for (status, expected) in [("active", true), ("suspended", true), ("closed", false)] {
+            assert_eq!(Wanted::default().wants(&found(status)), expected, "{status}");
+        }
+    }
+
+    fn found(status: &'static str) -> wire::Account {
+        let sid = AccountSid::parse("AC00000000000000000000000000000001").expect("a SID");
+        wire::Account { sid, status }
+    }
+}

@@ -1,0 +1,112 @@
+//! P1, P9: a question that is too big for Twilio is asked in smaller pages, and in larger ones again
+//! as soon as they can be read.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use twilio_call_exporter::simulator::WorldConfig;
+
+use crate::harness::{Program, Twilio, eventually, everything, going_on, run, world_of};
+
+/// An answer that is no page.
+type Answer = (u16, &'static str, String);
+
+/// What Twilio and the network make of a question that is too big.
+fn too_big() -> [Answer; 3] {
+    [
+        (500, "application/json", r#"{"code":20500,"message":"Internal Server Error"}"#.to_owned()),
+        (200, "application/json", r#"{"page":0,"calls":[{"sid":"CA"#.to_owned()),
+        (200, "application/json", " ".repeat(17 << 20)),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_answers_only_small_pages_is_read_all_the_same() {
+    let [fails, breaks_off, is_too_large] = too_big();
+    tokio::join!(
+        is_read_in_small_pages(fails),
+        is_read_in_small_pages(breaks_off),
+        is_read_in_small_pages(is_too_large)
+    );
+}
+
+async fn is_read_in_small_pages(answer: Answer) {
+    let asked = answer.clone();
+    let too_big = move |uri: &str, _| (page_size(uri) > 100).then(|| asked.clone());
+    let world = WorldConfig { max_calls: Some(60), ..everything(1, 1) };
+    let twilio = Twilio::answering(world, too_big).await;
+    let mut program = Program::polling(&twilio).await;
+    twilio.is_told_by(&mut program).await;
+    let large =
+        twilio.traffic().iter().filter(|exchange| page_size(&exchange.uri) == 1_000).count();
+    assert!(large < 20, "{:.60}: {large} large pages", answer.2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_answers_only_small_pages_shrinks_no_others() {
+    // The first call of the world.
+    let odd = |uri: &str| uri.contains("/Calls/CA0000000000000000");
+    let too_big = move |uri: &str, _| {
+        (odd(uri) && uri.contains("/Events.json") && page_size(uri) > 1)
+            .then(|| too_big()[0].clone())
+    };
+    let twilio = Twilio::answering(world_of(12), too_big).await;
+    let mut program = Program::polling(&twilio).await;
+    twilio.is_told_by(&mut program).await;
+    let traffic = twilio.traffic();
+    assert!(traffic.iter().any(|exchange| odd(&exchange.uri) && page_size(&exchange.uri) == 1));
+    for exchange in traffic.iter().filter(|exchange| !odd(&exchange.uri)) {
+        assert!(page_size(&exchange.uri) != 1, "{}", exchange.uri);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_an_outage_pages_are_large_again() {
+    let is_broken = Arc::new(AtomicBool::new(true));
+    let broken = Arc::clone(&is_broken);
+    let answer = move |_: &str, _| broken.load(Ordering::SeqCst).then(|| too_big()[0].clone());
+    let twilio = Twilio::answering(going_on(1, 30), answer).await;
+    let _program = Program::polling(&twilio).await;
+    eventually("smaller pages are asked for", async || {
+        twilio.traffic().iter().any(|exchange| page_size(&exchange.uri) == 200).then_some(())
+    })
+    .await;
+    is_broken.store(false, Ordering::SeqCst);
+    eventually("larger pages are asked for again", async || {
+        let sizes: Vec<u64> = twilio.traffic().iter().map(|e| page_size(&e.uri)).collect();
+        let first_small = sizes.iter().position(|size| *size == 200)?;
+        sizes[first_small..].contains(&1_000).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_check_of_an_account_asks_for_smaller_pages_too() {
+    let too_big = move |uri: &str, _| (page_size(uri) > 100).then(|| too_big()[0].clone());
+    let twilio = Twilio::answering(world_of(5), too_big).await;
+    let account = twilio.accounts()[0].clone();
+    let ended = run(
+        &["check-config", "--online"],
+        &[
+            ("TWILIO_ACCOUNT_SID", account.account_sid.as_str()),
+            ("TWILIO_AUTH_TOKEN", &account.auth_token),
+            ("TWILIO_API_BASE_URL", twilio.url()),
+        ],
+    );
+    assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
+    let text =
+        "in pages of 50 at most: in larger ones, Twilio failed (HTTP 500, Twilio error 20500)";
+    for what in ["calls  ", "Call Events"] {
+        let lines = ended.stdout.lines().filter(|line| line.trim_start().starts_with(what));
+        let said: Vec<&str> = lines.collect();
+        assert!(said.iter().any(|line| line.contains(text)), "{what}: {}", ended.stdout);
+        assert!(said.iter().any(|line| line.contains(" readable")), "{what}: {}", ended.stdout);
+    }
+}
+
+/// Items that a request asks for at most; none for what is no list.
+fn page_size(uri: &str) -> u64 {
+    let query = uri.split_once('?').map_or("", |(_, query)| query);
+    let size = query.split('&').find_map(|pair| pair.strip_prefix("PageSize="));
+    size.and_then(|size| size.parse().ok()).unwrap_or_default()
+}
