@@ -40,7 +40,10 @@ async fn every_failing_webhook_of_a_mixed_world_is_recorded_once_through_kills()
         let seconds = &failure["duration_seconds"];
         assert!(seconds.is_null() || seconds.as_f64().is_some_and(|s| s < 60.0), "{failure}");
     }
-    let times: Vec<_> = failures.iter().map(|failure| failure["time"].to_string()).collect();
+    let time = |failure: &serde_json::Value| -> jiff::Timestamp {
+        failure["time"].as_str().and_then(|time| time.parse().ok()).expect("a time")
+    };
+    let times: Vec<_> = failures.iter().map(time).collect();
     assert!(times.is_sorted_by(|newer, older| newer >= older), "{times:?}");
     program = program.kill_and_restart().await;
     assert_eq!(recorded(&program, "?limit=1000").await, failures);
