@@ -9,9 +9,6 @@ use std::time::Duration;
 
 use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 
-use crate::domain::observe::Rejection;
-use crate::domain::plan::Stage;
-
 use super::catalog::{self, Family, FamilyKind};
 use super::exposition::as_float;
 
@@ -70,7 +67,7 @@ impl Health {
                 std::env::consts::ARCH,
             ])
             .set(1.0);
-        Ok(Self {
+        let health = Self {
             account_info: gauge(registry, &catalog::ACCOUNT_INFO)?,
             calls_active: gauge(registry, &catalog::CALLS_ACTIVE)?,
             up: gauge(registry, &catalog::UP)?,
@@ -113,37 +110,33 @@ impl Health {
             store_errors: counter(registry, &catalog::STORE_ERRORS)?,
             store_writable: gauge(registry, &catalog::STORE_WRITABLE)?,
             store_size: gauge(registry, &catalog::STORE_SIZE)?,
-        })
+        };
+        health.http_connections_cut.with_label_values::<&str>(&[]);
+        health.store_errors.with_label_values::<&str>(&[]);
+        health.store_commit_duration.with_label_values::<&str>(&[]);
+        Ok(health)
     }
 
-    /// The instruments of one account. What can be known starts at 0.
-    pub fn account(&self, label: &str, account_sid: &str, status: &str) -> AccountHealth {
+    /// The resources that are asked for: how long requests take starts with none.
+    pub fn api_resources(&self, resources: impl IntoIterator<Item = &'static str>) {
+        for resource in resources {
+            self.api_duration.with_label_values(&[resource]);
+        }
+    }
+
+    /// The instruments of one account. Every series whose labels are known starts at 0; `retry_reasons` are
+    /// those that [`AccountHealth::api_retry`] is called with. What is there already keeps its value.
+    pub fn account(
+        &self,
+        label: &str,
+        account_sid: &str,
+        status: &str,
+        retry_reasons: impl IntoIterator<Item = &'static str>,
+    ) -> AccountHealth {
         let account = AccountHealth { health: self.clone(), label: label.to_owned() };
+        account.begin(retry_reasons);
+        // Last: an account that is told has all of its series.
         self.account_info.with_label_values(&[label, account_sid, status]).set(1.0);
-        for result in EventResult::ALL {
-            self.call_events.with_label_values(&[label, result.as_str()]);
-        }
-        for rejection in Rejection::ALL {
-            self.call_events_rejected.with_label_values(&[label, rejection.as_str()]);
-        }
-        for stage in Stage::ALL {
-            for result in ReadResult::ALL {
-                self.call_reads.with_label_values(&[label, stage.as_str(), result.as_str()]);
-            }
-        }
-        for vec in [
-            &self.call_events_unjudged,
-            &self.calls_rejected,
-            &self.calls_deferred,
-            &self.audited_calls,
-            &self.late_call_events,
-            &self.route_overflow,
-            &self.routes_retired,
-        ] {
-            vec.with_label_values(&[label]);
-        }
-        self.skipped_seconds.with_label_values(&[label]);
-        self.event_lag.with_label_values(&[label]);
         account
     }
 

@@ -14,6 +14,7 @@ mod documents;
 mod exactly_once;
 mod failures;
 mod failures_of_twilio;
+mod first_scrape;
 mod gentle;
 mod histories;
 mod hostile;
