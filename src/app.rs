@@ -117,7 +117,7 @@ impl App {
         health.config_loaded(true);
         let (store, store_thread) = open_store(config, &place.storage, &health, clock)?;
         registry
-            .register(Box::new(Process::started_at(clock.now())))
+            .register(Box::new(Process::started_now(move || clock.wall())))
             .context("cannot register the metrics")?;
         let listeners = bind(&place.listen).await?;
         let lasting = Lasting {
@@ -131,9 +131,12 @@ impl App {
         let exemplars = Arc::new(AtomicBool::new(config.exemplars));
         let beats = lasting.heartbeats.clone();
         let store_is_lost = lasting.store.is_lost();
-        let noted = lasting.health.clone();
+        let [noted, compared, told] = [(); 3].map(|()| lasting.health.clone());
         let site = Site {
-            registry,
+            gather: Arc::new(move || {
+                compared.compare_clocks(clock.step());
+                registry.gather()
+            }),
             committed: lasting.store.committed(),
             failures: lasting.store.failures(),
             exemplars: Arc::clone(&exemplars),
@@ -141,6 +144,7 @@ impl App {
             answers: http::Answers::default(),
             is_ready: Arc::new(move || beats.all_beat() && !store_is_lost()),
             now: Arc::new(move || clock.now()),
+            time: Arc::new(move || told.twilio_time(clock.now()).unwrap_or_else(|| clock.wall())),
             reloads: place.lifecycle.then_some(reloads),
             web: Web::new(place.web.serving),
             crowd: Crowd::new(connections, Arc::new(move || noted.http_connection_cut())),
@@ -323,10 +327,7 @@ fn open_store(
 ) -> anyhow::Result<(Store, StoreThread)> {
     let (store, thread) =
         Store::open(storage, limits(config), health.clone(), move || clock.now())?;
-    health.store_opened(crate::domain::twilio_time::seconds_between(
-        jiff::Timestamp::UNIX_EPOCH,
-        store.created_at(),
-    ));
+    health.store_opened(store.created_at());
     let path = std::path::absolute(storage).unwrap_or_else(|_| PathBuf::from(storage));
     if store.is_new() {
         tracing::warn!(

@@ -23,7 +23,7 @@ use axum::middleware::{from_fn_with_state, map_response_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use jiff::Timestamp;
-use prometheus::Registry;
+use prometheus::proto::MetricFamily;
 
 use crate::metrics::ledger::Committed;
 use crate::store::failures::FailureReader;
@@ -36,8 +36,8 @@ use web::Web;
 /// What the pages show.
 #[derive(Clone)]
 pub struct Site {
-    /// The instruments; the durable families are in the ledger.
-    pub registry: Registry,
+    /// Reads the instruments; the durable families are in the ledger.
+    pub gather: Arc<dyn Fn() -> Vec<MetricFamily> + Send + Sync>,
     /// The committed ledger, which learns what scrapes have shown.
     pub committed: Committed,
     /// The recorded failures.
@@ -50,8 +50,10 @@ pub struct Site {
     pub answers: Answers,
     /// Whether every poll loop advances, and the store's files are there.
     pub is_ready: Arc<dyn Fn() -> bool + Send + Sync>,
-    /// The local time.
+    /// The local time, for schedules: a step of the wall clock doesn't move it.
     pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    /// The time of day, to show how old something is: Twilio's, or the wall clock's until that is known.
+    pub time: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     /// Who reloads the configuration, if it may be asked over HTTP.
     pub reloads: Option<Reloads>,
     /// TLS, who may ask, and headers.

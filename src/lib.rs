@@ -91,7 +91,8 @@
 //! **Whose clock?** Twilio's, estimated per account from the `Date` headers of its own 200s
 //! ([`domain::twilio_time`]) on top of a monotonic local clock ([`clock`]). Steps of the wall clock move
 //! nothing, and neither does a single `Date`: an account begins once several answers agree. A correction
-//! of the offset moves every schedule along, so that no wait changes.
+//! of the offset moves every schedule along, so that no wait changes. The local clock starts at whatever the
+//! wall clock showed, so no time that a person sees comes from it alone: it is Twilio's, or the wall clock's now.
 //!
 //! **Why is the ledger apart from the `prometheus` crate's counters?** Those can only be changed and
 //! seen at once. Here the change is computed, made durable, and then seen. The exporter's own health

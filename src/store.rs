@@ -7,6 +7,7 @@
 mod accounts;
 mod codec;
 mod compact;
+mod creation;
 mod database;
 mod error;
 pub mod failures;

@@ -226,7 +226,7 @@ fn write(site: &Site, form: Form) -> Written {
         snapshot::write(&ledger, shows_exemplars, &mut exposition);
         ledger.shown()
     };
-    exposition.gathered(&site.registry.gather());
+    exposition.gathered(&(site.gather)());
     let families = exposition.finish();
     let body = if form.is_gzip { compress(&families) } else { families.concat().into_bytes() };
     drop(families);

@@ -5,8 +5,10 @@
 mod account;
 mod removal;
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 
 use super::catalog::{self, Family, FamilyKind};
@@ -47,6 +49,8 @@ pub struct Health {
     route_overflow: IntCounterVec,
     routes_retired: IntCounterVec,
     clock_offset: GaugeVec,
+    /// How far Twilio's clock is ahead of the local time, once that is known.
+    twilio_ahead: Arc<Mutex<Option<SignedDuration>>>,
     config_reloaded: GaugeVec,
     http_connections_cut: IntCounterVec,
     store_created: GaugeVec,
@@ -103,6 +107,7 @@ impl Health {
             route_overflow: counter(registry, &catalog::ROUTE_OVERFLOW)?,
             routes_retired: counter(registry, &catalog::ROUTES_RETIRED)?,
             clock_offset: gauge(registry, &catalog::CLOCK_OFFSET)?,
+            twilio_ahead: Arc::default(),
             config_reloaded: gauge(registry, &catalog::CONFIG_RELOADED)?,
             http_connections_cut: counter(registry, &catalog::HTTP_CONNECTIONS_CUT)?,
             store_created: gauge(registry, &catalog::STORE_CREATED)?,
@@ -163,12 +168,16 @@ impl Health {
         self.http_connections_cut.with_label_values::<&str>(&[]).inc();
     }
 
-    /// Notes what the store is.
-    pub fn store_opened(&self, created_seconds: f64) {
-        self.store_created.with_label_values::<&str>(&[]).set(created_seconds);
-        self.store_errors.with_label_values::<&str>(&[]);
-        self.http_connections_cut.with_label_values::<&str>(&[]);
+    /// Notes that the store is open, and when it was created.
+    pub fn store_opened(&self, created_at: Timestamp) {
+        self.store_created(created_at);
         self.store_writable.with_label_values::<&str>(&[]).set(1.0);
+    }
+
+    /// Notes when the store was created.
+    pub fn store_created(&self, at: Timestamp) {
+        let seconds = at.duration_since(Timestamp::UNIX_EPOCH).as_secs_f64().max(0.0);
+        self.store_created.with_label_values::<&str>(&[]).set(seconds);
     }
 
     /// Notes a commit, or an attempt at one.
@@ -191,9 +200,26 @@ impl Health {
         self.store_size.with_label_values::<&str>(&[]).set(as_float(bytes));
     }
 
-    /// Notes how far Twilio's clock is ahead.
-    pub fn clock_offset(&self, seconds: f64) {
-        self.clock_offset.with_label_values::<&str>(&[]).set(seconds);
+    /// Notes how far Twilio's clock is ahead of the local time.
+    pub fn twilio_ahead(&self, by: SignedDuration) {
+        *self.twilio_ahead.lock().unwrap_or_else(PoisonError::into_inner) = Some(by);
+    }
+
+    /// Compares Twilio's clock with the wall clock, which is ahead of the local time by `step` now.
+    pub fn compare_clocks(&self, step: SignedDuration) {
+        if let Some(ahead) = self.known_ahead() {
+            let offset = (ahead - step).as_secs_f64();
+            self.clock_offset.with_label_values::<&str>(&[]).set(offset);
+        }
+    }
+
+    /// Twilio's time at a local time, once it is known.
+    pub fn twilio_time(&self, local: Timestamp) -> Option<Timestamp> {
+        self.known_ahead().and_then(|ahead| local.checked_add(ahead).ok())
+    }
+
+    fn known_ahead(&self) -> Option<SignedDuration> {
+        *self.twilio_ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes how long a request to Twilio took.
@@ -227,4 +253,31 @@ fn histogram(registry: &Registry, family: &Family) -> prometheus::Result<Histogr
     let vec = HistogramVec::new(options, family.labels)?;
     registry.register(Box::new(vec.clone()))?;
     Ok(vec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_offset_is_twilios_time_minus_the_wall_clock_now() {
+        let registry = Registry::new();
+        let health = Health::register(&registry).expect("instruments");
+        let offset = |step| {
+            health.compare_clocks(SignedDuration::from_secs(step));
+            let families = registry.gather();
+            let name = catalog::CLOCK_OFFSET.name;
+            let family = families.iter().find(|family| family.name() == name)?;
+            Some(family.get_metric()[0].get_gauge().get_value())
+        };
+        assert_eq!(offset(0), None, "nothing is known yet");
+        // Two years behind at the start, and right since.
+        health.twilio_ahead(SignedDuration::from_secs(63_072_000));
+        assert_eq!(offset(0), Some(63_072_000.0));
+        assert_eq!(offset(63_072_000), Some(0.0));
+        assert_eq!(offset(63_072_030), Some(-30.0));
+        let local = Timestamp::from_second(1_700_000_000).expect("a time");
+        let twilio = health.twilio_time(local).map(Timestamp::as_second);
+        assert_eq!(twilio, Some(1_763_072_000));
+    }
 }

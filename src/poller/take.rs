@@ -70,7 +70,9 @@ impl Poller {
         let Some(answered) = attempts.0.last().and_then(|last| last.answered) else { return };
         let local = self.shared.clock.at(answered);
         let skipped = self.progress.learn_time(attempts.date(), local, &self.shared.lists);
-        self.shared.health.clock_offset(self.progress.time().offset().as_secs_f64());
+        if self.progress.time().is_known() {
+            self.shared.health.twilio_ahead(self.progress.time().offset());
+        }
         let Some(skipped) = skipped else { return };
         if self.said.remove(NO_TIME) {
             tracing::info!(account = self.account.label, "Twilio's time is known now");

@@ -1,6 +1,7 @@
 //! What is durable after a commit, what is not shown after a failed one, and what is refused.
 
 mod compact;
+mod creation;
 mod damage;
 mod failures;
 mod files;
