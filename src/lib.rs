@@ -123,6 +123,10 @@
 //! the indexes, and whether the log belongs to the file (`store/whole.rs`), before anything is written.
 //! A log that ends early is no damage: counters and progress go back to its last commit together.
 //!
+//! **How is a store copied that is in use?** Its files are read, not opened: SQLite's log makes a copy of both
+//! consistent unless the log was begun again meanwhile, and then they are copied again (`store/backup.rs`).
+//! The copy passes the same checks as a store that is opened.
+//!
 //! **What if the store is removed while it is open?** Writing goes on into a file that has no name. So
 //! the writer compares names with open files before it commits (`store/files.rs`), commits nothing
 //! while they differ, and readiness fails.

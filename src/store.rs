@@ -5,6 +5,7 @@
 //! another database can stand in its place. Does not know that Twilio exists.
 
 mod accounts;
+pub mod backup;
 mod codec;
 mod compact;
 mod creation;

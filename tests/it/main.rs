@@ -5,6 +5,7 @@ mod judgement;
 
 mod accounts;
 mod awkward_calls;
+mod backup;
 mod blocking_files;
 mod command_line;
 mod dashboards;
