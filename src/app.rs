@@ -141,6 +141,7 @@ impl App {
             failures: lasting.store.failures(),
             exemplars: Arc::clone(&exemplars),
             scribe: http::Scribe::default(),
+            scrapers: http::Scrapers::new(config.limits.hold_back),
             answers: http::Answers::default(),
             is_ready: Arc::new(move || beats.all_beat() && !store_is_lost()),
             now: Arc::new(move || clock.now()),
@@ -224,7 +225,7 @@ impl App {
                 reloading.as_ref(),
                 &self.lasting,
                 &self.exemplars,
-                &self.site.crowd,
+                &self.site,
                 &stop,
             )
             .await;
@@ -280,7 +281,7 @@ async fn reload(
     reloading: Option<&Reloading>,
     lasting: &Lasting,
     exemplars: &AtomicBool,
-    crowd: &Crowd,
+    site: &Site,
     stop: &CancellationToken,
 ) -> (Polling, Result<(), String>) {
     let Some(reloading) = reloading else {
@@ -307,7 +308,8 @@ async fn reload(
     lasting.store.limit(limits(&config));
     lasting.tracked.set_limit(config.limits.tracked_calls);
     exemplars.store(config.exemplars, Ordering::Relaxed);
-    crowd.limit(descriptors::connections(&config));
+    site.scrapers.limit(config.limits.hold_back);
+    site.crowd.limit(descriptors::connections(&config));
     (polling.change(prepared, lasting, stop).await, Ok(()))
 }
 

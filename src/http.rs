@@ -9,6 +9,7 @@ mod negotiate;
 mod pages;
 pub mod reload;
 mod scrape;
+mod scrapers;
 mod server;
 pub mod web;
 
@@ -30,6 +31,7 @@ use crate::store::failures::FailureReader;
 
 use reload::Reloads;
 pub use scrape::Scribe;
+pub use scrapers::Scrapers;
 pub use server::{Answers, Crowd, MAX_CONNECTIONS, serve};
 use web::Web;
 
@@ -46,6 +48,8 @@ pub struct Site {
     pub exemplars: Arc<AtomicBool>,
     /// Who writes metrics.
     pub scribe: Scribe,
+    /// How often which client scrapes.
+    pub scrapers: Scrapers,
     /// What waits to be taken.
     pub answers: Answers,
     /// Whether every poll loop advances, and the store's files are there.
