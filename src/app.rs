@@ -33,6 +33,7 @@ use crate::poller::tracked::TrackedCalls;
 use crate::signal::Hangups;
 use crate::store::{Attached, Store, StoreThread};
 use crate::systemd;
+use crate::twilio::Resource;
 
 use polling::{KnownSubaccounts, Lasting, Polling, Prepared};
 use process::Process;
@@ -117,11 +118,12 @@ impl App {
         let connections = descriptors::connections(config);
         let registry = Registry::new();
         let health = Health::register(&registry).context("cannot register the metrics")?;
+        health.api_resources(Resource::ALL.iter().map(|resource| resource.as_str()));
         // What is built from was valid.
         health.config_loaded(true);
         let (store, store_thread) = open_store(config, &place.storage, &health, clock)?;
         registry
-            .register(Box::new(Process::started_at(clock.now())))
+            .register(Box::new(Process::started_now(move || clock.wall())))
             .context("cannot register the metrics")?;
         let listeners = bind(&place.listen).await?;
         let lasting = Lasting {
@@ -135,17 +137,22 @@ impl App {
         let exemplars = Arc::new(AtomicBool::new(config.exemplars));
         let beats = lasting.heartbeats.clone();
         let store_is_lost = lasting.store.is_lost();
-        let noted = lasting.health.clone();
+        let [noted, compared, told] = [(); 3].map(|()| lasting.health.clone());
         let site = Site {
-            registry,
+            gather: Arc::new(move || {
+                compared.compare_clocks(clock.step());
+                registry.gather()
+            }),
             committed: lasting.store.committed(),
             failures: lasting.store.failures(),
             troubles: lasting.health.troubles(),
             exemplars: Arc::clone(&exemplars),
             scribe: http::Scribe::default(),
+            scrapers: http::Scrapers::new(config.limits.hold_back),
             answers: http::Answers::default(),
             is_ready: Arc::new(move || beats.all_beat() && !store_is_lost()),
             now: Arc::new(move || clock.now()),
+            time: Arc::new(move || told.twilio_time(clock.now()).unwrap_or_else(|| clock.wall())),
             reloads: place.lifecycle.then_some(reloads),
             web: Web::new(place.web.serving),
             crowd: Crowd::new(connections, Arc::new(move || noted.http_connection_cut())),
@@ -233,7 +240,7 @@ impl App {
                 reloading.as_ref(),
                 &self.lasting,
                 &self.exemplars,
-                &self.site.crowd,
+                &self.site,
                 &stop,
             )
             .await;
@@ -290,7 +297,7 @@ async fn reload(
     reloading: Option<&Reloading>,
     lasting: &Lasting,
     exemplars: &AtomicBool,
-    crowd: &Crowd,
+    site: &Site,
     stop: &CancellationToken,
 ) -> (Polling, Result<(), String>) {
     let Some(reloading) = reloading else {
@@ -324,7 +331,8 @@ async fn reload(
     lasting.store.limit(limits(&config));
     lasting.tracked.set_limit(config.limits.tracked_calls);
     exemplars.store(config.exemplars, Ordering::Relaxed);
-    crowd.limit(descriptors::connections(&config));
+    site.scrapers.limit(config.limits.hold_back);
+    site.crowd.limit(descriptors::connections(&config));
     (polling.change(prepared, lasting, stop).await, Ok(()))
 }
 
@@ -344,10 +352,7 @@ fn open_store(
 ) -> anyhow::Result<(Store, StoreThread)> {
     let (store, thread) =
         Store::open(storage, limits(config), health.clone(), move || clock.now())?;
-    health.store_opened(crate::domain::twilio_time::seconds_between(
-        jiff::Timestamp::UNIX_EPOCH,
-        store.created_at(),
-    ));
+    health.store_opened(store.created_at());
     let path = std::path::absolute(storage).unwrap_or_else(|_| PathBuf::from(storage));
     if store.is_new() {
         tracing::warn!(

@@ -82,6 +82,8 @@ impl Flags {
 pub enum Command {
     /// Check the configuration, and print it as it is in force.
     CheckConfig(CheckConfigArgs),
+    /// Write a copy of the store to a new file, whether the exporter is running or not.
+    Backup(BackupArgs),
     /// Show the program at work against a simulated Twilio: no account, no network.
     Demo(DemoArgs),
     /// Serve a simulated Twilio, for tests of dashboards and alert routing.
@@ -94,6 +96,19 @@ pub struct CheckConfigArgs {
     /// Also ask Twilio whether each account can be read, and say what it will cost.
     #[arg(long)]
     pub online: bool,
+}
+
+/// Arguments of `backup`.
+#[derive(Clone, Debug, Args)]
+pub struct BackupArgs {
+    /// The file to create; an existing one is never overwritten.
+    ///
+    /// The copy is one consistent file that has passed all checks of the store; only its owner can read it.
+    /// The store is the one in --storage.path. To restore it: stop the exporter, move everything out of
+    /// the storage directory (exporter.db and exporter.db-wal belong together), put this file there as
+    /// exporter.db, and start the exporter.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
 }
 
 /// Arguments of `demo`.

@@ -9,6 +9,7 @@ mod negotiate;
 mod pages;
 pub mod reload;
 mod scrape;
+mod scrapers;
 mod server;
 pub mod web;
 
@@ -23,7 +24,7 @@ use axum::middleware::{from_fn_with_state, map_response_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use jiff::Timestamp;
-use prometheus::Registry;
+use prometheus::proto::MetricFamily;
 
 use crate::metrics::health::Troubles;
 use crate::metrics::ledger::Committed;
@@ -31,14 +32,15 @@ use crate::store::failures::FailureReader;
 
 use reload::Reloads;
 pub use scrape::Scribe;
+pub use scrapers::Scrapers;
 pub use server::{Answers, Crowd, MAX_CONNECTIONS, serve};
 use web::Web;
 
 /// What the pages show.
 #[derive(Clone)]
 pub struct Site {
-    /// The instruments; the durable families are in the ledger.
-    pub registry: Registry,
+    /// Reads the instruments; the durable families are in the ledger.
+    pub gather: Arc<dyn Fn() -> Vec<MetricFamily> + Send + Sync>,
     /// The committed ledger, which learns what scrapes have shown.
     pub committed: Committed,
     /// The recorded failures.
@@ -49,12 +51,16 @@ pub struct Site {
     pub exemplars: Arc<AtomicBool>,
     /// Who writes metrics.
     pub scribe: Scribe,
+    /// How often which client scrapes.
+    pub scrapers: Scrapers,
     /// What waits to be taken.
     pub answers: Answers,
     /// Whether every poll loop advances, and the store's files are there.
     pub is_ready: Arc<dyn Fn() -> bool + Send + Sync>,
-    /// The local time.
+    /// The local time, for schedules: a step of the wall clock doesn't move it.
     pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    /// The time of day, to show how old something is: Twilio's, or the wall clock's until that is known.
+    pub time: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     /// Who reloads the configuration, if it may be asked over HTTP.
     pub reloads: Option<Reloads>,
     /// TLS, who may ask, and headers.

@@ -97,7 +97,8 @@
 //! **Whose clock?** Twilio's, estimated per account from the `Date` headers of its own 200s
 //! ([`domain::twilio_time`]) on top of a monotonic local clock ([`clock`]). Steps of the wall clock move
 //! nothing, and neither does a single `Date`: an account begins once several answers agree. A correction
-//! of the offset moves every schedule along, so that no wait changes.
+//! of the offset moves every schedule along, so that no wait changes. The local clock starts at whatever the
+//! wall clock showed, so no time that a person sees comes from it alone: it is Twilio's, or the wall clock's now.
 //!
 //! **Why is the ledger apart from the `prometheus` crate's counters?** Those can only be changed and
 //! seen at once. Here the change is computed, made durable, and then seen. The exporter's own health
@@ -127,6 +128,10 @@
 //! the transaction that changes them (`store/database.rs`); opening compares all of them, the schema,
 //! the indexes, and whether the log belongs to the file (`store/whole.rs`), before anything is written.
 //! A log that ends early is no damage: counters and progress go back to its last commit together.
+//!
+//! **How is a store copied that is in use?** Its files are read, not opened: SQLite's log makes a copy of both
+//! consistent unless the log was begun again meanwhile, and then they are copied again (`store/backup.rs`).
+//! The copy passes the same checks as a store that is opened.
 //!
 //! **What if the store is removed while it is open?** Writing goes on into a file that has no name. So
 //! the writer compares names with open files before it commits (`store/files.rs`), commits nothing

@@ -7,17 +7,19 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::bail;
 use clap::error::ErrorKind;
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit};
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 use twilio_call_exporter::app::{App, Place, Reloading, WebSetup, online};
-use twilio_call_exporter::cli::{self, Command, DemoArgs, Flags, SimulateArgs};
+use twilio_call_exporter::cli::{self, BackupArgs, Command, DemoArgs, Flags, SimulateArgs};
 use twilio_call_exporter::config::{self, Config, Environment, Origin};
 use twilio_call_exporter::demo::{Demo, Simulation};
 use twilio_call_exporter::logging;
 use twilio_call_exporter::signal::{self, Hangups, Terminations};
+use twilio_call_exporter::store::backup;
 
 /// How long work on other threads may take at the end: nothing of it matters any more.
 const LEFTOVERS: Duration = Duration::from_millis(500);
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
             }
             Err(problems) => refuse(&problems),
         },
+        Some(Command::Backup(arguments)) => ended(runtime.block_on(back_up(&cli.flags, arguments))),
         Some(Command::Demo(arguments)) => ended(runtime.block_on(demo(&cli.flags, arguments))),
         Some(Command::Simulate(arguments)) => ended(runtime.block_on(simulate(&arguments))),
     };
@@ -160,6 +163,24 @@ async fn ask_twilio(config: &Config) -> ExitCode {
             if report.is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => fail(&error),
+    }
+}
+
+/// Copies the store; a signal ends it, and nothing of the copy is left.
+async fn back_up(flags: &Flags, arguments: BackupArgs) -> anyhow::Result<()> {
+    let stop = stop_on_signal()?;
+    let (storage, file) = (flags.storage_path.clone(), arguments.file.clone());
+    let copied = tokio::task::spawn_blocking(move || backup::backup(&storage, &file));
+    let file = arguments.file;
+    tokio::select! {
+        () = stop.cancelled() => {
+            backup::abandon(&file);
+            bail!("stopped before the backup was complete: there is no `{}`", file.display());
+        }
+        copied = copied => {
+            println!("wrote `{}` ({} bytes)", file.display(), copied??);
+            Ok(())
+        }
     }
 }
 

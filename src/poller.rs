@@ -37,12 +37,14 @@ use crate::domain::plan::{ReadPlan, Stage};
 use crate::domain::reading::Reading;
 use crate::domain::retry::backoff;
 use crate::domain::route::Routes;
-use crate::domain::sid::CallSid;
+use crate::domain::sid::{AccountSid, CallSid};
 use crate::metrics::health::{AccountHealth, Health};
 use crate::metrics::ledger::AccountId;
 use crate::store::{AccountKey, Attached, Batch, CommitError, Store};
 use crate::twilio::client::CallPage;
 use crate::twilio::{Answer, Client};
+
+pub use attempt::retry_reasons;
 
 use attempt::Attempts;
 use commit::Notes;
@@ -101,6 +103,23 @@ pub struct Account {
     pub client: Client,
     /// What bounds its requests.
     pub gate: Arc<Gate>,
+}
+
+impl Account {
+    /// Its instruments, which are shown from here on.
+    pub fn instruments(&self, health: &Health) -> AccountHealth {
+        instruments(health, &self.label, self.key.sid, self.status)
+    }
+}
+
+/// The instruments of an account that is polled, or is about to be.
+pub fn instruments(
+    health: &Health,
+    label: &str,
+    sid: AccountSid,
+    status: &'static str,
+) -> AccountHealth {
+    health.account(label, &sid.to_string(), status, retry_reasons())
 }
 
 /// Polls an account until `stop`, and loads it first if it isn't attached yet. Returns early only
@@ -196,8 +215,7 @@ enum Done {
 
 impl Poller {
     fn new(account: Account, attached: Attached, shared: Shared) -> Self {
-        let sid = account.key.sid.to_string();
-        let health = shared.health.account(&account.label, &sid, account.status);
+        let health = account.instruments(&shared.health);
         let progress = AccountProgress::resume(attached.calls, Lists::resume(attached.lists));
         let pace = Pace::new(shared.max_concurrency);
         let tracked = shared.tracked.share(progress.calls.len());

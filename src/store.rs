@@ -5,8 +5,10 @@
 //! another database can stand in its place. Does not know that Twilio exists.
 
 mod accounts;
+pub mod backup;
 mod codec;
 mod compact;
+mod creation;
 mod database;
 mod error;
 pub mod failures;

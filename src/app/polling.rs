@@ -131,12 +131,13 @@ impl Prepared {
     }
 
     /// Loads the accounts before anything is served: a scrape right after a start shows every
-    /// series.
+    /// series, those of the instruments included.
     pub(super) async fn attach(&self) -> anyhow::Result<Vec<Attached>> {
         let mut attached = Vec::new();
         for PreparedAccount { account, .. } in &self.accounts {
             let known = self.shared.store.attach(account.key.clone(), account.label.clone()).await;
             attached.push(known.context("cannot load an account")?);
+            account.instruments(&self.shared.health);
         }
         Ok(attached)
     }
@@ -158,7 +159,9 @@ impl Prepared {
             let known: Vec<wire::Account> = known.filter(|known| wanted.wants(known)).collect();
             labels.extend(known.iter().map(|known| {
                 let key = AccountKey { sid: known.sid, region: account.key.region.clone() };
-                (key, wanted.label(known.sid))
+                let label = wanted.label(known.sid);
+                poller::instruments(&self.shared.health, &label, known.sid, known.status);
+                (key, label)
             }));
             all.insert(account.key.clone(), Known::new(known));
         }

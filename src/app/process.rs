@@ -3,31 +3,50 @@
 //! The crate derives the start time from the boot time in `/proc/stat`. Where `/proc` shows processes
 //! alone (`ProcSubset=pid` in the unit) there is no such file, and the start would be 1970.
 
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
 use jiff::Timestamp;
 use prometheus::core::{Collector, Desc};
 use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::{Gauge, MetricFamily};
 
-use crate::domain::twilio_time::seconds_between;
+use crate::domain::twilio_time::{before, seconds_between};
 
 const START_TIME: &str = "process_start_time_seconds";
+/// How far the start time may be off before it is corrected, in seconds: every change of it looks like a
+/// restart, and the two clocks are never read at the same instant.
+const TOLERANCE: f64 = 1.0;
 
 /// What is known of this process.
-pub(super) struct Process {
+pub(super) struct Process<F> {
     families: ProcessCollector,
-    /// In seconds since 1970.
-    started_at: f64,
+    started: Instant,
+    wall: F,
+    /// The start time that was shown last, in seconds since 1970.
+    shown: Mutex<f64>,
 }
 
-impl Process {
-    /// This process, which started at this time.
-    pub(super) fn started_at(at: Timestamp) -> Self {
-        let started_at = seconds_between(Timestamp::UNIX_EPOCH, at);
-        Self { families: ProcessCollector::for_self(), started_at }
+impl<F: Fn() -> Timestamp> Process<F> {
+    /// This process, which starts now, with the wall clock.
+    pub(super) fn started_now(wall: F) -> Self {
+        let shown = Mutex::new(seconds_between(Timestamp::UNIX_EPOCH, wall()));
+        Self { families: ProcessCollector::for_self(), started: Instant::now(), wall, shown }
+    }
+
+    /// When it started, as the wall clock tells now: a step of the wall clock moves the start along.
+    fn started_at(&self) -> f64 {
+        let started_at = before((self.wall)(), self.started.elapsed());
+        let started_at = seconds_between(Timestamp::UNIX_EPOCH, started_at);
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if (started_at - *shown).abs() > TOLERANCE {
+            *shown = started_at;
+        }
+        *shown
     }
 }
 
-impl Collector for Process {
+impl<F: Fn() -> Timestamp + Send + Sync> Collector for Process<F> {
     fn desc(&self) -> Vec<&Desc> {
         self.families.desc()
     }
@@ -37,7 +56,7 @@ impl Collector for Process {
         let start = families.iter_mut().find(|family| family.name() == START_TIME);
         for metric in start.into_iter().flat_map(|family| family.mut_metric().iter_mut()) {
             let mut gauge = Gauge::default();
-            gauge.set_value(self.started_at);
+            gauge.set_value(self.started_at());
             metric.set_gauge(gauge);
         }
         families
@@ -46,18 +65,29 @@ impl Collector for Process {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
     use super::*;
 
     #[test]
-    fn the_start_time_is_the_given_one_and_the_other_families_stay() {
-        let families =
-            Process::started_at(Timestamp::from_second(1_234).expect("a time")).collect();
+    fn the_start_time_follows_the_wall_clock_and_the_other_families_stay() {
+        let wall = AtomicI64::new(1_234_000);
+        let process = Process::started_now(|| {
+            Timestamp::from_millisecond(wall.load(Ordering::SeqCst)).expect("a time")
+        });
         let value = |name: &str| {
+            let families = process.collect();
             let family = families.iter().find(|family| family.name() == name).expect(name);
             family.get_metric()[0].get_gauge().get_value()
         };
         assert_eq!(value(START_TIME).to_bits(), 1_234_f64.to_bits());
+        wall.fetch_add(900, Ordering::SeqCst);
+        assert_eq!(value(START_TIME).to_bits(), 1_234_f64.to_bits(), "jitter is no restart");
+        wall.fetch_add(1_000_000_000, Ordering::SeqCst);
+        let after_step = value(START_TIME);
+        assert!((after_step - 1_001_234.9).abs() < 60.0, "{after_step}");
+        assert_eq!(value(START_TIME).to_bits(), after_step.to_bits());
         assert!(value("process_resident_memory_bytes") > 0.0);
-        assert_eq!(families.len(), ProcessCollector::for_self().collect().len());
+        assert_eq!(process.collect().len(), ProcessCollector::for_self().collect().len());
     }
 }

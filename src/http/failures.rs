@@ -52,7 +52,7 @@ async fn answer(site: &Site, query: &str, form: Form) -> Response {
             Form::Page => {
                 let accounts: Vec<String> =
                     site.committed.read().accounts().values().cloned().collect();
-                let page = page::found(&question, &found, &accounts, (site.now)());
+                let page = page::found(&question, &found, &accounts, (site.time)());
                 no_store(Html(page.into_string()).into_response())
             }
         },

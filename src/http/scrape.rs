@@ -26,6 +26,7 @@ use crate::metrics::exposition::{Exposition, Format};
 use crate::metrics::ledger::Shown;
 use crate::metrics::snapshot;
 
+use super::scrapers::ClientKey;
 use super::server::{Guest, Held};
 use super::{Site, negotiate};
 
@@ -162,11 +163,17 @@ pub(super) async fn note_shown(
     request: Request<Body>,
     next: Next,
 ) -> Response {
+    let guest = request.extensions().get::<Guest>();
+    let client = guest.and_then(|guest| ClientKey::of(guest.peer(), request.headers()));
     let mut response = next.run(request).await;
     match response.extensions_mut().remove::<Arc<Shown>>() {
         Some(shown) => {
             let note = move || {
-                site.committed.publish(|ledger| ledger.mark_shown(&shown, (site.now)()));
+                let now = (site.now)();
+                site.committed.publish(|ledger| ledger.mark_shown(&shown, now));
+                if let Some(client) = client {
+                    site.scrapers.note(client, now);
+                }
             };
             response.map(|body| Body::new(Showing { body, note: Some(note) }))
         }
@@ -226,7 +233,7 @@ fn write(site: &Site, form: Form) -> Written {
         snapshot::write(&ledger, shows_exemplars, &mut exposition);
         ledger.shown()
     };
-    exposition.gathered(&site.registry.gather());
+    exposition.gathered(&(site.gather)());
     let families = exposition.finish();
     let body = if form.is_gzip { compress(&families) } else { families.concat().into_bytes() };
     drop(families);

@@ -186,7 +186,7 @@ families! {
         "Pairs of host and route whose series went because they had no Call Event for 35 days.";
     CLOCK_OFFSET: SinceStart Gauge, "twilio_exporter_clock_offset_seconds",
         [],
-        "How far Twilio's clock is ahead of the local one.";
+        "How far Twilio's clock is ahead of this machine's wall clock now, in seconds.";
     CONFIG_RELOADED: SinceStart Gauge, "twilio_exporter_config_last_reload_successful",
         [],
         "Whether the configuration that was loaded last was valid (1); if it wasn't (0), the one before is in force.";

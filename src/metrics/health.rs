@@ -6,12 +6,11 @@ mod account;
 mod removal;
 mod trouble;
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
-
-use crate::domain::observe::Rejection;
-use crate::domain::plan::Stage;
 
 use super::catalog::{self, Family, FamilyKind};
 use super::exposition::as_float;
@@ -52,6 +51,8 @@ pub struct Health {
     route_overflow: IntCounterVec,
     routes_retired: IntCounterVec,
     clock_offset: GaugeVec,
+    /// How far Twilio's clock is ahead of the local time, once that is known.
+    twilio_ahead: Arc<Mutex<Option<SignedDuration>>>,
     config_reloaded: GaugeVec,
     http_connections_cut: IntCounterVec,
     store_created: GaugeVec,
@@ -73,7 +74,7 @@ impl Health {
                 std::env::consts::ARCH,
             ])
             .set(1.0);
-        Ok(Self {
+        let health = Self {
             account_info: gauge(registry, &catalog::ACCOUNT_INFO)?,
             calls_active: gauge(registry, &catalog::CALLS_ACTIVE)?,
             up: gauge(registry, &catalog::UP)?,
@@ -109,6 +110,7 @@ impl Health {
             route_overflow: counter(registry, &catalog::ROUTE_OVERFLOW)?,
             routes_retired: counter(registry, &catalog::ROUTES_RETIRED)?,
             clock_offset: gauge(registry, &catalog::CLOCK_OFFSET)?,
+            twilio_ahead: Arc::default(),
             config_reloaded: gauge(registry, &catalog::CONFIG_RELOADED)?,
             http_connections_cut: counter(registry, &catalog::HTTP_CONNECTIONS_CUT)?,
             store_created: gauge(registry, &catalog::STORE_CREATED)?,
@@ -117,37 +119,33 @@ impl Health {
             store_writable: gauge(registry, &catalog::STORE_WRITABLE)?,
             store_size: gauge(registry, &catalog::STORE_SIZE)?,
             troubles: Troubles::default(),
-        })
+        };
+        health.http_connections_cut.with_label_values::<&str>(&[]);
+        health.store_errors.with_label_values::<&str>(&[]);
+        health.store_commit_duration.with_label_values::<&str>(&[]);
+        Ok(health)
     }
 
-    /// The instruments of one account. What can be known starts at 0.
-    pub fn account(&self, label: &str, account_sid: &str, status: &str) -> AccountHealth {
+    /// The resources that are asked for: how long requests take starts with none.
+    pub fn api_resources(&self, resources: impl IntoIterator<Item = &'static str>) {
+        for resource in resources {
+            self.api_duration.with_label_values(&[resource]);
+        }
+    }
+
+    /// The instruments of one account. Every series whose labels are known starts at 0; `retry_reasons` are
+    /// those that [`AccountHealth::api_retry`] is called with. What is there already keeps its value.
+    pub fn account(
+        &self,
+        label: &str,
+        account_sid: &str,
+        status: &str,
+        retry_reasons: impl IntoIterator<Item = &'static str>,
+    ) -> AccountHealth {
         let account = AccountHealth { health: self.clone(), label: label.to_owned() };
+        account.begin(retry_reasons);
+        // Last: an account that is told has all of its series.
         self.account_info.with_label_values(&[label, account_sid, status]).set(1.0);
-        for result in EventResult::ALL {
-            self.call_events.with_label_values(&[label, result.as_str()]);
-        }
-        for rejection in Rejection::ALL {
-            self.call_events_rejected.with_label_values(&[label, rejection.as_str()]);
-        }
-        for stage in Stage::ALL {
-            for result in ReadResult::ALL {
-                self.call_reads.with_label_values(&[label, stage.as_str(), result.as_str()]);
-            }
-        }
-        for vec in [
-            &self.call_events_unjudged,
-            &self.calls_rejected,
-            &self.calls_deferred,
-            &self.audited_calls,
-            &self.late_call_events,
-            &self.route_overflow,
-            &self.routes_retired,
-        ] {
-            vec.with_label_values(&[label]);
-        }
-        self.skipped_seconds.with_label_values(&[label]);
-        self.event_lag.with_label_values(&[label]);
         account
     }
 
@@ -174,12 +172,16 @@ impl Health {
         self.http_connections_cut.with_label_values::<&str>(&[]).inc();
     }
 
-    /// Notes what the store is.
-    pub fn store_opened(&self, created_seconds: f64) {
-        self.store_created.with_label_values::<&str>(&[]).set(created_seconds);
-        self.store_errors.with_label_values::<&str>(&[]);
-        self.http_connections_cut.with_label_values::<&str>(&[]);
+    /// Notes that the store is open, and when it was created.
+    pub fn store_opened(&self, created_at: Timestamp) {
+        self.store_created(created_at);
         self.store_writable.with_label_values::<&str>(&[]).set(1.0);
+    }
+
+    /// Notes when the store was created.
+    pub fn store_created(&self, at: Timestamp) {
+        let seconds = at.duration_since(Timestamp::UNIX_EPOCH).as_secs_f64().max(0.0);
+        self.store_created.with_label_values::<&str>(&[]).set(seconds);
     }
 
     /// Notes a commit, or an attempt at one.
@@ -207,9 +209,26 @@ impl Health {
         self.troubles.clone()
     }
 
-    /// Notes how far Twilio's clock is ahead.
-    pub fn clock_offset(&self, seconds: f64) {
-        self.clock_offset.with_label_values::<&str>(&[]).set(seconds);
+    /// Notes how far Twilio's clock is ahead of the local time.
+    pub fn twilio_ahead(&self, by: SignedDuration) {
+        *self.twilio_ahead.lock().unwrap_or_else(PoisonError::into_inner) = Some(by);
+    }
+
+    /// Compares Twilio's clock with the wall clock, which is ahead of the local time by `step` now.
+    pub fn compare_clocks(&self, step: SignedDuration) {
+        if let Some(ahead) = self.known_ahead() {
+            let offset = (ahead - step).as_secs_f64();
+            self.clock_offset.with_label_values::<&str>(&[]).set(offset);
+        }
+    }
+
+    /// Twilio's time at a local time, once it is known.
+    pub fn twilio_time(&self, local: Timestamp) -> Option<Timestamp> {
+        self.known_ahead().and_then(|ahead| local.checked_add(ahead).ok())
+    }
+
+    fn known_ahead(&self) -> Option<SignedDuration> {
+        *self.twilio_ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes how long a request to Twilio took.
@@ -243,4 +262,31 @@ fn histogram(registry: &Registry, family: &Family) -> prometheus::Result<Histogr
     let vec = HistogramVec::new(options, family.labels)?;
     registry.register(Box::new(vec.clone()))?;
     Ok(vec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_offset_is_twilios_time_minus_the_wall_clock_now() {
+        let registry = Registry::new();
+        let health = Health::register(&registry).expect("instruments");
+        let offset = |step| {
+            health.compare_clocks(SignedDuration::from_secs(step));
+            let families = registry.gather();
+            let name = catalog::CLOCK_OFFSET.name;
+            let family = families.iter().find(|family| family.name() == name)?;
+            Some(family.get_metric()[0].get_gauge().get_value())
+        };
+        assert_eq!(offset(0), None, "nothing is known yet");
+        // Two years behind at the start, and right since.
+        health.twilio_ahead(SignedDuration::from_secs(63_072_000));
+        assert_eq!(offset(0), Some(63_072_000.0));
+        assert_eq!(offset(63_072_000), Some(0.0));
+        assert_eq!(offset(63_072_030), Some(-30.0));
+        let local = Timestamp::from_second(1_700_000_000).expect("a time");
+        let twilio = health.twilio_time(local).map(Timestamp::as_second);
+        assert_eq!(twilio, Some(1_763_072_000));
+    }
 }

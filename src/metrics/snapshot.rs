@@ -21,10 +21,6 @@ use super::exemplar::Exemplar;
 use super::exposition::{Exposition, FamilyText, Labels, Value, as_float, bound};
 use super::ledger::{Cell, EndpointId, Ledger, Scope, bound_ms, sum};
 
-/// Directions whose final statuses all start at 0.
-const COMMON_DIRECTIONS: [Direction; 3] =
-    [Direction::Inbound, Direction::OutboundApi, Direction::OutboundDial];
-
 /// The label of codes that found no room.
 const OTHER_CODES: &str = "other";
 
@@ -207,22 +203,14 @@ impl<'a> Snapshot<'a> {
     }
 
     fn write_calls(&self, text: &mut FamilyText<'_>) {
-        let finals = || CallStatus::ALL.iter().copied().filter(|status| status.is_final());
-        let is_common = |direction: Direction, status: CallStatus| {
-            COMMON_DIRECTIONS.contains(&direction) && status.is_final()
-        };
         for account in &self.accounts {
-            let common = COMMON_DIRECTIONS
-                .into_iter()
-                .flat_map(|direction| finals().map(move |status| (direction, status)));
-            let others = account.cells().filter_map(|(cell, _)| {
-                let Cell::Calls(direction, status) = cell else { return None };
-                (!is_common(direction, status)).then_some((direction, status))
-            });
-            for (direction, status) in common.chain(others) {
+            for direction in Direction::ALL {
                 let pairs = [("account", account.what), ("direction", direction.as_str())];
-                let value = account.value(Cell::Calls(direction, status));
-                text.sample(&Labels::of(pairs), Some(("status", status.as_str())), value, None);
+                let labels = Labels::of(pairs);
+                for status in CallStatus::ALL.iter().filter(|status| !status.is_active()) {
+                    let value = account.value(Cell::Calls(*direction, *status));
+                    text.sample(&labels, Some(("status", status.as_str())), value, None);
+                }
             }
         }
     }

@@ -1,9 +1,20 @@
 //! Requests to Twilio as numbers about ourselves.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
+use crate::domain::listing::Stop;
 use crate::metrics::health::AccountHealth;
-use crate::twilio::Attempt;
+use crate::twilio::{Attempt, ErrorReason};
+
+/// Every reason that `twilio_exporter_api_retries_total` is counted by.
+pub fn retry_reasons() -> BTreeSet<&'static str> {
+    let errors = ErrorReason::ALL.iter().map(|reason| reason.as_str());
+    // For want of room a list is not tried again: it ends where it is known to.
+    let stops = Stop::ALL.iter().filter(|stop| **stop != Stop::NoRoom).map(|stop| stop.as_str());
+    errors.chain(stops).collect()
+}
 
 /// The requests that made one read.
 #[derive(Debug, Default)]

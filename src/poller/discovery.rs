@@ -288,7 +288,7 @@ mod tests {
         let registry = prometheus::Registry::new();
         let health = Health::register(&registry).expect("instruments");
         let sid = found("active").sid.to_string();
-        let _polled = health.account("acme", &sid, "active");
+        let _polled = health.account("acme", &sid, "active", []);
         let mut polled = Polled { gone: CancellationToken::new(), status: "active" };
         for status in ["suspended", "suspended", "active"] {
             polled.note_status("acme", &found(status), &health);

@@ -78,7 +78,9 @@ impl Poller {
         let Some(answered) = attempts.0.last().and_then(|last| last.answered) else { return };
         let local = self.shared.clock.at(answered);
         let skipped = self.progress.learn_time(attempts.date(), local, &self.shared.lists);
-        self.shared.health.clock_offset(self.progress.time().offset().as_secs_f64());
+        if self.progress.time().is_known() {
+            self.shared.health.twilio_ahead(self.progress.time().offset());
+        }
         let Some(skipped) = skipped else { return };
         if !skipped.is_zero() {
             self.health.skipped(skipped);

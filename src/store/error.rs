@@ -1,7 +1,15 @@
 //! Why the store can't be opened, and why a commit failed.
 
+use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use rusqlite::ffi::{SQLITE_IOERR_LOCK, SQLITE_IOERR_RDLOCK, SQLITE_IOERR_UNLOCK};
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+
+/// SQLite's codes for a lock that the system refused.
+const LOCK_ERRORS: [i32; 3] = [SQLITE_IOERR_LOCK, SQLITE_IOERR_RDLOCK, SQLITE_IOERR_UNLOCK];
 
 /// What to do about a store that can't be used, and what that costs.
 const WAY_OUT: &str = "restore the storage directory from a backup (Call Events that Twilio still shows are counted \
@@ -25,6 +33,14 @@ pub enum OpenError {
         path: PathBuf,
         /// Who has it.
         holder: String,
+    },
+    /// Its file system has no locks, as NFS without a lock service, and some of FUSE, SMB and 9p.
+    #[error("the file system of the storage directory `{}` refuses file locks, which keep two processes from counting into one store: use a local disk or a block volume instead of a network or shared file system, and name it with --storage.path", path.display())]
+    NoLocks {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
     },
     /// The file is a database of another program, or no database.
     #[error("`{}` is not a store of twilio-call-exporter, or its header is damaged: choose another directory with --storage.path, or {}", path.display(), WAY_OUT)]
@@ -85,6 +101,71 @@ pub enum OpenError {
     Thread(#[source] io::Error),
 }
 
+impl OpenError {
+    /// The error of a database that couldn't be locked, told from one whose file system has no locks:
+    /// SQLite says of both that the database is busy.
+    pub(super) fn or_no_locks(self, database: &Path, directory: &Path) -> Self {
+        let may_be = match &self {
+            Self::Busy(_) => true,
+            Self::Sqlite(error) => {
+                error.sqlite_error().is_some_and(|error| LOCK_ERRORS.contains(&error.extended_code))
+            }
+            Self::Directory { .. }
+            | Self::Locked { .. }
+            | Self::NoLocks { .. }
+            | Self::Foreign { .. }
+            | Self::Newer { .. }
+            | Self::ReadOnly { .. }
+            | Self::Symlink { .. }
+            | Self::Incomplete { .. }
+            | Self::Corrupt { .. }
+            | Self::Random
+            | Self::Thread(_) => false,
+        };
+        match try_lock(database) {
+            Err(source) if may_be && source.kind() != io::ErrorKind::WouldBlock => {
+                Self::NoLocks { path: directory.to_owned(), source }
+            }
+            Ok(()) | Err(_) => self,
+        }
+    }
+
+    /// The same error about another file: the one that this is a copy of.
+    pub(super) fn about(mut self, file: &Path) -> Self {
+        match &mut self {
+            Self::Directory { path, .. }
+            | Self::Locked { path, .. }
+            | Self::NoLocks { path, .. }
+            | Self::Foreign { path }
+            | Self::Newer { path, .. }
+            | Self::ReadOnly { path }
+            | Self::Symlink { path }
+            | Self::Incomplete { path, .. } => *path = file.to_owned(),
+            Self::Corrupt { .. }
+            | Self::Busy(_)
+            | Self::Sqlite(_)
+            | Self::Random
+            | Self::Thread(_) => {}
+        }
+        self
+    }
+}
+
+/// Takes a lock on a file as SQLite does, and lets go of it.
+fn try_lock(file: &Path) -> io::Result<()> {
+    let file = match File::options().read(true).write(true).open(file) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    match rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(()),
+        // POSIX allows either where another process has the lock.
+        Err(Errno::ACCESS | Errno::AGAIN) => Err(io::ErrorKind::WouldBlock.into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 impl From<rusqlite::Error> for OpenError {
     fn from(error: rusqlite::Error) -> Self {
         use rusqlite::ErrorCode;
@@ -123,6 +204,7 @@ impl From<OpenError> for CommitError {
             OpenError::Sqlite(error) | OpenError::Busy(error) => error.into(),
             OpenError::Directory { .. }
             | OpenError::Locked { .. }
+            | OpenError::NoLocks { .. }
             | OpenError::Foreign { .. }
             | OpenError::Newer { .. }
             | OpenError::ReadOnly { .. }

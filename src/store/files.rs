@@ -53,6 +53,15 @@ impl Paths {
         }
     }
 
+    /// Whether a name in the directory is one of a store's files, now or while it is made.
+    pub(super) fn is_own(name: &Path) -> bool {
+        let name = name.as_os_str().as_encoded_bytes();
+        name == super::schema::LOCK_NAME.as_bytes()
+            || name.strip_prefix(DATABASE.as_bytes()).is_some_and(|rest| {
+                rest.is_empty() || rest.starts_with(b"-") || rest.starts_with(b".new")
+            })
+    }
+
     /// Looks at what is there, and refuses what can't be a whole store.
     pub(super) fn look(&self) -> Result<Found, OpenError> {
         let [database, log, journal] =

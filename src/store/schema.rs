@@ -23,7 +23,7 @@ pub(super) const APPLICATION_ID: i64 = 0x5443_4576;
 /// A store that is being created.
 const UNFINISHED_NAME: &str = "exporter.db.new";
 /// The lock file beside it, which names its holder.
-const LOCK_NAME: &str = "lock";
+pub(super) const LOCK_NAME: &str = "lock";
 
 /// Size of the log's file in bytes while it holds nothing: the 1,000 pages after which SQLite empties it.
 const MAX_IDLE_LOG: i64 = 4 * 1024 * 1024;
@@ -167,9 +167,11 @@ pub(super) fn open(given: &Path, now: Timestamp) -> Result<Opened, OpenError> {
     paths.warn_of_readers(&directory, &lock_path);
     let found = paths.look()?;
     if found == Found::Nothing {
-        create(&directory, &paths, now)?;
+        let unfinished = directory.join(UNFINISHED_NAME);
+        create(&directory, &paths, now).map_err(|error| error.or_no_locks(&unfinished, given))?;
     }
-    let mut connection = whole::open(&paths, found)?;
+    let opened = whole::open(&paths, found, whole::Locking::Files);
+    let mut connection = opened.map_err(|error| error.or_no_locks(&paths.database, given))?;
     let is_of_old = compact::prepare(&connection)?;
     // WAL with synchronous=FULL: a commit is on disk when it returns, for one fsync of the log.
     //
@@ -246,7 +248,9 @@ fn lock(directory: &Path, path: &Path) -> Result<File, OpenError> {
             );
             return Err(OpenError::Locked { path: directory.to_owned(), holder });
         }
-        Err(TryLockError::Error(source)) => return Err(unusable(source)),
+        Err(TryLockError::Error(source)) => {
+            return Err(OpenError::NoLocks { path: directory.to_owned(), source });
+        }
     }
     // On a full disk the lock holds all the same, and what was counted can be served.
     let _nameless = file

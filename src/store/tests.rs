@@ -1,6 +1,8 @@
 //! What is durable after a commit, what is not shown after a failed one, and what is refused.
 
+mod backup;
 mod compact;
+mod creation;
 mod damage;
 mod failures;
 mod files;

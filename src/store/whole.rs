@@ -17,8 +17,17 @@ use super::error::OpenError;
 use super::files::{Found, Paths};
 use super::schema::{APPLICATION_ID, MIGRATIONS, known_version, version};
 
+/// How a database is kept from others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Locking {
+    /// By locks of the file system.
+    Files,
+    /// Not at all: it lies where nothing else looks for it, and its file system may have no locks.
+    Private,
+}
+
 /// Opens the database of a store, or says why it isn't whole.
-pub(super) fn open(paths: &Paths, found: Found) -> Result<Connection, OpenError> {
+pub(super) fn open(paths: &Paths, found: Found, locking: Locking) -> Result<Connection, OpenError> {
     let file = &paths.database;
     // Before the database is opened: it reads nothing but the file, whatever lies beside it.
     let alone = match found {
@@ -28,7 +37,10 @@ pub(super) fn open(paths: &Paths, found: Found) -> Result<Connection, OpenError>
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-    let connection = Connection::open_with_flags(file, flags)?;
+    let connection = match locking {
+        Locking::Files => Connection::open_with_flags(file, flags)?,
+        Locking::Private => Connection::open_with_flags_and_vfs(file, flags, c"unix-none")?,
+    };
     refuse_read_only(&connection, file)?;
     // Refused, it is closed without writing the log into the file.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;

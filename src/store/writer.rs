@@ -16,6 +16,7 @@ use crate::metrics::ledger::{AccountId, Committed, Delta, Entry, LedgerLimits, S
 use super::accounts::{self, Subaccount};
 use super::codec;
 use super::compact;
+use super::creation::{self, Creation};
 use super::error::CommitError;
 use super::failures::rows;
 use super::files::Loss;
@@ -42,6 +43,7 @@ pub(super) struct Writer {
     now: Box<dyn Fn() -> Timestamp + Send>,
     knows_scraped: bool,
     followed: retire::Followed,
+    creation: Creation,
     compacted_at: Option<Instant>,
     /// Since when a release failed, and no commit has succeeded.
     release_failed_at: Option<Instant>,
@@ -60,6 +62,7 @@ impl Writer {
         now: Box<dyn Fn() -> Timestamp + Send>,
     ) -> Self {
         let knows_scraped = committed.read().was_scraped;
+        let creation = Creation::new(store.created_at, store.is_new);
         Self {
             store,
             committed,
@@ -68,6 +71,7 @@ impl Writer {
             now,
             knows_scraped,
             followed: retire::Followed::default(),
+            creation,
             compacted_at: None,
             release_failed_at: None,
             loss: None,
@@ -121,7 +125,8 @@ impl Writer {
                     Command::Panic => panic!("as meant"),
                     #[cfg(test)]
                     Command::BreakWrites { broken, reply } => {
-                        let set = break_commits(self.store.database.read(), broken);
+                        let set =
+                            super::database::break_commits(self.store.database.read(), broken);
                         let _gone = reply.send(set.map_err(CommitError::from));
                     }
                     Command::Show { labels, reply } => {
@@ -263,6 +268,8 @@ impl Writer {
         jumps: &[(AccountId, Duration)],
     ) -> Result<(), String> {
         self.refuse_lost()?;
+        let learnt_at = pending.iter().find_map(|(_, batch, _)| batch.learnt_at);
+        let created_at = self.creation.corrected(learnt_at, (self.now)());
         let written = self.store.write(|transaction| {
             record::store_delta(transaction, &self.committed, delta)?;
             rows::record(transaction, &delta.failures)?;
@@ -272,9 +279,14 @@ impl Writer {
             for (account, batch, _) in pending {
                 record::store_progress(transaction, *account, batch)?;
             }
-            Ok(())
+            created_at.map_or(Ok(()), |at| creation::write(transaction, at))
         });
-        written.map_err(|error| error.to_string())
+        written.map_err(|error| error.to_string())?;
+        self.creation.note_committed(learnt_at);
+        if let Some(at) = created_at {
+            self.health.store_created(at);
+        }
+        Ok(())
     }
 
     /// Notices when the files are removed or replaced, and when they are back.
@@ -383,16 +395,4 @@ impl Writer {
 /// Whether so much time has passed since an instant, or there was none.
 fn has_passed(since: Option<Instant>, time: Duration) -> bool {
     since.is_none_or(|at| at.elapsed() >= time)
-}
-
-/// Makes every commit fail, or succeed again, by SQLite's own refusal at its very end.
-#[cfg(test)]
-fn break_commits(connection: &rusqlite::Connection, broken: bool) -> rusqlite::Result<()> {
-    connection.execute_batch(if broken {
-        "CREATE TEMP TABLE parent (id INTEGER PRIMARY KEY);
-         CREATE TEMP TABLE child (id INTEGER REFERENCES parent DEFERRABLE INITIALLY DEFERRED);
-         CREATE TEMP TRIGGER broken AFTER UPDATE ON main.meta BEGIN INSERT INTO child VALUES (1); END"
-    } else {
-        "DROP TRIGGER broken; DROP TABLE child; DROP TABLE parent"
-    })
 }

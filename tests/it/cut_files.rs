@@ -84,7 +84,8 @@ async fn users_of_a_web_configuration_that_is_emptied_must_still_sign_in() {
     let directory = std::sync::Arc::new(directory);
     let program = Program::start(directory, variables.into_iter().collect(), arguments).await;
     let status = async |password: &str| {
-        let request = program.request("/metrics");
+        // A connection of its own: one that is idle may be closed at any time.
+        let request = program.request("/metrics").header("connection", "close");
         let request = match password {
             "" => request,
             password => request.basic_auth("prometheus", Some(password)),

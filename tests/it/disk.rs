@@ -57,6 +57,38 @@ async fn when_syncs_or_writes_fail_it_pauses_and_goes_on_when_they_succeed() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Debian's package strace"]
+async fn on_a_file_system_without_locks_it_says_so_and_creates_no_store() {
+    for fault in
+        ["flock:error=ENOLCK", "flock:error=ENOSYS", "fcntl:error=ENOLCK", "fcntl:error=EOPNOTSUPP"]
+    {
+        let directory = TempDir::new().expect("a temporary directory");
+        let data = directory.path().join("data");
+        std::fs::create_dir(&data).expect("created");
+        let mut strace = Command::new("strace");
+        strace.args(["--follow-forks", "-e", &format!("inject={fault}"), "--output=/dev/null"]);
+        for file in ["lock", "exporter.db", "exporter.db.new"] {
+            strace.arg("--trace-path").arg(data.join(file));
+        }
+        strace.arg(env!("CARGO_BIN_EXE_twilio-call-exporter"));
+        strace.arg(format!("--storage.path={}", data.display()));
+        strace.args(["--web.listen-address=127.0.0.1:0"]).env_clear();
+        strace.envs([
+            ("TWILIO_ACCOUNT_SID", format!("AC{:032}", 1)),
+            ("TWILIO_AUTH_TOKEN", "0".repeat(32)),
+        ]);
+        let ended = strace.output().expect("strace runs");
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(1), "{fault}: {said}");
+        assert!(
+            said.contains("refuses file locks") && said.contains("local disk"),
+            "{fault}: {said}"
+        );
+        assert!(!data.join("exporter.db").exists(), "{fault}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Debian's package strace"]
 async fn killed_while_syncs_fail_it_has_lost_nothing_that_it_showed() {
     let twilio = Twilio::serving(going_on(2, 60)).await;
     let mut program = Program::polling(&twilio).await;

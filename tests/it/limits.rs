@@ -240,3 +240,28 @@ async fn active_calls_without_end_are_tracked_up_to_the_limit_and_the_others_wai
     assert_eq!(said, 1, "{}", program.log());
     assert!(program.peak_memory() < 150 << 20, "{} bytes", program.peak_memory());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scraper_that_comes_more_rarely_than_the_hold_back_is_named_once_with_what_helps() {
+    let twilio = Twilio::serving(world_of(1)).await;
+    let hold_back = [("TWILIO_EXPORTER_LIMITS__HOLD_BACK", "1s")];
+    let program = Program::polling_with(&twilio, &hold_back).await;
+    let mut rounds = 0;
+    let said = || {
+        let log = program.log();
+        let is_it = |line: &&str| line.contains("WARN") && line.contains("set limits.hold_back");
+        log.lines().filter(is_it).count()
+    };
+    eventually("it is said", async || {
+        let began = std::time::Instant::now();
+        program.scrape().await;
+        rounds += 1;
+        while began.elapsed() < std::time::Duration::from_millis(1_500) {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        (said() > 0).then_some(())
+    })
+    .await;
+    assert!(rounds >= 4, "{rounds} scrapes say nothing yet");
+    assert_eq!(said(), 1);
+}

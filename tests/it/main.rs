@@ -5,6 +5,7 @@ mod judgement;
 
 mod accounts;
 mod awkward_calls;
+mod backup;
 mod blocking_files;
 mod command_line;
 mod cut_files;
@@ -15,6 +16,7 @@ mod documents;
 mod exactly_once;
 mod failures;
 mod failures_of_twilio;
+mod first_scrape;
 mod gentle;
 mod histories;
 mod hostile;

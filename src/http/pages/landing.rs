@@ -28,8 +28,8 @@ struct AccountRow {
 }
 
 pub(in crate::http) async fn landing(State(site): State<Site>) -> Html<String> {
-    let families = site.registry.gather();
-    let now = seconds_between(jiff::Timestamp::UNIX_EPOCH, (site.now)());
+    let families = (site.gather)();
+    let now = seconds_between(jiff::Timestamp::UNIX_EPOCH, (site.time)());
     let health = Health { is_ready: (site.is_ready)(), is_writable: is_writable(&families) };
     let mut rows = rows(&families);
     for told in site.troubles.all() {

@@ -49,6 +49,44 @@ pub struct AccountHealth {
 }
 
 impl AccountHealth {
+    /// Makes every series whose labels are known.
+    pub(super) fn begin(&self, retry_reasons: impl IntoIterator<Item = &'static str>) {
+        let (health, label) = (&self.health, self.label.as_str());
+        for reason in retry_reasons {
+            health.api_retries.with_label_values(&[label, reason]);
+        }
+        for result in EventResult::ALL {
+            health.call_events.with_label_values(&[label, result.as_str()]);
+        }
+        for rejection in Rejection::ALL {
+            health.call_events_rejected.with_label_values(&[label, rejection.as_str()]);
+        }
+        for stage in Stage::ALL {
+            health.calls_pending.with_label_values(&[label, stage.as_str()]);
+            for result in ReadResult::ALL {
+                health.call_reads.with_label_values(&[label, stage.as_str(), result.as_str()]);
+            }
+        }
+        for (direction, status) in active() {
+            health.calls_active.with_label_values(&[label, direction.as_str(), status.as_str()]);
+        }
+        for vec in [
+            &health.call_events_unjudged,
+            &health.calls_rejected,
+            &health.calls_deferred,
+            &health.audited_calls,
+            &health.late_call_events,
+            &health.route_overflow,
+            &health.routes_retired,
+        ] {
+            vec.with_label_values(&[label]);
+        }
+        health.skipped_seconds.with_label_values(&[label]);
+        for vec in [&health.pass_duration, &health.event_lag] {
+            vec.with_label_values(&[label]);
+        }
+    }
+
     /// Notes whether the last list could be read.
     pub fn up(&self, is_up: bool) {
         self.set(&self.health.up, if is_up { 1.0 } else { 0.0 });
@@ -107,18 +145,12 @@ impl AccountHealth {
                 .with_label_values(&[self.label.as_str(), stage.as_str()])
                 .set(as_float(count));
         }
-        for direction in Direction::ALL {
-            let is_seen = lateness.active.keys().any(|(seen, _)| seen == direction);
-            for status in CallStatus::ALL.iter().filter(|status| !status.is_final()) {
-                let labels = [self.label.as_str(), direction.as_str(), status.as_str()];
-                let count = lateness.active.get(&(*direction, *status)).copied().unwrap_or(0);
-                if is_seen || is_common(*direction) && *status != CallStatus::Other || count > 0 {
-                    self.health.calls_active.with_label_values(&labels).set(as_float(count));
-                } else {
-                    // A series that was never shown stays away; one that was goes.
-                    let _absent = self.health.calls_active.remove_label_values(&labels);
-                }
-            }
+        for (direction, status) in active() {
+            let count = lateness.active.get(&(direction, status)).copied().unwrap_or(0);
+            self.health
+                .calls_active
+                .with_label_values(&[self.label.as_str(), direction.as_str(), status.as_str()])
+                .set(as_float(count));
         }
     }
 
@@ -196,6 +228,10 @@ impl AccountHealth {
     }
 }
 
-fn is_common(direction: Direction) -> bool {
-    matches!(direction, Direction::Inbound | Direction::OutboundApi | Direction::OutboundDial)
+/// The directions and statuses that a call can have which isn't known to have ended.
+fn active() -> impl Iterator<Item = (Direction, CallStatus)> {
+    Direction::ALL.iter().flat_map(|direction| {
+        let statuses = CallStatus::ALL.iter().filter(|status| !status.is_final());
+        statuses.map(|status| (*direction, *status))
+    })
 }

@@ -81,7 +81,7 @@ mod tests {
         let registry = prometheus::Registry::new();
         let health = Health::register(&registry).expect("instruments");
         for label in ["gone", "stays"] {
-            let account = health.account(label, "AC1", "active");
+            let account = health.account(label, "AC1", "active", ["timeout"]);
             account.up(true);
             account.list_read(crate::domain::listing::ListKind::Recent, Duration::ZERO, 1.0);
             account.poll_interval(Duration::ZERO);

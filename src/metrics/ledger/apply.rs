@@ -125,7 +125,8 @@ impl Ledger {
                         let (endpoint, group) = self.apply_event(&mut delta, observation, terms);
                         let last_event_at = (*at).max(entry.learnt_at.unwrap_or(*at));
                         self.note_event(&mut delta, endpoint, last_event_at);
-                        delta.remember(group, observation, *call_sid, now);
+                        let counted_at = entry.learnt_at.unwrap_or(now);
+                        delta.remember(group, observation, *call_sid, counted_at);
                         delta.failures.extend(observation.verdict.failure.map(|reason| {
                             FailedRequest {
                                 account: entry.account,

@@ -13,6 +13,7 @@ use crate::domain::twilio_time::after;
 use crate::domain::verdict::Verdict;
 
 const ACCOUNT: AccountId = AccountId(1);
+const TWO_YEARS: Duration = Duration::from_secs(2 * 365 * 86_400);
 
 #[test]
 fn a_delta_changes_nothing_until_it_is_published() {
@@ -199,6 +200,17 @@ fn old_news_and_everything_without_hold_back_is_shown_at_once() {
     let limits = LedgerLimits { hold_back: Duration::ZERO, ..limits() };
     ledger.publish(ledger.apply([entry], limits, now()));
     assert!(ledger.shown().held.is_empty());
+}
+
+#[test]
+fn an_exemplar_is_stamped_with_twilios_time_of_counting() {
+    let mut ledger = ledger();
+    let (facts, learnt_at) = ([event("/a", Some(Reason::Timeout))], after(now(), TWO_YEARS));
+    let entry = Entry { account: ACCOUNT, facts: &facts, learnt_at: Some(learnt_at) };
+    ledger.publish(ledger.apply([entry], limits(), now()));
+    let exemplars: Vec<_> = ledger.exemplars.values().flat_map(BTreeMap::values).collect();
+    assert!(!exemplars.is_empty());
+    assert!(exemplars.iter().all(|exemplar| exemplar.at == learnt_at), "{exemplars:?}");
 }
 
 #[test]

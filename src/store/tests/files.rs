@@ -12,7 +12,7 @@ async fn a_store_that_is_removed_counts_nothing_until_it_is_back() {
         let data = directory.path().join("data");
         let registry = Registry::new();
         let health = Health::register(&registry).expect("instruments");
-        health.store_opened(0.0);
+        health.store_opened(Timestamp::UNIX_EPOCH);
         let (store, thread) = Store::open(&data, limits(), health, now).expect("a new store");
         let id = attach(&store, "us1").await.id;
         commit(&store, id).await.expect("committed");

@@ -162,6 +162,14 @@ impl Program {
         (took, program)
     }
 
+    /// Stops the program, changes its storage directory, and starts it again.
+    pub(crate) async fn stop_and(mut self, change: impl FnOnce(&Path)) -> Self {
+        self.stops().await;
+        change(&self.storage());
+        let directory = Arc::clone(&self.directory);
+        Self::start(directory, self.variables.clone(), self.arguments.clone()).await
+    }
+
     /// Lets it end well, and forgets its log: the next program must not find this one's address there.
     async fn stops(&mut self) -> Duration {
         let began = Instant::now();
