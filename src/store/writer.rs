@@ -374,8 +374,11 @@ impl Writer {
     fn compact(&mut self) {
         self.compacted_at = Some(Instant::now());
         let compacted = compact::compact(self.store.database.read());
-        self.store.files.note_sizes();
+        if !matches!(compacted, Ok(0)) {
+            self.store.files.note_sizes();
+        }
         match compacted {
+            // Nothing was written: another size is not of our making, and is for the check to find.
             Ok(0) => {}
             Ok(pages) => {
                 tracing::debug!(pages, "gave free pages of the store back");
