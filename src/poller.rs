@@ -30,7 +30,7 @@ use crate::clock::Clock;
 use crate::domain::account::AccountProgress;
 use crate::domain::call::Call;
 use crate::domain::failure_log::FailureLog;
-use crate::domain::listing::{ListPlan, ListProgress, ListRun, Lists};
+use crate::domain::listing::{ListKind, ListPlan, ListProgress, ListRun, Lists};
 use crate::domain::pace::Pace;
 use crate::domain::page_size::PageSizes;
 use crate::domain::plan::{ReadPlan, Stage};
@@ -183,7 +183,8 @@ struct Poller {
     has_overflowed: bool,
     failure_log: FailureLog,
     /// How many items the pages of lists and of Call Events are asked for.
-    page_sizes: PageSizes,
+    list_sizes: PageSizes<ListKind>,
+    event_sizes: PageSizes<CallSid>,
     /// Conditions that hold at present and were logged when they began: each is said once.
     said: BTreeSet<&'static str>,
     troubles: Troubles,
@@ -238,7 +239,8 @@ impl Poller {
             failure_log: FailureLog::default(),
             said: BTreeSet::new(),
             troubles: Troubles::default(),
-            page_sizes: PageSizes::default(),
+            list_sizes: PageSizes::of_lists(),
+            event_sizes: PageSizes::of_events(),
         }
     }
 
@@ -304,7 +306,7 @@ impl Poller {
         let (now, reads) = (self.now(), &self.shared.reads);
         let found = self.progress.keep_house(reads, self.shared.max_concurrency, now);
         batch.forgotten = found.forgotten;
-        self.page_sizes.keep(|sid| self.progress.calls.contains_key(sid));
+        self.event_sizes.keep(|sid| self.progress.calls.contains_key(sid));
         take::add_changes(found.changes, batch, notes);
         self.health.lateness(&self.progress.lateness(reads, now));
         self.health.poll_interval(self.progress.lists.interval(&self.shared.lists, now));

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::listing::ListKind;
 use super::sid::CallSid;
 use super::twilio_time::after;
 
@@ -90,62 +91,77 @@ impl PageSize {
     }
 }
 
-/// The sizes of an account's pages.
+/// The sizes of pages of an account's lists of one sort, by what they are of: what fails for several is
+/// learnt for all, and what fails for one alone for that one.
 #[derive(Clone, Debug)]
-pub struct PageSizes {
-    /// Of lists.
-    pub lists: PageSize,
-    /// Of the Call Events of any call.
-    events: PageSize,
-    /// Of the Call Events of calls that failed.
-    calls: BTreeMap<CallSid, PageSize>,
+pub struct PageSizes<K> {
+    of_all: PageSize,
+    /// Of those that failed.
+    own: BTreeMap<K, PageSize>,
+    smallest: usize,
 }
 
-impl Default for PageSizes {
-    fn default() -> Self {
-        let of_all = PageSize::of_account();
-        Self { lists: of_all.clone(), events: of_all, calls: BTreeMap::new() }
+impl PageSizes<ListKind> {
+    /// For lists of calls, by kind.
+    pub fn of_lists() -> Self {
+        Self::new(SMALLEST_OF_ALL)
     }
 }
 
-impl PageSizes {
-    /// Call Events of a page of a call.
-    pub fn of_call(&self, sid: CallSid) -> u16 {
-        let of_all = self.events.get();
-        self.calls.get(&sid).map_or(of_all, |own| own.get().min(of_all))
-    }
-
-    /// Notes that a call's events could not be read in pages of a size.
-    pub fn call_failed(&mut self, sid: CallSid, size: u16, reason: &'static str, now: Timestamp) {
-        self.events.failed(size, reason, false, now);
-        let own = self.own(sid);
-        own.begin_at(size);
-        own.failed(size, reason, false, now);
-    }
-
-    /// Notes that a call's events were too large together for pages of the size that was asked for, and
-    /// not for smaller ones.
-    pub fn call_too_large(&mut self, sid: CallSid, asked: u16, smaller: u16, now: Timestamp) {
-        self.events.failed(asked, "too_large", true, now);
-        self.own(sid).begin_at(smaller);
-    }
-
-    fn own(&mut self, sid: CallSid) -> &mut PageSize {
-        self.calls.entry(sid).or_insert(PageSize::new(PAGE_SIZES.len() - 1))
-    }
-
-    /// Notes that a call's events were read to their end in pages of a size.
-    pub fn call_read(&mut self, sid: CallSid, size: u16, now: Timestamp) {
-        self.events.read(size, now);
-        if let Some(own) = self.calls.get_mut(&sid) {
-            own.read(size, now);
-        }
+impl PageSizes<CallSid> {
+    /// For Call Events, by call.
+    pub fn of_events() -> Self {
+        Self::new(PAGE_SIZES.len() - 1)
     }
 
     /// Forgets the calls that are not tracked any more.
     pub fn keep(&mut self, is_tracked: impl Fn(&CallSid) -> bool) {
-        self.calls.retain(|sid, _| is_tracked(sid));
+        self.own.retain(|sid, _| is_tracked(sid));
     }
+}
+
+impl<K: Ord> PageSizes<K> {
+    fn new(smallest: usize) -> Self {
+        Self { of_all: PageSize::of_account(), own: BTreeMap::new(), smallest }
+    }
+
+    /// Items of a page.
+    pub fn of(&self, key: &K) -> u16 {
+        let of_all = self.of_all.get();
+        self.own.get(key).map_or(of_all, |own| own.get().min(of_all))
+    }
+
+    /// Notes that a page of a size could not be read; answers that are too large need no second try.
+    pub fn failed(&mut self, key: K, size: u16, reason: &'static str, now: Timestamp) {
+        self.of_all.failed(size, reason, false, now);
+        let own = self.own(key);
+        own.begin_at(size);
+        own.failed(size, reason, false, now);
+    }
+
+    /// Notes that items were too large together for pages of the size that was asked for, and not for
+    /// smaller ones.
+    pub fn too_large(&mut self, key: K, asked: u16, smaller: u16, now: Timestamp) {
+        self.of_all.failed(asked, "too_large", true, now);
+        self.own(key).begin_at(smaller);
+    }
+
+    /// Notes that all was read in pages of a size.
+    pub fn read(&mut self, key: &K, size: u16, now: Timestamp) {
+        self.of_all.read(size, now);
+        if let Some(own) = self.own.get_mut(key) {
+            own.read(size, now);
+        }
+    }
+
+    fn own(&mut self, key: K) -> &mut PageSize {
+        self.own.entry(key).or_insert(PageSize::new(self.smallest))
+    }
+}
+
+/// The next smaller size.
+pub fn smaller(size: u16) -> Option<u16> {
+    PAGE_SIZES.into_iter().find(|known| *known < size)
 }
 
 #[cfg(test)]
@@ -206,44 +222,54 @@ mod tests {
     #[test]
     fn a_call_that_fails_alone_shrinks_only_its_own_pages() {
         let (odd, other) = (sid(1), sid(2));
-        let mut sizes = PageSizes::default();
+        let mut sizes = PageSizes::of_events();
         for _ in 0..6 {
-            sizes.call_failed(odd, sizes.of_call(odd), "a", at(0));
-            sizes.call_read(other, sizes.of_call(other), at(0));
+            sizes.failed(odd, sizes.of(&odd), "a", at(0));
+            sizes.read(&other, sizes.of(&other), at(0));
         }
-        assert_eq!((sizes.of_call(odd), sizes.of_call(other)), (1, 1_000));
-        sizes.call_read(odd, 1, at(0));
-        assert_eq!(sizes.of_call(odd), 50);
+        assert_eq!((sizes.of(&odd), sizes.of(&other)), (1, 1_000));
+        sizes.read(&odd, 1, at(0));
+        assert_eq!(sizes.of(&odd), 50);
         sizes.keep(|sid| *sid != odd);
-        assert_eq!(sizes.of_call(odd), 1_000);
+        assert_eq!(sizes.of(&odd), 1_000);
     }
 
     #[test]
     fn a_call_begins_where_its_account_or_its_bodies_left_it() {
-        let mut sizes = PageSizes::default();
-        sizes.call_failed(sid(1), 50, "a", at(0));
-        assert_eq!(sizes.of_call(sid(1)), 50);
-        sizes.call_failed(sid(1), 50, "a", at(0));
-        assert_eq!(sizes.of_call(sid(1)), 1);
+        let mut sizes = PageSizes::of_events();
+        sizes.failed(sid(1), 50, "a", at(0));
+        assert_eq!(sizes.of(&sid(1)), 50);
+        sizes.failed(sid(1), 50, "a", at(0));
+        assert_eq!(sizes.of(&sid(1)), 1);
     }
 
     #[test]
     fn bodies_that_are_too_large_together_need_no_second_try() {
-        let mut sizes = PageSizes::default();
-        sizes.call_too_large(sid(1), 1_000, 50, at(0));
-        assert_eq!((sizes.of_call(sid(1)), sizes.of_call(sid(2))), (50, 200));
+        let mut sizes = PageSizes::of_events();
+        sizes.too_large(sid(1), 1_000, 50, at(0));
+        assert_eq!((sizes.of(&sid(1)), sizes.of(&sid(2))), (50, 200));
         // Others show that it was this call alone.
-        sizes.call_read(sid(2), 200, at(0));
-        assert_eq!((sizes.of_call(sid(1)), sizes.of_call(sid(2))), (50, 1_000));
+        sizes.read(&sid(2), 200, at(0));
+        assert_eq!((sizes.of(&sid(1)), sizes.of(&sid(2))), (50, 1_000));
+    }
+
+    #[test]
+    fn a_kind_of_list_that_fails_alone_shrinks_while_others_are_read() {
+        let mut sizes = PageSizes::of_lists();
+        for _ in 0..8 {
+            sizes.failed(ListKind::Recent, sizes.of(&ListKind::Recent), "a", at(0));
+            sizes.read(&ListKind::Active, sizes.of(&ListKind::Active), at(0));
+        }
+        assert_eq!((sizes.of(&ListKind::Recent), sizes.of(&ListKind::Active)), (50, 1_000));
     }
 
     #[test]
     fn what_fails_for_every_call_is_learnt_once() {
-        let mut sizes = PageSizes::default();
+        let mut sizes = PageSizes::of_events();
         for number in 1..3 {
-            sizes.call_failed(sid(number), 1_000, "a", at(0));
+            sizes.failed(sid(number), 1_000, "a", at(0));
         }
-        assert_eq!(sizes.of_call(sid(3)), 200);
+        assert_eq!(sizes.of(&sid(3)), 200);
     }
 
     fn after_all(failures: &str) -> PageSize {

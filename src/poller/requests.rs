@@ -71,7 +71,7 @@ impl Poller {
 
     fn start_list(&mut self, mut run: ListRun) {
         if run.next_page.is_none() {
-            run.page_size = self.page_sizes.lists.get();
+            run.page_size = self.list_sizes.of(&run.kind);
         }
         self.is_listing = true;
         let (client, sid) = (self.account.client.clone(), self.account.key.sid);
@@ -103,7 +103,7 @@ impl Poller {
                     digests: Digests::new(self.shared.store.digest_key(), version),
                     routes: Arc::clone(&self.shared.routes),
                     fallback_now: self.now(),
-                    page_size: self.page_sizes.of_call(sid),
+                    page_size: self.event_sizes.of(&sid),
                 };
                 self.requests.spawn(async move {
                     let asked = reader.page_size;

@@ -8,6 +8,7 @@ use crate::domain::account::{CallChanges, DATE_TOLERANCE, FailedRead};
 use crate::domain::call::{Call, Direction};
 use crate::domain::failing::ReadFailure;
 use crate::domain::listing::{AfterPage, ListKind, ListPage, ListRun, Stop};
+use crate::domain::page_size::smaller;
 use crate::domain::plan::Stage;
 use crate::domain::reading::Reading;
 use crate::domain::sid::CallSid;
@@ -38,7 +39,7 @@ impl Poller {
             Done::Read { sid, stage, skips, page_sizes: [asked, page_size], attempts, result } => {
                 if page_size < asked {
                     let local = self.shared.clock.now();
-                    self.page_sizes.call_too_large(sid, asked, page_size, local);
+                    self.event_sizes.too_large(sid, asked, page_size, local);
                 }
                 attempts.note(&self.health);
                 let failed = |failure| FailedRead { sid, stage, skips, failure };
@@ -51,7 +52,7 @@ impl Poller {
                         self.take_reading(sid, stage, skips, &reading, batch, notes);
                         if reading.is_complete {
                             let local = self.shared.clock.now();
-                            self.page_sizes.call_read(sid, page_size, local);
+                            self.event_sizes.read(&sid, page_size, local);
                         }
                         if !reading.is_complete {
                             let read = failed(ReadFailure::Unreadable);
@@ -63,7 +64,7 @@ impl Poller {
                         if error.may_be_for_size() {
                             let (reason, local) =
                                 (error.reason().as_str(), self.shared.clock.now());
-                            self.page_sizes.call_failed(sid, page_size, reason, local);
+                            self.event_sizes.failed(sid, page_size, reason, local);
                         }
                         self.read_failed(failed(failure_of(&error)), &error, &attempts, notes);
                     }
@@ -175,7 +176,7 @@ impl Poller {
     fn finish_list(&mut self, run: &ListRun, after: AfterPage, now: Timestamp) {
         self.progress.finish_list(run, after, now);
         let AfterPage::Stopped(stop) = after else {
-            self.page_sizes.lists.read(run.page_size, self.shared.clock.now());
+            self.list_sizes.read(&run.kind, run.page_size, self.shared.clock.now());
             let seconds = seconds_between(Timestamp::UNIX_EPOCH, now);
             self.health.list_read(run.kind, self.list_began.elapsed(), seconds);
             if self.said.remove(NO_ROOM) {
@@ -229,12 +230,16 @@ impl Poller {
         };
         self.list_troubled(&run, error, attempts, is_accounts);
         if error.may_be_for_size() {
-            let is_too_large = matches!(error, Error::TooLarge { .. });
-            let reason = error.reason().as_str();
-            self.page_sizes.lists.failed(run.page_size, reason, is_too_large, local);
+            let size = run.page_size;
+            match (error, smaller(size)) {
+                (Error::TooLarge { .. }, Some(smaller)) => {
+                    self.list_sizes.too_large(run.kind, size, smaller, local);
+                }
+                _ => self.list_sizes.failed(run.kind, size, error.reason().as_str(), local),
+            }
         }
         // A next page has the size of the first.
-        let is_too_big = run.page_size > self.page_sizes.lists.get();
+        let is_too_big = run.page_size > self.list_sizes.of(&run.kind);
         if is_passing && !is_too_big && run.may_resume() {
             self.list = Some(run);
         } else {

@@ -373,19 +373,16 @@ impl Writer {
     /// Gives back free pages. What fails is tried again, and a full disk is told by commits.
     fn compact(&mut self) {
         self.compacted_at = Some(Instant::now());
-        let compacted = compact::compact(self.store.database.read());
-        if !matches!(compacted, Ok(0)) {
-            self.store.files.note_sizes();
-        }
-        match compacted {
+        match compact::compact(self.store.database.read()) {
             // Nothing was written: another size is not of our making, and is for the check to find.
-            Ok(0) => {}
+            Ok(0) => return,
             Ok(pages) => {
                 tracing::debug!(pages, "gave free pages of the store back");
                 self.note_size();
             }
             Err(error) => tracing::warn!(%error, "cannot give free pages of the store back"),
         }
+        self.store.files.note_sizes();
     }
 
     fn note_size(&self) {

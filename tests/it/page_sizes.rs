@@ -61,6 +61,21 @@ async fn a_call_that_answers_only_small_pages_shrinks_no_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_kind_of_list_that_answers_only_small_pages_is_read_beside_others() {
+    // Lists by start time fail, and those of ended, active and all calls are read in large pages.
+    let too_big = move |uri: &str, _| {
+        (uri.contains("StartTime") && page_size(uri) > 100).then(|| too_big()[0].clone())
+    };
+    let twilio = Twilio::answering(going_on(1, 20), too_big).await;
+    let _program = Program::polling(&twilio).await;
+    eventually("the list is read in small pages", async || {
+        let is_read = |uri: &str| uri.contains("StartTime") && page_size(uri) == 50;
+        twilio.traffic().iter().any(|exchange| is_read(&exchange.uri)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn after_an_outage_pages_are_large_again() {
     let is_broken = Arc::new(AtomicBool::new(true));
     let broken = Arc::clone(&is_broken);
