@@ -21,8 +21,8 @@ td > a { color: inherit; text-decoration-color: #8888; }
 .fixed { min-width: 0; white-space: nowrap; }
 .sid { font: .85rem/1.5 ui-monospace, monospace; }
 .call { min-width: 17ch; max-width: 17ch; }
-.quiet, .age { color: light-dark(#5a5a5a, #a8a8a8); }
-.age { display: block; font-size: .85rem; white-space: nowrap; }
+.quiet, .age, .detail { color: light-dark(#5a5a5a, #a8a8a8); }
+.age, .detail { display: block; font-size: .85rem; white-space: nowrap; }
 .bad { color: light-dark(#b3261e, #ff8a80); font-weight: 600; }
 form { display: grid; gap: .6rem 1rem; grid-template-columns: repeat(5, 1fr); align-items: end; margin: 1rem 0; }
 label { display: grid; font-size: .85rem; }
@@ -37,7 +37,7 @@ input, select, button { box-sizing: border-box; font: inherit; font-size: 1rem; 
   td { border: 0; max-width: none; min-height: 1.5em; padding: .15rem 0 .15rem 6.25rem; position: relative; white-space: normal; }
   td[colspan] { padding-left: 0; }
   td::before { color: light-dark(#5a5a5a, #a8a8a8); content: attr(data-label); font: .85rem/1.75 system-ui, sans-serif; left: 0; position: absolute; }
-  .age { display: inline-block; }
+  .age, .detail { display: inline-block; }
 }
 ";
 

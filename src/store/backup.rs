@@ -4,7 +4,7 @@
 //! can be read all the same, and SQLite's log makes the copy consistent: pages that a checkpoint moves
 //! while the database is being copied are in the log, too, as long as the log is the same one afterwards.
 //! A log that was begun again has another header; then the copy is taken again. What was copied is opened
-//! like a store, with every check of [`whole`], before it gets its name. Nothing in the store's directory
+//! like a store, with every check of `whole`, before it gets its name. Nothing in the store's directory
 //! is written or locked.
 
 use std::ffi::OsStr;

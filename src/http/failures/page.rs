@@ -161,7 +161,10 @@ fn row(question: &Question, failure: &RecentFailure, now: Timestamp) -> Markup {
             td.fixed data-label="Code" { (failure.code) }
             td.fixed data-label="Reason" {
                 a.bad href=(narrowed(&|asked| asked.reasons = vec![failure.reason])) { (failure.reason) }
-                @if let Some(malformation) = failure.malformation { " (" (malformation) ")" }
+                @if let Some(malformation) = failure.malformation {
+                    " "
+                    span.detail { (malformation) }
+                }
             }
             td.fixed data-label="Duration" { (duration(failure.duration_ms)) }
             td.sid.call data-label="Call" {
