@@ -242,7 +242,7 @@ async fn a_twilio_that_can_not_be_reached_is_said_with_the_cause() {
         assert_eq!(line["reason"], reason);
         assert!(line["error"].as_str().is_some_and(|said| said.contains(text)), "{line}");
         let retries = metric("twilio_exporter_api_retries_total").label("reason", reason);
-        assert!(retries.value_in(&program.scrape().await).is_some());
+        assert!(retries.value_in(&program.scrape().await).is_some_and(|retries| retries > 0.0));
         let (_, page) = program.get("/").await;
         assert!(page.replace("&#39;", "'").contains(text), "{page}");
     }
