@@ -302,7 +302,7 @@ impl Polling {
 }
 
 impl PolledAccount {
-    /// Names those of its accounts that won't be polled any more: nobody may have meant to remove them.
+    /// Names those of its accounts that won't be polled any more: their removal may be a mistake.
     fn tell_gone(&self, labels: &BTreeMap<AccountKey, String>) {
         let mut gone = self.labels();
         gone.retain(|(key, _)| !labels.contains_key(key));
