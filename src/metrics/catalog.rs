@@ -147,10 +147,13 @@ families! {
         "Calls that a list showed while limits.tracked_calls was reached, once per list; they are found again later.";
     SETTLING_OVERDUE: SinceStart Gauge, "twilio_exporter_settling_overdue_seconds",
         ["account"],
-        "How long the most overdue settling read is overdue; 0: nothing is.";
+        "How long the most overdue settling read is overdue, unreadable calls apart; 0: nothing is.";
     CATCHING_UP: SinceStart Gauge, "twilio_exporter_catching_up",
         ["account"],
-        "Whether the account is more than 15 minutes behind, with its lists or a settling read.";
+        "1 while the account is more than 15 minutes behind: its list cursor lies that far back, or the settling reads of at least 3 calls, and of more than a twentieth of the calls that are due or were read on time in the last 30 minutes, are that overdue. Unreadable calls don't count.";
+    CALLS_UNREADABLE: SinceStart Gauge, "twilio_exporter_calls_unreadable",
+        ["account"],
+        "Ended calls that aren't settled because reads of their Call Events keep failing, 3 times or more with other calls read in between. They are tried again until they are given up.";
     SKIPPED_SECONDS: SinceStart Counter, "twilio_exporter_skipped_seconds_total",
         ["account"],
         "Time cut off because the exporter was down for longer than poll.catch_up.";

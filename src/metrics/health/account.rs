@@ -82,6 +82,7 @@ impl AccountHealth {
             vec.with_label_values(&[label]);
         }
         health.skipped_seconds.with_label_values(&[label]);
+        health.calls_unreadable.with_label_values(&[label]);
         for vec in [&health.pass_duration, &health.event_lag] {
             vec.with_label_values(&[label]);
         }
@@ -138,6 +139,7 @@ impl AccountHealth {
     pub fn lateness(&self, lateness: &Lateness) {
         self.set(&self.health.settling_overdue, lateness.overdue.as_secs_f64());
         self.set(&self.health.catching_up, f64::from(u8::from(lateness.is_catching_up)));
+        self.set(&self.health.calls_unreadable, as_float(lateness.unreadable));
         for stage in Stage::ALL {
             let count = lateness.pending.get(stage.as_str()).copied().unwrap_or(0);
             self.health
