@@ -27,7 +27,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::domain::account::AccountProgress;
+use crate::domain::account::{AccountProgress, is_cursor_behind};
 use crate::domain::call::Call;
 use crate::domain::failure_log::FailureLog;
 use crate::domain::listing::{ListKind, ListPlan, ListProgress, ListRun, Lists};
@@ -106,9 +106,14 @@ pub struct Account {
 }
 
 impl Account {
-    /// Its instruments, which are shown from here on.
-    pub fn instruments(&self, health: &Health) -> AccountHealth {
-        instruments(health, &self.label, self.key.sid, self.status)
+    /// Its instruments, which are shown from here on, with how far its lists are known: no scrape may
+    /// miss that what is counted first is the past.
+    pub fn instruments(&self, shared: &Shared, known: &ListProgress) -> AccountHealth {
+        let health = instruments(&shared.health, &self.label, self.key.sid, self.status);
+        if is_cursor_behind(known.cursor, shared.clock.now()) {
+            health.begins_behind();
+        }
+        health
     }
 }
 
@@ -216,7 +221,7 @@ enum Done {
 
 impl Poller {
     fn new(account: Account, attached: Attached, shared: Shared) -> Self {
-        let health = account.instruments(&shared.health);
+        let health = account.instruments(&shared, &attached.lists);
         let progress = AccountProgress::resume(attached.calls, Lists::resume(attached.lists));
         let pace = Pace::new(shared.max_concurrency);
         let tracked = shared.tracked.share(progress.calls.len());

@@ -25,7 +25,7 @@ use super::sid::CallSid;
 use super::twilio_time::{TwilioTime, after, moved};
 
 pub use failures::FailedRead;
-pub use lateness::Lateness;
+pub use lateness::{Lateness, is_cursor_behind};
 pub use lists::{CallChanges, DATE_TOLERANCE};
 
 /// Audits an hour that are always made, however few calls there are.
@@ -57,6 +57,8 @@ pub struct AccountProgress {
     last_read_at: Option<Timestamp>,
     /// When a list was last read to its end.
     last_listed_at: Option<Timestamp>,
+    /// When the account began, if that was with the past, which isn't read yet.
+    began_behind_at: Option<Timestamp>,
     audit_hour: Option<Timestamp>,
     settled_this_hour: u64,
     audits_this_hour: u64,
@@ -125,7 +127,12 @@ impl AccountProgress {
                     call.shift(by);
                     self.moved.insert(call.sid);
                 }
-                for at in [&mut self.last_read_at, &mut self.last_listed_at, &mut self.audit_hour] {
+                for at in [
+                    &mut self.last_read_at,
+                    &mut self.last_listed_at,
+                    &mut self.began_behind_at,
+                    &mut self.audit_hour,
+                ] {
                     *at = at.map(|at| moved(at, by));
                 }
             }
@@ -140,6 +147,7 @@ impl AccountProgress {
             call.last_listed_at = now;
             self.moved.insert(call.sid);
         }
+        self.began_behind_at = is_cursor_behind(self.lists.cursor, now).then_some(now);
         self.lists.start(plan, now)
     }
 

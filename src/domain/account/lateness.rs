@@ -24,6 +24,8 @@ const FEWEST_LATE: u64 = 3;
 /// of an account with dozens of calls an hour. For as long after settling, every call is still known
 /// with the usual settling delay.
 const DUE_LATELY: Duration = Duration::from_secs(30 * 60);
+/// How long an account that begins with the past says so at least: a scrape every minute sees it.
+const SAID_FOR: Duration = Duration::from_secs(65);
 
 /// How late the account is.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -70,11 +72,25 @@ impl Due {
     }
 }
 
+/// Whether an account whose lists are known up to a cursor is behind with them: what it counts next is
+/// the past. One that was never read is.
+pub fn is_cursor_behind(cursor: Option<Timestamp>, now: Timestamp) -> bool {
+    cursor.is_none_or(|cursor| after(cursor, CATCHING_UP_AFTER) < now)
+}
+
+/// Whether a call waits for its first attempt at a settling read that was due before the account began.
+fn is_untried(call: &CallProgress, plan: &ReadPlan, began_at: Timestamp) -> bool {
+    let was_due = call.ended_at.is_some_and(|end| plan.settle_at(end) <= began_at);
+    was_due && call.settled_at.is_none() && call.failing.count() == 0
+}
+
 impl AccountProgress {
-    /// How late the account is.
-    pub fn lateness(&self, plan: &ReadPlan, now: Timestamp) -> Lateness {
+    /// How late the account is. One that began with the past is catching up until that was read: its
+    /// lists, and each call that was due, at least as far as one attempt.
+    pub fn lateness(&mut self, plan: &ReadPlan, now: Timestamp) -> Lateness {
         let mut lateness = Lateness::default();
         let (early, mut due) = (self.early_plan(), Due::default());
+        let mut is_past_read = true;
         for call in self.calls.values() {
             if call.ended_at.is_none() {
                 *lateness.active.entry((call.direction, call.status)).or_default() += 1;
@@ -88,10 +104,13 @@ impl AccountProgress {
                 lateness.overdue = lateness.overdue.max(plan.overdue(call, now));
             }
             due.add(call, plan, now);
+            is_past_read &= !self.began_behind_at.is_some_and(|at| is_untried(call, plan, at));
         }
-        let is_cursor_old =
-            self.lists.cursor.is_some_and(|cursor| after(cursor, CATCHING_UP_AFTER) < now);
-        lateness.is_catching_up = is_cursor_old || due.are_late();
+        let is_behind = is_cursor_behind(self.lists.cursor, now);
+        self.began_behind_at = self
+            .began_behind_at
+            .filter(|&at| is_behind || !is_past_read || now < after(at, SAID_FOR));
+        lateness.is_catching_up = is_behind || due.are_late() || self.began_behind_at.is_some();
         lateness
     }
 }

@@ -2,6 +2,7 @@
 
 use super::super::call::{Call, Direction};
 use super::super::digest::{DigestKey, DigestVersion, Digests};
+mod beginning;
 mod capacity;
 mod catch_up;
 mod dates;

@@ -135,6 +135,11 @@ impl AccountHealth {
         self.set(&self.health.api_account_concurrent, as_float(requests));
     }
 
+    /// Notes that the account begins with the past, before it is known how much of that there is.
+    pub fn begins_behind(&self) {
+        self.set(&self.health.catching_up, 1.0);
+    }
+
     /// Notes how late the account is, and which calls are active.
     pub fn lateness(&self, lateness: &Lateness) {
         self.set(&self.health.settling_overdue, lateness.overdue.as_secs_f64());

@@ -13,11 +13,11 @@ fn lateness_tells_what_is_overdue() {
     let mut account = account();
     list(&mut account, &[ended(1, 0)], 5);
     let overdue =
-        |account: &AccountProgress, second| account.lateness(&reads(), at(second)).overdue;
-    assert_eq!(overdue(&account, DUE), Duration::ZERO);
-    assert_eq!(overdue(&account, DUE + 901), Duration::from_secs(901));
+        |account: &mut AccountProgress, second| account.lateness(&reads(), at(second)).overdue;
+    assert_eq!(overdue(&mut account, DUE), Duration::ZERO);
+    assert_eq!(overdue(&mut account, DUE + 901), Duration::from_secs(901));
     read(&mut account, Stage::Settling, 2_000);
-    assert!(overdue(&account, 5_900).is_zero());
+    assert!(overdue(&mut account, 5_900).is_zero());
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn several_late_calls_that_are_more_than_a_twentieth_of_those_that_are_due_make_
         (Case { late: 3, read_late: 1_000, ..Case::default() }, true),
         (Case { late: 3, read_long_ago: 1_000, ..Case::default() }, true),
     ] {
-        let account = case.account();
+        let mut account = case.account();
         let lateness = account.lateness(&reads(), at(Case::NOW));
         assert_eq!(lateness.is_catching_up, expected, "{case:?}");
         assert_eq!(lateness.unreadable, u64::from(case.unreadable), "{case:?}");
