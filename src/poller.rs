@@ -16,6 +16,7 @@ mod requests;
 mod take;
 pub mod tracked;
 mod trouble;
+mod unreadable;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -38,6 +39,7 @@ use crate::domain::reading::Reading;
 use crate::domain::retry::backoff;
 use crate::domain::route::Routes;
 use crate::domain::sid::{AccountSid, CallSid};
+use crate::domain::unreadable::UnreadableCalls;
 use crate::metrics::health::{AccountHealth, Health};
 use crate::metrics::ledger::AccountId;
 use crate::store::{AccountKey, Attached, Batch, CommitError, Store};
@@ -193,6 +195,7 @@ struct Poller {
     /// Conditions that hold at present and were logged when they began: each is said once.
     said: BTreeSet<&'static str>,
     troubles: Troubles,
+    unreadable: UnreadableCalls,
 }
 
 /// A request that has come back.
@@ -244,6 +247,7 @@ impl Poller {
             failure_log: FailureLog::default(),
             said: BTreeSet::new(),
             troubles: Troubles::default(),
+            unreadable: UnreadableCalls::default(),
             list_sizes: PageSizes::of_lists(),
             event_sizes: PageSizes::of_events(),
         }

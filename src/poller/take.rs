@@ -288,6 +288,7 @@ impl Poller {
         if reading.is_complete {
             self.pace.read_succeeded();
             self.events_read(sid);
+            self.call_readable(sid);
         }
         let now = self.now();
         let reads = &self.shared.reads;
@@ -353,16 +354,6 @@ impl Poller {
             self.events_troubled(read.sid, error, attempts, is_accounts);
         }
         self.give_up_or_retry(read, error, notes);
-    }
-
-    fn give_up_or_retry(&mut self, read: FailedRead, error: &Error, notes: &mut Notes) {
-        let now = self.now();
-        if self.progress.read_failed(read, now, random()) {
-            let FailedRead { sid, stage, .. } = read;
-            notes.reads.push((stage, ReadResult::Failed, 1));
-            notes.changed.insert(sid);
-            tracing::warn!(account = self.account.label, call_sid = %sid, stage = stage.as_str(), %error, "gave up reading a call's events");
-        }
     }
 
     fn back_off(&mut self, sid: CallSid, error: &Error) {

@@ -41,4 +41,5 @@ mod silence;
 mod stopping;
 mod subaccounts;
 mod tidy;
+mod unreadable;
 mod web;
