@@ -190,8 +190,8 @@ impl CallProgress {
         self.ended_at.is_none() && after(self.began_at, longest) < now
     }
 
-    /// Whether its events can't be read though those of other calls of the account are. Reads of an
-    /// active call, and audits, don't tell: what the counters rest on is read after the end, and once.
+    /// Whether its events can't be read though those of other calls of the account are. Only an ended
+    /// call that isn't settled is: the counters lack nothing if a live read or an audit fails.
     pub fn is_unreadable(&self) -> bool {
         self.ended_at.is_some() && self.settled_at.is_none() && self.failing.is_on_its_own()
     }

@@ -44,7 +44,9 @@ pub struct Lateness {
 
 /// The calls of an account whose settling read is due: those that wait for it, and those of the last
 /// half hour that got it on time. Calls that were read late, or given up, are not among them: they say
-/// nothing about what is left. Neither are calls that fail on their own.
+/// nothing about what is left. Neither are calls that fail on their own, once they should have been read
+/// half an hour ago. Until then they count: many at once are the account's trouble, even if a read
+/// succeeds now and then.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Due {
     /// All of them.
@@ -59,7 +61,10 @@ impl Due {
         let (due_at, late_at) =
             (plan.settle_at(end), after(plan.settle_at(end), CATCHING_UP_AFTER));
         let (is_due, is_late) = match call.settled_at {
-            None => (due_at <= now && !call.is_unreadable(), late_at < now),
+            None => {
+                let is_apart = call.is_unreadable() && after(due_at, DUE_LATELY) < now;
+                (due_at <= now && !is_apart, late_at < now)
+            }
             Some(at) => (before(now, DUE_LATELY) < at && at <= late_at, false),
         };
         self.all += u64::from(is_due);

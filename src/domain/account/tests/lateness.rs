@@ -47,6 +47,10 @@ fn several_late_calls_that_are_more_than_a_twentieth_of_those_that_are_due_make_
         (Case { unreadable: 19, ..Case::default() }, false),
         (Case { unreadable: 19, read_on_time: 4, ..Case::default() }, false),
         (Case { unreadable: 500, late: 3, read_on_time: 20, ..Case::default() }, true),
+        // Unless many begin to at once.
+        (Case { unreadable_lately: 2, unreadable: 19, read_on_time: 4, ..Case::default() }, false),
+        (Case { unreadable_lately: 3, unreadable: 19, read_on_time: 4, ..Case::default() }, true),
+        (Case { unreadable_lately: 3, read_on_time: 57, ..Case::default() }, false),
         // What was read late, or long ago, says nothing about what is left.
         (Case { read_late: 1_000, ..Case::default() }, false),
         (Case { late: 3, read_late: 1_000, ..Case::default() }, true),
@@ -55,7 +59,8 @@ fn several_late_calls_that_are_more_than_a_twentieth_of_those_that_are_due_make_
         let mut account = case.account();
         let lateness = account.lateness(&reads(), at(Case::NOW));
         assert_eq!(lateness.is_catching_up, expected, "{case:?}");
-        assert_eq!(lateness.unreadable, u64::from(case.unreadable), "{case:?}");
+        let unreadable = case.unreadable + case.unreadable_lately;
+        assert_eq!(lateness.unreadable, u64::from(unreadable), "{case:?}");
         let is_overdue = case.late + case.waiting > 0;
         assert_eq!(!lateness.overdue.is_zero(), is_overdue, "{case:?}");
     }
@@ -166,6 +171,7 @@ struct Case {
     read_late: u32,
     read_long_ago: u32,
     unreadable: u32,
+    unreadable_lately: u32,
 }
 
 impl Case {
@@ -175,19 +181,20 @@ impl Case {
         let mut account = account();
         // How long ago the settling read was due, and how long ago it was made.
         let mut number = 0;
-        for (count, due, settled) in [
-            (self.late, QUARTER + 1, None),
-            (self.waiting, QUARTER, None),
-            (self.read_on_time, 2 * QUARTER, Some(QUARTER)),
-            (self.read_late, HOUR, Some(10)),
-            (self.read_long_ago, 2 * QUARTER, Some(2 * QUARTER)),
-            (self.unreadable, 6 * HOUR, None),
+        for (count, due, settled, is_unreadable) in [
+            (self.late, QUARTER + 1, None, false),
+            (self.waiting, QUARTER, None, false),
+            (self.read_on_time, 2 * QUARTER, Some(QUARTER), false),
+            (self.read_late, HOUR, Some(10), false),
+            (self.read_long_ago, 2 * QUARTER, Some(2 * QUARTER), false),
+            (self.unreadable, 2 * QUARTER + 1, None, true),
+            (self.unreadable_lately, 2 * QUARTER, None, true),
         ] {
             for _ in 0..count {
                 let call = ended(number, Self::NOW - due - DUE);
                 let (mut call, _) = CallProgress::begin(&call, at(Self::NOW));
                 call.settled_at = settled.map(|ago| at(Self::NOW - ago));
-                if due == 6 * HOUR {
+                if is_unreadable {
                     call.failing = unreadable();
                 }
                 account.calls.insert(call.sid, call);
