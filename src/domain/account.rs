@@ -17,7 +17,7 @@ use super::demand::{Demand, ReadRates};
 use super::failing::Failing;
 use super::learning::{EarlyStage, Learning};
 use super::listing::{ActiveCalls, FOLLOWED_BY_RECENT, ListPlan, ListRun, Lists};
-use super::outcome::{self, Outcome};
+use super::outcome::{self, CallOutcome};
 use super::plan::{self, EarlyPlan, Queue, ReadPlan, Stage, Step};
 use super::progress::{CallProgress, Counted};
 use super::reading::Reading;
@@ -79,7 +79,7 @@ pub struct ReadChanges {
     /// What was counted.
     pub counted: Counted,
     /// What callers felt, told once per call.
-    pub outcome: Option<Outcome>,
+    pub outcome: Option<CallOutcome>,
 }
 
 /// What housekeeping found.

@@ -319,7 +319,7 @@ impl Poller {
             let at = created_at.unwrap_or(now).min(after(now, DATE_TOLERANCE));
             batch.facts.push(Fact::Event { observation, call_sid: sid, at, is_history });
         }
-        batch.facts.extend(changes.outcome.map(Fact::Felt));
+        batch.facts.extend(changes.outcome.map(|found| Fact::Felt(found.outcome)));
         notes.changed.insert(sid);
     }
 

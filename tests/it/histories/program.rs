@@ -108,7 +108,7 @@ impl Program {
                     let is_history = self.progress.lists.is_history(created_at);
                     batch.facts.push(Fact::Event { observation, call_sid, at, is_history });
                 }
-                batch.facts.extend(changes.outcome.map(Fact::Felt));
+                batch.facts.extend(changes.outcome.map(|found| Fact::Felt(found.outcome)));
                 changed.push(sid);
                 if !reading.is_complete {
                     let failure = ReadFailure::Unreadable;
