@@ -268,6 +268,13 @@ impl AccountProgress {
         Some(result)
     }
 
+    /// When an event counts as having happened, and whether it is old news: it may tell no time, and an
+    /// odd one in the future must not be the most recent for ever.
+    pub fn dated(&self, created_at: Option<Timestamp>, now: Timestamp) -> (Timestamp, bool) {
+        let at = created_at.unwrap_or(now).min(after(now, DATE_TOLERANCE));
+        (at, self.lists.is_history(created_at))
+    }
+
     /// Whether a call that settles now is audited later: the first fifty an hour, then one in a
     /// hundred.
     fn decide_audit(&mut self, now: Timestamp) -> bool {

@@ -43,6 +43,17 @@ pub struct FailedRequest {
     pub call_sid: CallSid,
 }
 
+/// Where an event is counted.
+#[derive(Clone, Copy)]
+struct Place {
+    endpoint: EndpointId,
+    group: GroupId,
+    /// Whether the group is new.
+    is_first: bool,
+    /// What there is no room for in a place of its own.
+    missing: Option<Missing>,
+}
+
 /// What an event of an account is counted by.
 #[derive(Clone, Copy)]
 struct Terms {
@@ -102,7 +113,13 @@ impl Ledger {
                     Fact::Finished(direction, status) => {
                         delta.add(account, Cell::Calls(*direction, *status), 1);
                     }
-                    Fact::Felt(outcome) => delta.add(account, Cell::Outcomes(*outcome), 1),
+                    Fact::Outcome { outcome, decided_by, at, is_history } => {
+                        let terms = self.terms(entry.account, *is_history, limits, now);
+                        let endpoint = self.find_place(&mut delta, decided_by, terms).endpoint;
+                        delta.add(Scope::Endpoint(endpoint), Cell::Outcomes(*outcome), 1);
+                        let learnt_at = entry.learnt_at.unwrap_or(*at);
+                        self.note_event(&mut delta, endpoint, learnt_at.max(*at));
+                    }
                     Fact::Event { observation, .. }
                         if observation.kind == RequestKind::ApiRequest =>
                     {
@@ -115,13 +132,7 @@ impl Ledger {
                         }
                     }
                     Fact::Event { observation, call_sid, at, is_history } => {
-                        let is_released_unscraped =
-                            !(self.was_scraped || *is_history || limits.hold_back.is_zero());
-                        let is_released =
-                            *is_history || !self.was_scraped || limits.hold_back.is_zero();
-                        let hold = Hold { is_released, held_since: now, shown_at: None };
-                        let account = entry.account;
-                        let terms = Terms { account, limits, hold, is_released_unscraped };
+                        let terms = self.terms(entry.account, *is_history, limits, now);
                         let (endpoint, group) = self.apply_event(&mut delta, observation, terms);
                         let last_event_at = (*at).max(entry.learnt_at.unwrap_or(*at));
                         self.note_event(&mut delta, endpoint, last_event_at);
@@ -147,6 +158,21 @@ impl Ledger {
         delta
     }
 
+    /// What a fact of an account is counted by.
+    fn terms(
+        &self,
+        account: AccountId,
+        is_history: bool,
+        limits: LedgerLimits,
+        now: Timestamp,
+    ) -> Terms {
+        let is_known_at_once = is_history || limits.hold_back.is_zero();
+        let is_released = is_known_at_once || !self.was_scraped;
+        let is_released_unscraped = is_released && !is_known_at_once;
+        let hold = Hold { is_released, held_since: now, shown_at: None };
+        Terms { account, limits, hold, is_released_unscraped }
+    }
+
     fn note_event(&self, delta: &mut Delta, endpoint: EndpointId, at: Timestamp) {
         if let Some(new) = delta.endpoints.get_mut(&endpoint) {
             new.last_event_at = new.last_event_at.max(at);
@@ -165,10 +191,9 @@ impl Ledger {
         terms: Terms,
     ) -> (EndpointId, Scope) {
         let code = Cell::Requests(event.verdict.code);
-        let (endpoint_id, missing) = self.find_endpoint(delta, event, terms);
-        let is_first = self.group(delta, endpoint_id, event.kind).is_none();
-        let group_id = self.find_group(delta, endpoint_id, event.kind, terms);
-        let (endpoint, group) = (Scope::Endpoint(endpoint_id), Scope::Group(group_id));
+        let place = self.find_place(delta, event, terms);
+        let Place { endpoint: endpoint_id, is_first, missing, .. } = place;
+        let (endpoint, group) = (Scope::Endpoint(endpoint_id), Scope::Group(place.group));
         let code_has_room = self.makes_room(delta, (group, code), is_first, terms.limits);
         delta.add(group, if code_has_room { code } else { Cell::OtherRequests }, 1);
         let missing = missing.or((!code_has_room).then_some(Missing::CodeSeries));
@@ -189,6 +214,16 @@ impl Ledger {
             delta.add(endpoint, Cell::Warnings(warning), 1);
         }
         (endpoint_id, group)
+    }
+
+    /// Where an event is counted, or the outcome that it decides: both have the same place, which is made
+    /// where there is none. The event itself may have been counted elsewhere, by other patterns, or its
+    /// endpoint may have retired since.
+    fn find_place(&self, delta: &mut Delta, event: &Observation, terms: Terms) -> Place {
+        let (endpoint, missing) = self.find_endpoint(delta, event, terms);
+        let is_first = self.group(delta, endpoint, event.kind).is_none();
+        let group = self.find_group(delta, endpoint, event.kind, terms);
+        Place { endpoint, group, is_first, missing }
     }
 
     /// The endpoint under which an event is counted, and what there is no room for in its own.
