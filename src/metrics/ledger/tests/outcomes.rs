@@ -105,6 +105,31 @@ fn what_was_counted_by_account_alone_is_shown_without_an_endpoint_where_it_is_ab
     assert_eq!(outcomes(&ledger, "/a"), [1, 0]);
 }
 
+#[test]
+fn each_series_of_an_endpoint_is_counted_whichever_kind_comes_first() {
+    use RequestKind::{GatherAction, Media, StatusCallback, VoiceUrl};
+    for kinds in [
+        vec![StatusCallback],
+        vec![Media],
+        vec![VoiceUrl],
+        vec![Media, VoiceUrl, GatherAction],
+        vec![VoiceUrl, Media, StatusCallback],
+        vec![StatusCallback, Media],
+    ] {
+        let facts: Vec<Fact> = kinds.iter().map(|kind| of_kind(*kind, event("/a", None))).collect();
+        let mut at_once = ledger();
+        at_once.publish(apply(&at_once, &facts));
+        let mut one_by_one = ledger();
+        for fact in facts {
+            one_by_one.publish(apply(&one_by_one, &[fact]));
+        }
+        let shown = exposition(&at_once).lines().filter(|line| line.contains("host=\"h\"")).count();
+        // Each group has one more for codes that find no room.
+        assert_eq!(at_once.series, shown + kinds.len(), "{kinds:?}");
+        assert_eq!(one_by_one.series, at_once.series, "{kinds:?}");
+    }
+}
+
 /// The outcomes that a route shows.
 fn outcomes(ledger: &Ledger, route: &str) -> Vec<u64> {
     let (family, label) =
