@@ -17,7 +17,7 @@ use super::demand::{Demand, ReadRates};
 use super::failing::Failing;
 use super::learning::{EarlyStage, Learning};
 use super::listing::{ActiveCalls, FOLLOWED_BY_RECENT, ListPlan, ListRun, Lists};
-use super::outcome::{self, Outcome};
+use super::outcome::{self, CallOutcome};
 use super::plan::{self, EarlyPlan, Queue, ReadPlan, Stage, Step};
 use super::progress::{CallProgress, Counted};
 use super::reading::Reading;
@@ -81,7 +81,7 @@ pub struct ReadChanges {
     /// What was counted.
     pub counted: Counted,
     /// What callers felt, told once per call.
-    pub outcome: Option<Outcome>,
+    pub outcome: Option<CallOutcome>,
 }
 
 /// What housekeeping found.
@@ -274,6 +274,13 @@ impl AccountProgress {
             Stage::Audit => call.awaits_audit = false,
         }
         Some(result)
+    }
+
+    /// When an event counts as having happened, and whether it is old news: it may tell no time, and an
+    /// odd one in the future must not be the most recent for ever.
+    pub fn dated(&self, created_at: Option<Timestamp>, now: Timestamp) -> (Timestamp, bool) {
+        let at = created_at.unwrap_or(now).min(after(now, DATE_TOLERANCE));
+        (at, self.lists.is_history(created_at))
     }
 
     /// Whether a call that settles now is audited later: the first fifty an hour, then one in a

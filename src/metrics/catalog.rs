@@ -92,8 +92,8 @@ families! {
         ["account", "direction", "status"],
         "Calls that have finished, by direction and final status.";
     CALLS_WITH_FAILURES: Durable Counter, "twilio_calls_with_webhook_failures_total",
-        ["account", "outcome"],
-        "Settled calls with at least one failed TwiML request, by what callers felt.";
+        ["account", "host", "route", "outcome"],
+        "Settled calls with at least one failed TwiML or media request, by what callers felt and by the host and route of the failing request that decided it (both empty for calls that an earlier version counted by account).";
     CALLS_ACTIVE: Momentary Gauge, "twilio_calls_active",
         ["account", "direction", "status"],
         "Calls that are queued, ringing or in progress, as the lists last showed them.";

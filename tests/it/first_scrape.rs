@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use twilio_call_exporter::domain::call::{CallStatus, Direction};
 use twilio_call_exporter::domain::observe::Rejection;
-use twilio_call_exporter::domain::outcome::Outcome;
 use twilio_call_exporter::domain::plan::Stage;
 use twilio_call_exporter::metrics::catalog::{self, Family, FamilyKind};
 use twilio_call_exporter::metrics::health::{EventResult, ReadResult};
@@ -116,7 +115,6 @@ fn values(family: &Family, label: &str, accounts: &[&str]) -> BTreeSet<String> {
             .filter(|status| if is_active { !status.is_final() } else { !status.is_active() })
             .map(|status| status.as_str().to_owned())
             .collect(),
-        ("outcome", _) => all!(Outcome),
         ("stage", _) => all!(Stage),
         ("resource", _) => all!(Resource),
         ("result", family) if family == &catalog::CALL_EVENTS => all!(EventResult),

@@ -12,6 +12,7 @@ mod learning;
 
 use super::super::failing::ReadFailure;
 use super::super::listing::{AfterPage, ListPage, ListProgress, Stop};
+use super::super::outcome::Outcome;
 use super::*;
 
 #[test]
@@ -97,7 +98,7 @@ fn what_callers_felt_is_told_once_even_if_a_call_is_read_twice_at_once() {
     let mut settle = || {
         let plan = reads();
         let changes = account.take_reading(sid(1), Stage::Settling, 0, &failing, &plan, at(1_000));
-        changes.expect("a known call").outcome
+        changes.expect("a known call").outcome.map(|found| found.outcome)
     };
     assert_eq!(settle(), Some(Outcome::CutOff));
     assert_eq!(settle(), None);
