@@ -157,6 +157,12 @@ pub(crate) fn family(series: &str) -> Option<&'static Family> {
 const PROCESS: [&str; 3] =
     ["process_start_time_seconds", "process_resident_memory_bytes", "process_cpu_seconds_total"];
 
+/// Labels that Prometheus or its targets give, and what the rules count values by.
+const TARGET: [&str; 8] =
+    ["job", "instance", "pod", "container", "endpoint", "service", "le", "created"];
+/// Labels of alerts.
+const ALERT: [&str; 4] = ["alertname", "alertstate", "severity", "component"];
+
 /// Asserts that a query names only series and labels that there are; `recorded` are those of rules.
 pub(crate) fn assert_is_known(place: &str, text: &str, recorded: &[String]) {
     let query = read(text);
@@ -178,6 +184,7 @@ pub(crate) fn assert_is_known(place: &str, text: &str, recorded: &[String]) {
             let is_known = labels.contains(&label.as_str())
                 || ["job", "instance", "alertname", "alertstate", "severity"]
                     .contains(&label.as_str())
+                || (name == "ALERTS" && label == "host")
                 || (label == "le" && name.ends_with("_bucket"))
                 || label.strip_prefix("exported_").is_some_and(|label| labels.contains(&label));
             assert!(is_known, "{place}: `{name}` has no label `{label}`");
@@ -196,7 +203,7 @@ pub(crate) fn assert_is_known(place: &str, text: &str, recorded: &[String]) {
         catalog::ALL.iter().flat_map(|family| family.labels.iter().copied()).collect();
     for label in &query.labels {
         let label = label.strip_prefix("exported_").unwrap_or(label);
-        let is_known = all.contains(&label) || ["job", "instance", "le"].contains(&label);
+        let is_known = all.contains(&label) || TARGET.contains(&label) || ALERT.contains(&label);
         assert!(is_known, "{place}: there is no label `{label}`: {text}");
     }
 }

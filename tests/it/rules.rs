@@ -2,6 +2,7 @@
 //! runbooks and to their tests. What they do is tested by promtool, in `outside_judges`.
 
 mod judged;
+mod unread;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,6 +15,22 @@ use crate::promql;
 pub(crate) const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/prometheus");
 /// Where their tests are.
 pub(crate) const TESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/rules");
+
+/// What leaves out what is counted late.
+const NOT_LATE: &str = "unless ignoring (host, route) job_account:twilio_counting_late:present";
+/// The labels in which the targets of one exporter differ, one after the other.
+const TARGETS: [&str; 5] = ["instance", "pod", "container", "endpoint", "service"];
+/// Alerts behind which there are requests that failed.
+const LINKED: [&str; 8] = [
+    "TwilioHostFailing",
+    "TwilioWebhookFailing",
+    "TwilioCallersCutOff",
+    "TwilioWebhookErrorBudgetBurnSlow",
+    "TwilioFailuresCountedLate",
+    "TwilioTwimlNotXml",
+    "TwilioCallbacksFailing",
+    "TwilioPagesHeldBack",
+];
 
 #[derive(Deserialize)]
 struct File {
@@ -32,6 +49,8 @@ struct Rule {
     #[serde(default)]
     alert: String,
     expr: String,
+    #[serde(default, rename = "for")]
+    wait: String,
     #[serde(default)]
     labels: BTreeMap<String, String>,
     #[serde(default)]
@@ -94,15 +113,18 @@ fn alerts_keep_to_the_conventions_of_mixins() {
             "{name}: a static sentence: {summary}"
         );
         assert!(annotation("description").len() > 40, "{name}");
-        let runbook = format!("/runbooks.md#{}", name.to_lowercase());
+        let runbook = format!("#{}{{{{ end }}}}", name.to_lowercase());
         assert!(
-            annotation("runbook_url").ends_with(&runbook),
+            annotation("runbook_url").contains(&runbook),
             "{name}: {}",
             annotation("runbook_url")
         );
         let dashboard = annotation("dashboard_url").split("/d/").nth(1).expect(name);
-        let uid = dashboard.split('?').next().expect(name);
+        let uid = dashboard.split(['?', '{']).next().expect(name);
         assert!(crate::dashboards::all().iter().any(|one| one.uid == uid), "{name}: {uid}");
+        for key in ["failures_url", "dashboard_url", "runbook_url"] {
+            assert!(!annotation(key).contains("localhost"), "{name}: {key} has a placeholder");
+        }
         // Every label that is a template's is escaped in links.
         for key in ["failures_url", "dashboard_url"] {
             for template in annotation(key).split("{{ $labels.").skip(1) {
@@ -112,20 +134,49 @@ fn alerts_keep_to_the_conventions_of_mixins() {
                 );
             }
         }
-        let fails = rule.expr.contains("failures") && rule.labels["component"] == "webhooks";
-        assert_eq!(
-            !annotation("failures_url").is_empty(),
-            fails
-                || name == "TwilioCallersCutOff"
-                || name == "TwilioTwimlNotXml"
-                || name == "TwilioPagesHeldBack",
-            "{name}"
-        );
+        assert_eq!(!annotation("failures_url").is_empty(), LINKED.contains(&&**name), "{name}");
         if rule.labels["severity"] == "critical" && rule.labels["component"] == "webhooks" {
-            let guard = "unless on (job, account) job_account:twilio_counting_late:present";
-            assert!(rule.expr.contains(guard), "{name} pages for the past");
+            assert!(
+                rule.expr.contains("twilio_webhook_failing:present")
+                    || rule.expr.contains(NOT_LATE),
+                "{name} pages for the past"
+            );
+        }
+        let waits = rule.wait.strip_suffix('m').and_then(|minutes| minutes.parse::<u64>().ok());
+        assert!(
+            rule.labels["severity"] != "warning" || waits >= Some(5),
+            "{name}: a ticket waits for the page that covers it: {waits:?}"
+        );
+    }
+}
+
+#[test]
+fn what_pages_is_not_what_is_counted_late() {
+    let failing: Vec<Rule> = read("recording")
+        .into_iter()
+        .filter(|rule| rule.record.ends_with(":twilio_webhook_failing:present"))
+        .collect();
+    assert_eq!(failing.len(), 2, "routes and hosts");
+    for rule in failing {
+        let failures = rule.expr.matches("twilio_caller_facing_failures:increase").count();
+        assert!(failures > 2 && rule.expr.contains(NOT_LATE), "{}", rule.record);
+    }
+}
+
+#[test]
+fn the_labels_that_tell_targets_apart_are_the_same_everywhere() {
+    let mut seen = 0;
+    for rule in [read("recording"), read("alerts")].into_iter().flatten() {
+        for labels in rule.expr.split("without (").skip(1) {
+            let (labels, _) = labels.split_once(')').expect("a bracket");
+            let labels: Vec<&str> = labels.split(", ").collect();
+            if labels.contains(&"instance") {
+                assert_eq!(labels[..5], TARGETS, "{}{}", rule.record, rule.alert);
+                seen += 1;
+            }
         }
     }
+    assert!(seen > 30, "{seen}");
 }
 
 #[test]
@@ -162,16 +213,20 @@ fn each_alert_has_a_runbook_and_each_runbook_an_alert() {
     assert_eq!(found, names, "in the same order");
 }
 
+fn is_threshold(name: &String) -> bool {
+    name.ends_with(":threshold")
+}
+
 #[test]
 fn each_threshold_is_used_and_each_that_is_used_is_there() {
     let thresholds: BTreeSet<String> =
-        read("thresholds").into_iter().map(|rule| rule.record).collect();
+        read("thresholds").into_iter().map(|rule| rule.record).filter(is_threshold).collect();
     let used: BTreeSet<String> = [read("recording"), read("alerts")]
         .into_iter()
         .flatten()
         .flat_map(|rule| promql::read(&rule.expr).selectors)
         .map(|selector| selector.name)
-        .filter(|name| name.ends_with(":threshold"))
+        .filter(is_threshold)
         .collect();
     assert_eq!(used, thresholds);
     let missing = alerts()
@@ -230,22 +285,14 @@ fn each_alert_is_tested_to_fire_and_to_be_quiet() {
 }
 
 #[test]
-fn the_quickstart_has_all_thresholds_and_all_files() {
+fn the_quickstart_has_all_files() {
     let root = env!("CARGO_MANIFEST_DIR");
-    let text = fs::read_to_string(format!("{root}/config/quickstart/thresholds.rules.yml"))
-        .expect("rules");
-    let file: File = serde_saphyr::from_str(&text).expect("YAML");
-    let names = |rules: Vec<Rule>| rules.into_iter().map(|rule| rule.record).collect::<Vec<_>>();
-    let quickstart = file.groups.into_iter().flat_map(|group| group.rules).collect();
-    assert_eq!(names(quickstart), names(read("thresholds")));
     let compose =
         fs::read_to_string(format!("{root}/config/quickstart/compose.yml")).expect("compose.yml");
     let mut mounted = 0;
     for word in compose.split(|c: char| c.is_whitespace() || "[]".contains(c)) {
         if let Some((source, _)) = word.strip_suffix(":ro").and_then(|mount| mount.rsplit_once(':'))
         {
-            // A variable's default is what is mounted.
-            let source = source.trim_start_matches("${THRESHOLDS-").trim_end_matches('}');
             let path = format!("{root}/config/quickstart/{source}");
             assert!(fs::metadata(&path).is_ok(), "compose.yml mounts {path}");
             mounted += 1;

@@ -120,9 +120,9 @@ impl AccountProgress {
             }
         }
         let is_behind = is_cursor_behind(self.lists.cursor, now);
-        self.began_behind_at = self.began_behind_at.filter(|&at| {
-            is_behind || (has_past && (!is_past_read || now < after(at, SAID_FOR)))
-        });
+        self.began_behind_at = self
+            .began_behind_at
+            .filter(|&at| is_behind || (has_past && (!is_past_read || now < after(at, SAID_FOR))));
         lateness.is_catching_up = is_behind || due.are_late() || self.began_behind_at.is_some();
         lateness
     }
