@@ -122,7 +122,8 @@ fn datasource() -> Value {
 fn alerts() -> Value {
     json!({
         "name": "Alerts", "enable": true, "hide": false, "iconColor": "red", "datasource": datasource(),
-        "expr": "ALERTS{alertname=~\"Twilio.+\",alertstate=\"firing\",severity=\"critical\"}",
+        // One mark for an outage, however many accounts have it.
+        "expr": "group by (alertname, host, route) (ALERTS{alertname=~\"Twilio.+\",alertstate=\"firing\",severity=\"critical\",job=~\"$job|\",account=~\"$account|\"})",
         "titleFormat": "{{alertname}}", "textFormat": "{{host}}{{route}}", "step": "60s",
     })
 }

@@ -77,7 +77,8 @@ impl Panel {
         panel
     }
 
-    /// Rows of labels and values, the first column of values in descending order.
+    /// Rows of labels and values, from fields to the names of columns; the highest value of the last
+    /// column comes first. What no column names is left out.
     pub(crate) fn table(title: &str, description: &str, columns: &[(&str, &str)]) -> Self {
         let options = json!({
             "showHeader": true, "cellHeight": "sm", "frameIndex": 0,
@@ -94,11 +95,17 @@ impl Panel {
         panel.json["transformations"] = json!([
             { "id": "merge", "options": {} },
             { "id": "organize", "options": {
-                "excludeByName": { "Time": true, "__name__": true, "instance": true, "alertstate": true },
+                "excludeByName": { "Time": true },
                 "indexByName": index, "renameByName": names,
             } },
         ]);
         panel
+    }
+
+    /// Which column of a table decides the order of its rows, the lowest value first.
+    pub(crate) fn lowest_first(mut self, column: &str) -> Self {
+        self.json["options"]["sortBy"] = json!([{ "displayName": column, "desc": false }]);
+        self
     }
 
     /// How wide and high: of 24 columns, and rows of 30 pixels.
@@ -152,13 +159,17 @@ impl Panel {
 
     /// What numbers mean.
     pub(crate) fn words(mut self, words: &[(&str, &str, &str)]) -> Self {
-        let options: Map<String, Value> = words
-            .iter()
-            .map(|(value, text, color)| {
-                ((*value).to_owned(), json!({ "text": text, "color": color }))
-            })
-            .collect();
-        self.defaults()["mappings"] = json!([{ "type": "value", "options": options }]);
+        self.defaults()["mappings"] = mappings(words);
+        self
+    }
+
+    /// What the numbers of one column mean, in the colour of their text.
+    pub(crate) fn column_words(mut self, name: &str, words: &[(&str, &str, &str)]) -> Self {
+        let matcher = json!({ "id": "byName", "options": name });
+        self.overrides().push(json!({ "matcher": matcher, "properties": [
+            { "id": "mappings", "value": mappings(words) },
+            { "id": "custom.cellOptions", "value": { "type": "color-text" } },
+        ] }));
         self
     }
 
@@ -196,14 +207,39 @@ impl Panel {
         self
     }
 
-    /// Where a click on a column leads.
-    pub(crate) fn link(mut self, column: &str, title: &str, url: &str) -> Self {
-        let link = json!({ "title": title, "url": url, "targetBlank": false });
-        let matcher = json!({ "id": "byName", "options": column });
+    /// Shows a dash for 0 in one column, where that means that there is no number.
+    pub(crate) fn dash_for_0(mut self, name: &str) -> Self {
+        let matcher = json!({ "id": "byName", "options": name });
+        let dash = json!([{ "type": "value", "options": { "0": { "text": "–" } } }]);
         self.overrides().push(json!({
-            "matcher": matcher, "properties": [{ "id": "links", "value": [link] }],
+            "matcher": matcher, "properties": [{ "id": "mappings", "value": dash }],
         }));
         self
+    }
+
+    /// Where a click on a column leads; with several links, Grafana asks which.
+    pub(crate) fn link(mut self, column: &str, links: &[(&str, &str)]) -> Self {
+        let links: Vec<Value> = links
+            .iter()
+            .map(|(title, url)| json!({ "title": title, "url": url, "targetBlank": false }))
+            .collect();
+        let matcher = json!({ "id": "byName", "options": column });
+        self.overrides().push(json!({
+            "matcher": matcher, "properties": [{ "id": "links", "value": links }],
+        }));
+        self
+    }
+
+    /// A threshold of the rules, as a dashed line. Where the rules aren't loaded there is none.
+    pub(crate) fn threshold(mut self, expr: &str, legend: &str, color: &str) -> Self {
+        let matcher = json!({ "id": "byName", "options": legend });
+        self.overrides().push(json!({ "matcher": matcher, "properties": [
+            { "id": "color", "value": { "mode": "fixed", "fixedColor": color } },
+            { "id": "custom.lineStyle", "value": { "fill": "dash", "dash": [10, 10] } },
+            { "id": "custom.lineWidth", "value": 1 },
+            { "id": "custom.fillOpacity", "value": 0 },
+        ] }));
+        self.query(expr, legend)
     }
 
     /// A query over time.
@@ -233,7 +269,7 @@ impl Panel {
 
     fn target(mut self, expr: &str, legend: &str, mut target: Value) -> Self {
         let targets = self.json["targets"].as_array_mut().expect("a list");
-        let letters = ["A", "B", "C", "D", "E", "F", "G", "H"];
+        let letters = ["A", "B", "C", "D", "E", "F", "G", "H", "I", "J"];
         target["refId"] = json!(letters[targets.len()]);
         target["expr"] = json!(expr);
         target["legendFormat"] = json!(legend);
@@ -250,4 +286,12 @@ impl Panel {
     fn overrides(&mut self) -> &mut Vec<Value> {
         self.json["fieldConfig"]["overrides"].as_array_mut().expect("a list")
     }
+}
+
+fn mappings(words: &[(&str, &str, &str)]) -> Value {
+    let options: Map<String, Value> = words
+        .iter()
+        .map(|(value, text, color)| ((*value).to_owned(), json!({ "text": text, "color": color })))
+        .collect();
+    json!([{ "type": "value", "options": options }])
 }
