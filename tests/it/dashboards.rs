@@ -9,6 +9,7 @@ mod build;
 mod calls;
 mod drawn;
 mod exporter;
+mod judged;
 pub(crate) mod lint;
 mod route;
 mod webhooks;

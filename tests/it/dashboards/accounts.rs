@@ -61,7 +61,7 @@ pub(super) fn table() -> Panel {
             ("Value #E", "Cut off"),
         ],
     )
-    .size(24, 9)
+    .size(24, 7)
     .decimals(0)
     .instant(&or_0(&sum("twilio_calls_total", ACCOUNT)), "")
     .instant(&or_0(&failed), "")

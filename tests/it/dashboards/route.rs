@@ -3,7 +3,7 @@
 use super::build::{Dashboard, Panel, exporter_address, variable};
 use super::{
     ANY, DURATION, FACING, FAILURES, NEAR_TIMEOUT, OBJECTIVE, PAGES, REQUESTS, SLOW, TIMEOUT,
-    asked, code_colours, held_against, share,
+    asked, code_colours, held_against, judged, share,
 };
 
 /// What the variables choose.
@@ -63,14 +63,17 @@ fn glance() -> Vec<Panel> {
     .unit("percentunit").decimals(1).size(4, 4);
     vec![
         Panel::stat("Requests", "Requests in the time range, callbacks included.")
-            .unit("short").decimals(0).size(4, 4).instant(&asked, "requests"),
+            .unit("short").decimals(0).size(3, 4).instant(&asked, "requests"),
         Panel::stat("Failed", "Requests that failed in the time range, callbacks included.")
-            .unit("short").decimals(0).steps(&[(None, "green"), (Some(ANY), "red")]).size(5, 4)
+            .unit("short").decimals(0).steps(&[(None, "green"), (Some(ANY), "red")]).size(3, 4)
             .instant(&failed, "failed"),
         held_against(stat, "failed", &share("increase", "[$__range]", &facing, ""), &[
             (OBJECTIVE, "over the objective", "orange"),
             (PAGES, "an hour of it pages", "red"),
         ]),
+        Panel::stat("Callers cut off", "Calls that failed at this route and had no later request that succeeded, in the time range. Known 16 minutes after a call's end.")
+            .unit("short").decimals(0).steps(&[(None, "green"), (Some(ANY), "red")]).size(3, 4)
+            .instant(&format!("sum(increase(twilio_calls_with_webhook_failures_total{{{ENDPOINT},outcome=\"cut_off\"}}[$__range]))"), "cut off"),
         held_against(slow, "over 3 s", &slower_than(SLOW, "increase", "[$__range]"), &[
             ("max(twilio:slow_ratio:threshold)", "too many", "orange"),
         ]),
@@ -84,6 +87,8 @@ fn glance() -> Vec<Panel> {
 
 fn happened() -> Vec<Panel> {
     vec![
+        judged::share_by_window(),
+        judged::cut_off_by_route().size(12, 8),
         super::reason_colours(Panel::bars("Failures by reason", "Failing requests per interval. The runbooks explain what each reason usually is."))
             .unit("short").size(12, 8)
             .or_say("Nothing has failed in this time range.")

@@ -4,7 +4,7 @@ use super::build::{Dashboard, Panel, exporter_address, variable};
 use super::{
     ANY, DURATION, FACING, FAILURES, KEPT, LATENESS, NEAR_TIMEOUT, OBJECTIVE, PAGES, REQUESTS,
     SLOW, TIMEOUT, accounts, alerts, asked, code_colours, held_against, highest, highest_gauges,
-    share,
+    judged, share,
 };
 
 /// What the variables choose.
@@ -64,10 +64,10 @@ fn glance() -> Vec<Panel> {
         ]),
         Panel::stat(
             "Callers cut off",
-            "Calls with a failing request that the caller heard and no later one that succeeded, over the time range and all hosts. Known when a call is settled, 16 minutes after its end.",
+            "Calls with a failing request that the caller heard and no later one that succeeded, over the time range, by the route that failed. Known when a call is settled, 16 minutes after its end.",
         )
         .unit("short").decimals(0).steps(&[(None, "green"), (Some(ANY), "red")]).size(4, 4)
-        .instant(&format!("sum(increase(twilio_calls_with_webhook_failures_total{{{ACCOUNT},outcome=\"cut_off\"}}[$__range]))"), "cut off"),
+        .instant(&format!("sum(increase(twilio_calls_with_webhook_failures_total{{{ENDPOINT},outcome=\"cut_off\"}}[$__range]))"), "cut off"),
         Panel::stat(
             "95 % answered within",
             "95th percentile of how long TwiML requests took, over the time range. Callers notice 2 to 3 s; at 15 s Twilio gives up.",
@@ -108,6 +108,9 @@ fn failing_now() -> Vec<Panel> {
         .decimals(0)
         .link("Route", &[("This route", &route_url)])
         .link("Reason", &[("The calls behind it", failures_url)]),
+        judged::share_by_route(),
+        judged::burn_rates(),
+        judged::cut_off_by_route(),
         accounts::table(),
     ]
 }

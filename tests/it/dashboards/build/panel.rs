@@ -108,6 +108,15 @@ impl Panel {
         self
     }
 
+    /// A scale on which each line stands for ten times the one below.
+    pub(crate) fn logarithmic(mut self) -> Self {
+        self.defaults()["custom"]["scaleDistribution"] = json!({ "type": "log", "log": 10 });
+        if let Some(defaults) = self.defaults().as_object_mut() {
+            defaults.remove("min");
+        }
+        self
+    }
+
     /// How wide and high: of 24 columns, and rows of 30 pixels.
     pub(crate) fn size(mut self, width: u64, height: u64) -> Self {
         (self.width, self.height) = (width, height);
