@@ -49,7 +49,7 @@ pub(super) fn table() -> Panel {
         (to("twilio-webhooks"), to("twilio-route"), to("twilio-calls"), to("twilio-exporter"));
     Panel::table(
         "Accounts",
-        "Over the time range, of all hosts and routes: finished calls; caller-facing requests (TwiML and media) that failed, their share, and that divided by the objective (burn rate); callers cut off; within which time 90 % of the Call Events were counted; whether the last list of calls could be read. A name leads to the dashboards of that account; the account with the most callers cut off comes first.",
+        "Over the time range, of all hosts and routes: finished calls; caller-facing requests (TwiML and media) that failed, their share, and that divided by the objective (burn rate); callers cut off; within which time 90 % of the Call Events were counted; whether the last list of calls could be read; and how many calls fail to be read on their own. A name leads to the dashboards of that account; the account with the most callers cut off comes first.",
         &[
             ("account", "Account"),
             ("Value #A", "Calls"),
@@ -58,6 +58,7 @@ pub(super) fn table() -> Panel {
             ("Value #D", "Burn rate"),
             ("Value #F", "Lag (p90)"),
             ("Value #G", "Readable"),
+            ("Value #H", "Unreadable calls"),
             ("Value #E", "Cut off"),
         ],
     )
@@ -70,6 +71,7 @@ pub(super) fn table() -> Panel {
     .instant(&or_0(&cut_off), "")
     .instant(&lag, "")
     .instant(&format!("min by (account) (twilio_exporter_up{{{ACCOUNT}}})"), "")
+    .instant(&format!("max by (account) (twilio_exporter_calls_unreadable{{{ACCOUNT}}})"), "")
     .column("Calls", "short", &[])
     .column("Failures", "short", &[])
     .column("Share", "percentunit", &[])
@@ -77,6 +79,7 @@ pub(super) fn table() -> Panel {
     .column("Cut off", "short", &[(None, "transparent"), (Some(ANY), "red")])
     .column("Lag (p90)", "s", &[(None, "transparent"), (Some(LATE), "orange"), (Some(VERY_LATE), "red")])
     .column_words("Readable", &YES_NO)
+    .column("Unreadable calls", "short", &[(None, "transparent"), (Some(ANY), "orange")])
     .link(
         "Account",
         &[
@@ -88,27 +91,30 @@ pub(super) fn table() -> Panel {
     )
 }
 
-/// Only the accounts that can't be read, are behind, or wait for a read that is long due.
+/// Only the accounts that can't be read, are behind, wait for a read that is long due, or have calls that
+/// can't be read.
 pub(super) fn in_trouble() -> Panel {
     let gauge = |function: &str, family: &str| {
         format!("{function} by (account) (twilio_exporter_{family}{{{ACCOUNT}}})")
     };
     let (up, behind) = (gauge("min", "up"), gauge("max", "catching_up"));
     let overdue = gauge("max", "settling_overdue_seconds");
+    let unreadable = gauge("max", "calls_unreadable");
     let troubled = format!(
-        "{up} == 0 or {behind} == 1 or {overdue} > on () group_left () max(twilio:overdue_seconds:threshold)"
+        "{up} == 0 or {behind} == 1 or {overdue} > on () group_left () max(twilio:overdue_seconds:threshold) or {unreadable} > 0"
     );
     let of = |expr: &str| format!("{expr} and on (account) ({troubled})");
     let read = gauge("max", "last_success_timestamp_seconds");
     Panel::table(
         "Accounts that need a look",
-        "Only accounts whose last list of calls couldn't be read, that are catching up (more than 15 minutes behind, so that pages are held back), or that have a settling read overdue for longer than the rules allow.",
+        "Only accounts whose last list of calls couldn't be read, that are catching up (more than 15 minutes behind, so that pages are held back), that have a settling read overdue for longer than the rules allow, or that have calls which fail to be read on their own.",
         &[
             ("account", "Account"),
             ("status", "Status at Twilio"),
             ("Value #A", "Readable"),
             ("Value #B", "Catching up"),
             ("Value #C", "Last read"),
+            ("Value #E", "Unreadable calls"),
             ("Value #D", "Overdue"),
         ],
     )
@@ -118,8 +124,10 @@ pub(super) fn in_trouble() -> Panel {
     .instant(&of(&behind), "")
     .instant(&of(&format!("1000 * {read}")), "")
     .instant(&of(&overdue), "")
+    .instant(&of(&unreadable), "")
     .column_words("Readable", &YES_NO)
     .column_words("Catching up", &[("1", "yes", "orange"), ("0", "no", "green")])
     .column("Last read", "dateTimeFromNow", &[])
+    .column("Unreadable calls", "short", &[(None, "transparent"), (Some(ANY), "orange")])
     .column("Overdue", "s", &[])
 }
