@@ -20,6 +20,8 @@ pub(crate) struct Selector {
     pub matchers: Vec<(String, String, String)>,
     /// What stands in brackets behind it.
     pub range: Option<String>,
+    /// Whether it is read at the end of the time range, whatever the point: `@ end()`.
+    pub at_end: bool,
     /// The function that is called on it, where it stands right before.
     pub function: Option<String>,
 }
@@ -89,6 +91,7 @@ pub(crate) fn read(text: &str) -> Query {
                 if let Some(range) = rest.strip_prefix('[') {
                     let (range, after) = range.split_once(']').expect("a closing bracket");
                     selector.range = Some(range.to_owned());
+                    selector.at_end = after.trim_start().starts_with("@ end()");
                     rest = after;
                 }
                 query.selectors.push(selector);
@@ -157,6 +160,8 @@ pub(crate) fn family(series: &str) -> Option<&'static Family> {
 const PROCESS: [&str; 3] =
     ["process_start_time_seconds", "process_resident_memory_bytes", "process_cpu_seconds_total"];
 
+/// What Prometheus itself says of alerts, with the labels that ours have.
+const ALERTS: [&str; 2] = ["ALERTS", "ALERTS_FOR_STATE"];
 /// Labels that Prometheus or its targets give, and what the rules count values by.
 const TARGET: [&str; 8] =
     ["job", "instance", "pod", "container", "endpoint", "service", "le", "created"];
@@ -174,7 +179,8 @@ pub(crate) fn assert_is_known(place: &str, text: &str, recorded: &[String]) {
         let name = selector.name.as_str();
         let labels: Vec<&str> = match family(name) {
             Some(family) => family.labels.to_vec(),
-            None if PROCESS.contains(&name) || name == "up" || name == "ALERTS" => Vec::new(),
+            None if ALERTS.contains(&name) => vec!["account", "host", "route"],
+            None if PROCESS.contains(&name) || name == "up" => Vec::new(),
             None if recorded.iter().any(|record| record == name) => {
                 name.split(':').next().map(|level| level.split('_').collect()).unwrap_or_default()
             }

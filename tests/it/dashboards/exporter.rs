@@ -1,7 +1,7 @@
 //! *Twilio / Exporter health*: whether the other dashboards can be believed, and what it costs.
 
-use super::LATENESS;
 use super::build::{Dashboard, Panel, variable};
+use super::{ANY, LATENESS, accounts, held_against, highest, highest_gauges};
 
 /// What the variables choose.
 const ACCOUNT: &str = r#"job=~"$job",account=~"$account""#;
@@ -20,6 +20,7 @@ pub(crate) fn dashboard() -> Dashboard {
         failures: None,
         rows: vec![
             ("", glance()),
+            ("", instances()),
             ("Is it behind?", lateness()),
             ("What it asks of Twilio", requests()),
             ("What it reads", reads()),
@@ -32,54 +33,77 @@ fn glance() -> Vec<Panel> {
     let yes_no = |yes: (&'static str, &'static str), no: (&'static str, &'static str)| {
         [("1", yes.0, yes.1), ("0", no.0, no.1)]
     };
+    let scraped = |value: u8| format!("count(up{{{JOB}}} == {value})");
     vec![
-        Panel::stat(
-            "Accounts readable",
-            "Whether the last list of calls of each account could be read.",
-        )
-        .unit("none")
-        .size(5, 4)
-        .words(&yes_no(("readable", "green"), ("not readable", "red")))
-        .instant(&format!("min by (account) (twilio_exporter_up{{{ACCOUNT}}})"), "{{account}}"),
+        Panel::stat("Exporters", "How many exporters Prometheus could scrape at the end of the time range.")
+            .unit("short").decimals(0).steps(&[(None, "green")]).size(3, 4)
+            .or_say("None")
+            .instant(&scraped(1), "up")
+            .instant(&scraped(0), "down")
+            .colours(&[("/down/", "red")]),
+        accounts::readable().size(4, 4),
         Panel::stat(
             "Catching up",
-            "Whether an account is more than 15 minutes behind: pages are held back meanwhile.",
+            "How many accounts are more than 15 minutes behind: pages about them are held back meanwhile.",
         )
-        .unit("none")
-        .size(5, 4)
-        .words(&yes_no(("catching up", "orange"), ("no", "green")))
-        .instant(
-            &format!("max by (account) (twilio_exporter_catching_up{{{ACCOUNT}}})"),
-            "{{account}}",
-        ),
+        .unit("short").decimals(0).steps(&[(None, "green"), (Some(ANY), "orange")]).size(3, 4)
+        .instant(&format!("sum(max by (account) (twilio_exporter_catching_up{{{ACCOUNT}}}))"), "accounts"),
         Panel::stat(
             "Store",
             "Whether the store can be written; while it can't, nothing is counted.",
         )
         .unit("none")
-        .size(4, 4)
+        .size(3, 4)
         .words(&yes_no(("writable", "green"), ("not writable", "red")))
         .instant(&format!("min(twilio_exporter_store_writable{{{JOB}}})"), "store"),
         Panel::stat("Configuration", "Whether the last reload succeeded.")
             .unit("none")
             .size(4, 4)
-            .words(&yes_no(("in force", "green"), ("reload failed", "red")))
+            .words(&yes_no(("loaded", "green"), ("reload failed", "red")))
             .instant(
                 &format!("min(twilio_exporter_config_last_reload_successful{{{JOB}}})"),
                 "configuration",
             ),
-        super::lateness_stat().size(6, 4),
+        Panel::stat(
+            "Twilio's clock",
+            "By how much Twilio's clock and the exporter's differ, where that is over a second. Check the time synchronisation of the exporter's machine.",
+        )
+        .unit("s").decimals(0).steps(&[(None, "green"), (Some(1.0), "orange")]).size(3, 4)
+        .or_say("agrees")
+        .instant(&format!("max(abs(twilio_exporter_clock_offset_seconds{{{JOB}}})) > 1"), "apart"),
+        super::lateness_stat(),
+    ]
+}
+
+fn instances() -> Vec<Panel> {
+    vec![
+        Panel::table(
+            "Instances",
+            "Each exporter that Prometheus scrapes, whether the last scrape succeeded, and which version runs since when.",
+            &[("instance", "Instance"), ("version", "Version"), ("Value #C", "Started"), ("Value #A", "Up")],
+        )
+        .size(8, 6)
+        .lowest_first("Up")
+        .instant(&format!("min by (instance) (up{{{JOB}}})"), "")
+        .instant(&format!("group by (instance, version) (twilio_exporter_build_info{{{JOB}}})"), "")
+        .instant(&format!("1000 * max by (instance) (process_start_time_seconds{{{JOB}}})"), "")
+        .column_words("Up", &[("1", "up", "green"), ("0", "down", "red")])
+        .column("Started", "dateTimeFromNow", &[]),
+        accounts::in_trouble(),
     ]
 }
 
 fn lateness() -> Vec<Panel> {
+    let read = format!("twilio_exporter_last_success_timestamp_seconds{{{ACCOUNT}}}");
     vec![
-        Panel::lines("Settling overdue", "How long the most overdue settling read is overdue; 0 is as it should be.")
+        Panel::lines("Settling overdue", "How long the most overdue settling read has been due, of the ten accounts furthest behind. Dashed: where an alert says so.")
             .unit("s").size(8, 8)
-            .query(&format!("max by (account) (twilio_exporter_settling_overdue_seconds{{{ACCOUNT}}})"), "{{account}}"),
-        Panel::lines("Since the last list", "Time since an account's list of recent calls was last read to its end; poll.interval is usual.")
+            .or_say("Nothing is overdue.")
+            .query(&highest_gauges(10, &format!("twilio_exporter_settling_overdue_seconds{{{ACCOUNT}}}"), "account"), "{{account}}")
+            .threshold("max(twilio:overdue_seconds:threshold)", "alert", "red"),
+        Panel::lines("Since the last list", "Time since an account's list of recent calls was last read to its end, of the ten accounts where it is longest ago; poll.interval is usual.")
             .unit("s").size(8, 8)
-            .query(&format!("clamp_min(time() - max by (account) (twilio_exporter_last_success_timestamp_seconds{{{ACCOUNT}}}), 0)"), "{{account}}"),
+            .query(&highest(10, &format!("clamp_min(time() - max by (account) ({read}), 0)"), "account", &format!("0 - max by (account) (last_over_time({read}[$__range] @ end()))")), "{{account}}"),
         Panel::heatmap("Event lag", "From when Twilio recorded an answer to when it was counted.")
             .size(8, 8)
             .buckets(&format!("sum by (le) (increase({LATENESS}_bucket{{{ACCOUNT}}}[$__rate_interval]))")),
@@ -87,6 +111,13 @@ fn lateness() -> Vec<Panel> {
 }
 
 fn requests() -> Vec<Panel> {
+    let asked = |chosen: &str, function: &str, range: &str| {
+        format!(
+            "sum by (account) ({function}(twilio_exporter_api_requests_total{{{ACCOUNT}{chosen}}}{range}))"
+        )
+    };
+    let total =
+        |gauge: &str| format!("sum(max by (account) (twilio_exporter_{gauge}{{{ACCOUNT}}}))");
     let reads = format!(
         "sum(increase(twilio_exporter_api_requests_total{{{ACCOUNT},resource=\"call_events\"}}[$__range]))"
     );
@@ -97,11 +128,20 @@ fn requests() -> Vec<Panel> {
         Panel::lines("Requests by resource", "Lists of calls, reads of Call Events, single calls, accounts.")
             .unit("reqps").size(8, 8)
             .query(&format!("sum by (resource) (rate(twilio_exporter_api_requests_total{{{ACCOUNT}}}[$__rate_interval]))"), "{{resource}}"),
-        Panel::lines("Concurrency", "Requests in flight, how many may be, and how many the whole account has in flight by Twilio's own count.")
-            .unit("short").size(8, 8)
-            .query(&format!("max by (account) (twilio_exporter_api_in_flight{{{ACCOUNT}}})"), "{{account}} in flight")
-            .query(&format!("max by (account) (twilio_exporter_api_concurrency_limit{{{ACCOUNT}}})"), "{{account}} limit")
-            .query(&format!("max by (account) (twilio_exporter_api_account_concurrent_requests{{{ACCOUNT}}})"), "{{account}} whole account"),
+        Panel::lines("Share throttled", "Of the exporter's requests, those that Twilio answered with 429: the ten accounts with the most. Dashed: where an alert says so.")
+            .unit("percentunit").size(8, 8)
+            .or_say("Twilio has throttled nothing in this time range.")
+            .query(&highest(10, &format!("{} / ({} > 0)", asked(",code=\"429\"", "rate", "[$__rate_interval]"), asked("", "rate", "[$__rate_interval]")), "account", &format!("{} > 0", asked(",code=\"429\"", "increase", "[$__range] @ end()"))), "{{account}}")
+            .threshold("max(twilio:throttled_ratio:threshold)", "alert", "red"),
+        Panel::lines("Concurrency", "Requests in flight and how many may be, over all accounts; and how many the planned reads need.")
+            .unit("short").size(12, 8)
+            .query(&total("api_in_flight"), "in flight")
+            .query(&total("api_concurrency_limit"), "limit")
+            .query(&total("api_required_concurrency"), "needed"),
+        Panel::lines("Concurrent requests of whole accounts", "By Twilio's own count, other programs' requests included: the ten busiest accounts. Twilio throttles by it.")
+            .unit("short").size(12, 8)
+            .or_say("Twilio has told no number yet.")
+            .query(&highest_gauges(10, &format!("twilio_exporter_api_account_concurrent_requests{{{ACCOUNT}}}"), "account"), "{{account}}"),
         Panel::stat("Reads per ended call", "Requests for Call Events per call that ended, in the time range: about 1 where events appear after 15 minutes, up to 5 where they are live.")
             .unit("short").decimals(2).size(6, 7)
             .instant(&format!("{reads} / (sum(increase(twilio_calls_total{{{ACCOUNT}}}[$__range])) > 0)"), "reads per call"),
@@ -111,11 +151,14 @@ fn requests() -> Vec<Panel> {
         Panel::lines("Retries", "Failed requests that are tried again, by reason.")
             .unit("reqps").size(9, 7)
             .or_say("No request had to be tried again.")
-            .query(&format!("sum by (reason) (rate(twilio_exporter_api_retries_total{{{ACCOUNT}}}[$__rate_interval]))"), "{{reason}}"),
+            .query(&format!("sum by (reason) (rate(twilio_exporter_api_retries_total{{{ACCOUNT}}}[$__rate_interval])) > 0"), "{{reason}}"),
     ]
 }
 
 fn reads() -> Vec<Panel> {
+    let late = Panel::stat("Late events per audited call", "Found only by the audit, in the time range: above 0, raise poll.settle_delay. Red where the rules make it a ticket.")
+        .unit("short").decimals(3).size(6, 5)
+        .or_say("No call was audited in this time range.");
     vec![
         Panel::bars("Reads by stage and result", "found, empty, failed (given up), skipped (a later read was due).")
             .unit("short").size(8, 8)
@@ -128,15 +171,14 @@ fn reads() -> Vec<Panel> {
             .unit("short").size(8, 8)
             .query(&format!("sum by (result) (increase(twilio_exporter_call_events_total{{{ACCOUNT}}}[$__rate_interval]))"), "{{result}}")
             .colours(&[("/counted/", "green"), ("/duplicate/", "blue"), ("/rejected/", "red")]),
-        Panel::stat("Late events per audited call", "Found only by the audit, in the time range: above 0, raise poll.settle_delay.")
-            .unit("short").decimals(3).size(6, 5).steps(&[(None, "green"), (Some(0.0001), "orange"), (Some(0.01), "red")])
-            .or_say("No call was audited in this time range.")
-            .instant(&format!("sum(increase(twilio_exporter_late_call_events_total{{{ACCOUNT}}}[$__range])) / (sum(increase(twilio_exporter_audited_calls_total{{{ACCOUNT}}}[$__range])) > 0)"), "late"),
+        held_against(late, "late", &format!("sum(increase(twilio_exporter_late_call_events_total{{{ACCOUNT}}}[$__range])) / (sum(increase(twilio_exporter_audited_calls_total{{{ACCOUNT}}}[$__range])) > 0)"), &[
+            ("max(twilio:late_per_audited_call:threshold)", "too many", "red"),
+        ]),
         Panel::stat("Unjudged", "TwiML answers in the time range whose body Twilio did not show (redaction): judged by their content type only.")
             .unit("short").decimals(0).size(6, 5)
             .instant(&format!("sum(increase(twilio_exporter_call_events_unjudged_total{{{ACCOUNT}}}[$__range]))"), "unjudged"),
         Panel::stat("Counted as other", "Call Events in the time range whose route was over the limit: give patterns under routes.")
-            .unit("short").decimals(0).size(6, 5).steps(&[(None, "green"), (Some(0.5), "orange")])
+            .unit("short").decimals(0).size(6, 5).steps(&[(None, "green"), (Some(ANY), "orange")])
             .instant(&format!("sum(increase(twilio_exporter_route_overflow_total{{{ACCOUNT}}}[$__range]))"), "overflow"),
         Panel::stat("Skipped", "Time that was cut off because the exporter was down for longer than poll.catch_up, since its start.")
             .unit("s").size(6, 5).steps(&[(None, "green"), (Some(1.0), "red")])
@@ -156,13 +198,10 @@ fn process() -> Vec<Panel> {
             .unit("bytes").size(8, 7)
             .query(&format!("sum(twilio_exporter_store_size_bytes{{{JOB}}})"), "size"),
         Panel::lines("Memory", "Resident memory of the process.")
-            .unit("bytes").size(8, 7)
+            .unit("bytes").size(12, 7)
             .query(&format!("sum(process_resident_memory_bytes{{{JOB}}} and on (job, instance) twilio_exporter_build_info)"), "resident"),
         Panel::lines("Processor", "Cores used.")
-            .unit("short").size(8, 7)
+            .unit("short").size(12, 7)
             .query(&format!("sum(rate(process_cpu_seconds_total{{{JOB}}}[$__rate_interval]) and on (job, instance) twilio_exporter_build_info)"), "cores"),
-        Panel::lines("Twilio's clock", "How far Twilio's clock is ahead of the exporter's.")
-            .unit("s").size(8, 7)
-            .query(&format!("max(twilio_exporter_clock_offset_seconds{{{JOB}}})"), "offset"),
     ]
 }

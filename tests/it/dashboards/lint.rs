@@ -7,9 +7,13 @@ use std::fs;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{FOLDER, all};
+use super::{ANY, FOLDER, LATE, NEAR_TIMEOUT, SLOW, TIMEOUT, VERY_LATE, all};
 use crate::promql;
 use crate::rules;
+
+/// Where colours may change and lines be drawn: what Twilio and callers do, whether there is any at all,
+/// and one whole. Any other limit is a matter of taste, so a threshold of the rules, and read from there.
+const CONSTANTS: [f64; 7] = [ANY, 1.0, SLOW, NEAR_TIMEOUT, TIMEOUT, LATE, VERY_LATE];
 
 /// `dashboards/.lint`.
 #[derive(Deserialize)]
@@ -83,6 +87,62 @@ fn dashboards_keep_to_the_rules_of_grafanas_linter() {
         assert_eq!(ids.len(), panels(&json).count(), "{title}: ids");
         for panel in panels(&json).filter(|panel| panel["type"] != "row") {
             panel_rules(&title, panel, &exclusions);
+        }
+    }
+}
+
+#[test]
+fn what_there_is_one_of_per_account_is_bounded() {
+    for dashboard in all() {
+        let json = dashboard.json();
+        for panel in panels(&json).filter(|panel| panel["type"] != "row") {
+            for target in panel["targets"].as_array().expect("targets") {
+                let (expr, legend) = (text(&target["expr"]), text(&target["legendFormat"]));
+                let is_many = ["account", "host", "route"]
+                    .iter()
+                    .any(|label| legend.contains(&format!("{{{{{label}}}}}")));
+                let place = format!("{} / {}", json["title"], panel["title"]);
+                let is_bounded = match panel["type"].as_str() {
+                    // A tile each would be a hundred tiles.
+                    Some("stat") => !is_many,
+                    Some("table" | "heatmap") => true,
+                    // Chosen once for the whole time range, so that lines don't come and go.
+                    Some(_) | None => {
+                        !is_many || (expr.contains(" topk(") && expr.contains("@ end()"))
+                    }
+                };
+                assert!(is_bounded, "{place}: {legend}: {expr}");
+            }
+        }
+    }
+}
+
+#[test]
+fn thresholds_are_those_of_the_rules() {
+    for dashboard in all() {
+        let json = dashboard.json();
+        for panel in panels(&json).filter(|panel| panel["type"] != "row") {
+            let place = format!("{} / {}", json["title"], panel["title"]);
+            let overrides = panel["fieldConfig"]["overrides"].as_array().expect("overrides");
+            let overridden = overrides
+                .iter()
+                .flat_map(|one| one["properties"].as_array().expect("properties"))
+                .filter(|property| property["id"] == "thresholds")
+                .map(|property| &property["value"]);
+            for thresholds in overridden.chain([&panel["fieldConfig"]["defaults"]["thresholds"]]) {
+                for step in thresholds["steps"].as_array().into_iter().flatten() {
+                    let is_known =
+                        step["value"].as_f64().is_none_or(|value| CONSTANTS.contains(&value));
+                    assert!(is_known, "{place}: {step}");
+                }
+            }
+            for target in panel["targets"].as_array().expect("targets") {
+                let expr = text(&target["expr"]);
+                let unquoted: String = expr.split('"').step_by(2).collect();
+                // Of fractions, only quantiles.
+                let fractions = unquoted.replace("histogram_quantile(0.", "").matches("0.").count();
+                assert_eq!(fractions, 0, "{place}: {expr}");
+            }
         }
     }
 }
@@ -193,10 +253,12 @@ fn panel_rules(dashboard: &str, panel: &Value, exclusions: &Exclusions) {
     // A query that finds nothing while all is well says that this is well.
     for target in targets {
         let expr = target["expr"].as_str().expect("a query");
-        let finds_what_is_there =
-            !expr.ends_with("> 0") && !expr.starts_with("topk(20") && !expr.contains("retries");
+        let may_find_nothing = expr.ends_with("> 0")
+            || expr.ends_with("> 1")
+            || (expr.contains(" topk(") && expr.ends_with("> 0)"))
+            || ["topk(20", "ALERTS", ":ratio_increase"].iter().any(|part| expr.contains(part));
         assert!(
-            finds_what_is_there || defaults["noValue"].is_string(),
+            !may_find_nothing || defaults["noValue"].is_string(),
             "{place}: what if there is nothing? {expr}"
         );
         for selector in
@@ -204,7 +266,9 @@ fn panel_rules(dashboard: &str, panel: &Value, exclusions: &Exclusions) {
         {
             let series = &selector.name;
             let has = |label: &str| {
-                let wanted = format!("${label}");
+                // An alert may be about no job; it is shown whatever is chosen.
+                let end = if series.starts_with("ALERTS") { "|" } else { "" };
+                let wanted = format!("${label}{end}");
                 selector.matchers.iter().any(|(name, operator, value)| {
                     (name == label && operator == "=~") && *value == wanted
                 })
@@ -234,9 +298,9 @@ fn panel_rules(dashboard: &str, panel: &Value, exclusions: &Exclusions) {
                     Some("$__rate_interval"),
                     "{place}: target-rate-interval-rule"
                 ),
-                Some("increase") => {
-                    let wanted =
-                        if target["instant"] == true { "$__range" } else { "$__rate_interval" };
+                Some("increase" | "max_over_time" | "last_over_time") => {
+                    let is_whole = target["instant"] == true || selector.at_end;
+                    let wanted = if is_whole { "$__range" } else { "$__rate_interval" };
                     assert_eq!(selector.range.as_deref(), Some(wanted), "{place}");
                 }
                 Some(_) | None => assert_eq!(selector.range, None, "{place}"),

@@ -1,7 +1,10 @@
 //! *Twilio / Route*: one webhook in depth, with the calls behind the points.
 
 use super::build::{Dashboard, Panel, exporter_address, variable};
-use super::{DURATION, FAILURES, REQUESTS, SLOW, TIMEOUT, asked, code_colours};
+use super::{
+    ANY, DURATION, FACING, FAILURES, NEAR_TIMEOUT, OBJECTIVE, PAGES, REQUESTS, SLOW, TIMEOUT,
+    asked, code_colours, held_against, judged, share,
+};
 
 /// What the variables choose.
 const CHOSEN: &str =
@@ -34,30 +37,59 @@ pub(crate) fn dashboard() -> Dashboard {
     }
 }
 
+/// The share of the TwiML requests that took longer than so many seconds.
+fn slower_than(seconds: f64, function: &str, range: &str) -> String {
+    let sum = |family: &str, bound: &str| {
+        format!("sum({function}({DURATION}_{family}{{{TWIML}{bound}}}{range}))")
+    };
+    // A bound is 3 or 3.0, by the version of Prometheus.
+    let within = sum("bucket", &format!(",le=~\"{seconds:.0}([.]0)?\""));
+    format!("1 - {within} / ({} > 0)", sum("count", ""))
+}
+
 fn glance() -> Vec<Panel> {
+    let facing = format!("{CHOSEN},{FACING}");
     let failed = format!("sum(increase({FAILURES}{{{CHOSEN}}}[$__range]))");
-    let asked = asked("increase", "$__range", CHOSEN, "");
+    let asked = asked("increase", "[$__range]", CHOSEN, "");
+    let stat = Panel::stat(
+        "Share that failed",
+        "Of the caller-facing requests (TwiML and media) in the time range. Orange over the objective, red where an hour of it pages: both as the rules have them.",
+    )
+    .unit("percentunit").decimals(2).size(4, 4);
+    let slow = Panel::stat(
+        "Over 3 s",
+        "Share of TwiML requests that took longer than callers wait without noticing, in the time range. Orange where the rules make it a ticket.",
+    )
+    .unit("percentunit").decimals(1).size(4, 4);
     vec![
         Panel::stat("Requests", "Requests in the time range, callbacks included.")
-            .unit("short").decimals(0).size(5, 4).instant(&asked, "requests"),
-        Panel::stat("Failed", "Requests that failed in the time range.")
-            .unit("short").decimals(0).steps(&[(None, "green"), (Some(0.5), "red")]).size(5, 4)
+            .unit("short").decimals(0).size(3, 4).instant(&asked, "requests"),
+        Panel::stat("Failed", "Requests that failed in the time range, callbacks included.")
+            .unit("short").decimals(0).steps(&[(None, "green"), (Some(ANY), "red")]).size(3, 4)
             .instant(&failed, "failed"),
-        Panel::stat("Share that failed", "Of all requests in the time range.")
-            .unit("percentunit").decimals(2).size(5, 4)
-            .steps(&[(None, "green"), (Some(0.001), "orange"), (Some(0.0144), "red")])
-            .instant(&format!("{failed} / ({asked} > 0)"), "failed"),
-        Panel::stat("Over 3 s", "Share of TwiML requests that took longer than callers bear, in the time range.")
-            .unit("percentunit").decimals(1).size(5, 4)
-            .steps(&[(None, "green"), (Some(0.05), "orange"), (Some(0.2), "red")])
-            .instant(&format!("1 - sum(increase({DURATION}_bucket{{{TWIML},le=~\"3([.]0)?\"}}[$__range])) / (sum(increase({DURATION}_count{{{TWIML}}}[$__range])) > 0)"), "over 3 s"),
+        held_against(stat, "failed", &share("increase", "[$__range]", &facing, ""), &[
+            (OBJECTIVE, "over the objective", "orange"),
+            (PAGES, "an hour of it pages", "red"),
+        ]),
+        Panel::stat("Callers cut off", "Calls that failed at this route and had no later request that succeeded, in the time range. Known 16 minutes after a call's end.")
+            .unit("short").decimals(0).steps(&[(None, "green"), (Some(ANY), "red")]).size(3, 4)
+            .instant(&format!("sum(increase(twilio_calls_with_webhook_failures_total{{{ENDPOINT},outcome=\"cut_off\"}}[$__range]))"), "cut off"),
+        held_against(slow, "over 3 s", &slower_than(SLOW, "increase", "[$__range]"), &[
+            ("max(twilio:slow_ratio:threshold)", "too many", "orange"),
+        ]),
+        Panel::stat("Odd answers", "Answers in the time range that are odd without being failures: redirects, verbs that Twilio doesn't know.")
+            .unit("short").decimals(0).steps(&[(None, "blue")]).size(3, 4)
+            .or_say("None")
+            .instant(&format!("sum by (reason) (increase(twilio_twiml_warnings_total{{{ENDPOINT}}}[$__range])) > 0"), "{{reason}}"),
         super::lateness_stat(),
     ]
 }
 
 fn happened() -> Vec<Panel> {
     vec![
-        super::reason_colours(Panel::bars("Failures by reason", "Failing requests per interval. The runbooks tell what each reason usually is."))
+        judged::share_by_window(),
+        judged::cut_off_by_route().size(12, 8),
+        super::reason_colours(Panel::bars("Failures by reason", "Failing requests per interval. The runbooks explain what each reason usually is."))
             .unit("short").size(12, 8)
             .or_say("Nothing has failed in this time range.")
             .query_with_exemplars(&format!("sum by (reason) (increase({FAILURES}{{{CHOSEN}}}[$__rate_interval])) > 0"), "{{reason}}"),
@@ -65,15 +97,12 @@ fn happened() -> Vec<Panel> {
             .unit("reqps").size(12, 8)
             .query(&format!("sum by (code) (rate({REQUESTS}{{{CHOSEN}}}[$__rate_interval]))"), "{{code}}"),
         Panel::lines("Requests by kind", "What Twilio asked for: kinds that end in _callback, and media, expect no TwiML.")
-            .unit("reqps").size(8, 8)
+            .unit("reqps").size(12, 8)
             .query(&format!("sum by (kind) (rate({REQUESTS}{{{CHOSEN}}}[$__rate_interval]))"), "{{kind}}"),
         Panel::bars("Content types", "Of genuine 2xx answers to requests that expect TwiML. Everything but XML in red and orange.")
-            .unit("short").size(8, 8)
+            .unit("short").size(12, 8)
             .query(&format!("sum by (content_type) (increase(twilio_twiml_responses_total{{{ENDPOINT}}}[$__rate_interval]))"), "{{content_type}}")
             .colours(&[("/json|^other$|none/", "red"), ("/html|plain/", "orange"), ("/xml/", "green"), ("/audio/", "blue")]),
-        Panel::bars("Warnings", "Answers that are odd without being failures: redirects, verbs that Twilio doesn't know.")
-            .unit("short").size(8, 8)
-            .query(&format!("sum by (reason) (increase(twilio_twiml_warnings_total{{{ENDPOINT}}}[$__rate_interval]))"), "{{reason}}"),
     ]
 }
 
@@ -93,8 +122,15 @@ fn latency() -> Vec<Panel> {
         Panel::heatmap("Durations", "How many requests took how long; the top row took over 15 s.")
             .size(12, 9)
             .buckets(&format!("sum by (le) (increase({DURATION}_bucket{{{CHOSEN}}}[$__rate_interval]))")),
+        Panel::lines("Share of slow answers", "Of the TwiML requests. Dashed: from where on the rules make it a ticket, in the same colour.")
+            .unit("percentunit").size(12, 8)
+            .query(&slower_than(SLOW, "rate", "[$__rate_interval]"), "over 3 s")
+            .query(&slower_than(NEAR_TIMEOUT, "rate", "[$__rate_interval]"), "over 10 s")
+            .colours(&[("/^over 3 s/", "orange"), ("/^over 10 s/", "red")])
+            .threshold("max(twilio:slow_ratio:threshold)", "ticket at (3 s)", "orange")
+            .threshold("max(twilio:near_timeout_ratio:threshold)", "ticket at (10 s)", "red"),
         Panel::lines("95th percentile by kind", "Which of its requests is slow.")
-            .unit("s").marks(&[(SLOW, "orange"), (TIMEOUT, "red")]).size(24, 8)
+            .unit("s").marks(&[(SLOW, "orange"), (TIMEOUT, "red")]).size(12, 8)
             .query(&format!("histogram_quantile(0.95, sum by (kind, le) (rate({DURATION}_bucket{{{CHOSEN}}}[$__rate_interval])))"), "{{kind}}"),
     ]
 }

@@ -2,7 +2,9 @@
 
 use super::build::{Dashboard, Panel, exporter_address, variable};
 use super::{
-    DURATION, FAILURES, LATENESS, OBJECTIVE, REQUESTS, SLOW, TIMEOUT, asked, code_colours,
+    ANY, DURATION, FACING, FAILURES, KEPT, LATENESS, NEAR_TIMEOUT, OBJECTIVE, PAGES, REQUESTS,
+    SLOW, TIMEOUT, accounts, alerts, asked, code_colours, held_against, highest, highest_gauges,
+    judged, share,
 };
 
 /// What the variables choose.
@@ -33,6 +35,7 @@ pub(crate) fn dashboard() -> Dashboard {
         failures: Some(""),
         rows: vec![
             ("", glance()),
+            ("", failing_now()),
             ("What fails", failing()),
             ("What is asked and answered", answers()),
             ("How long it takes", latency()),
@@ -41,97 +44,123 @@ pub(crate) fn dashboard() -> Dashboard {
     }
 }
 
+/// Of the variables' choice, the requests whose failure a caller hears.
+fn facing() -> String {
+    format!("{CHOSEN},{FACING}")
+}
+
 fn glance() -> Vec<Panel> {
-    let failures = format!("sum(increase({FAILURES}{{{TWIML}}}[$__range]))");
-    let requests = asked("increase", "$__range", TWIML, "");
-    let steps = [(None, "green"), (Some(0.001), "orange"), (Some(0.0144), "red")];
+    let failed = share("increase", "[$__range]", &facing(), "");
+    let stat = Panel::stat(
+        "Share that failed",
+        "Of the caller-facing requests (TwiML and media), over the time range and all that is chosen. Orange over the objective, red where an hour of it pages: both as the rules have them.",
+    )
+    .unit("percentunit").decimals(2).size(4, 4);
     vec![
-        Panel::stat(
-            "TwiML requests that failed",
-            "Share of the requests that expect TwiML, over the time range. Orange from the objective on, red from where an hour of it pages.",
-        )
-        .unit("percentunit").decimals(2).steps(&steps).size(4, 4)
-        .instant(&format!("{failures} / ({requests} > 0)"), "failed"),
+        alerts::count(),
+        held_against(stat, "failed", &failed, &[
+            (OBJECTIVE, "over the objective", "orange"),
+            (PAGES, "an hour of it pages", "red"),
+        ]),
         Panel::stat(
             "Callers cut off",
-            "Calls with a failing TwiML request and no later one that succeeded, over the time range. Known when a call is settled, 16 minutes after its end.",
+            "Calls with a failing request that the caller heard and no later one that succeeded, over the time range, by the route that failed. Known when a call is settled, 16 minutes after its end.",
         )
-        .unit("short").decimals(0).steps(&[(None, "green"), (Some(0.5), "red")]).size(4, 4)
-        .instant(&format!("sum(increase(twilio_calls_with_webhook_failures_total{{{ACCOUNT},outcome=\"cut_off\"}}[$__range]))"), "cut off"),
-        Panel::stat(
-            "Non-XML TwiML answers",
-            "Genuine 2xx answers to requests that expect TwiML whose content type is not XML, over the time range. Files to play (audio) are left out.",
-        )
-        .unit("short").decimals(0).steps(&[(None, "green"), (Some(0.5), "red")]).size(4, 4)
-        .instant(&format!("sum(increase(twilio_twiml_responses_total{{{ENDPOINT},{NOT_XML}}}[$__range]))"), "not XML"),
-        Panel::stat(
-            "Error budget left",
-            "Of the failures that the objective allows in the time range; below 0 it is overspent, at -100 % twice or more. Choose 30 days to see the month's. The objective is the rules' threshold, or 99.9 % where they aren't loaded.",
-        )
-        .unit("percentunit").decimals(0).size(4, 4)
-        .steps(&[(None, "red"), (Some(0.0), "orange"), (Some(0.25), "green")])
-        .instant(&format!("clamp_min(1 - ({failures} / ({requests} > 0)) / ({OBJECTIVE}), -1)"), "left"),
+        .unit("short").decimals(0).steps(&[(None, "green"), (Some(ANY), "red")]).size(4, 4)
+        .instant(&format!("sum(increase(twilio_calls_with_webhook_failures_total{{{ENDPOINT},outcome=\"cut_off\"}}[$__range]))"), "cut off"),
         Panel::stat(
             "95 % answered within",
             "95th percentile of how long TwiML requests took, over the time range. Callers notice 2 to 3 s; at 15 s Twilio gives up.",
         )
         .unit("s").decimals(2).size(4, 4)
-        .steps(&[(None, "green"), (Some(SLOW), "orange"), (Some(10.0), "red")])
+        .steps(&[(None, "green"), (Some(SLOW), "orange"), (Some(NEAR_TIMEOUT), "red")])
         .instant(&format!("histogram_quantile(0.95, sum by (le) (increase({DURATION}_bucket{{{TWIML}}}[$__range])))"), "p95"),
+        accounts::readable(),
         super::lateness_stat(),
     ]
 }
 
-fn failing() -> Vec<Panel> {
-    let labels = "account, host, route, reason";
-    let failed = format!("sum by ({labels}) (increase({FAILURES}{{{TWIML}}}[$__range]))");
-    let asked_of = |by| asked("increase", "$__range", TWIML, by);
-    let route_url = "/d/twilio-route?${job:queryparam}&${datasource:queryparam}&var-account=${__data.fields.Account:percentencode}&var-host=${__data.fields.Host:percentencode}&var-route=${__data.fields.Route:percentencode}&${__url_time_range}";
-    let failures_url = "http://${exporter}/failures?account=${__data.fields.Account:percentencode}&host=${__data.fields.Host:percentencode}&route=${__data.fields.Route:percentencode}&reason=${__data.fields.Reason:percentencode}&from=${__from}&to=${__to}";
+fn failing_now() -> Vec<Panel> {
+    let failed =
+        |by: &str| format!("sum by ({by}) (increase({FAILURES}{{{}}}[$__range])) > 0", facing());
+    let labels = "host, route, reason";
+    let asked_of =
+        format!("sum by (host, route) (increase({DURATION}_count{{{}}}[$__range]))", facing());
+    let route_url = format!(
+        "/d/twilio-route?${{account:queryparam}}&var-host=${{__data.fields.Host:percentencode}}&var-route=${{__data.fields.Route:percentencode}}&{KEPT}"
+    );
+    let failures_url = "http://${exporter}/failures?host=${__data.fields.Host:percentencode}&route=${__data.fields.Route:percentencode}&reason=${__data.fields.Reason:percentencode}&from=${__from}&to=${__to}";
     vec![
+        alerts::table(),
         Panel::table(
             "Failing routes",
-            "TwiML requests that failed in the time range, the most first. A route leads to its dashboard, a reason to the calls.",
-            &[("account", "Account"), ("host", "Host"), ("route", "Route"), ("reason", "Reason"), ("Value #B", "Share"), ("Value #A", "Failed")],
+            "Caller-facing requests that failed in the time range, over all chosen accounts. A route leads to its dashboard, a reason to the calls.",
+            &[("host", "Host"), ("route", "Route"), ("reason", "Reason"), ("Value #C", "Accounts"), ("Value #B", "Share"), ("Value #A", "Failed")],
         )
-        .size(15, 9)
-        .or_say("No TwiML request has failed in this time range.")
-        .instant(&format!("topk(20, {failed} > 0)"), "")
-        .instant(&format!("topk(20, {failed} > 0) / on (account, host, route) group_left () ({} > 0)", asked_of(" by (account, host, route) ")), "")
+        .size(12, 8)
+        .or_say("No caller-facing request has failed in this time range.")
+        .instant(&format!("topk(20, {})", failed(labels)), "")
+        .instant(&format!("clamp_max(topk(20, {}) / on (host, route) group_left () {asked_of}, 1)", failed(labels)), "")
+        .instant(&format!("count by ({labels}) ({}) and topk(20, {})", failed(&format!("account, {labels}")), failed(labels)), "")
         .column("Failed", "short", &[])
-        .column("Share", "percentunit", &[(None, "transparent"), (Some(0.001), "orange"), (Some(0.0144), "red")])
+        .column("Accounts", "short", &[])
+        .column("Share", "percentunit", &[])
         .decimals(0)
-        .link("Route", "This route", route_url)
-        .link("Reason", "The calls behind it", failures_url),
-        Panel::bars(
-            "Failing TwiML requests by route",
-            "Failures per interval, the eight routes that fail most.",
-        )
-        .unit("short").size(9, 9)
-        .shades_of("red")
-        .or_say("No TwiML request has failed in this time range.")
-        .query(&format!("topk(8, sum by (host, route) (increase({FAILURES}{{{TWIML}}}[$__rate_interval])) > 0)"), "{{host}}{{route}}"),
+        .link("Route", &[("This route", &route_url)])
+        .link("Reason", &[("The calls behind it", failures_url)]),
+        judged::share_by_route(),
+        judged::burn_rates(),
+        judged::cut_off_by_route(),
+        accounts::table(),
+    ]
+}
+
+fn failing() -> Vec<Panel> {
+    let spent = format!("({}) / {OBJECTIVE}", share("increase", "[$__range]", &facing(), ""));
+    let by_route =
+        |range: &str| format!("sum by (host, route) (increase({FAILURES}{{{}}}{range}))", facing());
+    let rank = format!("{} > 0", by_route("[$__range] @ end()"));
+    vec![
         super::reason_colours(Panel::bars(
             "Failures by reason",
-            "All kinds of requests, callbacks included. The runbooks tell what each reason usually is.",
+            "All kinds of requests, callbacks included. The runbooks explain what each reason usually is.",
         ))
-        .unit("short").size(12, 8)
+        .unit("short").size(8, 8)
         .or_say("Nothing has failed in this time range.")
         .query(&format!("sum by (reason) (increase({FAILURES}{{{CHOSEN}}}[$__rate_interval])) > 0"), "{{reason}}"),
-        Panel::lines(
-            "Share of TwiML requests that failed",
-            "By host. The line is where an hour of it pages (14.4 times the objective of 99.9 %).",
+        Panel::bars(
+            "Failing requests by route",
+            "Caller-facing requests that failed, per interval: the eight routes that fail most.",
         )
-        .unit("percentunit").marks(&[(0.0144, "red")]).size(12, 8)
-        .query(&format!("sum by (account, host) (rate({FAILURES}{{{TWIML}}}[$__rate_interval])) / ({} > 0)", asked("rate", "$__rate_interval", TWIML, " by (account, host) ")), "{{account}} {{host}}"),
+        .unit("short").size(8, 8)
+        .shades_of("red")
+        .or_say("No caller-facing request has failed in this time range.")
+        .query(&highest(8, &by_route("[$__rate_interval]"), "host, route", &rank), "{{host}}{{route}}"),
+        Panel::stat(
+            "Error budget",
+            "How much is left of the failures that the objective allows in the time range; where more than all of it is spent, in red, how much. Choose 30 days to see the month's. The objective comes from the rules.",
+        )
+        .unit("percentunit").decimals(0).size(4, 8)
+        .steps(&[(None, "green")])
+        .or_say("No requests, or no rules")
+        .instant(&format!("1 - {spent} >= 0"), "left")
+        .instant(&format!("{spent} > 1"), "spent")
+        .colours(&[("/spent/", "red")]),
+        Panel::stat(
+            "Non-XML TwiML answers",
+            "Genuine 2xx answers to requests that expect TwiML whose content type is not XML, over the time range. Files to play (audio) are left out.",
+        )
+        .unit("short").decimals(0).steps(&[(None, "green"), (Some(ANY), "red")]).size(4, 8)
+        .instant(&format!("sum(increase(twilio_twiml_responses_total{{{ENDPOINT},{NOT_XML}}}[$__range]))"), "not XML"),
     ]
 }
 
 fn answers() -> Vec<Panel> {
     vec![
-        Panel::lines("Requests", "Requests that Twilio made to the application, by account and host.")
+        Panel::lines("Requests", "Requests that Twilio made to the application: all, and the eight hosts with the most.")
             .unit("reqps").size(8, 8)
-            .query(&asked("rate", "$__rate_interval", CHOSEN, " by (account, host) "), "{{account}} {{host}}"),
+            .query(&asked("rate", "[$__rate_interval]", CHOSEN, ""), "all")
+            .query(&highest(8, &asked("rate", "[$__rate_interval]", CHOSEN, " by (host) "), "host", &format!("sum by (host) (increase({DURATION}_count{{{CHOSEN}}}[$__range] @ end()))")), "{{host}}"),
         code_colours(Panel::bars(
             "Answers by code",
             "HTTP status of the answers. none: Twilio got no answer from the application (timeout, connection, TLS, DNS).",
@@ -172,10 +201,10 @@ fn latency() -> Vec<Panel> {
             &[("account", "Account"), ("host", "Host"), ("route", "Route"), ("Value #B", "Requests"), ("Value #A", "p95")],
         )
         .size(24, 7)
-        .instant(&format!("topk(15, histogram_quantile(0.95, sum by (account, host, route, le) (increase({DURATION}_bucket{{{TWIML}}}[$__range]))))"), "")
-        .instant(&format!("sum by (account, host, route) (increase({DURATION}_count{{{TWIML}}}[$__range]))"), "")
+        .instant(&format!("topk(15, histogram_quantile(0.95, sum by (account, host, route, le) (increase({DURATION}_bucket{{{TWIML}}}[$__range]))) >= 0)"), "")
+        .instant(&format!("sum by (account, host, route) (increase({DURATION}_count{{{TWIML}}}[$__range])) and topk(15, histogram_quantile(0.95, sum by (account, host, route, le) (increase({DURATION}_bucket{{{TWIML}}}[$__range]))) >= 0)"), "")
         .decimals(0)
-        .column("p95", "s", &[(None, "transparent"), (Some(SLOW), "orange"), (Some(10.0), "red")])
+        .column("p95", "s", &[(None, "transparent"), (Some(SLOW), "orange"), (Some(NEAR_TIMEOUT), "red")])
         .column("Requests", "short", &[]),
     ]
 }
@@ -194,9 +223,11 @@ fn lateness() -> Vec<Panel> {
         .unit("s").size(12, 7).query(&lag(0.5), "p50").query(&lag(0.9), "p90"),
         Panel::lines(
             "Exporter behind",
-            "How long the most overdue settling read is overdue; 0 is as it should be.",
+            "How long the most overdue settling read has been due, of the ten accounts furthest behind. Dashed: where an alert says so.",
         )
         .unit("s").size(12, 7)
-        .query(&format!("max by (account) (twilio_exporter_settling_overdue_seconds{{{ACCOUNT}}})"), "{{account}}"),
+        .or_say("Nothing is overdue.")
+        .query(&highest_gauges(10, &format!("twilio_exporter_settling_overdue_seconds{{{ACCOUNT}}}"), "account"), "{{account}}")
+        .threshold("max(twilio:overdue_seconds:threshold)", "alert", "red"),
     ]
 }
