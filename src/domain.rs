@@ -30,5 +30,6 @@ pub mod sid;
 pub mod trouble;
 pub mod twilio_time;
 pub mod twiml;
+pub mod unreadable;
 pub mod verdict;
 pub mod webhook_url;

@@ -75,7 +75,13 @@
 //! **When is something the account's fault?** When it happens to things unlike each other with nothing
 //! read in between. One call that is refused, or fails, is that call's own matter: it backs off, and is
 //! given up by a clock that runs only while other calls are read ([`domain::failing`]). One list that is
-//! refused is tried again by itself ([`domain::pace`]).
+//! refused is tried again by itself ([`domain::pace`]). A call that keeps failing is counted in
+//! `calls_unreadable` and has one line in the log ([`domain::unreadable`]).
+//!
+//! **When is an account catching up?** When what it counts is the past, so that pages must be held back:
+//! from its start until its look-back or a downtime is read, while its cursor is old, and while a share of
+//! the calls that are due is late ([`domain::account::Lateness`]). It takes several calls: no single one
+//! may silence an account.
 //!
 //! **What is said when Twilio can't be read?** One WARN with a closed cause, once it is no hiccup, and
 //! one INFO when it is over, apart for lists, single calls, Call Events and subaccounts

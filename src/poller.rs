@@ -16,6 +16,7 @@ mod requests;
 mod take;
 pub mod tracked;
 mod trouble;
+mod unreadable;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::domain::account::AccountProgress;
+use crate::domain::account::{AccountProgress, is_cursor_behind};
 use crate::domain::call::Call;
 use crate::domain::failure_log::FailureLog;
 use crate::domain::listing::{ListKind, ListPlan, ListProgress, ListRun, Lists};
@@ -38,6 +39,7 @@ use crate::domain::reading::Reading;
 use crate::domain::retry::backoff;
 use crate::domain::route::Routes;
 use crate::domain::sid::{AccountSid, CallSid};
+use crate::domain::unreadable::UnreadableCalls;
 use crate::metrics::health::{AccountHealth, Health};
 use crate::metrics::ledger::AccountId;
 use crate::store::{AccountKey, Attached, Batch, CommitError, Store};
@@ -106,9 +108,14 @@ pub struct Account {
 }
 
 impl Account {
-    /// Its instruments, which are shown from here on.
-    pub fn instruments(&self, health: &Health) -> AccountHealth {
-        instruments(health, &self.label, self.key.sid, self.status)
+    /// Its instruments, which are shown from here on, with how far its lists are known: no scrape may
+    /// miss that what is counted first is the past.
+    pub fn instruments(&self, shared: &Shared, known: &ListProgress) -> AccountHealth {
+        let health = instruments(&shared.health, &self.label, self.key.sid, self.status);
+        if is_cursor_behind(known.cursor, shared.clock.now()) {
+            health.begins_behind();
+        }
+        health
     }
 }
 
@@ -188,6 +195,7 @@ struct Poller {
     /// Conditions that hold at present and were logged when they began: each is said once.
     said: BTreeSet<&'static str>,
     troubles: Troubles,
+    unreadable: UnreadableCalls,
 }
 
 /// A request that has come back.
@@ -216,7 +224,7 @@ enum Done {
 
 impl Poller {
     fn new(account: Account, attached: Attached, shared: Shared) -> Self {
-        let health = account.instruments(&shared.health);
+        let health = account.instruments(&shared, &attached.lists);
         let progress = AccountProgress::resume(attached.calls, Lists::resume(attached.lists));
         let pace = Pace::new(shared.max_concurrency);
         let tracked = shared.tracked.share(progress.calls.len());
@@ -239,6 +247,7 @@ impl Poller {
             failure_log: FailureLog::default(),
             said: BTreeSet::new(),
             troubles: Troubles::default(),
+            unreadable: UnreadableCalls::default(),
             list_sizes: PageSizes::of_lists(),
             event_sizes: PageSizes::of_events(),
         }

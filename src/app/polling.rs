@@ -136,8 +136,9 @@ impl Prepared {
         let mut attached = Vec::new();
         for PreparedAccount { account, .. } in &self.accounts {
             let known = self.shared.store.attach(account.key.clone(), account.label.clone()).await;
-            attached.push(known.context("cannot load an account")?);
-            account.instruments(&self.shared.health);
+            let known = known.context("cannot load an account")?;
+            account.instruments(&self.shared, &known.lists);
+            attached.push(known);
         }
         Ok(attached)
     }

@@ -17,7 +17,7 @@ use super::demand::{Demand, ReadRates};
 use super::failing::Failing;
 use super::learning::{EarlyStage, Learning};
 use super::listing::{ActiveCalls, FOLLOWED_BY_RECENT, ListPlan, ListRun, Lists};
-use super::outcome::{self, Outcome};
+use super::outcome::{self, CallOutcome};
 use super::plan::{self, EarlyPlan, Queue, ReadPlan, Stage, Step};
 use super::progress::{CallProgress, Counted};
 use super::reading::Reading;
@@ -25,7 +25,7 @@ use super::sid::CallSid;
 use super::twilio_time::{TwilioTime, after, moved};
 
 pub use failures::FailedRead;
-pub use lateness::Lateness;
+pub use lateness::{Lateness, is_cursor_behind};
 pub use lists::{CallChanges, DATE_TOLERANCE};
 
 /// Audits an hour that are always made, however few calls there are.
@@ -57,6 +57,8 @@ pub struct AccountProgress {
     last_read_at: Option<Timestamp>,
     /// When a list was last read to its end.
     last_listed_at: Option<Timestamp>,
+    /// When the account began, if that was with the past, which isn't read yet.
+    began_behind_at: Option<Timestamp>,
     audit_hour: Option<Timestamp>,
     settled_this_hour: u64,
     audits_this_hour: u64,
@@ -79,7 +81,7 @@ pub struct ReadChanges {
     /// What was counted.
     pub counted: Counted,
     /// What callers felt, told once per call.
-    pub outcome: Option<Outcome>,
+    pub outcome: Option<CallOutcome>,
 }
 
 /// What housekeeping found.
@@ -125,7 +127,12 @@ impl AccountProgress {
                     call.shift(by);
                     self.moved.insert(call.sid);
                 }
-                for at in [&mut self.last_read_at, &mut self.last_listed_at, &mut self.audit_hour] {
+                for at in [
+                    &mut self.last_read_at,
+                    &mut self.last_listed_at,
+                    &mut self.began_behind_at,
+                    &mut self.audit_hour,
+                ] {
                     *at = at.map(|at| moved(at, by));
                 }
             }
@@ -140,6 +147,7 @@ impl AccountProgress {
             call.last_listed_at = now;
             self.moved.insert(call.sid);
         }
+        self.began_behind_at = is_cursor_behind(self.lists.cursor, now).then_some(now);
         self.lists.start(plan, now)
     }
 
@@ -266,6 +274,13 @@ impl AccountProgress {
             Stage::Audit => call.awaits_audit = false,
         }
         Some(result)
+    }
+
+    /// When an event counts as having happened, and whether it is old news: it may tell no time, and an
+    /// odd one in the future must not be the most recent for ever.
+    pub fn dated(&self, created_at: Option<Timestamp>, now: Timestamp) -> (Timestamp, bool) {
+        let at = created_at.unwrap_or(now).min(after(now, DATE_TOLERANCE));
+        (at, self.lists.is_history(created_at))
     }
 
     /// Whether a call that settles now is audited later: the first fifty an hour, then one in a

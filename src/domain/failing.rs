@@ -12,6 +12,9 @@ use super::twilio_time::{after, moved};
 
 /// Failures of one kind before a call may be given up at all.
 const ATTEMPTS: u32 = 8;
+/// Attempts that say something about their call, from which on it fails on its own. If one request in
+/// ten fails by chance, four attempts in a row fail for one call in ten thousand.
+const ON_ITS_OWN: u32 = 3;
 /// The most that one attempt adds to its clock: waits between attempts are at most ten minutes.
 const LONGEST_GAP: Duration = Duration::from_secs(15 * 60);
 /// How long a call is tried that Twilio answers without showing its events.
@@ -63,6 +66,17 @@ impl Failing {
     /// How many attempts failed in a row: what the wait before the next one grows with.
     pub fn count(&self) -> u32 {
         self.count
+    }
+
+    /// Since when attempts have failed.
+    pub fn since(&self) -> Option<Timestamp> {
+        self.since
+    }
+
+    /// Whether the call fails on its own: several attempts failed, and another call of the account was
+    /// read between each and the one before.
+    pub fn is_on_its_own(&self) -> bool {
+        self.clocks.iter().map(|clock| clock.attempts).sum::<u32>() >= ON_ITS_OWN
     }
 
     /// Notes a failed attempt; `others_read_at` is when another call of the account was last read.
@@ -149,6 +163,24 @@ mod tests {
         let mut failing = Failing::default();
         let read_once = other(10);
         assert!((0..200).all(|n| !failing.fail(ReadFailure::NotFound, read_once, now(n * 600))));
+    }
+
+    #[test]
+    fn a_call_fails_on_its_own_after_three_attempts_with_another_call_read_before_each() {
+        let failures = [ReadFailure::Failed, ReadFailure::NotFound];
+        for (name, read_before, expected) in [
+            ("each but the first", [false, true, true, true], true),
+            ("too few", [true, false, true, true], false),
+            ("an outage", [false; 4], false),
+        ] {
+            let mut failing = Failing::default();
+            let attempts = (0..).step_by(60).zip(failures.into_iter().cycle()).zip(read_before);
+            for ((at, failure), is_read) in attempts {
+                assert!(!failing.is_on_its_own(), "{name}: too early");
+                failing.fail(failure, is_read.then(|| other(at)).flatten(), now(at));
+            }
+            assert_eq!(failing.is_on_its_own(), expected, "{name}");
+        }
     }
 
     #[test]

@@ -93,6 +93,11 @@ impl RequestKind {
         matches!(self.expected(), Expected::Twiml)
     }
 
+    /// Whether the caller of a live call hears the answer: TwiML, or a sound.
+    pub const fn is_heard(self) -> bool {
+        matches!(self.expected(), Expected::Twiml | Expected::Sound)
+    }
+
     /// The kind of a Call Event's request.
     pub fn of(event: &CallEvent, url: &WebhookUrl<'_>) -> Self {
         let parameters = &event.request.parameters;

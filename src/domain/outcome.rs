@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::label::label_enum;
+use super::observe::Observation;
 use super::reading::Item;
 use super::twilio_time::{after, before};
 use super::verdict::Warning;
@@ -24,6 +25,17 @@ label_enum! {
     }
 }
 
+/// What callers felt of a call, and the request that decided it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallOutcome {
+    /// What callers felt.
+    pub outcome: Outcome,
+    /// The failing request that decided it.
+    pub decided_by: Observation,
+    /// When Twilio recorded the answer to that request.
+    pub created_at: Option<Timestamp>,
+}
+
 /// The outcome of a call; `None` where no TwiML request and no sound failed.
 ///
 /// A call recovers if a TwiML request that was made after the last failing one succeeded. The order is
@@ -31,14 +43,17 @@ label_enum! {
 /// elsewhere and ignore that answer. Two requests of the same second were made in the order of the
 /// list. An answer that can't be judged counts as a success and a redirect as nothing, so that no
 /// cut-off is invented.
-pub fn outcome(items: &[Item]) -> Option<Outcome> {
-    let mut heard: Vec<Heard> = items.iter().filter_map(Heard::of).collect();
+///
+/// A cut-off is decided by the last failing request that no success follows, a recovery by the last
+/// failing request. A fallback URL that fails, too, is later than what it was to rescue.
+pub fn outcome(items: &[Item]) -> Option<CallOutcome> {
+    let mut heard: Vec<Heard<'_>> = items.iter().filter_map(Heard::of).collect();
     if is_newest_first(items) {
         heard.reverse();
     }
     let latest =
         heard.iter().filter(|heard| heard.is_success).filter_map(|heard| heard.asked_at).max();
-    let mut has_failed = false;
+    let (mut cut_off, mut recovered) = (Vec::new(), Vec::new());
     // The latest success behind the place in the list, going backwards; `MAX` if its time is unknown.
     let mut latest_behind: Option<Timestamp> = None;
     for request in heard.iter().rev() {
@@ -46,7 +61,6 @@ pub fn outcome(items: &[Item]) -> Option<Outcome> {
             latest_behind = latest_behind.max(Some(request.asked_at.unwrap_or(Timestamp::MAX)));
             continue;
         }
-        has_failed = true;
         let is_recovered = match request.asked_at {
             Some(failed_at) => {
                 latest >= Some(after(failed_at, RESOLUTION))
@@ -54,28 +68,53 @@ pub fn outcome(items: &[Item]) -> Option<Outcome> {
             }
             None => latest_behind.is_some(),
         };
-        if !is_recovered {
-            return Some(Outcome::CutOff);
-        }
+        if is_recovered { recovered.push(request) } else { cut_off.push(request) }
     }
-    has_failed.then_some(Outcome::Recovered)
+    let (outcome, failed) = if cut_off.is_empty() {
+        (Outcome::Recovered, recovered)
+    } else {
+        (Outcome::CutOff, cut_off)
+    };
+    last(&failed).map(|request| CallOutcome {
+        outcome,
+        decided_by: request.observation.clone(),
+        created_at: request.created_at,
+    })
+}
+
+/// The last of some requests, which are in the reverse order of the list: of those that were surely not
+/// made before another, the one that the list shows last.
+fn last<'a>(backwards: &[&'a Heard<'a>]) -> Option<&'a Heard<'a>> {
+    let latest = backwards.iter().filter_map(|request| request.asked_at).max();
+    let may_be_last = |request: &&&Heard<'_>| {
+        request.asked_at.is_none_or(|at| latest < Some(after(at, RESOLUTION)))
+    };
+    backwards.iter().find(may_be_last).copied()
 }
 
 /// A request whose answer the caller hears.
-struct Heard {
+struct Heard<'a> {
+    observation: &'a Observation,
+    created_at: Option<Timestamp>,
     /// The earliest time at which it can have been made, as far as Twilio tells.
     asked_at: Option<Timestamp>,
     is_success: bool,
 }
 
-impl Heard {
-    fn of(item: &Item) -> Option<Self> {
+impl<'a> Heard<'a> {
+    fn of(item: &'a Item) -> Option<Self> {
         let observation = item.observed.as_ref().ok().filter(|_| item.is_heard)?;
         let is_success = observation.verdict.failure.is_none();
         // A sound that is played says nothing of the document that follows.
         let says_nothing = observation.verdict.warning == Some(Warning::Redirect)
             || (is_success && !observation.kind.expects_twiml());
-        (!says_nothing).then(|| Self { asked_at: asked_at(item), is_success })
+        let created_at = item.created_at;
+        (!says_nothing).then(|| Self {
+            observation,
+            created_at,
+            asked_at: asked_at(item),
+            is_success,
+        })
     }
 }
 
@@ -99,113 +138,4 @@ fn is_newest_first(items: &[Item]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::digest::{Digest, Identity};
-    use super::super::kind::RequestKind;
-    use super::super::observe::Observation;
-    use super::super::route::Endpoint;
-    use super::super::verdict::{Code, Reason, Verdict};
-    use super::*;
-
-    #[test]
-    fn the_last_failure_decides() {
-        for (history, expected) in [
-            ("", None),
-            ("ok cb", None),
-            ("bad", Some(Outcome::CutOff)),
-            ("bad ok", Some(Outcome::Recovered)),
-            ("bad ok bad", Some(Outcome::CutOff)),
-            ("bad ok bad ok", Some(Outcome::Recovered)),
-            ("ok bad hop", Some(Outcome::CutOff)),
-            ("bad cb", Some(Outcome::CutOff)),
-            ("cb-bad ok", None),
-            ("media ok", None),
-            ("ok media-bad", Some(Outcome::CutOff)),
-            ("ok media-bad ok", Some(Outcome::Recovered)),
-            // The sounds of one document are fetched one after the other.
-            ("ok media-bad media", Some(Outcome::CutOff)),
-            ("bad media", Some(Outcome::CutOff)),
-        ] {
-            let seconds: Vec<String> = history
-                .split_whitespace()
-                .zip(0..)
-                .map(|(word, second)| format!("{word}@{second}"))
-                .collect();
-            check(&seconds.join(" "), expected);
-            // A list in the other order tells the same, by its times.
-            let newest_first: Vec<String> = seconds.into_iter().rev().collect();
-            check(&newest_first.join(" "), expected);
-        }
-    }
-
-    #[test]
-    fn requests_are_in_the_order_in_which_they_were_made() {
-        use Outcome::{CutOff, Recovered};
-        for (history, expected) in [
-            // The call is redirected while a slow answer is awaited, which is ignored then.
-            ("bad@25/14000 ok@11/100", Recovered),
-            ("bad@25/14000 ok@18/100", Recovered),
-            ("ok@18/100 bad@25/14000", Recovered),
-            ("ok@18/100 bad@25/14000 cb@40", Recovered),
-            // A slow success was asked for before the failure.
-            ("ok@25/14000 bad@20/100", CutOff),
-            ("bad@20/100 ok@25/14000", CutOff),
-            // Within a second, the list decides: failures are slow.
-            ("ok@10/50 bad@10/300", CutOff),
-            ("bad@10/300 ok@10/50", Recovered),
-            ("bad@10/300 ok@10/50 bad@10/20", CutOff),
-            // A list that is plainly the newest first is read backwards.
-            ("cb@30 ok@10/50 bad@10/300 ok@2", Recovered),
-            ("cb@30 bad@10/300 ok@10/50 ok@2", CutOff),
-        ] {
-            check(history, Some(expected));
-        }
-    }
-
-    #[test]
-    fn an_item_without_a_time_stands_where_the_list_shows_it() {
-        check("ok@0 bad@- ok@2", Some(Outcome::Recovered));
-        check("ok@0 bad@-", Some(Outcome::CutOff));
-        check("bad@1 ok@-", Some(Outcome::Recovered));
-        check("ok@- bad@1", Some(Outcome::CutOff));
-        check("bad@- ok@-", Some(Outcome::Recovered));
-    }
-
-    /// Reads `what@second/milliseconds` as a list of requests; `-` is no time.
-    fn check(history: &str, expected: Option<Outcome>) {
-        let items: Vec<Item> = history.split_whitespace().map(item).collect();
-        assert_eq!(outcome(&items), expected, "{history}");
-    }
-
-    fn item(word: &str) -> Item {
-        let (what, time) = word.split_once('@').expect("a time");
-        let (second, ms) = time.split_once('/').unwrap_or((time, "0"));
-        let kind = match what.split('-').next() {
-            Some("cb") => RequestKind::StatusCallback,
-            Some("media") => RequestKind::Media,
-            Some(_) | None => RequestKind::VoiceUrl,
-        };
-        let verdict = Verdict {
-            code: Code::NONE,
-            failure: what.ends_with("bad").then_some(Reason::Timeout),
-            malformation: None,
-            content_type: None,
-            warning: (what == "hop").then_some(Warning::Redirect),
-            is_unjudged: false,
-        };
-        let endpoint = Endpoint { host: String::new(), route: String::new() };
-        Item {
-            identity: Identity::Rejected(Digest(0)),
-            created_at: second.parse().ok().and_then(|at| Timestamp::from_second(at).ok()),
-            observed: Ok(Observation {
-                endpoint,
-                is_configured: false,
-                kind,
-                duration_ms: ms.parse().ok(),
-                has_invalid_duration: false,
-                verdict,
-            }),
-            is_heard: kind != RequestKind::StatusCallback,
-        }
-    }
-}
+mod tests;

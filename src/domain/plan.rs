@@ -29,7 +29,7 @@ const CURRENT_LANE: Duration = Duration::from_secs(2 * 60);
 const LATE: Duration = CURRENT_LANE.saturating_add(Duration::from_millis(1));
 /// How long a call without an end time is remembered after lists stop showing it.
 const ENDLESS_MEMORY: Duration = Duration::from_secs(48 * 60 * 60);
-/// How far behind a settling read must be for the account to be catching up.
+/// How far behind an account is that is catching up, with its lists or with its settling reads.
 pub const CATCHING_UP_AFTER: Duration = Duration::from_secs(15 * 60);
 
 label_enum! {
@@ -260,7 +260,7 @@ impl ReadPlan {
     }
 
     /// When the settling read of a call is due: late enough that Twilio's answer settles it.
-    fn settle_at(&self, end: Timestamp) -> Timestamp {
+    pub(super) fn settle_at(&self, end: Timestamp) -> Timestamp {
         after(end, self.settle_delay + SETTLE_MARGIN + DATE_MARGIN)
     }
 

@@ -190,6 +190,12 @@ impl CallProgress {
         self.ended_at.is_none() && after(self.began_at, longest) < now
     }
 
+    /// Whether its events can't be read though those of other calls of the account are. Only an ended
+    /// call that isn't settled is: the counters lack nothing if a live read or an audit fails.
+    pub fn is_unreadable(&self) -> bool {
+        self.ended_at.is_some() && self.settled_at.is_none() && self.failing.is_on_its_own()
+    }
+
     /// Moves its waits along with the account's time.
     pub fn shift(&mut self, by: SignedDuration) {
         self.last_listed_at = moved(self.last_listed_at, by);

@@ -92,8 +92,8 @@ families! {
         ["account", "direction", "status"],
         "Calls that have finished, by direction and final status.";
     CALLS_WITH_FAILURES: Durable Counter, "twilio_calls_with_webhook_failures_total",
-        ["account", "outcome"],
-        "Settled calls with at least one failed TwiML request, by what callers felt.";
+        ["account", "host", "route", "outcome"],
+        "Settled calls with at least one failed TwiML or media request, by what callers felt and by the host and route of the failing request that decided it (both empty for calls that an earlier version counted by account).";
     CALLS_ACTIVE: Momentary Gauge, "twilio_calls_active",
         ["account", "direction", "status"],
         "Calls that are queued, ringing or in progress, as the lists last showed them.";
@@ -147,10 +147,13 @@ families! {
         "Calls that a list showed while limits.tracked_calls was reached, once per list; they are found again later.";
     SETTLING_OVERDUE: SinceStart Gauge, "twilio_exporter_settling_overdue_seconds",
         ["account"],
-        "How long the most overdue settling read is overdue; 0: nothing is.";
+        "How long the most overdue settling read is overdue, unreadable calls apart; 0: nothing is.";
     CATCHING_UP: SinceStart Gauge, "twilio_exporter_catching_up",
         ["account"],
-        "Whether the account is more than 15 minutes behind, with its lists or a settling read.";
+        "1 while the account is more than 15 minutes behind: its list cursor lies that far back, or the settling reads of at least 3 calls, and of more than a twentieth of the calls that are due or were read on time in the last 30 minutes, are that overdue. Unreadable calls that are more than 30 minutes overdue don't count. An account that was never read, or not for 15 minutes, starts at 1 until its past is read, for at least 65 seconds.";
+    CALLS_UNREADABLE: SinceStart Gauge, "twilio_exporter_calls_unreadable",
+        ["account"],
+        "Ended calls that aren't settled because reads of their Call Events keep failing, 3 times or more with other calls read in between. They are tried again until they are given up.";
     SKIPPED_SECONDS: SinceStart Counter, "twilio_exporter_skipped_seconds_total",
         ["account"],
         "Time cut off because the exporter was down for longer than poll.catch_up.";

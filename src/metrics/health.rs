@@ -39,6 +39,7 @@ pub struct Health {
     calls_deferred: IntCounterVec,
     settling_overdue: GaugeVec,
     catching_up: GaugeVec,
+    calls_unreadable: GaugeVec,
     skipped_seconds: prometheus::CounterVec,
     event_lag: HistogramVec,
     call_events: IntCounterVec,
@@ -93,6 +94,7 @@ impl Health {
             calls_deferred: counter(registry, &catalog::CALLS_DEFERRED)?,
             settling_overdue: gauge(registry, &catalog::SETTLING_OVERDUE)?,
             catching_up: gauge(registry, &catalog::CATCHING_UP)?,
+            calls_unreadable: gauge(registry, &catalog::CALLS_UNREADABLE)?,
             skipped_seconds: {
                 let family = &catalog::SKIPPED_SECONDS;
                 let vec = prometheus::CounterVec::new(opts(family), family.labels)?;

@@ -84,7 +84,8 @@ pub enum Cell {
     OtherApiRequests,
     /// Account: finished calls.
     Calls(Direction, CallStatus),
-    /// Account: calls with failures by what callers felt.
+    /// Endpoint: calls with failures by what callers felt. Account: those that an earlier version
+    /// counted by account alone.
     Outcomes(Outcome),
 }
 
@@ -106,7 +107,16 @@ pub enum Fact {
     /// A call that has finished.
     Finished(Direction, CallStatus),
     /// What callers felt of a settled call.
-    Felt(Outcome),
+    Outcome {
+        /// What they felt.
+        outcome: Outcome,
+        /// The failing request that decided it.
+        decided_by: Observation,
+        /// When Twilio recorded the answer to that request; the time of counting where it doesn't say.
+        at: Timestamp,
+        /// Whether it is old news, as for an event.
+        is_history: bool,
+    },
 }
 
 /// Facts of one account.

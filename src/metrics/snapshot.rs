@@ -1,7 +1,8 @@
 //! The committed ledger as metric families.
 //!
 //! What can be known starts at 0: a group shows every reason that its kind can have, an endpoint
-//! that is asked for TwiML every content type, an account every outcome, so that the first failure is an increase.
+//! that is asked for TwiML every content type, one whose answers callers hear every outcome, so that the first
+//! failure is an increase.
 //!
 //! Written straight into the exposition, each set of labels once: as families of the `prometheus`
 //! crate, a label of a series is two allocations, and ten thousand series took ten times as long.
@@ -79,10 +80,18 @@ impl<'a, T> Shown<'a, T> {
 /// The scopes of a ledger in the order of their labels.
 struct Snapshot<'a> {
     accounts: Vec<Shown<'a, &'a str>>,
-    /// Whether the endpoint is asked for TwiML, and whether that is shown already: an old endpoint
-    /// that is asked for the first time begins at 0, too.
-    endpoints: Vec<Shown<'a, Option<bool>>>,
+    endpoints: Vec<Shown<'a, Asked>>,
     groups: Vec<Shown<'a, RequestKind>>,
+}
+
+/// What an endpoint is asked for, and whether that is shown already: an old endpoint that is asked for the
+/// first time begins at 0, too.
+#[derive(Clone, Copy, Default)]
+struct Asked {
+    /// For TwiML.
+    twiml: Option<bool>,
+    /// For anything that callers hear.
+    heard: Option<bool>,
 }
 
 impl<'a> Snapshot<'a> {
@@ -94,9 +103,13 @@ impl<'a> Snapshot<'a> {
             exemplars: None,
             what: label.as_str(),
         });
-        let mut twiml: BTreeMap<EndpointId, bool> = BTreeMap::new();
-        for group in ledger.groups.values().filter(|group| group.kind.expects_twiml()) {
-            *twiml.entry(group.endpoint).or_default() |= group.hold.is_released;
+        let mut asked: BTreeMap<EndpointId, Asked> = BTreeMap::new();
+        for group in ledger.groups.values().filter(|group| group.kind.is_heard()) {
+            let of_endpoint = asked.entry(group.endpoint).or_default();
+            *of_endpoint.heard.get_or_insert_default() |= group.hold.is_released;
+            if group.kind.expects_twiml() {
+                *of_endpoint.twiml.get_or_insert_default() |= group.hold.is_released;
+            }
         }
         let labels_of = |id: EndpointId| {
             let entry = ledger.endpoints.get(&id)?;
@@ -110,7 +123,7 @@ impl<'a> Snapshot<'a> {
                 is_released: entry.hold.is_released,
                 cells: ledger.cells.get(&Scope::Endpoint(*id)),
                 exemplars: None,
-                what: twiml.get(id).copied(),
+                what: asked.get(id).copied().unwrap_or_default(),
             })
         });
         let groups = ledger.groups.iter().filter_map(|(id, entry)| {
@@ -169,7 +182,7 @@ impl<'a> Snapshot<'a> {
 
     fn write_content_types(&self, text: &mut FamilyText<'_>) {
         for endpoint in &self.endpoints {
-            let Some(is_shown) = endpoint.what else { continue };
+            let Some(is_shown) = endpoint.what.twiml else { continue };
             for class in ContentType::ALL {
                 let count = endpoint.count(Cell::ContentTypes(*class));
                 let value = Value::Count(if is_shown { count } else { 0 });
@@ -216,10 +229,25 @@ impl<'a> Snapshot<'a> {
     }
 
     fn write_outcomes(&self, text: &mut FamilyText<'_>) {
+        // What an earlier version counted by account alone keeps its series: to Prometheus, an empty label
+        // is an absent one. It is shown only above 0, and such a value never falls back to 0.
         for account in &self.accounts {
+            let pairs = [("account", account.what), ("host", ""), ("route", "")];
+            let labels = Labels::of(pairs);
             for outcome in Outcome::ALL {
-                let value = account.value(Cell::Outcomes(*outcome));
-                text.sample(&account.labels, Some(("outcome", outcome.as_str())), value, None);
+                let count = account.count(Cell::Outcomes(*outcome));
+                if count > 0 {
+                    let label = Some(("outcome", outcome.as_str()));
+                    text.sample(&labels, label, Value::Count(count), None);
+                }
+            }
+        }
+        for endpoint in &self.endpoints {
+            let Some(is_shown) = endpoint.what.heard else { continue };
+            for outcome in Outcome::ALL {
+                let count = endpoint.count(Cell::Outcomes(*outcome));
+                let value = Value::Count(if is_shown { count } else { 0 });
+                text.sample(&endpoint.labels, Some(("outcome", outcome.as_str())), value, None);
             }
         }
     }

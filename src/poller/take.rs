@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::domain::account::{CallChanges, DATE_TOLERANCE, FailedRead};
+use crate::domain::account::{CallChanges, FailedRead};
 use crate::domain::call::{Call, Direction};
 use crate::domain::failing::ReadFailure;
 use crate::domain::listing::{AfterPage, ListKind, ListPage, ListRun, Stop};
+use crate::domain::outcome::CallOutcome;
 use crate::domain::page_size::smaller;
 use crate::domain::plan::Stage;
 use crate::domain::reading::Reading;
 use crate::domain::sid::CallSid;
-use crate::domain::twilio_time::{after, before, seconds_between};
+use crate::domain::twilio_time::{before, seconds_between};
 use crate::metrics::health::ReadResult;
 use crate::metrics::ledger::Fact;
 use crate::store::Batch;
@@ -288,6 +289,7 @@ impl Poller {
         if reading.is_complete {
             self.pace.read_succeeded();
             self.events_read(sid);
+            self.call_readable(sid);
         }
         let now = self.now();
         let reads = &self.shared.reads;
@@ -314,12 +316,13 @@ impl Poller {
             {
                 notes.failures.push((sid, observation.clone(), suppressed));
             }
-            let is_history = self.progress.lists.is_history(created_at);
-            // An odd time in the future must not be the most recent for ever.
-            let at = created_at.unwrap_or(now).min(after(now, DATE_TOLERANCE));
+            let (at, is_history) = self.progress.dated(created_at, now);
             batch.facts.push(Fact::Event { observation, call_sid: sid, at, is_history });
         }
-        batch.facts.extend(changes.outcome.map(Fact::Felt));
+        if let Some(CallOutcome { outcome, decided_by, created_at }) = changes.outcome {
+            let (at, is_history) = self.progress.dated(created_at, now);
+            batch.facts.push(Fact::Outcome { outcome, decided_by, at, is_history });
+        }
         notes.changed.insert(sid);
     }
 
@@ -353,16 +356,6 @@ impl Poller {
             self.events_troubled(read.sid, error, attempts, is_accounts);
         }
         self.give_up_or_retry(read, error, notes);
-    }
-
-    fn give_up_or_retry(&mut self, read: FailedRead, error: &Error, notes: &mut Notes) {
-        let now = self.now();
-        if self.progress.read_failed(read, now, random()) {
-            let FailedRead { sid, stage, .. } = read;
-            notes.reads.push((stage, ReadResult::Failed, 1));
-            notes.changed.insert(sid);
-            tracing::warn!(account = self.account.label, call_sid = %sid, stage = stage.as_str(), %error, "gave up reading a call's events");
-        }
     }
 
     fn back_off(&mut self, sid: CallSid, error: &Error) {

@@ -142,9 +142,11 @@ impl Counts {
             self.add("twilio_calls_total", labels, 1);
         }
         if is_over(call, now, visibility)
-            && let Some(outcome) = outcome(call)
+            && let Some((outcome, webhook)) = outcome(call)
         {
-            let labels = vec![account, ("outcome", outcome.to_owned())];
+            let place = [("host", webhook.host.clone()), ("route", webhook.route.clone())];
+            let mut labels = vec![account, ("outcome", outcome.to_owned())];
+            labels.extend(place);
             self.add("twilio_calls_with_webhook_failures_total", labels, 1);
         }
     }
@@ -198,15 +200,18 @@ impl Counts {
     }
 }
 
-/// What callers felt; `None` when no TwiML request failed.
-fn outcome(call: &Call) -> Option<&'static str> {
-    let twiml = call.events.iter().filter_map(|event| match &event.expected {
-        Expected::Webhook(webhook) => webhook.has_succeeded,
-        Expected::ApiRequest { .. } | Expected::Rejected(_) => None,
-    });
-    let since_failure: Vec<bool> = twiml.skip_while(|succeeded| *succeeded).collect();
-    let is_recovered = since_failure.contains(&true);
-    (!since_failure.is_empty()).then_some(if is_recovered { "recovered" } else { "cut_off" })
+/// What callers felt, and the last request that failed; `None` when no TwiML request and no sound failed.
+fn outcome(call: &Call) -> Option<(&'static str, &ExpectedWebhook)> {
+    let mut found = None;
+    for event in &call.events {
+        let Expected::Webhook(webhook) = &event.expected else { continue };
+        found = match (webhook.has_succeeded, found) {
+            (Some(false), _) => Some(("cut_off", webhook)),
+            (Some(true), Some((_, failed))) => Some(("recovered", failed)),
+            (Some(true), None) | (None, _) => found,
+        };
+    }
+    found
 }
 
 #[expect(clippy::cast_precision_loss, reason = "no simulation counts to 2^53")]

@@ -2,9 +2,9 @@
 //! judgement, the ledger and the real store against a Twilio that stumbles, and a program that is
 //! killed between any two steps and within its commits.
 //!
-//! Exactly once is the claim: in the end each Call Event was counted once, each finished call once,
-//! and at no time did a value fall. A seed that fails prints itself; `HISTORY=<seed>` lives through
-//! it alone, `HISTORIES=<number>` through more of them.
+//! Exactly once is the claim: in the end each Call Event was counted once, each finished call once, what
+//! callers felt once per call, and at no time did a value fall. A seed that fails prints itself;
+//! `HISTORY=<seed>` lives through it alone, `HISTORIES=<number>` through more of them.
 
 mod life;
 mod program;
@@ -92,7 +92,11 @@ fn live(seed: u64) -> Result<Lived, String> {
     while !life.is_over(&world) {
         life.step(&world)?;
     }
-    let counted = life.counted();
+    let mut counted = life.counted();
+    let (outcomes, expected) = (counted.remove(&twilio::outcomes()).unwrap_or(0), world.outcomes());
+    if !expected.contains(&outcomes) {
+        return Err(format!("{outcomes} calls have an outcome, and {expected:?} should"));
+    }
     let expected = world.truth();
     for (key, &count) in &expected {
         let found = counted.get(key).copied().unwrap_or(0);

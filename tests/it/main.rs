@@ -44,4 +44,5 @@ mod storm;
 mod subaccounts;
 mod tidy;
 mod time_to_page;
+mod unreadable;
 mod web;

@@ -2,14 +2,17 @@
 
 use super::super::call::{Call, Direction};
 use super::super::digest::{DigestKey, DigestVersion, Digests};
+mod beginning;
 mod capacity;
 mod catch_up;
 mod dates;
 mod failures;
+mod lateness;
 mod learning;
 
 use super::super::failing::ReadFailure;
 use super::super::listing::{AfterPage, ListPage, ListProgress, Stop};
+use super::super::outcome::Outcome;
 use super::*;
 
 #[test]
@@ -95,7 +98,7 @@ fn what_callers_felt_is_told_once_even_if_a_call_is_read_twice_at_once() {
     let mut settle = || {
         let plan = reads();
         let changes = account.take_reading(sid(1), Stage::Settling, 0, &failing, &plan, at(1_000));
-        changes.expect("a known call").outcome
+        changes.expect("a known call").outcome.map(|found| found.outcome)
     };
     assert_eq!(settle(), Some(Outcome::CutOff));
     assert_eq!(settle(), None);
@@ -232,21 +235,6 @@ fn what_lists_showed_before_a_restart_is_dated_by_twilios_time() {
     account.calls.values_mut().for_each(|call| call.last_listed_at = at(-90_000));
     account.start(&lists(), at(60));
     assert_eq!(account.calls[&sid(1)].last_listed_at, at(60));
-}
-
-#[test]
-fn lateness_tells_what_is_overdue() {
-    let mut account = account();
-    list(&mut account, &[ended(1, 0)], 5);
-    account.lists.cursor = Some(at(5_000));
-    assert_eq!(account.lateness(&reads(), at(963)).overdue, Duration::ZERO);
-    assert!(!account.lateness(&reads(), at(963)).is_catching_up);
-    let late = account.lateness(&reads(), at(963 + 901));
-    assert_eq!(late.overdue, Duration::from_secs(901));
-    assert!(late.is_catching_up);
-    read(&mut account, Stage::Settling, 2_000);
-    assert!(account.lateness(&reads(), at(5_900)).overdue.is_zero());
-    assert!(account.lateness(&reads(), at(5_901)).is_catching_up, "the cursor is old");
 }
 
 fn list(account: &mut AccountProgress, calls: &[Call], second: i64) -> CallChanges {

@@ -23,6 +23,7 @@ struct AccountRow {
     last_success: Option<f64>,
     overdue: f64,
     catching_up: f64,
+    unreadable: f64,
     /// What can't be read, why, and for how many seconds.
     troubles: Vec<(&'static str, String, f64)>,
 }
@@ -69,6 +70,9 @@ fn rows(families: &[MetricFamily]) -> BTreeMap<String, AccountRow> {
     });
     each(families, &catalog::CATCHING_UP, |account, _, value| {
         rows.entry(account.to_owned()).or_default().catching_up = value;
+    });
+    each(families, &catalog::CALLS_UNREADABLE, |account, _, value| {
+        rows.entry(account.to_owned()).or_default().unreadable = value;
     });
     rows
 }
@@ -154,6 +158,10 @@ fn account_row(account: &str, row: &AccountRow, now: f64) -> Markup {
             td data-label="Settling reads" {
                 @if row.overdue > 0.0 { (age(row.overdue)) " overdue" } @else { "in time" }
                 @if row.catching_up > 0.0 { ", catching up" }
+                @if row.unreadable == 1.0 { ", " span.bad { "1 call can't be read" } }
+                @if row.unreadable > 1.0 {
+                    ", " span.bad { (row.unreadable) " calls can't be read" }
+                }
             }
         }
         @for (resource, why, seconds) in &row.troubles {
@@ -176,6 +184,7 @@ mod tests {
             last_success: Some(40.0),
             overdue: 130.0,
             catching_up: 1.0,
+            unreadable: 2.0,
             troubles: vec![("call_events", "refused: <b>ask".to_owned(), 300.0)],
         };
         let rows = BTreeMap::from([("<b>prod</b>".to_owned(), row)]);
@@ -184,7 +193,7 @@ mod tests {
             "&lt;b&gt;prod",
             "not readable",
             "60 s ago",
-            "2 min overdue, catching up",
+            "2 min overdue, catching up, <span class=\"bad\">2 calls can't be read</span>",
             "&lt;/b&gt;: Call Events not readable for 5 min: refused: &lt;b&gt;ask",
         ] {
             assert!(text.contains(expected), "{expected} in {text}");

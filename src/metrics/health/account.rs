@@ -82,6 +82,7 @@ impl AccountHealth {
             vec.with_label_values(&[label]);
         }
         health.skipped_seconds.with_label_values(&[label]);
+        health.calls_unreadable.with_label_values(&[label]);
         for vec in [&health.pass_duration, &health.event_lag] {
             vec.with_label_values(&[label]);
         }
@@ -134,10 +135,16 @@ impl AccountHealth {
         self.set(&self.health.api_account_concurrent, as_float(requests));
     }
 
+    /// Notes that the account begins with the past, before it is known how much of that there is.
+    pub fn begins_behind(&self) {
+        self.set(&self.health.catching_up, 1.0);
+    }
+
     /// Notes how late the account is, and which calls are active.
     pub fn lateness(&self, lateness: &Lateness) {
         self.set(&self.health.settling_overdue, lateness.overdue.as_secs_f64());
         self.set(&self.health.catching_up, f64::from(u8::from(lateness.is_catching_up)));
+        self.set(&self.health.calls_unreadable, as_float(lateness.unreadable));
         for stage in Stage::ALL {
             let count = lateness.pending.get(stage.as_str()).copied().unwrap_or(0);
             self.health

@@ -23,6 +23,7 @@ impl Health {
             &self.tracked_calls,
             &self.settling_overdue,
             &self.catching_up,
+            &self.calls_unreadable,
         ] {
             remove(vec, &is_gone, |labels| vec.remove(labels));
         }

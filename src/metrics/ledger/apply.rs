@@ -1,5 +1,7 @@
 //! What facts change, computed apart from the change.
 
+mod place;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -41,6 +43,17 @@ pub struct FailedRequest {
     pub duration_ms: Option<u64>,
     /// The call that leads back to it.
     pub call_sid: CallSid,
+}
+
+/// Where an event is counted.
+#[derive(Clone, Copy)]
+struct Place {
+    endpoint: EndpointId,
+    group: GroupId,
+    /// Whether the group is new.
+    is_first: bool,
+    /// What there is no room for in a place of its own.
+    missing: Option<Missing>,
 }
 
 /// What an event of an account is counted by.
@@ -102,7 +115,13 @@ impl Ledger {
                     Fact::Finished(direction, status) => {
                         delta.add(account, Cell::Calls(*direction, *status), 1);
                     }
-                    Fact::Felt(outcome) => delta.add(account, Cell::Outcomes(*outcome), 1),
+                    Fact::Outcome { outcome, decided_by, at, is_history } => {
+                        let terms = self.terms(entry.account, *is_history, limits, now);
+                        let endpoint = self.find_place(&mut delta, decided_by, terms).endpoint;
+                        delta.add(Scope::Endpoint(endpoint), Cell::Outcomes(*outcome), 1);
+                        let learnt_at = entry.learnt_at.unwrap_or(*at);
+                        self.note_event(&mut delta, endpoint, learnt_at.max(*at));
+                    }
                     Fact::Event { observation, .. }
                         if observation.kind == RequestKind::ApiRequest =>
                     {
@@ -115,13 +134,7 @@ impl Ledger {
                         }
                     }
                     Fact::Event { observation, call_sid, at, is_history } => {
-                        let is_released_unscraped =
-                            !(self.was_scraped || *is_history || limits.hold_back.is_zero());
-                        let is_released =
-                            *is_history || !self.was_scraped || limits.hold_back.is_zero();
-                        let hold = Hold { is_released, held_since: now, shown_at: None };
-                        let account = entry.account;
-                        let terms = Terms { account, limits, hold, is_released_unscraped };
+                        let terms = self.terms(entry.account, *is_history, limits, now);
                         let (endpoint, group) = self.apply_event(&mut delta, observation, terms);
                         let last_event_at = (*at).max(entry.learnt_at.unwrap_or(*at));
                         self.note_event(&mut delta, endpoint, last_event_at);
@@ -147,6 +160,21 @@ impl Ledger {
         delta
     }
 
+    /// What a fact of an account is counted by.
+    fn terms(
+        &self,
+        account: AccountId,
+        is_history: bool,
+        limits: LedgerLimits,
+        now: Timestamp,
+    ) -> Terms {
+        let is_known_at_once = is_history || limits.hold_back.is_zero();
+        let is_released = is_known_at_once || !self.was_scraped;
+        let is_released_unscraped = is_released && !is_known_at_once;
+        let hold = Hold { is_released, held_since: now, shown_at: None };
+        Terms { account, limits, hold, is_released_unscraped }
+    }
+
     fn note_event(&self, delta: &mut Delta, endpoint: EndpointId, at: Timestamp) {
         if let Some(new) = delta.endpoints.get_mut(&endpoint) {
             new.last_event_at = new.last_event_at.max(at);
@@ -165,10 +193,9 @@ impl Ledger {
         terms: Terms,
     ) -> (EndpointId, Scope) {
         let code = Cell::Requests(event.verdict.code);
-        let (endpoint_id, missing) = self.find_endpoint(delta, event, terms);
-        let is_first = self.group(delta, endpoint_id, event.kind).is_none();
-        let group_id = self.find_group(delta, endpoint_id, event.kind, terms);
-        let (endpoint, group) = (Scope::Endpoint(endpoint_id), Scope::Group(group_id));
+        let place = self.find_place(delta, event, terms);
+        let Place { endpoint: endpoint_id, is_first, missing, .. } = place;
+        let (endpoint, group) = (Scope::Endpoint(endpoint_id), Scope::Group(place.group));
         let code_has_room = self.makes_room(delta, (group, code), is_first, terms.limits);
         delta.add(group, if code_has_room { code } else { Cell::OtherRequests }, 1);
         let missing = missing.or((!code_has_room).then_some(Missing::CodeSeries));
@@ -189,96 +216,6 @@ impl Ledger {
             delta.add(endpoint, Cell::Warnings(warning), 1);
         }
         (endpoint_id, group)
-    }
-
-    /// The endpoint under which an event is counted, and what there is no room for in its own.
-    fn find_endpoint(
-        &self,
-        delta: &mut Delta,
-        event: &Observation,
-        terms: Terms,
-    ) -> (EndpointId, Option<Missing>) {
-        if event.endpoint == Endpoint::overflow() {
-            return (self.find_overflow(delta, terms), None);
-        }
-        let key = (terms.account, event.endpoint.clone());
-        let known = self.endpoint(delta, &key);
-        let room = match known {
-            Some(id) => self.room_for_group(delta, id, event, terms.limits),
-            None => self.room_for_endpoint(delta, &key, event, terms.limits),
-        };
-        match room {
-            Ok(()) => (known.unwrap_or_else(|| self.add_endpoint(delta, key, terms)), None),
-            Err(missing) => (self.find_overflow(delta, terms), Some(missing)),
-        }
-    }
-
-    /// The endpoint that all share that found no room: there is room for it in any case.
-    fn find_overflow(&self, delta: &mut Delta, terms: Terms) -> EndpointId {
-        let key = (terms.account, Endpoint::overflow());
-        self.endpoint(delta, &key).unwrap_or_else(|| self.add_endpoint(delta, key, terms))
-    }
-
-    fn endpoint(&self, delta: &Delta, key: &(AccountId, Endpoint)) -> Option<EndpointId> {
-        self.by_endpoint.get(key).or_else(|| delta.new_endpoints.get(key)).copied()
-    }
-
-    fn add_endpoint(
-        &self,
-        delta: &mut Delta,
-        key: (AccountId, Endpoint),
-        terms: Terms,
-    ) -> EndpointId {
-        let last = self.endpoints.last_key_value().map(|(id, _)| *id);
-        let last = last.max(delta.endpoints.last_key_value().map(|(id, _)| *id));
-        let is_shared = key.1 == Endpoint::overflow();
-        let id = EndpointId(last.map_or(1, |EndpointId(id)| id + 1));
-        let entry = EndpointEntry {
-            account: terms.account,
-            endpoint: key.1.clone(),
-            hold: terms.hold,
-            last_event_at: Timestamp::MIN,
-        };
-        delta.endpoints.insert(id, entry);
-        delta.new_endpoints.insert(key, id);
-        delta.series += room::ENDPOINT_SERIES;
-        delta.shared_series += if is_shared { room::ENDPOINT_SERIES } else { 0 };
-        delta.released_unscraped.extend(terms.is_released_unscraped.then_some(Scope::Endpoint(id)));
-        id
-    }
-
-    pub(super) fn group(
-        &self,
-        delta: &Delta,
-        endpoint: EndpointId,
-        kind: RequestKind,
-    ) -> Option<GroupId> {
-        let key = (endpoint, kind);
-        self.by_group.get(&key).or_else(|| delta.new_groups.get(&key)).copied()
-    }
-
-    fn find_group(
-        &self,
-        delta: &mut Delta,
-        endpoint: EndpointId,
-        kind: RequestKind,
-        terms: Terms,
-    ) -> GroupId {
-        if let Some(id) = self.group(delta, endpoint, kind) {
-            return id;
-        }
-        let last = self.groups.last_key_value().map(|(id, _)| *id);
-        let last = last.max(delta.groups.last_key_value().map(|(id, _)| *id));
-        let id = GroupId(last.map_or(1, |GroupId(id)| id + 1));
-        let series = self.new_group_series_with(delta, endpoint, kind);
-        delta.series += series;
-        if self.is_shared(endpoint) || delta.is_shared(endpoint) {
-            delta.shared_series += series + room::FIRST_CODE;
-        }
-        delta.groups.insert(id, GroupEntry { endpoint, kind, hold: terms.hold });
-        delta.new_groups.insert((endpoint, kind), id);
-        delta.released_unscraped.extend(terms.is_released_unscraped.then_some(Scope::Group(id)));
-        id
     }
 
     /// Whether a code may have a series of its own, which is counted if it is new. The first of a group

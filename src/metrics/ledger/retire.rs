@@ -37,7 +37,7 @@ impl Ledger {
             self.let_go(Scope::Endpoint(*id));
             for kind in self.kinds_of(*id).collect::<Vec<_>>() {
                 let Some(group) = self.by_group.remove(&(*id, kind)) else { continue };
-                // With the last group that expects TwiML go the content types.
+                // With the last group that is heard go the outcomes, and likewise the content types.
                 let group_series = self.new_group_series(*id, kind);
                 self.series = self.series.saturating_sub(group_series);
                 series += group_series + FIRST_CODE;

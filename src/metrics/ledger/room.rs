@@ -5,6 +5,7 @@
 //! endpoint `other` with its kinds. What may take the last of them is [`places`](super::places)'s to say.
 
 use std::collections::BTreeMap;
+use std::iter;
 
 use crate::domain::call::{CallStatus, Direction};
 use crate::domain::content_type::ContentType;
@@ -17,8 +18,8 @@ use super::super::catalog::WEBHOOK_SECONDS;
 use super::apply::Delta;
 use super::{Cell, Claim, EndpointId, GroupId, Ledger, LedgerLimits};
 
-/// Series that a shown account has at most without endpoints: its finished calls, its outcomes, and its
-/// API requests whose code found no room.
+/// Series that a shown account has at most without endpoints: its finished calls, the outcomes that an
+/// earlier version counted by account alone, and its API requests whose code found no room.
 pub const ACCOUNT_SERIES: usize =
     Direction::ALL.len() * CallStatus::ALL.len() + Outcome::ALL.len() + 1;
 
@@ -33,14 +34,22 @@ fn group_series(kind: RequestKind) -> usize {
     1 + HISTOGRAM_SERIES + Reason::possible_for(kind).count()
 }
 
-/// Series of an endpoint's first group.
-fn first_group_series(kind: RequestKind) -> usize {
-    group_series(kind) + if kind.expects_twiml() { ContentType::ALL.len() } else { 0 }
+/// Series that an endpoint of some kinds has for them: with the first that is heard come the outcomes, with
+/// the first that expects TwiML the content types.
+fn kinds_series(mut kinds: impl Iterator<Item = RequestKind> + Clone) -> usize {
+    let outcomes = if kinds.clone().any(RequestKind::is_heard) { Outcome::ALL.len() } else { 0 };
+    outcomes + if kinds.any(RequestKind::expects_twiml) { ContentType::ALL.len() } else { 0 }
+}
+
+/// Series that a new group brings to an endpoint of some kinds.
+fn added_series(kinds: impl Iterator<Item = RequestKind> + Clone, kind: RequestKind) -> usize {
+    let before = kinds_series(kinds.clone());
+    group_series(kind) + kinds_series(kinds.chain([kind])) - before
 }
 
 /// Series of a new endpoint with its first group.
 pub(super) fn endpoint_series(kind: RequestKind) -> usize {
-    ENDPOINT_SERIES + first_group_series(kind)
+    ENDPOINT_SERIES + added_series(iter::empty(), kind)
 }
 
 /// The first code of a group, for which there is room if there is room for the group.
@@ -52,6 +61,7 @@ pub(super) const MAX_ENDPOINT_SERIES: usize = ENDPOINT_SERIES
     + HISTOGRAM_SERIES
     + Reason::ALL.len()
     + ContentType::ALL.len()
+    + Outcome::ALL.len()
     + FIRST_CODE;
 
 /// Series that a cell brings: a code's, as all others are counted with their scope.
@@ -77,17 +87,16 @@ impl Ledger {
     }
 
     /// The kinds of an endpoint.
-    pub(super) fn kinds_of(&self, endpoint: EndpointId) -> impl Iterator<Item = RequestKind> {
+    pub(super) fn kinds_of(
+        &self,
+        endpoint: EndpointId,
+    ) -> impl Iterator<Item = RequestKind> + Clone {
         kinds_in(&self.by_group, endpoint)
     }
 
-    /// Series that a new group brings: the first that expects TwiML brings the content types, too.
+    /// Series that a new group brings, with those that its endpoint has for its kind.
     pub(super) fn new_group_series(&self, endpoint: EndpointId, kind: RequestKind) -> usize {
-        if self.kinds_of(endpoint).any(RequestKind::expects_twiml) {
-            group_series(kind)
-        } else {
-            first_group_series(kind)
-        }
+        added_series(self.kinds_of(endpoint), kind)
     }
 
     /// The same where a delta has new groups, too.
@@ -97,12 +106,8 @@ impl Ledger {
         endpoint: EndpointId,
         kind: RequestKind,
     ) -> usize {
-        let mut new = kinds_in(&delta.new_groups, endpoint);
-        if new.any(RequestKind::expects_twiml) {
-            group_series(kind)
-        } else {
-            self.new_group_series(endpoint, kind)
-        }
+        let new = kinds_in(&delta.new_groups, endpoint);
+        added_series(self.kinds_of(endpoint).chain(new), kind)
     }
 
     pub(super) fn has_room(
@@ -131,7 +136,7 @@ impl Ledger {
 fn kinds_in(
     groups: &BTreeMap<(EndpointId, RequestKind), GroupId>,
     endpoint: EndpointId,
-) -> impl Iterator<Item = RequestKind> {
+) -> impl Iterator<Item = RequestKind> + Clone {
     let first = (endpoint, RequestKind::ALL[0]);
     let from_first = groups.range(first..).map(|(key, _)| *key);
     from_first.take_while(move |(of, _)| *of == endpoint).map(|(_, kind)| kind)

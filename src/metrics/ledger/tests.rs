@@ -1,6 +1,7 @@
 //! Facts and what they make of the ledger, and what a scrape sees of it.
 
 mod exposure;
+mod outcomes;
 mod places;
 
 use std::collections::BTreeSet;
@@ -78,7 +79,7 @@ fn each_failing_request_is_handed_out_under_the_endpoint_it_was_counted_under() 
     let mut ledger = ledger();
     let limits = LedgerLimits { routes_per_account: 1, ..limits() };
     let failed = |route| event(route, Some(Reason::Timeout));
-    let facts = [failed("/a"), event("/a", None), failed("/b"), Fact::Felt(Outcome::CutOff)];
+    let facts = [failed("/a"), event("/a", None), failed("/b"), cut_off("/b")];
     let delta =
         ledger.apply([Entry { account: ACCOUNT, facts: &facts, learnt_at: None }], limits, now());
     let failures = delta.failures.clone();
@@ -216,12 +217,13 @@ fn an_exemplar_is_stamped_with_twilios_time_of_counting() {
 #[test]
 fn an_account_that_is_hidden_shows_nothing_and_keeps_its_values() {
     let mut ledger = ledger();
-    ledger.publish(apply(&ledger, &[event("/a", None), Fact::Felt(Outcome::CutOff)]));
+    ledger.publish(apply(&ledger, &[event("/a", None), cut_off("/a")]));
     ledger.hide(ACCOUNT);
     assert_eq!(exposition(&ledger), "");
     ledger.show(ACCOUNT, "renamed".to_owned(), now());
     let text = exposition(&ledger);
-    assert!(text.contains("{account=\"renamed\",outcome=\"cut_off\"} 1\n"), "{text}");
+    let line = "{account=\"renamed\",host=\"h\",route=\"/a\",outcome=\"cut_off\"} 1\n";
+    assert!(text.contains(line), "{text}");
 }
 
 fn ledger() -> Ledger {
@@ -259,6 +261,15 @@ fn event(route: &str, failure: Option<Reason>) -> Fact {
         at: now(),
         is_history: false,
     }
+}
+
+/// A call that was cut off by a failure on a route.
+fn cut_off(route: &str) -> Fact {
+    let Fact::Event { observation, at, is_history, .. } = event(route, Some(Reason::Timeout))
+    else {
+        unreachable!("an event is an event")
+    };
+    Fact::Outcome { outcome: Outcome::CutOff, decided_by: observation, at, is_history }
 }
 
 fn exposition(ledger: &Ledger) -> String {

@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::*;
+use crate::domain::outcome::Outcome;
 use crate::metrics::exposition::{Exposition, Format};
 use crate::metrics::snapshot;
 
@@ -18,7 +19,7 @@ const STORY: std::ops::Range<i64> = 0..1_500;
 struct Scraper {
     interval: i64,
     phase: i64,
-    seen: Vec<Option<[u64; 3]>>,
+    seen: Vec<Option<[u64; 4]>>,
 }
 
 #[tokio::test]
@@ -42,14 +43,14 @@ async fn one_scraper_sees_it_too_and_without_any_it_is_shown_after_minutes() {
     // The first scrape of all makes what comes later be held; then nobody looks for a while.
     let mut late = [scraper(1_400, 0)];
     tell(&mut late, None).await;
-    assert_eq!(late[0].seen, [None, Some([1, 1, 1])]);
+    assert_eq!(late[0].seen, [None, Some([1, 1, 1, 1])]);
 }
 
-/// 0 is seen before 1, in all three series; nothing falls; and 1 is seen in the end.
-fn check(seen: &[Option<[u64; 3]>], story: &str) {
-    let values: Vec<[u64; 3]> = seen.iter().copied().flatten().collect();
-    assert_eq!(values.first(), Some(&[0, 0, 0]), "{story}");
-    assert_eq!(values.last(), Some(&[1, 1, 1]), "{story}");
+/// 0 is seen before 1, in all four series; nothing falls; and 1 is seen in the end.
+fn check(seen: &[Option<[u64; 4]>], story: &str) {
+    let values: Vec<[u64; 4]> = seen.iter().copied().flatten().collect();
+    assert_eq!(values.first(), Some(&[0, 0, 0, 0]), "{story}");
+    assert_eq!(values.last(), Some(&[1, 1, 1, 1]), "{story}");
     assert!(values.is_sorted(), "{story}");
 }
 
@@ -71,7 +72,7 @@ async fn tell(scrapers: &mut [Scraper], down: Option<std::ops::Range<i64>>) {
         let (store, _) = running.get_or_insert_with(|| open_with(&directory, &clock));
         let id = attach(store, "us1").await.id;
         if second >= FAILURE && !is_counted {
-            let batch = Batch { facts: vec![failure()], ..Batch::default() };
+            let batch = Batch { facts: failure().into(), ..Batch::default() };
             store.commit(id, Arc::new(batch)).await.expect("committed");
             is_counted = true;
         }
@@ -86,8 +87,9 @@ async fn tell(scrapers: &mut [Scraper], down: Option<std::ops::Range<i64>>) {
     }
 }
 
-/// What a scrape shows of the route: failures, requests in the histogram, and in one bucket.
-fn scrape(store: &Store, second: i64) -> Option<[u64; 3]> {
+/// What a scrape shows of the route: failures, requests in the histogram, those in one
+/// bucket, and calls that it cut off.
+fn scrape(store: &Store, second: i64) -> Option<[u64; 4]> {
     let committed = store.committed();
     let mut exposition = Exposition::new(Format::Text);
     let shown = {
@@ -105,17 +107,20 @@ fn scrape(store: &Store, second: i64) -> Option<[u64; 3]> {
         value("twilio_webhook_failures_total{", "reason=\"http_5xx\"")?,
         value("twilio_webhook_request_duration_seconds_count{", "route=\"/\"")?,
         value("twilio_webhook_request_duration_seconds_bucket{", "le=\"0.05\"")?,
+        value("twilio_calls_with_webhook_failures_total{", "outcome=\"cut_off\"")?,
     ])
 }
 
-fn failure() -> Fact {
+fn failure() -> [Fact; 2] {
     let Fact::Event { mut observation, call_sid, at, is_history } = event() else {
         unreachable!("an event")
     };
     observation.duration_ms = Some(20);
     observation.verdict.code = crate::domain::verdict::Code::of(500).expect("a code");
     observation.verdict.failure = Some(crate::domain::verdict::Reason::Http5xx);
-    Fact::Event { observation, call_sid, at, is_history }
+    let (outcome, decided_by) = (Outcome::CutOff, observation.clone());
+    let cut_off = Fact::Outcome { outcome, decided_by, at, is_history };
+    [Fact::Event { observation, call_sid, at, is_history }, cut_off]
 }
 
 fn open_with(directory: &TempDir, clock: &Arc<AtomicI64>) -> (Store, StoreThread) {

@@ -1,8 +1,12 @@
 //! Stores of every earlier version, brought up to date.
 
 use super::*;
+use crate::domain::outcome::Outcome;
+use crate::domain::route::Endpoint;
 use crate::domain::verdict::Reason;
+use crate::metrics::exposition::{Exposition, Format};
 use crate::metrics::ledger::GroupId;
+use crate::metrics::snapshot;
 use crate::store::database;
 use crate::store::schema::{APPLICATION_ID, MIGRATIONS};
 
@@ -69,6 +73,57 @@ async fn a_store_of_an_earlier_version_that_was_killed_comes_with_its_log() {
             drop_store_ok((store, thread));
         }
     }
+}
+
+/// No new schema version: an earlier version that opens the store counts by account again, shows the
+/// series that it knows, and keeps the others.
+#[tokio::test]
+async fn outcomes_that_were_counted_by_account_stay_so_and_new_ones_have_an_endpoint() {
+    let directory = directory();
+    let known = u32::try_from(MIGRATIONS.len()).expect("a few versions");
+    write_old(&directory, known);
+    let old = Connection::open(file(&directory)).expect("a database");
+    old.execute("INSERT INTO series VALUES ('account', 1, 'outcomes:cut_off', 5)", [])
+        .expect("counted");
+    database::recompute(&old).expect("checksums");
+    drop(old);
+    let before = [
+        "host=\"\",route=\"\",outcome=\"cut_off\"} 5",
+        "host=\"old.example.com\",route=\"/a\",outcome=\"cut_off\"} 0",
+        "host=\"old.example.com\",route=\"/a\",outcome=\"recovered\"} 0",
+    ];
+    let after =
+        [before[0], "host=\"old.example.com\",route=\"/a\",outcome=\"cut_off\"} 1", before[2]];
+    {
+        let (store, thread) = open(&directory).expect("an old store");
+        let id = attach(&store, "us1").await.id;
+        assert_eq!(outcomes(&store), before);
+        let Fact::Event { mut observation, at, is_history, .. } = event() else {
+            unreachable!("an event")
+        };
+        observation.endpoint =
+            Endpoint { host: "old.example.com".to_owned(), route: "/a".to_owned() };
+        let (outcome, decided_by) = (Outcome::CutOff, observation);
+        let fact = Fact::Outcome { outcome, decided_by, at, is_history };
+        let batch = Batch { facts: vec![fact], ..Batch::default() };
+        store.commit(id, Arc::new(batch)).await.expect("committed");
+        assert_eq!(outcomes(&store), after);
+        drop_store_ok((store, thread));
+    }
+    let (store, _thread) = open(&directory).expect("the same store");
+    attach(&store, "us1").await;
+    assert_eq!(outcomes(&store), after);
+}
+
+/// The series of outcomes, without what all have in common.
+fn outcomes(store: &Store) -> Vec<String> {
+    let mut exposition = Exposition::new(Format::Text);
+    snapshot::write(&store.committed().read(), false, &mut exposition);
+    let (text, common) = (
+        exposition.finish().concat(),
+        "twilio_calls_with_webhook_failures_total{account=\"prod\",",
+    );
+    text.lines().filter_map(|line| line.strip_prefix(common)).map(str::to_owned).collect()
 }
 
 /// What every version knows of the account is what the present one shows.

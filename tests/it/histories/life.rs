@@ -24,7 +24,7 @@ use twilio_call_exporter::store::{AccountKey, Batch, Store};
 
 use super::Lived;
 use super::program::{Answer, Program, add};
-use super::twilio::{Key, World, instant, key};
+use super::twilio::{Key, World, instant, key, outcomes};
 
 /// Requests in flight at once.
 const CONCURRENCY: usize = 3;
@@ -72,7 +72,7 @@ impl Life {
         self.lived
     }
 
-    /// What was counted, by route and code, and by status.
+    /// What was counted, by route and code, and by status; and calls with an outcome.
     pub(super) fn counted(&self) -> BTreeMap<Key, u64> {
         let program = self.program.as_ref().expect("a program that runs");
         let committed = program.store.committed();
@@ -85,6 +85,7 @@ impl Life {
                         let endpoint = &ledger.endpoints[&ledger.groups[id].endpoint].endpoint;
                         key(&endpoint.route, &code.to_string())
                     }
+                    (Scope::Endpoint(_), Cell::Outcomes(_)) => outcomes(),
                     (Scope::Account(_), Cell::Calls(_, status)) => {
                         ("calls".to_owned(), status.to_string())
                     }

@@ -6,6 +6,7 @@ use twilio_call_exporter::domain::account::{AccountProgress, CallChanges, Failed
 use twilio_call_exporter::domain::call::{Call, Direction};
 use twilio_call_exporter::domain::failing::ReadFailure;
 use twilio_call_exporter::domain::listing::{AfterPage, ListPage, ListPlan, ListProgress, ListRun};
+use twilio_call_exporter::domain::outcome::CallOutcome;
 use twilio_call_exporter::domain::pace::Pace;
 use twilio_call_exporter::domain::plan::{ReadPlan, Stage};
 use twilio_call_exporter::domain::reading::Reading;
@@ -104,11 +105,13 @@ impl Program {
                     self.progress.take_reading(sid, stage, skips, &reading, &self.reads, at);
                 let Some(changes) = changes else { return };
                 for (observation, created_at) in changes.counted.events {
-                    let (call_sid, at) = (sid, created_at.unwrap_or(at));
-                    let is_history = self.progress.lists.is_history(created_at);
+                    let (call_sid, (at, is_history)) = (sid, self.progress.dated(created_at, at));
                     batch.facts.push(Fact::Event { observation, call_sid, at, is_history });
                 }
-                batch.facts.extend(changes.outcome.map(Fact::Felt));
+                if let Some(CallOutcome { outcome, decided_by, created_at }) = changes.outcome {
+                    let (at, is_history) = self.progress.dated(created_at, at);
+                    batch.facts.push(Fact::Outcome { outcome, decided_by, at, is_history });
+                }
                 changed.push(sid);
                 if !reading.is_complete {
                     let failure = ReadFailure::Unreadable;

@@ -36,6 +36,11 @@ pub(super) fn key(route: &str, code: &str) -> Key {
     (route.to_owned(), if route == FILLED { "any" } else { code }.to_owned())
 }
 
+/// The key of calls with an outcome.
+pub(super) fn outcomes() -> Key {
+    ("outcomes".to_owned(), "any".to_owned())
+}
+
 /// A call with its events.
 struct Leg {
     sid: CallSid,
@@ -214,6 +219,23 @@ impl World {
     /// What may have been counted in the end: events that appear after settling, too.
     pub(super) fn at_most(&self) -> BTreeMap<Key, u64> {
         self.count(|_, _| true)
+    }
+
+    /// How many calls have an outcome at least and at most: what is filled in or shown late may decide it,
+    /// or come too late for that.
+    pub(super) fn outcomes(&self) -> std::ops::RangeInclusive<u64> {
+        let calls_with = |decides: fn(&Event) -> bool| {
+            let has_any = |leg: &&Leg| leg.events.iter().any(decides);
+            self.legs.iter().filter(has_any).count() as u64
+        };
+        let least = calls_with(|event| {
+            let has_failed = event.answered_at == i64::MAX || event.code != 200;
+            event.route == "/voice" && has_failed
+        });
+        least..=calls_with(|event| {
+            let may_fail = event.route == FILLED || event.answered_at == i64::MAX;
+            event.status == "in-progress" && (may_fail || event.code != 200)
+        })
     }
 
     fn count(&self, is_counted: impl Fn(&Leg, &Event) -> bool) -> BTreeMap<Key, u64> {

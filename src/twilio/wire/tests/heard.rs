@@ -64,7 +64,27 @@ fn a_call_is_cut_off_where_no_later_request_succeeds() {
         ),
     ] {
         let items: Vec<Item> = list.split("; ").map(request).collect();
-        assert_eq!(outcome(&items).map(|outcome| outcome.as_str()), expected, "{list}");
+        assert_eq!(outcome(&items).map(|found| found.outcome.as_str()), expected, "{list}");
+    }
+}
+
+#[test]
+fn a_call_is_counted_under_the_request_that_was_the_last_to_fail() {
+    let voice = "voice ringing 200 text/xml 10 50";
+    let menu = "menu in-progress&digits=1 500 - 12 300";
+    let fallback = "fallback in-progress&error_code=11200&error_url=u 500 - 13 30";
+    let whisper = "whisper in-progress&parent_call_sid=CA 500 - 14 50";
+    let status = "status completed&callback_source=call-progress-events 500 - 15 50";
+    for (list, expected) in [
+        (vec![voice, menu], "/menu"),
+        (vec![voice, menu, fallback], "/fallback"),
+        (vec![fallback, menu, voice], "/fallback"),
+        (vec![voice, menu, whisper, status], "/menu"),
+        (vec![voice, menu, "a.mp3 - 404 text/html 14 50"], "/a.mp3"),
+    ] {
+        let items: Vec<Item> = list.iter().copied().map(request).collect();
+        let found = outcome(&items).expect("a failure");
+        assert_eq!(found.decided_by.endpoint.route, expected, "{list:?}");
     }
 }
 
