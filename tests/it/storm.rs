@@ -28,9 +28,9 @@ const TICK: Duration = Duration::from_secs(1);
 const HEALTHY: usize = 25;
 const UNTIL_ALL_FAIL: usize = 5;
 const OUTAGE: usize = 40;
-/// After how many ticks it is known whom a failing request cut off: calls are settled after 16 min.
+/// After how many ticks a cut-off call is counted: calls are settled 16 minutes after their end.
 const SETTLED_AFTER: usize = 80;
-/// Within how many ticks the last page must end: 20 min after the last caller is known.
+/// Within how many ticks the last page must end: 20 minutes after the last cut-off call is counted.
 const AFTERWARDS: usize = SETTLED_AFTER + 100;
 /// What one outage may ring, its end included.
 const MOST: usize = 3;
@@ -76,7 +76,7 @@ async fn outage(hosts: Hosts) {
             let pages = alertmanager.notifications("pager");
             assert!(pages.is_empty(), "nothing fails yet: {}", lines(&pages));
         }
-        // Nobody is cut off any more, and nothing fires.
+        // No call is cut off any more, and nothing fires.
         if now > HEALTHY + OUTAGE + SETTLED_AFTER
             && is_over()
             && prometheus.alerts().await.is_empty()
@@ -108,8 +108,8 @@ async fn outage(hosts: Hosts) {
     assert!(is_over(), "it doesn't end:\n{text}");
 }
 
-/// 12 s of the world: the first accounts fail, the others are well; of the first it becomes known whom
-/// they had cut off.
+/// 12 s of the world: the first `failing` accounts fail, the others succeed; the first `settled` accounts
+/// have their cut-off calls counted.
 async fn tick(fleet: &Fleet, failing: usize, settled: usize) {
     let began = Instant::now();
     {

@@ -67,7 +67,7 @@ impl Fleet {
         &self.address
     }
 
-    /// The world, to be moved. Scrapes wait meanwhile, so that none shows half of a change.
+    /// The world, to be moved. Scrapes wait for the guard, so that none shows half of a change.
     pub(crate) fn world(&self) -> MutexGuard<'_, World> {
         locked(&self.world)
     }

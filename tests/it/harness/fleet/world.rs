@@ -201,7 +201,8 @@ impl World {
         self.values[self.calls[account]] += f64::from(requests);
     }
 
-    /// Requests to each route of an account: so many fail. Whom they cut off is counted by `settle`.
+    /// Requests to each route of an account: so many fail. The calls that they cut off are counted by
+    /// `settle`.
     pub(crate) fn fail(&mut self, account: usize, reason: Reason, requests: u32) {
         for place in self.places_of(account) {
             let Place { every, failed, reasons, .. } = &self.places[place];
