@@ -150,7 +150,7 @@ families! {
         "How long the most overdue settling read is overdue, unreadable calls apart; 0: nothing is.";
     CATCHING_UP: SinceStart Gauge, "twilio_exporter_catching_up",
         ["account"],
-        "1 while the account is more than 15 minutes behind: its list cursor lies that far back, or the settling reads of at least 3 calls, and of more than a twentieth of the calls that are due or were read on time in the last 30 minutes, are that overdue. Unreadable calls that are more than 30 minutes overdue don't count. An account that was never read, or not for 15 minutes, starts at 1 until its past is read, for at least 65 seconds.";
+        "1 while the account is more than 15 minutes behind: its list cursor lies that far back, or the settling reads of at least 3 calls, and of more than a twentieth of the calls that are due or were read on time in the last 30 minutes, are that overdue. Unreadable calls that are more than 30 minutes overdue don't count. An account that was never read, or not for 15 minutes, starts at 1 until its lists are read and each call among them that is so overdue was tried, and for at least 65 seconds if there are such calls.";
     CALLS_UNREADABLE: SinceStart Gauge, "twilio_exporter_calls_unreadable",
         ["account"],
         "Ended calls that aren't settled because reads of their Call Events keep failing, 3 times or more with other calls read in between. They are tried again until they are given up.";

@@ -83,19 +83,24 @@ pub fn is_cursor_behind(cursor: Option<Timestamp>, now: Timestamp) -> bool {
     cursor.is_none_or(|cursor| after(cursor, CATCHING_UP_AFTER) < now)
 }
 
-/// Whether a call waits for its first attempt at a settling read that was due before the account began.
-fn is_untried(call: &CallProgress, plan: &ReadPlan, began_at: Timestamp) -> bool {
-    let was_due = call.ended_at.is_some_and(|end| plan.settle_at(end) <= began_at);
-    was_due && call.settled_at.is_none() && call.failing.count() == 0
+/// Whether a call is of the past: its settling read was long overdue when the account began.
+fn is_of_the_past(call: &CallProgress, plan: &ReadPlan, began_at: Timestamp) -> bool {
+    call.ended_at.is_some_and(|end| after(plan.settle_at(end), CATCHING_UP_AFTER) <= began_at)
+}
+
+/// Whether a call waits for its first attempt at a settling read.
+fn is_untried(call: &CallProgress) -> bool {
+    call.settled_at.is_none() && call.failing.count() == 0
 }
 
 impl AccountProgress {
     /// How late the account is. One that began with the past is catching up until that was read: its
-    /// lists, and each call that was due, at least as far as one attempt.
+    /// lists, and each call that was long overdue, at least as far as one attempt. Without such calls
+    /// what it counts is recent, and it is not catching up.
     pub fn lateness(&mut self, plan: &ReadPlan, now: Timestamp) -> Lateness {
         let mut lateness = Lateness::default();
         let (early, mut due) = (self.early_plan(), Due::default());
-        let mut is_past_read = true;
+        let (mut has_past, mut is_past_read) = (false, true);
         for call in self.calls.values() {
             if call.ended_at.is_none() {
                 *lateness.active.entry((call.direction, call.status)).or_default() += 1;
@@ -109,12 +114,15 @@ impl AccountProgress {
                 lateness.overdue = lateness.overdue.max(plan.overdue(call, now));
             }
             due.add(call, plan, now);
-            is_past_read &= !self.began_behind_at.is_some_and(|at| is_untried(call, plan, at));
+            if self.began_behind_at.is_some_and(|at| is_of_the_past(call, plan, at)) {
+                has_past = true;
+                is_past_read &= !is_untried(call);
+            }
         }
         let is_behind = is_cursor_behind(self.lists.cursor, now);
-        self.began_behind_at = self
-            .began_behind_at
-            .filter(|&at| is_behind || !is_past_read || now < after(at, SAID_FOR));
+        self.began_behind_at = self.began_behind_at.filter(|&at| {
+            is_behind || (has_past && (!is_past_read || now < after(at, SAID_FOR)))
+        });
         lateness.is_catching_up = is_behind || due.are_late() || self.began_behind_at.is_some();
         lateness
     }

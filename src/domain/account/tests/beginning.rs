@@ -20,21 +20,39 @@ fn an_account_begins_behind_if_it_was_never_read_or_not_for_a_quarter_of_an_hour
         assert_eq!(is_late(&mut account, 0), expected, "{cursor:?}, before Twilio's time is known");
         account.start(&lists(), at(0));
         assert_eq!(is_late(&mut account, 0), expected, "{cursor:?}, before the first pass");
+        // A list without calls of the past ends it: what comes next is recent.
         account.lists.cursor = Some(at(1));
-        for (second, expected) in [(1, expected), (64, expected), (65, false), (66, false)] {
-            assert_eq!(is_late(&mut account, second), expected, "{cursor:?} after {second} s");
-        }
+        assert!(!is_late(&mut account, 1), "{cursor:?}");
     }
+}
+
+#[test]
+fn a_past_that_is_read_at_once_is_told_for_as_long_as_a_scrape_takes_to_come() {
+    let mut account = first_start(1);
+    read_one(&mut account, 0, 2);
+    for (second, expected) in [(2, true), (64, true), (65, false), (66, false)] {
+        assert_eq!(is_late(&mut account, second), expected, "after {second} s");
+    }
+}
+
+#[test]
+fn a_look_back_over_calls_that_are_not_long_overdue_is_no_past() {
+    let mut account = AccountProgress::default();
+    account.start(&lists(), at(0));
+    // Half an hour and a minute ago is long overdue, half an hour is not.
+    list(&mut account, &[ended(0, -1_800)], 1);
+    account.lists.cursor = Some(at(1));
+    assert!(!is_late(&mut account, 1));
 }
 
 #[test]
 fn a_first_start_is_over_once_each_call_of_its_look_back_is_read() {
     let mut account = first_start(60);
     for number in 0..60 {
-        // Two seconds each. What wasn't due yet at the start is none of the past.
-        let was_due = i64::from(number) * 60 + LOOKBACK + 963 <= 0;
-        let second = i64::from(number) * 2 + 1;
-        assert_eq!(is_late(&mut account, second), was_due || second < 65, "before {number}");
+        // Three seconds each. What wasn't long overdue at the start is none of the past.
+        let is_past = i64::from(number) * 60 + LOOKBACK + 963 + 900 <= 0;
+        let second = i64::from(number) * 3 + 1;
+        assert_eq!(is_late(&mut account, second), is_past || second < 65, "before {number}");
         read_one(&mut account, number, second);
     }
     assert!(!is_late(&mut account, 200));
