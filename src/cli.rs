@@ -117,6 +117,10 @@ pub struct DemoArgs {
     /// Seed of the simulated world.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// For how long webhooks fail once they do [default: until the demo ends].
+    // Not for newcomers: tests see by it how an alert ends.
+    #[arg(long, hide = true, value_parser = parse_duration)]
+    pub failing_for: Option<Duration>,
 }
 
 /// Arguments of `simulate`.
@@ -281,7 +285,10 @@ mod tests {
         for line in ["x --log.level debug demo --seed 3", "x demo --seed 3 --log.level debug"] {
             let cli = parse(line.split(' ').map(OsString::from)).expect(line);
             assert_eq!(cli.flags.log_level, LogLevel::Debug);
-            assert!(matches!(cli.command, Some(Command::Demo(DemoArgs { seed: 3 }))));
+            assert!(matches!(
+                cli.command,
+                Some(Command::Demo(DemoArgs { seed: 3, failing_for: None }))
+            ));
         }
         assert!(parse(["x", "--nonsense"].map(OsString::from)).is_err());
         for rate in ["0", "-1", "NaN", "inf", "many"] {

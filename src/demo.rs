@@ -62,7 +62,7 @@ impl Demo {
             backlog: BACKLOG,
             call_seconds: 5..=20,
             failing_after: Some(FAILING_AFTER),
-            failing_for: None,
+            failing_for: arguments.failing_for,
             mix: Mix::Demo,
         };
         let simulator = simulator(world);

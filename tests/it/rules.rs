@@ -31,6 +31,12 @@ const LINKED: [&str; 8] = [
     "TwilioCallbacksFailing",
     "TwilioPagesHeldBack",
 ];
+/// The files as they are, for a Prometheus to load.
+pub(crate) fn files() -> Vec<(&'static str, String)> {
+    ["thresholds.rules.yml", "recording.rules.yml", "alerts.rules.yml"]
+        .map(|name| (name, fs::read_to_string(format!("{FOLDER}/{name}")).expect(name)))
+        .into()
+}
 
 #[derive(Deserialize)]
 struct File {
@@ -71,6 +77,12 @@ fn alerts() -> Vec<Rule> {
 pub(crate) fn recorded() -> Vec<String> {
     let all = [read("thresholds"), read("recording"), read("alerts")];
     all.into_iter().flatten().map(|rule| rule.record).filter(|name| !name.is_empty()).collect()
+}
+
+/// The expressions of all rules.
+pub(crate) fn expressions() -> Vec<String> {
+    let all = [read("thresholds"), read("recording"), read("alerts")];
+    all.into_iter().flatten().map(|rule| rule.expr).collect()
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! A real Prometheus server that scrapes a program every second.
+//! A real Prometheus server that scrapes a program, every second unless told otherwise.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -20,7 +20,69 @@ pub(crate) struct Prometheus {
     http: reqwest::Client,
     began: Instant,
     directory: TempDir,
+    lookback: String,
     text_only: Option<JoinHandle<()>>,
+}
+
+/// How a Prometheus is set up.
+pub(crate) struct Setup<'a> {
+    /// Names and targets.
+    pub jobs: &'a [(&'a str, &'a str)],
+    /// More settings of each job, indented by four.
+    pub settings: &'a str,
+    /// Names and texts of `*.rules.yml`.
+    pub rules: &'a [(&'a str, String)],
+    pub scrape_interval: &'a str,
+    pub evaluation_interval: &'a str,
+    /// Where an Alertmanager is, if anywhere.
+    pub alertmanager: Option<&'a str>,
+    /// For how long a series without new samples is there.
+    pub lookback: &'a str,
+}
+
+impl Default for Setup<'_> {
+    fn default() -> Self {
+        Self {
+            jobs: &[],
+            settings: "",
+            rules: &[],
+            scrape_interval: "1s",
+            evaluation_interval: "1s",
+            alertmanager: None,
+            lookback: "5m",
+        }
+    }
+}
+
+impl Setup<'_> {
+    fn write(&self, directory: &Path) {
+        std::fs::write(directory.join("prometheus.yml"), self.config()).expect("written");
+        for (name, text) in self.rules {
+            std::fs::write(directory.join(name), text).expect("written");
+        }
+    }
+
+    fn config(&self) -> String {
+        let mut config = format!(
+            "global: {{ scrape_interval: {scrape}, scrape_timeout: {scrape}, evaluation_interval: {} }}\n",
+            self.evaluation_interval,
+            scrape = self.scrape_interval,
+        );
+        config.push_str("rule_files: [ '*.rules.yml' ]\n");
+        if let Some(address) = self.alertmanager {
+            config.push_str(&format!(
+                "alerting: {{ alertmanagers: [ {{ static_configs: [ {{ targets: ['{address}'] }} ] }} ] }}\n"
+            ));
+        }
+        config.push_str("scrape_configs:\n");
+        for (job, address) in self.jobs {
+            config.push_str(&format!(
+                "  - job_name: {job}\n    honor_labels: true\n    static_configs: [ {{ targets: ['{address}'] }} ]\n{}",
+                self.settings
+            ));
+        }
+        config
+    }
 }
 
 impl Prometheus {
@@ -31,7 +93,8 @@ impl Prometheus {
 
     /// The same, with more settings for the job.
     pub(crate) async fn scraping_with(program: &Program, settings: &str) -> Self {
-        let prometheus = Self::start(&[("twilio", program.address())], settings, &[], None);
+        let jobs = [("twilio", program.address())];
+        let prometheus = Self::start(&Setup { jobs: &jobs, settings, ..Setup::default() });
         prometheus.has_scraped("twilio").await;
         prometheus
     }
@@ -41,39 +104,57 @@ impl Prometheus {
     pub(crate) async fn watching(program: &Program, rules: &[(&str, String)]) -> Self {
         let (text, server) = text_only(program.address().to_owned()).await;
         let jobs = [("twilio", program.address()), ("text", &text)];
-        let prometheus = Self::start(&jobs, "", rules, Some(server));
+        let mut prometheus = Self::start(&Setup { jobs: &jobs, rules, ..Setup::default() });
+        prometheus.text_only = Some(server);
         prometheus.has_scraped("twilio").await;
         prometheus.has_scraped("text").await;
         prometheus
     }
 
-    fn start(
-        jobs: &[(&str, &str)],
-        settings: &str,
-        rules: &[(&str, String)],
-        text_only: Option<JoinHandle<()>>,
-    ) -> Self {
+    /// Starts a server.
+    pub(crate) fn start(setup: &Setup<'_>) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
-        let mut config =
-            "global: { scrape_interval: 1s, evaluation_interval: 1s }\nscrape_configs:\n"
-                .to_owned();
-        for (job, address) in jobs {
-            config.push_str(&format!(
-                "  - job_name: {job}\n    honor_labels: true\n    static_configs: [ {{ targets: ['{address}'] }} ]\n{settings}"
-            ));
-        }
-        config.push_str("rule_files: [ '*.rules.yml' ]\n");
-        std::fs::write(directory.path().join("prometheus.yml"), config).expect("written");
-        for (name, text) in rules {
-            std::fs::write(directory.path().join(name), text).expect("written");
-        }
+        setup.write(directory.path());
         let port = free_port();
-        let child = spawn(directory.path(), port);
+        let lookback = format!("--query.lookback-delta={}", setup.lookback);
+        let child = spawn(directory.path(), port, &lookback);
+        twilio_call_exporter::twilio::client::install_crypto();
         let http = reqwest::Client::builder().no_proxy().build().expect("a client");
-        Self { child, port, http, began: Instant::now(), directory, text_only }
+        let began = Instant::now();
+        Self { child, port, http, began, directory, lookback, text_only: None }
     }
 
-    async fn has_scraped(&self, job: &str) {
+    /// Goes on with another setup; its `lookback` stays what it was.
+    pub(crate) async fn reload(&self, setup: &Setup<'_>) {
+        setup.write(self.directory.path());
+        let response = self.http.post(self.url("/-/reload")).send().await.expect("an answer");
+        assert!(response.status().is_success(), "{response:?}");
+    }
+
+    /// Takes samples by remote write: protobuf, as Snappy writes it.
+    pub(crate) async fn remote_write(&self, body: Vec<u8>) {
+        let request = self.http.post(self.url("/api/v1/write"));
+        let request = request
+            .header("content-type", "application/x-protobuf")
+            .header("content-encoding", "snappy")
+            .header("x-prometheus-remote-write-version", "0.1.0");
+        let response = request.body(body).send().await.expect("an answer");
+        let status = response.status();
+        assert!(status.is_success(), "{status}: {:?}", response.text().await);
+    }
+
+    /// All groups of rules, with what their evaluation took.
+    pub(crate) async fn groups(&self) -> Vec<Value> {
+        let answer = self.ask("/api/v1/rules", &[]).await.expect("an answer");
+        answer["data"]["groups"].as_array().expect("groups").clone()
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    /// Waits until a job was scraped twice.
+    pub(crate) async fn has_scraped(&self, job: &str) {
         eventually("Prometheus has scraped twice", async || {
             let scrapes = format!("sum_over_time(up{{job=\"{job}\"}}[1m])");
             self.query(&scrapes).await.filter(|scrapes| *scrapes >= 2.0)
@@ -85,7 +166,7 @@ impl Prometheus {
     pub(crate) async fn restart(&mut self) {
         self.child.kill().expect("killed");
         self.child.wait().expect("ended");
-        self.child = spawn(self.directory.path(), self.port);
+        self.child = spawn(self.directory.path(), self.port, &self.lookback);
         self.has_scraped("twilio").await;
     }
 
@@ -142,8 +223,7 @@ impl Prometheus {
     }
 
     async fn ask(&self, path: &str, parameters: &[(&str, &str)]) -> Option<Value> {
-        let url = format!("http://127.0.0.1:{}{path}", self.port);
-        let url = reqwest::Url::parse_with_params(&url, parameters).expect("a URL");
+        let url = reqwest::Url::parse_with_params(&self.url(path), parameters).expect("a URL");
         let text = self.http.get(url).send().await.ok()?.text().await.ok()?;
         serde_json::from_str(&text).ok()
     }
@@ -160,12 +240,15 @@ impl Drop for Prometheus {
     }
 }
 
-fn spawn(directory: &Path, port: u16) -> Child {
+fn spawn(directory: &Path, port: u16, lookback: &str) -> Child {
     Command::new("prometheus")
         .arg(format!("--config.file={}", directory.join("prometheus.yml").display()))
         .arg(format!("--storage.tsdb.path={}", directory.join("tsdb").display()))
         .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+        .arg(lookback)
         .arg("--enable-feature=exemplar-storage")
+        .arg("--web.enable-lifecycle")
+        .arg("--web.enable-remote-write-receiver")
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()

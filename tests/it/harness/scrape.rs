@@ -62,11 +62,7 @@ impl Scrape {
                 "+Inf" => f64::INFINITY,
                 number => number.parse().unwrap_or_else(|_| panic!("no value in {line}")),
             };
-            let (name, labels) = match key.split_once('{') {
-                None => (key, BTreeMap::new()),
-                Some((name, rest)) => (name, labels(rest.strip_suffix('}').expect("a brace"))),
-            };
-            let known = series.insert((name.to_owned(), labels), value);
+            let known = series.insert(key_of(key), value);
             assert!(known.is_none(), "twice: {line}");
         }
         Self { series, text: text.to_owned() }
@@ -108,6 +104,15 @@ impl Scrape {
             );
         }
     }
+}
+
+/// Name and labels of a series as it is written.
+pub(super) fn key_of(series: &str) -> Series {
+    let (name, labels) = match series.split_once('{') {
+        None => (series, BTreeMap::new()),
+        Some((name, rest)) => (name, labels(rest.strip_suffix('}').expect("a brace"))),
+    };
+    (name.to_owned(), labels)
 }
 
 fn labels(text: &str) -> BTreeMap<String, String> {

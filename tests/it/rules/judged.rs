@@ -1,13 +1,13 @@
 //! Rules, configurations and queries before their own judges: promtool, and a real Alertmanager.
 
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{FOLDER, TESTS};
 use crate::dashboards;
-use crate::harness::{eventually, free_port};
+use crate::harness::{Alertmanager, eventually};
 
 const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config");
 
@@ -76,7 +76,7 @@ fn promtool_reads_every_query_of_the_dashboards() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs prometheus-alertmanager, from Debian's package of that name"]
 async fn alertmanager_holds_back_what_follows_from_something_else() {
-    let alertmanager = Alertmanager::start();
+    let alertmanager = Alertmanager::start().await;
     let route = json!({ "account": "prod", "host": "ivr.example.com", "route": "/menu" });
     let on_a = json!({ "account": "stale", "instance": "a:1" });
     let alerts = [
@@ -141,66 +141,6 @@ fn alert(name: &str, severity: &str, component: &str, labels: &Value) -> Value {
         labels[label] = json!(value);
     }
     json!({ "labels": labels, "annotations": {} })
-}
-
-/// A running Alertmanager. It is killed when dropped.
-struct Alertmanager {
-    child: Child,
-    url: String,
-    http: reqwest::Client,
-    _directory: TempDir,
-}
-
-impl Alertmanager {
-    fn start() -> Self {
-        let directory = TempDir::new().expect("a directory");
-        let port = free_port();
-        let child = Command::new("prometheus-alertmanager")
-            .arg(format!("--config.file={CONFIG}/alertmanager/alertmanager.yml"))
-            .arg(format!("--storage.path={}", directory.path().display()))
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-            .arg("--cluster.listen-address=")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("prometheus-alertmanager");
-        twilio_call_exporter::twilio::client::install_crypto();
-        let http = reqwest::Client::builder().no_proxy().build().expect("a client");
-        let url = format!("http://127.0.0.1:{port}/api/v2/alerts");
-        Self { child, url, http, _directory: directory }
-    }
-
-    async fn take(&self, alerts: &[Value]) {
-        eventually("Alertmanager takes alerts", async || {
-            let request = self.http.post(&self.url).header("content-type", "application/json");
-            let response = request.body(json!(alerts).to_string()).send().await.ok()?;
-            response.status().is_success().then_some(())
-        })
-        .await;
-    }
-
-    /// Name, account and host of the alerts of which somebody is told.
-    async fn told(&self) -> Option<Vec<String>> {
-        let text = self.http.get(&self.url).send().await.ok()?.text().await.ok()?;
-        let known: Vec<Value> = serde_json::from_str(&text).ok()?;
-        let told = known.iter().filter(|alert| alert["status"]["state"] == "active");
-        let name = |alert: &Value| {
-            let of = |label: &str| alert["labels"][label].as_str().map(str::to_owned);
-            let labels = ["alertname", "account", "host"].into_iter().filter_map(of);
-            labels.collect::<Vec<_>>().join(" ")
-        };
-        let mut names: Vec<String> = told.map(name).collect();
-        names.sort();
-        Some(names)
-    }
-}
-
-impl Drop for Alertmanager {
-    fn drop(&mut self) {
-        // Gone already is as good.
-        let _gone = self.child.kill();
-        let _gone = self.child.wait();
-    }
 }
 
 /// Runs a judge, who must be content, and returns what it says.

@@ -1,0 +1,79 @@
+//! Which values the labels of a family have in a fleet, and what its series begin with.
+
+use twilio_call_exporter::domain::call::{CallStatus, Direction};
+use twilio_call_exporter::domain::content_type::ContentType;
+use twilio_call_exporter::domain::kind::RequestKind;
+use twilio_call_exporter::domain::observe::Rejection;
+use twilio_call_exporter::domain::outcome::Outcome;
+use twilio_call_exporter::domain::plan::Stage;
+use twilio_call_exporter::domain::verdict::{Reason, Warning};
+use twilio_call_exporter::metrics::catalog::{self, Family};
+use twilio_call_exporter::metrics::health::{EventResult, ReadResult};
+use twilio_call_exporter::twilio::Resource;
+
+/// All values of a label that is not among those that are given.
+pub(super) fn values_of(family: &Family, label: &str, given: &[(&str, &str)]) -> Vec<&'static str> {
+    let kind = given.iter().find(|(name, _)| *name == "kind");
+    let kind = kind.and_then(|(_, kind)| RequestKind::from_label(kind));
+    let is = |other: &Family| family.name == other.name;
+    match label {
+        // `code` has those that came; what fails here gets no answer.
+        "code" if is(&catalog::WEBHOOK_REQUESTS) => vec!["200", "none"],
+        "code" => vec!["200"],
+        "content_type" => ContentType::ALL.iter().map(|one| one.as_str()).collect(),
+        "direction" => Direction::ALL.iter().map(|one| one.as_str()).collect(),
+        "outcome" => Outcome::ALL.iter().map(|one| one.as_str()).collect(),
+        "stage" => Stage::ALL.iter().map(|one| one.as_str()).collect(),
+        "reason" if is(&catalog::TWIML_WARNINGS) => {
+            Warning::ALL.iter().map(|one| one.as_str()).collect()
+        }
+        "reason" if is(&catalog::CALL_EVENTS_REJECTED) => {
+            Rejection::ALL.iter().map(|one| one.as_str()).collect()
+        }
+        "reason" => match kind {
+            Some(kind) => Reason::possible_for(kind).map(Reason::as_str).collect(),
+            None => vec!["timeout", "server_error"],
+        },
+        "resource" => Resource::ALL.iter().map(|one| one.as_str()).collect(),
+        "result" if is(&catalog::CALL_EVENTS) => {
+            EventResult::ALL.iter().map(|one| one.as_str()).collect()
+        }
+        "result" => ReadResult::ALL.iter().map(|one| one.as_str()).collect(),
+        "status" if is(&catalog::CALLS) => vec![
+            CallStatus::Completed.as_str(),
+            CallStatus::Busy.as_str(),
+            CallStatus::Failed.as_str(),
+            CallStatus::NoAnswer.as_str(),
+            CallStatus::Canceled.as_str(),
+            CallStatus::Other.as_str(),
+        ],
+        "status" if is(&catalog::CALLS_ACTIVE) => vec![
+            CallStatus::Queued.as_str(),
+            CallStatus::Ringing.as_str(),
+            CallStatus::InProgress.as_str(),
+        ],
+        "status" => vec!["active"],
+        "version" | "os" | "arch" => vec!["some"],
+        other => panic!("no values for the label {other} of {}", family.name),
+    }
+}
+
+/// What a healthy exporter shows before anything was counted.
+pub(super) fn first_value(name: &str) -> f64 {
+    let ones = [
+        &catalog::ACCOUNT_INFO,
+        &catalog::BUILD_INFO,
+        &catalog::UP,
+        &catalog::CONFIG_RELOADED,
+        &catalog::STORE_WRITABLE,
+    ];
+    if ones.iter().any(|family| family.name == name) {
+        1.0
+    } else if name == catalog::POLL_INTERVAL.name {
+        30.0
+    } else if name == catalog::API_CONCURRENCY_LIMIT.name {
+        8.0
+    } else {
+        0.0
+    }
+}

@@ -1,0 +1,146 @@
+//! Three hundred accounts fail at once, and the pager rings a few times: the rules and the example of
+//! Alertmanager's configuration, as they are but in quicker time, over a fleet of accounts.
+//!
+//! `STORM_ROUTES=20` gives each account more routes, which only a quick machine can scrape every 2.5 s.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use twilio_call_exporter::domain::verdict::Reason;
+use twilio_call_exporter::metrics::catalog;
+
+use crate::harness::{
+    Alertmanager, Fleet, Hosts, Notification, Prometheus, Scrape, Setup, Shape, lines, say,
+    shortened,
+};
+use crate::rules;
+
+const ACCOUNTS: usize = 300;
+const ROUTES: usize = 6;
+/// How many times as quickly time passes: a minute takes five seconds.
+const FACTOR: u64 = 12;
+/// 30 s, as in the configuration that we ship.
+const INTERVAL: &str = "2500ms";
+/// Between two movements of the counters: 12 s.
+const TICK: Duration = Duration::from_secs(1);
+/// How many ticks the world is healthy first; until all accounts fail, as they are read within a minute;
+/// and how many an outage of eight minutes has.
+const HEALTHY: usize = 25;
+const UNTIL_ALL_FAIL: usize = 5;
+const OUTAGE: usize = 40;
+/// After how many ticks a cut-off call is counted: calls are settled 16 minutes after their end.
+const SETTLED_AFTER: usize = 80;
+/// Within how many ticks the last page must end: 20 minutes after the last cut-off call is counted.
+const AFTERWARDS: usize = SETTLED_AFTER + 100;
+/// What one outage may ring, its end included.
+const MOST: usize = 3;
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs prometheus and prometheus-alertmanager, from Debian's packages"]
+async fn an_outage_of_a_host_that_300_accounts_share_pages_at_most_three_times() {
+    outage(Hosts::Shared).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs prometheus and prometheus-alertmanager, from Debian's packages"]
+async fn an_outage_of_300_hosts_at_once_pages_at_most_three_times() {
+    outage(Hosts::OnePerAccount).await;
+}
+
+async fn outage(hosts: Hosts) {
+    let routes = std::env::var("STORM_ROUTES").ok();
+    let routes = routes.map_or(ROUTES, |routes| routes.parse().expect("a number"));
+    let fleet = Fleet::serve(Shape { accounts: ACCOUNTS, routes, hosts }).await;
+    let alertmanager = Alertmanager::in_time(FACTOR).await;
+    let rules: Vec<_> =
+        rules::files().into_iter().map(|(name, text)| (name, shortened(&text, FACTOR))).collect();
+    let prometheus = Prometheus::start(&Setup {
+        jobs: &[("twilio", fleet.address())],
+        rules: &rules,
+        scrape_interval: INTERVAL,
+        evaluation_interval: INTERVAL,
+        alertmanager: Some(alertmanager.address()),
+        lookback: "25s",
+        ..Setup::default()
+    });
+    // How many accounts fail at each tick, and cut off callers.
+    let mut failing = vec![0; HEALTHY];
+    failing.extend((1..=OUTAGE).map(|tick| (tick * ACCOUNTS / UNTIL_ALL_FAIL).min(ACCOUNTS)));
+    failing.resize(HEALTHY + OUTAGE + AFTERWARDS, 0);
+    let is_over =
+        || alertmanager.notifications("pager").last().is_some_and(|last| last.is_resolved);
+    for now in 0..failing.len() {
+        let settled = now.checked_sub(SETTLED_AFTER).map_or(0, |before| failing[before]);
+        tick(&fleet, failing[now], settled).await;
+        if now == HEALTHY {
+            let pages = alertmanager.notifications("pager");
+            assert!(pages.is_empty(), "nothing fails yet: {}", lines(&pages));
+        }
+        // No call is cut off any more, and nothing fires.
+        if now > HEALTHY + OUTAGE + SETTLED_AFTER
+            && is_over()
+            && prometheus.alerts().await.is_empty()
+        {
+            break;
+        }
+    }
+    let pages = alertmanager.notifications("pager");
+    let text = lines(&pages);
+    let of = async |query: &str| prometheus.query(query).await.unwrap_or_default();
+    say(&format!(
+        "{hosts:?}: pager\n{text}\ntickets\n{}\nscrapes take {:.1} s, {} of {} failed",
+        lines(&alertmanager.notifications("tickets")),
+        of("max_over_time(scrape_duration_seconds[1h])").await,
+        of("count_over_time((up == 0)[1h:2s])").await,
+        of("count_over_time(up[1h:2s])").await,
+    ));
+    assert!(
+        of("min_over_time(up[1h])").await > 0.0,
+        "scrapes take too long: this machine can't play a storm"
+    );
+    let is_of_webhooks = |page: &Notification| {
+        page.firing
+            .iter()
+            .any(|labels| labels.get("component").is_some_and(|one| one == "webhooks"))
+    };
+    assert!(pages.iter().any(is_of_webhooks), "no page within the outage:\n{text}");
+    assert!(pages.len() <= MOST, "{} notifications:\n{text}", pages.len());
+    assert!(is_over(), "it doesn't end:\n{text}");
+}
+
+/// 12 s of the world: the first `failing` accounts fail, the others succeed; the first `settled` accounts
+/// have their cut-off calls counted.
+async fn tick(fleet: &Fleet, failing: usize, settled: usize) {
+    let began = Instant::now();
+    {
+        let mut world = fleet.world();
+        for account in world.accounts() {
+            if account < failing {
+                world.fail(account, Reason::Connection, 1);
+            } else {
+                world.succeed(account, 1);
+            }
+            if account < settled {
+                world.settle(account, 1);
+            }
+        }
+        world.polled();
+    }
+    tokio::time::sleep(TICK.saturating_sub(began.elapsed())).await;
+}
+
+/// A fleet has what rules read: else a storm would be quiet for want of data.
+#[tokio::test]
+async fn a_fleet_serves_every_family_of_the_catalogue() {
+    let fleet = Fleet::serve(Shape { accounts: 2, routes: 2, hosts: Hosts::Shared }).await;
+    let url = format!("http://{}/metrics", fleet.address());
+    twilio_call_exporter::twilio::client::install_crypto();
+    let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let text = http.get(url).send().await.expect("an answer").text().await.expect("a text");
+    let scrape = Scrape::parse(&text);
+    let served: BTreeSet<&str> = scrape.names().into_iter().collect();
+    for family in catalog::ALL {
+        let count = format!("{}_count", family.name);
+        assert!(served.contains(family.name) || served.contains(count.as_str()), "{}", family.name);
+    }
+}
