@@ -124,15 +124,18 @@ impl Reader {
             if too_large > MAX_TOO_LARGE {
                 return Err(Error::TooLarge { limit: MAX_BODY_BYTES });
             }
-            // Of pages whose items are all alike two may be alike, since so many events may be.
-            let is_uniform = page.items.iter().all(|item| item.identity == page.items[0].identity);
-            let is_repeated = !is_uniform && shown.contains(&identities(&page));
-            if is_repeated || (page.items.is_empty() && page.next_page.is_some()) {
+            let shows = identities(&page);
+            // Two full pages of equal events may be different pages. A short page is the last of
+            // its list, so one that comes twice is the same page.
+            let is_full = shows.len() >= usize::from(size);
+            let may_recur = shows.is_empty() || is_full && shows.iter().all(|one| *one == shows[0]);
+            let is_repeated = !may_recur && shown.contains(&shows);
+            if is_repeated || (shows.is_empty() && page.next_page.is_some()) {
                 is_complete = false;
                 break;
             }
-            if !is_uniform {
-                shown.push(identities(&page));
+            if !may_recur {
+                shown.push(shows);
             }
             items.extend(page.items);
             next_page = page.next_page;

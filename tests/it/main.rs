@@ -22,6 +22,7 @@ mod histories;
 mod hostile;
 mod kills;
 mod limits;
+mod next_pages;
 mod odd_dates;
 mod odd_numbers;
 mod online;
