@@ -17,6 +17,26 @@ async fn a_page_of_one_event_that_leads_back_to_itself_now_and_then_counts_it_on
     each_event_is_counted_once(1_000, next).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_page_that_leads_back_to_the_first_in_any_spelling_counts_its_event_once() {
+    let next = |path: &str, call: usize, read: usize| {
+        let spellings = [
+            format!("{path}?PageSize=1"),
+            format!("{path}?PageSize=1&Page=0"),
+            format!("{path}?Page=0&PageSize=1"),
+            format!("{path}?Page%53ize=1&%50age=%30&PageToken="),
+            format!("/elsewhere/..{path}?PageSize=1&Page=00#first"),
+            // Only the first page itself can tell, once it leads nowhere.
+            format!("{path}?PageSize=1&PageToken=PA"),
+        ];
+        let spelling = call % spellings.len();
+        let is_led_back =
+            if spelling == spellings.len() - 1 { read == 0 } else { read.is_multiple_of(2) };
+        is_led_back.then(|| spellings[spelling].clone())
+    };
+    each_event_is_counted_once(1, next).await;
+}
+
 /// Calls of one Call Event each, of which pages of at most `size` items can be read. `next` names the
 /// page that follows, given the path, the call's number and how often one of its pages was read before.
 async fn each_event_is_counted_once(
