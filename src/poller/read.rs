@@ -1,7 +1,8 @@
 //! One complete read of a call's events: all pages, judged as they come.
 //!
-//! Invariant: several pages make a reading only if the first is unchanged at the end. A page that
-//! shifted meanwhile would show one event twice, and so count it twice.
+//! Invariant: several pages make a reading only if no two of them are at the same position in the list,
+//! and if the first is unchanged at the end and still has a next page. Otherwise a page that was read
+//! twice, or that shifted in between, would show one event twice, and so count it twice.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use crate::domain::page_size::PAGE_SIZES;
 use crate::domain::reading::{Item, Reading};
 use crate::domain::route::Routes;
 use crate::domain::sid::{AccountSid, CallSid};
-use crate::twilio::client::MAX_BODY_BYTES;
+use crate::twilio::client::{MAX_BODY_BYTES, Position};
 use crate::twilio::wire::{Page, RawItem, decode_call_event};
 use crate::twilio::{Client, Error};
 
@@ -98,7 +99,7 @@ impl Reader {
         let mut shown = vec![identities(&first)];
         let mut items = first.items;
         let mut next_page = first.next_page;
-        let mut seen = BTreeSet::new();
+        let mut seen = BTreeSet::from([Position::default()]);
         let (mut pages, mut too_large) = (1, 0);
         // Only a page without a next page ends the list.
         let mut is_complete = true;
@@ -107,7 +108,7 @@ impl Reader {
             if pages >= most || until <= Instant::now() {
                 return Err(Error::Endless);
             }
-            if !seen.insert(next.clone()) {
+            if !self.client.position(&next).is_ok_and(|position| seen.insert(position)) {
                 is_complete = false;
                 break;
             }
@@ -124,22 +125,25 @@ impl Reader {
             if too_large > MAX_TOO_LARGE {
                 return Err(Error::TooLarge { limit: MAX_BODY_BYTES });
             }
-            // Of pages whose items are all alike two may be alike, since so many events may be.
-            let is_uniform = page.items.iter().all(|item| item.identity == page.items[0].identity);
-            let is_repeated = !is_uniform && shown.contains(&identities(&page));
-            if is_repeated || (page.items.is_empty() && page.next_page.is_some()) {
+            let shows = identities(&page);
+            // Two full pages of equal events may be different pages. A short page is the last of
+            // its list, so one that comes twice is the same page.
+            let is_full = shows.len() >= usize::from(size);
+            let may_recur = shows.is_empty() || is_full && shows.iter().all(|one| *one == shows[0]);
+            let is_repeated = !may_recur && shown.contains(&shows);
+            if is_repeated || (shows.is_empty() && page.next_page.is_some()) {
                 is_complete = false;
                 break;
             }
-            if !is_uniform {
-                shown.push(identities(&page));
+            if !may_recur {
+                shown.push(shows);
             }
             items.extend(page.items);
             next_page = page.next_page;
         }
         if pages > 1 {
             let again = self.read_page_or_reject(size, 0, None, attempts).await?;
-            if identities(&again) != shown[0] {
+            if identities(&again) != shown[0] || again.next_page.is_none() {
                 return Err(Error::Shifted);
             }
         }

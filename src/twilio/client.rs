@@ -86,6 +86,11 @@ pub struct AccountPage {
     pub next_page: Option<String>,
 }
 
+/// Where in its list a page is, however its URL is written: the parameters that place it, sorted. The
+/// default is the first page of a list without filters.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position(Vec<(String, String)>);
+
 /// A connection to Twilio for one set of credentials.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -206,6 +211,24 @@ impl Client {
             AccountPage { accounts, is_readable, next_page: page.next_page }
         })
         .await
+    }
+
+    /// Where in its list a next page is.
+    ///
+    /// # Errors
+    /// [`Error::ForeignNextPage`] for what is no URL.
+    pub fn position(&self, next_page: &str) -> Result<Position, Error> {
+        let url = self.base.join(next_page).map_err(|_| Error::ForeignNextPage)?;
+        // A page of another size at the same place shows the same items again.
+        let places = |name: &str, value: &str| match name {
+            "PageSize" => false,
+            "Page" => !value.is_empty() && value.parse() != Ok(0_u64),
+            _ => !value.is_empty(),
+        };
+        let pairs = url.query_pairs().filter(|(name, value)| places(name, value));
+        let mut pairs: Vec<_> = pairs.map(|(name, value)| (name.into(), value.into())).collect();
+        pairs.sort_unstable();
+        Ok(Position(pairs))
     }
 
     fn resource(&self, path: &str) -> Url {

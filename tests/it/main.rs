@@ -23,6 +23,7 @@ mod histories;
 mod hostile;
 mod kills;
 mod limits;
+mod next_pages;
 mod odd_dates;
 mod odd_numbers;
 mod online;

@@ -34,6 +34,33 @@ fn a_next_page_is_followed_only_to_the_same_list_of_the_same_origin() {
 }
 
 #[test]
+fn a_page_is_recognised_however_its_url_is_written() {
+    let client = client("https://api.twilio.com");
+    let position = |next: &str| client.position(next).expect("a URL");
+    const LIST: &str = "/2010-04-01/Accounts/AC1/Calls/CA1/Events.json";
+    for query in ["", "?", "?PageSize=50", "?PageSize=1&Page=0", "?Page=00&PageToken=&&PageSize=7"]
+    {
+        assert_eq!(position(&format!("{LIST}{query}")), Position::default(), "{query}");
+    }
+    let second = position(&format!("{LIST}?PageSize=50&Page=1&PageToken=PA%2B1"));
+    assert_ne!(second, Position::default());
+    for (same, next) in [
+        (true, format!("{LIST}?Page=1&PageToken=PA%2B1&PageSize=50")),
+        (true, format!("{LIST}?%50age=%31&PageToken=P%41%2b1#second")),
+        (true, format!("https://api.twilio.com{LIST}?PageToken=PA%2B1&Page=1")),
+        (true, format!("/x/..{LIST}?PageToken=PA%2B1&Page=1")),
+        (false, format!("{LIST}?Page=2&PageToken=PA%2B1")),
+        (false, format!("{LIST}?Page=1&PageToken=PA+1")),
+        (false, format!("{LIST}?Page=1&PageToken=pa%2B1")),
+        (false, format!("{LIST}?Page=1")),
+        (false, format!("{LIST}?page=1&PageToken=PA%2B1")),
+        (false, format!("{LIST}?Page=1&PageToken=PA%2B1&AfterSid=CA1")),
+    ] {
+        assert_eq!(position(&next) == second, same, "{next}");
+    }
+}
+
+#[test]
 fn below_a_path_of_a_proxy_a_next_page_stays_there() {
     let client = client("https://proxy.example/twilio/");
     let list = client.resource("Accounts.json");
