@@ -225,20 +225,23 @@ fn each_alert_has_a_runbook_and_each_runbook_an_alert() {
     assert_eq!(found, names, "in the same order");
 }
 
-fn is_threshold(name: &String) -> bool {
+fn is_threshold(name: &str) -> bool {
     name.ends_with(":threshold")
 }
 
 #[test]
 fn each_threshold_is_used_and_each_that_is_used_is_there() {
-    let thresholds: BTreeSet<String> =
-        read("thresholds").into_iter().map(|rule| rule.record).filter(is_threshold).collect();
+    let thresholds: BTreeSet<String> = read("thresholds")
+        .into_iter()
+        .map(|rule| rule.record)
+        .filter(|name| is_threshold(name))
+        .collect();
     let used: BTreeSet<String> = [read("recording"), read("alerts")]
         .into_iter()
         .flatten()
         .flat_map(|rule| promql::read(&rule.expr).selectors)
         .map(|selector| selector.name)
-        .filter(is_threshold)
+        .filter(|name| is_threshold(name))
         .collect();
     assert_eq!(used, thresholds);
     let missing = alerts()
