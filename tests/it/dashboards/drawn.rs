@@ -102,7 +102,10 @@ fn rules_for_a_demo() -> Vec<(&'static str, String)> {
         read("alerts.rules.yml").replace("for: 1m", "for: 1s").replace("for: 5m", "for: 1s");
     vec![
         ("thresholds.rules.yml", thresholds),
-        ("recording.rules.yml", read("recording.rules.yml")),
+        (
+            "recording.rules.yml",
+            read("recording.rules.yml").replace("interval: 1m", "interval: 1s"),
+        ),
         ("alerts.rules.yml", alerts),
     ]
 }
