@@ -91,20 +91,16 @@ async fn alertmanager_holds_back_what_follows_from_something_else() {
         // One exporter of several silences nobody else's accounts.
         alert("TwilioExporterStoreErrors", "critical", "exporter", &on_a),
         alert("TwilioExporterDown", "critical", "exporter", &json!({ "instance": "b:1" })),
-        alert("TwilioWebhookErrorBudgetBurn", "critical", "webhooks", &route),
-        alert("TwilioWebhookMostlyFailing", "critical", "webhooks", &route),
+        alert("TwilioWebhookFailing", "critical", "webhooks", &route),
+        alert("TwilioWebhookErrorBudgetBurnSlow", "warning", "webhooks", &route),
         alert("TwilioTwimlNotXml", "warning", "webhooks", &route),
+        // A host stands for its routes, of whatever account.
+        alert("TwilioHostFailing", "critical", "webhooks", &json!({ "host": "other.example.com" })),
         alert(
-            "TwilioWebhookTimeouts",
-            "warning",
+            "TwilioWebhookFailing",
+            "critical",
             "webhooks",
-            &json!({ "account": "prod", "host": "ivr.example.com" }),
-        ),
-        alert(
-            "TwilioWebhookTimeouts",
-            "warning",
-            "webhooks",
-            &json!({ "account": "prod", "host": "other.example.com" }),
+            &json!({ "account": "prod", "host": "other.example.com", "route": "/" }),
         ),
         alert("TwilioCallsFailing", "warning", "calls", &json!({ "account": "prod" })),
     ];
@@ -114,8 +110,8 @@ async fn alertmanager_holds_back_what_follows_from_something_else() {
         "TwilioCallsFailing prod",
         "TwilioExporterDown",
         "TwilioExporterStoreErrors stale",
-        "TwilioWebhookErrorBudgetBurn prod ivr.example.com",
-        "TwilioWebhookTimeouts prod other.example.com",
+        "TwilioHostFailing other.example.com",
+        "TwilioWebhookFailing prod ivr.example.com",
     ];
     // It takes in alerts one by one, and judges them as it does.
     eventually("Alertmanager tells of these and of no others", async || {
