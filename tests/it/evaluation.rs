@@ -13,8 +13,8 @@ use crate::harness::{Fleet, Hosts, Prometheus, Setup, Shape, World, eventually, 
 use crate::{promql, rules};
 
 const SHAPE: Shape = Shape { accounts: 300, routes: 20, hosts: Hosts::Shared };
-/// What all rules may take at once: they are done long before the next evaluation begins.
-const LIMIT: Duration = Duration::from_secs(10);
+/// What all rules may take at once.
+const LIMIT: Duration = Duration::from_secs(1);
 /// One account in so many has failing webhooks.
 const FAILING: usize = 100;
 /// Seconds between scrapes, and between evaluations.
@@ -31,7 +31,7 @@ const LOOKS: usize = 5;
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs prometheus, from Debian's package of that name"]
-async fn all_rules_of_300_accounts_with_20_routes_are_evaluated_before_the_next_time() {
+async fn all_rules_of_300_accounts_with_20_routes_evaluate_within_a_second() {
     let files = rules::files();
     let recorded = recorded_series(&files).await;
     let fleet = Fleet::serve(SHAPE).await;
