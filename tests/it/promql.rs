@@ -20,6 +20,8 @@ pub(crate) struct Selector {
     pub matchers: Vec<(String, String, String)>,
     /// What stands in brackets behind it.
     pub range: Option<String>,
+    /// How far back it is read.
+    pub offset: Option<String>,
     /// Whether it is read at the end of the time range, whatever the point: `@ end()`.
     pub at_end: bool,
     /// The function that is called on it, where it stands right before.
@@ -74,7 +76,11 @@ pub(crate) fn read(text: &str) -> Query {
                     );
                     rest = after;
                 } else if word == "offset" {
-                    rest = rest.trim_start_matches(|c: char| c.is_ascii_alphanumeric());
+                    let end = rest.find(|c: char| !c.is_ascii_alphanumeric());
+                    let (offset, after) = rest.split_at(end.unwrap_or(rest.len()));
+                    let selector = query.selectors.last_mut().expect("a selector has an offset");
+                    selector.offset = Some(offset.to_owned());
+                    rest = after;
                 }
             } else if rest.starts_with('(') {
                 function = Some(word.to_owned());
@@ -251,4 +257,6 @@ fn a_query_is_read() {
     assert_eq!(first.matchers[0], ("x".to_owned(), "=".to_owned(), "}\"".to_owned()));
     assert_eq!(first.matchers[1], ("y".to_owned(), "!~".to_owned(), ".*".to_owned()));
     assert_eq!(query.labels, ["host", "le", "job"]);
+    let offsets = query.selectors.iter().map(|selector| selector.offset.as_deref());
+    assert_eq!(offsets.collect::<Vec<_>>(), [None, None, Some("1d")]);
 }

@@ -21,7 +21,8 @@ const NOT_LATE: &str = "unless ignoring (host, route) job_account:twilio_countin
 /// The labels in which the targets of one exporter differ, one after the other.
 const TARGETS: [&str; 5] = ["instance", "pod", "container", "endpoint", "service"];
 /// Alerts behind which there are requests that failed.
-const LINKED: [&str; 8] = [
+const LINKED: [&str; 9] = [
+    "TwilioManyHostsFailing",
     "TwilioHostFailing",
     "TwilioWebhookFailing",
     "TwilioCallersCutOff",
@@ -150,6 +151,7 @@ fn alerts_keep_to_the_conventions_of_mixins() {
         if rule.labels["severity"] == "critical" && rule.labels["component"] == "webhooks" {
             assert!(
                 rule.expr.contains("twilio_webhook_failing:present")
+                    || rule.expr.contains("twilio_many_hosts_failing:present")
                     || rule.expr.contains(NOT_LATE),
                 "{name} pages for the past"
             );
