@@ -19,7 +19,7 @@ use crate::{promql, rules};
 
 const SHAPE: Shape = Shape { accounts: 300, routes: 20, hosts: Hosts::Shared };
 /// How many times as long as one reading of all failures all rules together may take.
-const LIMIT: f64 = 10.0;
+const LIMIT: f64 = 12.0;
 /// One account in so many has failing webhooks.
 const FAILING: usize = 100;
 /// Seconds between scrapes, and between evaluations.
