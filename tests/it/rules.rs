@@ -151,7 +151,7 @@ fn alerts_keep_to_the_conventions_of_mixins() {
         if rule.labels["severity"] == "critical" && rule.labels["component"] == "webhooks" {
             assert!(
                 rule.expr.contains("twilio_webhook_failing:present")
-                    || rule.expr.contains("twilio_many_hosts_failing:present")
+                    || rule.expr.contains("twilio_failing_together:present")
                     || rule.expr.contains(NOT_LATE),
                 "{name} pages for the past"
             );
