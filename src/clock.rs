@@ -3,7 +3,7 @@
 //! Schedules follow the monotonic clock, so that a step of the wall clock moves no deadline: the local
 //! time is the wall clock's at the start, and advances with the monotonic clock. It may be wrong by as
 //! much as the wall clock was then, so nothing shows it; only Twilio's `Date` headers give it a meaning
-//! (`domain::twilio_time`). Whatever is shown as a time is Twilio's time, or the wall clock now.
+//! (`domain::track::twilio_time`). Whatever is shown as a time is Twilio's time, or the wall clock now.
 
 use std::time::Instant;
 

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use figment::value::Value;
 
-use crate::domain::route::RoutePattern;
+use crate::domain::judge::route::RoutePattern;
 use crate::twilio::Proxy;
 
 pub use account::{AccountConfig, Credentials, SubaccountsConfig};

@@ -7,10 +7,10 @@
 //!
 //! ```text
 //! bytes ── twilio::wire ──────> Call ───────┐
-//!                                           ├─ domain::account plans ─> Step
+//!                                           ├─ domain::engine::account plans ─> Step
 //! bytes ── twilio::wire ──────> CallEvent ──┘
-//! CallEvent ── domain::observe ───────────> Observation     kind, route, verdict     (pure)
-//! Reading ── domain::progress counts ─────> what is new     by identity              (pure)
+//! CallEvent ── domain::judge::observe ───────────> Observation     kind, route, verdict     (pure)
+//! Reading ── domain::track::progress counts ─────> what is new     by identity              (pure)
 //! Fact ── metrics::ledger applies ────────> Delta           series changes           (pure)
 //! Delta + progress = Batch ── store ──────> durable, one transaction
 //! committed ledger ── metrics::snapshot ── metrics::exposition ─> text on /metrics
@@ -18,7 +18,7 @@
 //!
 //! One type per station, one function per arrow. Follow one response of Twilio with a finger:
 //! [`twilio::client`] fetches a page, [`twilio::wire`] cuts it into items, `poller::read` has each
-//! judged by [`domain::observe`] and drops the page, [`domain::progress`] decides which items are
+//! judged by [`domain::judge::observe`] and drops the page, [`domain::track::progress`] decides which items are
 //! new, [`store`] makes the counts durable, and only then [`metrics::ledger`] shows them.
 //!
 //! # The rooms
@@ -66,42 +66,42 @@
 //! **Why is a call read several times?** Twilio documents Call Events as readable 15 minutes after
 //! the end of the call; in practice some show earlier. Early reads make numbers fresh, the settling
 //! read makes them right, and an audit of a sample tells what even that missed. Where early reads
-//! never show anything, [`domain::learning`] thins them to one call in fifty.
+//! never show anything, [`domain::track::learning`] thins them to one call in fifty.
 //!
-//! **Which read goes first?** Settling reads that are due, since the counters rest on them: [`domain::plan`]
+//! **Which read goes first?** Settling reads that are due, since the counters rest on them: [`domain::engine::plan`]
 //! keeps the calls in the order of their turns, the backlog of a downtime apart from the present. Early
 //! reads take what is left, the most recent first; one that would come too late is skipped.
 //!
 //! **When is something the account's fault?** When it happens to things unlike each other with nothing
 //! read in between. One call that is refused, or fails, is that call's own matter: it backs off, and is
-//! given up by a clock that runs only while other calls are read ([`domain::failing`]). One list that is
-//! refused is tried again by itself ([`domain::pace`]). A call that keeps failing is counted in
-//! `calls_unreadable` and has one line in the log ([`domain::unreadable`]).
+//! given up by a clock that runs only while other calls are read ([`domain::track::failing`]). One list that is
+//! refused is tried again by itself ([`domain::engine::pace`]). A call that keeps failing is counted in
+//! `calls_unreadable` and has one line in the log ([`domain::engine::unreadable`]).
 //!
 //! **When is an account catching up?** When what it counts is the past, so that pages must be held back:
 //! from its start until its look-back or a downtime is read, while its cursor is old, and while a share of
-//! the calls that are due is late ([`domain::account::Lateness`]). It takes several calls: no single one
+//! the calls that are due is late ([`domain::engine::account::Lateness`]). It takes several calls: no single one
 //! may silence an account.
 //!
 //! **What is said when Twilio can't be read?** One WARN with a closed cause, once it is no hiccup, and
 //! one INFO when it is over, apart for lists, single calls, Call Events and subaccounts
-//! ([`domain::trouble`]). The cause comes from the chain of sources of an error (`twilio::cause`), or
+//! ([`domain::engine::trouble`]). The cause comes from the chain of sources of an error (`twilio::cause`), or
 //! from the status and Twilio's error code, which picks the advice (`twilio::advice`). The landing page
 //! and `check-config --online` show the same text.
 //!
 //! **When is a list complete?** Only at a page without a next page. A list that stops before moves no
-//! cursor, so that what it did not show is still found ([`domain::listing`]).
+//! cursor, so that what it did not show is still found ([`domain::engine::lists`]).
 //!
 //! **Why so many lists?** They are newest first by start time, shift while being read, may cut time
 //! filters to the day, and may leave out calls without start or end time. No single one finds every
-//! call; [`domain::listing`] tells which finds what.
+//! call; [`domain::engine::lists`] tells which finds what.
 //!
 //! **When is a call forgotten?** When no list can bring it back: it is settled, audited if it was to
 //! be, and ended before the horizon that the last deep list has passed. A call that nobody knows and
 //! that ended before the horizon is not taken up, so nothing forgotten is ever counted again.
 //!
 //! **Whose clock?** Twilio's, estimated per account from the `Date` headers of its own 200s
-//! ([`domain::twilio_time`]) on top of a monotonic local clock ([`clock`]). Steps of the wall clock move
+//! ([`domain::track::twilio_time`]) on top of a monotonic local clock ([`clock`]). Steps of the wall clock move
 //! nothing, and neither does a single `Date`: an account begins once several answers agree. A correction
 //! of the offset moves every schedule along, so that no wait changes. The local clock starts at whatever the
 //! wall clock showed, so no time that a person sees comes from it alone: it is Twilio's, or the wall clock's now.
@@ -123,7 +123,7 @@
 //!
 //! **How does one come from the graph to the call?** By the exemplar of a failure or a bucket
 //! ([`metrics::exemplar`], in OpenMetrics only), or by the line that each failing webhook has in the
-//! log ([`domain::failure_log`]), or by the record of it on `/failures` ([`store::failures`]), which is
+//! log ([`domain::engine::failure_log`]), or by the record of it on `/failures` ([`store::failures`]), which is
 //! written in the transaction that counts it.
 //!
 //! **What if the disk is full, or a sync fails?** The batch is neither counted nor shown, the poller
@@ -163,7 +163,7 @@
 //!
 //! # Where a change goes
 //!
-//! A new kind or reason: its variant in [`domain::kind`] or [`domain::verdict`], a row in the table
+//! A new kind or reason: its variant in [`domain::judge::kind`] or [`domain::judge::verdict`], a row in the table
 //! of its tests, a scenario in `simulator::everything`; METRICS.md follows by itself. A new metric:
 //! [`metrics::catalog`], then [`metrics::snapshot`] or [`metrics::health`]. A new key: the example
 //! file, which is the defaults, and the reader in [`config`]. Another database: behind

@@ -28,10 +28,10 @@ use std::thread;
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
-use crate::domain::digest::DigestKey;
-use crate::domain::listing::ListProgress;
-use crate::domain::progress::CallProgress;
-use crate::domain::sid::{AccountSid, CallSid};
+use crate::domain::track::digest::DigestKey;
+use crate::domain::track::listing::ListProgress;
+use crate::domain::track::progress::CallProgress;
+use crate::domain::words::sid::{AccountSid, CallSid};
 use crate::metrics::health::Health;
 use crate::metrics::ledger::{AccountId, Committed, Fact, LedgerLimits, Overflow};
 

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::domain::call::Call;
-use crate::domain::listing::Filter;
-use crate::domain::page_size::PAGE_SIZES;
-use crate::domain::twilio_time::before;
+use crate::domain::engine::page_size::PAGE_SIZES;
+use crate::domain::track::listing::Filter;
+use crate::domain::track::twilio_time::before;
+use crate::domain::words::call::Call;
 use crate::metrics::exposition::as_float;
 use crate::poller::Account;
 use crate::twilio::{Answer, Error, Resource};

@@ -14,10 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::{AccountConfig, ApiConfig, Config, PollConfig};
-use crate::domain::listing::ListPlan;
-use crate::domain::plan::ReadPlan;
-use crate::domain::route::{RoutePattern, Routes};
-use crate::domain::sid::AccountSid;
+use crate::domain::engine::lists::ListPlan;
+use crate::domain::engine::plan::ReadPlan;
+use crate::domain::judge::route::{RoutePattern, Routes};
+use crate::domain::words::sid::AccountSid;
 use crate::metrics::health::Health;
 use crate::poller::discovery::{self, Known, Wanted};
 use crate::poller::gate::Gate;

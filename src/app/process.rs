@@ -11,7 +11,7 @@ use prometheus::core::{Collector, Desc};
 use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::{Gauge, MetricFamily};
 
-use crate::domain::twilio_time::{before, seconds_between};
+use crate::domain::track::twilio_time::{before, seconds_between};
 
 const START_TIME: &str = "process_start_time_seconds";
 /// How far the start time may be off before it is corrected, in seconds: every change of it looks like a

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use figment::value::{Dict, Value};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::domain::sid::AccountSid;
+use crate::domain::words::sid::AccountSid;
 use crate::twilio::Proxy;
 use crate::twilio::proxy::Way;
 

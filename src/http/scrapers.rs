@@ -13,7 +13,7 @@ use std::time::Duration;
 use axum::http::{HeaderMap, header};
 use jiff::Timestamp;
 
-use crate::domain::twilio_time::after;
+use crate::domain::track::twilio_time::after;
 
 /// Intervals that have to be alike before they say how often a scraper comes: three of a person seldom are.
 const INTERVALS: usize = 3;

@@ -263,12 +263,12 @@ fn list<'a>(values: impl Iterator<Item = &'a str>) -> String {
 }
 
 fn label_values() -> String {
-    use crate::domain::content_type::ContentType;
-    use crate::domain::kind::RequestKind;
-    use crate::domain::observe::Rejection;
-    use crate::domain::outcome::Outcome;
-    use crate::domain::plan::Stage;
-    use crate::domain::verdict::{Reason, Warning};
+    use crate::domain::engine::plan::Stage;
+    use crate::domain::judge::content_type::ContentType;
+    use crate::domain::judge::kind::RequestKind;
+    use crate::domain::judge::observe::Rejection;
+    use crate::domain::judge::verdict::{Reason, Warning};
+    use crate::domain::track::outcome::Outcome;
 
     format!(
         "\n## Label values\n\n\

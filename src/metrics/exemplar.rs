@@ -4,7 +4,7 @@
 
 use jiff::Timestamp;
 
-use crate::domain::sid::CallSid;
+use crate::domain::words::sid::CallSid;
 
 /// The call behind a count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

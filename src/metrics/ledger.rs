@@ -16,14 +16,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::domain::call::{CallStatus, Direction};
-use crate::domain::content_type::ContentType;
-use crate::domain::kind::RequestKind;
-use crate::domain::observe::Observation;
-use crate::domain::outcome::Outcome;
-use crate::domain::route::Endpoint;
-use crate::domain::sid::CallSid;
-use crate::domain::verdict::{Code, Reason, Warning};
+use crate::domain::judge::content_type::ContentType;
+use crate::domain::judge::kind::RequestKind;
+use crate::domain::judge::observe::Observation;
+use crate::domain::judge::route::Endpoint;
+use crate::domain::judge::verdict::{Code, Reason, Warning};
+use crate::domain::track::outcome::Outcome;
+use crate::domain::words::call::{CallStatus, Direction};
+use crate::domain::words::sid::CallSid;
 
 use super::exemplar::Exemplar;
 use places::Claim;

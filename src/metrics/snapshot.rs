@@ -11,11 +11,11 @@ use std::collections::BTreeMap;
 
 use prometheus::proto::MetricType;
 
-use crate::domain::call::{CallStatus, Direction};
-use crate::domain::content_type::ContentType;
-use crate::domain::kind::RequestKind;
-use crate::domain::outcome::Outcome;
-use crate::domain::verdict::{Reason, Warning};
+use crate::domain::judge::content_type::ContentType;
+use crate::domain::judge::kind::RequestKind;
+use crate::domain::judge::verdict::{Reason, Warning};
+use crate::domain::track::outcome::Outcome;
+use crate::domain::words::call::{CallStatus, Direction};
 
 use super::catalog::{self, Family, FamilyKind, WEBHOOK_SECONDS};
 use super::exemplar::Exemplar;

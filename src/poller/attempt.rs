@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use crate::domain::listing::Stop;
+use crate::domain::engine::lists::Stop;
 use crate::metrics::health::AccountHealth;
 use crate::twilio::{Attempt, ErrorReason};
 

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::observe::{Observation, Rejection};
-use crate::domain::plan::Stage;
-use crate::domain::retry::backoff;
-use crate::domain::route::{Endpoint, pattern_for};
-use crate::domain::sid::CallSid;
-use crate::domain::twiml::Malformation;
-use crate::domain::verdict::Reason;
+use crate::domain::engine::plan::Stage;
+use crate::domain::engine::retry::backoff;
+use crate::domain::judge::observe::{Observation, Rejection};
+use crate::domain::judge::route::{Endpoint, pattern_for};
+use crate::domain::judge::twiml::Malformation;
+use crate::domain::judge::verdict::Reason;
+use crate::domain::words::sid::CallSid;
 use crate::metrics::health::{EventResult, ReadResult};
 use crate::metrics::ledger::{Missing, Overflow};
 use crate::store::{Batch, CommitError};

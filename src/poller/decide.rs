@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::failing::ReadFailure;
+use crate::domain::track::failing::ReadFailure;
 use crate::twilio::{Error, Status};
 
 /// What to do after a failed request.

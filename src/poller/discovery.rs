@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::page_size::PageSize;
-use crate::domain::sid::AccountSid;
-use crate::domain::trouble::{Failure, Trouble};
+use crate::domain::engine::page_size::PageSize;
+use crate::domain::engine::trouble::{Failure, Trouble};
+use crate::domain::words::sid::AccountSid;
 use crate::metrics::health::Health;
 use crate::store::{AccountKey, Subaccount};
 use crate::twilio::{Error, Resource, wire};

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::domain::digest::{Digests, Identity};
-use crate::domain::observe::Rejection;
-use crate::domain::page_size::PAGE_SIZES;
-use crate::domain::reading::{Item, Reading};
-use crate::domain::route::Routes;
-use crate::domain::sid::{AccountSid, CallSid};
+use crate::domain::engine::page_size::PAGE_SIZES;
+use crate::domain::judge::observe::Rejection;
+use crate::domain::judge::route::Routes;
+use crate::domain::track::digest::{Digests, Identity};
+use crate::domain::track::reading::{Item, Reading};
+use crate::domain::words::sid::{AccountSid, CallSid};
 use crate::twilio::client::{MAX_BODY_BYTES, Position};
 use crate::twilio::wire::{Page, RawItem, decode_call_event};
 use crate::twilio::{Client, Error};

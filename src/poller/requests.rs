@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::domain::digest::Digests;
-use crate::domain::listing::ListRun;
-use crate::domain::plan::Step;
+use crate::domain::engine::lists::ListRun;
+use crate::domain::engine::plan::Step;
+use crate::domain::track::digest::Digests;
 
 use super::gate::Pass;
 use super::{Done, LONGEST_WAIT, Poller, read, until};

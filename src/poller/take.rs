@@ -4,16 +4,17 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::domain::account::{CallChanges, FailedRead};
-use crate::domain::call::{Call, Direction};
-use crate::domain::failing::ReadFailure;
-use crate::domain::listing::{AfterPage, ListKind, ListPage, ListRun, Stop};
-use crate::domain::outcome::CallOutcome;
-use crate::domain::page_size::smaller;
-use crate::domain::plan::Stage;
-use crate::domain::reading::Reading;
-use crate::domain::sid::CallSid;
-use crate::domain::twilio_time::{before, seconds_between};
+use crate::domain::engine::account::{CallChanges, FailedRead};
+use crate::domain::engine::lists::{AfterPage, ListPage, ListRun, Stop};
+use crate::domain::engine::page_size::smaller;
+use crate::domain::engine::plan::Stage;
+use crate::domain::track::failing::ReadFailure;
+use crate::domain::track::listing::ListKind;
+use crate::domain::track::outcome::CallOutcome;
+use crate::domain::track::reading::Reading;
+use crate::domain::track::twilio_time::{before, seconds_between};
+use crate::domain::words::call::{Call, Direction};
+use crate::domain::words::sid::CallSid;
 use crate::metrics::health::ReadResult;
 use crate::metrics::ledger::Fact;
 use crate::store::Batch;

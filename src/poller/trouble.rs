@@ -1,14 +1,15 @@
 //! What keeps an account from being read, told in the log and on the landing page.
 //!
-//! When it is told is decided in `domain::trouble`.
+//! When it is told is decided in `domain::engine::trouble`.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::domain::listing::{ListKind, ListRun, Stop};
-use crate::domain::sid::CallSid;
-use crate::domain::trouble::{Cause, Failure, News, Trouble, Weight};
+use crate::domain::engine::lists::{ListRun, Stop};
+use crate::domain::engine::trouble::{Cause, Failure, News, Trouble, Weight};
+use crate::domain::track::listing::ListKind;
+use crate::domain::words::sid::CallSid;
 use crate::metrics::health::AccountHealth;
 use crate::twilio::{Error, Resource};
 

@@ -2,9 +2,9 @@
 //!
 //! What keeps the calls of an account from being read together is told in `poller::trouble`.
 
-use crate::domain::account::FailedRead;
-use crate::domain::progress::CallProgress;
-use crate::domain::sid::CallSid;
+use crate::domain::engine::account::FailedRead;
+use crate::domain::track::progress::CallProgress;
+use crate::domain::words::sid::CallSid;
 use crate::metrics::health::ReadResult;
 use crate::twilio::{Error, Resource};
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::domain::sid::AccountSid;
+use crate::domain::words::sid::AccountSid;
 use crate::metrics::ledger::AccountId;
 
 use super::AccountKey;

@@ -5,16 +5,16 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
-use crate::domain::call::{CallStatus, Direction};
-use crate::domain::content_type::ContentType;
-use crate::domain::digest::{Digest, DigestVersion};
-use crate::domain::failing::Failing;
-use crate::domain::kind::RequestKind;
-use crate::domain::outcome::Outcome;
-use crate::domain::progress::{CallProgress, Multiset};
-use crate::domain::route::Endpoint;
-use crate::domain::sid::CallSid;
-use crate::domain::verdict::{Code, Reason, Warning};
+use crate::domain::judge::content_type::ContentType;
+use crate::domain::judge::kind::RequestKind;
+use crate::domain::judge::route::Endpoint;
+use crate::domain::judge::verdict::{Code, Reason, Warning};
+use crate::domain::track::digest::{Digest, DigestVersion};
+use crate::domain::track::failing::Failing;
+use crate::domain::track::outcome::Outcome;
+use crate::domain::track::progress::{CallProgress, Multiset};
+use crate::domain::words::call::{CallStatus, Direction};
+use crate::domain::words::sid::CallSid;
 use crate::metrics::ledger::{
     AccountId, Cell, EndpointEntry, EndpointId, GroupEntry, GroupId, Hold, Ledger, Scope,
 };

@@ -11,11 +11,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::domain::kind::RequestKind;
-use crate::domain::route::Endpoint;
-use crate::domain::sid::CallSid;
-use crate::domain::twiml::Malformation;
-use crate::domain::verdict::{Code, Reason};
+use crate::domain::judge::kind::RequestKind;
+use crate::domain::judge::route::Endpoint;
+use crate::domain::judge::twiml::Malformation;
+use crate::domain::judge::verdict::{Code, Reason};
+use crate::domain::words::sid::CallSid;
 
 use super::Command;
 

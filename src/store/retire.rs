@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
-use crate::domain::twilio_time::{after, before};
+use crate::domain::track::twilio_time::{after, before};
 use crate::metrics::ledger::{AccountId, Committed, EndpointId};
 
 use super::schema::Opened;

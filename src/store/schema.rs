@@ -10,7 +10,7 @@ use rusqlite::{Connection, params};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::domain::digest::DigestKey;
+use crate::domain::track::digest::DigestKey;
 
 use super::compact;
 use super::database::{self, Database};

@@ -21,9 +21,9 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
-use crate::domain::call::{Call, CallStatus, Direction};
-use crate::domain::digest::{Digest, DigestVersion};
-use crate::domain::progress::Multiset;
+use crate::domain::track::digest::{Digest, DigestVersion};
+use crate::domain::track::progress::Multiset;
+use crate::domain::words::call::{Call, CallStatus, Direction};
 use crate::metrics::ledger::{Cell, Scope};
 
 #[tokio::test]
@@ -249,7 +249,7 @@ impl Store {
 }
 
 fn event() -> Fact {
-    use crate::domain::{
+    use crate::domain::judge::{
         kind::{Expected, RequestKind},
         observe::Observation,
         route::Endpoint,

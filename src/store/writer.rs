@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use rusqlite::config::DbConfig;
 use rusqlite::params;
 
-use crate::domain::listing::ListProgress;
+use crate::domain::track::listing::ListProgress;
 use crate::metrics::health::Health;
 use crate::metrics::ledger::{AccountId, Committed, Delta, Entry, LedgerLimits, Scope};
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::domain::label::label_enum;
+use crate::domain::words::label::label_enum;
 
 use super::error::Error;
 

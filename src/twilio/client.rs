@@ -10,9 +10,9 @@ use reqwest::header::DATE;
 use reqwest::{Certificate, StatusCode, Url, redirect};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::domain::call::Call;
-use crate::domain::listing::Filter;
-use crate::domain::sid::{AccountSid, CallSid};
+use crate::domain::track::listing::Filter;
+use crate::domain::words::call::Call;
+use crate::domain::words::sid::{AccountSid, CallSid};
 
 use super::answer::{Answer, Attempt, Resource};
 use super::cause::transport;

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::domain::label::label_enum;
+use crate::domain::words::label::label_enum;
 
 use super::advice::{AUTHENTICATE, TEST_CREDENTIALS};
 use super::cause::NoConnection;

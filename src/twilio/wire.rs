@@ -10,10 +10,10 @@ mod page;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use crate::domain::call::{Call, CallStatus, Direction};
-use crate::domain::call_event::{Body, CallEvent, NO_DURATION_MS, Request, Response};
-use crate::domain::observe::Rejection;
-use crate::domain::sid::{AccountSid, CallSid};
+use crate::domain::judge::observe::Rejection;
+use crate::domain::words::call::{Call, CallStatus, Direction};
+use crate::domain::words::call_event::{Body, CallEvent, NO_DURATION_MS, Request, Response};
+use crate::domain::words::sid::{AccountSid, CallSid};
 
 use lenient::{Named, Number, RawText, StrictBody, Text};
 pub(crate) use page::text_of;

@@ -6,11 +6,11 @@
 use divan::{Bencher, black_box};
 use quick_xml::Reader;
 use quick_xml::events::Event;
-use twilio_call_exporter::domain::call_event::{Body, CallEvent, Request, Response};
-use twilio_call_exporter::domain::observe::observe;
-use twilio_call_exporter::domain::parameters::Parameters;
-use twilio_call_exporter::domain::route::{RoutePattern, Routes};
-use twilio_call_exporter::domain::verdict::Reason;
+use twilio_call_exporter::domain::judge::observe::observe;
+use twilio_call_exporter::domain::judge::route::{RoutePattern, Routes};
+use twilio_call_exporter::domain::judge::verdict::Reason;
+use twilio_call_exporter::domain::words::call_event::{Body, CallEvent, Request, Response};
+use twilio_call_exporter::domain::words::parameters::Parameters;
 
 /// Size of the bodies in bytes.
 const BODY: usize = 1_500;

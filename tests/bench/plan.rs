@@ -8,13 +8,14 @@ use std::time::Duration;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use jiff::Timestamp;
-use twilio_call_exporter::domain::account::AccountProgress;
-use twilio_call_exporter::domain::call::{Call, CallStatus, Direction};
-use twilio_call_exporter::domain::digest::Digest;
-use twilio_call_exporter::domain::listing::{ListPlan, ListProgress, Lists};
-use twilio_call_exporter::domain::plan::ReadPlan;
-use twilio_call_exporter::domain::progress::{CallProgress, Multiset};
-use twilio_call_exporter::domain::sid::CallSid;
+use twilio_call_exporter::domain::engine::account::AccountProgress;
+use twilio_call_exporter::domain::engine::lists::{ListPlan, Lists};
+use twilio_call_exporter::domain::engine::plan::ReadPlan;
+use twilio_call_exporter::domain::track::digest::Digest;
+use twilio_call_exporter::domain::track::listing::ListProgress;
+use twilio_call_exporter::domain::track::progress::{CallProgress, Multiset};
+use twilio_call_exporter::domain::words::call::{Call, CallStatus, Direction};
+use twilio_call_exporter::domain::words::sid::CallSid;
 
 /// How many calls are tracked.
 const CALLS: [u64; 3] = [1_000, 10_000, 100_000];

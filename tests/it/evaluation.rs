@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use twilio_call_exporter::clock::Clock;
-use twilio_call_exporter::domain::verdict::Reason;
+use twilio_call_exporter::domain::judge::verdict::Reason;
 
 use crate::harness::history::{self, Labels};
 use crate::harness::{Fleet, Hosts, Prometheus, Setup, Shape, World, eventually, say};

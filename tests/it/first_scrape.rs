@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use twilio_call_exporter::domain::call::{CallStatus, Direction};
-use twilio_call_exporter::domain::observe::Rejection;
-use twilio_call_exporter::domain::plan::Stage;
+use twilio_call_exporter::domain::engine::plan::Stage;
+use twilio_call_exporter::domain::judge::observe::Rejection;
+use twilio_call_exporter::domain::words::call::{CallStatus, Direction};
 use twilio_call_exporter::metrics::catalog::{self, Family, FamilyKind};
 use twilio_call_exporter::metrics::health::{EventResult, ReadResult};
 use twilio_call_exporter::poller::retry_reasons;

@@ -7,11 +7,11 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use twilio_call_exporter::domain::call_event::{Body, CallEvent, Request, Response};
-use twilio_call_exporter::domain::observe::observe;
-use twilio_call_exporter::domain::parameters::Parameters;
-use twilio_call_exporter::domain::route::{RoutePattern, Routes};
-use twilio_call_exporter::domain::twiml::{self, Document};
+use twilio_call_exporter::domain::judge::observe::observe;
+use twilio_call_exporter::domain::judge::route::{RoutePattern, Routes};
+use twilio_call_exporter::domain::judge::twiml::{self, Document};
+use twilio_call_exporter::domain::words::call_event::{Body, CallEvent, Request, Response};
+use twilio_call_exporter::domain::words::parameters::Parameters;
 
 /// Makes an input of about so many bytes.
 type Make<T> = fn(usize) -> T;

@@ -199,7 +199,7 @@ fn each_alert_has_a_runbook_and_each_runbook_an_alert() {
     let (_, sections) = runbooks.split_once("\n## Reasons\n").expect("the reasons come first");
     let mut sections = sections.split("\n## ");
     let reasons = sections.next().expect("the reasons");
-    for reason in twilio_call_exporter::domain::verdict::Reason::ALL {
+    for reason in twilio_call_exporter::domain::judge::verdict::Reason::ALL {
         assert!(
             reasons.contains(&format!("| `{}` |", reason.as_str())),
             "no word about {}",

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use twilio_call_exporter::domain::verdict::Reason;
+use twilio_call_exporter::domain::judge::verdict::Reason;
 use twilio_call_exporter::metrics::catalog;
 
 use crate::harness::{

@@ -4,9 +4,9 @@ use axum::http::StatusCode;
 use jiff::Timestamp;
 use maud::{Markup, html};
 
-use crate::domain::kind::RequestKind;
-use crate::domain::twilio_time::seconds_between;
-use crate::domain::verdict::Reason;
+use crate::domain::judge::kind::RequestKind;
+use crate::domain::judge::verdict::Reason;
+use crate::domain::track::twilio_time::seconds_between;
 use crate::store::failures::{
     MAX_PER_ACCOUNT, MAX_PER_ENDPOINT, MAX_RESULTS, RecentFailure, RecentFailures,
 };

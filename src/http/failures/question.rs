@@ -6,9 +6,9 @@
 use form_urlencoded::Serializer;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::domain::kind::RequestKind;
-use crate::domain::label;
-use crate::domain::verdict::Reason;
+use crate::domain::judge::kind::RequestKind;
+use crate::domain::judge::verdict::Reason;
+use crate::domain::words::label;
 use crate::store::failures::{FailureFilter, MAX_RESULTS, RecentFailures};
 
 /// How many are shown where nothing is said: a few screens.

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::domain::kind::RequestKind;
-use crate::domain::route::Endpoint;
-use crate::domain::sid::CallSid;
-use crate::domain::verdict::{Code, Reason};
+use crate::domain::judge::kind::RequestKind;
+use crate::domain::judge::route::Endpoint;
+use crate::domain::judge::verdict::{Code, Reason};
+use crate::domain::words::sid::CallSid;
 use jiff::Timestamp;
 
 /// Text that ends an attribute, an element and a line, if it is let.

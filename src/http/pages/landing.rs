@@ -9,7 +9,7 @@ use axum::response::Html;
 use maud::{Markup, html};
 use prometheus::proto::MetricFamily;
 
-use crate::domain::twilio_time::seconds_between;
+use crate::domain::track::twilio_time::seconds_between;
 use crate::metrics::catalog::{self, Family};
 
 use super::super::Site;

@@ -5,12 +5,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use prometheus::GaugeVec;
 
-use crate::domain::account::Lateness;
-use crate::domain::call::{CallStatus, Direction};
-use crate::domain::label::label_enum;
-use crate::domain::listing::ListKind;
-use crate::domain::observe::Rejection;
-use crate::domain::plan::Stage;
+use crate::domain::engine::account::Lateness;
+use crate::domain::engine::plan::Stage;
+use crate::domain::judge::observe::Rejection;
+use crate::domain::track::listing::ListKind;
+use crate::domain::words::call::{CallStatus, Direction};
+use crate::domain::words::label::label_enum;
 
 use super::super::exposition::as_float;
 use super::Health;

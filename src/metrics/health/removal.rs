@@ -72,8 +72,8 @@ fn remove(
 mod tests {
     use std::time::Duration;
 
-    use crate::domain::account::Lateness;
-    use crate::domain::observe::Rejection;
+    use crate::domain::engine::account::Lateness;
+    use crate::domain::judge::observe::Rejection;
 
     use super::*;
 
@@ -84,7 +84,7 @@ mod tests {
         for label in ["gone", "stays"] {
             let account = health.account(label, "AC1", "active", ["timeout"]);
             account.up(true);
-            account.list_read(crate::domain::listing::ListKind::Recent, Duration::ZERO, 1.0);
+            account.list_read(crate::domain::track::listing::ListKind::Recent, Duration::ZERO, 1.0);
             account.poll_interval(Duration::ZERO);
             account.api_request("calls", Some(200), Duration::ZERO);
             account.api_retry("timeout");

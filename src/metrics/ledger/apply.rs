@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::domain::kind::RequestKind;
-use crate::domain::observe::Observation;
-use crate::domain::route::Endpoint;
-use crate::domain::sid::CallSid;
-use crate::domain::twilio_time::after;
-use crate::domain::twiml::Malformation;
-use crate::domain::verdict::{Code, Reason};
+use crate::domain::judge::kind::RequestKind;
+use crate::domain::judge::observe::Observation;
+use crate::domain::judge::route::Endpoint;
+use crate::domain::judge::twiml::Malformation;
+use crate::domain::judge::verdict::{Code, Reason};
+use crate::domain::track::twilio_time::after;
+use crate::domain::words::sid::CallSid;
 
 use super::super::catalog::WEBHOOK_SECONDS;
 use super::super::exemplar::Exemplar;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::domain::twilio_time::after;
+use crate::domain::track::twilio_time::after;
 
 use super::{AccountId, Hold, Ledger, Scope};
 

@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::domain::observe::Observation;
-use crate::domain::route::Endpoint;
+use crate::domain::judge::observe::Observation;
+use crate::domain::judge::route::Endpoint;
 
 use super::apply::Delta;
 use super::{AccountId, Cell, EndpointId, Ledger, LedgerLimits, room};

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::domain::route::Endpoint;
-use crate::domain::twilio_time::after;
+use crate::domain::judge::route::Endpoint;
+use crate::domain::track::twilio_time::after;
 
 use super::room::{ENDPOINT_SERIES, FIRST_CODE, cell_series};
 use super::{AccountId, EndpointId, Ledger, Scope};

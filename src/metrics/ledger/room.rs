@@ -7,12 +7,12 @@
 use std::collections::BTreeMap;
 use std::iter;
 
-use crate::domain::call::{CallStatus, Direction};
-use crate::domain::content_type::ContentType;
-use crate::domain::kind::RequestKind;
-use crate::domain::outcome::Outcome;
-use crate::domain::route::Endpoint;
-use crate::domain::verdict::{Reason, Warning};
+use crate::domain::judge::content_type::ContentType;
+use crate::domain::judge::kind::RequestKind;
+use crate::domain::judge::route::Endpoint;
+use crate::domain::judge::verdict::{Reason, Warning};
+use crate::domain::track::outcome::Outcome;
+use crate::domain::words::call::{CallStatus, Direction};
 
 use super::super::catalog::WEBHOOK_SECONDS;
 use super::apply::Delta;

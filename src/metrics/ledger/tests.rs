@@ -10,8 +10,8 @@ use super::super::exposition::{Exposition, Format};
 use super::super::snapshot;
 use super::apply::duration_bound;
 use super::*;
-use crate::domain::twilio_time::after;
-use crate::domain::verdict::Verdict;
+use crate::domain::judge::verdict::Verdict;
+use crate::domain::track::twilio_time::after;
 
 const ACCOUNT: AccountId = AccountId(1);
 const TWO_YEARS: Duration = Duration::from_secs(2 * 365 * 86_400);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::domain::sid::AccountSid;
+use crate::domain::words::sid::AccountSid;
 use crate::twilio::wire;
 
 /// Which subaccounts are polled, and under which label.

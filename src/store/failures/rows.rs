@@ -8,11 +8,11 @@ use jiff::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row, params};
 
-use crate::domain::kind::RequestKind;
-use crate::domain::route::Endpoint;
-use crate::domain::sid::CallSid;
-use crate::domain::twiml::Malformation;
-use crate::domain::verdict::{Code, Reason};
+use crate::domain::judge::kind::RequestKind;
+use crate::domain::judge::route::Endpoint;
+use crate::domain::judge::twiml::Malformation;
+use crate::domain::judge::verdict::{Code, Reason};
+use crate::domain::words::sid::CallSid;
 use crate::metrics::ledger::{AccountId, Committed, EndpointId, FailedRequest};
 
 use super::{

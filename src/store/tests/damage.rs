@@ -10,7 +10,7 @@ use std::path::Path;
 use fastrand::Rng;
 
 use super::*;
-use crate::domain::route::Endpoint;
+use crate::domain::judge::route::Endpoint;
 use crate::store::failures::rows;
 use crate::store::{codec, schema};
 

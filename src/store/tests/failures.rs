@@ -1,10 +1,10 @@
 //! Recorded failures: once, bounded, filtered, and read without holding anything up.
 
 use super::*;
-use crate::domain::kind::RequestKind;
-use crate::domain::observe::Observation;
-use crate::domain::route::Endpoint;
-use crate::domain::verdict::{Code, Reason, Verdict};
+use crate::domain::judge::kind::RequestKind;
+use crate::domain::judge::observe::Observation;
+use crate::domain::judge::route::Endpoint;
+use crate::domain::judge::verdict::{Code, Reason, Verdict};
 use crate::metrics::ledger::{EndpointId, FailedRequest};
 use crate::store::failures::{
     FailureFilter, MAX_PER_ACCOUNT, MAX_PER_ENDPOINT, MAX_RESULTS, ReadError, RecentFailure,

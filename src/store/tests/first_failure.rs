@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::*;
-use crate::domain::outcome::Outcome;
+use crate::domain::track::outcome::Outcome;
 use crate::metrics::exposition::{Exposition, Format};
 use crate::metrics::snapshot;
 
@@ -116,8 +116,8 @@ fn failure() -> [Fact; 2] {
         unreachable!("an event")
     };
     observation.duration_ms = Some(20);
-    observation.verdict.code = crate::domain::verdict::Code::of(500).expect("a code");
-    observation.verdict.failure = Some(crate::domain::verdict::Reason::Http5xx);
+    observation.verdict.code = crate::domain::judge::verdict::Code::of(500).expect("a code");
+    observation.verdict.failure = Some(crate::domain::judge::verdict::Reason::Http5xx);
     let (outcome, decided_by) = (Outcome::CutOff, observation.clone());
     let cut_off = Fact::Outcome { outcome, decided_by, at, is_history };
     [Fact::Event { observation, call_sid, at, is_history }, cut_off]

@@ -1,9 +1,9 @@
 //! Stores of every earlier version, brought up to date.
 
 use super::*;
-use crate::domain::outcome::Outcome;
-use crate::domain::route::Endpoint;
-use crate::domain::verdict::Reason;
+use crate::domain::judge::route::Endpoint;
+use crate::domain::judge::verdict::Reason;
+use crate::domain::track::outcome::Outcome;
 use crate::metrics::exposition::{Exposition, Format};
 use crate::metrics::ledger::GroupId;
 use crate::metrics::snapshot;

@@ -1,7 +1,7 @@
 //! What goes after 35 days without events, and what stays.
 
 use super::*;
-use crate::domain::route::Endpoint;
+use crate::domain::judge::route::Endpoint;
 use crate::metrics::exposition::{Exposition, Format};
 use crate::metrics::ledger::Ledger;
 use crate::metrics::snapshot;
@@ -171,7 +171,7 @@ fn requests(ledger: &Ledger, route: &str) -> u64 {
     let groups = ledger.groups.iter().filter(|(_, group)| {
         ledger.endpoints.get(&group.endpoint).is_some_and(|entry| entry.endpoint.route == route)
     });
-    let code = crate::domain::verdict::Code::NONE;
+    let code = crate::domain::judge::verdict::Code::NONE;
     groups.map(|(id, _)| ledger.value(Scope::Group(*id), Cell::Requests(code))).sum()
 }
 

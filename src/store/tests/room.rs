@@ -1,11 +1,11 @@
 //! The bound on series, and sums that stay what they are: whatever is counted, in whatever order.
 
 use super::*;
-use crate::domain::content_type::ContentType;
-use crate::domain::kind::RequestKind;
-use crate::domain::outcome::Outcome;
-use crate::domain::route::Endpoint;
-use crate::domain::verdict::{Code, Reason, Warning};
+use crate::domain::judge::content_type::ContentType;
+use crate::domain::judge::kind::RequestKind;
+use crate::domain::judge::route::Endpoint;
+use crate::domain::judge::verdict::{Code, Reason, Warning};
+use crate::domain::track::outcome::Outcome;
 use crate::metrics::exposition::{Exposition, Format};
 use crate::metrics::ledger::{ACCOUNT_SERIES, MAX_VALUE, Scope};
 use crate::metrics::snapshot;

@@ -8,8 +8,8 @@ use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAcces
 use serde_json::value::RawValue;
 
 use super::text_of;
-use crate::domain::call_event::Body;
-use crate::domain::parameters::Parameters;
+use crate::domain::words::call_event::Body;
+use crate::domain::words::parameters::Parameters;
 
 /// A text, lossy where it is no UTF-8; anything but a string counts as absent.
 #[derive(Debug, Default)]

@@ -4,10 +4,10 @@ mod heard;
 mod judged;
 
 use super::*;
-use crate::domain::digest::{DigestKey, DigestVersion, Digests};
-use crate::domain::observe::Observation;
-use crate::domain::reading::Item;
-use crate::domain::route::Routes;
+use crate::domain::judge::observe::Observation;
+use crate::domain::judge::route::Routes;
+use crate::domain::track::digest::{DigestKey, DigestVersion, Digests};
+use crate::domain::track::reading::Item;
 
 macro_rules! fixture {
     ($name:literal) => {
@@ -109,8 +109,8 @@ fn the_list_of_verbs_is_twilios() {
         serde_json::from_str(fixture!("twiml-voice-elements.json")).expect("JSON");
     for verb in elements["response_children"].as_array().expect("a list") {
         let twiml = format!("<Response><{}/></Response>", verb.as_str().expect("a name"));
-        let known = crate::domain::twiml::Document::Twiml { has_unknown_verb: false };
-        assert_eq!(crate::domain::twiml::read(&twiml), known, "{twiml}");
+        let known = crate::domain::judge::twiml::Document::Twiml { has_unknown_verb: false };
+        assert_eq!(crate::domain::judge::twiml::read(&twiml), known, "{twiml}");
     }
 }
 

@@ -4,9 +4,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use twilio_call_exporter::domain::digest::{DigestKey, DigestVersion, Digests};
-use twilio_call_exporter::domain::observe::observe;
-use twilio_call_exporter::domain::route::{RoutePattern, Routes};
+use twilio_call_exporter::domain::track::digest::{DigestKey, DigestVersion, Digests};
+use twilio_call_exporter::domain::judge::observe::observe;
+use twilio_call_exporter::domain::judge::route::{RoutePattern, Routes};
 use twilio_call_exporter::twilio::wire::{Page, decode_call_event};
 
 fuzz_target!(|bytes: &[u8]| {

@@ -5,7 +5,7 @@
 use libfuzzer_sys::fuzz_target;
 use quick_xml::Reader;
 use quick_xml::events::Event;
-use twilio_call_exporter::domain::twiml::{self, Document};
+use twilio_call_exporter::domain::judge::twiml::{self, Document};
 
 fuzz_target!(|bytes: &[u8]| {
     let text = String::from_utf8_lossy(bytes);

@@ -2,15 +2,16 @@
 
 use fastrand::Rng;
 use jiff::Timestamp;
-use twilio_call_exporter::domain::account::{AccountProgress, CallChanges, FailedRead};
-use twilio_call_exporter::domain::call::{Call, Direction};
-use twilio_call_exporter::domain::failing::ReadFailure;
-use twilio_call_exporter::domain::listing::{AfterPage, ListPage, ListPlan, ListProgress, ListRun};
-use twilio_call_exporter::domain::outcome::CallOutcome;
-use twilio_call_exporter::domain::pace::Pace;
-use twilio_call_exporter::domain::plan::{ReadPlan, Stage};
-use twilio_call_exporter::domain::reading::Reading;
-use twilio_call_exporter::domain::sid::CallSid;
+use twilio_call_exporter::domain::engine::account::{AccountProgress, CallChanges, FailedRead};
+use twilio_call_exporter::domain::engine::lists::{AfterPage, ListPage, ListPlan, ListRun};
+use twilio_call_exporter::domain::engine::pace::Pace;
+use twilio_call_exporter::domain::engine::plan::{ReadPlan, Stage};
+use twilio_call_exporter::domain::track::failing::ReadFailure;
+use twilio_call_exporter::domain::track::listing::ListProgress;
+use twilio_call_exporter::domain::track::outcome::CallOutcome;
+use twilio_call_exporter::domain::track::reading::Reading;
+use twilio_call_exporter::domain::words::call::{Call, Direction};
+use twilio_call_exporter::domain::words::sid::CallSid;
 use twilio_call_exporter::metrics::ledger::{AccountId, Fact};
 use twilio_call_exporter::store::{Batch, Store, StoreThread};
 

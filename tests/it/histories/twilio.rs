@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use fastrand::Rng;
 use jiff::Timestamp;
-use twilio_call_exporter::domain::call::{Call, CallStatus, Direction};
-use twilio_call_exporter::domain::call_event::{Body, CallEvent, Request, Response};
-use twilio_call_exporter::domain::listing::Filter;
-use twilio_call_exporter::domain::parameters::Parameters;
-use twilio_call_exporter::domain::sid::CallSid;
+use twilio_call_exporter::domain::track::listing::Filter;
+use twilio_call_exporter::domain::words::call::{Call, CallStatus, Direction};
+use twilio_call_exporter::domain::words::call_event::{Body, CallEvent, Request, Response};
+use twilio_call_exporter::domain::words::parameters::Parameters;
+use twilio_call_exporter::domain::words::sid::CallSid;
 
 /// When the world begins, in seconds since 1970: on a day of its own, an hour before midnight, so
 /// that filters that are cut to the day have something to get wrong.

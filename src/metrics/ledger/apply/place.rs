@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 
-use crate::domain::kind::RequestKind;
-use crate::domain::observe::Observation;
-use crate::domain::route::Endpoint;
+use crate::domain::judge::kind::RequestKind;
+use crate::domain::judge::observe::Observation;
+use crate::domain::judge::route::Endpoint;
 
 use super::super::{
     AccountId, EndpointEntry, EndpointId, GroupEntry, GroupId, Ledger, Missing, Scope, room,

@@ -2,7 +2,7 @@
 
 use super::judged::{PROXY, check, events, show};
 use super::*;
-use crate::domain::outcome::outcome;
+use crate::domain::track::outcome::outcome;
 
 /// The lists of calls, as Twilio gives them, with what became of each call.
 #[test]

@@ -1,12 +1,12 @@
 //! Which values the labels of a family have in a fleet, and what its series begin with.
 
-use twilio_call_exporter::domain::call::{CallStatus, Direction};
-use twilio_call_exporter::domain::content_type::ContentType;
-use twilio_call_exporter::domain::kind::RequestKind;
-use twilio_call_exporter::domain::observe::Rejection;
-use twilio_call_exporter::domain::outcome::Outcome;
-use twilio_call_exporter::domain::plan::Stage;
-use twilio_call_exporter::domain::verdict::{Reason, Warning};
+use twilio_call_exporter::domain::engine::plan::Stage;
+use twilio_call_exporter::domain::judge::content_type::ContentType;
+use twilio_call_exporter::domain::judge::kind::RequestKind;
+use twilio_call_exporter::domain::judge::observe::Rejection;
+use twilio_call_exporter::domain::judge::verdict::{Reason, Warning};
+use twilio_call_exporter::domain::track::outcome::Outcome;
+use twilio_call_exporter::domain::words::call::{CallStatus, Direction};
 use twilio_call_exporter::metrics::catalog::{self, Family};
 use twilio_call_exporter::metrics::health::{EventResult, ReadResult};
 use twilio_call_exporter::twilio::Resource;

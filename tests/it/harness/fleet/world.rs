@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use twilio_call_exporter::clock::Clock;
-use twilio_call_exporter::domain::kind::RequestKind;
-use twilio_call_exporter::domain::verdict::Reason;
+use twilio_call_exporter::domain::judge::kind::RequestKind;
+use twilio_call_exporter::domain::judge::verdict::Reason;
 use twilio_call_exporter::metrics::catalog::{self, Family, FamilyKind};
 
 use super::{Fleet, Hosts, Shape, labels};

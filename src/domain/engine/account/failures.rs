@@ -1,0 +1,65 @@
+//! Reads of Call Events that failed: when a call is read again, and when it is given up.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::AccountProgress;
+use crate::domain::engine::plan::Stage;
+use crate::domain::engine::retry;
+use crate::domain::track::failing::ReadFailure;
+use crate::domain::track::learning::EarlyStage;
+use crate::domain::track::twilio_time::after;
+use crate::domain::words::sid::CallSid;
+
+/// Longest wait before an early read is tried again.
+const EARLY_RETRY_CAP: Duration = Duration::from_secs(60);
+/// Longest wait before a settling read is tried again.
+const SETTLING_RETRY_CAP: Duration = Duration::from_secs(10 * 60);
+
+/// A read that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FailedRead {
+    /// The call.
+    pub sid: CallSid,
+    /// Why it was read.
+    pub stage: Stage,
+    /// Early reads that were skipped for this one.
+    pub skips: u8,
+    /// Why it failed.
+    pub failure: ReadFailure,
+}
+
+impl AccountProgress {
+    /// Takes note that a read failed. Returns whether the call is given up.
+    pub fn read_failed(&mut self, read: FailedRead, now: Timestamp, random: u64) -> bool {
+        let FailedRead { sid, stage, skips, failure } = read;
+        self.free(sid);
+        let Some(call) = self.calls.get_mut(&sid) else { return false };
+        // A call that isn't shown yet has no events yet: an early read of it is done.
+        match (stage, failure) {
+            (Stage::Live | Stage::AfterEnd, ReadFailure::Failed)
+            | (Stage::Settling | Stage::Audit, _) => {}
+            (Stage::Live, _) => {
+                call.last_live_read_at = Some(now);
+                call.note_early(EarlyStage::LIVE, now, false);
+                return false;
+            }
+            (Stage::AfterEnd, _) => {
+                call.note_after_end(skips, now, false);
+                return false;
+            }
+        }
+        let (cap, may_give_up) = match stage {
+            Stage::Live | Stage::AfterEnd => (EARLY_RETRY_CAP, false),
+            Stage::Settling | Stage::Audit => (SETTLING_RETRY_CAP, true),
+        };
+        let is_tried_enough = call.failing.fail(failure, self.last_read_at, now);
+        call.retry_at = Some(after(now, retry::backoff(call.failing.count(), cap, random)));
+        if may_give_up && is_tried_enough {
+            call.settled_at.get_or_insert(now);
+            call.awaits_audit = false;
+        }
+        may_give_up && is_tried_enough
+    }
+}

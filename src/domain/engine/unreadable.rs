@@ -1,0 +1,78 @@
+//! Which calls that can't be read get a line in the log: each once, and only a few in ten minutes.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::domain::track::twilio_time::after;
+use crate::domain::words::sid::CallSid;
+
+/// Lines in one window: enough to look at an example, and `calls_unreadable` has the number.
+const LINES_PER_WINDOW: u32 = 4;
+/// How long a window lasts: as long as the longest wait between two attempts, so that a call without a
+/// line asks for one in the next window.
+const WINDOW: Duration = Duration::from_secs(10 * 60);
+
+/// The calls of an account that can't be read, as far as the log names them.
+#[derive(Clone, Debug, Default)]
+pub struct UnreadableCalls {
+    logged: BTreeSet<CallSid>,
+    window: Option<Timestamp>,
+    lines: u32,
+}
+
+impl UnreadableCalls {
+    /// Notes another failed attempt at a call that can't be read. Returns whether it gets its line now.
+    pub fn failed(&mut self, sid: CallSid, now: Timestamp) -> bool {
+        if self.logged.contains(&sid) {
+            return false;
+        }
+        if self.window.is_none_or(|began| after(began, WINDOW) <= now) {
+            self.window = Some(now);
+            self.lines = 0;
+        }
+        let has_room = self.lines < LINES_PER_WINDOW;
+        if has_room {
+            self.lines += 1;
+            self.logged.insert(sid);
+        }
+        has_room
+    }
+
+    /// Notes that a call was read, or given up. Returns whether the log names it.
+    pub fn ended(&mut self, sid: CallSid) -> bool {
+        self.logged.remove(&sid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_call_gets_one_line_however_often_it_fails() {
+        let mut calls = UnreadableCalls::default();
+        assert!(calls.failed(sid(1), at(0)));
+        assert!((1..200).all(|n| !calls.failed(sid(1), at(n * 600))));
+        assert!(calls.ended(sid(1)), "its end is worth a line, too");
+        assert!(!calls.ended(sid(1)));
+        assert!(calls.failed(sid(1), at(200_000)), "it fails again");
+    }
+
+    #[test]
+    fn of_many_calls_a_few_get_a_line_and_the_others_later() {
+        let mut calls = UnreadableCalls::default();
+        let mut lines = |second| (0..10).filter(|&n| calls.failed(sid(n), at(second))).count();
+        assert_eq!([0, 1, 599, 600, 601, 1_200, 1_800].map(&mut lines), [4, 0, 0, 4, 0, 2, 0]);
+        assert!(!calls.ended(sid(11)), "it had no line");
+    }
+
+    fn sid(number: u32) -> CallSid {
+        CallSid::parse(&format!("CA{number:032}")).expect("a SID")
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_700_000_000 + second).expect("an instant")
+    }
+}

@@ -1,0 +1,284 @@
+//! The kind of a request: who asked for what, and whether TwiML was expected.
+//!
+//! A pure function of one Call Event. The first rule that matches decides; the parameters are those
+//! of Twilio's documentation (<https://www.twilio.com/docs/voice/twiml#request-parameters> and the
+//! pages of the verbs).
+
+use crate::domain::words::call_event::CallEvent;
+use crate::domain::words::label::label_enum;
+use crate::domain::words::parameters::{Parameter, Parameters};
+use crate::domain::words::webhook_url::WebhookUrl;
+
+label_enum! {
+    /// What a request was for.
+    pub enum RequestKind {
+        /// The customer's own call of Twilio's REST API: no webhook.
+        ApiRequest = "api_request",
+        /// Twilio asks the fallback URL after a failure.
+        FallbackUrl = "fallback_url",
+        /// Progress of the call, to whoever wants to know.
+        StatusCallback = "status_callback",
+        /// What a caller may have said so far: partial results of `<Gather>`.
+        GatherCallback = "gather_callback",
+        /// Progress of a recording.
+        RecordingCallback = "recording_callback",
+        /// The result of asynchronous answering machine detection.
+        AmdCallback = "amd_callback",
+        /// Progress of a media stream.
+        StreamCallback = "stream_callback",
+        /// Progress of a transcription.
+        TranscriptionCallback = "transcription_callback",
+        /// The download of a sound.
+        Media = "media",
+        /// What to do after `<Dial>`.
+        DialAction = "dial_action",
+        /// What to do after `<Record>`.
+        RecordAction = "record_action",
+        /// What to do with what a caller entered or said.
+        GatherAction = "gather_action",
+        /// What to do after `<Enqueue>`.
+        EnqueueAction = "enqueue_action",
+        /// What a caller hears while waiting in a queue.
+        WaitUrl = "wait_url",
+        /// What to do with a call that begins.
+        VoiceUrl = "voice_url",
+        /// Any other question about a live call: redirects, whispers.
+        TwimlRequest = "twiml_request",
+        /// Everything else.
+        OtherCallback = "other_callback",
+    }
+}
+
+/// What Twilio expects of the answer to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// TwiML, which it executes, or a sound, which it plays.
+    Twiml,
+    /// TwiML, of which it obeys nothing any more because the call is over.
+    IdleTwiml,
+    /// A sound, which it plays.
+    Sound,
+    /// Nothing but a status: it ignores the body.
+    Status,
+    /// Nothing: Twilio itself gave the answer.
+    Nothing,
+}
+
+impl RequestKind {
+    /// What Twilio expects of the answer while the call is alive.
+    pub const fn expected(self) -> Expected {
+        match self {
+            Self::FallbackUrl
+            | Self::DialAction
+            | Self::RecordAction
+            | Self::GatherAction
+            | Self::EnqueueAction
+            | Self::WaitUrl
+            | Self::VoiceUrl
+            | Self::TwimlRequest => Expected::Twiml,
+            Self::Media => Expected::Sound,
+            Self::StatusCallback
+            | Self::GatherCallback
+            | Self::RecordingCallback
+            | Self::AmdCallback
+            | Self::StreamCallback
+            | Self::TranscriptionCallback
+            | Self::OtherCallback => Expected::Status,
+            Self::ApiRequest => Expected::Nothing,
+        }
+    }
+
+    /// Whether Twilio executes the answer as TwiML.
+    pub const fn expects_twiml(self) -> bool {
+        matches!(self.expected(), Expected::Twiml)
+    }
+
+    /// Whether the caller of a live call hears the answer: TwiML, or a sound.
+    pub const fn is_heard(self) -> bool {
+        matches!(self.expected(), Expected::Twiml | Expected::Sound)
+    }
+
+    /// The kind of a Call Event's request.
+    pub fn of(event: &CallEvent, url: &WebhookUrl<'_>) -> Self {
+        let parameters = &event.request.parameters;
+        let has = |parameter| parameters.has(parameter);
+        let has_call_status = has(Parameter::CallStatus);
+        if is_rest_api(url) {
+            Self::ApiRequest
+        } else if has(Parameter::ErrorCode) && has(Parameter::ErrorUrl) {
+            Self::FallbackUrl
+        } else if parameters.callback_source.as_deref() == Some("call-progress-events") {
+            Self::StatusCallback
+        } else if is_partial_result(parameters) {
+            Self::GatherCallback
+        } else if has(Parameter::RecordingStatus) {
+            Self::RecordingCallback
+        } else if has(Parameter::MachineDetectionDuration) && !has_call_status {
+            Self::AmdCallback
+        } else if has(Parameter::StreamSid) {
+            Self::StreamCallback
+        } else if has(Parameter::TranscriptionSid) {
+            Self::TranscriptionCallback
+        } else if has(Parameter::StatusCallbackEvent) {
+            // Conferences and their participants, in which the answer is ignored.
+            Self::OtherCallback
+        } else if is_download(event) {
+            Self::Media
+        } else if has(Parameter::DialCallStatus) {
+            Self::DialAction
+        } else if has(Parameter::RecordingUrl) && has_call_status {
+            Self::RecordAction
+        } else if has(Parameter::Digits) || has(Parameter::SpeechResult) {
+            Self::GatherAction
+        } else if has(Parameter::QueueResult) {
+            Self::EnqueueAction
+        } else if has(Parameter::QueuePosition)
+            || has(Parameter::AvgQueueTime)
+            || has(Parameter::CurrentQueueSize)
+        {
+            Self::WaitUrl
+        } else if parameters.is_call_over() {
+            // Older callbacks carry no callback_source, and a finished call obeys no TwiML.
+            Self::StatusCallback
+        } else if begins_a_call(parameters) {
+            Self::VoiceUrl
+        } else if has(Parameter::CallSid) && has_call_status {
+            Self::TwimlRequest
+        } else {
+            Self::OtherCallback
+        }
+    }
+}
+
+/// Twilio's REST API: `api.twilio.com`, with or without a region, or an edge and a region. A base
+/// URL of ours plays no part: a proxy in front of the API is no application.
+fn is_rest_api(url: &WebhookUrl<'_>) -> bool {
+    let is_api_host = url.host == "api.twilio.com"
+        || url
+            .host
+            .strip_prefix("api.")
+            .and_then(|rest| rest.strip_suffix(".twilio.com"))
+            .is_some_and(|labels| {
+                labels.split('.').count() <= 2 && labels.split('.').all(|label| !label.is_empty())
+            });
+    is_api_host && url.path.starts_with("/2010-04-01/Accounts/")
+}
+
+/// Partial results of speech recognition, which carry the ordinary parameters of a call.
+fn is_partial_result(parameters: &Parameters) -> bool {
+    (parameters.has(Parameter::UnstableSpeechResult)
+        || parameters.has(Parameter::StableSpeechResult))
+        && !parameters.has(Parameter::SpeechResult)
+        && !parameters.has(Parameter::Digits)
+}
+
+/// Twilio fetches a sound to play without telling anything of the call; every webhook names at least
+/// the account.
+fn is_download(event: &CallEvent) -> bool {
+    let of_webhook = [Parameter::AccountSid, Parameter::CallSid, Parameter::CallStatus];
+    event.request.method.eq_ignore_ascii_case("GET")
+        && !of_webhook.into_iter().any(|parameter| event.request.parameters.has(parameter))
+}
+
+fn begins_a_call(parameters: &Parameters) -> bool {
+    matches!(
+        (parameters.direction.as_deref(), parameters.call_status.as_deref()),
+        (Some("inbound"), Some("ringing")) | (Some("outbound-api"), Some("in-progress"))
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::words::call_event::Request;
+
+    const HOOK: &str = "https://app.example.com/x";
+
+    #[test]
+    fn the_first_rule_that_matches_decides() {
+        use RequestKind::*;
+        const CALL: [&str; 2] = ["call_sid=CA", "call_status=in-progress"];
+        for (parameters, expected) in [
+            (&["error_code=11200", "error_url=x", "digits=1"][..], FallbackUrl),
+            (&["callback_source=call-progress-events", "call_status=completed"], StatusCallback),
+            (&["CallbackSource=call-progress-events", "CallStatus=ringing"], StatusCallback),
+            (&["recording_status=completed", "recording_url=x"], RecordingCallback),
+            (&["machine_detection_duration=1", "answered_by=human"], AmdCallback),
+            (&["unstable_speech_result=x", "stability=0.8", CALL[0], CALL[1]], GatherCallback),
+            (&["StableSpeechResult=x", "SequenceNumber=1", CALL[0], CALL[1]], GatherCallback),
+            (&["unstable_speech_result=x", "speech_result=y", CALL[0], CALL[1]], GatherAction),
+            (&["unstable_speech_result=", "digits=1", CALL[0], CALL[1]], GatherAction),
+            (&["stream_sid=MZ"], StreamCallback),
+            (&["transcription_sid=GT"], TranscriptionCallback),
+            (&["dial_call_status=completed", CALL[0], CALL[1]], DialAction),
+            (&["dial_call_status=completed", CALL[0], "call_status=completed"], DialAction),
+            (&["recording_url=x", CALL[0], CALL[1]], RecordAction),
+            (&["digits=1", CALL[0], CALL[1]], GatherAction),
+            (&["SpeechResult=yes", CALL[0], CALL[1]], GatherAction),
+            (&["queue_result=hangup", CALL[0], CALL[1]], EnqueueAction),
+            (&["queue_position=1", CALL[0], CALL[1]], WaitUrl),
+            (&["avg_queue_time=1", CALL[0], CALL[1]], WaitUrl),
+            (&["current_queue_size=1", CALL[0], CALL[1]], WaitUrl),
+            (&[CALL[0], "call_status=completed", "direction=inbound"], StatusCallback),
+            (&[CALL[0], "call_status=ringing", "direction=inbound"], VoiceUrl),
+            (&[CALL[0], CALL[1], "direction=outbound-api"], VoiceUrl),
+            (&[CALL[0], CALL[1], "direction=inbound"], TwimlRequest),
+            (&["status_callback_event=participant-join", CALL[0], CALL[1]], OtherCallback),
+            (&[CALL[0]], OtherCallback),
+            (&[], OtherCallback),
+        ] {
+            check("POST", HOOK, parameters, expected);
+        }
+    }
+
+    #[test]
+    fn the_rest_api_is_known_by_host_and_path() {
+        use RequestKind::{ApiRequest, OtherCallback};
+        for (url, expected) in [
+            ("https://api.twilio.com/2010-04-01/Accounts/AC/Calls.json", ApiRequest),
+            ("https://api.us1.twilio.com/2010-04-01/Accounts/AC/Calls.json", ApiRequest),
+            ("https://api.dublin.ie1.twilio.com/2010-04-01/Accounts/AC/Calls.json", ApiRequest),
+            ("https://api.a.b.c.twilio.com/2010-04-01/Accounts/AC/Calls.json", OtherCallback),
+            ("https://api.evil.com/2010-04-01/Accounts/AC/Calls.json", OtherCallback),
+            ("https://api.twilio.com/elsewhere", OtherCallback),
+            ("https://api..twilio.com/2010-04-01/Accounts/AC/Calls.json", OtherCallback),
+        ] {
+            check("POST", url, &[], expected);
+            check("GET", url, &["account_sid=AC"], expected);
+        }
+    }
+
+    #[test]
+    fn a_download_is_a_get_that_names_neither_call_nor_account() {
+        use RequestKind::{Media, OtherCallback, TwimlRequest};
+        for (method, parameters, expected) in [
+            ("GET", &[][..], Media),
+            ("get", &["token=x"], Media),
+            ("POST", &[], OtherCallback),
+            ("", &[], OtherCallback),
+            ("GET", &["call_sid=CA", "call_status=in-progress"], TwimlRequest),
+            ("GET", &["account_sid=AC", "status_callback_event=conference-end"], OtherCallback),
+            ("GET", &["account_sid=AC", "result=success"], OtherCallback),
+            ("GET", &["call_status=in-progress"], OtherCallback),
+        ] {
+            check(method, HOOK, parameters, expected);
+        }
+    }
+
+    fn check(method: &str, url: &str, parameters: &[&str], expected: RequestKind) {
+        let pairs = parameters.iter().filter_map(|pair| pair.split_once('='));
+        let event = CallEvent {
+            request: Request {
+                method: method.to_owned(),
+                url: url.to_owned(),
+                parameters: Parameters::collect(
+                    pairs.map(|(key, value)| (key.to_owned(), value)),
+                    |value| Some(value.to_owned()),
+                ),
+            },
+            response: None,
+        };
+        let parsed = WebhookUrl::parse(url).expect("a URL");
+        assert_eq!(RequestKind::of(&event, &parsed), expected, "{method} {url} {parameters:?}");
+    }
+}

@@ -1,0 +1,268 @@
+//! The verdict on one answer: which code, which failure, which content type.
+//!
+//! Where Twilio's behaviour is uncertain, the reading is chosen that never invents a failure.
+
+mod no_answer;
+
+use std::fmt;
+use std::num::NonZeroU16;
+
+use crate::domain::judge::content_type::ContentType;
+use crate::domain::judge::kind::{Expected, RequestKind};
+use crate::domain::judge::twiml::{self, Document, Malformation};
+use crate::domain::words::call_event::{Body, Response};
+use crate::domain::words::label::label_enum;
+
+/// Twilio's limit on a TwiML document in bytes (error 11750).
+const MAX_TWIML_BYTES: usize = 65_536;
+/// The status of an answer that has no content (RFC 9110, section 15.3.5).
+const NO_CONTENT: u16 = 204;
+
+/// The HTTP status of the application's answer, `none` where it gave no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Code(Option<NonZeroU16>);
+
+impl Code {
+    /// No answer from the application.
+    pub const NONE: Self = Self(None);
+
+    /// The code for an HTTP status; `None` outside 100–599.
+    pub fn of(status: u16) -> Option<Self> {
+        (100..=599).contains(&status).then(|| Self(NonZeroU16::new(status)))
+    }
+
+    /// The code with this label.
+    pub fn from_label(label: &str) -> Option<Self> {
+        if label == "none" { Some(Self::NONE) } else { label.parse().ok().and_then(Self::of) }
+    }
+
+    fn status(self) -> u16 {
+        self.0.map_or(0, NonZeroU16::get)
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(status) => status.fmt(f),
+            None => f.write_str("none"),
+        }
+    }
+}
+
+label_enum! {
+    /// Why a request failed.
+    pub enum Reason {
+        /// No answer: the application's answer had no content type.
+        MissingContentType = "missing_content_type",
+        /// No answer in time (Twilio gives up after 15 s at most).
+        Timeout = "timeout",
+        /// No answer: the application redirected Twilio too often (Twilio's error 11215).
+        Redirects = "redirects",
+        /// No answer: the TLS handshake or the certificate failed.
+        Tls = "tls",
+        /// No answer: the host name could not be resolved.
+        Dns = "dns",
+        /// No answer: the connection could not be made, in time or at all, or was lost.
+        Connection = "connection",
+        /// No answer, for a reason that Twilio doesn't tell.
+        NoResponse = "no_response",
+        /// The application answered 4xx.
+        Http4xx = "http_4xx",
+        /// The application itself answered 5xx.
+        Http5xx = "http_5xx",
+        /// TwiML of more than 64 kB (Twilio's error 11750).
+        TooLarge = "too_large",
+        /// A content type that Twilio can do nothing with: JSON for TwiML, or anything but `audio/*` for
+        /// a sound to play (Twilio's error 12300).
+        UnsupportedContentType = "unsupported_content_type",
+        /// An empty or blank body where TwiML was expected.
+        EmptyBody = "empty_body",
+        /// HTML or plain text that is no TwiML document.
+        NotTwiml = "not_twiml",
+        /// XML that isn't well-formed, or that has a DTD (Twilio's error 12100).
+        MalformedXml = "malformed_xml",
+        /// Well-formed XML whose root isn't `<Response>`.
+        WrongRoot = "wrong_root",
+    }
+}
+
+impl Reason {
+    /// The reasons that a request of this kind can have.
+    pub fn possible_for(kind: RequestKind) -> impl Iterator<Item = Self> {
+        Self::ALL.iter().copied().filter(move |reason| match reason {
+            Self::MissingContentType
+            | Self::Timeout
+            | Self::Redirects
+            | Self::Tls
+            | Self::Dns
+            | Self::Connection
+            | Self::NoResponse
+            | Self::Http4xx
+            | Self::Http5xx => kind.expected() != Expected::Nothing,
+            Self::UnsupportedContentType => {
+                matches!(kind.expected(), Expected::Twiml | Expected::Sound)
+            }
+            Self::TooLarge
+            | Self::EmptyBody
+            | Self::NotTwiml
+            | Self::MalformedXml
+            | Self::WrongRoot => kind.expects_twiml(),
+        })
+    }
+}
+
+label_enum! {
+    /// What is odd about an answer without being a failure.
+    pub enum Warning {
+        /// The answer was a redirect (3xx other than 304).
+        Redirect = "redirect",
+        /// The TwiML has a verb that Twilio doesn't know (warning 12200).
+        UnknownVerb = "unknown_verb",
+    }
+}
+
+/// What one answer was worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The code label.
+    pub code: Code,
+    /// Why it failed, if it did.
+    pub failure: Option<Reason>,
+    /// Which rule of XML was broken, where that is why it failed.
+    pub malformation: Option<Malformation>,
+    /// The content type, for kinds that expect TwiML and got a genuine 2xx answer.
+    pub content_type: Option<ContentType>,
+    /// What is odd about it.
+    pub warning: Option<Warning>,
+    /// Whether there was a 2xx answer whose body could not be judged.
+    pub is_unjudged: bool,
+}
+
+/// A code outside 100–599: the event is rejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidCode;
+
+/// Judges an answer; an absent one, or one without a code, is no answer.
+///
+/// # Errors
+/// [`InvalidCode`] for a code that no HTTP answer has.
+pub fn judge(expected: Expected, response: Option<&Response>) -> Result<Verdict, InvalidCode> {
+    let no_answer = |reason| Verdict { failure: Some(reason), ..Verdict::success(Code::NONE) };
+    let Some(response) = response else { return Ok(no_answer(Reason::NoResponse)) };
+    let status = match response.code {
+        None | Some(0) => return Ok(no_answer(Reason::NoResponse)),
+        Some(status) => u16::try_from(status).map_err(|_| InvalidCode)?,
+    };
+    let code = Code::of(status).ok_or(InvalidCode)?;
+    let answer = Verdict::success(code);
+    if expected == Expected::Nothing {
+        return Ok(answer);
+    }
+    if let Some(reason) = no_answer::reason(code, &response.body) {
+        return Ok(no_answer(reason));
+    }
+    Ok(match code.status() {
+        200..=299 => match expected {
+            Expected::Twiml => judge_twiml(answer, response),
+            Expected::IdleTwiml => Verdict { content_type: Some(content_type(response)), ..answer },
+            Expected::Sound => judge_sound(answer, response),
+            Expected::Status | Expected::Nothing => answer,
+        },
+        304 => answer,
+        300..=399 => Verdict { warning: Some(Warning::Redirect), ..answer },
+        400..=499 => Verdict { failure: Some(Reason::Http4xx), ..answer },
+        500..=599 => Verdict { failure: Some(Reason::Http5xx), ..answer },
+        _ => answer,
+    })
+}
+
+impl Verdict {
+    const fn success(code: Code) -> Self {
+        Self {
+            code,
+            failure: None,
+            malformation: None,
+            content_type: None,
+            warning: None,
+            is_unjudged: false,
+        }
+    }
+}
+
+/// Twilio plays what calls itself a sound, and plays its application error instead of anything else
+/// (<https://www.twilio.com/docs/api/errors/12300>). The sound itself is not looked at.
+fn judge_sound(answer: Verdict, response: &Response) -> Verdict {
+    match content_type(response) {
+        ContentType::Audio => answer,
+        // Twilio turns a missing content type into a 502 of its own: here it is just not shown.
+        ContentType::None if answer.code.status() != NO_CONTENT => {
+            Verdict { is_unjudged: true, ..answer }
+        }
+        ContentType::None
+        | ContentType::TextXml
+        | ContentType::ApplicationXml
+        | ContentType::OtherXml
+        | ContentType::TextHtml
+        | ContentType::TextPlain
+        | ContentType::ApplicationJson
+        | ContentType::Other => Verdict { failure: Some(Reason::UnsupportedContentType), ..answer },
+    }
+}
+
+fn content_type(response: &Response) -> ContentType {
+    ContentType::of(response.content_type.as_deref())
+}
+
+fn judge_twiml(answer: Verdict, response: &Response) -> Verdict {
+    use ContentType as Type;
+    let content_type = content_type(response);
+    let answer = Verdict { content_type: Some(content_type), ..answer };
+    let failed = |reason| Verdict { failure: Some(reason), ..answer };
+    let body = match &response.body {
+        Body::Text(text) => Some(text.as_str()),
+        Body::Structured | Body::Absent => None,
+    };
+    if body.is_some_and(|text| text.len() > MAX_TWIML_BYTES) && content_type != Type::Audio {
+        return failed(Reason::TooLarge);
+    }
+    match content_type {
+        Type::ApplicationJson | Type::Other => return failed(Reason::UnsupportedContentType),
+        Type::Audio => return answer,
+        Type::TextXml
+        | Type::ApplicationXml
+        | Type::OtherXml
+        | Type::TextHtml
+        | Type::TextPlain
+        | Type::None => {}
+    }
+    let unjudged = Verdict { is_unjudged: true, ..answer };
+    // A redacted body is no failure: nobody can tell.
+    let Some(text) = body.map(twiml::without_byte_order_mark) else { return unjudged };
+    if text.trim().is_empty() {
+        return failed(Reason::EmptyBody);
+    }
+    let is_xml_expected = match content_type {
+        Type::TextHtml | Type::TextPlain => false,
+        Type::None => text.trim_start().starts_with('<'),
+        Type::TextXml | Type::ApplicationXml | Type::OtherXml => true,
+        Type::ApplicationJson | Type::Other | Type::Audio => true,
+    };
+    match twiml::read(text) {
+        Document::Twiml { has_unknown_verb: true } => {
+            Verdict { warning: Some(Warning::UnknownVerb), ..answer }
+        }
+        Document::Twiml { has_unknown_verb: false } => answer,
+        Document::Malformed(_) | Document::WrongRoot if !is_xml_expected => {
+            failed(Reason::NotTwiml)
+        }
+        Document::Malformed(malformation) => {
+            Verdict { malformation: Some(malformation), ..failed(Reason::MalformedXml) }
+        }
+        Document::WrongRoot => failed(Reason::WrongRoot),
+        Document::Unreadable => unjudged,
+    }
+}
+
+#[cfg(test)]
+mod tests;

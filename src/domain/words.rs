@@ -1,0 +1,8 @@
+//! Twilio's nouns: calls, Call Events, their parameters, URLs and SIDs, and the texts that become labels.
+
+pub mod call;
+pub mod call_event;
+pub mod label;
+pub mod parameters;
+pub mod sid;
+pub mod webhook_url;
