@@ -75,6 +75,11 @@ fn share(function: &str, range: &str, chosen: &str, by: &str) -> String {
     format!("clamp_max({} / {}, 1) >= 0", sum(FAILURES), sum(&format!("{DURATION}_count")))
 }
 
+/// A quantile of buckets; nothing where they are empty, for which Prometheus says NaN.
+fn quantile(q: f64, by: &str, buckets: &str) -> String {
+    format!("histogram_quantile({q}, sum by ({by}) ({buckets})) >= 0")
+}
+
 /// A number whose colour says which limits of the rules it has reached. A colour can't depend on a series,
 /// so the highest limit that was reached gives the number its name, and the name its colour. `limits` have
 /// an expression, words and a colour.
@@ -105,8 +110,9 @@ fn lateness_stat() -> Panel {
     .decimals(0)
     .steps(&[(None, "blue"), (Some(LATE), "orange"), (Some(VERY_LATE), "red")])
     .size(4, 4)
+    .or_say("No account was asked yet")
     .instant(
-        &format!("histogram_quantile(0.9, sum by (le) (increase({LATENESS}_bucket{{{account}}}[$__range])))"),
+        &quantile(0.9, "le", &format!("increase({LATENESS}_bucket{{{account}}}[$__range])")),
         "lag",
     )
     .instant(&format!("max(twilio_exporter_settling_overdue_seconds{{{account}}})"), "behind")

@@ -2,7 +2,7 @@
 //! per account, and a table of only those accounts that need a look.
 
 use super::build::Panel;
-use super::{ANY, FACING, FAILURES, KEPT, LATE, LATENESS, OBJECTIVE, VERY_LATE, share};
+use super::{ANY, FACING, FAILURES, KEPT, LATE, LATENESS, OBJECTIVE, VERY_LATE, quantile, share};
 
 /// What the variables choose.
 const ACCOUNT: &str = r#"job=~"$job",account=~"$account""#;
@@ -40,8 +40,10 @@ pub(super) fn table() -> Panel {
     let failing = share("increase", "[$__range]", &facing, " by (account) ");
     let cut_off =
         sum("twilio_calls_with_webhook_failures_total", &format!("{ACCOUNT},outcome=\"cut_off\""));
-    let lag = format!(
-        "histogram_quantile(0.9, sum by (account, le) (increase({LATENESS}_bucket{{{ACCOUNT}}}[$__range]))) >= 0"
+    let lag = quantile(
+        0.9,
+        "account, le",
+        &format!("increase({LATENESS}_bucket{{{ACCOUNT}}}[$__range])"),
     );
     let to =
         |uid: &str| format!("/d/{uid}?var-account=${{__data.fields.Account:percentencode}}&{KEPT}");
@@ -63,6 +65,7 @@ pub(super) fn table() -> Panel {
         ],
     )
     .size(24, 7)
+    .or_say("No account was asked yet")
     .decimals(0)
     .instant(&or_0(&sum("twilio_calls_total", ACCOUNT)), "")
     .instant(&or_0(&failed), "")

@@ -1,7 +1,7 @@
 //! *Twilio / Exporter health*: whether the other dashboards can be believed, and what it costs.
 
 use super::build::{Dashboard, Panel, variable};
-use super::{ANY, LATENESS, accounts, held_against, highest, highest_gauges};
+use super::{ANY, LATENESS, accounts, held_against, highest, highest_gauges, quantile};
 
 /// What the variables choose.
 const ACCOUNT: &str = r#"job=~"$job",account=~"$account""#;
@@ -103,6 +103,7 @@ fn lateness() -> Vec<Panel> {
             .threshold("max(twilio:overdue_seconds:threshold)", "alert", "red"),
         Panel::lines("Since the last list", "Time since an account's list of recent calls was last read to its end, of the ten accounts where it is longest ago; poll.interval is usual.")
             .unit("s").size(8, 8)
+            .or_say("No list of calls was read in this time range.")
             .query(&highest(10, &format!("clamp_min(time() - max by (account) ({read}), 0)"), "account", &format!("0 - max by (account) (last_over_time({read}[$__range] @ end()))")), "{{account}}"),
         Panel::heatmap("Event lag", "From when Twilio recorded an answer to when it was counted.")
             .size(8, 8)
@@ -133,7 +134,7 @@ fn requests() -> Vec<Panel> {
             .or_say("Twilio has throttled nothing in this time range.")
             .query(&highest(10, &format!("{} / ({} > 0)", asked(",code=\"429\"", "rate", "[$__rate_interval]"), asked("", "rate", "[$__rate_interval]")), "account", &format!("{} > 0", asked(",code=\"429\"", "increase", "[$__range] @ end()"))), "{{account}}")
             .threshold("max(twilio:throttled_ratio:threshold)", "alert", "red"),
-        Panel::lines("Concurrency", "Requests in flight and how many may be, over all accounts; and how many the planned reads need.")
+        Panel::lines("Concurrency", "Requests in flight, how many may be, and how many the planned reads need: added up over all accounts, which api.max_total_concurrency bounds together.")
             .unit("short").size(12, 8)
             .query(&total("api_in_flight"), "in flight")
             .query(&total("api_concurrency_limit"), "limit")
@@ -147,7 +148,8 @@ fn requests() -> Vec<Panel> {
             .instant(&format!("{reads} / (sum(increase(twilio_calls_total{{{ACCOUNT}}}[$__range])) > 0)"), "reads per call"),
         Panel::lines("Duration of requests", "95th percentile of how long Twilio took to answer, by resource.")
             .unit("s").size(9, 7)
-            .query(&format!("histogram_quantile(0.95, sum by (resource, le) (rate(twilio_exporter_api_request_duration_seconds_bucket{{{JOB}}}[$__rate_interval])))"), "{{resource}}"),
+            .or_say("Twilio was asked nothing in this time range.")
+            .query(&quantile(0.95, "resource, le", &format!("rate(twilio_exporter_api_request_duration_seconds_bucket{{{JOB}}}[$__rate_interval])")), "{{resource}}"),
         Panel::lines("Retries", "Failed requests that are tried again, by reason.")
             .unit("reqps").size(9, 7)
             .or_say("No request had to be tried again.")
@@ -190,7 +192,8 @@ fn process() -> Vec<Panel> {
     vec![
         Panel::lines("Commits", "99th percentile of how long it took to make a batch durable.")
             .unit("s").size(8, 7)
-            .query(&format!("histogram_quantile(0.99, sum by (le) (rate(twilio_exporter_store_commit_duration_seconds_bucket{{{JOB}}}[$__rate_interval])))"), "p99"),
+            .or_say("Nothing was committed in this time range.")
+            .query(&quantile(0.99, "le", &format!("rate(twilio_exporter_store_commit_duration_seconds_bucket{{{JOB}}}[$__rate_interval])")), "p99"),
         Panel::lines("Failed commits", "While commits fail polling pauses; nothing is lost.")
             .unit("short").size(8, 7)
             .query(&format!("sum(increase(twilio_exporter_store_errors_total{{{JOB}}}[$__rate_interval]))"), "errors"),

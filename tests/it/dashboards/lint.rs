@@ -256,11 +256,17 @@ fn panel_rules(dashboard: &str, panel: &Value, exclusions: &Exclusions) {
         let may_find_nothing = expr.ends_with("> 0")
             || expr.ends_with("> 1")
             || (expr.contains(" topk(") && expr.ends_with("> 0)"))
+            || expr.starts_with("histogram_quantile(")
             || ["topk(20", "ALERTS", ":ratio_increase"].iter().any(|part| expr.contains(part));
         assert!(
             !may_find_nothing || defaults["noValue"].is_string(),
             "{place}: what if there is nothing? {expr}"
         );
+        // Of no requests it would be NaN.
+        let mut quantiles = expr.split("histogram_quantile(").skip(1);
+        assert!(quantiles.all(|rest| rest.contains(") >= 0")), "{place}: {expr}");
+        // Which of those that are equal it takes would change from query to query.
+        assert!(!expr.contains(", histogram_quantile("), "{place}: {expr}");
         for selector in
             promql::read(expr).selectors.iter().filter(|selector| !selector.name.contains(':'))
         {

@@ -3,7 +3,7 @@
 use super::build::{Dashboard, Panel, exporter_address, variable};
 use super::{
     ANY, DURATION, FACING, FAILURES, NEAR_TIMEOUT, OBJECTIVE, PAGES, REQUESTS, SLOW, TIMEOUT,
-    asked, code_colours, held_against, judged, share,
+    asked, code_colours, held_against, judged, quantile, share,
 };
 
 /// What the variables choose.
@@ -44,7 +44,8 @@ fn slower_than(seconds: f64, function: &str, range: &str) -> String {
     };
     // A bound is 3 or 3.0, by the version of Prometheus.
     let within = sum("bucket", &format!(",le=~\"{seconds:.0}([.]0)?\""));
-    format!("1 - {within} / ({} > 0)", sum("count", ""))
+    // Where series are new, each is extrapolated in its own way, and what took longer would be less than 0.
+    format!("clamp_min(1 - {within} / ({} > 0), 0)", sum("count", ""))
 }
 
 fn glance() -> Vec<Panel> {
@@ -107,18 +108,16 @@ fn happened() -> Vec<Panel> {
 }
 
 fn latency() -> Vec<Panel> {
-    let quantile = |q: f64| {
-        format!(
-            "histogram_quantile({q}, sum by (le) (rate({DURATION}_bucket{{{CHOSEN}}}[$__rate_interval])))"
-        )
-    };
+    let buckets = format!("rate({DURATION}_bucket{{{CHOSEN}}}[$__rate_interval])");
+    let all = |q: f64| quantile(q, "le", &buckets);
     vec![
         Panel::lines(
             "Duration",
             "As Twilio measured it, with lines at 3 s and 15 s. Points are exemplars: the Call SID of a call in that bucket.",
         )
         .unit("s").marks(&[(SLOW, "orange"), (TIMEOUT, "red")]).size(12, 9)
-        .query(&quantile(0.5), "p50").query_with_exemplars(&quantile(0.95), "p95").query(&quantile(0.99), "p99"),
+        .or_say("Nothing was requested in this time range.")
+        .query(&all(0.5), "p50").query_with_exemplars(&all(0.95), "p95").query(&all(0.99), "p99"),
         Panel::heatmap("Durations", "How many requests took how long; the top row took over 15 s.")
             .size(12, 9)
             .buckets(&format!("sum by (le) (increase({DURATION}_bucket{{{CHOSEN}}}[$__rate_interval]))")),
@@ -131,6 +130,7 @@ fn latency() -> Vec<Panel> {
             .threshold("max(twilio:near_timeout_ratio:threshold)", "ticket at (10 s)", "red"),
         Panel::lines("95th percentile by kind", "Which of its requests is slow.")
             .unit("s").marks(&[(SLOW, "orange"), (TIMEOUT, "red")]).size(12, 8)
-            .query(&format!("histogram_quantile(0.95, sum by (kind, le) (rate({DURATION}_bucket{{{CHOSEN}}}[$__rate_interval])))"), "{{kind}}"),
+            .or_say("Nothing was requested in this time range.")
+            .query(&quantile(0.95, "kind, le", &buckets), "{{kind}}"),
     ]
 }

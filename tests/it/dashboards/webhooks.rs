@@ -4,7 +4,7 @@ use super::build::{Dashboard, Panel, exporter_address, variable};
 use super::{
     ANY, DURATION, FACING, FAILURES, KEPT, LATENESS, NEAR_TIMEOUT, OBJECTIVE, PAGES, REQUESTS,
     SLOW, TIMEOUT, accounts, alerts, asked, code_colours, held_against, highest, highest_gauges,
-    judged, share,
+    judged, quantile, share,
 };
 
 /// What the variables choose.
@@ -74,7 +74,8 @@ fn glance() -> Vec<Panel> {
         )
         .unit("s").decimals(2).size(4, 4)
         .steps(&[(None, "green"), (Some(SLOW), "orange"), (Some(NEAR_TIMEOUT), "red")])
-        .instant(&format!("histogram_quantile(0.95, sum by (le) (increase({DURATION}_bucket{{{TWIML}}}[$__range])))"), "p95"),
+        .or_say("No TwiML requests")
+        .instant(&quantile(0.95, "le", &format!("increase({DURATION}_bucket{{{TWIML}}}[$__range])")), "p95"),
         accounts::readable(),
         super::lateness_stat(),
     ]
@@ -94,7 +95,7 @@ fn failing_now() -> Vec<Panel> {
         alerts::table(),
         Panel::table(
             "Failing routes",
-            "Caller-facing requests that failed in the time range, over all chosen accounts. A route leads to its dashboard, a reason to the calls.",
+            "Caller-facing requests that failed in the time range, over all chosen accounts: the twenty routes and reasons with the most. A route leads to its dashboard, a reason to the calls.",
             &[("host", "Host"), ("route", "Route"), ("reason", "Reason"), ("Value #C", "Accounts"), ("Value #B", "Share"), ("Value #A", "Failed")],
         )
         .size(12, 8)
@@ -180,29 +181,39 @@ fn answers() -> Vec<Panel> {
 }
 
 fn latency() -> Vec<Panel> {
-    let quantile = |q: f64| {
-        format!(
-            "histogram_quantile({q}, sum by (le) (rate({DURATION}_bucket{{{TWIML}}}[$__rate_interval])))"
-        )
-    };
+    let buckets = format!("rate({DURATION}_bucket{{{TWIML}}}[$__rate_interval])");
+    let all = |q: f64| quantile(q, "le", &buckets);
+    let labels = "account, host, route";
+    let asked = format!("sum by ({labels}) (increase({DURATION}_count{{{TWIML}}}[$__range]))");
+    let took = quantile(
+        0.95,
+        &format!("{labels}, le"),
+        &format!("increase({DURATION}_bucket{{{TWIML}}}[$__range])"),
+    );
+    // Many routes may share a bucket, its bound above all. Of those, the ones with the most requests; and
+    // the order in which `topk` meets them is that of the requests, as quantiles come in any order and each
+    // column of the table would choose others.
+    let slowest = format!("topk(15, {asked} / 1e9 + on ({labels}) ({took}))");
     vec![
         Panel::lines(
             "Duration of TwiML requests",
             "As Twilio measured it. Lines at 3 s, which callers notice as silence, and at 15 s, where Twilio gives up.",
         )
         .unit("s").marks(&[(SLOW, "orange"), (TIMEOUT, "red")]).size(12, 9)
-        .query(&quantile(0.5), "p50").query(&quantile(0.95), "p95").query(&quantile(0.99), "p99"),
+        .or_say("No TwiML was requested in this time range.")
+        .query(&all(0.5), "p50").query(&all(0.95), "p95").query(&all(0.99), "p99"),
         Panel::heatmap("Durations of TwiML requests", "How many requests took how long; the top row took over 15 s.")
             .size(12, 9)
             .buckets(&format!("sum by (le) (increase({DURATION}_bucket{{{TWIML}}}[$__rate_interval]))")),
         Panel::table(
             "Slowest routes",
-            "95th percentile of the duration of TwiML requests in the time range, the slowest first.",
+            "95th percentile of the duration of TwiML requests in the time range: the fifteen slowest routes of all chosen accounts.",
             &[("account", "Account"), ("host", "Host"), ("route", "Route"), ("Value #B", "Requests"), ("Value #A", "p95")],
         )
         .size(24, 7)
-        .instant(&format!("topk(15, histogram_quantile(0.95, sum by (account, host, route, le) (increase({DURATION}_bucket{{{TWIML}}}[$__range]))) >= 0)"), "")
-        .instant(&format!("sum by (account, host, route) (increase({DURATION}_count{{{TWIML}}}[$__range])) and topk(15, histogram_quantile(0.95, sum by (account, host, route, le) (increase({DURATION}_bucket{{{TWIML}}}[$__range]))) >= 0)"), "")
+        .or_say("No TwiML was requested in this time range.")
+        .instant(&slowest, "")
+        .instant(&format!("{asked} and {slowest}"), "")
         .decimals(0)
         .column("p95", "s", &[(None, "transparent"), (Some(SLOW), "orange"), (Some(NEAR_TIMEOUT), "red")])
         .column("Requests", "short", &[]),
@@ -210,17 +221,16 @@ fn latency() -> Vec<Panel> {
 }
 
 fn lateness() -> Vec<Panel> {
-    let lag = |q: f64| {
-        format!(
-            "histogram_quantile({q}, sum by (le) (rate({LATENESS}_bucket{{{ACCOUNT}}}[$__rate_interval])))"
-        )
-    };
+    let buckets = format!("rate({LATENESS}_bucket{{{ACCOUNT}}}[$__rate_interval])");
+    let lag = |q: f64| quantile(q, "le", &buckets);
     vec![
         Panel::lines(
             "Event lag",
             "From when Twilio recorded an answer to when it was counted. Up to 16 minutes after a call's end is how Twilio shows Call Events.",
         )
-        .unit("s").size(12, 7).query(&lag(0.5), "p50").query(&lag(0.9), "p90"),
+        .unit("s").size(12, 7)
+        .or_say("No Call Event was counted in this time range.")
+        .query(&lag(0.5), "p50").query(&lag(0.9), "p90"),
         Panel::lines(
             "Exporter behind",
             "How long the most overdue settling read has been due, of the ten accounts furthest behind. Dashed: where an alert says so.",
