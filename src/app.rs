@@ -33,7 +33,6 @@ use crate::poller::tracked::TrackedCalls;
 use crate::signal::Hangups;
 use crate::store::{Attached, Store, StoreThread};
 use crate::systemd;
-use crate::twilio::Resource;
 
 use polling::{KnownSubaccounts, Lasting, Polling, Prepared};
 use process::Process;
@@ -118,7 +117,6 @@ impl App {
         let connections = descriptors::connections(config);
         let registry = Registry::new();
         let health = Health::register(&registry).context("cannot register the metrics")?;
-        health.api_resources(Resource::ALL.iter().map(|resource| resource.as_str()));
         // What is built from was valid.
         health.config_loaded(true);
         let (store, store_thread) = open_store(config, &place.storage, &health, clock)?;

@@ -3,32 +3,49 @@
 //! This is the architecture document: where things are, why they are there, and what is true of
 //! them. The README is for people who run the program; this is for people who change it.
 //!
-//! # The straight line
+//! # The loop
+//!
+//! Each account is one synchronous machine, [`domain::engine::Engine`], and a task around it
+//! ([`poller`]) that turns one loop:
 //!
 //! ```text
-//! bytes ── twilio::wire ──────> Call ───────┐
-//!                                           ├─ domain::engine::account plans ─> Step
-//! bytes ── twilio::wire ──────> CallEvent ──┘
-//! CallEvent ── domain::judge::observe ───────────> Observation     kind, route, verdict     (pure)
-//! Reading ── domain::track::progress counts ─────> what is new     by identity              (pure)
-//! Fact ── metrics::ledger applies ────────> Delta           series changes           (pure)
-//! Delta + progress = Batch ── store ──────> durable, one transaction
-//! committed ledger ── metrics::snapshot ── metrics::exposition ─> text on /metrics
+//!        ┌──────────── Engine::next(places, now) ───────────────┐
+//!        │             what is asked, and when to look again    │
+//!        │                                                      v
+//!   Effects told                                        Request ── twilio::client ──> Twilio
+//!   (metrics, log)                                              one page, one call      │
+//!        ^                                                                              │
+//!        │                                                                              v
+//!   store commits <── Effects { batch, measures, lines } <── Engine::on_answer <── Answer, judged
+//!        │                                                                   (wire, domain::judge)
+//!        v
+//!   ledger ── metrics::snapshot ── metrics::exposition ──> text on /metrics
 //! ```
 //!
-//! One type per station, one function per arrow. Follow one response of Twilio with a finger:
-//! [`twilio::client`] fetches a page, [`twilio::wire`] cuts it into items, `poller::read` has each
-//! judged by [`domain::judge::observe`] and drops the page, [`domain::track::progress`] decides which items are
-//! new, [`store`] makes the counts durable, and only then [`metrics::ledger`] shows them.
+//! **Where is it decided what is asked next?** In [`Engine::next`](domain::engine::Engine::next), and
+//! nowhere else: pace, retries, page sizes, whose turn it is.
+//! **Where does an answer change anything?** In [`Engine::on_answer`](domain::engine::Engine::on_answer),
+//! and nowhere else: it returns what is to be kept, measured and logged as
+//! [`Effects`](domain::engine::effects::Effects). The poller commits the batch, and tells the rest only
+//! then.
+//!
+//! One response, from its body to its metric: `twilio::client` reads it, `twilio::wire` cuts it into
+//! items and decodes each, [`domain::judge::observe`] judges it and drops its text,
+//! [`domain::engine::events_run`] joins the pages of a call, [`domain::track::progress`] tells which items
+//! are new, [`store`] makes them durable, and only then [`metrics::ledger`] shows them.
 //!
 //! # The rooms
 //!
-//! - [`domain`]: what calls and events mean, and what to do next. Pure.
+//! - [`domain`]: what calls and Call Events mean, and what to do next. Pure, in four rooms of its own:
+//!   - [`domain::engine`]: the account's machine: plan, pace, retries, pages.
+//!   - [`domain::track`]: what is known of calls and lists: progress, listing, learning, digests.
+//!   - [`domain::judge`]: what one Call Event means: kind, verdict, host and route.
+//!   - [`domain::words`]: Twilio's nouns.
 //! - [`metrics`]: what is counted and how it is written down: the catalogue of families, the ledger
 //!   of all series, the exposition. Pure.
 //! - [`twilio`]: the edge to Twilio. One function is one request and one answer.
 //! - [`store`]: the edge to the disk: one SQLite file, one writer thread.
-//! - [`poller`]: the shell around an account: plan, fetch, observe, commit, wait.
+//! - [`poller`]: the shell around an account's engine: send, gather, commit, tell, wait.
 //! - [`http`]: the edge to people and Prometheus. From memory, but for the recorded failures.
 //! - [`config`], [`cli`], [`logging`], [`signal`], [`systemd`], [`clock`]: one thing each from outside.
 //! - [`app`]: builds the parts, runs the tasks, drains them. [`demo`]: the same against the simulator.
@@ -36,12 +53,14 @@
 //!   its judgement is independent.
 //!
 //! Imports point one way: `app` may see all; `poller` sees `twilio`, `store`, `metrics`, `domain`;
-//! `http` and `store` see `metrics` and `domain`, and `http` the read side of `store`; `metrics` and `twilio` see `domain`; `config` sees
-//! `domain` and what `twilio` holds safe to send credentials to; `domain` sees nothing. `tests/it/tidy.rs` holds the code to it.
+//! `http` and `store` see `metrics` and `domain`, and `http` the read side of `store`; `metrics` and
+//! `twilio` see `domain`; `config` sees `domain` and what `twilio` holds safe to send credentials to;
+//! `domain` sees nothing, and each of its rooms only those below it. `tests/it/tidy.rs` holds the code
+//! to it.
 //!
 //! # What is always true
 //!
-//! **Invariant: what was counted, and that it was counted, commit together.** [`store::Batch`]
+//! **Invariant: what was counted, and that it was counted, commit together.** [`domain::engine::effects::Batch`]
 //! carries facts and progress; the writer commits both in one transaction and publishes the delta
 //! afterwards. So a `kill -9` at any instant neither loses nor doubles an event, and no scrape ever
 //! sees a value that a crash could take back.
@@ -52,7 +71,8 @@
 //! were counted. Several pages are a complete read only if the first is unchanged at the end.
 //!
 //! **Invariant: decisions are values.** Functions in `domain` and `metrics` take `now` and
-//! randomness as arguments and return what to do. The shell performs it and reports back.
+//! randomness as arguments and return what to do. So the histories of `tests/it/histories.rs` step the
+//! engine that ships through whole lives of an account, in virtual time, with the store that ships.
 //!
 //! **Invariant: a bad item never sinks its page, a bad page never sinks its call, a bad call never
 //! sinks its account, a bad account never sinks another.**
@@ -76,7 +96,7 @@
 //! read in between. One call that is refused, or fails, is that call's own matter: it backs off, and is
 //! given up by a clock that runs only while other calls are read ([`domain::track::failing`]). One list that is
 //! refused is tried again by itself ([`domain::engine::pace`]). A call that keeps failing is counted in
-//! `calls_unreadable` and has one line in the log ([`domain::engine::unreadable`]).
+//! `calls_unreadable` and has one line in the log (`poller::log`).
 //!
 //! **When is an account catching up?** When what it counts is the past, so that pages must be held back:
 //! from its start until its look-back or a downtime is read, while its cursor is old, and while a share of
@@ -106,6 +126,12 @@
 //! of the offset moves every schedule along, so that no wait changes. The local clock starts at whatever the
 //! wall clock showed, so no time that a person sees comes from it alone: it is Twilio's, or the wall clock's now.
 //!
+//! **How gently is Twilio asked?** An account has at most `api.max_concurrency` requests in flight, and
+//! after a 429 one at a time until one has succeeded that was made after it ([`domain::engine::pace`]). The
+//! list of subaccounts is read by the account's engine, too, so it heeds the same. What all accounts
+//! share is a number of places for requests: the poller takes places first and hands the engine how
+//! many it has.
+//!
 //! **Why is the ledger apart from the `prometheus` crate's counters?** Those can only be changed and
 //! seen at once. Here the change is computed, made durable, and then seen. The exporter's own health
 //! are the crate's ordinary instruments; the ledger is written beside them, straight into the
@@ -123,7 +149,7 @@
 //!
 //! **How does one come from the graph to the call?** By the exemplar of a failure or a bucket
 //! ([`metrics::exemplar`], in OpenMetrics only), or by the line that each failing webhook has in the
-//! log ([`domain::engine::failure_log`]), or by the record of it on `/failures` ([`store::failures`]), which is
+//! log (`poller::log`), or by the record of it on `/failures` ([`store::failures`]), which is
 //! written in the transaction that counts it.
 //!
 //! **What if the disk is full, or a sync fails?** The batch is neither counted nor shown, the poller

@@ -1,64 +1,48 @@
-//! The shell around an account: plan, fetch, observe, commit, wait.
+//! The shell around an account's engine: send what it wants, gather answers, commit what they change, wait.
 //!
-//! One task per account owns everything that is known of it. It asks the pure core what to do,
-//! performs it, and reports back; it decides nothing itself.
-//! Invariant: what a task learns becomes durable before the next thing is planned.
+//! One task per account. It decides nothing: what is asked is `Engine::next`, and what an answer changes
+//! `Engine::on_answer`.
+//! Invariant: what a task learns becomes durable before the next thing is asked.
 
-mod attempt;
-mod commit;
-mod decide;
-pub mod discovery;
-pub mod gate;
+mod ask;
 pub mod heartbeat;
+mod log;
 pub mod loops;
-mod read;
-mod requests;
-mod take;
+pub mod subaccounts;
 pub mod tracked;
-mod trouble;
-mod unreadable;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::domain::engine::account::{AccountProgress, is_cursor_behind};
-use crate::domain::engine::failure_log::FailureLog;
-use crate::domain::engine::lists::{ListPlan, ListRun, Lists};
-use crate::domain::engine::pace::Pace;
-use crate::domain::engine::page_size::PageSizes;
-use crate::domain::engine::plan::{ReadPlan, Stage};
+use crate::domain::engine::account::is_cursor_behind;
+use crate::domain::engine::effects::Effects;
+use crate::domain::engine::lists::ListPlan;
+use crate::domain::engine::plan::ReadPlan;
+use crate::domain::engine::request::Resource;
 use crate::domain::engine::retry::backoff;
-use crate::domain::engine::unreadable::UnreadableCalls;
+use crate::domain::engine::{Engine, Known, Moment, Settings};
 use crate::domain::judge::route::Routes;
-use crate::domain::track::listing::{ListKind, ListProgress};
-use crate::domain::track::reading::Reading;
-use crate::domain::words::call::Call;
-use crate::domain::words::sid::{AccountSid, CallSid};
+use crate::domain::track::listing::ListProgress;
+use crate::domain::words::sid::AccountSid;
 use crate::metrics::health::{AccountHealth, Health};
 use crate::metrics::ledger::AccountId;
-use crate::store::{AccountKey, Attached, Batch, CommitError, Store};
-use crate::twilio::client::CallPage;
-use crate::twilio::{Answer, Client};
+use crate::store::{AccountKey, Attached, CommitError, Store};
+use crate::twilio::Client;
 
-pub use attempt::retry_reasons;
-
-use attempt::Attempts;
-use commit::Notes;
-use gate::Gate;
+use ask::{Asked, Asker};
 use heartbeat::Heartbeat;
+use log::Log;
+use subaccounts::Subaccounts;
 use tracked::{Share, TrackedCalls};
-use trouble::Troubles;
 
-/// Longest time between two looks at the plan: the clock's offset may have changed meanwhile.
+/// Longest time between two looks at what is due: the clock's offset may have changed.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// Shortest time between two looks at the plan when nothing happens.
+/// Shortest time between two looks when nothing happens.
 const SHORTEST_WAIT: Duration = Duration::from_millis(20);
 /// How long a commit waits for requests that are about to end: little beside what a request to
 /// Twilio takes.
@@ -104,8 +88,6 @@ pub struct Account {
     pub status: &'static str,
     /// The connection to Twilio.
     pub client: Client,
-    /// What bounds its requests.
-    pub gate: Arc<Gate>,
 }
 
 impl Account {
@@ -127,168 +109,172 @@ pub fn instruments(
     sid: AccountSid,
     status: &'static str,
 ) -> AccountHealth {
-    health.account(label, &sid.to_string(), status, retry_reasons())
+    health.account(label, &sid.to_string(), status)
 }
 
-/// Polls an account until `stop`, and loads it first if it isn't attached yet. Returns early only
-/// when the store is closed; tells the account's id if it was ever polled.
-pub async fn run(
-    account: Account,
-    attached: Option<Attached>,
-    shared: Shared,
-    heartbeat: Heartbeat,
-    stop: CancellationToken,
-) -> Option<AccountId> {
-    let attached = match attached {
-        Some(attached) => attached,
-        None => attach(&account, &shared, &heartbeat, &stop).await?,
-    };
-    let id = attached.id;
-    Poller::new(account, attached, shared).run(&heartbeat, &stop).await;
-    Some(id)
+/// An account's poll loop, before it begins.
+#[derive(Debug)]
+pub struct Poll {
+    /// The account.
+    pub account: Account,
+    /// What the store knows of it, if it was loaded.
+    pub attached: Option<Attached>,
+    /// Its subaccounts, if they are looked for.
+    pub subaccounts: Option<Subaccounts>,
+    /// What all accounts share.
+    pub shared: Shared,
 }
 
-/// Loads an account that came while the program runs, however long the store takes; `None` when
-/// there is no point in going on.
-async fn attach(
-    account: &Account,
-    shared: &Shared,
-    heartbeat: &Heartbeat,
-    stop: &CancellationToken,
-) -> Option<Attached> {
-    let mut failures = 0;
-    loop {
-        heartbeat.promise(COMMIT_RETRY_CAP);
-        match shared.store.attach(account.key.clone(), account.label.clone()).await {
-            Ok(attached) => return Some(attached),
-            Err(CommitError::Closed) => return None,
-            Err(error @ CommitError::Failed(_)) => {
-                failures += 1;
-                tracing::warn!(account = account.label, %error, "cannot load the account");
-                wait(backoff(failures, COMMIT_RETRY_CAP, random()), stop).await?;
+impl Poll {
+    /// Polls an account until `stop`, and loads it first if it isn't attached yet. Returns early only
+    /// when the store is closed; tells the account's id if it was ever polled.
+    pub async fn run(mut self, heartbeat: Heartbeat, stop: CancellationToken) -> Option<AccountId> {
+        if let Some(subaccounts) = &mut self.subaccounts {
+            subaccounts.begin();
+        }
+        let attached = match self.attached.take() {
+            Some(attached) => attached,
+            None => self.attach(&heartbeat, &stop).await?,
+        };
+        let id = attached.id;
+        Poller::new(self, attached).run(&heartbeat, &stop).await;
+        Some(id)
+    }
+
+    /// Loads an account that came while the program runs, however long the store takes; `None` when
+    /// there is no point in going on.
+    async fn attach(&self, heartbeat: &Heartbeat, stop: &CancellationToken) -> Option<Attached> {
+        let Self { account, shared, .. } = self;
+        let mut failures = 0;
+        loop {
+            heartbeat.promise(COMMIT_RETRY_CAP);
+            match shared.store.attach(account.key.clone(), account.label.clone()).await {
+                Ok(attached) => return Some(attached),
+                Err(CommitError::Closed) => return None,
+                Err(error @ CommitError::Failed(_)) => {
+                    failures += 1;
+                    tracing::warn!(account = account.label, %error, "cannot load the account");
+                    wait(backoff(failures, COMMIT_RETRY_CAP, random()), stop).await?;
+                }
             }
         }
     }
 }
 
 struct Poller {
-    account: Account,
+    label: String,
+    asker: Asker,
     shared: Shared,
+    subaccounts: Option<Subaccounts>,
     id: AccountId,
     health: AccountHealth,
-    progress: AccountProgress,
-    pace: Pace,
-    requests: JoinSet<Done>,
-    /// The list that is being read, while its next page is not asked for yet.
-    list: Option<ListRun>,
-    is_listing: bool,
-    list_had_turn: bool,
-    list_began: Instant,
+    log: Log,
+    engine: Engine,
+    requests: JoinSet<Asked>,
+    /// A place for a request that was waited for.
+    place: Option<OwnedSemaphorePermit>,
     housekeeping_at: Instant,
-    kept: ListProgress,
     tracked: Share,
-    /// Whether a route has found no room since the program started, which is said once.
-    has_overflowed: bool,
-    failure_log: FailureLog,
-    /// How many items the pages of lists and of Call Events are asked for.
-    list_sizes: PageSizes<ListKind>,
-    event_sizes: PageSizes<CallSid>,
-    /// Conditions that hold at present and were logged when they began: each is said once.
-    said: BTreeSet<&'static str>,
-    troubles: Troubles,
-    unreadable: UnreadableCalls,
 }
 
-/// A request that has come back.
-type Joined = Result<Done, JoinError>;
-
-/// A finished request, or several that make one read.
-enum Done {
-    List {
-        run: Box<ListRun>,
-        answer: Answer<CallPage>,
-    },
-    Read {
-        sid: CallSid,
-        stage: Stage,
-        skips: u8,
-        /// How many items a page was asked for, and how many of them were small enough together.
-        page_sizes: [u16; 2],
-        attempts: Attempts,
-        result: Result<Reading, crate::twilio::Error>,
-    },
-    Fetched {
-        sid: CallSid,
-        answer: Answer<Call>,
-    },
+/// What a poll loop waits for, besides answers.
+struct Until {
+    wait: Duration,
+    /// Whether a place for a request is wanted.
+    wants_place: bool,
 }
 
 impl Poller {
-    fn new(account: Account, attached: Attached, shared: Shared) -> Self {
+    fn new(poll: Poll, attached: Attached) -> Self {
+        let Poll { account, subaccounts, shared, .. } = poll;
         let health = account.instruments(&shared, &attached.lists);
-        let progress = AccountProgress::resume(attached.calls, Lists::resume(attached.lists));
-        let pace = Pace::new(shared.max_concurrency);
-        let tracked = shared.tracked.share(progress.calls.len());
+        // What a loop before this one has told ended with it.
+        for resource in Resource::ALL {
+            health.trouble(*resource, None);
+        }
+        let tracked = shared.tracked.share(attached.calls.len());
+        let settings = Settings {
+            account: account.key.sid,
+            lists: shared.lists,
+            reads: shared.reads.clone(),
+            max_concurrency: shared.max_concurrency,
+            discovers: subaccounts.is_some(),
+            digest_key: shared.store.digest_key(),
+        };
+        let known = Known { lists: attached.lists, calls: attached.calls };
+        let asker = Asker {
+            client: account.client,
+            account: account.key.sid,
+            routes: Arc::clone(&shared.routes),
+            clock: shared.clock,
+        };
         Self {
-            account,
+            log: Log::new(&account.label),
+            label: account.label,
+            asker,
             shared,
+            subaccounts,
             id: attached.id,
             health,
-            progress,
-            pace,
+            engine: Engine::new(settings, known),
             requests: JoinSet::new(),
-            list: None,
-            is_listing: false,
-            list_had_turn: false,
-            list_began: Instant::now(),
+            place: None,
             housekeeping_at: Instant::now(),
-            kept: attached.lists,
             tracked,
-            has_overflowed: false,
-            failure_log: FailureLog::default(),
-            said: BTreeSet::new(),
-            troubles: Troubles::default(),
-            unreadable: UnreadableCalls::default(),
-            list_sizes: PageSizes::of_lists(),
-            event_sizes: PageSizes::of_events(),
         }
     }
 
     async fn run(&mut self, heartbeat: &Heartbeat, stop: &CancellationToken) {
         loop {
-            let wait = self.start_requests();
-            let wait = self.at_most_until_housekeeping(wait);
+            let Until { wait, wants_place } = self.send();
             heartbeat.promise(wait);
-            let done = tokio::select! {
+            let budget = Arc::clone(&self.shared.budget);
+            let first = tokio::select! {
                 // Asked to end, it begins nothing more: whatever came back meanwhile is asked again.
                 biased;
                 () = stop.cancelled() => return,
-                done = self.requests.join_next(), if !self.requests.is_empty() => done,
+                asked = self.requests.join_next(), if !self.requests.is_empty() => asked,
+                // No place is ever closed.
+                place = budget.acquire_owned(), if wants_place => {
+                    self.place = place.ok();
+                    None
+                }
                 () = tokio::time::sleep(wait) => None,
             };
-            let mut batch = Batch::default();
-            let mut notes = Notes::default();
-            let mut finished: Vec<Done> = Vec::new();
-            for joined in self.gather(done).await {
-                match joined {
-                    Ok(done) => finished.push(done),
-                    // Only a panic ends a request; everything it could have told is asked again.
-                    Err(error) => {
-                        self.is_listing = false;
-                        self.progress.abandon_all();
-                        tracing::warn!(account = self.account.label, %error, "a request ended early")
-                    }
-                }
+            let mut effects = Effects::default();
+            for asked in self.gather(first).await {
+                effects.merge(self.take(asked).await);
             }
-            for done in finished {
-                self.take(done, &mut batch, &mut notes);
-            }
-            self.keep_house(&mut batch, &mut notes);
-            heartbeat.promise(COMMIT_RETRY_CAP);
-            if self.commit(batch, notes, heartbeat, stop).await.is_none() {
+            self.keep_house(&mut effects);
+            if self.commit(effects, heartbeat, stop).await.is_none() {
                 return;
             }
         }
+    }
+
+    /// Sends what the engine wants now, and tells what to wait for.
+    fn send(&mut self) -> Until {
+        let now = self.shared.clock.now();
+        let mut places: Vec<OwnedSemaphorePermit> = self.place.take().into_iter().collect();
+        while places.len() < self.engine.free(now)
+            && let Ok(place) = Arc::clone(&self.shared.budget).try_acquire_owned()
+        {
+            places.push(place);
+        }
+        let next = self.engine.next(places.len(), now);
+        for (request, place) in next.requests.into_iter().zip(places) {
+            let asker = self.asker.clone();
+            self.requests.spawn(async move {
+                let _until_answered = place;
+                asker.ask(request).await
+            });
+        }
+        let (limit, in_flight) = self.engine.concurrency();
+        self.health.api_concurrency(limit, in_flight);
+        let wait = Duration::try_from(next.wake_at.duration_since(now)).unwrap_or_default();
+        let housekeeping = self.housekeeping_at.saturating_duration_since(Instant::now());
+        let wait = wait.min(housekeeping).clamp(SHORTEST_WAIT, LONGEST_WAIT);
+        Until { wait, wants_place: next.lacks_places }
     }
 
     /// What ends together with a request, to be committed with it: each commit is a flush of the
@@ -297,53 +283,107 @@ impl Poller {
         let mut joined: Vec<Joined> = first.into_iter().collect();
         if !joined.is_empty() {
             let all = async {
-                while let Some(done) = self.requests.join_next().await {
-                    joined.push(done);
+                while let Some(asked) = self.requests.join_next().await {
+                    joined.push(asked);
                 }
             };
-            // Whoever takes longer comes with the next commit.
+            // What takes longer comes with the next commit.
             let _some_go_on = tokio::time::timeout(GATHER, all).await;
         }
         joined
     }
 
+    async fn take(&mut self, asked: Joined) -> Effects {
+        let Asked { id, attempt, answer } = match asked {
+            Ok(asked) => asked,
+            // Only a panic ends a request; everything it could have told is asked again.
+            Err(error) => {
+                tracing::warn!(account = self.label, %error, "a request ended early");
+                self.requests.shutdown().await;
+                self.engine.abandon_all();
+                return Effects::default();
+            }
+        };
+        if let Some(attempt) = attempt {
+            self.health.api_request(attempt.resource, attempt.code, attempt.took);
+            if let Some(requests) = attempt.concurrent_requests {
+                self.health.account_concurrency(requests);
+            }
+        }
+        let room = self.shared.tracked.room(self.engine.tracked_calls());
+        let moment = Moment { now: self.shared.clock.now(), random: random(), room };
+        let effects = self.engine.on_answer(id, answer, moment);
+        self.note_tracked();
+        effects
+    }
+
     /// Sets the gauges that look at every call, and forgets what can be forgotten.
-    fn keep_house(&mut self, batch: &mut Batch, notes: &mut Notes) {
+    fn keep_house(&mut self, effects: &mut Effects) {
         let began = Instant::now();
         if began < self.housekeeping_at {
             return;
         }
-        let (now, reads) = (self.now(), &self.shared.reads);
-        let found = self.progress.keep_house(reads, self.shared.max_concurrency, now);
-        batch.forgotten = found.forgotten;
-        self.event_sizes.keep(|sid| self.progress.calls.contains_key(sid));
-        take::add_changes(found.changes, batch, notes);
-        self.health.lateness(&self.progress.lateness(reads, now));
-        self.health.poll_interval(self.progress.lists.interval(&self.shared.lists, now));
-        self.health.required_concurrency(self.progress.required_concurrency(reads));
-        let count = self.progress.calls.len();
-        self.shared.tracked.set(&mut self.tracked, count);
-        self.health.tracked_calls(count);
-        self.look_at_troubles();
+        effects.merge(self.engine.keep_house(self.shared.clock.now()));
+        self.note_tracked();
         let pause = HOUSEKEEPING_EVERY.max(began.elapsed() * HOUSEKEEPING_SHARE);
         self.housekeeping_at = began + pause;
     }
 
-    /// Twilio's time now.
-    fn now(&self) -> Timestamp {
-        self.progress.now(self.shared.clock.now())
+    fn note_tracked(&mut self) {
+        let count = self.engine.tracked_calls();
+        self.shared.tracked.set(&mut self.tracked, count);
+        self.health.tracked_calls(count);
     }
 
-    fn at_most_until_housekeeping(&self, wait: Duration) -> Duration {
-        let housekeeping = self.housekeeping_at.saturating_duration_since(Instant::now());
-        wait.min(housekeeping).clamp(SHORTEST_WAIT, LONGEST_WAIT)
+    /// Commits what was learnt, however long it takes, and tells it then; `None` when there is no point
+    /// in going on.
+    async fn commit(
+        &mut self,
+        effects: Effects,
+        heartbeat: &Heartbeat,
+        stop: &CancellationToken,
+    ) -> Option<()> {
+        let Effects { batch, needs_commit, measures, lines, accounts } = effects;
+        if needs_commit {
+            let batch = Arc::new(batch);
+            let mut failures = 0;
+            let report = loop {
+                heartbeat.promise(COMMIT_RETRY_CAP);
+                match self.shared.store.commit(self.id, Arc::clone(&batch)).await {
+                    Ok(report) => break report,
+                    Err(CommitError::Closed) => return None,
+                    Err(error @ CommitError::Failed(_)) => {
+                        failures += 1;
+                        tracing::warn!(account = self.label, %error, "polling pauses until the store can be written");
+                        wait(backoff(failures, COMMIT_RETRY_CAP, random()), stop).await?;
+                    }
+                }
+            };
+            if failures > 0 {
+                tracing::info!(account = self.label, "the store can be written again");
+            }
+            self.health.route_overflow(report.overflowed);
+            if let Some(overflow) = &report.first_overflow {
+                self.log.overflowed(overflow, self.id, &self.shared.store.committed());
+            }
+            self.health.routes_retired(report.retired);
+        }
+        for measure in &measures {
+            self.health.note(measure);
+        }
+        let (limit, now) = (self.shared.tracked.limit(), self.shared.clock.now());
+        for line in lines {
+            self.log.write(line, limit, now);
+        }
+        if let (Some(found), Some(subaccounts)) = (accounts, &mut self.subaccounts) {
+            subaccounts.found(found, heartbeat).await;
+        }
+        Some(())
     }
 }
 
-/// The time from one instant to another, zero if that has passed.
-fn until(now: Timestamp, at: Timestamp) -> Duration {
-    Duration::try_from(at.duration_since(now)).unwrap_or_default()
-}
+/// A request that has come back, or was lost.
+type Joined = Result<Asked, JoinError>;
 
 /// Waits; `None` if the program stops meanwhile.
 async fn wait(time: Duration, stop: &CancellationToken) -> Option<()> {
@@ -353,7 +393,7 @@ async fn wait(time: Duration, stop: &CancellationToken) -> Option<()> {
     }
 }
 
-/// Randomness for jitter; without any, everybody waits alike.
+/// Randomness for jitter; without any, all wait alike.
 fn random() -> u64 {
     getrandom::u64().unwrap_or(0)
 }

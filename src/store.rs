@@ -28,12 +28,13 @@ use std::thread;
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
+use crate::domain::engine::effects::Batch;
 use crate::domain::track::digest::DigestKey;
 use crate::domain::track::listing::ListProgress;
 use crate::domain::track::progress::CallProgress;
-use crate::domain::words::sid::{AccountSid, CallSid};
+use crate::domain::words::sid::AccountSid;
 use crate::metrics::health::Health;
-use crate::metrics::ledger::{AccountId, Committed, Fact, LedgerLimits, Overflow};
+use crate::metrics::ledger::{AccountId, Committed, LedgerLimits, Overflow};
 
 pub use accounts::Subaccount;
 pub use error::{CommitError, OpenError};
@@ -46,21 +47,6 @@ pub struct AccountKey {
     pub sid: AccountSid,
     /// The region that processes and keeps its calls, such as `us1`.
     pub region: String,
-}
-
-/// What one account's batch changes.
-#[derive(Clone, Debug, Default)]
-pub struct Batch {
-    /// What is counted.
-    pub facts: Vec<Fact>,
-    /// Twilio's time when this was learnt.
-    pub learnt_at: Option<Timestamp>,
-    /// The calls whose progress changed.
-    pub calls: Vec<CallProgress>,
-    /// The calls that are forgotten.
-    pub forgotten: Vec<CallSid>,
-    /// How far the lists are known.
-    pub lists: ListProgress,
 }
 
 /// An account as the store knows it.

@@ -13,9 +13,9 @@ mod resolver;
 mod response;
 pub mod wire;
 
-pub use answer::{Answer, Attempt, Resource};
+pub use answer::{Answer, Attempt};
 pub use cause::NoConnection;
 pub use client::{Client, ClientOptions, Credentials};
-pub use error::{Error, ErrorReason, Status};
+pub use error::{Error, Status};
 pub use proxy::Proxy;
 pub use response::LargeBodies;

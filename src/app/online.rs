@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::domain::engine::failure::PageSizeVerdict;
 use crate::domain::engine::page_size::PAGE_SIZES;
+use crate::domain::engine::request::{NextPage, PageRequest, Resource};
 use crate::domain::track::listing::Filter;
 use crate::domain::track::twilio_time::before;
 use crate::domain::words::call::Call;
 use crate::metrics::exposition::as_float;
 use crate::poller::Account;
-use crate::twilio::{Answer, Error, Resource};
+use crate::twilio::{Answer, Error};
 
 use super::polling;
 
@@ -68,18 +70,21 @@ impl Report {
             let sid = account.key.sid;
             let list = async |size| {
                 let filter = Filter::StartedFrom(from);
-                account.client.list_calls(sid, filter, size, next.as_deref()).await
+                let page = PageRequest { size, next: next.clone() };
+                account.client.list_calls(sid, filter, &page).await
             };
             match self.in_pages("calls", list).await.result {
                 Ok(page) => {
                     // A filter may be cut to the day.
                     let started = |call: &Call| call.start_time.is_some_and(|at| at >= from);
-                    calls.extend(page.calls.into_iter().filter(started));
-                    if page.next_page.is_none() || page.next_page == next {
-                        next = None;
-                        break;
+                    calls.extend(page.items.into_iter().filter(started));
+                    let before = next.take();
+                    match page.next {
+                        NextPage::At { link, .. } if before.as_ref() != Some(&link) => {
+                            next = Some(link);
+                        }
+                        NextPage::At { .. } | NextPage::End | NextPage::Foreign => break,
                     }
-                    next = page.next_page;
                 }
                 Err(error) => {
                     self.refused("calls", Resource::Calls, &error);
@@ -101,10 +106,12 @@ impl Report {
             .find(|call| call.end_time.is_some())
             .map(|call| call.sid);
         if call.is_none() {
-            let list =
-                async |size| account.client.list_calls(sid, Filter::Everything, size, None).await;
+            let list = async |size| {
+                let page = PageRequest { size, next: None };
+                account.client.list_calls(sid, Filter::Everything, &page).await
+            };
             match self.in_pages("calls", list).await.result {
-                Ok(page) => call = page.calls.first().map(|call| call.sid),
+                Ok(page) => call = page.items.first().map(|call| call.sid),
                 // What keeps lists from being read is said already.
                 Err(_) if recent.is_none() => {
                     return self.line("Call Events", "not tried: no call can be listed");
@@ -121,7 +128,8 @@ impl Report {
             Err(error) => self.refused("single calls", Resource::Call, &error),
         }
         let read = async |size| {
-            account.client.call_events(sid, call, size, None, |page| page.items.len()).await
+            let page = PageRequest { size, next: None };
+            account.client.call_events(sid, call, &page, |_| ()).await
         };
         let read = self.in_pages("Call Events", read).await;
         self.took = read.attempt.map(|attempt| attempt.took);
@@ -132,12 +140,13 @@ impl Report {
     }
 
     async fn subaccounts(&mut self, account: &Account) {
-        let list = async |size| account.client.list_accounts(size, None).await;
+        let list =
+            async |size| account.client.list_accounts(&PageRequest { size, next: None }).await;
         match self.in_pages("subaccounts", list).await.result {
             Ok(page) => {
                 let own = account.key.sid;
-                let found = page.accounts.iter().filter(|found| found.sid != own).count();
-                let more = if page.next_page.is_some() { " or more" } else { "" };
+                let found = page.items.iter().filter(|found| found.sid != own).count();
+                let more = if page.next != NextPage::End { " or more" } else { "" };
                 self.line("subaccounts", &format!("readable: {found}{more}"));
             }
             Err(error) => self.refused("subaccounts", Resource::Accounts, &error),
@@ -148,7 +157,7 @@ impl Report {
     async fn in_pages<T>(&mut self, what: &str, ask: impl AsyncFn(u16) -> Answer<T>) -> Answer<T> {
         let first = ask(PAGE_SIZES[0]).await;
         let Err(error) = &first.result else { return first };
-        if !error.may_be_for_size() {
+        if error.page_size_verdict() == PageSizeVerdict::Unrelated {
             return first;
         }
         for size in &PAGE_SIZES[1..] {

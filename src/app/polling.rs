@@ -17,16 +17,15 @@ use crate::config::{AccountConfig, ApiConfig, Config, PollConfig};
 use crate::domain::engine::lists::ListPlan;
 use crate::domain::engine::plan::ReadPlan;
 use crate::domain::judge::route::{RoutePattern, Routes};
+use crate::domain::words::account::ListedAccount;
 use crate::domain::words::sid::AccountSid;
 use crate::metrics::health::Health;
-use crate::poller::discovery::{self, Known, Wanted};
-use crate::poller::gate::Gate;
 use crate::poller::heartbeat::Heartbeats;
 use crate::poller::loops::Loops;
+use crate::poller::subaccounts::{self, Known, Subaccounts, Wanted};
 use crate::poller::tracked::TrackedCalls;
-use crate::poller::{self, Account, Shared};
+use crate::poller::{self, Account, Poll, Shared};
 use crate::store::{AccountKey, Attached, Store};
-use crate::twilio::wire;
 use crate::twilio::{Client, ClientOptions, Credentials, LargeBodies};
 
 /// How long tasks may take to end: requests are abandoned at once, so this is for the commit in
@@ -156,8 +155,8 @@ impl Prepared {
         {
             let Some(wanted) = wanted else { continue };
             let known = attached.subaccounts.iter();
-            let known = known.map(|known| wire::Account::new(known.sid, &known.status));
-            let known: Vec<wire::Account> = known.filter(|known| wanted.wants(known)).collect();
+            let known = known.map(|known| ListedAccount::new(known.sid, &known.status));
+            let known: Vec<ListedAccount> = known.filter(|known| wanted.wants(known)).collect();
             labels.extend(known.iter().map(|known| {
                 let key = AccountKey { sid: known.sid, region: account.key.region.clone() };
                 let label = wanted.label(known.sid);
@@ -186,14 +185,17 @@ impl Prepared {
             let loops = Loops::new(stop);
             let (key, label) = (account.key.clone(), account.label.clone());
             let subaccounts = known.remove(&key).unwrap_or_default();
-            if let Some(wanted) = wanted {
-                let (shared, beats) = (self.shared.clone(), heartbeats.clone());
-                let (account, known) = (account.clone(), subaccounts.clone());
-                loops.spawn(discovery::run(account, wanted, known, shared, beats, loops.clone()));
-            }
-            let (shared, beat) = (self.shared.clone(), heartbeats.watch());
-            let stop = loops.stop().clone();
-            loops.spawn(poller::run(account, attached.next(), shared, beat, stop));
+            let followed = wanted.map(|wanted| {
+                let polling = subaccounts::Polling {
+                    loops: loops.clone(),
+                    heartbeats: heartbeats.clone(),
+                    shared: self.shared.clone(),
+                };
+                Subaccounts::new(account.clone(), wanted, subaccounts.clone(), polling)
+            });
+            let (attached, shared) = (attached.next(), self.shared.clone());
+            let poll = Poll { account, attached, subaccounts: followed, shared };
+            loops.spawn(poll.run(heartbeats.watch(), loops.stop().clone()));
             polling.accounts.push(PolledAccount { key, label, terms, loops, subaccounts });
         }
         polling
@@ -329,7 +331,7 @@ impl PolledAccount {
     /// The account and the subaccounts that it polls, with their labels.
     fn labels(&self) -> Vec<(AccountKey, String)> {
         let own = (self.key.clone(), self.label.clone());
-        let of_subaccount = |found: wire::Account| {
+        let of_subaccount = |found: ListedAccount| {
             let key = AccountKey { sid: found.sid, region: self.key.region.clone() };
             Some((key, self.terms.wanted.as_ref()?.label(found.sid)))
         };
@@ -351,7 +353,7 @@ pub(super) fn accounts(config: &Config) -> anyhow::Result<Vec<(Account, Option<W
             proxy: config.api.proxy.clone(),
             large_bodies: large_bodies.clone(),
         };
-        let built = build_account(account, &options, config.api.max_concurrency)?;
+        let built = build_account(account, &options)?;
         accounts.push((built, wanted(account, config)));
     }
     if accounts.is_empty() {
@@ -360,11 +362,7 @@ pub(super) fn accounts(config: &Config) -> anyhow::Result<Vec<(Account, Option<W
     Ok(accounts)
 }
 
-fn build_account(
-    account: &AccountConfig,
-    options: &ClientOptions,
-    max_concurrency: usize,
-) -> anyhow::Result<Account> {
+fn build_account(account: &AccountConfig, options: &ClientOptions) -> anyhow::Result<Account> {
     let label = account.name.clone().unwrap_or_else(|| account.account_sid.clone());
     let credentials = Credentials {
         username: account.credentials.username.clone(),
@@ -375,8 +373,7 @@ fn build_account(
     let sid =
         AccountSid::parse(&account.account_sid).with_context(|| format!("account `{label}`"))?;
     let key = AccountKey { sid, region: account.region.clone() };
-    let gate = Gate::new(max_concurrency);
-    Ok(Account { key, label, status: "unknown", client, gate })
+    Ok(Account { key, label, status: "unknown", client })
 }
 
 fn wanted(account: &AccountConfig, config: &Config) -> Option<Wanted> {

@@ -1,5 +1,6 @@
 //! Twilio's nouns: calls, Call Events, their parameters, URLs and SIDs, and the texts that become labels.
 
+pub mod account;
 pub mod call;
 pub mod call_event;
 pub mod label;

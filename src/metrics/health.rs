@@ -12,10 +12,12 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 
+use crate::domain::engine::request::Resource;
+
 use super::catalog::{self, Family, FamilyKind};
 use super::exposition::as_float;
 
-pub use account::{AccountHealth, EventResult, ReadResult};
+pub use account::{AccountHealth, EventResult};
 pub use trouble::{Told, Troubles};
 
 /// All instruments.
@@ -125,27 +127,17 @@ impl Health {
         health.http_connections_cut.with_label_values::<&str>(&[]);
         health.store_errors.with_label_values::<&str>(&[]);
         health.store_commit_duration.with_label_values::<&str>(&[]);
+        for resource in Resource::ALL {
+            health.api_duration.with_label_values(&[resource.as_str()]);
+        }
         Ok(health)
     }
 
-    /// The resources that are asked for: how long requests take starts with none.
-    pub fn api_resources(&self, resources: impl IntoIterator<Item = &'static str>) {
-        for resource in resources {
-            self.api_duration.with_label_values(&[resource]);
-        }
-    }
-
-    /// The instruments of one account. Every series whose labels are known starts at 0; `retry_reasons` are
-    /// those that [`AccountHealth::api_retry`] is called with. What is there already keeps its value.
-    pub fn account(
-        &self,
-        label: &str,
-        account_sid: &str,
-        status: &str,
-        retry_reasons: impl IntoIterator<Item = &'static str>,
-    ) -> AccountHealth {
+    /// The instruments of one account. Every series whose labels are known starts at 0. What is there
+    /// already keeps its value.
+    pub fn account(&self, label: &str, account_sid: &str, status: &str) -> AccountHealth {
         let account = AccountHealth { health: self.clone(), label: label.to_owned() };
-        account.begin(retry_reasons);
+        account.begin();
         // Last: an account that is told has all of its series.
         self.account_info.with_label_values(&[label, account_sid, status]).set(1.0);
         account
@@ -156,11 +148,6 @@ impl Health {
         // It is there since the account is polled.
         let _absent = self.account_info.remove_label_values(&[label, account_sid, before]);
         self.account_info.with_label_values(&[label, account_sid, status]).set(1.0);
-    }
-
-    /// The instruments of an account for its requests alone: nothing starts at 0.
-    pub fn account_requests(&self, label: &str) -> AccountHealth {
-        AccountHealth { health: self.clone(), label: label.to_owned() }
     }
 
     /// Notes whether a configuration that was loaded is in force.

@@ -16,14 +16,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::domain::engine::effects::Fact;
 use crate::domain::judge::content_type::ContentType;
 use crate::domain::judge::kind::RequestKind;
-use crate::domain::judge::observe::Observation;
 use crate::domain::judge::route::Endpoint;
 use crate::domain::judge::verdict::{Code, Reason, Warning};
 use crate::domain::track::outcome::Outcome;
 use crate::domain::words::call::{CallStatus, Direction};
-use crate::domain::words::sid::CallSid;
 
 use super::exemplar::Exemplar;
 use places::Claim;
@@ -87,36 +86,6 @@ pub enum Cell {
     /// Endpoint: calls with failures by what callers felt. Account: those that an earlier version
     /// counted by account alone.
     Outcomes(Outcome),
-}
-
-/// Something that is counted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fact {
-    /// A Call Event.
-    Event {
-        /// What it says.
-        observation: Observation,
-        /// The call that leads back to it.
-        call_sid: CallSid,
-        /// When Twilio recorded the answer; the time of counting where it doesn't say.
-        at: Timestamp,
-        /// Whether it is old news: a group that it brings is shown at once, as nobody should be
-        /// paged for it.
-        is_history: bool,
-    },
-    /// A call that has finished.
-    Finished(Direction, CallStatus),
-    /// What callers felt of a settled call.
-    Outcome {
-        /// What they felt.
-        outcome: Outcome,
-        /// The failing request that decided it.
-        decided_by: Observation,
-        /// When Twilio recorded the answer to that request; the time of counting where it doesn't say.
-        at: Timestamp,
-        /// Whether it is old news, as for an event.
-        is_history: bool,
-    },
 }
 
 /// Facts of one account.

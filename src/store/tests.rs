@@ -21,9 +21,11 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
+use crate::domain::engine::effects::Fact;
 use crate::domain::track::digest::{Digest, DigestVersion};
 use crate::domain::track::progress::Multiset;
 use crate::domain::words::call::{Call, CallStatus, Direction};
+use crate::domain::words::sid::CallSid;
 use crate::metrics::ledger::{Cell, Scope};
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! What an operator does about an error: one line for each, by Twilio's error code where there is one.
 
-use super::answer::Resource;
+use crate::domain::engine::request::Resource;
+
 use super::cause::NoConnection;
 use super::error::{Error, Status};
 
@@ -58,9 +59,7 @@ impl Error {
             Self::Connect(cause) => cause.advice(),
             Self::Interrupted => "Twilio, a proxy or a firewall closed the connection",
             Self::ForeignNextPage => "check the base URL",
-            Self::TooLarge { .. } | Self::Endless | Self::Shifted | Self::Incomplete => {
-                return None;
-            }
+            Self::TooLarge { .. } => return None,
         };
         Some(advice.to_owned())
     }

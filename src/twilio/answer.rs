@@ -4,23 +4,9 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::domain::words::label::label_enum;
+use crate::domain::engine::request::Resource;
 
 use super::error::Error;
-
-label_enum! {
-    /// What is asked for, as a label.
-    pub enum Resource {
-        /// A list of calls.
-        Calls = "calls",
-        /// One call.
-        Call = "call",
-        /// A call's events.
-        CallEvents = "call_events",
-        /// The accounts.
-        Accounts = "accounts",
-    }
-}
 
 /// One request, whatever came of it.
 #[derive(Clone, Debug)]
@@ -46,4 +32,11 @@ pub struct Answer<T> {
     pub attempt: Option<Attempt>,
     /// What came of it.
     pub result: Result<T, Error>,
+}
+
+impl<T> Answer<T> {
+    /// The same answer, with what it shows made into something else.
+    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Answer<U> {
+        Answer { attempt: self.attempt, result: self.result.map(make) }
+    }
 }

@@ -10,17 +10,19 @@ use reqwest::header::DATE;
 use reqwest::{Certificate, StatusCode, Url, redirect};
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::domain::engine::request::{NextPage, Page, PageRequest, Resource};
 use crate::domain::track::listing::Filter;
+use crate::domain::words::account::ListedAccount;
 use crate::domain::words::call::Call;
 use crate::domain::words::sid::{AccountSid, CallSid};
 
-use super::answer::{Answer, Attempt, Resource};
+use super::answer::{Answer, Attempt};
 use super::cause::transport;
 use super::error::Error;
 use super::proxy::{Proxy, Way};
 use super::resolver::Resolver;
 use super::response::{LargeBodies, concurrent_requests, content_type, header, read_body, refusal};
-use super::wire::{self, Account, Page};
+use super::wire;
 
 /// Most bytes of an answer, decompressed: a page of 1,000 events with bodies of 16 kB.
 pub const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
@@ -63,33 +65,6 @@ pub enum BuildError {
     #[error("cannot set up TLS")]
     Tls(#[from] reqwest::Error),
 }
-
-/// A page of calls.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CallPage {
-    /// The calls that could be read.
-    pub calls: Vec<Call>,
-    /// Items that are no readable call.
-    pub rejected: u64,
-    /// The next page.
-    pub next_page: Option<String>,
-}
-
-/// A page of accounts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AccountPage {
-    /// The accounts that could be read.
-    pub accounts: Vec<Account>,
-    /// Whether all of them could be.
-    pub is_readable: bool,
-    /// The next page.
-    pub next_page: Option<String>,
-}
-
-/// Where in its list a page is, however its URL is written: the parameters that place it, sorted. The
-/// default is the first page of a list without filters.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Position(Vec<(String, String)>);
 
 /// A connection to Twilio for one set of credentials.
 #[derive(Clone, Debug)]
@@ -135,33 +110,25 @@ impl Client {
         Ok(Self { http: builder.build()?, base, credentials, large_bodies })
     }
 
-    /// Lists calls: the first page of `page_size` items for a filter, or a next page.
+    /// Lists calls: a page of a list.
     ///
     /// Source: <https://www.twilio.com/docs/voice/api/call-resource#read-multiple-call-resources>.
     pub async fn list_calls(
         &self,
         account: AccountSid,
         filter: Filter,
-        page_size: u16,
-        next_page: Option<&str>,
-    ) -> Answer<CallPage> {
-        let url = self.page(&format!("Accounts/{account}/Calls.json"), next_page, |url| {
-            let second = |at: Timestamp| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-            let mut query = url.query_pairs_mut();
-            match filter {
-                Filter::StartedFrom(at) => query.append_pair("StartTime>", &second(at)),
-                Filter::EndedFrom(at) => query.append_pair("EndTime>", &second(at)),
-                Filter::Status(status) => query.append_pair("Status", status.as_str()),
-                Filter::Everything => &mut query,
-            };
-            query.append_pair("PageSize", &page_size.to_string());
-        });
-        self.get_page(Resource::Calls, url, |page| {
-            let calls: Vec<Call> = page.items.iter().filter_map(wire::decode_call).collect();
-            let rejected = u64::try_from(page.items.len() - calls.len()).unwrap_or(u64::MAX);
-            CallPage { calls, rejected, next_page: page.next_page }
-        })
-        .await
+        page: &PageRequest,
+    ) -> Answer<Page<Call>> {
+        let second = |at: Timestamp| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let filter = match filter {
+            Filter::StartedFrom(at) => Some(("StartTime>", second(at))),
+            Filter::EndedFrom(at) => Some(("EndTime>", second(at))),
+            Filter::Status(status) => Some(("Status", status.as_str().to_owned())),
+            Filter::Everything => None,
+        };
+        let path = format!("Accounts/{account}/Calls.json");
+        self.get_page(List { resource: Resource::Calls, path, filter }, page, wire::decode_call)
+            .await
     }
 
     /// Fetches one call.
@@ -174,61 +141,28 @@ impl Client {
         self.get(Resource::Call, Ok(url), read).await
     }
 
-    /// Reads a page of a call's events: the first of `page_size` items, or a next page. The page
-    /// exists only while `read` looks at it.
+    /// Reads a page of a call's events. Each item exists only while `judge` looks at it.
     ///
     /// Source: <https://www.twilio.com/docs/voice/api/call-event-resource>.
     pub async fn call_events<T>(
         &self,
         account: AccountSid,
         call: CallSid,
-        page_size: u16,
-        next_page: Option<&str>,
-        read: impl FnOnce(Page<'_>) -> T,
-    ) -> Answer<T> {
-        let list = format!("Accounts/{account}/Calls/{call}/Events.json");
-        let url = self.page(&list, next_page, |url| {
-            url.query_pairs_mut().append_pair("PageSize", &page_size.to_string());
-        });
-        self.get_page(Resource::CallEvents, url, read).await
+        page: &PageRequest,
+        judge: impl Fn(&wire::RawItem<'_>) -> T,
+    ) -> Answer<Page<T>> {
+        let path = format!("Accounts/{account}/Calls/{call}/Events.json");
+        let list = List { resource: Resource::CallEvents, path, filter: None };
+        self.get_page(list, page, |item| Some(judge(item))).await
     }
 
-    /// Lists the account and its subaccounts: the first page of `page_size` items, or a next page.
+    /// Lists the account and its subaccounts: a page of the list.
     ///
     /// Source: <https://www.twilio.com/docs/iam/api/account>.
-    pub async fn list_accounts(
-        &self,
-        page_size: u16,
-        next_page: Option<&str>,
-    ) -> Answer<AccountPage> {
-        let url = self.page("Accounts.json", next_page, |url| {
-            url.query_pairs_mut().append_pair("PageSize", &page_size.to_string());
-        });
-        self.get_page(Resource::Accounts, url, |page| {
-            let accounts: Vec<Account> =
-                page.items.iter().filter_map(wire::decode_account).collect();
-            let is_readable = accounts.len() == page.items.len();
-            AccountPage { accounts, is_readable, next_page: page.next_page }
-        })
-        .await
-    }
-
-    /// Where in its list a next page is.
-    ///
-    /// # Errors
-    /// [`Error::ForeignNextPage`] for what is no URL.
-    pub fn position(&self, next_page: &str) -> Result<Position, Error> {
-        let url = self.base.join(next_page).map_err(|_| Error::ForeignNextPage)?;
-        // A page of another size at the same place shows the same items again.
-        let places = |name: &str, value: &str| match name {
-            "PageSize" => false,
-            "Page" => !value.is_empty() && value.parse() != Ok(0_u64),
-            _ => !value.is_empty(),
-        };
-        let pairs = url.query_pairs().filter(|(name, value)| places(name, value));
-        let mut pairs: Vec<_> = pairs.map(|(name, value)| (name.into(), value.into())).collect();
-        pairs.sort_unstable();
-        Ok(Position(pairs))
+    pub async fn list_accounts(&self, page: &PageRequest) -> Answer<Page<ListedAccount>> {
+        let path = "Accounts.json".to_owned();
+        let list = List { resource: Resource::Accounts, path, filter: None };
+        self.get_page(list, page, wire::decode_account).await
     }
 
     fn resource(&self, path: &str) -> Url {
@@ -261,30 +195,39 @@ impl Client {
         Ok(url)
     }
 
-    /// The first page of a list, or a next one.
-    fn page(
-        &self,
-        list: &str,
-        next_page: Option<&str>,
-        first: impl FnOnce(&mut Url),
-    ) -> Result<Url, Error> {
-        let mut url = self.resource(list);
-        match next_page {
-            Some(next) => self.resolve(&url, next),
-            None => {
-                first(&mut url);
-                Ok(url)
-            }
+    /// What follows a page of a list, by what it says itself.
+    fn next_page(&self, list: &Url, next: Option<String>) -> NextPage {
+        let Some(link) = next else { return NextPage::End };
+        match self.resolve(list, &link) {
+            Ok(url) => NextPage::At { position: position(&url), link },
+            Err(_) => NextPage::Foreign,
         }
     }
 
     async fn get_page<T>(
         &self,
-        resource: Resource,
-        url: Result<Url, Error>,
-        read: impl FnOnce(Page<'_>) -> T,
-    ) -> Answer<T> {
-        self.get(resource, url, |text| Page::cut(text).map(read)).await
+        list: List,
+        page: &PageRequest,
+        decode: impl Fn(&wire::RawItem<'_>) -> Option<T>,
+    ) -> Answer<Page<T>> {
+        let first = self.resource(&list.path);
+        let url = match &page.next {
+            Some(next) => self.resolve(&first, next),
+            None => {
+                let mut url = first.clone();
+                url.query_pairs_mut()
+                    .extend_pairs(list.filter)
+                    .append_pair("PageSize", &page.size.to_string());
+                Ok(url)
+            }
+        };
+        self.get(list.resource, url, |text| {
+            let page = wire::Page::cut(text)?;
+            let items: Vec<T> = page.items.iter().filter_map(decode).collect();
+            let rejected = u64::try_from(page.items.len() - items.len()).unwrap_or(u64::MAX);
+            Some(Page { items, rejected, next: self.next_page(&first, page.next_page) })
+        })
+        .await
     }
 
     async fn get<T>(
@@ -333,6 +276,29 @@ impl Client {
         let body = read_body(response, MAX_BODY_BYTES, &self.large_bodies).await?;
         read(&wire::text_of(&body.bytes)).ok_or(Error::Malformed { content_type })
     }
+}
+
+/// A list of Twilio's.
+struct List {
+    resource: Resource,
+    path: String,
+    /// The parameter that says which items are wanted.
+    filter: Option<(&'static str, String)>,
+}
+
+/// Where in its list a page is, however its URL is written: the parameters that place it, sorted. Empty
+/// for the first page of a list without filters.
+fn position(page: &Url) -> String {
+    // A page of another size at the same place shows the same items again.
+    let places = |name: &str, value: &str| match name {
+        "PageSize" => false,
+        "Page" => !value.is_empty() && value.parse() != Ok(0_u64),
+        _ => !value.is_empty(),
+    };
+    let pairs = page.query_pairs().filter(|(name, value)| places(name, value));
+    let mut pairs: Vec<_> = pairs.collect();
+    pairs.sort_unstable();
+    form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
 }
 
 /// Whether a text is certificates in PEM that TLS can be set up with.

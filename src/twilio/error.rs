@@ -6,7 +6,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::domain::words::label::label_enum;
+use crate::domain::engine::failure::{Failure, FailureReason, PageSizeVerdict, Verdict};
+use crate::domain::engine::request::Resource;
 
 use super::advice::{AUTHENTICATE, TEST_CREDENTIALS};
 use super::cause::NoConnection;
@@ -98,15 +99,6 @@ pub enum Error {
     /// The next page is elsewhere: credentials go nowhere else.
     #[error("the next page is on another host")]
     ForeignNextPage,
-    /// A list has more pages than are read, or takes longer.
-    #[error("the list has too many pages, or they take too long")]
-    Endless,
-    /// The pages of a list changed while they were read.
-    #[error("the list changed while it was read")]
-    Shifted,
-    /// A list stopped at a page that names a next one.
-    #[error("the list stopped before its end")]
-    Incomplete,
 }
 
 fn what_is_refused(status: Status) -> &'static str {
@@ -124,88 +116,50 @@ fn named(permission: Option<&str>) -> String {
     }
 }
 
-label_enum! {
-    /// An error as a label.
-    pub enum ErrorReason {
-        /// The credentials are refused.
-        Unauthorized = "unauthorized",
-        /// The account is suspended or closed.
-        NotActive = "account_not_active",
-        /// A permission is missing.
-        MissingPermission = "missing_permission",
-        /// Not found.
-        NotFound = "not_found",
-        /// 429.
-        Throttled = "throttled",
-        /// 5xx.
-        ServerError = "server_error",
-        /// Any other status.
-        UnexpectedStatus = "unexpected_status",
-        /// No answer in time.
-        Timeout = "timeout",
-        /// A connection that broke before the answer was complete.
-        Interrupted = "interrupted",
-        /// The name can't be resolved.
-        Dns = "dns",
-        /// Nothing listens at the address.
-        ConnectionRefused = "connection_refused",
-        /// There is no way to the address.
-        Unreachable = "unreachable",
-        /// No connection in time.
-        ConnectTimeout = "connect_timeout",
-        /// Closed before the connection was ready.
-        ConnectionClosed = "connection_closed",
-        /// An authority that is not trusted.
-        TlsUnknownIssuer = "tls_unknown_issuer",
-        /// An expired certificate.
-        TlsExpired = "tls_expired",
-        /// A certificate that is not valid yet.
-        TlsNotYetValid = "tls_not_yet_valid",
-        /// A certificate for another name.
-        TlsWrongName = "tls_wrong_name",
-        /// Another unusable certificate.
-        TlsCertificate = "tls_certificate",
-        /// Any other failure of TLS.
-        Tls = "tls",
-        /// The proxy's name can't be resolved.
-        ProxyDns = "proxy_dns",
-        /// The proxy can't be reached.
-        ProxyUnreachable = "proxy_unreachable",
-        /// TLS with the proxy failed.
-        ProxyTls = "proxy_tls",
-        /// The proxy wants credentials.
-        ProxyCredentials = "proxy_credentials",
-        /// The proxy opens no connection to Twilio.
-        ProxyDenied = "proxy_denied",
-        /// The proxy closed the connection.
-        ProxyClosed = "proxy_closed",
-        /// Any other failure to connect.
-        Connection = "connection",
-        /// Too large.
-        TooLarge = "too_large",
-        /// No page of the expected shape.
-        Malformed = "malformed",
-        /// The next page is elsewhere.
-        ForeignNextPage = "foreign_next_page",
-        /// More pages than are read, or pages that take too long.
-        Endless = "endless",
-        /// Changed while being read.
-        Shifted = "shifted",
-        /// Stopped before its end.
-        Incomplete = "incomplete",
-    }
-}
-
 impl Error {
-    /// Whether a smaller page may succeed where this one failed: Twilio failed over it or took too
-    /// long, or its answer broke off.
-    pub fn may_be_for_size(&self) -> bool {
+    /// What the failure of a request for a resource says of the next ones.
+    pub fn failure(&self, asked_for: Resource) -> Failure {
+        Failure {
+            reason: self.reason(),
+            text: self.explained(asked_for),
+            verdict: self.verdict(),
+            page_size: self.page_size_verdict(),
+        }
+    }
+
+    fn verdict(&self) -> Verdict {
         match self {
+            Self::TooManyRequests { retry_after, .. } => {
+                Verdict::Throttled { retry_after: *retry_after }
+            }
+            Self::Unauthorized(_) | Self::NotActive(_) | Self::MissingPermission { .. } => {
+                Verdict::Refused
+            }
+            Self::Server { retry_after, .. } => Verdict::Failed { retry_after: *retry_after },
+            // Twilio answers, but not to this: the request itself is at fault.
+            Self::UnexpectedStatus(Status { http: 400..=499, .. })
+            | Self::TooLarge { .. }
+            | Self::ForeignNextPage => Verdict::Unreadable,
+            Self::NotFound(_) => Verdict::NotFound,
+            // Of these, a truncated page or an error page of a proxy may be whole at the next try.
+            Self::Timeout
+            | Self::Connect(_)
+            | Self::Interrupted
+            | Self::UnexpectedStatus(_)
+            | Self::Malformed { .. }
+            | Self::NotHttp => Verdict::Failed { retry_after: None },
+        }
+    }
+
+    /// A smaller page may succeed where Twilio failed over one or took too long, or where its answer
+    /// broke off.
+    pub fn page_size_verdict(&self) -> PageSizeVerdict {
+        match self {
+            Self::TooLarge { .. } => PageSizeVerdict::TooLarge,
             Self::Server { .. }
             | Self::Timeout
             | Self::Interrupted
-            | Self::TooLarge { .. }
-            | Self::Malformed { content_type: "json" } => true,
+            | Self::Malformed { content_type: "json" } => PageSizeVerdict::MayBeForSize,
             Self::Malformed { .. }
             | Self::Unauthorized(_)
             | Self::NotActive(_)
@@ -215,57 +169,70 @@ impl Error {
             | Self::UnexpectedStatus(_)
             | Self::Connect(_)
             | Self::NotHttp
-            | Self::ForeignNextPage
-            | Self::Endless
-            | Self::Shifted
-            | Self::Incomplete => false,
+            | Self::ForeignNextPage => PageSizeVerdict::Unrelated,
         }
     }
 
     /// The error as a label.
-    pub const fn reason(&self) -> ErrorReason {
+    pub const fn reason(&self) -> FailureReason {
         match self {
-            Self::Unauthorized(_) => ErrorReason::Unauthorized,
-            Self::NotActive(_) => ErrorReason::NotActive,
-            Self::MissingPermission { .. } => ErrorReason::MissingPermission,
-            Self::NotFound(_) => ErrorReason::NotFound,
-            Self::TooManyRequests { .. } => ErrorReason::Throttled,
-            Self::Server { .. } => ErrorReason::ServerError,
-            Self::UnexpectedStatus(_) => ErrorReason::UnexpectedStatus,
-            Self::Timeout => ErrorReason::Timeout,
+            Self::Unauthorized(_) => FailureReason::Unauthorized,
+            Self::NotActive(_) => FailureReason::NotActive,
+            Self::MissingPermission { .. } => FailureReason::MissingPermission,
+            Self::NotFound(_) => FailureReason::NotFound,
+            Self::TooManyRequests { .. } => FailureReason::Throttled,
+            Self::Server { .. } => FailureReason::ServerError,
+            Self::UnexpectedStatus(_) => FailureReason::UnexpectedStatus,
+            Self::Timeout => FailureReason::Timeout,
             Self::Connect(cause) => cause.reason(),
-            Self::Interrupted => ErrorReason::Interrupted,
-            Self::TooLarge { .. } => ErrorReason::TooLarge,
-            Self::Malformed { .. } | Self::NotHttp => ErrorReason::Malformed,
-            Self::ForeignNextPage => ErrorReason::ForeignNextPage,
-            Self::Endless => ErrorReason::Endless,
-            Self::Shifted => ErrorReason::Shifted,
-            Self::Incomplete => ErrorReason::Incomplete,
+            Self::Interrupted => FailureReason::Interrupted,
+            Self::TooLarge { .. } => FailureReason::TooLarge,
+            Self::Malformed { .. } | Self::NotHttp => FailureReason::Malformed,
+            Self::ForeignNextPage => FailureReason::ForeignNextPage,
         }
     }
 }
 
 impl NoConnection {
-    const fn reason(self) -> ErrorReason {
+    const fn reason(self) -> FailureReason {
         match self {
-            Self::Dns => ErrorReason::Dns,
-            Self::Refused => ErrorReason::ConnectionRefused,
-            Self::Unreachable => ErrorReason::Unreachable,
-            Self::Timeout => ErrorReason::ConnectTimeout,
-            Self::Closed => ErrorReason::ConnectionClosed,
-            Self::UnknownIssuer => ErrorReason::TlsUnknownIssuer,
-            Self::Expired => ErrorReason::TlsExpired,
-            Self::NotYetValid => ErrorReason::TlsNotYetValid,
-            Self::WrongName => ErrorReason::TlsWrongName,
-            Self::Certificate => ErrorReason::TlsCertificate,
-            Self::Tls => ErrorReason::Tls,
-            Self::ProxyDns => ErrorReason::ProxyDns,
-            Self::ProxyUnreachable => ErrorReason::ProxyUnreachable,
-            Self::ProxyTls => ErrorReason::ProxyTls,
-            Self::ProxyCredentials => ErrorReason::ProxyCredentials,
-            Self::ProxyDenied => ErrorReason::ProxyDenied,
-            Self::ProxyClosed => ErrorReason::ProxyClosed,
-            Self::Other => ErrorReason::Connection,
+            Self::Dns => FailureReason::Dns,
+            Self::Refused => FailureReason::ConnectionRefused,
+            Self::Unreachable => FailureReason::Unreachable,
+            Self::Timeout => FailureReason::ConnectTimeout,
+            Self::Closed => FailureReason::ConnectionClosed,
+            Self::UnknownIssuer => FailureReason::TlsUnknownIssuer,
+            Self::Expired => FailureReason::TlsExpired,
+            Self::NotYetValid => FailureReason::TlsNotYetValid,
+            Self::WrongName => FailureReason::TlsWrongName,
+            Self::Certificate => FailureReason::TlsCertificate,
+            Self::Tls => FailureReason::Tls,
+            Self::ProxyDns => FailureReason::ProxyDns,
+            Self::ProxyUnreachable => FailureReason::ProxyUnreachable,
+            Self::ProxyTls => FailureReason::ProxyTls,
+            Self::ProxyCredentials => FailureReason::ProxyCredentials,
+            Self::ProxyDenied => FailureReason::ProxyDenied,
+            Self::ProxyClosed => FailureReason::ProxyClosed,
+            Self::Other => FailureReason::Connection,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_may_pass_by_itself_counts_against_the_account() {
+        let status = |http| Status { http, code: None };
+        for (http, expected) in [
+            (400, Verdict::Unreadable),
+            (410, Verdict::Unreadable),
+            (302, Verdict::Failed { retry_after: None }),
+        ] {
+            assert_eq!(Error::UnexpectedStatus(status(http)).verdict(), expected, "{http}");
+        }
+        assert_eq!(Error::Timeout.verdict(), Verdict::Failed { retry_after: None });
+        assert_eq!(Error::Unauthorized(status(403)).verdict(), Verdict::Refused);
     }
 }

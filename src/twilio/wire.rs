@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::domain::judge::observe::Rejection;
+use crate::domain::words::account::ListedAccount;
 use crate::domain::words::call::{Call, CallStatus, Direction};
 use crate::domain::words::call_event::{Body, CallEvent, NO_DURATION_MS, Request, Response};
 use crate::domain::words::sid::{AccountSid, CallSid};
@@ -18,28 +19,6 @@ use crate::domain::words::sid::{AccountSid, CallSid};
 use lenient::{Named, Number, RawText, StrictBody, Text};
 pub(crate) use page::text_of;
 pub use page::{Page, RawItem};
-
-/// An account of `Accounts.json`. The auth token that Twilio sends along is never decoded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Account {
-    /// Its SID.
-    pub sid: AccountSid,
-    /// `active`, `suspended`, `closed`, or what Twilio adds later as `other`.
-    pub status: &'static str,
-}
-
-impl Account {
-    /// An account with the status that Twilio tells.
-    pub fn new(sid: AccountSid, status: &str) -> Self {
-        let status = match status {
-            "active" => "active",
-            "suspended" => "suspended",
-            "closed" => "closed",
-            _ => "other",
-        };
-        Self { sid, status }
-    }
-}
 
 /// A date as Twilio writes it (RFC 2822), or as HTTP does (RFC 9110, section 5.6.7).
 pub(crate) fn parse_date(text: &str) -> Option<Timestamp> {
@@ -91,10 +70,10 @@ struct AccountWire<'a> {
 }
 
 /// Decodes an account of a list; `None` if it has no readable SID.
-pub fn decode_account(item: &RawItem<'_>) -> Option<Account> {
+pub fn decode_account(item: &RawItem<'_>) -> Option<ListedAccount> {
     let wire: AccountWire<'_> = serde_json::from_str(item.json()).ok()?;
     let sid = AccountSid::parse(wire.sid.as_deref()?).ok()?;
-    Some(Account::new(sid, wire.status.as_deref().unwrap_or_default()))
+    Some(ListedAccount::new(sid, wire.status.as_deref().unwrap_or_default()))
 }
 
 /// A Call Event, whose body is read as `B`.

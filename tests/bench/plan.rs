@@ -8,19 +8,18 @@ use std::time::Duration;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use jiff::Timestamp;
-use twilio_call_exporter::domain::engine::account::AccountProgress;
-use twilio_call_exporter::domain::engine::lists::{ListPlan, Lists};
+use twilio_call_exporter::domain::engine::lists::ListPlan;
 use twilio_call_exporter::domain::engine::plan::ReadPlan;
-use twilio_call_exporter::domain::track::digest::Digest;
+use twilio_call_exporter::domain::engine::request::{Answer, NextPage, Page, Shown};
+use twilio_call_exporter::domain::engine::{Engine, Known, Moment, Settings};
+use twilio_call_exporter::domain::track::digest::{Digest, DigestKey};
 use twilio_call_exporter::domain::track::listing::ListProgress;
 use twilio_call_exporter::domain::track::progress::{CallProgress, Multiset};
 use twilio_call_exporter::domain::words::call::{Call, CallStatus, Direction};
-use twilio_call_exporter::domain::words::sid::CallSid;
+use twilio_call_exporter::domain::words::sid::{AccountSid, CallSid};
 
 /// How many calls are tracked.
 const CALLS: [u64; 3] = [1_000, 10_000, 100_000];
-/// Requests that are free at each look.
-const FREE: usize = 4;
 
 fn main() {
     divan::main();
@@ -52,22 +51,40 @@ fn look_again(bencher: Bencher<'_, '_>, calls: u64) {
 fn keep_house(bencher: Bencher<'_, '_>, calls: u64) {
     let mut account = account(calls);
     look(&mut account, 0);
-    bencher.counter(ItemsCount::new(calls)).bench_local(|| {
-        (account.lateness(&reads(), now()), account.keep_house(&reads(), 4, now()))
-    });
+    bencher.counter(ItemsCount::new(calls)).bench_local(|| account.keep_house(now()));
 }
 
-fn look(account: &mut AccountProgress, milliseconds: i64) {
+fn look(account: &mut Engine, milliseconds: i64) {
     let now = now() + jiff::SignedDuration::from_millis(milliseconds);
-    let plan = account.plan(&lists(), &reads(), now, FREE, false, true);
-    assert_eq!(plan.steps.len(), FREE, "something is due");
+    let next = account.next(usize::MAX, now);
+    assert!(!next.requests.is_empty(), "something is due");
     account.abandon_all();
 }
 
-fn account(calls: u64) -> AccountProgress {
-    let all = (0..calls).map(|number| call(number, calls)).collect();
-    let mut account = AccountProgress::resume(all, Lists::resume(ListProgress::default()));
-    account.start(&lists(), now());
+/// An account that has begun, with one request at a time.
+fn account(calls: u64) -> Engine {
+    let settings = Settings {
+        account: AccountSid::parse("AC00000000000000000000000000000001").expect("a SID"),
+        lists: lists(),
+        reads: reads(),
+        max_concurrency: 4,
+        discovers: false,
+        digest_key: DigestKey::new([1; 16]),
+    };
+    let calls = (0..calls).map(|number| call(number, calls)).collect();
+    let mut account = Engine::new(settings, Known { lists: ListProgress::default(), calls });
+    // Three answers have to agree on Twilio's time.
+    for _ in 0..3 {
+        let request = account.next(1, now()).requests.pop().expect("a list");
+        let page = Page { items: Vec::new(), rejected: 0, next: NextPage::End };
+        let answer = Answer {
+            answered_at: Some(now()),
+            date: Some(now()),
+            took: Duration::ZERO,
+            result: Ok(Shown::Calls(page)),
+        };
+        account.on_answer(request.id, answer, Moment { now: now(), random: 0, room: usize::MAX });
+    }
     account
 }
 

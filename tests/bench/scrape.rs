@@ -6,6 +6,7 @@ use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use jiff::Timestamp;
 use std::time::Duration;
+use twilio_call_exporter::domain::engine::effects::Fact;
 use twilio_call_exporter::domain::judge::content_type::ContentType;
 use twilio_call_exporter::domain::judge::kind::RequestKind;
 use twilio_call_exporter::domain::judge::observe::Observation;
@@ -13,7 +14,7 @@ use twilio_call_exporter::domain::judge::route::Endpoint;
 use twilio_call_exporter::domain::judge::verdict::{Code, Reason, Verdict};
 use twilio_call_exporter::domain::words::sid::CallSid;
 use twilio_call_exporter::metrics::exposition::{Exposition, Format};
-use twilio_call_exporter::metrics::ledger::{AccountId, Entry, Fact, Ledger, LedgerLimits};
+use twilio_call_exporter::metrics::ledger::{AccountId, Entry, Ledger, LedgerLimits};
 use twilio_call_exporter::metrics::snapshot;
 
 fn main() {

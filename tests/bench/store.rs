@@ -14,6 +14,8 @@ use jiff::Timestamp;
 use prometheus::Registry;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+use twilio_call_exporter::domain::engine::effects::Batch;
+use twilio_call_exporter::domain::engine::effects::Fact;
 use twilio_call_exporter::domain::judge::content_type::ContentType;
 use twilio_call_exporter::domain::judge::kind::RequestKind;
 use twilio_call_exporter::domain::judge::observe::Observation;
@@ -26,8 +28,8 @@ use twilio_call_exporter::domain::track::reading::{Item, Reading};
 use twilio_call_exporter::domain::words::call::{Call, CallStatus, Direction};
 use twilio_call_exporter::domain::words::sid::{AccountSid, CallSid};
 use twilio_call_exporter::metrics::health::Health;
-use twilio_call_exporter::metrics::ledger::{AccountId, Fact, LedgerLimits};
-use twilio_call_exporter::store::{AccountKey, Batch, Store, StoreThread};
+use twilio_call_exporter::metrics::ledger::{AccountId, LedgerLimits};
+use twilio_call_exporter::store::{AccountKey, Store, StoreThread};
 use twilio_call_exporter::twilio::wire::{Page, RawItem, decode_call_event};
 
 /// Call Events of a call.

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
+use twilio_call_exporter::domain::engine::effects::ReadResult;
+use twilio_call_exporter::domain::engine::failure::FailureReason;
+use twilio_call_exporter::domain::engine::failure::retry_reasons;
+use twilio_call_exporter::domain::engine::request::Resource;
 use twilio_call_exporter::metrics::catalog;
-use twilio_call_exporter::metrics::health::{EventResult, ReadResult};
-use twilio_call_exporter::poller::retry_reasons;
-use twilio_call_exporter::twilio::{ErrorReason, Resource};
+use twilio_call_exporter::metrics::health::EventResult;
 
 #[test]
 fn metrics_md_is_the_catalogue() {
@@ -67,7 +69,7 @@ fn the_runbooks_say_what_to_do_about_each_cause() {
     let runbooks = include_str!("../../config/prometheus/runbooks.md");
     let (_, section) = runbooks.split_once("### Why Twilio can't be read").expect("a section");
     let section = section.split("\n## ").next().expect("a section");
-    for reason in ErrorReason::ALL {
+    for reason in FailureReason::ALL {
         let row = format!("`{}`", reason.as_str());
         let mut rows = section.lines().filter(|line| line.starts_with("| `"));
         assert!(rows.any(|line| line.contains(&row)), "the runbooks don't explain {row}");

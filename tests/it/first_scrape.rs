@@ -4,14 +4,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use twilio_call_exporter::domain::engine::effects::ReadResult;
+use twilio_call_exporter::domain::engine::failure::retry_reasons;
 use twilio_call_exporter::domain::engine::plan::Stage;
+use twilio_call_exporter::domain::engine::request::Resource;
 use twilio_call_exporter::domain::judge::observe::Rejection;
 use twilio_call_exporter::domain::words::call::{CallStatus, Direction};
 use twilio_call_exporter::metrics::catalog::{self, Family, FamilyKind};
-use twilio_call_exporter::metrics::health::{EventResult, ReadResult};
-use twilio_call_exporter::poller::retry_reasons;
+use twilio_call_exporter::metrics::health::EventResult;
 use twilio_call_exporter::simulator::WorldConfig;
-use twilio_call_exporter::twilio::Resource;
 
 use crate::harness::{Program, Scrape, Twilio, eventually, metric, world_of};
 

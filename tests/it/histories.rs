@@ -1,20 +1,21 @@
-//! Whole histories of an account, lived through in virtual time from a seed: the planner, the
-//! judgement, the ledger and the real store against a Twilio that stumbles, and a program that is
-//! killed between any two steps and within its commits.
+//! Whole histories of an account, lived through in virtual time from a seed: the engine and the store
+//! that ship against a Twilio that stumbles and throttles, and a program that is reloaded, and killed
+//! between any two steps and within its commits.
 //!
-//! Exactly once is the claim: in the end each Call Event was counted once, each finished call once, what
-//! callers felt once per call, and at no time did a value fall. A seed that fails prints itself;
+//! Exactly once is the first claim: in the end each Call Event was counted once, each finished call once, what
+//! callers felt once per call, and at no time did a value fall. Gentleness is the second: no request during a
+//! `Retry-After`, one at a time after a 429, never more at once than are allowed. A seed that fails prints itself;
 //! `HISTORY=<seed>` lives through it alone, `HISTORIES=<number>` through more of them.
 
 mod life;
-mod program;
 mod twilio;
+mod world;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use life::Life;
-use twilio::World;
+use world::World;
 
 /// Histories that every run lives through; CI asks for more.
 const FEW: u64 = 200;
@@ -59,6 +60,8 @@ fn every_event_of_every_history_is_counted_once() {
     // A simulation in which nothing happens proves nothing.
     assert!(totals.events > count * 10 && totals.kills > count && totals.failures > count);
     assert!(totals.torn_commits > count / 10 && totals.late > 0);
+    assert!(totals.throttled > count && totals.pages > count && totals.reloads > count / 2);
+    assert!(totals.steps > count * 100 && totals.discoveries > count);
 }
 
 /// What happened in a history.
@@ -71,6 +74,13 @@ struct Lived {
     kills: u64,
     torn_commits: u64,
     failures: u64,
+    throttled: u64,
+    /// Pages of Call Events that were not the last.
+    pages: u64,
+    discoveries: u64,
+    reloads: u64,
+    /// Steps of the engine.
+    steps: u64,
 }
 
 impl Lived {
@@ -82,6 +92,11 @@ impl Lived {
         self.kills += other.kills;
         self.torn_commits += other.torn_commits;
         self.failures += other.failures;
+        self.throttled += other.throttled;
+        self.pages += other.pages;
+        self.discoveries += other.discoveries;
+        self.reloads += other.reloads;
+        self.steps += other.steps;
     }
 }
 
@@ -93,7 +108,7 @@ fn live(seed: u64) -> Result<Lived, String> {
         life.step(&world)?;
     }
     let mut counted = life.counted();
-    let (outcomes, expected) = (counted.remove(&twilio::outcomes()).unwrap_or(0), world.outcomes());
+    let (outcomes, expected) = (counted.remove(&world::outcomes()).unwrap_or(0), world.outcomes());
     if !expected.contains(&outcomes) {
         return Err(format!("{outcomes} calls have an outcome, and {expected:?} should"));
     }

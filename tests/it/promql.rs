@@ -1,15 +1,16 @@
 //! As much of PromQL as is needed to hold queries to the catalogue: the selectors, their matchers and
 //! ranges, the functions around them, and the labels of groupings. promtool judges the rest.
 
+use twilio_call_exporter::domain::engine::effects::ReadResult;
 use twilio_call_exporter::domain::engine::plan::Stage;
+use twilio_call_exporter::domain::engine::request::Resource;
 use twilio_call_exporter::domain::judge::content_type::ContentType;
 use twilio_call_exporter::domain::judge::kind::RequestKind;
 use twilio_call_exporter::domain::judge::verdict::Reason;
 use twilio_call_exporter::domain::track::outcome::Outcome;
 use twilio_call_exporter::domain::words::call::CallStatus;
 use twilio_call_exporter::metrics::catalog::{self, Family, FamilyKind};
-use twilio_call_exporter::metrics::health::{EventResult, ReadResult};
-use twilio_call_exporter::twilio::Resource;
+use twilio_call_exporter::metrics::health::EventResult;
 
 /// A series selector of a query.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -1,7 +1,6 @@
 //! What is known of one account: its calls, how far its lists are known, and what to do next.
 //!
-//! Pure: the poller's shell asks for steps, performs them, and reports back here. All times are
-//! Twilio's, which run on the monotonic clock; a correction of their offset moves every wait along.
+//! The engine asks for steps, has them performed, and reports back here. All times are Twilio's, which run on the monotonic clock; a correction of their offset moves every wait along.
 
 mod failures;
 mod lateness;
@@ -14,7 +13,7 @@ use jiff::Timestamp;
 
 use crate::domain::engine::demand::{Demand, ReadRates};
 use crate::domain::engine::lists::{ActiveCalls, FOLLOWED_BY_RECENT, ListPlan, ListRun, Lists};
-use crate::domain::engine::plan::{self, EarlyPlan, Queue, ReadPlan, Stage, Step};
+use crate::domain::engine::plan::{self, EarlyPlan, Queue, Read, ReadPlan, Stage, Step};
 use crate::domain::track::failing::Failing;
 use crate::domain::track::learning::{EarlyStage, Learning};
 use crate::domain::track::outcome::{self, CallOutcome};
@@ -24,7 +23,6 @@ use crate::domain::track::twilio_time::{TwilioTime, after, moved};
 use crate::domain::words::call::CallStatus;
 use crate::domain::words::sid::CallSid;
 
-pub use failures::FailedRead;
 pub use lateness::{Lateness, is_cursor_behind};
 pub use lists::{CallChanges, DATE_TOLERANCE};
 
@@ -62,17 +60,6 @@ pub struct AccountProgress {
     audit_hour: Option<Timestamp>,
     settled_this_hour: u64,
     audits_this_hour: u64,
-}
-
-/// What to do next, and when to ask again if nothing happens before.
-#[derive(Debug)]
-pub struct Plan {
-    /// The list to read; at most one at a time.
-    pub list: Option<ListRun>,
-    /// What to do for single calls.
-    pub steps: Vec<Step>,
-    /// When the next thing will be due.
-    pub wake_at: Timestamp,
 }
 
 /// What a reading changed.
@@ -155,31 +142,43 @@ impl AccountProgress {
         EarlyPlan { thinned: self.learning.thinned(), live_interval: self.live_interval }
     }
 
-    /// What to do next with `free` requests. Calls whose read is returned count as busy until its
-    /// end is reported.
-    pub fn plan(
-        &mut self,
-        lists: &ListPlan,
-        reads: &ReadPlan,
-        now: Timestamp,
-        free: usize,
-        may_list: bool,
-        may_read: bool,
-    ) -> Plan {
-        // Before Twilio's time is known, nothing is due but a list.
-        let is_started = self.lists.is_started();
-        if is_started {
+    /// The list that is due, if one is, and when the next one will be.
+    pub fn due_list(&self, plan: &ListPlan, now: Timestamp) -> (Option<ListRun>, Timestamp) {
+        let (oldest_young, has_old) = self.queue.active(FOLLOWED_BY_RECENT, now);
+        self.lists.next(plan, ActiveCalls { oldest_young, has_old }, now)
+    }
+
+    /// What is due for a call. It counts as busy until the end of that is reported. Before Twilio's time
+    /// is known, nothing is.
+    pub fn due_step(&mut self, reads: &ReadPlan, now: Timestamp) -> Option<Step> {
+        if !self.has_due_step(reads, now) {
+            return None;
+        }
+        let early = self.early_plan();
+        loop {
+            let call = self.queue.next_due().and_then(|sid| self.calls.get(&sid))?;
+            let step = reads.step(call, early, now);
+            if step.is_some() {
+                self.busy.insert(call.sid);
+            }
+            self.queue.place(call, step.is_some(), reads, early, now);
+            if step.is_some() {
+                return step;
+            }
+        }
+    }
+
+    /// Whether something is due for a call.
+    pub fn has_due_step(&mut self, reads: &ReadPlan, now: Timestamp) -> bool {
+        if self.lists.is_started() {
             self.place(reads, now);
         }
-        let (oldest_young, has_old) = self.queue.active(FOLLOWED_BY_RECENT, now);
-        let (due_list, list_at) =
-            self.lists.next(lists, ActiveCalls { oldest_young, has_old }, now);
-        let list = due_list.filter(|_| may_list && free > 0);
-        let free = free - usize::from(list.is_some());
-        let steps = if may_read && is_started { self.take(reads, now, free) } else { Vec::new() };
-        let list_at = if may_list { list_at } else { Timestamp::MAX };
-        let wake_at = self.queue.wake_at().map_or(list_at, |at| at.min(list_at));
-        Plan { list, steps, wake_at }
+        self.lists.is_started() && self.queue.has_due()
+    }
+
+    /// When something will be due for a call, if nothing happens before.
+    pub fn step_at(&self) -> Option<Timestamp> {
+        self.queue.wake_at()
     }
 
     /// Puts the calls that have changed, and those whose time has come, where they belong.
@@ -198,22 +197,6 @@ impl AccountProgress {
         }
     }
 
-    /// Takes the steps that are due, up to a number.
-    fn take(&mut self, reads: &ReadPlan, now: Timestamp, free: usize) -> Vec<Step> {
-        let (mut steps, early) = (Vec::new(), self.early_plan());
-        while steps.len() < free
-            && let Some(call) = self.queue.next_due().and_then(|sid| self.calls.get(&sid))
-        {
-            let step = reads.step(call, early, now);
-            if step.is_some() {
-                self.busy.insert(call.sid);
-            }
-            self.queue.place(call, step.is_some(), reads, early, now);
-            steps.extend(step);
-        }
-        steps
-    }
-
     /// Notes that a call's request came back.
     fn free(&mut self, sid: CallSid) {
         self.busy.remove(&sid);
@@ -224,13 +207,12 @@ impl AccountProgress {
     /// nothing, and is to be reported as failed as well.
     pub fn take_reading(
         &mut self,
-        sid: CallSid,
-        stage: Stage,
-        skips: u8,
+        read: Read,
         reading: &Reading,
         plan: &ReadPlan,
         now: Timestamp,
     ) -> Option<ReadChanges> {
+        let Read { sid, stage, skips } = read;
         self.free(sid);
         // A `Date` far in the future settles nothing.
         let read_at = reading.read_at.min(after(now, DATE_TOLERANCE));

@@ -14,7 +14,7 @@ use crate::domain::track::listing::{Filter, ListKind, ListProgress};
 use crate::domain::track::twilio_time::{after, before, moved};
 use crate::domain::words::call::{Call, CallStatus};
 
-pub use run::{AfterPage, ListPage, ListRun, MAX_LIST_PAGES, Stop};
+pub use run::{AfterPage, ListRun, MAX_LIST_PAGES, Stop};
 
 /// How far a list of recent calls reaches behind the cursor: calls appear in lists late.
 const OVERLAP: Duration = Duration::from_secs(5 * 60);

@@ -4,6 +4,9 @@
 //!
 //! One failure concerns one call, and so does one refusal; those of several calls, with nothing read
 //! in between, concern the account.
+//!
+//! Invariant: an account never has more requests in flight than its limit, and after a 429 at most one
+//! until one has succeeded that was made after it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,6 +14,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::domain::engine::concurrency::Concurrency;
+use crate::domain::engine::request::RequestId;
 use crate::domain::engine::retry::backoff;
 use crate::domain::track::listing::ListKind;
 use crate::domain::track::twilio_time::after;
@@ -39,6 +43,9 @@ const REFUSED_CAP: Duration = Duration::from_secs(600);
 #[derive(Clone, Debug)]
 pub struct Pace {
     concurrency: Concurrency,
+    /// The last request that had been made when a 429 came: until one after it succeeds, there is one
+    /// request at a time.
+    probes_after: Option<RequestId>,
     throttled: u32,
     failing: u32,
     failed_calls: BTreeSet<CallSid>,
@@ -55,6 +62,7 @@ impl Pace {
     pub fn new(max: usize) -> Self {
         Self {
             concurrency: Concurrency::new(max),
+            probes_after: None,
             throttled: 0,
             failing: 0,
             failed_calls: BTreeSet::new(),
@@ -72,6 +80,14 @@ impl Pace {
         self.concurrency.limit()
     }
 
+    /// How many more requests may be made beside those in flight.
+    pub fn free(&self, in_flight: usize) -> usize {
+        match self.probes_after {
+            Some(_) => usize::from(in_flight == 0),
+            None => self.limit().saturating_sub(in_flight),
+        }
+    }
+
     /// When requests may be made again.
     pub fn paused_until(&self) -> Timestamp {
         self.paused_until
@@ -80,6 +96,11 @@ impl Pace {
     /// When call events may be read again.
     pub fn reads_paused_until(&self) -> Timestamp {
         self.reads_paused_until.max(self.paused_until)
+    }
+
+    /// Notes that a request was answered with what it asked for.
+    pub fn answered(&mut self, id: RequestId) {
+        self.probes_after = self.probes_after.filter(|last| id <= *last);
     }
 
     /// Notes a request that succeeded.
@@ -105,9 +126,16 @@ impl Pace {
         self.reads_paused_until = Timestamp::MIN;
     }
 
-    /// Notes a 429.
-    pub fn throttled(&mut self, retry_after: Option<Duration>, now: Timestamp, random: u64) {
+    /// Notes a 429, when `last` was the last request that had been made.
+    pub fn throttled(
+        &mut self,
+        last: RequestId,
+        retry_after: Option<Duration>,
+        now: Timestamp,
+        random: u64,
+    ) {
         self.concurrency.throttled();
+        self.probes_after = Some(last);
         // Those that were in flight together are one refusal.
         self.throttled += u32::from(self.throttled == 0 || self.paused_until <= now);
         let wait =
@@ -178,6 +206,7 @@ mod tests {
     use super::*;
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+    const LAST: RequestId = RequestId::FIRST;
 
     #[test]
     fn one_failing_call_pauses_nobody_and_three_pause_the_account() {
@@ -203,32 +232,53 @@ mod tests {
     #[test]
     fn a_retry_after_is_honoured() {
         let mut pace = Pace::new(4);
-        pace.throttled(Some(Duration::from_secs(90)), NOW, 0);
+        pace.throttled(LAST, Some(Duration::from_secs(90)), NOW, 0);
         assert_eq!(pace.paused_until(), after(NOW, Duration::from_secs(90)));
         assert_eq!(pace.limit(), 1);
+    }
+
+    #[test]
+    fn after_a_429_one_request_at_a_time_tries_until_one_that_was_made_after_it_succeeds() {
+        let mut pace = Pace::new(4);
+        for _ in 0..200 {
+            pace.succeeded();
+        }
+        assert_eq!([0, 1, 4].map(|in_flight| pace.free(in_flight)), [4, 3, 0]);
+        let probe = LAST.next();
+        pace.throttled(LAST, None, NOW, 0);
+        assert_eq!([0, 1].map(|in_flight| pace.free(in_flight)), [1, 0]);
+        // A success that was asked for before the 429 proves nothing.
+        pace.answered(LAST);
+        assert_eq!([0, 1].map(|in_flight| pace.free(in_flight)), [1, 0]);
+        pace.answered(probe);
+        assert_eq!(pace.free(0), 1, "the limit grows by successes alone");
+        // Throttled again, the probe that has succeeded proves nothing any more.
+        pace.throttled(probe, None, NOW, 0);
+        pace.answered(probe);
+        assert_eq!([0, 1].map(|in_flight| pace.free(in_flight)), [1, 0]);
     }
 
     #[test]
     fn requests_that_are_refused_together_lengthen_the_pause_once() {
         let mut pace = Pace::new(4);
         for _ in 0..4 {
-            pace.throttled(None, NOW, 0);
+            pace.throttled(LAST, None, NOW, 0);
         }
         let mut one = Pace::new(4);
-        one.throttled(None, NOW, 0);
+        one.throttled(LAST, None, NOW, 0);
         assert_eq!(pace.paused_until(), one.paused_until());
         let again = one.paused_until();
-        one.throttled(None, again, 0);
+        one.throttled(LAST, None, again, 0);
         assert!(one.paused_until().duration_since(again) > again.duration_since(NOW));
     }
 
     #[test]
     fn a_later_429_never_shortens_what_twilio_asked_to_wait() {
         let mut pace = Pace::new(4);
-        pace.throttled(Some(Duration::from_secs(90)), NOW, 0);
+        pace.throttled(LAST, Some(Duration::from_secs(90)), NOW, 0);
         let later = after(NOW, Duration::from_secs(1));
-        pace.throttled(None, later, 0);
-        pace.throttled(Some(Duration::from_secs(2)), later, 0);
+        pace.throttled(LAST, None, later, 0);
+        pace.throttled(LAST, Some(Duration::from_secs(2)), later, 0);
         assert_eq!(pace.paused_until(), after(NOW, Duration::from_secs(90)));
     }
 

@@ -70,17 +70,24 @@ pub struct NextRead {
     pub skips: u8,
 }
 
+/// Which call is read, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Read {
+    /// The call.
+    pub sid: CallSid,
+    /// Why.
+    pub stage: Stage,
+    /// Early reads that are skipped for this one.
+    pub skips: u8,
+}
+
 /// What to do next for one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Read its Call Events.
     Read {
-        /// The call.
-        sid: CallSid,
-        /// Why.
-        stage: Stage,
-        /// Early reads that are skipped for this one.
-        skips: u8,
+        /// Which call, and why.
+        read: Read,
         /// How its items are told apart.
         version: DigestVersion,
     },
@@ -146,9 +153,7 @@ impl ReadPlan {
                 Stage::Audit => Lane::Audit,
             },
             step: Step::Read {
-                sid: call.sid,
-                stage: next.stage,
-                skips: next.skips,
+                read: Read { sid: call.sid, stage: next.stage, skips: next.skips },
                 version: call.digest_version,
             },
             changes_at: match next.stage {

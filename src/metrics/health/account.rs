@@ -3,31 +3,21 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use prometheus::GaugeVec;
+use prometheus::{GaugeVec, IntCounterVec};
 
 use crate::domain::engine::account::Lateness;
+use crate::domain::engine::effects::{CountedEvents, Measure, ReadResult};
+use crate::domain::engine::failure::retry_reasons;
 use crate::domain::engine::plan::Stage;
+use crate::domain::engine::request::Resource;
 use crate::domain::judge::observe::Rejection;
 use crate::domain::track::listing::ListKind;
+use crate::domain::track::twilio_time::seconds_between;
 use crate::domain::words::call::{CallStatus, Direction};
 use crate::domain::words::label::label_enum;
 
 use super::super::exposition::as_float;
 use super::Health;
-
-label_enum! {
-    /// What became of a read of a call's events.
-    pub enum ReadResult {
-        /// The call has events.
-        Found = "found",
-        /// The call has no events.
-        Empty = "empty",
-        /// The read was given up.
-        Failed = "failed",
-        /// A later read was due already.
-        Skipped = "skipped",
-    }
-}
 
 label_enum! {
     /// What became of an item of a Call Events page.
@@ -50,9 +40,9 @@ pub struct AccountHealth {
 
 impl AccountHealth {
     /// Makes every series whose labels are known.
-    pub(super) fn begin(&self, retry_reasons: impl IntoIterator<Item = &'static str>) {
+    pub(super) fn begin(&self) {
         let (health, label) = (&self.health, self.label.as_str());
-        for reason in retry_reasons {
+        for reason in retry_reasons() {
             health.api_retries.with_label_values(&[label, reason]);
         }
         for result in EventResult::ALL {
@@ -88,39 +78,82 @@ impl AccountHealth {
         }
     }
 
-    /// Notes whether the last list could be read.
-    pub fn up(&self, is_up: bool) {
-        self.set(&self.health.up, if is_up { 1.0 } else { 0.0 });
+    /// Notes a number that the engine measured.
+    pub fn note(&self, measure: &Measure) {
+        let (health, label) = (&self.health, self.label.as_str());
+        match measure {
+            Measure::Up(is_up) => self.set(&health.up, f64::from(u8::from(*is_up))),
+            Measure::Retried(reason) => {
+                health.api_retries.with_label_values(&[label, reason]).inc();
+            }
+            Measure::Skipped(time) => {
+                health.skipped_seconds.with_label_values(&[label]).inc_by(time.as_secs_f64());
+            }
+            Measure::TwilioAhead(by) => health.twilio_ahead(*by),
+            Measure::CallsRejected(count) => self.add(&health.calls_rejected, *count),
+            Measure::CallsDeferred(count) => self.add(&health.calls_deferred, *count),
+            Measure::ListRead { kind: ListKind::Recent, took, at } => {
+                self.set(&health.last_success, seconds_between(Timestamp::UNIX_EPOCH, *at));
+                let took = took.as_secs_f64();
+                health.pass_duration.with_label_values(&[label]).observe(took);
+            }
+            Measure::ListRead { .. } => {}
+            Measure::Events(events) => self.events(events),
+            Measure::Read { stage, result, count } => {
+                let labels = [label, stage.as_str(), result.as_str()];
+                health.call_reads.with_label_values(&labels).inc_by(*count);
+            }
+            Measure::Audited { late_events } => {
+                self.add(&health.audited_calls, 1);
+                self.add(&health.late_call_events, *late_events);
+            }
+            Measure::Trouble { resource, told } => self.trouble(*resource, told.clone()),
+            Measure::Lateness(lateness) => self.lateness(lateness),
+            Measure::PollInterval(interval) => {
+                self.set(&health.poll_interval, interval.as_secs_f64());
+            }
+            Measure::RequiredConcurrency(required) => {
+                self.set(&health.api_required_concurrency, *required);
+            }
+        }
     }
 
-    /// Notes a list that was read to its end.
-    pub fn list_read(&self, kind: ListKind, took: Duration, now_seconds: f64) {
-        if kind == ListKind::Recent {
-            self.set(&self.health.last_success, now_seconds);
-            self.health.pass_duration.with_label_values(&[&self.label]).observe(took.as_secs_f64());
+    fn events(&self, events: &CountedEvents) {
+        let (health, label) = (&self.health, self.label.as_str());
+        let rejected = u64::try_from(events.rejected.len()).unwrap_or(u64::MAX);
+        for (result, count) in [
+            (EventResult::Counted, events.counted),
+            (EventResult::Duplicate, events.duplicates),
+            (EventResult::Rejected, rejected),
+        ] {
+            health.call_events.with_label_values(&[label, result.as_str()]).inc_by(count);
+        }
+        self.add(&health.call_events_unjudged, events.unjudged);
+        let rejections = events.rejected.iter().map(|rejection| (*rejection, 1));
+        // Of these events only the duration is rejected.
+        let durations = (Rejection::InvalidDuration, events.invalid_durations);
+        for (rejection, count) in rejections.chain([durations]) {
+            let labels = [label, rejection.as_str()];
+            health.call_events_rejected.with_label_values(&labels).inc_by(count);
+        }
+        for lag in &events.lags {
+            health.event_lag.with_label_values(&[label]).observe(*lag);
         }
     }
 
     /// Notes what keeps a resource from being read, and since when.
-    pub fn trouble(&self, resource: &'static str, told: Option<(String, Timestamp)>) {
-        self.health.troubles.set(&self.label, resource, told);
-    }
-
-    /// Notes the interval in force.
-    pub fn poll_interval(&self, interval: Duration) {
-        self.set(&self.health.poll_interval, interval.as_secs_f64());
+    pub fn trouble(&self, resource: Resource, told: Option<(String, Timestamp)>) {
+        self.health.troubles.set(&self.label, resource.as_str(), told);
     }
 
     /// Notes an attempt at a request.
-    pub fn api_request(&self, resource: &str, code: Option<u16>, took: Duration) {
+    pub fn api_request(&self, resource: Resource, code: Option<u16>, took: Duration) {
         let code = code.map_or_else(|| "none".to_owned(), |code| code.to_string());
-        self.health.api_requests.with_label_values(&[self.label.as_str(), resource, &code]).inc();
-        self.health.api_took(resource, took);
-    }
-
-    /// Notes a failed request that will be tried again.
-    pub fn api_retry(&self, reason: &str) {
-        self.health.api_retries.with_label_values(&[self.label.as_str(), reason]).inc();
+        self.health
+            .api_requests
+            .with_label_values(&[self.label.as_str(), resource.as_str(), &code])
+            .inc();
+        self.health.api_took(resource.as_str(), took);
     }
 
     /// Notes the account's concurrency.
@@ -141,7 +174,7 @@ impl AccountHealth {
     }
 
     /// Notes how late the account is, and which calls are active.
-    pub fn lateness(&self, lateness: &Lateness) {
+    fn lateness(&self, lateness: &Lateness) {
         self.set(&self.health.settling_overdue, lateness.overdue.as_secs_f64());
         self.set(&self.health.catching_up, f64::from(u8::from(lateness.is_catching_up)));
         self.set(&self.health.calls_unreadable, as_float(lateness.unreadable));
@@ -161,63 +194,9 @@ impl AccountHealth {
         }
     }
 
-    /// Notes time that was cut off by `poll.catch_up`.
-    pub fn skipped(&self, time: Duration) {
-        self.health.skipped_seconds.with_label_values(&[&self.label]).inc_by(time.as_secs_f64());
-    }
-
-    /// Notes how late an event was counted.
-    pub fn event_lag(&self, seconds: f64) {
-        self.health.event_lag.with_label_values(&[&self.label]).observe(seconds);
-    }
-
-    /// Notes what became of items.
-    pub fn call_events(&self, result: EventResult, count: u64) {
-        let labels = [self.label.as_str(), result.as_str()];
-        self.health.call_events.with_label_values(&labels).inc_by(count);
-    }
-
-    /// Notes why items, or their durations, were rejected.
-    pub fn call_events_rejected(&self, rejection: Rejection, count: u64) {
-        let labels = [self.label.as_str(), rejection.as_str()];
-        self.health.call_events_rejected.with_label_values(&labels).inc_by(count);
-    }
-
-    /// Notes counted answers whose body could not be judged.
-    pub fn call_events_unjudged(&self, count: u64) {
-        self.health.call_events_unjudged.with_label_values(&[&self.label]).inc_by(count);
-    }
-
-    /// Notes items of a list that are no calls.
-    pub fn calls_rejected(&self, count: u64) {
-        self.health.calls_rejected.with_label_values(&[&self.label]).inc_by(count);
-    }
-
     /// Notes how many calls are tracked.
     pub fn tracked_calls(&self, count: usize) {
         self.set(&self.health.tracked_calls, as_float(u64::try_from(count).unwrap_or(u64::MAX)));
-    }
-
-    /// Notes calls of a list that were not taken up for want of room.
-    pub fn calls_deferred(&self, count: u64) {
-        self.health.calls_deferred.with_label_values(&[&self.label]).inc_by(count);
-    }
-
-    /// Notes how many concurrent requests the planned reads need.
-    pub fn required_concurrency(&self, required: f64) {
-        self.set(&self.health.api_required_concurrency, required);
-    }
-
-    /// Notes what became of a read.
-    pub fn call_read(&self, stage: Stage, result: ReadResult, count: u64) {
-        let labels = [self.label.as_str(), stage.as_str(), result.as_str()];
-        self.health.call_reads.with_label_values(&labels).inc_by(count);
-    }
-
-    /// Notes an audit, and what only it found.
-    pub fn audited(&self, late_events: u64) {
-        self.health.audited_calls.with_label_values(&[&self.label]).inc();
-        self.health.late_call_events.with_label_values(&[&self.label]).inc_by(late_events);
     }
 
     /// Notes events that found no room.
@@ -228,6 +207,10 @@ impl AccountHealth {
     /// Notes endpoints that were let go because they had no event for long.
     pub fn routes_retired(&self, count: u64) {
         self.health.routes_retired.with_label_values(&[&self.label]).inc_by(count);
+    }
+
+    fn add(&self, vec: &IntCounterVec, count: u64) {
+        vec.with_label_values(&[&self.label]).inc_by(count);
     }
 
     fn set(&self, vec: &GaugeVec, value: f64) {

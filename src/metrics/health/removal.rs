@@ -72,8 +72,13 @@ fn remove(
 mod tests {
     use std::time::Duration;
 
+    use jiff::Timestamp;
+
     use crate::domain::engine::account::Lateness;
+    use crate::domain::engine::effects::{CountedEvents, Measure};
+    use crate::domain::engine::request::Resource;
     use crate::domain::judge::observe::Rejection;
+    use crate::domain::track::listing::ListKind;
 
     use super::*;
 
@@ -82,19 +87,27 @@ mod tests {
         let registry = prometheus::Registry::new();
         let health = Health::register(&registry).expect("instruments");
         for label in ["gone", "stays"] {
-            let account = health.account(label, "AC1", "active", ["timeout"]);
-            account.up(true);
-            account.list_read(crate::domain::track::listing::ListKind::Recent, Duration::ZERO, 1.0);
-            account.poll_interval(Duration::ZERO);
-            account.api_request("calls", Some(200), Duration::ZERO);
-            account.api_retry("timeout");
+            let account = health.account(label, "AC1", "active");
+            let (now, told) = (Timestamp::UNIX_EPOCH, "refused".to_owned());
+            for measure in [
+                Measure::Up(true),
+                Measure::ListRead { kind: ListKind::Recent, took: Duration::ZERO, at: now },
+                Measure::PollInterval(Duration::ZERO),
+                Measure::Retried("timeout"),
+                Measure::RequiredConcurrency(1.0),
+                Measure::Trouble { resource: Resource::Calls, told: Some((told, now)) },
+                Measure::Lateness(Lateness::default()),
+                Measure::Events(CountedEvents {
+                    rejected: vec![Rejection::ALL[0]],
+                    ..CountedEvents::default()
+                }),
+            ] {
+                account.note(&measure);
+            }
+            account.api_request(Resource::Calls, Some(200), Duration::ZERO);
             account.api_concurrency(1, 1);
             account.account_concurrency(1);
-            account.required_concurrency(1.0);
             account.tracked_calls(1);
-            account.trouble("calls", Some(("refused".to_owned(), jiff::Timestamp::UNIX_EPOCH)));
-            account.lateness(&Lateness::default());
-            account.call_events_rejected(Rejection::ALL[0], 1);
         }
         let shown = |label: &str| -> Vec<String> {
             let families = registry.gather();

@@ -10,8 +10,10 @@ use super::super::exposition::{Exposition, Format};
 use super::super::snapshot;
 use super::apply::duration_bound;
 use super::*;
+use crate::domain::judge::observe::Observation;
 use crate::domain::judge::verdict::Verdict;
 use crate::domain::track::twilio_time::after;
+use crate::domain::words::sid::CallSid;
 
 const ACCOUNT: AccountId = AccountId(1);
 const TWO_YEARS: Duration = Duration::from_secs(2 * 365 * 86_400);

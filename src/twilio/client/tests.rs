@@ -36,14 +36,14 @@ fn a_next_page_is_followed_only_to_the_same_list_of_the_same_origin() {
 #[test]
 fn a_page_is_recognised_however_its_url_is_written() {
     let client = client("https://api.twilio.com");
-    let position = |next: &str| client.position(next).expect("a URL");
+    let position = |next: &str| position(&client.base.join(next).expect("a URL"));
     const LIST: &str = "/2010-04-01/Accounts/AC1/Calls/CA1/Events.json";
     for query in ["", "?", "?PageSize=50", "?PageSize=1&Page=0", "?Page=00&PageToken=&&PageSize=7"]
     {
-        assert_eq!(position(&format!("{LIST}{query}")), Position::default(), "{query}");
+        assert_eq!(position(&format!("{LIST}{query}")), "", "{query}");
     }
     let second = position(&format!("{LIST}?PageSize=50&Page=1&PageToken=PA%2B1"));
-    assert_ne!(second, Position::default());
+    assert_ne!(second, "");
     for (same, next) in [
         (true, format!("{LIST}?Page=1&PageToken=PA%2B1&PageSize=50")),
         (true, format!("{LIST}?%50age=%31&PageToken=P%41%2b1#second")),

@@ -74,7 +74,7 @@ fn a_queued_call_has_no_times_and_is_a_call_all_the_same() {
 #[test]
 fn accounts_are_read_without_their_tokens() {
     let page = Page::cut(fixture!("real-accounts-list-page-2016.json")).expect("a page");
-    let accounts: Vec<Account> = page.items.iter().filter_map(decode_account).collect();
+    let accounts: Vec<ListedAccount> = page.items.iter().filter_map(decode_account).collect();
     assert_eq!(accounts.len(), page.items.len());
     assert!(!format!("{accounts:?}").contains("redacted"));
     let page = Page::cut(fixture!("oai-accounts.example.readFull.json")).expect("a page");

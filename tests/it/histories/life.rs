@@ -1,35 +1,44 @@
-//! The life of the program in a history: it plans, asks, counts and commits as the poller does, and
-//! is killed and started again, with another configuration, on the files that the kill left behind.
+//! The life of the program in a history: the engine that ships asks, is answered, and has its effects
+//! committed; it is killed and started again, with another configuration, on the files that the kill left
+//! behind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
+use jiff::Timestamp;
 use prometheus::Registry;
 use tempfile::TempDir;
-use twilio_call_exporter::domain::engine::account::AccountProgress;
-use twilio_call_exporter::domain::engine::lists::{ListPlan, ListRun, Lists};
-use twilio_call_exporter::domain::engine::pace::Pace;
-use twilio_call_exporter::domain::engine::plan::{ReadPlan, Step};
-use twilio_call_exporter::domain::judge::route::Routes;
-use twilio_call_exporter::domain::track::digest::Digests;
-use twilio_call_exporter::domain::track::failing::ReadFailure;
-use twilio_call_exporter::domain::track::reading::{Item, Reading};
-use twilio_call_exporter::domain::words::sid::AccountSid;
+use twilio_call_exporter::domain::engine::effects::Effects;
+use twilio_call_exporter::domain::engine::lists::ListPlan;
+use twilio_call_exporter::domain::engine::plan::ReadPlan;
+use twilio_call_exporter::domain::engine::{Engine, Known, Moment, Settings};
+use twilio_call_exporter::domain::words::sid::{AccountSid, CallSid};
 use twilio_call_exporter::metrics::health::Health;
-use twilio_call_exporter::metrics::ledger::{Cell, Ledger, LedgerLimits, Scope};
-use twilio_call_exporter::store::{AccountKey, Batch, Store};
+use twilio_call_exporter::metrics::ledger::{AccountId, Cell, Ledger, LedgerLimits, Scope};
+use twilio_call_exporter::store::{AccountKey, Store, StoreThread};
 
 use super::Lived;
-use super::program::{Answer, Program, add};
-use super::twilio::{Key, World, instant, key, outcomes};
+use super::twilio::{self, Manners, OnItsWay};
+use super::world::{Key, World, instant, key, outcomes};
 
-/// Requests in flight at once.
-const CONCURRENCY: usize = 3;
 /// The store's file and its log, as a kill leaves them.
 const FILES: [&str; 2] = ["exporter.db", "exporter.db-wal"];
+
+/// A program that runs: the engine and the store that ship, and what it was told by Twilio.
+struct Program {
+    store: Store,
+    thread: StoreThread,
+    id: AccountId,
+    engine: Engine,
+    max_concurrency: usize,
+    /// How far this machine's clock is ahead, in seconds.
+    skew: i64,
+    manners: Manners,
+    in_flight: Vec<OnItsWay>,
+}
 
 /// A life, over all its programs.
 pub(super) struct Life {
@@ -38,6 +47,8 @@ pub(super) struct Life {
     directory: TempDir,
     program: Option<Program>,
     runtime: tokio::runtime::Runtime,
+    /// Calls that the program has known.
+    known: BTreeSet<CallSid>,
     /// All counters, as last seen.
     seen: BTreeMap<(Scope, Cell), u64>,
     lived: Lived,
@@ -54,6 +65,7 @@ impl Life {
             directory: directory(),
             program: None,
             runtime,
+            known: BTreeSet::new(),
             seen: BTreeMap::new(),
             lived: Lived { calls: world.calls(), events: world.events(), ..Lived::default() },
             has_begun: false,
@@ -105,144 +117,104 @@ impl Life {
         if may_die && self.random.f64() < world.kill_rate / 4.0 {
             self.kill(world, None)?;
         }
-        let wake_at = self.ask(world, is_quiet);
+        if may_die && self.random.f64() < world.kill_rate / 8.0 {
+            self.reload(world);
+        }
+        let wake_at = self.ask(world)?;
         let program = self.program.as_mut().expect("a program that runs");
-        let next_answer = program.in_flight.iter().map(|&(at, _)| at).min();
+        let next_answer = program.in_flight.iter().map(|answer| answer.arrives_at).min();
         self.now =
             next_answer.map_or(wake_at, |at| at.min(wake_at)).clamp(self.now, self.now + 120);
-        let mut batch = Batch::default();
-        let mut changed = Vec::new();
-        let (now, mut waiting) = (self.now, Vec::new());
-        for (at, answer) in std::mem::take(&mut program.in_flight) {
-            if at <= now {
-                program.take(answer, now, &mut batch, &mut changed, &mut self.random);
-            } else {
-                waiting.push((at, answer));
-            }
+        let effects = self.take_answers(world);
+        self.known.extend(effects.batch.calls.iter().map(|call| call.sid));
+        let missed = world.missed(&self.known, self.now);
+        if !missed.is_empty() {
+            return Err(format!("{missed:?} should be known at {}", self.now));
         }
-        program.in_flight = waiting;
-        let at = program.now(now);
-        let found = program.progress.keep_house(&program.reads, CONCURRENCY, at);
-        batch.forgotten = found.forgotten;
-        add(found.changes, &mut batch, &mut changed);
-        batch.calls =
-            changed.iter().filter_map(|sid| program.progress.calls.get(sid)).cloned().collect();
-        batch.lists = program.progress.lists.progress();
-        batch.learnt_at = Some(at);
+        if let Some(found) = &effects.accounts
+            && found.is_complete
+        {
+            self.lived.discoveries += 1;
+        }
         let kills = may_die && self.random.f64() < world.kill_rate;
         if kills && self.random.u8(..3) == 0 {
             // Before the commit: what was read is read again.
             return self.kill(world, None);
         }
         let before = kills.then(|| copy_of(self.directory.path()));
-        let known = batch.lists;
-        let is_idle =
-            batch.facts.is_empty() && batch.calls.is_empty() && batch.forgotten.is_empty();
-        if is_idle && program.kept == Some(known) {
+        if !effects.needs_commit {
             return Ok(());
         }
-        program.kept = Some(known);
-        let (store, id) = (&program.store, program.id);
-        self.runtime
-            .block_on(store.commit(id, Arc::new(batch)))
-            .map_err(|error| error.to_string())?;
+        self.has_begun |= effects.batch.lists.forget_before.is_some();
+        let program = self.program.as_ref().expect("a program that runs");
+        let commit = program.store.commit(program.id, Arc::new(effects.batch));
+        self.runtime.block_on(commit).map_err(|error| error.to_string())?;
         self.lived.commits += 1;
-        self.has_begun |= program.progress.lists.forget_before.is_some();
         match before {
             Some(before) => self.kill(world, Some(before)),
             None => self.check(),
         }
     }
 
-    /// Starts what is due. Returns when something else will be.
-    fn ask(&mut self, world: &World, is_quiet: bool) -> i64 {
+    /// Sends what the engine wants. Returns when it wants to be asked again.
+    fn ask(&mut self, world: &World) -> Result<i64, String> {
         let program = self.program.as_mut().expect("a program that runs");
-        let (now, local) = (program.now(self.now), program.local(self.now));
-        let fails = |random: &mut Rng, at| {
-            !is_quiet && (world.is_out(at) || random.f64() < world.failure_rate)
-        };
-        let kinds = [ReadFailure::NotFound, ReadFailure::Refused, ReadFailure::Failed];
-        let failure = |random: &mut Rng| *random.choice(&kinds).expect("one of three");
-        if local < program.pace.paused_until() {
-            return self.now + program.pace.paused_until().duration_since(local).as_secs() + 1;
+        let local = instant(self.now + world.skew());
+        // Now and then other accounts have all places but one, or all.
+        let places = if self.random.u8(..10) == 0 { self.random.usize(..2) } else { usize::MAX };
+        let next = program.engine.next(places, local);
+        self.lived.steps += 1;
+        for request in next.requests {
+            let beside = program.in_flight.len();
+            if beside >= program.max_concurrency {
+                return Err(format!("{} requests at once at {}", beside + 1, self.now));
+            }
+            program.manners.asked(request.id, beside, self.now)?;
+            let told = (&mut self.random, &mut self.lived);
+            program.in_flight.push(twilio::answer(world, request, beside, self.now, told));
         }
-        let may_read = program.pace.reads_paused_until() <= local;
-        let mut free = CONCURRENCY.saturating_sub(program.in_flight.len());
-        let mut lists: Vec<ListRun> = Vec::new();
-        if free > 0
-            && let Some(run) = program.list.take()
-        {
-            lists.push(run);
-            free -= 1;
+        if next.lacks_places {
+            return Ok(self.now + self.random.i64(1..5));
         }
-        let may_list = !program.is_listing && lists.is_empty();
-        let plan =
-            program.progress.plan(&program.lists, &program.reads, now, free, may_list, may_read);
-        lists.extend(plan.list);
-        for run in lists {
-            program.is_listing = true;
-            let page = if fails(&mut self.random, self.now) {
-                self.lived.failures += 1;
-                Err(failure(&mut self.random))
-            } else {
-                let token = run.next_page.as_deref();
-                let page = world.list(run.filter, token, self.now);
-                let is_broken = !is_quiet && self.random.u8(..20) == 0;
-                let page = if is_broken {
-                    self.lived.failures += 1;
-                    world.broken_page(token, page, &mut self.random)
-                } else {
-                    page
-                };
-                Ok((page, world.date(self.now, &mut self.random)))
-            };
-            let at = self.now + self.random.i64(0..3);
-            program.in_flight.push((at, Answer::List(run, page)));
+        if next.wake_at == Timestamp::MAX {
+            return Ok(i64::MAX);
         }
-        for step in plan.steps {
-            let has_failed = fails(&mut self.random, self.now);
-            self.lived.failures += u64::from(has_failed);
-            let failure = failure(&mut self.random);
-            let answer = match step {
-                Step::Read { sid, stage, skips, version } => {
-                    let shown = world.call_events(sid, self.now, &mut self.random);
-                    let digests = Digests::new(program.store.digest_key(), version);
-                    let judge = |event| Item::of(event, sid, digests, &Routes::default());
-                    let reading = Reading {
-                        items: shown.iter().map(judge).collect(),
-                        read_at: world.date(self.now, &mut self.random),
-                        is_complete: is_quiet || self.random.u8(..20) > 0,
-                    };
-                    let result = if world.refuses(sid, self.now) {
-                        Err(ReadFailure::Refused)
-                    } else if has_failed {
-                        Err(failure)
-                    } else {
-                        Ok(reading)
-                    };
-                    Answer::Read(sid, stage, skips, result)
-                }
-                Step::Fetch(sid) => {
-                    let result = match (has_failed, failure) {
-                        (false, _) => Ok(world.call(sid, self.now)),
-                        // In an outage every call may seem to be unknown.
-                        (true, ReadFailure::NotFound) if world.is_out(self.now) => Ok(None),
-                        (true, failure) => Err(failure),
-                    };
-                    Answer::Fetched(sid, result)
-                }
-            };
-            program.in_flight.push((self.now + self.random.i64(0..20), answer));
+        Ok(self.now + next.wake_at.duration_since(local).as_secs().max(0) + 1)
+    }
+
+    /// Hands in the answers that have arrived, and keeps house.
+    fn take_answers(&mut self, world: &World) -> Effects {
+        let program = self.program.as_mut().expect("a program that runs");
+        let (now, local) = (self.now, instant(self.now + program.skew));
+        let (arrived, waiting): (Vec<_>, _) =
+            program.in_flight.drain(..).partition(|answer| answer.arrives_at <= now);
+        program.in_flight = waiting;
+        let mut effects = Effects::default();
+        for answer in arrived {
+            program.manners.answered(&answer, now);
+            // Now and then there is room for one call only.
+            let is_scarce = !world.is_calm && program.engine.tracked_calls() % 5 == 4;
+            let room = if is_scarce { 1 } else { usize::MAX };
+            let moment = Moment { now: local, random: self.random.u64(..), room };
+            effects.merge(program.engine.on_answer(answer.id, answer.answer(local), moment));
+            self.lived.steps += 1;
         }
-        if program.in_flight.len() >= CONCURRENCY {
-            i64::MAX
-        } else {
-            let program = self.program.as_ref().expect("a program that runs");
-            let wait = plan.wake_at.duration_since(program.now(self.now)).as_secs();
-            let reads_at = program.pace.reads_paused_until().duration_since(local).as_secs();
-            let wait = if may_read { wait } else { wait.min(reads_at) };
-            self.now + wait.max(0) + 1
+        effects.merge(program.engine.keep_house(local));
+        self.lived.steps += 1;
+        effects
+    }
+
+    /// The poll loop ends, and another begins with another configuration; for a while the account may
+    /// not be polled at all.
+    fn reload(&mut self, world: &World) {
+        self.lived.reloads += 1;
+        let program = self.program.take().expect("a program that runs");
+        if self.random.bool() {
+            program.store.detach(program.id);
+            self.now += self.random.i64(0..1800);
         }
+        self.started_at = self.now;
+        self.program = Some(self.begin_polling(world, program.store, program.thread));
     }
 
     /// Kills the program and starts it on what is on the disk. After a commit, the files may be as
@@ -285,19 +257,18 @@ impl Life {
         let at = instant(self.now);
         let opened = Store::open(self.directory.path(), limits, health, move || at);
         let (store, thread) = opened.expect("a store that survives its program");
-        let sid = AccountSid::parse("AC00000000000000000000000000000001").expect("a SID");
-        let key = AccountKey { sid, region: "us1".to_owned() };
+        self.program = Some(self.begin_polling(world, store, thread));
+    }
+
+    fn begin_polling(&mut self, world: &World, store: Store, thread: StoreThread) -> Program {
+        let account = AccountSid::parse("AC00000000000000000000000000000001").expect("a SID");
+        let key = AccountKey { sid: account, region: "us1".to_owned() };
         let attached =
             self.runtime.block_on(store.attach(key, "prod".to_owned())).expect("attached");
         let seconds = |random: &mut Rng, from, to| Duration::from_secs(random.u64(from..to));
         let random = &mut self.random;
-        self.program = Some(Program {
-            store,
-            thread,
-            id: attached.id,
-            progress: AccountProgress::resume(attached.calls, Lists::resume(attached.lists)),
-            pace: Pace::new(CONCURRENCY),
-            skew: world.skew(),
+        let settings = Settings {
+            account,
             lists: ListPlan {
                 interval: seconds(random, 30, 300),
                 initial_lookback: Duration::from_secs(3600),
@@ -311,11 +282,20 @@ impl Life {
                 settle_delay: seconds(random, 15 * 60, 20 * 60),
                 audit_after: seconds(random, 20 * 60, 40 * 60),
             },
-            list: None,
-            is_listing: false,
-            kept: None,
+            max_concurrency: random.usize(1..5),
+            discovers: random.bool(),
+            digest_key: store.digest_key(),
+        };
+        Program {
+            id: attached.id,
+            max_concurrency: settings.max_concurrency,
+            engine: Engine::new(settings, Known { lists: attached.lists, calls: attached.calls }),
+            store,
+            thread,
+            skew: world.skew(),
+            manners: Manners::default(),
             in_flight: Vec::new(),
-        });
+        }
     }
 
     /// No counter has fallen, neither while the program ran nor over its end.

@@ -1,384 +1,245 @@
-//! The world of a history: calls, their events, and what Twilio shows of them when.
+//! The Twilio of a history, request by request: what it answers, how it stumbles, and how it wants to be
+//! asked.
 
-use std::collections::BTreeMap;
+use std::time::Duration;
 
 use fastrand::Rng;
 use jiff::Timestamp;
-use twilio_call_exporter::domain::track::listing::Filter;
-use twilio_call_exporter::domain::words::call::{Call, CallStatus, Direction};
-use twilio_call_exporter::domain::words::call_event::{Body, CallEvent, Request, Response};
-use twilio_call_exporter::domain::words::parameters::Parameters;
-use twilio_call_exporter::domain::words::sid::CallSid;
+use twilio_call_exporter::domain::engine::failure::{
+    Failure, FailureReason, PageSizeVerdict, Verdict,
+};
+use twilio_call_exporter::domain::engine::request::{
+    Answer, Ask, NextPage, Page, PageRequest, Request, RequestId, Shown,
+};
+use twilio_call_exporter::domain::judge::route::Routes;
+use twilio_call_exporter::domain::track::digest::Digests;
+use twilio_call_exporter::domain::track::reading::Item;
+use twilio_call_exporter::domain::words::account::ListedAccount;
+use twilio_call_exporter::domain::words::sid::{AccountSid, CallSid};
 
-/// When the world begins, in seconds since 1970: on a day of its own, an hour before midnight, so
-/// that filters that are cut to the day have something to get wrong.
-const BEGINNING: i64 = 1_700_002_800;
-/// A day in seconds.
-const DAY: i64 = 86_400;
-/// One world in so many has a call of a day: it takes as long as a hundred others.
-const ONE_DAY_IN: u64 = 1_000;
-/// After this long no events of a call appear before its settling read any more.
-const SHOWN_WITHIN: i64 = 14 * 60;
+use super::Lived;
+use super::world::World;
 
-/// How long after its end the events of a call may be refused without being given up: less than an
-/// hour after the settling read is due.
-const REFUSED_UNTIL: i64 = 60 * 60;
-
-/// The route of events whose answers are filled in around or after their settling.
-const FILLED: &str = "/filled";
-
-/// What is counted: route and code of an event, or the status of a finished call.
-pub(super) type Key = (String, String);
-
-/// The key of an event. With which code one is counted whose answer is filled in late depends on
-/// when the settling read came through; that it is counted once does not.
-pub(super) fn key(route: &str, code: &str) -> Key {
-    (route.to_owned(), if route == FILLED { "any" } else { code }.to_owned())
+/// An answer on its way.
+pub(super) struct OnItsWay {
+    pub(super) arrives_at: i64,
+    pub(super) id: RequestId,
+    asked_at: i64,
+    date: Timestamp,
+    result: Result<Shown, Failure>,
 }
 
-/// The key of calls with an outcome.
-pub(super) fn outcomes() -> Key {
-    ("outcomes".to_owned(), "any".to_owned())
-}
-
-/// A call with its events.
-struct Leg {
-    sid: CallSid,
-    direction: Direction,
-    starts_at: i64,
-    ends_at: i64,
-    /// When lists begin to show it.
-    listed_at: i64,
-    ends_as: CallStatus,
-    tells_end: bool,
-    tells_update: bool,
-    events: Vec<Event>,
-}
-
-/// A Call Event.
-#[derive(Clone)]
-struct Event {
-    at: i64,
-    shown_at: i64,
-    /// When its answer is filled in; `i64::MAX`: never.
-    answered_at: i64,
-    /// When its body is redacted.
-    redacted_at: i64,
-    route: &'static str,
-    status: &'static str,
-    code: i64,
-}
-
-/// A page of a list.
-pub(super) struct Page {
-    pub(super) calls: Vec<Call>,
-    pub(super) next: Option<String>,
-}
-
-/// A world, made from a seed.
-pub(super) struct World {
-    legs: Vec<Leg>,
-    outage: std::ops::Range<i64>,
-    cuts_filters: bool,
-    skew: i64,
-    refuses_one: bool,
-    pub(super) page_size: usize,
-    pub(super) failure_rate: f64,
-    pub(super) kill_rate: f64,
-}
-
-impl World {
-    pub(super) fn of(seed: u64) -> Self {
-        let mut random = Rng::with_seed(seed);
-        let shows_live = random.bool();
-        let span = if random.u8(..10) == 0 { 3 * 3600 } else { 1800 };
-        let calls = random.u64(1..10);
-        let mut legs: Vec<Leg> =
-            (0..calls).map(|number| leg(&mut random, number, span, shows_live)).collect();
-        // In a few worlds a call goes on for the day that Twilio lets calls last at most.
-        if seed.is_multiple_of(ONE_DAY_IN) {
-            legs[0].last_a_day(&mut random);
-        }
-        let outage_at = BEGINNING + random.i64(0..span);
-        Self {
-            legs,
-            outage: outage_at..outage_at + random.i64(0..2400) * i64::from(random.bool()),
-            cuts_filters: random.bool(),
-            skew: *random.choice(&[0, 0, 0, 7_200, -7_200]).expect("one of five"),
-            refuses_one: random.u8(..3) == 0,
-            page_size: random.usize(1..5),
-            failure_rate: random.f64() * 0.2,
-            kill_rate: random.f64() * 0.1,
+impl OnItsWay {
+    /// The answer as it arrives at a local time.
+    pub(super) fn answer(self, local: Timestamp) -> Answer {
+        Answer {
+            answered_at: Some(local),
+            date: Some(self.date),
+            took: Duration::from_secs((self.arrives_at - self.asked_at).unsigned_abs()),
+            result: self.result,
         }
     }
+}
 
-    pub(super) fn begins_at(&self) -> i64 {
-        BEGINNING
-    }
+/// What a program that runs has been told, and what of that it has to heed.
+#[derive(Default)]
+pub(super) struct Manners {
+    last_id: Option<RequestId>,
+    /// Nothing is to be asked before.
+    wait_until: i64,
+    /// After a 429, the last request that had been made: only one at a time is to be made until one
+    /// after it has succeeded.
+    throttled_after: Option<Option<RequestId>>,
+}
 
-    /// When Twilio stops stumbling, and the program being killed.
-    pub(super) fn quiet_from(&self) -> i64 {
-        let last = self.legs.iter().map(|leg| leg.ends_at).max().unwrap_or(BEGINNING);
-        last.max(self.outage.end) + 20 * 60
-    }
-
-    pub(super) fn is_out(&self, now: i64) -> bool {
-        self.outage.contains(&now)
-    }
-
-    pub(super) fn calls(&self) -> u64 {
-        self.legs.len() as u64
-    }
-
-    pub(super) fn events(&self) -> u64 {
-        self.legs.iter().map(|leg| leg.events.len() as u64).sum()
-    }
-
-    /// How this machine's clock is off, in seconds.
-    pub(super) fn skew(&self) -> i64 {
-        self.skew
-    }
-
-    /// Whether the events of a call are refused now, though those of others are shown.
-    pub(super) fn refuses(&self, sid: CallSid, now: i64) -> bool {
-        let refused = self.legs.iter().take(usize::from(self.refuses_one));
-        refused.into_iter().any(|leg| leg.sid == sid && now < leg.ends_at + REFUSED_UNTIL)
-    }
-
-    /// The `Date` of an answer, which now and then is wrong.
-    pub(super) fn date(&self, now: i64, random: &mut Rng) -> Timestamp {
-        let odd = [40 * DAY, -40 * DAY, 1_800, -1_800];
-        let is_odd = random.u8(..50) == 0;
-        instant(now + if is_odd { *random.choice(&odd).expect("one of four") } else { 0 })
-    }
-
-    /// A page of a list that says nothing of what follows: it is empty, or itself once more.
-    pub(super) fn broken_page(&self, token: Option<&str>, page: Page, random: &mut Rng) -> Page {
-        let next = page.next.clone();
-        match random.u8(..3) {
-            0 => Page { calls: Vec::new(), next: Some("0".to_owned()) },
-            1 => Page { calls: page.calls, next: token.map(str::to_owned).or(next) },
-            _ => Page { calls: Vec::new(), next },
+impl Manners {
+    /// Notes a request; an error says what the program was told not to do.
+    pub(super) fn asked(&mut self, id: RequestId, beside: usize, now: i64) -> Result<(), String> {
+        self.last_id = Some(id);
+        if now < self.wait_until {
+            return Err(format!("asked at {now}, and told to wait until {}", self.wait_until));
         }
-    }
-
-    /// A page of a list, newest first, and where the next begins. Tokens count from the start, so
-    /// that pages shift while they are read.
-    pub(super) fn list(&self, filter: Filter, token: Option<&str>, now: i64) -> Page {
-        let mut calls: Vec<Call> = self
-            .legs
-            .iter()
-            .filter(|leg| leg.listed_at <= now)
-            .map(|leg| leg.shown(now))
-            .filter(|call| self.passes(call, filter))
-            .collect();
-        calls.sort_by_key(|call| std::cmp::Reverse(call.start_time.unwrap_or(Timestamp::MAX)));
-        let from = token.and_then(|token| token.parse().ok()).unwrap_or(0);
-        let rest = calls.split_off(calls.len().min(from));
-        let next = (rest.len() > self.page_size).then(|| (from + self.page_size).to_string());
-        Page { calls: rest.into_iter().take(self.page_size).collect(), next }
-    }
-
-    fn passes(&self, call: &Call, filter: Filter) -> bool {
-        let from = |at: Timestamp| {
-            let second = at.as_second();
-            instant(if self.cuts_filters { second - second % DAY } else { second })
-        };
-        match filter {
-            Filter::StartedFrom(at) => call.start_time.is_some_and(|start| start >= from(at)),
-            Filter::EndedFrom(at) => call.end_time.is_some_and(|end| end >= from(at)),
-            Filter::Status(status) => call.status == status,
-            Filter::Everything => true,
+        if self.throttled_after.is_some() && beside > 0 {
+            return Err(format!("after a 429, {} requests at once at {now}", beside + 1));
         }
+        Ok(())
     }
 
-    /// A call, fetched singly.
-    pub(super) fn call(&self, sid: CallSid, now: i64) -> Option<Call> {
-        self.legs.iter().find(|leg| leg.sid == sid).map(|leg| leg.shown(now))
-    }
-
-    /// The events of a call as they are shown now, in any order.
-    pub(super) fn call_events(&self, sid: CallSid, now: i64, random: &mut Rng) -> Vec<CallEvent> {
-        let leg = self.legs.iter().find(|leg| leg.sid == sid);
-        let events = leg.into_iter().flat_map(|leg| &leg.events);
-        let mut shown: Vec<CallEvent> =
-            events.filter(|event| event.shown_at <= now).map(|event| event.shown(now)).collect();
-        random.shuffle(&mut shown);
-        // For one read, before it matters, a list may have shrunk.
-        if leg.is_some_and(|leg| now < leg.ends_at + SHOWN_WITHIN) && random.u8(..8) == 0 {
-            shown.pop();
-        }
-        shown
-    }
-
-    /// What must have been counted in the end.
-    pub(super) fn truth(&self) -> BTreeMap<Key, u64> {
-        self.count(|leg, event| event.shown_at <= leg.ends_at + SHOWN_WITHIN)
-    }
-
-    /// What may have been counted in the end: events that appear after settling, too.
-    pub(super) fn at_most(&self) -> BTreeMap<Key, u64> {
-        self.count(|_, _| true)
-    }
-
-    /// How many calls have an outcome at least and at most: what is filled in or shown late may decide it,
-    /// or come too late for that.
-    pub(super) fn outcomes(&self) -> std::ops::RangeInclusive<u64> {
-        let calls_with = |decides: fn(&Event) -> bool| {
-            let has_any = |leg: &&Leg| leg.events.iter().any(decides);
-            self.legs.iter().filter(has_any).count() as u64
-        };
-        let least = calls_with(|event| {
-            let has_failed = event.answered_at == i64::MAX || event.code != 200;
-            event.route == "/voice" && has_failed
-        });
-        least..=calls_with(|event| {
-            let may_fail = event.route == FILLED || event.answered_at == i64::MAX;
-            event.status == "in-progress" && (may_fail || event.code != 200)
-        })
-    }
-
-    fn count(&self, is_counted: impl Fn(&Leg, &Event) -> bool) -> BTreeMap<Key, u64> {
-        let mut truth = BTreeMap::new();
-        for leg in &self.legs {
-            *truth.entry(("calls".to_owned(), leg.ends_as.to_string())).or_default() += 1;
-            for event in leg.events.iter().filter(|event| is_counted(leg, event)) {
-                let code =
-                    if event.answered_at == i64::MAX { "none" } else { &event.code.to_string() };
-                *truth.entry(key(event.route, code)).or_default() += 1;
+    /// Notes an answer that has arrived.
+    pub(super) fn answered(&mut self, answer: &OnItsWay, now: i64) {
+        match &answer.result {
+            Ok(_) if self.throttled_after.is_some_and(|last| Some(answer.id) > last) => {
+                self.throttled_after = None;
             }
-        }
-        truth
-    }
-}
-
-impl Leg {
-    /// Goes on for a day, with events all along.
-    fn last_a_day(&mut self, random: &mut Rng) {
-        self.ends_at = self.starts_at + DAY;
-        self.ends_as = CallStatus::Completed;
-        for _ in 0..random.u8(1..20) {
-            let at = self.starts_at + random.i64(0..DAY);
-            let mut event = event(random, at, self.ends_at, true);
-            event.shown_at = event.shown_at.min(self.ends_at + SHOWN_WITHIN);
-            self.events.push(event);
-        }
-        // What would have come late comes in time now.
-        for event in self.events.iter_mut().filter(|event| event.route == "/late") {
-            event.route = "/voice";
-        }
-    }
-
-    fn shown(&self, now: i64) -> Call {
-        let has_started = now >= self.starts_at;
-        let has_ended = now >= self.ends_at;
-        let status = match (has_started, has_ended) {
-            (false, _) => CallStatus::Queued,
-            (true, false) => CallStatus::InProgress,
-            (true, true) => self.ends_as,
-        };
-        Call {
-            sid: self.sid,
-            status,
-            direction: self.direction,
-            start_time: has_started.then(|| instant(self.starts_at)),
-            end_time: (has_ended && self.tells_end).then(|| instant(self.ends_at)),
-            date_created: None,
-            date_updated: (has_ended && self.tells_update).then(|| instant(self.ends_at)),
+            Err(Failure { verdict: Verdict::Throttled { retry_after }, .. }) => {
+                let wait = retry_after.map_or(0, |wait| i64::try_from(wait.as_secs()).unwrap_or(0));
+                self.wait_until = self.wait_until.max(now + wait);
+                self.throttled_after = Some(self.last_id);
+            }
+            Ok(_) | Err(_) => {}
         }
     }
 }
 
-impl Event {
-    fn shown(&self, now: i64) -> CallEvent {
-        let names = ["call_sid", "call_status", "from"].map(|name| (name.to_owned(), ()));
-        let mut parameters = Parameters::collect(names, |()| None);
-        parameters.call_status = Some(self.status.to_owned());
-        let is_redacted = now >= self.redacted_at;
-        let body = if is_redacted { Body::Absent } else { Body::Text("<Response/>".to_owned()) };
-        CallEvent {
-            request: Request {
-                method: "POST".to_owned(),
-                url: format!("https://u:p@app.example{}?q={now}", self.route),
-                parameters,
-            },
-            response: (now >= self.answered_at).then(|| Response {
-                code: Some(self.code),
-                duration_ms: Some(40),
-                content_type: Some("text/xml".to_owned()),
-                body,
-                created_at: Some(instant(self.at)),
-            }),
-        }
-    }
-}
-
-fn leg(random: &mut Rng, number: u64, span: i64, shows_live: bool) -> Leg {
-    let starts_at = BEGINNING + random.i64(60..span);
-    let length = match random.u8(..10) {
-        0 => 0,
-        1 => random.i64(600..2 * 3600),
-        _ => random.i64(1..300),
-    };
-    let queued = if random.u8(..6) == 0 { random.i64(1..120) } else { 0 };
-    let ends_at = starts_at + length;
-    let delay = if random.u8(..5) == 0 { random.i64(0..240) } else { 0 };
-    let ends_as = if length == 0 { CallStatus::Failed } else { CallStatus::Completed };
-    let tells_end = length > 0 || random.bool();
-    let mut events: Vec<Event> = Vec::new();
-    for _ in 0..random.u8(0..8) {
-        let at = starts_at + random.i64(0..=length);
-        let event = event(random, at, ends_at, shows_live);
-        // Some come in pairs that nothing tells apart.
-        if random.u8(..6) == 0 {
-            events.push(event.clone());
-        }
-        events.push(event);
-    }
-    Leg {
-        sid: CallSid::parse(&format!("CA{number:032x}")).expect("a SID"),
-        direction: *random
-            .choice(&[Direction::Inbound, Direction::OutboundDial])
-            .expect("one of two"),
-        starts_at,
-        ends_at,
-        listed_at: starts_at - queued + delay,
-        ends_as,
-        tells_end,
-        tells_update: random.bool(),
-        events,
-    }
-}
-
-fn event(random: &mut Rng, at: i64, ends_at: i64, shows_live: bool) -> Event {
-    let shown_at = if shows_live && random.u8(..4) > 0 {
-        at + random.i64(0..30)
+/// Answers a request that is made beside others.
+pub(super) fn answer(
+    world: &World,
+    request: Request,
+    beside: usize,
+    now: i64,
+    (random, lived): (&mut Rng, &mut Lived),
+) -> OnItsWay {
+    let Request { id, ask } = request;
+    let is_quiet = now >= world.quiet_from();
+    let stumbles = !is_quiet && (world.is_out(now) || random.f64() < world.failure_rate);
+    let throttles =
+        beside >= world.concurrency || (!is_quiet && random.f64() < world.throttle_rate);
+    let result = if throttles {
+        lived.throttled += 1;
+        Err(throttled(random))
+    } else if stumbles {
+        lived.failures += 1;
+        Err(stumble(&ask, world.is_out(now), random))
     } else {
-        ends_at + random.i64(0..SHOWN_WITHIN)
+        show(world, &ask, is_quiet, now, (random, &mut *lived))
     };
-    let (shown_at, route) = match random.u8(..12) {
-        0 => (ends_at + random.i64(30 * 60..60 * 60), "/late"),
-        1..4 => (shown_at, "/status"),
-        _ => (shown_at, "/voice"),
+    let slowest = match &ask {
+        Ask::CallEvents { page, .. } if page.size == 1 => 3,
+        Ask::CallEvents { .. } => 15,
+        Ask::Calls { .. } | Ask::Call(_) | Ask::Accounts(_) => 3,
     };
-    let (answered_at, route) = match random.u8(..10) {
-        _ if route == "/late" => (at, route),
-        0 => (i64::MAX, route),
-        1 => (ends_at + random.i64(20 * 60..90 * 60), FILLED),
-        2 => (random.i64(shown_at..=ends_at + SHOWN_WITHIN), route),
-        _ => (at, route),
+    let (arrives_at, date) = (now + random.i64(0..slowest), world.date(now, random));
+    OnItsWay { arrives_at, id, asked_at: now, date, result }
+}
+
+fn show(
+    world: &World,
+    ask: &Ask,
+    is_quiet: bool,
+    now: i64,
+    (random, lived): (&mut Rng, &mut Lived),
+) -> Result<Shown, Failure> {
+    let breaks = !is_quiet && !world.is_calm && random.u8(..20) == 0;
+    let size = match ask {
+        Ask::Calls { page, .. } | Ask::CallEvents { page, .. } | Ask::Accounts(page) => page.size,
+        Ask::Call(_) => 0,
     };
-    Event {
-        at,
-        shown_at: shown_at.min(if route == "/late" { i64::MAX } else { ends_at + SHOWN_WITHIN }),
-        answered_at,
-        redacted_at: if random.u8(..5) == 0 { at + random.i64(0..3600) } else { i64::MAX },
-        route,
-        status: if route == "/status" { "completed" } else { "in-progress" },
-        code: *random.choice(&[200, 200, 500, 404]).expect("one of four"),
+    if size > world.fails_above {
+        lived.failures += 1;
+        return Err(failure(FailureReason::Timeout, Verdict::Failed { retry_after: None }));
+    }
+    match ask {
+        Ask::Calls { filter, page } => {
+            let calls = world.list(*filter, now);
+            let size = world.page_size.min(usize::from(page.size));
+            let shown = cut(calls, page, size);
+            let broken = breaks.then(|| break_page(page, &shown, random));
+            lived.failures += u64::from(broken.is_some());
+            Ok(Shown::Calls(broken.unwrap_or(shown)))
+        }
+        Ask::Call(sid) => {
+            let unknown = || failure(FailureReason::NotFound, Verdict::NotFound);
+            world.call(*sid, now).map(Shown::Call).ok_or_else(unknown)
+        }
+        Ask::CallEvents { call, .. } if world.refuses(*call, now) => {
+            Err(failure(FailureReason::Unauthorized, Verdict::Refused))
+        }
+        Ask::CallEvents { call, digests, page } => {
+            let shown = events(world, *call, *digests, page, now, random)?;
+            lived.pages += u64::from(shown.next != NextPage::End);
+            let broken = breaks.then(|| break_page(page, &shown, random));
+            lived.failures += u64::from(broken.is_some());
+            Ok(Shown::CallEvents(broken.unwrap_or(shown)))
+        }
+        Ask::Accounts(page) => {
+            let account = |number| ListedAccount::new(subaccount(number), "active");
+            Ok(Shown::Accounts(cut((1..4).map(account).collect(), page, 2)))
+        }
     }
 }
 
-pub(super) fn instant(second: i64) -> Timestamp {
-    Timestamp::from_second(second).expect("a time within the world")
+/// A page of a call's events; a failure where it would be larger than is read.
+fn events(
+    world: &World,
+    call: CallSid,
+    digests: Digests,
+    page: &PageRequest,
+    now: i64,
+    random: &mut Rng,
+) -> Result<Page<Item>, Failure> {
+    let shown = world.call_events(call, now, random);
+    let is_whole = shown.len() <= usize::from(page.size);
+    let shown = cut(shown, page, usize::from(page.size));
+    let is_too_large = shown.items.iter().any(|(_, is_large)| *is_large);
+    if is_too_large || shown.items.len() > world.too_large_above {
+        return Err(Failure {
+            page_size: PageSizeVerdict::TooLarge,
+            ..failure(FailureReason::TooLarge, Verdict::Unreadable)
+        });
+    }
+    let judge = |(event, _)| Item::of(&event, call, digests, &Routes::default());
+    let mut items: Vec<Item> = shown.items.into_iter().map(judge).collect();
+    if is_whole {
+        random.shuffle(&mut items);
+    }
+    Ok(Page { items, rejected: 0, next: shown.next })
+}
+
+/// A page of a list that is read in pages of a size.
+fn cut<T>(mut items: Vec<T>, page: &PageRequest, size: usize) -> Page<T> {
+    let number = page.next.as_deref().map_or(0, number_of);
+    let rest = items.split_off(items.len().min(number * size));
+    let next = if rest.len() > size { at(number + 1) } else { NextPage::End };
+    Page { items: rest.into_iter().take(size).collect(), rejected: 0, next }
+}
+
+fn at(number: usize) -> NextPage {
+    let position = if number == 0 { String::new() } else { format!("Page={number}") };
+    NextPage::At { link: format!("?PageSize=0&Page={number}"), position }
+}
+
+fn number_of(link: &str) -> usize {
+    link.rsplit_once("Page=").and_then(|(_, number)| number.parse().ok()).unwrap_or(0)
+}
+
+/// A page that says nothing of what follows: it is empty, itself once more, or leads elsewhere.
+fn break_page<T: Clone>(page: &PageRequest, shown: &Page<T>, random: &mut Rng) -> Page<T> {
+    let own = at(page.next.as_deref().map_or(0, number_of));
+    let (items, next) = match random.u8(..4) {
+        0 => (Vec::new(), at(0)),
+        1 => (shown.items.clone(), own),
+        2 => (shown.items.clone(), NextPage::Foreign),
+        _ => (Vec::new(), at(1)),
+    };
+    Page { items, rejected: 0, next }
+}
+
+fn throttled(random: &mut Rng) -> Failure {
+    let wait = random.bool().then(|| Duration::from_secs(random.u64(1..200)));
+    failure(FailureReason::Throttled, Verdict::Throttled { retry_after: wait })
+}
+
+fn stumble(ask: &Ask, is_outage: bool, random: &mut Rng) -> Failure {
+    let wait = (random.u8(..4) == 0).then(|| Duration::from_secs(random.u64(1..60)));
+    let failed = failure(FailureReason::ServerError, Verdict::Failed { retry_after: wait });
+    match random.u8(..4) {
+        // Outside an outage a call that is fetched is known.
+        0 if is_outage || !matches!(ask, Ask::Call(_)) => {
+            failure(FailureReason::NotFound, Verdict::NotFound)
+        }
+        1 => failure(FailureReason::Unauthorized, Verdict::Refused),
+        2 => Failure { page_size: PageSizeVerdict::MayBeForSize, ..failed },
+        _ => failed,
+    }
+}
+
+fn failure(reason: FailureReason, verdict: Verdict) -> Failure {
+    let is_for_size = reason == FailureReason::Timeout;
+    let page_size =
+        if is_for_size { PageSizeVerdict::MayBeForSize } else { PageSizeVerdict::Unrelated };
+    Failure { reason, text: reason.as_str().to_owned(), verdict, page_size }
+}
+
+fn subaccount(number: u32) -> AccountSid {
+    AccountSid::parse(&format!("AC{number:032x}")).expect("a SID")
 }

@@ -5,35 +5,27 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::AccountProgress;
-use crate::domain::engine::plan::Stage;
+use crate::domain::engine::plan::{Read, Stage};
 use crate::domain::engine::retry;
 use crate::domain::track::failing::ReadFailure;
 use crate::domain::track::learning::EarlyStage;
 use crate::domain::track::twilio_time::after;
-use crate::domain::words::sid::CallSid;
 
 /// Longest wait before an early read is tried again.
 const EARLY_RETRY_CAP: Duration = Duration::from_secs(60);
 /// Longest wait before a settling read is tried again.
 const SETTLING_RETRY_CAP: Duration = Duration::from_secs(10 * 60);
 
-/// A read that failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FailedRead {
-    /// The call.
-    pub sid: CallSid,
-    /// Why it was read.
-    pub stage: Stage,
-    /// Early reads that were skipped for this one.
-    pub skips: u8,
-    /// Why it failed.
-    pub failure: ReadFailure,
-}
-
 impl AccountProgress {
     /// Takes note that a read failed. Returns whether the call is given up.
-    pub fn read_failed(&mut self, read: FailedRead, now: Timestamp, random: u64) -> bool {
-        let FailedRead { sid, stage, skips, failure } = read;
+    pub fn read_failed(
+        &mut self,
+        read: Read,
+        failure: ReadFailure,
+        now: Timestamp,
+        random: u64,
+    ) -> bool {
+        let Read { sid, stage, skips } = read;
         self.free(sid);
         let Some(call) = self.calls.get_mut(&sid) else { return false };
         // A call that isn't shown yet has no events yet: an early read of it is done.

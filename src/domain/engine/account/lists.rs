@@ -5,7 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::AccountProgress;
-use crate::domain::engine::lists::{AfterPage, ListPage, ListRun};
+use crate::domain::engine::lists::{AfterPage, ListRun};
+use crate::domain::engine::request::Page;
 use crate::domain::track::progress::{CallProgress, Seen};
 use crate::domain::track::twilio_time::after;
 use crate::domain::words::call::{Call, CallStatus, Direction};
@@ -41,7 +42,7 @@ impl AccountProgress {
     pub fn take_page(
         &mut self,
         run: &mut ListRun,
-        page: ListPage<'_>,
+        page: &Page<Call>,
         date: Option<Timestamp>,
         room: usize,
         now: Timestamp,
@@ -51,7 +52,7 @@ impl AccountProgress {
         let date = date.unwrap_or(now).min(after(now, DATE_TOLERANCE));
         let mut changes = CallChanges::default();
         let most = self.calls.len().saturating_add(room);
-        for call in page.calls {
+        for call in &page.items {
             if self.calls.contains_key(&call.sid) {
                 self.see(call, now, &mut changes);
             } else if run.asks_for(call) && self.lists.admits(call) {

@@ -11,7 +11,8 @@ mod lateness;
 mod learning;
 
 use super::*;
-use crate::domain::engine::lists::{AfterPage, ListPage, Stop};
+use crate::domain::engine::lists::{AfterPage, Stop};
+use crate::domain::engine::request::{NextPage, Page};
 use crate::domain::track::failing::ReadFailure;
 use crate::domain::track::listing::ListProgress;
 use crate::domain::track::outcome::Outcome;
@@ -69,13 +70,11 @@ fn a_refused_read_that_came_late_leaves_those_before_it_behind() {
     let mut account = account();
     list(&mut account, &[ended(1, 0)], 5);
     // The first early read was due at 15 s, the second is at 120 s.
-    let plan = account.plan(&lists(), &reads(), at(130), 8, false, true);
-    let [Step::Read { sid, stage: Stage::AfterEnd, skips: 1, .. }] = plan.steps[..] else {
-        panic!("{plan:?}")
-    };
-    let failure = ReadFailure::NotFound;
-    let read = FailedRead { sid, stage: Stage::AfterEnd, skips: 1, failure };
-    account.read_failed(read, at(130), 0);
+    let due = due(&mut account, &reads(), at(130), 8);
+    let [Step::Read { read, .. }] = due[..] else { panic!("{due:?}") };
+    let sid = sid(1);
+    assert_eq!(read, Read { sid, stage: Stage::AfterEnd, skips: 1 });
+    account.read_failed(read, ReadFailure::NotFound, at(130), 0);
     assert_eq!(steps(&mut account, 131), [""; 0], "the same read again");
     let seen: Vec<_> = account.calls[&sid].early_reads.iter().map(|read| read.stage).collect();
     assert_eq!(seen, [EarlyStage::after_end(1)]);
@@ -98,7 +97,7 @@ fn what_callers_felt_is_told_once_even_if_a_call_is_read_twice_at_once() {
     let failing = failing_reading(1_000);
     let mut settle = || {
         let plan = reads();
-        let changes = account.take_reading(sid(1), Stage::Settling, 0, &failing, &plan, at(1_000));
+        let changes = account.take_reading(read_of(1, Stage::Settling), &failing, &plan, at(1_000));
         changes.expect("a known call").outcome.map(|found| found.outcome)
     };
     assert_eq!(settle(), Some(Outcome::CutOff));
@@ -109,7 +108,7 @@ fn what_callers_felt_is_told_once_even_if_a_call_is_read_twice_at_once() {
 fn an_answer_from_the_past_is_not_asked_for_again_at_once() {
     let mut account = account();
     list(&mut account, &[ended(1, 0)], 5);
-    account.take_reading(sid(1), Stage::Settling, 0, &reading(363), &reads(), at(963));
+    account.take_reading(read_of(1, Stage::Settling), &reading(363), &reads(), at(963));
     assert_eq!(account.calls[&sid(1)].retry_at, Some(at(963 + 60)));
 }
 
@@ -165,8 +164,8 @@ fn new_calls_wait_in_twilios_list_when_there_is_no_room_and_known_ones_go_on() {
     list(&mut account, &[active(1, 0)], 5);
     let mut run = run(&account, 35);
     let calls = [active(3, 20), active(2, 10), ended(1, 0)];
-    let page = ListPage { calls: &calls, rejected: 0, next: None };
-    let (changes, after) = account.take_page(&mut run, page, Some(at(35)), 1, at(35));
+    let page = page(&calls);
+    let (changes, after) = account.take_page(&mut run, &page, Some(at(35)), 1, at(35));
     assert_eq!((changes.left, changes.finished.len()), (1, 1));
     assert_eq!(after, AfterPage::Stopped(Stop::NoRoom));
     account.finish_list(&run, after, at(35));
@@ -182,7 +181,7 @@ fn an_audit_counts_requests_that_are_still_unanswered() {
     let unanswered = failing_reading(4_600);
     let mut audit = |is_complete| {
         let reading = Reading { is_complete, ..unanswered.clone() };
-        let changes = account.take_reading(sid(1), Stage::Audit, 0, &reading, &reads(), at(4_600));
+        let changes = account.take_reading(read_of(1, Stage::Audit), &reading, &reads(), at(4_600));
         changes.expect("a known call").counted.events.len()
     };
     assert_eq!(audit(false), 0);
@@ -197,7 +196,7 @@ fn a_reading_that_stopped_before_its_end_counts_what_it_shows_and_settles_nothin
     let stopped = Reading { is_complete: false, ..answered_reading(1_000) };
     let mut counted = |reading: &Reading| {
         let changes =
-            account.take_reading(sid(1), Stage::Settling, 0, reading, &reads(), at(1_000));
+            account.take_reading(read_of(1, Stage::Settling), reading, &reads(), at(1_000));
         changes.expect("a known call").counted.events.len()
     };
     assert_eq!((counted(&stopped), counted(&stopped)), (1, 0));
@@ -211,7 +210,7 @@ fn the_first_fifty_settled_calls_of_an_hour_are_audited() {
     list(&mut account, &calls, 5);
     for number in 0..120 {
         let plan = reads();
-        account.take_reading(sid(number), Stage::Settling, 0, &reading(1_000), &plan, at(1_000));
+        account.take_reading(read_of(number, Stage::Settling), &reading(1_000), &plan, at(1_000));
     }
     assert_eq!(account.calls.values().filter(|call| call.awaits_audit).count(), 50);
 }
@@ -223,7 +222,7 @@ fn beyond_fifty_an_hour_one_settled_call_in_a_hundred_is_audited() {
     list(&mut account, &calls, 5);
     for number in 0..10_000 {
         let plan = reads();
-        account.take_reading(sid(number), Stage::Settling, 0, &reading(1_000), &plan, at(1_000));
+        account.take_reading(read_of(number, Stage::Settling), &reading(1_000), &plan, at(1_000));
     }
     let audits = account.calls.values().filter(|call| call.awaits_audit).count();
     assert!((99..=100).contains(&audits), "{audits} audits");
@@ -240,11 +239,24 @@ fn what_lists_showed_before_a_restart_is_dated_by_twilios_time() {
 
 fn list(account: &mut AccountProgress, calls: &[Call], second: i64) -> CallChanges {
     let mut run = run(account, second);
-    let page = ListPage { calls, rejected: 0, next: None };
     let date = Some(at(second));
-    let (changes, after) = account.take_page(&mut run, page, date, usize::MAX, at(second));
+    let (changes, after) = account.take_page(&mut run, &page(calls), date, usize::MAX, at(second));
     assert_eq!(after, AfterPage::Complete);
     changes
+}
+
+/// What is due for calls, as far as requests are free.
+fn due(account: &mut AccountProgress, plan: &ReadPlan, now: Timestamp, free: usize) -> Vec<Step> {
+    std::iter::from_fn(|| account.due_step(plan, now)).take(free).collect()
+}
+
+fn read_of(number: u32, stage: Stage) -> Read {
+    Read { sid: sid(number), stage, skips: 0 }
+}
+
+/// The only page of a list.
+fn page(calls: &[Call]) -> Page<Call> {
+    Page { items: calls.to_vec(), rejected: 0, next: NextPage::End }
 }
 
 fn run(account: &AccountProgress, second: i64) -> ListRun {
@@ -256,21 +268,20 @@ fn forget(account: &mut AccountProgress, second: i64) -> Vec<CallSid> {
 }
 
 fn fail(account: &mut AccountProgress, stage: Stage, failure: ReadFailure, second: i64) -> bool {
-    let read = FailedRead { sid: sid(1), stage, skips: 0, failure };
-    account.read_failed(read, at(second), 0)
+    let read = read_of(1, stage);
+    account.read_failed(read, failure, at(second), 0)
 }
 
 fn steps(account: &mut AccountProgress, second: i64) -> Vec<&'static str> {
-    let plan = account.plan(&lists(), &reads(), at(second), 8, false, true);
     let name = |step: &Step| match step {
-        Step::Read { stage, .. } => stage.as_str(),
+        Step::Read { read, .. } => read.stage.as_str(),
         Step::Fetch(_) => "fetch",
     };
-    plan.steps.iter().map(name).collect()
+    due(account, &reads(), at(second), 8).iter().map(name).collect()
 }
 
 fn read(account: &mut AccountProgress, stage: Stage, second: i64) {
-    let changes = account.take_reading(sid(1), stage, 0, &reading(second), &reads(), at(second));
+    let changes = account.take_reading(read_of(1, stage), &reading(second), &reads(), at(second));
     assert!(changes.is_some());
 }
 

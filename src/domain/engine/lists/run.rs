@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use crate::domain::engine::page_size::PAGE_SIZES;
+use crate::domain::engine::request::{NextPage, Page, PageRequest};
 use crate::domain::track::listing::{Filter, ListKind};
 use crate::domain::words::call::Call;
 use crate::domain::words::label::label_enum;
@@ -40,17 +41,6 @@ pub struct ListRun {
     last_page: Vec<CallSid>,
     /// Whether calls were left in Twilio's list for want of room.
     has_left_calls: bool,
-}
-
-/// One page of a list, as far as it could be decoded.
-#[derive(Clone, Copy, Debug)]
-pub struct ListPage<'a> {
-    /// Its calls.
-    pub calls: &'a [Call],
-    /// How many of its items are no readable call.
-    pub rejected: u64,
-    /// The next page, as Twilio gives it.
-    pub next: Option<&'a str>,
 }
 
 /// What follows a page.
@@ -106,35 +96,40 @@ impl ListRun {
 
     /// Takes note of a page, and says what follows it. Only a page without a next page ends a list:
     /// an empty, repeated or undecodable one proves nothing about what would have followed.
-    pub fn turn(&mut self, page: ListPage<'_>, date: Timestamp) -> AfterPage {
+    pub fn turn(&mut self, page: &Page<Call>, date: Timestamp) -> AfterPage {
         self.began_at.get_or_insert(date);
         self.pages += 1;
         self.failures = 0;
-        let sids: Vec<CallSid> = page.calls.iter().map(|call| call.sid).collect();
+        let sids: Vec<CallSid> = page.items.iter().map(|call| call.sid).collect();
         let is_repeated = sids.len() > 1 && sids == self.last_page;
         self.last_page = sids;
-        let is_end = match (page.next, self.kind) {
-            (None, _) => true,
-            // Of all calls only the first page is wanted.
-            (Some(_), ListKind::Unfiltered) => true,
-            (Some(_), _) => self.is_past_filter(page.calls),
+        // Of all calls only the first page is wanted.
+        let is_end = self.kind == ListKind::Unfiltered || self.is_past_filter(&page.items);
+        let (link, position) = match &page.next {
+            NextPage::Foreign if !is_end => return AfterPage::Stopped(Stop::Foreign),
+            NextPage::At { link, position } if !is_end => (link, position),
+            NextPage::End | NextPage::Foreign | NextPage::At { .. } => {
+                let stop = self.has_left_calls.then_some(Stop::NoRoom);
+                return stop.map_or(AfterPage::Complete, AfterPage::Stopped);
+            }
         };
-        let Some(next) = page.next.filter(|_| !is_end) else {
-            let stop = self.has_left_calls.then_some(Stop::NoRoom);
-            return stop.map_or(AfterPage::Complete, AfterPage::Stopped);
-        };
-        if page.calls.is_empty() {
+        if page.items.is_empty() {
             let is_empty = page.rejected == 0;
             return AfterPage::Stopped(if is_empty { Stop::Empty } else { Stop::Undecodable });
         }
-        if is_repeated || !self.seen_pages.insert(next.to_owned()) {
+        if is_repeated || !self.seen_pages.insert(position.clone()) {
             return AfterPage::Stopped(Stop::Repeated);
         }
         if self.pages >= MAX_LIST_PAGES {
             return AfterPage::Stopped(Stop::Capped);
         }
-        self.next_page = Some(next.to_owned());
+        self.next_page = Some(link.clone());
         AfterPage::Continue
+    }
+
+    /// The page to ask for next.
+    pub(in crate::domain::engine) fn page(&self) -> PageRequest {
+        PageRequest { size: self.page_size, next: self.next_page.clone() }
     }
 
     /// Whether a page holds only calls that the filter excludes because a server cut it to the day:

@@ -1,6 +1,7 @@
 //! Lists that overlap, shift, loop and go on too far.
 
 use super::*;
+use crate::domain::engine::request::{NextPage, Page};
 use crate::domain::words::call::Direction;
 use crate::domain::words::sid::CallSid;
 
@@ -67,8 +68,8 @@ fn only_a_page_without_a_next_page_completes_a_list() {
         (&yesterday[..], 0, Some("/2"), Continue),
     ] {
         let mut run = next(&begun(), 0);
-        let page = ListPage { calls, rejected, next: next_page };
-        assert_eq!(run.turn(page, at(0)), expected, "{page:?}");
+        let page = Page { rejected, ..page(calls, next_page) };
+        assert_eq!(run.turn(&page, at(0)), expected, "{page:?}");
     }
 }
 
@@ -275,7 +276,12 @@ fn a_page_that_fails_is_asked_for_again_a_few_times() {
 
 /// What follows a page that could be decoded.
 fn turn(run: &mut ListRun, calls: &[Call], next: Option<&str>, second: i64) -> AfterPage {
-    run.turn(ListPage { calls, rejected: 0, next }, at(second))
+    run.turn(&page(calls, next), at(second))
+}
+
+fn page(calls: &[Call], next: Option<&str>) -> Page<Call> {
+    let at = |link: &str| NextPage::At { link: link.to_owned(), position: link.to_owned() };
+    Page { items: calls.to_vec(), rejected: 0, next: next.map_or(NextPage::End, at) }
 }
 
 fn known(cursor: i64, forget_before: Option<i64>) -> Lists {

@@ -156,6 +156,12 @@ impl Queue {
         self.timers.first().map(|&(at, _)| at)
     }
 
+    /// Whether a call is due.
+    pub fn has_due(&self) -> bool {
+        let lanes = [&self.settling, &self.backlog, &self.after_end, &self.live, &self.audit];
+        lanes.iter().any(|turns| !turns.is_empty())
+    }
+
     /// When the oldest active call began that is younger than an age, and whether an older one is
     /// active.
     pub fn active(&self, age: Duration, now: Timestamp) -> (Option<Timestamp>, bool) {

@@ -223,10 +223,10 @@ fn check(call: &CallProgress, now: i64, expected: &str) {
 
 fn letter(step: &Step) -> char {
     match step {
-        Step::Read { stage: Stage::Settling, .. } => 's',
-        Step::Read { stage: Stage::Live, .. } => 'l',
-        Step::Read { stage: Stage::AfterEnd, .. } => 'e',
-        Step::Read { stage: Stage::Audit, .. } => 'a',
+        Step::Read { read: Read { stage: Stage::Settling, .. }, .. } => 's',
+        Step::Read { read: Read { stage: Stage::Live, .. }, .. } => 'l',
+        Step::Read { read: Read { stage: Stage::AfterEnd, .. }, .. } => 'e',
+        Step::Read { read: Read { stage: Stage::Audit, .. }, .. } => 'a',
         Step::Fetch(_) => 'f',
     }
 }

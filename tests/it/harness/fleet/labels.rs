@@ -1,6 +1,8 @@
 //! Which values the labels of a family have in a fleet, and what its series begin with.
 
+use twilio_call_exporter::domain::engine::effects::ReadResult;
 use twilio_call_exporter::domain::engine::plan::Stage;
+use twilio_call_exporter::domain::engine::request::Resource;
 use twilio_call_exporter::domain::judge::content_type::ContentType;
 use twilio_call_exporter::domain::judge::kind::RequestKind;
 use twilio_call_exporter::domain::judge::observe::Rejection;
@@ -8,8 +10,7 @@ use twilio_call_exporter::domain::judge::verdict::{Reason, Warning};
 use twilio_call_exporter::domain::track::outcome::Outcome;
 use twilio_call_exporter::domain::words::call::{CallStatus, Direction};
 use twilio_call_exporter::metrics::catalog::{self, Family};
-use twilio_call_exporter::metrics::health::{EventResult, ReadResult};
-use twilio_call_exporter::twilio::Resource;
+use twilio_call_exporter::metrics::health::EventResult;
 
 /// All values of a label that is not among those that are given.
 pub(super) fn values_of(family: &Family, label: &str, given: &[(&str, &str)]) -> Vec<&'static str> {

@@ -101,11 +101,11 @@ fn is_late(account: &mut AccountProgress, second: i64) -> bool {
 
 fn read_one(account: &mut AccountProgress, number: u32, second: i64) {
     let reading = reading(second);
-    account.take_reading(sid(number), Stage::Settling, 0, &reading, &reads(), at(second));
+    account.take_reading(read_of(number, Stage::Settling), &reading, &reads(), at(second));
 }
 
 fn fail_one(account: &mut AccountProgress, number: u32, second: i64) {
     let failure = ReadFailure::Failed;
-    let read = FailedRead { sid: sid(number), stage: Stage::Settling, skips: 0, failure };
-    account.read_failed(read, at(second), 0);
+    let read = read_of(number, Stage::Settling);
+    account.read_failed(read, failure, at(second), 0);
 }

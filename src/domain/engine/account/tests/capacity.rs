@@ -91,8 +91,7 @@ impl Load {
                 self.list();
             }
             let free = CONCURRENCY.saturating_sub(self.busy.len());
-            let plan = self.account.plan(&lists(), &self.plan, self.now(), free, false, true);
-            for step in plan.steps {
+            for step in due(&mut self.account, &self.plan, instant_ms(self.ms), free) {
                 self.busy.push((self.ms + REQUEST_MS, Some(step)));
             }
             self.ms += STEP_MS;
@@ -110,7 +109,7 @@ impl Load {
         self.busy = waiting;
         for (_, step) in answered {
             let (sid, stage, skips) = match step {
-                Some(Step::Read { sid, stage, skips, .. }) => (sid, stage, skips),
+                Some(Step::Read { read, .. }) => (read.sid, read.stage, read.skips),
                 Some(Step::Fetch(sid)) => {
                     // Lists show a call only when it starts and ends: it goes on.
                     let start_time = Some(self.account.calls[&sid].began_at);
@@ -136,7 +135,7 @@ impl Load {
             }
             self.account.request_took(Duration::from_millis(300));
             self.shown.read_at = now;
-            self.account.take_reading(sid, stage, skips, &self.shown, &self.plan, now);
+            self.account.take_reading(Read { sid, stage, skips }, &self.shown, &self.plan, now);
         }
     }
 
@@ -163,8 +162,7 @@ impl Load {
             .next(&lists(), ActiveCalls::default(), now)
             .0
             .expect("a list is due");
-        let page = ListPage { calls: &calls, rejected: 0, next: None };
-        self.account.take_page(&mut run, page, Some(now), usize::MAX, now);
+        self.account.take_page(&mut run, &page(&calls), Some(now), usize::MAX, now);
         // A list reaches back to five minutes before the cursor.
         let overlap = 5 * 60 * self.per_day / 86_400;
         let pages = (i64::try_from(calls.len()).expect("few") + overlap) / PAGE + 1;

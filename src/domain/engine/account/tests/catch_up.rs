@@ -71,11 +71,9 @@ impl Story {
             }
             let may_ask = tenth % self.tenths_per_request == 0;
             let free = if may_ask { CONCURRENCY } else { 0 };
-            let plan = account.plan(&lists(), &reads(), now, free, false, true);
-            assert!(plan.steps.len() <= free);
-            for step in plan.steps {
+            for step in due(&mut account, &reads(), now, free) {
                 told.requests += 1;
-                let Step::Read { sid, stage, skips, .. } = step else { continue };
+                let Step::Read { read: Read { sid, stage, skips }, .. } = step else { continue };
                 let overdue = reads().overdue(&account.calls[&sid], now);
                 // Due before the program was back: that is the past.
                 let is_past = account.calls[&sid].ended_at < Some(at(back - 963));
@@ -85,7 +83,7 @@ impl Story {
                     told.slowest = told.slowest.max(overdue);
                 }
                 let reading = Reading { items: Vec::new(), read_at: now, is_complete: true };
-                account.take_reading(sid, stage, skips, &reading, &reads(), now);
+                account.take_reading(Read { sid, stage, skips }, &reading, &reads(), now);
             }
             if tenth % 600 == 0 {
                 // The cursor is the lists' business.

@@ -15,11 +15,10 @@ fn one_answer_dated_far_ahead_moves_no_cursor_and_settles_nothing() {
     let far = 40 * 86_400;
     let mut run = run(&account, 5);
     let calls = [ended(1, 0)];
-    let page = ListPage { calls: &calls, rejected: 0, next: None };
-    account.take_page(&mut run, page, Some(at(far)), usize::MAX, at(5));
+    account.take_page(&mut run, &page(&calls), Some(at(far)), usize::MAX, at(5));
     account.finish_list(&run, AfterPage::Complete, at(5));
     assert_eq!(account.lists.cursor, Some(at(7)));
-    account.take_reading(sid(1), Stage::Settling, 0, &reading(far), &reads(), at(900));
+    account.take_reading(read_of(1, Stage::Settling), &reading(far), &reads(), at(900));
     assert_eq!(account.calls[&sid(1)].settled_at, None);
 }
 
@@ -28,8 +27,7 @@ fn an_answer_dated_far_back_ends_no_call_long_ago() {
     let mut account = account();
     let calls = [Call { end_time: None, ..ended(1, 0) }];
     let mut run = run(&account, 5);
-    let page = ListPage { calls: &calls, rejected: 0, next: None };
-    account.take_page(&mut run, page, Some(at(-40 * 86_400)), usize::MAX, at(5));
+    account.take_page(&mut run, &page(&calls), Some(at(-40 * 86_400)), usize::MAX, at(5));
     assert_eq!(account.calls[&sid(1)].ended_at, Some(at(5)));
 }
 
@@ -57,8 +55,8 @@ fn a_correction_of_twilios_time_changes_no_wait() {
     fail(&mut account, Stage::Live, ReadFailure::Failed, 70);
     let wait = |account: &mut AccountProgress, local| {
         let now = account.now(at(local));
-        let plan = account.plan(&lists(), &reads(), now, 0, false, true);
-        plan.wake_at.duration_since(now)
+        account.has_due_step(&reads(), now);
+        account.step_at().expect("a read will be due").duration_since(now)
     };
     let before = wait(&mut account, 70);
     // Twilio's time is found to be 40 days ahead: answers have said so for minutes.
@@ -83,7 +81,7 @@ fn an_answer_dated_far_back_brings_no_read_of_an_active_call_forward() {
     list(&mut account, &[active(1, 0)], 5);
     assert_eq!(steps(&mut account, 61), ["live"]);
     let odd = reading(-40 * 86_400);
-    account.take_reading(sid(1), Stage::Live, 0, &odd, &reads(), at(61));
+    account.take_reading(read_of(1, Stage::Live), &odd, &reads(), at(61));
     assert_eq!(steps(&mut account, 62), [""; 0]);
     assert_eq!(steps(&mut account, 121), ["live"]);
 }

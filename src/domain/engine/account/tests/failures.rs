@@ -71,6 +71,6 @@ fn an_audit_that_fails_is_tried_again_like_any_read() {
 /// Another call of the account is read.
 fn read_other(account: &mut AccountProgress, second: i64) {
     let changes =
-        account.take_reading(sid(2), Stage::Live, 0, &reading(second), &reads(), at(second));
+        account.take_reading(read_of(2, Stage::Live), &reading(second), &reads(), at(second));
     assert!(changes.is_some());
 }

@@ -129,8 +129,8 @@ fn an_outage_of_call_events_is_told_from_the_third_call_on_and_so_is_its_end() {
     assert_eq!(told(&mut account, DUE + QUARTER + 121), (true, 0));
     for second in (DUE..2 * HOUR).step_by(120) {
         for number in 0..40 {
-            let read = FailedRead { sid: sid(number), ..failed() };
-            account.read_failed(read, at(second), 0);
+            let read = Read { sid: sid(number), ..settling() };
+            account.read_failed(read, ReadFailure::Failed, at(second), 0);
         }
     }
     assert_eq!(told(&mut account, 2 * HOUR), (true, 0));
@@ -215,8 +215,8 @@ fn unreadable() -> Failing {
     failing
 }
 
-fn failed() -> FailedRead {
-    FailedRead { sid: sid(1), stage: Stage::Settling, skips: 0, failure: ReadFailure::Failed }
+fn settling() -> Read {
+    read_of(1, Stage::Settling)
 }
 
 /// Reads all calls that are due, but the first.
@@ -225,13 +225,18 @@ fn settle(account: &mut AccountProgress, second: i64) {
         |call: &&CallProgress| call.sid != sid(1) && !reads().overdue(call, at(second)).is_zero();
     let due: Vec<CallSid> = account.calls.values().filter(is_due).map(|call| call.sid).collect();
     for sid in due {
-        account.take_reading(sid, Stage::Settling, 0, &reading(second), &reads(), at(second));
+        account.take_reading(
+            Read { sid, stage: Stage::Settling, skips: 0 },
+            &reading(second),
+            &reads(),
+            at(second),
+        );
     }
 }
 
 fn read_one(account: &mut AccountProgress, number: u32, second: i64) {
     let reading = reading(second);
-    account.take_reading(sid(number), Stage::Settling, 0, &reading, &reads(), at(second));
+    account.take_reading(read_of(number, Stage::Settling), &reading, &reads(), at(second));
 }
 
 fn secs(seconds: i64) -> u64 {

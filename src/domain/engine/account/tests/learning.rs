@@ -71,9 +71,8 @@ impl World {
             if now % 30 == 0 {
                 self.list(now);
             }
-            let plan = self.account.plan(&lists(), &super::reads(), at(now), 1_000, false, true);
-            for step in plan.steps {
-                let Step::Read { sid, stage, skips, .. } = step else {
+            for step in due(&mut self.account, &super::reads(), at(now), 1_000) {
+                let Step::Read { read: Read { sid, stage, skips }, .. } = step else {
                     self.account.fetch_failed(step_sid(step), at(now));
                     continue;
                 };
@@ -82,7 +81,12 @@ impl World {
                     is_live(now) || call.ended_at.is_some_and(|end| at(now - QUARTER) >= end);
                 let items = is_shown.then(|| item(call.began_at)).into_iter().collect();
                 let reading = Reading { items, read_at: at(now), is_complete: true };
-                self.account.take_reading(sid, stage, skips, &reading, &super::reads(), at(now));
+                self.account.take_reading(
+                    Read { sid, stage, skips },
+                    &reading,
+                    &super::reads(),
+                    at(now),
+                );
                 self.reads += 1;
                 self.settled += u64::from(stage == Stage::Settling);
             }
@@ -121,8 +125,10 @@ fn any_sid(number: i64) -> CallSid {
 }
 
 fn step_sid(step: Step) -> CallSid {
-    let (Step::Read { sid, .. } | Step::Fetch(sid)) = step;
-    sid
+    match step {
+        Step::Read { read, .. } => read.sid,
+        Step::Fetch(sid) => sid,
+    }
 }
 
 /// An event of a second after a call's beginning.

@@ -17,7 +17,7 @@ const MAX_ENDPOINTS: usize = 1_000;
 
 /// The lines written lately.
 #[derive(Clone, Debug, Default)]
-pub struct FailureLog {
+pub(super) struct FailureLog {
     windows: BTreeMap<Endpoint, Window>,
 }
 
@@ -30,7 +30,7 @@ struct Window {
 
 impl FailureLog {
     /// Whether a failure of this endpoint gets a line; if so, how many before it got none.
-    pub fn admit(&mut self, endpoint: &Endpoint, now: Timestamp) -> Option<u64> {
+    pub(super) fn admit(&mut self, endpoint: &Endpoint, now: Timestamp) -> Option<u64> {
         if self.windows.len() >= MAX_ENDPOINTS && !self.windows.contains_key(endpoint) {
             self.windows.retain(|_, window| now < after(window.began_at, WINDOW));
             if self.windows.len() >= MAX_ENDPOINTS && *endpoint != Endpoint::overflow() {

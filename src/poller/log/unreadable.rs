@@ -16,7 +16,7 @@ const WINDOW: Duration = Duration::from_secs(10 * 60);
 
 /// The calls of an account that can't be read, as far as the log names them.
 #[derive(Clone, Debug, Default)]
-pub struct UnreadableCalls {
+pub(super) struct UnreadableCalls {
     logged: BTreeSet<CallSid>,
     window: Option<Timestamp>,
     lines: u32,
@@ -24,7 +24,7 @@ pub struct UnreadableCalls {
 
 impl UnreadableCalls {
     /// Notes another failed attempt at a call that can't be read. Returns whether it gets its line now.
-    pub fn failed(&mut self, sid: CallSid, now: Timestamp) -> bool {
+    pub(super) fn failed(&mut self, sid: CallSid, now: Timestamp) -> bool {
         if self.logged.contains(&sid) {
             return false;
         }
@@ -41,7 +41,7 @@ impl UnreadableCalls {
     }
 
     /// Notes that a call was read, or given up. Returns whether the log names it.
-    pub fn ended(&mut self, sid: CallSid) -> bool {
+    pub(super) fn ended(&mut self, sid: CallSid) -> bool {
         self.logged.remove(&sid)
     }
 }

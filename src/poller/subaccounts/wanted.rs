@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::domain::words::account::ListedAccount;
 use crate::domain::words::sid::AccountSid;
-use crate::twilio::wire;
 
 /// Which subaccounts are polled, and under which label.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl Wanted {
     }
 
     /// Whether a subaccount is to be polled.
-    pub fn wants(&self, account: &wire::Account) -> bool {
+    pub fn wants(&self, account: &ListedAccount) -> bool {
         let (sid, label) = (account.sid.to_string(), self.label(account.sid));
         let is_in = |patterns: &[String]| {
             patterns.iter().any(|pattern| matches(pattern, &sid) || matches(pattern, &label))
@@ -100,8 +100,8 @@ mod tests {
         }
     }
 
-    fn found(status: &'static str) -> wire::Account {
+    fn found(status: &'static str) -> ListedAccount {
         let sid = AccountSid::parse("AC00000000000000000000000000000001").expect("a SID");
-        wire::Account { sid, status }
+        ListedAccount { sid, status }
     }
 }

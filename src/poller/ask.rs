@@ -1,0 +1,62 @@
+//! One request: what the engine asks for, sent by the client, and its answer as the engine takes it.
+
+use std::sync::Arc;
+
+use crate::clock::Clock;
+use crate::domain::engine::request::{Answer, Ask, Request, RequestId, Shown};
+use crate::domain::judge::route::Routes;
+use crate::domain::track::digest::Digests;
+use crate::domain::track::reading::Item;
+use crate::domain::words::sid::{AccountSid, CallSid};
+use crate::twilio::wire::{RawItem, decode_call_event};
+use crate::twilio::{self, Attempt, Client};
+
+/// What requests of an account are made with.
+#[derive(Clone, Debug)]
+pub(super) struct Asker {
+    pub(super) client: Client,
+    pub(super) account: AccountSid,
+    pub(super) routes: Arc<Routes>,
+    pub(super) clock: Clock,
+}
+
+/// A request that has come back.
+pub(super) struct Asked {
+    pub(super) id: RequestId,
+    /// What was sent, if anything was.
+    pub(super) attempt: Option<Attempt>,
+    pub(super) answer: Answer,
+}
+
+impl Asker {
+    /// Sends a request, and waits for its answer.
+    pub(super) async fn ask(self, Request { id, ask }: Request) -> Asked {
+        let Self { client, account, routes, .. } = &self;
+        let twilio::Answer { attempt, result } = match &ask {
+            Ask::Calls { filter, page } => {
+                client.list_calls(*account, *filter, page).await.map(Shown::Calls)
+            }
+            Ask::Call(call) => client.fetch_call(*account, *call).await.map(Shown::Call),
+            Ask::CallEvents { call, digests, page } => {
+                let judge = |item: &RawItem<'_>| judge(item, *call, *digests, routes);
+                client.call_events(*account, *call, page, judge).await.map(Shown::CallEvents)
+            }
+            Ask::Accounts(page) => client.list_accounts(page).await.map(Shown::Accounts),
+        };
+        let sent = attempt.as_ref();
+        let answer = Answer {
+            answered_at: sent.and_then(|sent| sent.answered).map(|at| self.clock.at(at)),
+            date: sent.and_then(|sent| sent.date),
+            took: sent.map(|sent| sent.took).unwrap_or_default(),
+            result: result.map_err(|error| error.failure(ask.resource())),
+        };
+        Asked { id, attempt, answer }
+    }
+}
+
+fn judge(item: &RawItem<'_>, call: CallSid, digests: Digests, routes: &Routes) -> Item {
+    match decode_call_event(item) {
+        Ok(event) => Item::of(&event, call, digests, routes),
+        Err(rejection) => Item::rejected(item.json().as_bytes(), digests, rejection),
+    }
+}

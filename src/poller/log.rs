@@ -1,0 +1,142 @@
+//! What an account's engine says, as lines of the log: which of them, and how.
+
+mod failures;
+mod unreadable;
+
+use jiff::Timestamp;
+
+use crate::domain::engine::effects::Line;
+use crate::domain::engine::trouble::Cause;
+use crate::domain::judge::observe::Observation;
+use crate::domain::judge::route::{Endpoint, pattern_for};
+use crate::domain::judge::twiml::Malformation;
+use crate::domain::judge::verdict::Reason;
+use crate::domain::words::sid::CallSid;
+use crate::metrics::ledger::{AccountId, Committed, Missing, Overflow};
+
+use failures::FailureLog;
+use unreadable::UnreadableCalls;
+
+/// The log of one account, as far as it was written.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    account: String,
+    failures: FailureLog,
+    unreadable: UnreadableCalls,
+    has_overflowed: bool,
+}
+
+impl Log {
+    /// The log of the account with a label.
+    pub(super) fn new(account: &str) -> Self {
+        Self { account: account.to_owned(), ..Self::default() }
+    }
+
+    /// Writes a line, if it is its turn. `tracked_calls` is the limit of calls that are tracked.
+    pub(super) fn write(&mut self, line: Line, tracked_calls: usize, now: Timestamp) {
+        let account = self.account.as_str();
+        match line {
+            Line::WebhookFailed { call_sid, failed, at } => {
+                self.webhook_failed(call_sid, &failed, at);
+            }
+            Line::CannotRead { resource, cause: Cause { reason, text } } => {
+                let resource = resource.as_str();
+                tracing::warn!(account, resource, reason, error = text, "cannot read from Twilio");
+            }
+            Line::CanRead { resource, lasted } => {
+                let (resource, lasted_seconds) = (resource.as_str(), lasted.as_secs());
+                tracing::info!(account, resource, lasted_seconds, "can read from Twilio again");
+            }
+            Line::CallUnreadable { call_sid, cause: Cause { reason, text } } => {
+                if self.unreadable.failed(call_sid, now) {
+                    tracing::warn!(
+                        account,
+                        %call_sid,
+                        reason,
+                        error = text,
+                        "cannot read a call's events, while those of other calls can be read: trying again"
+                    );
+                }
+            }
+            Line::CallReadable { call_sid, lasted } => {
+                if self.unreadable.ended(call_sid) {
+                    let lasted_seconds = lasted.map(|lasted| lasted.as_secs());
+                    tracing::info!(account, %call_sid, lasted_seconds, "can read a call's events again");
+                }
+            }
+            Line::GaveUp { call_sid, stage, error } => {
+                self.unreadable.ended(call_sid);
+                let stage = stage.as_str();
+                tracing::warn!(account, %call_sid, stage, error, "gave up reading a call's events");
+            }
+            Line::Skipped(skipped) => tracing::warn!(
+                account,
+                skipped_seconds = skipped.as_secs(),
+                "was away for longer than poll.catch_up: older calls are not read"
+            ),
+            Line::NoRoom => tracing::warn!(
+                account,
+                limit = tracked_calls,
+                "as many calls are tracked as limits.tracked_calls allows: new calls wait in Twilio's list until others have settled"
+            ),
+            Line::HasRoom => tracing::info!(account, "there is room for new calls again"),
+            Line::ListRead(kind) => tracing::debug!(account, list = kind.as_str(), "list read"),
+            Line::ListFailed { kind, error } => {
+                tracing::debug!(account, list = kind.as_str(), error, "list failed");
+            }
+        }
+    }
+
+    fn webhook_failed(&mut self, call_sid: CallSid, failed: &Observation, at: Timestamp) {
+        let Some(suppressed) = self.failures.admit(&failed.endpoint, at) else { return };
+        tracing::info!(
+            account = self.account,
+            host = failed.endpoint.host,
+            route = failed.endpoint.route,
+            kind = failed.kind.as_str(),
+            code = %failed.verdict.code,
+            reason = failed.verdict.failure.map_or("", Reason::as_str),
+            detail = failed.verdict.malformation.map(Malformation::as_str),
+            duration_ms = failed.duration_ms,
+            %call_sid,
+            suppressed,
+            "webhook failed"
+        );
+    }
+
+    /// Writes once which route has found no room since the program started.
+    pub(super) fn overflowed(&mut self, overflow: &Overflow, id: AccountId, committed: &Committed) {
+        if std::mem::replace(&mut self.has_overflowed, true) {
+            return;
+        }
+        let account = self.account.as_str();
+        let Endpoint { host, route } = &overflow.endpoint;
+        let pattern = {
+            let ledger = committed.read();
+            let known = ledger.endpoints_of(id).chain([&overflow.endpoint]);
+            pattern_for(known).map(tracing::field::display)
+        };
+        match overflow.missing {
+            Missing::Place => tracing::warn!(
+                account,
+                host,
+                route,
+                pattern,
+                "no room for this route: it and further new ones are counted as `other`; give a pattern for them under `routes:`, or raise `limits.routes_per_account`"
+            ),
+            Missing::Series => tracing::warn!(
+                account,
+                host,
+                route,
+                pattern,
+                "no room for this route: it and further new ones are counted as `other`; give a pattern for them under `routes:`, or raise `limits.series`"
+            ),
+            Missing::CodeSeries => tracing::warn!(
+                account,
+                host,
+                route,
+                "no room for another code of this route: it and further new ones are counted as code `other`; raise `limits.series`"
+            ),
+        }
+    }
+}

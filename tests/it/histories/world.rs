@@ -1,0 +1,260 @@
+//! The world of a history: calls, their events, and what is there to be shown of them when.
+
+mod calls;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fastrand::Rng;
+use jiff::Timestamp;
+use twilio_call_exporter::domain::track::listing::Filter;
+use twilio_call_exporter::domain::words::call::Call;
+use twilio_call_exporter::domain::words::call_event::CallEvent;
+use twilio_call_exporter::domain::words::sid::CallSid;
+
+use calls::{Event, Leg, leg};
+
+/// When the world begins, in seconds since 1970: on a day of its own, an hour before midnight, so
+/// that filters that are cut to the day have something to get wrong.
+const BEGINNING: i64 = 1_700_002_800;
+/// A day in seconds.
+const DAY: i64 = 86_400;
+/// One world in so many has a call of a day: it takes as long as a hundred others.
+const ONE_DAY_IN: u64 = 1_000;
+/// After this long no events of a call appear before its settling read any more.
+const SHOWN_WITHIN: i64 = 14 * 60;
+
+/// How soon a call is found that lists show, where nothing goes wrong: lists of recent calls are read every
+/// five minutes at most, and each reaches back behind the one before.
+const FOUND_WITHIN: i64 = 7 * 60;
+
+/// How long after its end the events of a call may be refused without being given up: less than an
+/// hour after the settling read is due.
+const REFUSED_UNTIL: i64 = 60 * 60;
+
+/// The route of events whose answers are filled in around or after their settling.
+const FILLED: &str = "/filled";
+
+/// What is counted: route and code of an event, or the status of a finished call.
+pub(super) type Key = (String, String);
+
+/// The key of an event. With which code one is counted whose answer is filled in late depends on
+/// when the settling read came through; that it is counted once does not.
+pub(super) fn key(route: &str, code: &str) -> Key {
+    (route.to_owned(), if route == FILLED { "any" } else { code }.to_owned())
+}
+
+/// The key of calls with an outcome.
+pub(super) fn outcomes() -> Key {
+    ("outcomes".to_owned(), "any".to_owned())
+}
+
+/// A world, made from a seed.
+pub(super) struct World {
+    legs: Vec<Leg>,
+    outage: std::ops::Range<i64>,
+    cuts_filters: bool,
+    skew: i64,
+    refuses_one: bool,
+    /// Whether nothing ever goes wrong: calls have to be found soon then.
+    pub(super) is_calm: bool,
+    /// Calls of a page of a list, whatever is asked for.
+    pub(super) page_size: usize,
+    /// Larger pages are never answered.
+    pub(super) fails_above: u16,
+    /// A page of more Call Events is larger than is read.
+    pub(super) too_large_above: usize,
+    /// Requests at once, beside which another is refused.
+    pub(super) concurrency: usize,
+    pub(super) throttle_rate: f64,
+    pub(super) failure_rate: f64,
+    pub(super) kill_rate: f64,
+}
+
+impl World {
+    pub(super) fn of(seed: u64) -> Self {
+        let mut random = Rng::with_seed(seed);
+        let shows_live = random.bool();
+        let span = if random.u8(..10) == 0 { 3 * 3600 } else { 1800 };
+        let calls = random.u64(1..10);
+        let mut legs: Vec<Leg> =
+            (0..calls).map(|number| leg(&mut random, number, span, shows_live)).collect();
+        // In a few worlds a call goes on for the day that Twilio lets calls last at most.
+        if seed.is_multiple_of(ONE_DAY_IN) {
+            legs[0].last_a_day(&mut random);
+        }
+        // In some worlds a call has many events, or one that alone is too large.
+        if random.u8(..20) == 0 {
+            legs[0].has_many_events(&mut random);
+        }
+        if random.u8(..10) == 0
+            && let Some(event) = legs[0].events.first_mut()
+        {
+            event.is_too_large = true;
+        }
+        let is_calm = random.u8(..5) == 0;
+        let (outage_at, stumbles) =
+            (BEGINNING + random.i64(0..span), f64::from(u8::from(!is_calm)));
+        let mut one_of = |usual, others: [usize; 2]| {
+            let chosen = if is_calm { 5 } else { random.usize(..5) };
+            others.get(chosen).copied().unwrap_or(usual)
+        };
+        Self {
+            fails_above: u16::try_from(one_of(1_000, [200, 50])).expect("small"),
+            too_large_above: one_of(1_000, [50, 2]),
+            concurrency: one_of(100, [2, 1]),
+            legs,
+            outage: outage_at
+                ..outage_at + random.i64(0..2400) * i64::from(random.bool() && !is_calm),
+            cuts_filters: random.bool(),
+            skew: *random.choice(&[0, 0, 0, 7_200, -7_200]).expect("one of five"),
+            refuses_one: random.u8(..3) == 0 && !is_calm,
+            is_calm,
+            page_size: random.usize(1..5),
+            throttle_rate: if random.u8(..3) == 0 { random.f64() * 0.2 * stumbles } else { 0.0 },
+            failure_rate: random.f64() * 0.2 * stumbles,
+            kill_rate: random.f64() * 0.1 * stumbles,
+        }
+    }
+
+    pub(super) fn begins_at(&self) -> i64 {
+        BEGINNING
+    }
+
+    /// When Twilio stops stumbling, and the program being killed.
+    pub(super) fn quiet_from(&self) -> i64 {
+        let last = self.legs.iter().map(|leg| leg.ends_at).max().unwrap_or(BEGINNING);
+        last.max(self.outage.end) + 20 * 60
+    }
+
+    pub(super) fn is_out(&self, now: i64) -> bool {
+        self.outage.contains(&now)
+    }
+
+    pub(super) fn calls(&self) -> u64 {
+        self.legs.len() as u64
+    }
+
+    pub(super) fn events(&self) -> u64 {
+        self.legs.iter().map(|leg| leg.events.len() as u64).sum()
+    }
+
+    /// Calls that should be known by now, and are not.
+    pub(super) fn missed(&self, known: &BTreeSet<CallSid>, now: i64) -> Vec<CallSid> {
+        let is_due = |leg: &&Leg| self.is_calm && leg.listed_at + FOUND_WITHIN < now;
+        let sids = self.legs.iter().filter(is_due).map(|leg| leg.sid);
+        sids.filter(|sid| !known.contains(sid)).collect()
+    }
+
+    /// How this machine's clock is off, in seconds.
+    pub(super) fn skew(&self) -> i64 {
+        self.skew
+    }
+
+    /// Whether the events of a call are refused now, though those of others are shown.
+    pub(super) fn refuses(&self, sid: CallSid, now: i64) -> bool {
+        let refused = self.legs.iter().take(usize::from(self.refuses_one));
+        refused.into_iter().any(|leg| leg.sid == sid && now < leg.ends_at + REFUSED_UNTIL)
+    }
+
+    /// The `Date` of an answer, which now and then is wrong.
+    pub(super) fn date(&self, now: i64, random: &mut Rng) -> Timestamp {
+        let odd = [40 * DAY, -40 * DAY, 1_800, -1_800];
+        let is_odd = random.u8(..50) == 0;
+        instant(now + if is_odd { *random.choice(&odd).expect("one of four") } else { 0 })
+    }
+
+    /// A list, newest first: its pages count from the start, so that they shift while they are read.
+    pub(super) fn list(&self, filter: Filter, now: i64) -> Vec<Call> {
+        let mut calls: Vec<Call> = self
+            .legs
+            .iter()
+            .filter(|leg| leg.listed_at <= now)
+            .map(|leg| leg.shown(now))
+            .filter(|call| self.passes(call, filter))
+            .collect();
+        calls.sort_by_key(|call| std::cmp::Reverse(call.start_time.unwrap_or(Timestamp::MAX)));
+        calls
+    }
+
+    fn passes(&self, call: &Call, filter: Filter) -> bool {
+        let from = |at: Timestamp| {
+            let second = at.as_second();
+            instant(if self.cuts_filters { second - second % DAY } else { second })
+        };
+        match filter {
+            Filter::StartedFrom(at) => call.start_time.is_some_and(|start| start >= from(at)),
+            Filter::EndedFrom(at) => call.end_time.is_some_and(|end| end >= from(at)),
+            Filter::Status(status) => call.status == status,
+            Filter::Everything => true,
+        }
+    }
+
+    /// A call, fetched singly.
+    pub(super) fn call(&self, sid: CallSid, now: i64) -> Option<Call> {
+        self.legs.iter().find(|leg| leg.sid == sid).map(|leg| leg.shown(now))
+    }
+
+    /// The events of a call as they are shown now, those that appeared last first, each with whether it
+    /// is larger than is read.
+    pub(super) fn call_events(
+        &self,
+        sid: CallSid,
+        now: i64,
+        random: &mut Rng,
+    ) -> Vec<(CallEvent, bool)> {
+        let leg = self.legs.iter().find(|leg| leg.sid == sid);
+        let mut events: Vec<&Event> = leg.into_iter().flat_map(|leg| &leg.events).collect();
+        events.sort_by_key(|event| std::cmp::Reverse(event.shown_at));
+        let shown = events.into_iter().filter(|event| event.shown_at <= now);
+        let mut shown: Vec<_> = shown.map(|event| (event.shown(now), event.is_too_large)).collect();
+        // For one read, before it matters, a list may have shrunk.
+        if leg.is_some_and(|leg| now < leg.ends_at + SHOWN_WITHIN) && random.u8(..8) == 0 {
+            shown.pop();
+        }
+        shown
+    }
+
+    /// What must have been counted in the end.
+    pub(super) fn truth(&self) -> BTreeMap<Key, u64> {
+        self.count(|leg, event| !event.is_too_large && event.shown_at <= leg.ends_at + SHOWN_WITHIN)
+    }
+
+    /// What may have been counted in the end: events that appear after settling, too.
+    pub(super) fn at_most(&self) -> BTreeMap<Key, u64> {
+        self.count(|_, event| !event.is_too_large)
+    }
+
+    /// How many calls have an outcome at least and at most: what is filled in or shown late may decide it,
+    /// or come too late for that.
+    pub(super) fn outcomes(&self) -> std::ops::RangeInclusive<u64> {
+        let calls_with = |decides: fn(&Event) -> bool| {
+            let has_any = |leg: &&Leg| leg.events.iter().any(decides);
+            self.legs.iter().filter(has_any).count() as u64
+        };
+        let least = calls_with(|event| {
+            let has_failed = event.answered_at == i64::MAX || event.code != 200;
+            event.route == "/voice" && has_failed && !event.is_too_large
+        });
+        least..=calls_with(|event| {
+            let may_fail = event.route == FILLED || event.answered_at == i64::MAX;
+            event.status == "in-progress" && (may_fail || event.code != 200)
+        })
+    }
+
+    fn count(&self, is_counted: impl Fn(&Leg, &Event) -> bool) -> BTreeMap<Key, u64> {
+        let mut truth = BTreeMap::new();
+        for leg in &self.legs {
+            *truth.entry(("calls".to_owned(), leg.ends_as.to_string())).or_default() += 1;
+            for event in leg.events.iter().filter(|event| is_counted(leg, event)) {
+                let code =
+                    if event.answered_at == i64::MAX { "none" } else { &event.code.to_string() };
+                *truth.entry(key(event.route, code)).or_default() += 1;
+            }
+        }
+        truth
+    }
+}
+
+pub(super) fn instant(second: i64) -> Timestamp {
+    Timestamp::from_second(second).expect("a time within the world")
+}
