@@ -20,11 +20,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::domain::engine::account::is_cursor_behind;
+use crate::domain::engine::backoff::Backoff;
 use crate::domain::engine::effects::Effects;
 use crate::domain::engine::lists::ListPlan;
 use crate::domain::engine::plan::ReadPlan;
 use crate::domain::engine::request::Resource;
-use crate::domain::engine::retry::backoff;
 use crate::domain::engine::{Engine, Known, Moment, Settings};
 use crate::domain::judge::route::Routes;
 use crate::domain::track::listing::ListProgress;
@@ -53,6 +53,8 @@ const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
 const HOUSEKEEPING_SHARE: u32 = 100;
 /// Longest wait before a failed commit is tried again.
 const COMMIT_RETRY_CAP: Duration = Duration::from_secs(30);
+/// When a failed commit is tried again.
+const COMMIT_RETRY: Backoff = Backoff::new(Duration::from_millis(500), COMMIT_RETRY_CAP);
 
 /// What all accounts share.
 #[derive(Clone, Debug)]
@@ -154,7 +156,7 @@ impl Poll {
                 Err(error @ CommitError::Failed(_)) => {
                     failures += 1;
                     tracing::warn!(account = account.label, %error, "cannot load the account");
-                    wait(backoff(failures, COMMIT_RETRY_CAP, random()), stop).await?;
+                    wait(COMMIT_RETRY.wait(failures, random()), stop).await?;
                 }
             }
         }
@@ -355,7 +357,7 @@ impl Poller {
                     Err(error @ CommitError::Failed(_)) => {
                         failures += 1;
                         tracing::warn!(account = self.label, %error, "polling pauses until the store can be written");
-                        wait(backoff(failures, COMMIT_RETRY_CAP, random()), stop).await?;
+                        wait(COMMIT_RETRY.wait(failures, random()), stop).await?;
                     }
                 }
             };

@@ -6,6 +6,7 @@
 
 pub mod account;
 mod answers;
+pub mod backoff;
 pub mod concurrency;
 pub mod demand;
 mod discovery;
@@ -17,7 +18,6 @@ pub mod pace;
 pub mod page_size;
 pub mod plan;
 pub mod request;
-pub mod retry;
 pub mod trouble;
 mod troubles;
 

@@ -24,7 +24,7 @@ use crate::domain::words::call::CallStatus;
 use crate::domain::words::sid::CallSid;
 
 pub use lateness::{Lateness, is_cursor_behind};
-pub use lists::{CallChanges, DATE_TOLERANCE};
+pub use lists::{CallChanges, DATE_TOLERANCE, Dated};
 
 /// Audits an hour that are always made, however few calls there are.
 const AUDITS_PER_HOUR: u64 = 50;
@@ -161,7 +161,7 @@ impl AccountProgress {
             if step.is_some() {
                 self.busy.insert(call.sid);
             }
-            self.queue.place(call, step.is_some(), reads, early, now);
+            self.queue.place((call, step.is_some()), reads, early, now);
             if step.is_some() {
                 return step;
             }
@@ -191,7 +191,9 @@ impl AccountProgress {
         }
         for sid in std::mem::take(&mut self.moved).into_iter().chain(ripe) {
             match self.calls.get(&sid) {
-                Some(call) => self.queue.place(call, self.busy.contains(&sid), reads, early, now),
+                Some(call) => {
+                    self.queue.place((call, self.busy.contains(&sid)), reads, early, now);
+                }
                 None => self.queue.remove(sid),
             }
         }

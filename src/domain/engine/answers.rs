@@ -90,9 +90,9 @@ impl Engine {
         heard: Heard,
         effects: &mut Effects,
     ) {
-        let now = heard.moment.now;
+        let Moment { now, random, .. } = heard.moment;
         let Some(discovery) = &mut self.discovery else { return };
-        let failure = match discovery.turn(result, now) {
+        let failure = match discovery.turn(result, now, random) {
             AfterAccounts::Continue => return,
             AfterAccounts::Found(found, failure) => {
                 effects.accounts = Some(found);

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use crate::domain::track::twilio_time::after;
 use crate::domain::words::account::ListedAccount;
 
+use super::backoff::Backoff;
 use super::effects::FoundAccounts;
 use super::failure::{Failure, FailureReason, PageSizeVerdict};
 use super::page_size::PageSize;
@@ -14,10 +15,8 @@ use super::request::{NextPage, Page, PageRequest};
 
 /// How often subaccounts are looked for: new ones are rare, and a request costs little.
 const EVERY: Duration = Duration::from_secs(10 * 60);
-/// How soon a discovery that failed once is tried again: most failures pass at once.
-const RETRY_SOON: Duration = Duration::from_secs(2);
-/// How soon one that failed again is.
-const RETRY_AFTER: Duration = Duration::from_secs(60);
+/// When a discovery that failed is tried again: most failures pass at once.
+const RETRY: Backoff = Backoff::new(Duration::from_secs(4), Duration::from_secs(60));
 /// Most pages of accounts: a hundred thousand subaccounts.
 const MAX_PAGES: usize = 100;
 
@@ -83,6 +82,7 @@ impl Discovery {
         &mut self,
         result: Result<Page<ListedAccount>, Failure>,
         now: Timestamp,
+        random: u64,
     ) -> AfterAccounts {
         self.is_in_flight = false;
         let page = match result {
@@ -93,7 +93,7 @@ impl Discovery {
                     self.page_size.failed(size, failure.reason.as_str(), false, now);
                 }
                 self.begin_again();
-                self.retry(now);
+                self.retry(now, random);
                 return AfterAccounts::Failed(failure);
             }
         };
@@ -126,14 +126,14 @@ impl Discovery {
                 self.page_size.read(self.page_size.get(), now);
                 self.due_at = after(now, EVERY);
             }
-            Some(_) => self.retry(now),
+            Some(_) => self.retry(now, random),
         }
         AfterAccounts::Found(FoundAccounts { accounts: found, is_complete: cut.is_none() }, cut)
     }
 
-    fn retry(&mut self, now: Timestamp) {
+    fn retry(&mut self, now: Timestamp, random: u64) {
         self.failures = self.failures.saturating_add(1);
-        self.due_at = after(now, if self.failures == 1 { RETRY_SOON } else { RETRY_AFTER });
+        self.due_at = after(now, RETRY.wait(self.failures, random));
     }
 
     /// Forgets what was read, to begin with the first page.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::domain::engine::backoff::Backoff;
 use crate::domain::track::listing::{Filter, ListKind, ListProgress};
 use crate::domain::track::twilio_time::{after, before, moved};
 use crate::domain::words::call::{Call, CallStatus};
@@ -32,10 +33,8 @@ const DEEP_EVERY: Duration = Duration::from_secs(60 * 60);
 const IDLE_AFTER: Duration = Duration::from_secs(60 * 60);
 /// How often an idle account is listed.
 const IDLE_EVERY: Duration = Duration::from_secs(2 * 60);
-/// How soon a list is tried again after a failure; doubled with each further one.
-const RETRY_FIRST: Duration = Duration::from_secs(1);
-/// Longest wait before a list is tried again.
-const RETRY_CAP: Duration = Duration::from_secs(120);
+/// When a list is tried again after a failure.
+const RETRY: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(120));
 /// How often Twilio is asked for its time before lists begin, after the first few answers.
 const TIME_EVERY: Duration = Duration::from_secs(5);
 /// Answers that are asked for at once, to learn Twilio's time: as many as have to agree.
@@ -260,7 +259,7 @@ impl Lists {
     }
 
     /// Notes how a list ended.
-    pub fn finish(&mut self, run: &ListRun, after: AfterPage, now: Timestamp) {
+    pub fn finish(&mut self, run: &ListRun, after: AfterPage, now: Timestamp, random: u64) {
         match after {
             AfterPage::Continue => {}
             AfterPage::Complete => self.complete(run),
@@ -268,7 +267,7 @@ impl Lists {
             AfterPage::Stopped(Stop::Capped | Stop::NoRoom) => self.asked(run),
             AfterPage::Stopped(
                 Stop::Empty | Stop::Repeated | Stop::Undecodable | Stop::Foreign,
-            ) => self.fail(run, now),
+            ) => self.fail(run, now, random),
         }
     }
 
@@ -298,11 +297,10 @@ impl Lists {
 
     /// Notes that a list could not be read: it is asked for again soon, and no other kind waits
     /// for it. What it would have covered stays to be covered.
-    pub fn fail(&mut self, run: &ListRun, now: Timestamp) {
+    pub fn fail(&mut self, run: &ListRun, now: Timestamp, random: u64) {
         let schedule = self.schedule(run.kind);
-        let doubled = RETRY_FIRST.saturating_mul(1 << schedule.failures.min(10));
-        schedule.failures += 1;
-        schedule.retry_at = Some(after(now, doubled.min(RETRY_CAP)));
+        schedule.failures = schedule.failures.saturating_add(1);
+        schedule.retry_at = Some(after(now, RETRY.wait(schedule.failures, random)));
     }
 
     fn schedule(&mut self, kind: ListKind) -> &mut Schedule {

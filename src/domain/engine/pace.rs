@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::domain::engine::backoff::Backoff;
 use crate::domain::engine::concurrency::Concurrency;
 use crate::domain::engine::request::RequestId;
-use crate::domain::engine::retry::backoff;
 use crate::domain::track::listing::ListKind;
 use crate::domain::track::twilio_time::after;
 use crate::domain::words::call::Direction;
@@ -23,10 +23,10 @@ use crate::domain::words::sid::CallSid;
 
 /// Failures of this many different calls in a row are the account's, not the calls'.
 const CALLS_THAT_SPEAK_FOR_ALL: usize = 3;
-/// Longest wait after a 429: the limit is on concurrency, so it passes quickly.
-const THROTTLED_CAP: Duration = Duration::from_secs(60);
-/// Longest wait while Twilio fails: an outage is noticed to be over within two minutes.
-const FAILING_CAP: Duration = Duration::from_secs(120);
+/// The wait after a 429: the limit is on concurrency, so it passes quickly.
+const THROTTLED: Backoff = Backoff::of_request(Duration::from_secs(60));
+/// The wait while Twilio fails: an outage is noticed to be over within two minutes.
+const FAILING: Backoff = Backoff::of_request(Duration::from_secs(120));
 /// Refusals of this many different calls are the account's if the calls are unlike: of several
 /// directions.
 const UNLIKE_REFUSALS: usize = 3;
@@ -34,10 +34,8 @@ const UNLIKE_REFUSALS: usize = 3;
 const ALIKE_REFUSALS: usize = 10;
 /// Refusals of lists that are the account's, whichever lists they are.
 const LIST_REFUSALS: u32 = 3;
-/// Wait after refused credentials, doubled up to the cap: a person has to act.
-const REFUSED_FIRST: Duration = Duration::from_secs(60);
-/// Longest wait after refused credentials.
-const REFUSED_CAP: Duration = Duration::from_secs(600);
+/// The wait after refused credentials, from a minute on: a person has to act.
+const REFUSED: Backoff = Backoff::new(Duration::from_secs(120), Duration::from_secs(600));
 
 /// How an account is asked.
 #[derive(Clone, Debug)]
@@ -138,8 +136,7 @@ impl Pace {
         self.probes_after = Some(last);
         // Those that were in flight together are one refusal.
         self.throttled += u32::from(self.throttled == 0 || self.paused_until <= now);
-        let wait =
-            backoff(self.throttled, THROTTLED_CAP, random).max(retry_after.unwrap_or_default());
+        let wait = THROTTLED.wait(self.throttled, random).max(retry_after.unwrap_or_default());
         self.paused_until = self.paused_until.max(after(now, wait));
     }
 
@@ -161,15 +158,20 @@ impl Pace {
         };
         if speaks_for_all {
             self.failing += u32::from(self.failing == 0 || self.paused_until <= now);
-            let wait =
-                backoff(self.failing, FAILING_CAP, random).max(retry_after.unwrap_or_default());
+            let wait = FAILING.wait(self.failing, random).max(retry_after.unwrap_or_default());
             self.paused_until = self.paused_until.max(after(now, wait));
         }
     }
 
     /// Notes that Twilio refuses to show a call's events. Returns whether the refusal is the
     /// account's: unlike calls are refused, or many, and none is read in between. Reads pause then.
-    pub fn read_refused(&mut self, call: CallSid, direction: Direction, now: Timestamp) -> bool {
+    pub fn read_refused(
+        &mut self,
+        call: CallSid,
+        direction: Direction,
+        now: Timestamp,
+        random: u64,
+    ) -> bool {
         if self.refused_calls.len() < ALIKE_REFUSALS {
             self.refused_calls.insert(call, direction);
         }
@@ -177,27 +179,33 @@ impl Pace {
         let is_unlike = self.refused_calls.values().any(|other| *other != direction);
         let is_accounts = refused >= ALIKE_REFUSALS || (is_unlike && refused >= UNLIKE_REFUSALS);
         if is_accounts && self.reads_paused_until <= now {
-            self.reads_paused_until = after(now, self.longer_refusal());
+            self.reads_paused_until = after(now, self.longer_refusal(random));
         }
         is_accounts
     }
 
     /// Notes that Twilio refuses a list. Returns whether the refusal is the account's: unlike lists
     /// are refused, or one again and again, and none is read in between. Everything pauses then.
-    pub fn list_refused(&mut self, kind: ListKind, is_only_list: bool, now: Timestamp) -> bool {
+    pub fn list_refused(
+        &mut self,
+        kind: ListKind,
+        is_only_list: bool,
+        now: Timestamp,
+        random: u64,
+    ) -> bool {
         self.refused_lists.insert(kind);
         self.list_refusals = self.list_refusals.saturating_add(1);
         let is_accounts =
             is_only_list || self.refused_lists.len() > 1 || self.list_refusals >= LIST_REFUSALS;
         if is_accounts && self.paused_until <= now {
-            self.paused_until = after(now, self.longer_refusal());
+            self.paused_until = after(now, self.longer_refusal(random));
         }
         is_accounts
     }
 
-    fn longer_refusal(&mut self) -> Duration {
-        self.refused = (self.refused + 1).min(10);
-        (REFUSED_FIRST * 2_u32.pow(self.refused - 1)).min(REFUSED_CAP)
+    fn longer_refusal(&mut self, random: u64) -> Duration {
+        self.refused = self.refused.saturating_add(1);
+        REFUSED.wait(self.refused, random)
     }
 }
 
@@ -205,6 +213,8 @@ impl Pace {
 mod tests {
     use super::*;
 
+    /// The shortest wait of the first refusal.
+    const REFUSED_FIRST: Duration = Duration::from_secs(60);
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
     const LAST: RequestId = RequestId::FIRST;
 
@@ -298,28 +308,28 @@ mod tests {
         use Direction::{Inbound, OutboundDial};
         let mut pace = Pace::new(4);
         for (digit, direction) in [(1, Inbound), (1, Inbound), (1, OutboundDial), (2, Inbound)] {
-            assert!(!pace.read_refused(call(digit), direction, NOW));
+            assert!(!pace.read_refused(call(digit), direction, NOW, 0));
         }
         assert_eq!(pace.reads_paused_until(), Timestamp::MIN);
-        assert!(pace.read_refused(call(3), OutboundDial, NOW));
+        assert!(pace.read_refused(call(3), OutboundDial, NOW, 0));
         assert_eq!(pace.reads_paused_until(), after(NOW, REFUSED_FIRST));
         assert!(pace.paused_until() <= NOW, "lists go on");
         // What was in flight with it lengthens nothing; a refusal after the pause does.
-        assert!(pace.read_refused(call(4), Inbound, NOW));
+        assert!(pace.read_refused(call(4), Inbound, NOW, 0));
         assert_eq!(pace.reads_paused_until(), after(NOW, REFUSED_FIRST));
         let again = after(NOW, REFUSED_FIRST);
-        assert!(pace.read_refused(call(5), Inbound, again));
+        assert!(pace.read_refused(call(5), Inbound, again, 0));
         assert_eq!(pace.reads_paused_until(), after(again, REFUSED_FIRST * 2));
         pace.read_succeeded();
         assert!(pace.reads_paused_until() <= NOW);
-        assert!(!pace.read_refused(call(6), OutboundDial, NOW));
+        assert!(!pace.read_refused(call(6), OutboundDial, NOW, 0));
     }
 
     #[test]
     fn many_alike_calls_that_are_refused_in_a_row_pause_the_reads() {
         let mut pace = Pace::new(4);
         let refused =
-            |pace: &mut Pace, digit| pace.read_refused(call(digit), Direction::Inbound, NOW);
+            |pace: &mut Pace, digit| pace.read_refused(call(digit), Direction::Inbound, NOW, 0);
         assert!((0..9).all(|digit| !refused(&mut pace, digit)));
         pace.read_succeeded();
         assert!((0..9).all(|digit| !refused(&mut pace, digit)));
@@ -328,7 +338,7 @@ mod tests {
 
     #[test]
     fn one_refused_list_pauses_nothing_and_others_with_it_the_account() {
-        let refused = |pace: &mut Pace, kind| pace.list_refused(kind, false, NOW);
+        let refused = |pace: &mut Pace, kind| pace.list_refused(kind, false, NOW, 0);
         let mut pace = Pace::new(4);
         for _ in 0..100 {
             assert!(!refused(&mut pace, ListKind::Ended));
@@ -342,7 +352,7 @@ mod tests {
         let kinds = [ListKind::Recent; 3];
         assert_eq!(kinds.map(|kind| refused(&mut pace, kind)), [false, false, true]);
         let mut pace = Pace::new(4);
-        assert!(pace.list_refused(ListKind::Unfiltered, true, NOW), "the only list there is");
+        assert!(pace.list_refused(ListKind::Unfiltered, true, NOW, 0), "the only list there is");
     }
 
     fn call(digit: u32) -> CallSid {

@@ -5,16 +5,16 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::AccountProgress;
+use crate::domain::engine::backoff::Backoff;
 use crate::domain::engine::plan::{Read, Stage};
-use crate::domain::engine::retry;
 use crate::domain::track::failing::ReadFailure;
 use crate::domain::track::learning::EarlyStage;
 use crate::domain::track::twilio_time::after;
 
-/// Longest wait before an early read is tried again.
-const EARLY_RETRY_CAP: Duration = Duration::from_secs(60);
-/// Longest wait before a settling read is tried again.
-const SETTLING_RETRY_CAP: Duration = Duration::from_secs(10 * 60);
+/// When an early read is tried again: it is of no use later.
+const EARLY_RETRY: Backoff = Backoff::of_request(Duration::from_secs(60));
+/// When a settling read or an audit is tried again.
+const SETTLING_RETRY: Backoff = Backoff::of_request(Duration::from_secs(10 * 60));
 
 impl AccountProgress {
     /// Takes note that a read failed. Returns whether the call is given up.
@@ -42,12 +42,12 @@ impl AccountProgress {
                 return false;
             }
         }
-        let (cap, may_give_up) = match stage {
-            Stage::Live | Stage::AfterEnd => (EARLY_RETRY_CAP, false),
-            Stage::Settling | Stage::Audit => (SETTLING_RETRY_CAP, true),
+        let (retry, may_give_up) = match stage {
+            Stage::Live | Stage::AfterEnd => (EARLY_RETRY, false),
+            Stage::Settling | Stage::Audit => (SETTLING_RETRY, true),
         };
         let is_tried_enough = call.failing.fail(failure, self.last_read_at, now);
-        call.retry_at = Some(after(now, retry::backoff(call.failing.count(), cap, random)));
+        call.retry_at = Some(after(now, retry.wait(call.failing.count(), random)));
         if may_give_up && is_tried_enough {
             call.settled_at.get_or_insert(now);
             call.awaits_audit = false;

@@ -29,6 +29,15 @@ pub struct CallChanges {
     pub left: u64,
 }
 
+/// When an answer was heard, and what it says of that.
+#[derive(Clone, Copy, Debug)]
+pub struct Dated {
+    /// Its `Date`.
+    pub date: Option<Timestamp>,
+    /// Twilio's time, as all answers together tell it.
+    pub now: Timestamp,
+}
+
 impl CallChanges {
     pub(super) fn finished(&mut self, call: &CallProgress, status: CallStatus) {
         self.changed.push(call.sid);
@@ -43,9 +52,8 @@ impl AccountProgress {
         &mut self,
         run: &mut ListRun,
         page: &Page<Call>,
-        date: Option<Timestamp>,
         room: usize,
-        now: Timestamp,
+        Dated { date, now }: Dated,
     ) -> (CallChanges, AfterPage) {
         // The page's own `Date` tells how far the list is known, and nothing else: it may be wrong. An
         // odd one moves no cursor past the present.
@@ -69,11 +77,11 @@ impl AccountProgress {
     }
 
     /// Notes how a list ended.
-    pub fn finish_list(&mut self, run: &ListRun, after: AfterPage, now: Timestamp) {
+    pub fn finish_list(&mut self, run: &ListRun, after: AfterPage, now: Timestamp, random: u64) {
         if after == AfterPage::Complete {
             self.last_listed_at = Some(now);
         }
-        self.lists.finish(run, after, now);
+        self.lists.finish(run, after, now, random);
     }
 
     /// Takes a call that was fetched singly; `None` if Twilio does not know it.

@@ -118,7 +118,7 @@ fn an_active_call_that_twilio_does_not_know_ends_only_after_several_fetches() {
     list(&mut account, &[active(1, 0)], 5);
     let miss = |account: &mut AccountProgress, second| {
         let lists = run(account, second);
-        account.finish_list(&lists, AfterPage::Complete, at(second - 1));
+        account.finish_list(&lists, AfterPage::Complete, at(second - 1), 0);
         account.take_fetched(sid(1), None, at(second)).finished
     };
     assert_eq!(miss(&mut account, 1_900), []);
@@ -165,10 +165,11 @@ fn new_calls_wait_in_twilios_list_when_there_is_no_room_and_known_ones_go_on() {
     let mut run = run(&account, 35);
     let calls = [active(3, 20), active(2, 10), ended(1, 0)];
     let page = page(&calls);
-    let (changes, after) = account.take_page(&mut run, &page, Some(at(35)), 1, at(35));
+    let (changes, after) =
+        account.take_page(&mut run, &page, 1, Dated { date: Some(at(35)), now: at(35) });
     assert_eq!((changes.left, changes.finished.len()), (1, 1));
     assert_eq!(after, AfterPage::Stopped(Stop::NoRoom));
-    account.finish_list(&run, after, at(35));
+    account.finish_list(&run, after, at(35), 0);
     assert_eq!(account.lists.cursor, None, "what was left is found again");
     assert_eq!(account.calls.keys().copied().collect::<Vec<_>>(), [sid(1), sid(3)]);
 }
@@ -240,7 +241,8 @@ fn what_lists_showed_before_a_restart_is_dated_by_twilios_time() {
 fn list(account: &mut AccountProgress, calls: &[Call], second: i64) -> CallChanges {
     let mut run = run(account, second);
     let date = Some(at(second));
-    let (changes, after) = account.take_page(&mut run, &page(calls), date, usize::MAX, at(second));
+    let (changes, after) =
+        account.take_page(&mut run, &page(calls), usize::MAX, Dated { date, now: at(second) });
     assert_eq!(after, AfterPage::Complete);
     changes
 }

@@ -6,14 +6,14 @@ use crate::domain::track::listing::ListKind;
 use crate::domain::words::call::Call;
 use crate::domain::words::sid::CallSid;
 
-use super::super::account::CallChanges;
+use super::super::account::{CallChanges, Dated};
 use super::super::effects::{Effects, Line, Measure};
 use super::super::failure::{Failure, PageSizeVerdict, Verdict};
 use super::super::lists::{AfterPage, ListRun, Stop};
 use super::super::page_size::smaller;
 use super::super::request::Page;
 use super::super::trouble::{self, Cause, Weight};
-use super::{Engine, Heard, add_changes, failed_at};
+use super::{Engine, Heard, Moment, add_changes, failed_at};
 
 impl Engine {
     pub(super) fn list_answered(
@@ -54,7 +54,8 @@ impl Engine {
             effects.measures.push(Measure::Up(false));
             let text = "nothing is read yet: the `Date` headers of Twilio's answers disagree with each other, or with this machine's clock";
             let cause = Cause { reason: "date", text: text.to_owned() };
-            self.list_unusable(kind, 0, cause, heard.moment.now, effects);
+            let now = heard.moment.now;
+            self.troubles.lists.failed(unusable(kind, 0, cause, now), now, effects);
         }
     }
 
@@ -67,7 +68,8 @@ impl Engine {
     ) -> Vec<CallSid> {
         let now = self.progress.now(heard.moment.now);
         let room = heard.moment.room;
-        let (changes, after) = self.progress.take_page(&mut run, page, heard.date, room, now);
+        let at = Dated { date: heard.date, now };
+        let (changes, after) = self.progress.take_page(&mut run, page, room, at);
         effects.measures.push(Measure::CallsRejected(page.rejected));
         effects.measures.push(Measure::CallsDeferred(changes.left));
         if changes.left > 0 && !self.has_no_room {
@@ -78,15 +80,16 @@ impl Engine {
         self.troubles.lists.read(&run.kind, run.pages() - 1, heard.moment.now, effects);
         match after {
             AfterPage::Continue => self.list = Some(run),
-            AfterPage::Complete => self.list_complete(&run, heard.moment.now, effects),
-            AfterPage::Stopped(stop) => self.list_stopped(&run, stop, heard.moment.now, effects),
+            AfterPage::Complete => self.list_complete(&run, heard.moment, effects),
+            AfterPage::Stopped(stop) => self.list_stopped(&run, stop, heard.moment, effects),
         }
         changed
     }
 
-    fn list_complete(&mut self, run: &ListRun, now: Timestamp, effects: &mut Effects) {
+    fn list_complete(&mut self, run: &ListRun, moment: Moment, effects: &mut Effects) {
+        let Moment { now, random, .. } = moment;
         let at = self.progress.now(now);
-        self.progress.finish_list(run, AfterPage::Complete, at);
+        self.progress.finish_list(run, AfterPage::Complete, at, random);
         self.list_sizes.read(&run.kind, run.page_size, now);
         let took = now.duration_since(self.list_began_at).unsigned_abs();
         effects.measures.push(Measure::ListRead { kind: run.kind, took, at });
@@ -98,8 +101,10 @@ impl Engine {
     }
 
     /// Notes that a list ended before its end. Only one that is complete mends it.
-    fn list_stopped(&mut self, run: &ListRun, stop: Stop, now: Timestamp, effects: &mut Effects) {
-        self.progress.finish_list(run, AfterPage::Stopped(stop), self.progress.now(now));
+    fn list_stopped(&mut self, run: &ListRun, stop: Stop, moment: Moment, effects: &mut Effects) {
+        let Moment { now, random, .. } = moment;
+        let at = self.progress.now(now);
+        self.progress.finish_list(run, AfterPage::Stopped(stop), at, random);
         match stop {
             Stop::NoRoom => {}
             Stop::Capped | Stop::Empty | Stop::Repeated | Stop::Undecodable | Stop::Foreign => {
@@ -108,21 +113,10 @@ impl Engine {
                 let text = format!(
                     "Twilio's list stopped before its end ({reason}): it is read again from where it is known"
                 );
-                self.list_unusable(run.kind, u32::MAX, Cause { reason, text }, now, effects);
+                let failed = unusable(run.kind, u32::MAX, Cause { reason, text }, now);
+                self.troubles.lists.failed(failed, now, effects);
             }
         }
-    }
-
-    fn list_unusable(
-        &mut self,
-        of: ListKind,
-        page: u32,
-        cause: Cause,
-        now: Timestamp,
-        effects: &mut Effects,
-    ) {
-        let failure = trouble::Failure { of, page, asked_at: now, weight: Weight::Certain, cause };
-        self.troubles.lists.failed(failure, now, effects);
     }
 
     fn list_failed(
@@ -132,22 +126,22 @@ impl Engine {
         heard: Heard,
         effects: &mut Effects,
     ) {
-        let now = heard.moment.now;
+        let Moment { now, random, .. } = heard.moment;
         effects.lines.push(Line::ListFailed { kind: run.kind, error: failure.text.clone() });
         let mut is_accounts = false;
         let is_passing = match failure.verdict {
             Verdict::Throttled { .. } => true,
             Verdict::Failed { retry_after } => {
-                self.pace.failed(None, retry_after, now, heard.moment.random);
+                self.pace.failed(None, retry_after, now, random);
                 true
             }
             Verdict::Refused => {
                 let is_only_list = !self.progress.lists.is_started();
-                is_accounts = self.pace.list_refused(run.kind, is_only_list, now);
+                is_accounts = self.pace.list_refused(run.kind, is_only_list, now, random);
                 false
             }
             Verdict::NotFound | Verdict::Unreadable => {
-                self.pace.failed(None, None, now, heard.moment.random);
+                self.pace.failed(None, None, now, random);
                 false
             }
         };
@@ -168,7 +162,7 @@ impl Engine {
         if is_passing && !is_too_big && run.may_resume() {
             self.list = Some(run);
         } else {
-            self.progress.lists.fail(&run, self.progress.now(now));
+            self.progress.lists.fail(&run, self.progress.now(now), random);
         }
     }
 
@@ -203,4 +197,9 @@ impl Engine {
         };
         add_changes(changes, effects)
     }
+}
+
+/// Answers that could be read, and are of no use.
+fn unusable(of: ListKind, page: u32, cause: Cause, now: Timestamp) -> trouble::Failure<ListKind> {
+    trouble::Failure { of, page, asked_at: now, weight: Weight::Certain, cause }
 }

@@ -69,7 +69,11 @@ impl Engine {
         let changes = self.progress.take_reading(read, reading, &self.settings.reads, now);
         let changed = changes.is_some().then_some(read.sid);
         if let Some(changes) = changes {
-            self.count(read, reading, changes, now, effects);
+            if reading.is_complete {
+                let new = u64::try_from(changes.counted.events.len()).unwrap_or(u64::MAX);
+                measure_read(read, reading, new, effects);
+            }
+            self.count(read.sid, changes, now, effects);
         }
         if reading.is_complete {
             return changed;
@@ -83,29 +87,10 @@ impl Engine {
     }
 
     /// Counts what a reading added.
-    fn count(
-        &self,
-        read: Read,
-        reading: &Reading,
-        changes: ReadChanges,
-        now: Timestamp,
-        effects: &mut Effects,
-    ) {
-        let Read { sid, stage, skips } = read;
+    fn count(&self, sid: CallSid, changes: ReadChanges, now: Timestamp, effects: &mut Effects) {
         let counted = changes.counted;
-        let new = u64::try_from(counted.events.len()).unwrap_or(u64::MAX);
-        if reading.is_complete {
-            let is_empty = reading.items.is_empty();
-            let result = if is_empty { ReadResult::Empty } else { ReadResult::Found };
-            effects.measures.push(Measure::Read { stage, result, count: 1 });
-            let (stage, result) = (Stage::AfterEnd, ReadResult::Skipped);
-            effects.measures.push(Measure::Read { stage, result, count: u64::from(skips) });
-        }
-        if stage == Stage::Audit && reading.is_complete {
-            effects.measures.push(Measure::Audited { late_events: new });
-        }
         let mut numbers = CountedEvents {
-            counted: new,
+            counted: u64::try_from(counted.events.len()).unwrap_or(u64::MAX),
             duplicates: counted.duplicates,
             rejected: counted.rejected,
             ..CountedEvents::default()
@@ -164,7 +149,7 @@ impl Engine {
             Verdict::Refused => {
                 let call = self.progress.calls.get(&read.sid);
                 let direction = call.map_or(Direction::Other, |call| call.direction);
-                is_accounts = self.pace.read_refused(read.sid, direction, now);
+                is_accounts = self.pace.read_refused(read.sid, direction, now, heard.moment.random);
             }
             Verdict::Failed { retry_after } => {
                 self.pace.failed(Some(read.sid), retry_after, now, heard.moment.random);
@@ -210,6 +195,21 @@ impl Engine {
         let now = self.progress.now(now);
         let lasted = call.failing.since().map(|since| now.duration_since(since).unsigned_abs());
         effects.lines.push(Line::CallReadable { call_sid, lasted });
+    }
+}
+
+/// Measures a complete read that found so many new events.
+fn measure_read(read: Read, reading: &Reading, new: u64, effects: &mut Effects) {
+    let Read { stage, skips, .. } = read;
+    let is_empty = reading.items.is_empty();
+    let result = if is_empty { ReadResult::Empty } else { ReadResult::Found };
+    effects.measures.push(Measure::Read { stage, result, count: 1 });
+    if stage == Stage::Audit {
+        effects.measures.push(Measure::Audited { late_events: new });
+    }
+    if skips > 0 {
+        let (stage, result) = (Stage::AfterEnd, ReadResult::Skipped);
+        effects.measures.push(Measure::Read { stage, result, count: u64::from(skips) });
     }
 }
 

@@ -35,10 +35,10 @@ fn the_cursor_moves_to_the_first_page_and_only_when_the_list_was_read_to_its_end
     assert_eq!(turn(&mut run, &[ended(-5)], Some("/2"), 1), AfterPage::Continue);
     assert_eq!(turn(&mut run, &[ended(-9)], None, 50), AfterPage::Complete);
     for stop in Stop::ALL {
-        lists.finish(&run, AfterPage::Stopped(*stop), at(50));
+        lists.finish(&run, AfterPage::Stopped(*stop), at(50), 0);
         assert_eq!(lists.cursor, None, "{stop}");
     }
-    lists.finish(&run, AfterPage::Complete, at(50));
+    lists.finish(&run, AfterPage::Complete, at(50), 0);
     assert_eq!(lists.cursor, Some(at(1)));
 }
 
@@ -125,7 +125,7 @@ fn the_horizon_waits_for_the_list_of_ended_calls() {
     lists.start(&plan(), at(0));
     let mut deep = ListRun::new(ListKind::Deep, Filter::StartedFrom(at(-HOUR)), at(0));
     turn(&mut deep, &[], None, 0);
-    lists.finish(&deep, AfterPage::Complete, at(0));
+    lists.finish(&deep, AfterPage::Complete, at(0), 0);
     assert_eq!(lists.forget_before, Some(at(-3 * HOUR - 10 * MINUTE)));
 }
 
@@ -141,7 +141,7 @@ fn a_correction_of_the_clock_changes_no_wait() {
     let mut lists = resumed(-60);
     let mut run = next(&lists, 0);
     turn(&mut run, &[], None, 0);
-    lists.finish(&run, AfterPage::Complete, at(0));
+    lists.finish(&run, AfterPage::Complete, at(0), 0);
     let wait = |lists: &Lists, now| {
         let Schedule { asked_at, .. } = lists.recent;
         asked_at.map(|asked| now - asked.duration_since(at(0)).as_secs())
@@ -163,7 +163,7 @@ fn within_an_hour_at_most_150_lists_are_read() {
         while let (Some(mut run), _) = lists.next(&plan(), active, at(second)) {
             *kinds.entry(run.kind).or_default() += 1;
             turn(&mut run, &[], None, second);
-            lists.finish(&run, AfterPage::Complete, at(second));
+            lists.finish(&run, AfterPage::Complete, at(second), 0);
         }
     }
     assert_eq!(kinds.len(), ListKind::ALL.len(), "{kinds:?}");
@@ -191,9 +191,9 @@ fn the_horizon_moves_with_the_deep_list_and_never_back() {
         run
     };
     lists.ended.known_to = Some(at(0));
-    lists.finish(&deep(-HOUR), AfterPage::Complete, at(0));
+    lists.finish(&deep(-HOUR), AfterPage::Complete, at(0), 0);
     assert_eq!(lists.forget_before, Some(at(-HOUR - 5 * MINUTE)));
-    lists.finish(&deep(-2 * HOUR), AfterPage::Complete, at(0));
+    lists.finish(&deep(-2 * HOUR), AfterPage::Complete, at(0), 0);
     assert_eq!(lists.forget_before, Some(at(-HOUR - 5 * MINUTE)));
 }
 
@@ -212,14 +212,14 @@ fn a_list_that_fails_leaves_its_gap_to_be_covered_and_no_other_waits_for_it() {
         while let (Some(mut run), _) = lists.next(&plan(), ActiveCalls::default(), at(second)) {
             kinds.push(run.kind);
             if run.kind == ListKind::Ended && second < 60 {
-                lists.fail(&run, at(second));
+                lists.fail(&run, at(second), u64::MAX);
                 continue;
             }
             if run.kind == ListKind::Ended && again.is_none() {
                 again = Some(run.filter);
             }
             turn(&mut run, &[], None, second);
-            lists.finish(&run, AfterPage::Complete, at(second));
+            lists.finish(&run, AfterPage::Complete, at(second), 0);
         }
     }
     // After 1, 2, 4 … 32 s: six times within the minute that it fails.
@@ -248,10 +248,10 @@ fn a_list_of_recent_calls_that_fails_or_takes_long_starves_no_other() {
             // Each pass takes longer than the interval between two.
             second += 31;
             if fails && run.kind == ListKind::Recent {
-                lists.fail(&run, at(second));
+                lists.fail(&run, at(second), u64::MAX);
             } else {
                 turn(&mut run, &[], None, second);
-                lists.finish(&run, AfterPage::Complete, at(second));
+                lists.finish(&run, AfterPage::Complete, at(second), 0);
             }
         }
         assert_eq!(kinds.len(), 4, "{kinds:?}");

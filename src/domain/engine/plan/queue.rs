@@ -50,8 +50,7 @@ struct Place {
 
 impl Place {
     fn of(
-        call: &CallProgress,
-        is_busy: bool,
+        (call, is_busy): (&CallProgress, bool),
         plan: &ReadPlan,
         early: EarlyPlan,
         now: Timestamp,
@@ -94,9 +93,8 @@ impl Queue {
         early: EarlyPlan,
         now: Timestamp,
     ) {
-        let of = |(call, is_busy): (&'a CallProgress, bool)| {
-            (call.sid, Place::of(call, is_busy, plan, early, now))
-        };
+        let of =
+            |known: (&'a CallProgress, bool)| (known.0.sid, Place::of(known, plan, early, now));
         let places: Vec<(CallSid, Place)> =
             calls.map(of).filter(|(_, place)| place.waits()).collect();
         for lane in Lane::ALL {
@@ -114,14 +112,13 @@ impl Queue {
     /// Puts a call where it belongs by now; one that is busy waits for nothing.
     pub fn place(
         &mut self,
-        call: &CallProgress,
-        is_busy: bool,
+        (call, is_busy): (&CallProgress, bool),
         plan: &ReadPlan,
         early: EarlyPlan,
         now: Timestamp,
     ) {
         self.remove(call.sid);
-        let place = Place::of(call, is_busy, plan, early, now);
+        let place = Place::of((call, is_busy), plan, early, now);
         if let Some((lane, due_at)) = place.due {
             self.lane(lane).insert((due_at, call.sid));
         }

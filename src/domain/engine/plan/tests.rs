@@ -108,7 +108,7 @@ fn of_early_reads_the_last_that_became_due_comes_first() {
     let live = CallProgress { sid: sid(1), ..active(9_939) };
     let mut queue = Queue::default();
     let all: Vec<_> = calls.into_iter().chain([live]).collect();
-    all.iter().for_each(|call| queue.place(call, false, &plan(), FULL, at(10_000)));
+    all.iter().for_each(|call| queue.place((call, false), &plan(), FULL, at(10_000)));
     let order: Vec<_> = std::iter::from_fn(|| {
         let sid = queue.next_due()?;
         queue.remove(sid);
@@ -124,10 +124,10 @@ fn order(calls: &[CallProgress], count: usize) -> String {
     let calls: BTreeMap<CallSid, &CallProgress> =
         calls.iter().map(|call| (call.sid, call)).collect();
     let mut queue = Queue::default();
-    calls.values().for_each(|call| queue.place(call, false, &plan(), FULL, now));
+    calls.values().for_each(|call| queue.place((call, false), &plan(), FULL, now));
     let mut take = || {
         let call = calls[&queue.next_due()?];
-        queue.place(call, true, &plan(), FULL, now);
+        queue.place((call, true), &plan(), FULL, now);
         let is_late = plan().overdue(call, now) > CURRENT_LANE;
         plan().step(call, FULL, now).map(|step| if is_late { 'b' } else { letter(&step) })
     };
@@ -139,7 +139,7 @@ fn a_call_that_no_list_shows_any_more_is_fetched() {
     let mut call = active(0);
     call.last_live_read_at = Some(at(1_900));
     let mut queue = Queue::default();
-    queue.place(&call, false, &plan(), FULL, at(1_799));
+    queue.place((&call, false), &plan(), FULL, at(1_799));
     assert_eq!(queue.wake_at(), Some(at(1_800)));
     assert_eq!(plan().step(&call, FULL, at(1_799)), None);
     assert_eq!(plan().step(&call, FULL, at(1_801)), Some(Step::Fetch(call.sid)));
@@ -154,12 +154,12 @@ fn the_queue_knows_at_any_time_what_a_look_at_every_call_finds() {
             now += random.i64(0..60) * random.i64(0..20);
             let ripe = queue.ripe(at(now));
             for call in calls.iter().filter(|call: &&CallProgress| ripe.contains(&call.sid)) {
-                queue.place(call, false, &plan(), FULL, at(now));
+                queue.place((call, false), &plan(), FULL, at(now));
             }
             let number = random.usize(..=calls.len());
             let sid = sid(u32::try_from(number).expect("few"));
             let call = CallProgress { sid, ..any(&mut random, now) };
-            queue.place(&call, false, &plan(), FULL, at(now));
+            queue.place((&call, false), &plan(), FULL, at(now));
             if number == calls.len() {
                 calls.push(call)
             } else {

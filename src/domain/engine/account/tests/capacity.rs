@@ -162,7 +162,7 @@ impl Load {
             .next(&lists(), ActiveCalls::default(), now)
             .0
             .expect("a list is due");
-        self.account.take_page(&mut run, &page(&calls), Some(now), usize::MAX, now);
+        self.account.take_page(&mut run, &page(&calls), usize::MAX, Dated { date: Some(now), now });
         // A list reaches back to five minutes before the cursor.
         let overlap = 5 * 60 * self.per_day / 86_400;
         let pages = (i64::try_from(calls.len()).expect("few") + overlap) / PAGE + 1;

@@ -15,8 +15,13 @@ fn one_answer_dated_far_ahead_moves_no_cursor_and_settles_nothing() {
     let far = 40 * 86_400;
     let mut run = run(&account, 5);
     let calls = [ended(1, 0)];
-    account.take_page(&mut run, &page(&calls), Some(at(far)), usize::MAX, at(5));
-    account.finish_list(&run, AfterPage::Complete, at(5));
+    account.take_page(
+        &mut run,
+        &page(&calls),
+        usize::MAX,
+        Dated { date: Some(at(far)), now: at(5) },
+    );
+    account.finish_list(&run, AfterPage::Complete, at(5), 0);
     assert_eq!(account.lists.cursor, Some(at(7)));
     account.take_reading(read_of(1, Stage::Settling), &reading(far), &reads(), at(900));
     assert_eq!(account.calls[&sid(1)].settled_at, None);
@@ -27,7 +32,12 @@ fn an_answer_dated_far_back_ends_no_call_long_ago() {
     let mut account = account();
     let calls = [Call { end_time: None, ..ended(1, 0) }];
     let mut run = run(&account, 5);
-    account.take_page(&mut run, &page(&calls), Some(at(-40 * 86_400)), usize::MAX, at(5));
+    account.take_page(
+        &mut run,
+        &page(&calls),
+        usize::MAX,
+        Dated { date: Some(at(-40 * 86_400)), now: at(5) },
+    );
     assert_eq!(account.calls[&sid(1)].ended_at, Some(at(5)));
 }
 
