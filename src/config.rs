@@ -67,6 +67,8 @@ pub struct Config {
     pub notices: Vec<String>,
     /// What of it the file says.
     pub origin: Origin,
+    /// All of it as YAML, as it was read.
+    shown: String,
 }
 
 /// When what is read.
@@ -151,18 +153,15 @@ fn load_after(
     })?;
     let dict = data.into_values().next().unwrap_or_default();
     let mut reader = Reader::new(&figment);
+    reader.problems = problems;
     let mut top = Section::new("", dict);
-    let accounts = read_accounts(&mut reader, &mut top, &figment, environment);
+    let mut of_proxy = Vec::new();
+    let proxy = proxy::of_environment(environment, &mut of_proxy);
+    reader.show(&top, "accounts", "");
+    let accounts = read_accounts(&mut reader, &mut top, &figment, environment, proxy.as_ref());
     // A file that can't be read, or whose accounts can't, may well have accounts.
-    let has_none = accounts.is_empty() && problems.is_empty() && reader.problems.is_empty();
-    let poll = read_poll(&mut reader, &mut top);
-    let mut api = read_api(&mut reader, &mut top);
-    api.proxy = proxy::of_environment(environment, &mut problems);
-    let routes = read_routes(&mut reader, &mut top, &figment);
-    let limits = read_limits(&mut reader, &mut top);
-    let exemplars = reader.flag(&mut top, "exemplars");
-    reader.finish(top);
-    problems.append(&mut reader.problems);
+    let has_none = accounts.is_empty() && reader.problems.is_empty();
+    reader.problems.append(&mut of_proxy);
     let origin = Origin { keys, has_accounts: !accounts.is_empty() };
     let mut notices = Vec::new();
     if file.is_some() && origin.keys.is_empty() {
@@ -171,7 +170,7 @@ fn load_after(
     let refusal = origin.refusal(former).filter(|_| has_none);
     let accounts = if let Some((key, text)) = refusal {
         let place = file.map_or_else(String::new, |path| path.display().to_string());
-        problems.push(Problem { place, key: key.to_owned(), text: text.to_owned() });
+        reader.problem(&place, key.to_owned(), text.to_owned());
         Vec::new()
     } else if origin.has_accounts {
         if environment.get("TWILIO_ACCOUNT_SID").is_some() {
@@ -182,12 +181,19 @@ fn load_after(
         }
         accounts.into_iter().flatten().collect()
     } else if has_none {
-        sdk::account_of_environment(environment, &mut problems).into_iter().collect()
+        sdk::account_of_environment(&mut reader, environment, proxy.as_ref()).into_iter().collect()
     } else {
         Vec::new()
     };
+    let poll = read_poll(&mut reader, &mut top);
+    let api = read_api(&mut reader, &mut top, proxy);
+    let routes = read_routes(&mut reader, &mut top, &figment);
+    let limits = read_limits(&mut reader, &mut top);
+    let exemplars = reader.flag(&mut top, "exemplars");
+    reader.finish(top);
+    let Reader { mut problems, shown, .. } = reader;
     if problems.is_empty() {
-        Ok(Config { accounts, poll, api, routes, limits, exemplars, notices, origin })
+        Ok(Config { accounts, poll, api, routes, limits, exemplars, notices, origin, shown })
     } else {
         problems.sort();
         problems.dedup();
@@ -228,13 +234,14 @@ fn read_accounts(
     top: &mut Section,
     figment: &figment::Figment,
     environment: &Environment,
+    proxy: Option<&Proxy>,
 ) -> Vec<Option<AccountConfig>> {
     let values = file_only(reader, top, figment, "accounts", "a list of accounts");
     let mut accounts = Vec::new();
     let (mut names, mut identities) = (BTreeSet::new(), BTreeSet::new());
     for (index, value) in values.into_iter().enumerate() {
         let place = reader.place(&value, "accounts");
-        let account = account::read(reader, index, value, environment);
+        let account = account::read(reader, index, value, environment, proxy);
         if let Some(account) = &account {
             let label = account.name.clone().unwrap_or_else(|| account.account_sid.clone());
             if !names.insert(label) {
@@ -308,7 +315,7 @@ fn read_poll(reader: &mut Reader<'_>, top: &mut Section) -> PollConfig {
     poll
 }
 
-fn read_api(reader: &mut Reader<'_>, top: &mut Section) -> ApiConfig {
+fn read_api(reader: &mut Reader<'_>, top: &mut Section, proxy: Option<Proxy>) -> ApiConfig {
     let mut section = reader.section(top, "api");
     let api = ApiConfig {
         max_concurrency: reader.number(&mut section, "max_concurrency", 1, 100),
@@ -322,7 +329,7 @@ fn read_api(reader: &mut Reader<'_>, top: &mut Section) -> ApiConfig {
         timeout: reader.duration(&mut section, "timeout", Duration::from_millis(100), MOST),
         ca_file: reader.path(&mut section, "ca_file"),
         ca_pem: None,
-        proxy: None,
+        proxy,
     };
     reader.finish(section);
     api
@@ -352,6 +359,8 @@ fn read_routes(
             None => reader.wrong(top, &format!("routes[{index}]"), value, "a text"),
         }
     }
+    let shown: Vec<String> = routes.iter().map(ToString::to_string).collect();
+    reader.show(top, "routes", &show::json(&shown));
     routes
 }
 

@@ -13,6 +13,7 @@ use super::environment::{Environment, bare};
 use super::reader::{Reader, Section};
 use super::secret::SecretSource;
 use super::shape;
+use super::show;
 
 /// Longest name of an account, in bytes: it is a label.
 const MAX_NAME_BYTES: usize = 256;
@@ -92,6 +93,7 @@ pub(super) fn read(
     index: usize,
     value: Value,
     environment: &Environment,
+    proxy: Option<&Proxy>,
 ) -> Option<AccountConfig> {
     let path = format!("accounts[{index}]");
     let place = reader.place(&value, &path);
@@ -111,21 +113,25 @@ pub(super) fn read(
     if name.as_ref().is_some_and(|name| !is_name(name, sid.as_deref(), &region)) {
         reader.problem(&place, section.key("name"), format!("expected {EXPECTED_NAME}"));
     }
-    let subaccounts =
-        section.has("subaccounts").then(|| read_subaccounts(reader, &mut section, &region));
-    let subaccounts = subaccounts.or_else(|| {
-        section.take("subaccounts");
-        None
-    });
-    reader.finish(section);
-    Some(AccountConfig {
+    let mut account = sid.zip(credentials).map(|(account_sid, credentials)| AccountConfig {
         name,
-        account_sid: sid?,
-        credentials: credentials?,
+        account_sid,
+        credentials,
         base_url,
-        region,
-        subaccounts,
-    })
+        region: region.clone(),
+        subaccounts: None,
+    });
+    if let Some(account) = &account {
+        reader.shown += &show::account(account, proxy);
+    }
+    let has_subaccounts = section.has("subaccounts");
+    let subaccounts = has_subaccounts.then(|| read_subaccounts(reader, &mut section, &region));
+    section.take("subaccounts");
+    if let Some(account) = &mut account {
+        account.subaccounts = subaccounts;
+    }
+    reader.finish(section);
+    account
 }
 
 /// Whether a text can be the label of an account. One that begins as a SID belongs to that account,
@@ -337,11 +343,8 @@ fn read_subaccounts(
 ) -> SubaccountsConfig {
     let mut inner = reader.section(section, "subaccounts");
     let discover = reader.flag(&mut inner, "discover");
-    let mut texts = |name| {
-        let texts = reader.texts(&mut inner, name).into_iter();
-        texts.map(|text| bare(&text).to_owned()).collect()
-    };
-    let (include, exclude) = (texts("include"), texts("exclude"));
+    let include = reader.texts(&mut inner, "include");
+    let exclude = reader.texts(&mut inner, "exclude");
     let names = match inner.take("names") {
         None => Dict::new(),
         Some(Value::Dict(_, names)) => names,
@@ -364,6 +367,7 @@ fn read_subaccounts(
             None => reader.wrong(&inner, "names", &name, "a mapping of SIDs (`AC…`) to names"),
         }
     }
+    reader.show(&inner, "names", &show::json(&labels));
     reader.finish(inner);
     SubaccountsConfig { discover, include, exclude, names: labels }
 }

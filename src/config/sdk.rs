@@ -1,21 +1,22 @@
 //! The account that the variables of Twilio's own tools name.
 
+use crate::twilio::Proxy;
+
 use super::Environment;
 use super::account::{self, AccountConfig, Credentials};
-use super::problem::Problem;
+use super::reader::Reader;
 use super::secret::SecretSource;
+use super::show;
 
 /// The account that Twilio's own variables name.
 pub(super) fn account_of_environment(
+    reader: &mut Reader<'_>,
     environment: &Environment,
-    problems: &mut Vec<Problem>,
+    proxy: Option<&Proxy>,
 ) -> Option<AccountConfig> {
     let mut problem = |name: &str, text: &str| {
-        problems.push(Problem {
-            place: format!("environment variable {name}"),
-            key: String::new(),
-            text: text.to_owned(),
-        });
+        let place = format!("environment variable {name}");
+        reader.problem(&place, String::new(), text.to_owned());
     };
     let Some(account_sid) = environment.get("TWILIO_ACCOUNT_SID") else {
         problem(
@@ -59,12 +60,9 @@ pub(super) fn account_of_environment(
     };
     let username = key.unwrap_or_else(|| account_sid.clone());
     let credentials = Credentials { username, secret: secret.ok()?, source };
-    Some(AccountConfig {
-        name: None,
-        account_sid,
-        credentials,
-        base_url,
-        region,
-        subaccounts: None,
-    })
+    let name = None;
+    let account =
+        AccountConfig { name, account_sid, credentials, base_url, region, subaccounts: None };
+    reader.shown += &show::account(&account, proxy);
+    Some(account)
 }
