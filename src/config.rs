@@ -25,9 +25,9 @@ use std::time::Duration;
 use figment::value::Value;
 
 use crate::domain::judge::route::RoutePattern;
-use crate::twilio::Proxy;
+use crate::twilio::{ClientOptions, Proxy};
 
-pub use account::{AccountConfig, Credentials, SubaccountsConfig};
+pub use account::{AccountConfig, SubaccountsConfig};
 pub use environment::Environment;
 pub use origin::Origin;
 pub use problem::{Problem, Problems};
@@ -37,6 +37,8 @@ use reader::{Reader, Section};
 
 /// Shortest `poll` duration: tests scale delays, and Twilio's times are whole seconds.
 const LEAST: Duration = Duration::from_secs(1);
+/// Shortest time for a request.
+const LEAST_TIMEOUT: Duration = Duration::from_millis(100);
 /// Longest duration of any kind: Twilio keeps Call Events for about that long.
 const MOST: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Most bytes of a file with root certificates: a whole system's bundle is a fifth of that.
@@ -97,16 +99,10 @@ pub struct ApiConfig {
     pub max_concurrency: usize,
     /// Most concurrent requests in all.
     pub max_total_concurrency: usize,
-    /// Most time for a connection.
-    pub connect_timeout: Duration,
-    /// Most time for a whole request.
-    pub timeout: Duration,
     /// Further root certificates.
     pub ca_file: Option<PathBuf>,
-    /// What the file holds, once it was read.
-    pub ca_pem: Option<Vec<u8>>,
-    /// The proxy of the environment.
-    pub proxy: Option<Proxy>,
+    /// What each client is given; the certificates once their file was read.
+    pub client: ClientOptions,
 }
 
 /// Bounds.
@@ -223,7 +219,7 @@ pub fn load_with_certificates(
         if !crate::twilio::client::are_certificates(&pem) {
             return Err(problem("expected certificates in PEM".to_owned()));
         }
-        config.api.ca_pem = Some(pem);
+        config.api.client.ca_pem = Some(pem);
     }
     Ok(config)
 }
@@ -243,8 +239,7 @@ fn read_accounts(
         let place = reader.place(&value, "accounts");
         let account = account::read(reader, index, value, environment, proxy);
         if let Some(account) = &account {
-            let label = account.name.clone().unwrap_or_else(|| account.account_sid.clone());
-            if !names.insert(label) {
+            if !names.insert(account.label.clone()) {
                 let text = "is the name of two accounts: expected names that differ".to_owned();
                 reader.problem(&place, format!("accounts[{index}].name"), text);
             }
@@ -253,7 +248,7 @@ fn read_accounts(
                 let text = "has a name that is taken: expected names that differ".to_owned();
                 reader.problem(&place, format!("accounts[{index}].subaccounts.names"), text);
             }
-            if !identities.insert((account.account_sid.clone(), account.region.clone())) {
+            if !identities.insert((account.account_sid, account.region.clone())) {
                 let text = "stands twice in the same region: expected each account once".to_owned();
                 reader.problem(&place, format!("accounts[{index}].account_sid"), text);
             }
@@ -320,16 +315,13 @@ fn read_api(reader: &mut Reader<'_>, top: &mut Section, proxy: Option<Proxy>) ->
     let api = ApiConfig {
         max_concurrency: reader.number(&mut section, "max_concurrency", 1, 100),
         max_total_concurrency: reader.number(&mut section, "max_total_concurrency", 1, 1_000),
-        connect_timeout: reader.duration(
-            &mut section,
-            "connect_timeout",
-            Duration::from_millis(100),
-            MOST,
-        ),
-        timeout: reader.duration(&mut section, "timeout", Duration::from_millis(100), MOST),
+        client: ClientOptions {
+            connect_timeout: reader.duration(&mut section, "connect_timeout", LEAST_TIMEOUT, MOST),
+            timeout: reader.duration(&mut section, "timeout", LEAST_TIMEOUT, MOST),
+            ca_pem: None,
+            proxy,
+        },
         ca_file: reader.path(&mut section, "ca_file"),
-        ca_pem: None,
-        proxy,
     };
     reader.finish(section);
     api

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +17,6 @@ use crate::config::{AccountConfig, ApiConfig, Config, PollConfig};
 use crate::domain::engine::lists::ListPlan;
 use crate::domain::engine::plan::ReadPlan;
 use crate::domain::judge::route::{RoutePattern, Routes};
-use crate::domain::words::sid::AccountSid;
 use crate::metrics::health::Health;
 use crate::poller::discovery::{self, Known, Wanted};
 use crate::poller::gate::Gate;
@@ -27,7 +26,7 @@ use crate::poller::tracked::TrackedCalls;
 use crate::poller::{self, Account, Shared};
 use crate::store::{AccountKey, Attached, Store};
 use crate::twilio::wire;
-use crate::twilio::{Client, ClientOptions, Credentials, LargeBodies};
+use crate::twilio::{Client, LargeBodies};
 
 /// How long tasks may take to end: requests are abandoned at once, so this is for the commit in
 /// flight.
@@ -93,7 +92,7 @@ impl Prepared {
     /// Prepares the clients.
     ///
     /// # Errors
-    /// Certificates that can't be read or used, or no account.
+    /// Certificates that can't be used.
     pub(super) fn new(config: &Config, lasting: &Lasting) -> anyhow::Result<Self> {
         let shared = Shared {
             clock: lasting.clock,
@@ -343,40 +342,18 @@ pub(super) fn accounts(config: &Config) -> anyhow::Result<Vec<(Account, Option<W
     let large_bodies = LargeBodies::default();
     let mut accounts = Vec::new();
     for account in &config.accounts {
-        let options = ClientOptions {
-            base_url: account.base_url.clone(),
-            connect_timeout: config.api.connect_timeout,
-            timeout: config.api.timeout,
-            ca_pem: config.api.ca_pem.clone(),
-            proxy: config.api.proxy.clone(),
-            large_bodies: large_bodies.clone(),
-        };
-        let built = build_account(account, &options, config.api.max_concurrency)?;
+        let label = account.label.clone();
+        let (credentials, shared) = (account.credentials.clone(), large_bodies.clone());
+        let client = Client::new(&account.base_url, credentials, &config.api.client, shared);
+        let client = client.with_context(|| {
+            format!("account `{label}`: cannot prepare the connection to Twilio")
+        })?;
+        let key = AccountKey { sid: account.account_sid, region: account.region.clone() };
+        let gate = Gate::new(config.api.max_concurrency);
+        let built = Account { key, label, status: "unknown", client, gate };
         accounts.push((built, wanted(account, config)));
     }
-    if accounts.is_empty() {
-        bail!("no account to poll");
-    }
     Ok(accounts)
-}
-
-fn build_account(
-    account: &AccountConfig,
-    options: &ClientOptions,
-    max_concurrency: usize,
-) -> anyhow::Result<Account> {
-    let label = account.name.clone().unwrap_or_else(|| account.account_sid.clone());
-    let credentials = Credentials {
-        username: account.credentials.username.clone(),
-        secret: account.credentials.secret.clone(),
-    };
-    let client = Client::new(options, credentials)
-        .with_context(|| format!("account `{label}`: cannot prepare the connection to Twilio"))?;
-    let sid =
-        AccountSid::parse(&account.account_sid).with_context(|| format!("account `{label}`"))?;
-    let key = AccountKey { sid, region: account.region.clone() };
-    let gate = Gate::new(max_concurrency);
-    Ok(Account { key, label, status: "unknown", client, gate })
 }
 
 fn wanted(account: &AccountConfig, config: &Config) -> Option<Wanted> {
@@ -385,14 +362,12 @@ fn wanted(account: &AccountConfig, config: &Config) -> Option<Wanted> {
         config.accounts.iter().filter(|other| other.account_sid == account.account_sid);
     let is_first = same_sid.next().is_none_or(|first| first.region == account.region);
     let same_region = config.accounts.iter().filter(|other| other.region == account.region);
-    let configured: BTreeSet<AccountSid> =
-        same_region.filter_map(|other| AccountSid::parse(&other.account_sid).ok()).collect();
     let subaccounts = account.subaccounts.as_ref().filter(|subaccounts| subaccounts.discover)?;
     Some(Wanted {
         include: subaccounts.include.clone(),
         exclude: subaccounts.exclude.clone(),
         names: subaccounts.names.clone(),
         region: (!is_first).then(|| account.region.clone()),
-        configured,
+        configured: same_region.map(|other| other.account_sid).collect(),
     })
 }

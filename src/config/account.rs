@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 
 use figment::value::{Dict, Value};
-use secrecy::{ExposeSecret, SecretString};
 
-use crate::domain::words::sid::AccountSid;
-use crate::twilio::Proxy;
-use crate::twilio::proxy::Way;
+use crate::domain::words::sid::{AccountSid, ApiKeySid, InvalidSid};
+use crate::twilio::{BaseUrl, Credentials, Proxy};
 
 use super::environment::{Environment, bare};
 use super::reader::{Reader, Section};
@@ -28,50 +26,22 @@ const EXPECTED_NAME: &str =
 const HOME_EDGES: [(&str, &str); 3] = [("ie1", "dublin"), ("au1", "sydney"), ("jp1", "tokyo")];
 /// The region of `api.twilio.com`.
 pub(super) const DEFAULT_REGION: &str = "us1";
-/// Twilio's API in that region.
-pub(super) const DEFAULT_BASE_URL: &str = "https://api.twilio.com";
 
 /// An account to poll.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AccountConfig {
-    /// Its label; the SID where there is none.
-    pub name: Option<String>,
+    /// Its label: its name, or its SID where it has none.
+    pub label: String,
     /// Its SID.
-    pub account_sid: String,
+    pub account_sid: AccountSid,
     /// How it signs in.
     pub credentials: Credentials,
     /// Where its API is.
-    pub base_url: String,
+    pub base_url: BaseUrl,
     /// The region that keeps its calls, part of its identity in the store.
     pub region: String,
     /// Its subaccounts, if they were mentioned.
     pub subaccounts: Option<SubaccountsConfig>,
-}
-
-impl AccountConfig {
-    /// How its API is reached where there is a proxy.
-    pub fn way(&self, proxy: &Proxy) -> Option<Way> {
-        reqwest::Url::parse(&self.base_url).ok().map(|base| proxy.way_to(&base))
-    }
-}
-
-impl PartialEq for Credentials {
-    /// Whether they sign in alike, wherever the secret came from.
-    fn eq(&self, other: &Self) -> bool {
-        self.username == other.username
-            && self.secret.expose_secret() == other.secret.expose_secret()
-    }
-}
-
-/// How an account signs in.
-#[derive(Clone, Debug)]
-pub struct Credentials {
-    /// Account SID or API key SID.
-    pub username: String,
-    /// Auth token or API key secret.
-    pub secret: SecretString,
-    /// Where the secret came from.
-    pub source: SecretSource,
 }
 
 /// Which subaccounts are polled.
@@ -84,7 +54,7 @@ pub struct SubaccountsConfig {
     /// Never these.
     pub exclude: Vec<String>,
     /// Labels by SID.
-    pub names: BTreeMap<String, String>,
+    pub names: BTreeMap<AccountSid, String>,
 }
 
 /// Reads one element of `accounts:`.
@@ -107,23 +77,20 @@ pub(super) fn read(
     };
     let mut section = Section::new(&path, dict);
     let name = reader.text(&mut section, "name");
-    let sid = read_sid(reader, &mut section, &place, "account_sid", "AC");
-    let credentials = read_credentials(reader, &mut section, &place, sid.as_deref(), environment);
+    let sid = read_sid(reader, &mut section, &place, "account_sid", AccountSid::parse);
+    let credentials = read_credentials(reader, &mut section, &place, sid, environment);
     let (base_url, region) = read_base_url(reader, &mut section, &place);
-    if name.as_ref().is_some_and(|name| !is_name(name, sid.as_deref(), &region)) {
+    if name.as_ref().is_some_and(|name| !is_name(name, sid, &region)) {
         reader.problem(&place, section.key("name"), format!("expected {EXPECTED_NAME}"));
     }
-    let mut account = sid.zip(credentials).map(|(account_sid, credentials)| AccountConfig {
-        name,
-        account_sid,
-        credentials,
-        base_url,
-        region: region.clone(),
-        subaccounts: None,
+    let mut account = sid.zip(credentials).map(|(account_sid, (credentials, source))| {
+        let label = name.unwrap_or_else(|| account_sid.to_string());
+        let (region, subaccounts) = (region.clone(), None);
+        let account =
+            AccountConfig { label, account_sid, credentials, base_url, region, subaccounts };
+        reader.shown += &show::account(&account, &source, proxy);
+        account
     });
-    if let Some(account) = &account {
-        reader.shown += &show::account(account, proxy);
-    }
     let has_subaccounts = section.has("subaccounts");
     let subaccounts = has_subaccounts.then(|| read_subaccounts(reader, &mut section, &region));
     section.take("subaccounts");
@@ -136,63 +103,49 @@ pub(super) fn read(
 
 /// Whether a text can be the label of an account. One that begins as a SID belongs to that account,
 /// which may be polled, too, and where there are several regions goes by it and its region.
-fn is_name(text: &str, sid: Option<&str>, region: &str) -> bool {
-    let begins_as_sid = text.get(..SID_BYTES).is_some_and(|begin| is_sid(begin, "AC"));
+fn is_name(text: &str, sid: Option<AccountSid>, region: &str) -> bool {
+    let begins_as_sid = text.get(..SID_BYTES).is_some_and(|begin| AccountSid::parse(begin).is_ok());
     !text.is_empty()
         && text.len() <= MAX_NAME_BYTES
         && !text.contains(char::is_control)
         && (!begins_as_sid
-            || sid.is_none_or(|sid| text == sid || text == format!("{sid}@{region}")))
+            || sid
+                .map(|sid| sid.to_string())
+                .is_none_or(|sid| text == sid || text == format!("{sid}@{region}")))
 }
 
-fn read_sid(
+fn read_sid<T>(
     reader: &mut Reader<'_>,
     section: &mut Section,
     place: &str,
     name: &'static str,
-    prefix: &str,
-) -> Option<String> {
+    parse: fn(&str) -> Result<T, InvalidSid>,
+) -> Option<T> {
     let was_there = section.has(name);
-    let text = reader.text(section, name).map(|text| bare(&text).to_owned());
-    let is_sid = |sid: &String| is_sid(sid, prefix);
-    match text {
-        Some(sid) if is_sid(&sid) => Some(sid),
-        Some(sid) => {
-            reader.problem(place, section.key(name), not_sid(&sid, prefix));
-            None
-        }
-        None if !was_there => {
-            let text = format!("is missing: expected {}", sid_of(prefix));
-            reader.problem(place, section.key(name), text);
-            None
-        }
-        None => None,
-    }
+    let sid = match reader.text(section, name) {
+        Some(text) => parse_sid(bare(&text), parse),
+        // Told already.
+        None if was_there => return None,
+        None => parse("").map_err(|error| format!("is missing: {error}")),
+    };
+    sid.map_err(|text| reader.problem(place, section.key(name), text)).ok()
 }
 
-/// What is said of a text that is no SID of a kind.
-pub(super) fn not_sid(text: &str, prefix: &str) -> String {
-    format!("expected {}, got {}", sid_of(prefix), shape::text(text))
-}
-
-fn sid_of(prefix: &str) -> String {
-    let noun = if prefix == "SK" { "API key SID" } else { "Account SID" };
-    format!("an {noun} (`{prefix}` and 32 hex digits)")
-}
-
-/// Whether a text is a SID of a kind.
-pub(super) fn is_sid(text: &str, prefix: &str) -> bool {
-    text.strip_prefix(prefix)
-        .is_some_and(|digits| AccountSid::parse(&format!("AC{digits}")).is_ok())
+/// Parses a SID; else what is said of the text.
+pub(super) fn parse_sid<T>(
+    text: &str,
+    parse: fn(&str) -> Result<T, InvalidSid>,
+) -> Result<T, String> {
+    parse(text).map_err(|error| format!("{error}, got {}", shape::text(text)))
 }
 
 fn read_credentials(
     reader: &mut Reader<'_>,
     section: &mut Section,
     place: &str,
-    account_sid: Option<&str>,
+    account_sid: Option<AccountSid>,
     environment: &Environment,
-) -> Option<Credentials> {
+) -> Option<(Credentials, SecretSource)> {
     let mut is_inline = false;
     for (inline, instead) in [("auth_token", "auth_token"), ("api_secret", "api_secret")] {
         if section.has(inline) {
@@ -205,7 +158,7 @@ fn read_credentials(
         }
     }
     let uses_key = section.has("api_key");
-    let key = uses_key.then(|| read_sid(reader, section, place, "api_key", "SK"));
+    let key = uses_key.then(|| read_sid(reader, section, place, "api_key", ApiKeySid::parse));
     section.take("api_key");
     let mut sources: Vec<(&'static str, SecretSource)> = Vec::new();
     for (name, is_for_key, make) in SECRET_KEYS {
@@ -235,11 +188,11 @@ fn read_credentials(
         }
     };
     let username = match key {
-        Some(key) => key?,
-        None => account_sid?.to_owned(),
+        Some(key) => key?.to_string(),
+        None => account_sid?.to_string(),
     };
     match source.read(environment) {
-        Ok(secret) => Some(Credentials { username, secret, source }),
+        Ok(secret) => Some((Credentials { username, secret }, source)),
         Err(text) => {
             reader.problem(place, section.key(name), text);
             None
@@ -259,12 +212,12 @@ const SECRET_KEYS: [(&str, bool, MakeSource); 6] = [
     ("api_secret_credential", true, SecretSource::Credential),
 ];
 
-fn read_base_url(reader: &mut Reader<'_>, section: &mut Section, place: &str) -> (String, String) {
+fn read_base_url(reader: &mut Reader<'_>, section: &mut Section, place: &str) -> (BaseUrl, String) {
     let mut text = |name| reader.text(section, name).map(|text| bare(&text).to_owned());
     let (url, region, edge) = (text("base_url"), text("region"), text("edge"));
     resolve_base_url(url, region, edge).unwrap_or_else(|(name, text)| {
         reader.problem(place, section.key(name), text);
-        (DEFAULT_BASE_URL.to_owned(), DEFAULT_REGION.to_owned())
+        (BaseUrl::default(), DEFAULT_REGION.to_owned())
     })
 }
 
@@ -273,7 +226,7 @@ pub(super) fn resolve_base_url(
     url: Option<String>,
     region: Option<String>,
     edge: Option<String>,
-) -> Result<(String, String), (&'static str, String)> {
+) -> Result<(BaseUrl, String), (&'static str, String)> {
     let is_label = |text: &String| {
         (1..=MAX_PLACE_BYTES).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
@@ -293,47 +246,24 @@ pub(super) fn resolve_base_url(
         if edge.is_some() {
             return Err(("edge", "can't be used with `base_url`: expected one of them".to_owned()));
         }
-        check_base_url(&url).map_err(|text| ("base_url", text))?;
-        let region =
-            region.or_else(|| region_of(&url)).unwrap_or_else(|| DEFAULT_REGION.to_owned());
-        return Ok((url, region));
+        let url = BaseUrl::parse(&url).map_err(|error| ("base_url", error.to_string()))?;
+        let region = region.or_else(|| url.region().map(str::to_owned));
+        return Ok((url, region.unwrap_or_else(|| DEFAULT_REGION.to_owned())));
     }
     let region = region.unwrap_or_else(|| DEFAULT_REGION.to_owned());
     let home = HOME_EDGES.iter().find(|(of, _)| *of == region).map(|(_, edge)| (*edge).to_owned());
     match edge.or(home) {
-        Some(edge) => Ok((format!("https://api.{edge}.{region}.twilio.com"), region)),
-        None if region == DEFAULT_REGION => Ok((DEFAULT_BASE_URL.to_owned(), region)),
+        Some(edge) => match BaseUrl::parse(&format!("https://api.{edge}.{region}.twilio.com")) {
+            Ok(url) => Ok((url, region)),
+            Err(error) => Err(("edge", error.to_string())),
+        },
+        None if region == DEFAULT_REGION => Ok((BaseUrl::default(), region)),
         None => Err((
             "edge",
             // The region may be a token that is short enough for one.
             "is missing: expected the edge of this region, such as `dublin` for `ie1`".to_owned(),
         )),
     }
-}
-
-fn check_base_url(text: &str) -> Result<(), String> {
-    let url = reqwest::Url::parse(text)
-        .map_err(|_| "expected a URL such as `https://proxy.example.com`".to_owned())?;
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("expected a URL without user and password".to_owned());
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err("expected a URL without query and fragment".to_owned());
-    }
-    if url.scheme() == "https"
-        || (url.scheme() == "http" && crate::twilio::client::is_loopback(&url))
-    {
-        Ok(())
-    } else {
-        Err("expected https, or http to a loopback address: credentials go there".to_owned())
-    }
-}
-
-/// The region of a host such as `api.dublin.ie1.twilio.com`.
-fn region_of(url: &str) -> Option<String> {
-    let url = reqwest::Url::parse(url).ok()?;
-    let labels = url.host_str()?.strip_prefix("api.")?.strip_suffix(".twilio.com")?;
-    labels.split('.').next_back().map(str::to_owned)
 }
 
 fn read_subaccounts(
@@ -355,8 +285,8 @@ fn read_subaccounts(
     };
     let mut labels = BTreeMap::new();
     for (sid, name) in names {
-        match name.as_str().filter(|_| is_sid(&sid, "AC")) {
-            Some(text) if is_name(text, Some(&sid), region) => {
+        match AccountSid::parse(&sid).ok().zip(name.as_str()) {
+            Some((sid, text)) if is_name(text, Some(sid), region) => {
                 labels.insert(sid, text.to_owned());
             }
             Some(_) => {
@@ -367,7 +297,9 @@ fn read_subaccounts(
             None => reader.wrong(&inner, "names", &name, "a mapping of SIDs (`AC…`) to names"),
         }
     }
-    reader.show(&inner, "names", &show::json(&labels));
+    let shown: BTreeMap<String, &String> =
+        labels.iter().map(|(sid, label)| (sid.to_string(), label)).collect();
+    reader.show(&inner, "names", &show::json(&shown));
     reader.finish(inner);
     SubaccountsConfig { discover, include, exclude, names: labels }
 }

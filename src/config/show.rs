@@ -6,7 +6,7 @@ use std::fmt;
 use crate::twilio::Proxy;
 use crate::twilio::proxy::Way;
 
-use super::{AccountConfig, Config};
+use super::{AccountConfig, Config, SecretSource};
 
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -15,17 +15,21 @@ impl fmt::Display for Config {
 }
 
 /// The head of an account, without its subaccounts.
-pub(super) fn account(account: &AccountConfig, proxy: Option<&Proxy>) -> String {
-    let name = account.name.as_ref().unwrap_or(&account.account_sid);
-    let mut text = format!("  - name: {}\n    account_sid: {}\n", json(name), account.account_sid);
-    if account.credentials.username != account.account_sid {
-        text += &format!("    api_key: {}\n", account.credentials.username);
+pub(super) fn account(
+    account: &AccountConfig,
+    source: &SecretSource,
+    proxy: Option<&Proxy>,
+) -> String {
+    let (sid, username) = (account.account_sid.to_string(), &account.credentials.username);
+    let mut text = format!("  - name: {}\n    account_sid: {sid}\n", json(&account.label));
+    if *username != sid {
+        text += &format!("    api_key: {username}\n");
     }
-    text += &format!("    # secret: <redacted>, from {}\n", account.credentials.source);
-    text += &format!("    base_url: {}\n", json(&account.base_url));
+    text += &format!("    # secret: <redacted>, from {source}\n");
+    text += &format!("    base_url: {}\n", json(&account.base_url.to_string()));
     text += &format!("    region: {}\n", account.region);
-    if let Some((proxy, way)) = proxy.and_then(|proxy| Some((proxy, account.way(proxy)?))) {
-        text += &match way {
+    if let Some(proxy) = proxy {
+        text += &match proxy.way_to(&account.base_url) {
             Way::Proxy => format!("    # proxy: {}, from {}\n", proxy.address(), proxy.source()),
             Way::Loopback => "    # proxy: none for this machine\n".to_owned(),
             Way::Exception => "    # proxy: none, as NO_PROXY says\n".to_owned(),

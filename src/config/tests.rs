@@ -42,11 +42,13 @@ fn without_a_file_everything_is_at_its_default() {
         ApiConfig {
             max_concurrency: 4,
             max_total_concurrency: 64,
-            connect_timeout: seconds(5),
-            timeout: seconds(30),
             ca_file: None,
-            ca_pem: None,
-            proxy: None,
+            client: ClientOptions {
+                connect_timeout: seconds(5),
+                timeout: seconds(30),
+                ca_pem: None,
+                proxy: None,
+            },
         }
     );
     let limits = LimitsConfig {

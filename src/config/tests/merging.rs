@@ -67,10 +67,10 @@ fn what_surrounds_a_variable_by_accident_changes_nothing() {
         let pairs = variables.iter().map(|(name, value)| (*name, value.as_str()));
         let config = load(None, &Environment::from_pairs(pairs)).expect(around);
         let account = &config.accounts[0];
-        assert_eq!(account.account_sid, SID, "{around:?}");
+        assert_eq!(account.account_sid.to_string(), SID, "{around:?}");
         assert_eq!(account.credentials.username, key, "{around:?}");
         assert_eq!(account.credentials.secret.expose_secret(), MARK, "{around:?}");
-        assert_eq!(account.base_url, "https://proxy.example.com", "{around:?}");
+        assert_eq!(account.base_url.to_string(), "https://proxy.example.com", "{around:?}");
         assert_eq!(account.region, "ie1", "{around:?}");
         assert_eq!(config.poll.interval, seconds(20), "{around:?}");
         assert_eq!(config.poll.after_end, [seconds(3), seconds(240)], "{around:?}");

@@ -31,6 +31,6 @@ fn printed_accounts_lack_only_their_secrets() {
         printed.replacen(marker, "auth_token_env: T", 1).replacen(marker, "api_secret_env: T", 1);
     let again = load_text(&again, &variables).expect("a configuration");
     assert_eq!(again.to_string(), printed);
-    assert_eq!(again.accounts[0].name.as_deref(), Some(name));
+    assert_eq!(again.accounts[0].label, name);
     assert_eq!(again.accounts[1].credentials.username, "SK00000000000000000000000000000003");
 }

@@ -14,7 +14,7 @@ pub struct Wanted {
     pub exclude: Vec<String>,
     /// Labels by SID; a SID without one is its own label, with the region behind it if there is one
     /// here.
-    pub names: BTreeMap<String, String>,
+    pub names: BTreeMap<AccountSid, String>,
     /// The region, where the same subaccounts may be polled in another one, too.
     pub region: Option<String>,
     /// Accounts of the same region that are configured themselves: polled twice, they would be
@@ -25,11 +25,10 @@ pub struct Wanted {
 impl Wanted {
     /// The label of a subaccount.
     pub fn label(&self, sid: AccountSid) -> String {
-        let sid = sid.to_string();
         match (self.names.get(&sid), &self.region) {
             (Some(name), _) => name.clone(),
             (None, Some(region)) => format!("{sid}@{region}"),
-            (None, None) => sid,
+            (None, None) => sid.to_string(),
         }
     }
 
@@ -83,8 +82,8 @@ mod tests {
     #[test]
     fn a_label_is_a_name_or_a_sid_that_tells_the_region_where_there_are_several() {
         let sid = found("active").sid;
-        let names = BTreeMap::from([(sid.to_string(), "acme".to_owned())]);
-        let label = |names: &BTreeMap<String, String>, region: Option<&str>| {
+        let names = BTreeMap::from([(sid, "acme".to_owned())]);
+        let label = |names: &BTreeMap<AccountSid, String>, region: Option<&str>| {
             let (names, region) = (names.clone(), region.map(str::to_owned));
             Wanted { names, region, ..Wanted::default() }.label(sid)
         };
