@@ -27,7 +27,7 @@ use figment::value::Value;
 use crate::domain::judge::route::RoutePattern;
 use crate::twilio::{ClientOptions, Proxy};
 
-pub use account::{AccountConfig, SubaccountsConfig};
+pub use account::AccountConfig;
 pub use environment::Environment;
 pub use origin::Origin;
 pub use problem::{Problem, Problems};
@@ -175,7 +175,9 @@ fn load_after(
                     .to_owned(),
             );
         }
-        accounts.into_iter().flatten().collect()
+        let mut accounts: Vec<AccountConfig> = accounts.into_iter().flatten().collect();
+        account::note_others(&mut accounts);
+        accounts
     } else if has_none {
         sdk::account_of_environment(&mut reader, environment, proxy.as_ref()).into_iter().collect()
     } else {
@@ -243,8 +245,8 @@ fn read_accounts(
                 let text = "is the name of two accounts: expected names that differ".to_owned();
                 reader.problem(&place, format!("accounts[{index}].name"), text);
             }
-            let subaccounts = account.subaccounts.iter().flat_map(|found| found.names.values());
-            if !subaccounts.cloned().all(|name| names.insert(name)) {
+            let mut subaccounts = account.subaccounts.names.values().cloned();
+            if !subaccounts.all(|name| names.insert(name)) {
                 let text = "has a name that is taken: expected names that differ".to_owned();
                 reader.problem(&place, format!("accounts[{index}].subaccounts.names"), text);
             }

@@ -18,7 +18,7 @@ use crate::domain::engine::lists::ListPlan;
 use crate::domain::engine::plan::ReadPlan;
 use crate::domain::judge::route::{RoutePattern, Routes};
 use crate::metrics::health::Health;
-use crate::poller::discovery::{self, Known, Wanted};
+use crate::poller::discovery::{self, Known};
 use crate::poller::gate::Gate;
 use crate::poller::heartbeat::Heartbeats;
 use crate::poller::loops::Loops;
@@ -53,7 +53,6 @@ pub(super) struct Prepared {
 #[derive(Debug)]
 struct PreparedAccount {
     account: Account,
-    wanted: Option<Wanted>,
     terms: Terms,
 }
 
@@ -61,7 +60,6 @@ struct PreparedAccount {
 #[derive(Clone, Debug, PartialEq)]
 struct Terms {
     account: AccountConfig,
-    wanted: Option<Wanted>,
     poll: PollConfig,
     api: ApiConfig,
     routes: Vec<RoutePattern>,
@@ -115,16 +113,14 @@ impl Prepared {
             store: lasting.store.clone(),
         };
         let accounts = accounts(config)?.into_iter().zip(&config.accounts);
-        let accounts = accounts.map(|((account, wanted), configured)| PreparedAccount {
+        let accounts = accounts.map(|(account, configured)| PreparedAccount {
             account,
             terms: Terms {
                 account: configured.clone(),
-                wanted: wanted.clone(),
                 poll: config.poll.clone(),
                 api: config.api.clone(),
                 routes: config.routes.clone(),
             },
-            wanted,
         });
         Ok(Self { accounts: accounts.collect(), shared })
     }
@@ -150,13 +146,12 @@ impl Prepared {
     ) -> anyhow::Result<KnownSubaccounts> {
         let mut all = KnownSubaccounts::new();
         let mut labels = BTreeMap::new();
-        for (PreparedAccount { account, wanted, .. }, attached) in
-            self.accounts.iter().zip(attached)
-        {
-            let Some(wanted) = wanted else { continue };
+        for (PreparedAccount { account, terms }, attached) in self.accounts.iter().zip(attached) {
+            let Some(wanted) = terms.account.wanted() else { continue };
             let known = attached.subaccounts.iter();
             let known = known.map(|known| wire::Account::new(known.sid, &known.status));
-            let known: Vec<wire::Account> = known.filter(|known| wanted.wants(known)).collect();
+            let known: Vec<wire::Account> =
+                known.filter(|known| wanted.wants(known.sid, known.status)).collect();
             labels.extend(known.iter().map(|known| {
                 let key = AccountKey { sid: known.sid, region: account.key.region.clone() };
                 let label = wanted.label(known.sid);
@@ -181,11 +176,11 @@ impl Prepared {
         // One budget for all accounts, those that go on included.
         self.shared.budget = Arc::clone(polling.budget.get_or_insert(self.shared.budget));
         let mut attached = attached.into_iter();
-        for PreparedAccount { account, wanted, terms } in self.accounts {
+        for PreparedAccount { account, terms } in self.accounts {
             let loops = Loops::new(stop);
             let (key, label) = (account.key.clone(), account.label.clone());
             let subaccounts = known.remove(&key).unwrap_or_default();
-            if let Some(wanted) = wanted {
+            if let Some(wanted) = terms.account.wanted().cloned() {
                 let (shared, beats) = (self.shared.clone(), heartbeats.clone());
                 let (account, known) = (account.clone(), subaccounts.clone());
                 loops.spawn(discovery::run(account, wanted, known, shared, beats, loops.clone()));
@@ -202,12 +197,13 @@ impl Prepared {
     /// their subaccounts that are known and still wanted.
     fn labels(&self, known: &KnownSubaccounts) -> BTreeMap<AccountKey, String> {
         let mut labels = BTreeMap::new();
-        for PreparedAccount { account, wanted, .. } in &self.accounts {
+        for PreparedAccount { account, terms } in &self.accounts {
             labels.insert(account.key.clone(), account.label.clone());
-            let Some((wanted, known)) = wanted.as_ref().zip(known.get(&account.key)) else {
+            let Some((wanted, known)) = terms.account.wanted().zip(known.get(&account.key)) else {
                 continue;
             };
-            let wanted_of = known.accounts().into_iter().filter(|found| wanted.wants(found));
+            let known = known.accounts().into_iter();
+            let wanted_of = known.filter(|found| wanted.wants(found.sid, found.status));
             labels.extend(wanted_of.map(|found| {
                 let key = AccountKey { sid: found.sid, region: account.key.region.clone() };
                 (key, wanted.label(found.sid))
@@ -330,15 +326,15 @@ impl PolledAccount {
         let own = (self.key.clone(), self.label.clone());
         let of_subaccount = |found: wire::Account| {
             let key = AccountKey { sid: found.sid, region: self.key.region.clone() };
-            Some((key, self.terms.wanted.as_ref()?.label(found.sid)))
+            Some((key, self.terms.account.wanted()?.label(found.sid)))
         };
         let subaccounts = self.subaccounts.accounts();
         std::iter::once(own).chain(subaccounts.into_iter().filter_map(of_subaccount)).collect()
     }
 }
 
-/// The accounts of a configuration, each with a client, and which of its subaccounts are wanted.
-pub(super) fn accounts(config: &Config) -> anyhow::Result<Vec<(Account, Option<Wanted>)>> {
+/// The accounts of a configuration, each with a client.
+pub(super) fn accounts(config: &Config) -> anyhow::Result<Vec<Account>> {
     let large_bodies = LargeBodies::default();
     let mut accounts = Vec::new();
     for account in &config.accounts {
@@ -350,24 +346,7 @@ pub(super) fn accounts(config: &Config) -> anyhow::Result<Vec<(Account, Option<W
         })?;
         let key = AccountKey { sid: account.account_sid, region: account.region.clone() };
         let gate = Gate::new(config.api.max_concurrency);
-        let built = Account { key, label, status: "unknown", client, gate };
-        accounts.push((built, wanted(account, config)));
+        accounts.push(Account { key, label, status: "unknown", client, gate });
     }
     Ok(accounts)
-}
-
-fn wanted(account: &AccountConfig, config: &Config) -> Option<Wanted> {
-    // In another region the same subaccounts are other accounts, whose labels must differ.
-    let mut same_sid =
-        config.accounts.iter().filter(|other| other.account_sid == account.account_sid);
-    let is_first = same_sid.next().is_none_or(|first| first.region == account.region);
-    let same_region = config.accounts.iter().filter(|other| other.region == account.region);
-    let subaccounts = account.subaccounts.as_ref().filter(|subaccounts| subaccounts.discover)?;
-    Some(Wanted {
-        include: subaccounts.include.clone(),
-        exclude: subaccounts.exclude.clone(),
-        names: subaccounts.names.clone(),
-        region: (!is_first).then(|| account.region.clone()),
-        configured: same_region.map(|other| other.account_sid).collect(),
-    })
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use figment::value::{Dict, Value};
 
 use crate::domain::words::sid::{AccountSid, ApiKeySid, InvalidSid};
+use crate::domain::words::subaccounts::Wanted;
 use crate::twilio::{BaseUrl, Credentials, Proxy};
 
 use super::environment::{Environment, bare};
@@ -40,21 +41,33 @@ pub struct AccountConfig {
     pub base_url: BaseUrl,
     /// The region that keeps its calls, part of its identity in the store.
     pub region: String,
-    /// Its subaccounts, if they were mentioned.
-    pub subaccounts: Option<SubaccountsConfig>,
+    /// Whether subaccounts are looked for.
+    pub discovers: bool,
+    /// Which of them are polled.
+    pub subaccounts: Wanted,
 }
 
-/// Which subaccounts are polled.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SubaccountsConfig {
-    /// Whether they are looked for at all.
-    pub discover: bool,
-    /// Only these, if there are any.
-    pub include: Vec<String>,
-    /// Never these.
-    pub exclude: Vec<String>,
-    /// Labels by SID.
-    pub names: BTreeMap<AccountSid, String>,
+impl AccountConfig {
+    /// Which subaccounts are polled, if they are looked for.
+    pub fn wanted(&self) -> Option<&Wanted> {
+        self.discovers.then_some(&self.subaccounts)
+    }
+}
+
+/// Notes, where subaccounts are looked for, which other accounts there are.
+pub(super) fn note_others(accounts: &mut [AccountConfig]) {
+    let all: Vec<(AccountSid, String)> =
+        accounts.iter().map(|account| (account.account_sid, account.region.clone())).collect();
+    for AccountConfig { account_sid, region, subaccounts, .. } in
+        accounts.iter_mut().filter(|account| account.discovers)
+    {
+        // In another region the same subaccounts are other accounts, whose labels must differ.
+        let is_first =
+            all.iter().find(|(sid, _)| sid == account_sid).is_none_or(|(_, of)| of == region);
+        subaccounts.region = (!is_first).then(|| region.clone());
+        let same_region = all.iter().filter(|(_, of)| of == region);
+        subaccounts.configured = same_region.map(|(sid, _)| *sid).collect();
+    }
 }
 
 /// Reads one element of `accounts:`.
@@ -83,22 +96,21 @@ pub(super) fn read(
     if name.as_ref().is_some_and(|name| !is_name(name, sid, &region)) {
         reader.problem(&place, section.key("name"), format!("expected {EXPECTED_NAME}"));
     }
-    let mut account = sid.zip(credentials).map(|(account_sid, (credentials, source))| {
-        let label = name.unwrap_or_else(|| account_sid.to_string());
-        let (region, subaccounts) = (region.clone(), None);
-        let account =
-            AccountConfig { label, account_sid, credentials, base_url, region, subaccounts };
-        reader.shown += &show::account(&account, &source, proxy);
-        account
-    });
-    let has_subaccounts = section.has("subaccounts");
-    let subaccounts = has_subaccounts.then(|| read_subaccounts(reader, &mut section, &region));
-    section.take("subaccounts");
-    if let Some(account) = &mut account {
-        account.subaccounts = subaccounts;
-    }
+    let head_at = reader.shown.len();
+    let (discovers, subaccounts) = if section.has("subaccounts") {
+        read_subaccounts(reader, &mut section, &region)
+    } else {
+        section.take("subaccounts");
+        (false, Wanted::default())
+    };
     reader.finish(section);
-    account
+    let (account_sid, (credentials, source)) = sid.zip(credentials)?;
+    let label = name.unwrap_or_else(|| account_sid.to_string());
+    let account =
+        AccountConfig { label, account_sid, credentials, base_url, region, discovers, subaccounts };
+    // Before its subaccounts.
+    reader.shown.insert_str(head_at, &show::account(&account, &source, proxy));
+    Some(account)
 }
 
 /// Whether a text can be the label of an account. One that begins as a SID belongs to that account,
@@ -266,28 +278,29 @@ pub(super) fn resolve_base_url(
     }
 }
 
+/// Whether subaccounts are looked for, and which are polled.
 fn read_subaccounts(
     reader: &mut Reader<'_>,
     section: &mut Section,
     region: &str,
-) -> SubaccountsConfig {
+) -> (bool, Wanted) {
     let mut inner = reader.section(section, "subaccounts");
-    let discover = reader.flag(&mut inner, "discover");
+    let discovers = reader.flag(&mut inner, "discover");
     let include = reader.texts(&mut inner, "include");
     let exclude = reader.texts(&mut inner, "exclude");
-    let names = match inner.take("names") {
+    let labels = match inner.take("names") {
         None => Dict::new(),
-        Some(Value::Dict(_, names)) => names,
+        Some(Value::Dict(_, labels)) => labels,
         Some(other) => {
             reader.wrong(&inner, "names", &other, "a mapping of SIDs to names");
             Dict::new()
         }
     };
-    let mut labels = BTreeMap::new();
-    for (sid, name) in names {
+    let mut names = BTreeMap::new();
+    for (sid, name) in labels {
         match AccountSid::parse(&sid).ok().zip(name.as_str()) {
             Some((sid, text)) if is_name(text, Some(sid), region) => {
-                labels.insert(sid, text.to_owned());
+                names.insert(sid, text.to_owned());
             }
             Some(_) => {
                 let key = inner.key(&format!("names.{sid}"));
@@ -298,8 +311,8 @@ fn read_subaccounts(
         }
     }
     let shown: BTreeMap<String, &String> =
-        labels.iter().map(|(sid, label)| (sid.to_string(), label)).collect();
+        names.iter().map(|(sid, name)| (sid.to_string(), name)).collect();
     reader.show(&inner, "names", &show::json(&shown));
     reader.finish(inner);
-    SubaccountsConfig { discover, include, exclude, names: labels }
+    (discovers, Wanted { include, exclude, names, ..Wanted::default() })
 }

@@ -1,6 +1,7 @@
 //! The account that the variables of Twilio's own tools name.
 
 use crate::domain::words::sid::{AccountSid, ApiKeySid};
+use crate::domain::words::subaccounts::Wanted;
 use crate::twilio::{Credentials, Proxy};
 
 use super::Environment;
@@ -62,8 +63,15 @@ pub(super) fn account_of_environment(
     let label = account_sid.to_string();
     let username = key.map_or_else(|| label.clone(), |key| key.to_string());
     let credentials = Credentials { username, secret: secret.ok()? };
-    let account =
-        AccountConfig { label, account_sid, credentials, base_url, region, subaccounts: None };
+    let account = AccountConfig {
+        label,
+        account_sid,
+        credentials,
+        base_url,
+        region,
+        discovers: false,
+        subaccounts: Wanted::default(),
+    };
     reader.shown += &show::account(&account, &source, proxy);
     Some(account)
 }

@@ -1,7 +1,5 @@
 //! Finding an account's subaccounts, and polling those that are wanted.
 
-mod wanted;
-
 use std::collections::btree_map::{BTreeMap, Entry};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::engine::page_size::PageSize;
 use crate::domain::engine::trouble::{Failure, Trouble};
 use crate::domain::words::sid::AccountSid;
+use crate::domain::words::subaccounts::Wanted;
 use crate::metrics::health::Health;
 use crate::store::{AccountKey, Subaccount};
 use crate::twilio::{Error, Resource, wire};
@@ -21,8 +20,6 @@ use super::heartbeat::{Heartbeat, Heartbeats};
 use super::loops::Loops;
 use super::trouble::{cause, tell, weight};
 use super::{Account, Shared, wait};
-
-pub use wanted::Wanted;
 
 /// How often subaccounts are looked for: new ones are rare, and a request costs little.
 const DISCOVER_EVERY: Duration = Duration::from_secs(10 * 60);
@@ -167,7 +164,7 @@ impl Subaccounts {
     /// Polls those that were found and are wanted, and lets go of those that a complete list shows no more.
     fn follow(&mut self, found: Vec<wire::Account>, is_complete: bool) {
         let found: Vec<_> =
-            found.into_iter().filter(|account| self.wanted.wants(account)).collect();
+            found.into_iter().filter(|found| self.wanted.wants(found.sid, found.status)).collect();
         self.polled.retain(|sid, polled| {
             let stays = !is_complete || found.iter().any(|account| account.sid == *sid);
             if !stays {

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::words::sid::AccountSid;
-use crate::twilio::wire;
 
 /// Which subaccounts are polled, and under which label.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,13 +32,13 @@ impl Wanted {
     }
 
     /// Whether a subaccount is to be polled.
-    pub fn wants(&self, account: &wire::Account) -> bool {
-        let (sid, label) = (account.sid.to_string(), self.label(account.sid));
+    pub fn wants(&self, sid: AccountSid, status: &str) -> bool {
+        let (text, label) = (sid.to_string(), self.label(sid));
         let is_in = |patterns: &[String]| {
-            patterns.iter().any(|pattern| matches(pattern, &sid) || matches(pattern, &label))
+            patterns.iter().any(|pattern| matches(pattern, &text) || matches(pattern, &label))
         };
-        account.status != "closed"
-            && !self.configured.contains(&account.sid)
+        status != "closed"
+            && !self.configured.contains(&sid)
             && (self.include.is_empty() || is_in(&self.include))
             && !is_in(&self.exclude)
     }
@@ -81,7 +80,7 @@ mod tests {
 
     #[test]
     fn a_label_is_a_name_or_a_sid_that_tells_the_region_where_there_are_several() {
-        let sid = found("active").sid;
+        let sid = sid();
         let names = BTreeMap::from([(sid, "acme".to_owned())]);
         let label = |names: &BTreeMap<AccountSid, String>, region: Option<&str>| {
             let (names, region) = (names.clone(), region.map(str::to_owned));
@@ -95,12 +94,11 @@ mod tests {
     #[test]
     fn closed_accounts_are_not_polled_and_suspended_ones_are() {
         for (status, expected) in [("active", true), ("suspended", true), ("closed", false)] {
-            assert_eq!(Wanted::default().wants(&found(status)), expected, "{status}");
+            assert_eq!(Wanted::default().wants(sid(), status), expected, "{status}");
         }
     }
 
-    fn found(status: &'static str) -> wire::Account {
-        let sid = AccountSid::parse("AC00000000000000000000000000000001").expect("a SID");
-        wire::Account { sid, status }
+    fn sid() -> AccountSid {
+        AccountSid::parse("AC00000000000000000000000000000001").expect("a SID")
     }
 }
