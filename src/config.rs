@@ -24,7 +24,10 @@ use std::time::Duration;
 
 use figment::value::Value;
 
-use crate::domain::judge::route::RoutePattern;
+use crate::domain::engine::lists::ListPlan;
+use crate::domain::engine::plan::ReadPlan;
+use crate::domain::judge::route::{RoutePattern, Routes};
+use crate::metrics::ledger::LedgerLimits;
 use crate::twilio::{ClientOptions, Proxy};
 
 pub use account::AccountConfig;
@@ -55,14 +58,18 @@ const MAX_HOLD_BACK: Duration = Duration::from_secs(600);
 pub struct Config {
     /// The accounts to poll; at least one.
     pub accounts: Vec<AccountConfig>,
-    /// When what is read.
-    pub poll: PollConfig,
+    /// When lists are read.
+    pub lists: ListPlan,
+    /// When the events of a call are read.
+    pub reads: ReadPlan,
     /// How Twilio is asked.
     pub api: ApiConfig,
     /// The user's route patterns.
-    pub routes: Vec<RoutePattern>,
-    /// Bounds.
-    pub limits: LimitsConfig,
+    pub routes: Routes,
+    /// Bounds on the ledger.
+    pub limits: LedgerLimits,
+    /// Most calls that all accounts together track at once.
+    pub tracked_calls: usize,
     /// Whether OpenMetrics scrapes get exemplars.
     pub exemplars: bool,
     /// What the operator should know, one line each.
@@ -71,25 +78,6 @@ pub struct Config {
     pub origin: Origin,
     /// All of it as YAML, as it was read.
     shown: String,
-}
-
-/// When what is read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PollConfig {
-    /// Time between two lists of recent calls.
-    pub interval: Duration,
-    /// Time between two reads of an active call.
-    pub live_interval: Duration,
-    /// Early reads after the end of a call, increasing.
-    pub after_end: Vec<Duration>,
-    /// The settling read, after the end of a call.
-    pub settle_delay: Duration,
-    /// The audit, after settling.
-    pub audit_after: Duration,
-    /// How far a new store looks back.
-    pub initial_lookback: Duration,
-    /// How far back is caught up.
-    pub catch_up: Duration,
 }
 
 /// How Twilio is asked.
@@ -103,19 +91,6 @@ pub struct ApiConfig {
     pub ca_file: Option<PathBuf>,
     /// What each client is given; the certificates once their file was read.
     pub client: ClientOptions,
-}
-
-/// Bounds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LimitsConfig {
-    /// Most endpoints per account.
-    pub routes_per_account: usize,
-    /// Most series in all.
-    pub series: usize,
-    /// Most calls that all accounts together track at once.
-    pub tracked_calls: usize,
-    /// How long a new route stays at 0 after a scrape showed it.
-    pub hold_back: Duration,
 }
 
 /// Loads and checks the configuration.
@@ -183,15 +158,27 @@ fn load_after(
     } else {
         Vec::new()
     };
-    let poll = read_poll(&mut reader, &mut top);
+    let (lists, reads) = read_poll(&mut reader, &mut top);
     let api = read_api(&mut reader, &mut top, proxy);
     let routes = read_routes(&mut reader, &mut top, &figment);
-    let limits = read_limits(&mut reader, &mut top);
+    let (limits, tracked_calls) = read_limits(&mut reader, &mut top);
     let exemplars = reader.flag(&mut top, "exemplars");
     reader.finish(top);
     let Reader { mut problems, shown, .. } = reader;
     if problems.is_empty() {
-        Ok(Config { accounts, poll, api, routes, limits, exemplars, notices, origin, shown })
+        Ok(Config {
+            accounts,
+            lists,
+            reads,
+            api,
+            routes,
+            limits,
+            tracked_calls,
+            exemplars,
+            notices,
+            origin,
+            shown,
+        })
     } else {
         problems.sort();
         problems.dedup();
@@ -282,7 +269,7 @@ fn file_only(
     Vec::new()
 }
 
-fn read_poll(reader: &mut Reader<'_>, top: &mut Section) -> PollConfig {
+fn read_poll(reader: &mut Reader<'_>, top: &mut Section) -> (ListPlan, ReadPlan) {
     let mut section = reader.section(top, "poll");
     let interval = reader.duration(&mut section, "interval", LEAST, MOST);
     let live_interval = reader.duration(&mut section, "live_interval", LEAST, MOST);
@@ -290,26 +277,23 @@ fn read_poll(reader: &mut Reader<'_>, top: &mut Section) -> PollConfig {
     let after_end = reader.durations(&mut section, "after_end", LEAST, MOST);
     let settle_delay = reader.duration(&mut section, "settle_delay", LEAST, MOST);
     let are_durations = reader.problems.len() == before;
-    let poll = PollConfig {
-        interval,
-        live_interval,
-        after_end,
-        settle_delay,
-        audit_after: reader.duration(&mut section, "audit_after", LEAST, MOST),
-        initial_lookback: reader.duration(&mut section, "initial_lookback", LEAST, MOST),
-        catch_up: reader.duration(&mut section, "catch_up", LEAST, MOST),
-    };
-    let is_increasing = poll.after_end.windows(2).all(|pair| pair[0] < pair[1]);
-    let is_early = poll.after_end.last().is_none_or(|last| *last < poll.settle_delay);
-    if are_durations && !(is_increasing && is_early && poll.after_end.len() <= MAX_AFTER_END) {
+    let is_increasing = after_end.windows(2).all(|pair| pair[0] < pair[1]);
+    let is_early = after_end.last().is_none_or(|last| *last < settle_delay);
+    if are_durations && !(is_increasing && is_early && after_end.len() <= MAX_AFTER_END) {
         let text = format!(
             "expected at most {MAX_AFTER_END} durations, each longer than the one before and shorter than poll.settle_delay ({})",
-            duration::show(poll.settle_delay)
+            duration::show(settle_delay)
         );
         reader.problem("configuration", section.key("after_end"), text);
     }
+    let audit_after = reader.duration(&mut section, "audit_after", LEAST, MOST);
+    let lists = ListPlan {
+        interval,
+        initial_lookback: reader.duration(&mut section, "initial_lookback", LEAST, MOST),
+        catch_up: reader.duration(&mut section, "catch_up", LEAST, MOST),
+    };
     reader.finish(section);
-    poll
+    (lists, ReadPlan { live_interval, after_end, settle_delay, audit_after })
 }
 
 fn read_api(reader: &mut Reader<'_>, top: &mut Section, proxy: Option<Proxy>) -> ApiConfig {
@@ -329,11 +313,7 @@ fn read_api(reader: &mut Reader<'_>, top: &mut Section, proxy: Option<Proxy>) ->
     api
 }
 
-fn read_routes(
-    reader: &mut Reader<'_>,
-    top: &mut Section,
-    figment: &figment::Figment,
-) -> Vec<RoutePattern> {
+fn read_routes(reader: &mut Reader<'_>, top: &mut Section, figment: &figment::Figment) -> Routes {
     let values = file_only(reader, top, figment, "routes", "a list of patterns");
     if values.len() > MAX_ROUTES {
         let text = format!("expected at most {MAX_ROUTES} patterns, got {}", values.len());
@@ -355,19 +335,17 @@ fn read_routes(
     }
     let shown: Vec<String> = routes.iter().map(ToString::to_string).collect();
     reader.show(top, "routes", &show::json(&shown));
-    routes
+    Routes::new(routes)
 }
 
-fn read_limits(reader: &mut Reader<'_>, top: &mut Section) -> LimitsConfig {
+fn read_limits(reader: &mut Reader<'_>, top: &mut Section) -> (LedgerLimits, usize) {
     let mut section = reader.section(top, "limits");
-    let limits = LimitsConfig {
-        routes_per_account: reader.number(&mut section, "routes_per_account", 1, 10_000),
-        series: reader.number(&mut section, "series", 100, 10_000_000),
-        tracked_calls: reader.number(&mut section, "tracked_calls", 100, 10_000_000),
-        hold_back: reader.duration(&mut section, "hold_back", Duration::ZERO, MAX_HOLD_BACK),
-    };
+    let routes_per_account = reader.number(&mut section, "routes_per_account", 1, 10_000);
+    let series = reader.number(&mut section, "series", 100, 10_000_000);
+    let tracked_calls = reader.number(&mut section, "tracked_calls", 100, 10_000_000);
+    let hold_back = reader.duration(&mut section, "hold_back", Duration::ZERO, MAX_HOLD_BACK);
     reader.finish(section);
-    limits
+    (LedgerLimits { routes_per_account, series, hold_back }, tracked_calls)
 }
 
 #[cfg(test)]

@@ -13,10 +13,10 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::config::{AccountConfig, ApiConfig, Config, PollConfig};
+use crate::config::{AccountConfig, ApiConfig, Config};
 use crate::domain::engine::lists::ListPlan;
 use crate::domain::engine::plan::ReadPlan;
-use crate::domain::judge::route::{RoutePattern, Routes};
+use crate::domain::judge::route::Routes;
 use crate::metrics::health::Health;
 use crate::poller::discovery::{self, Known};
 use crate::poller::gate::Gate;
@@ -60,9 +60,10 @@ struct PreparedAccount {
 #[derive(Clone, Debug, PartialEq)]
 struct Terms {
     account: AccountConfig,
-    poll: PollConfig,
+    lists: ListPlan,
+    reads: ReadPlan,
     api: ApiConfig,
-    routes: Vec<RoutePattern>,
+    routes: Routes,
 }
 
 /// Poll loops that run.
@@ -96,18 +97,9 @@ impl Prepared {
             clock: lasting.clock,
             tracked: Arc::clone(&lasting.tracked),
             budget: Arc::new(Semaphore::new(config.api.max_total_concurrency)),
-            routes: Arc::new(Routes::new(config.routes.clone())),
-            lists: ListPlan {
-                interval: config.poll.interval,
-                initial_lookback: config.poll.initial_lookback,
-                catch_up: config.poll.catch_up,
-            },
-            reads: ReadPlan {
-                live_interval: config.poll.live_interval,
-                after_end: config.poll.after_end.clone(),
-                settle_delay: config.poll.settle_delay,
-                audit_after: config.poll.audit_after,
-            },
+            routes: Arc::new(config.routes.clone()),
+            lists: config.lists,
+            reads: config.reads.clone(),
             max_concurrency: config.api.max_concurrency,
             health: lasting.health.clone(),
             store: lasting.store.clone(),
@@ -117,7 +109,8 @@ impl Prepared {
             account,
             terms: Terms {
                 account: configured.clone(),
-                poll: config.poll.clone(),
+                lists: config.lists,
+                reads: config.reads.clone(),
                 api: config.api.clone(),
                 routes: config.routes.clone(),
             },

@@ -14,11 +14,11 @@ fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
         variables.0.insert(name.to_owned(), value.to_owned());
     }
     let config = load_text(file, &variables).expect("a configuration");
-    assert_eq!(config.poll.interval, seconds(20));
-    assert_eq!(config.poll.after_end, [seconds(3), seconds(240)]);
+    assert_eq!(config.lists.interval, seconds(20));
+    assert_eq!(config.reads.after_end, [seconds(3), seconds(240)]);
     assert_eq!(config.api.max_concurrency, 7);
     assert_eq!(config.limits.series, 500);
-    assert_eq!(config.poll.settle_delay, seconds(960));
+    assert_eq!(config.reads.settle_delay, seconds(960));
 }
 
 #[test]
@@ -72,8 +72,8 @@ fn what_surrounds_a_variable_by_accident_changes_nothing() {
         assert_eq!(account.credentials.secret.expose_secret(), MARK, "{around:?}");
         assert_eq!(account.base_url.to_string(), "https://proxy.example.com", "{around:?}");
         assert_eq!(account.region, "ie1", "{around:?}");
-        assert_eq!(config.poll.interval, seconds(20), "{around:?}");
-        assert_eq!(config.poll.after_end, [seconds(3), seconds(240)], "{around:?}");
+        assert_eq!(config.lists.interval, seconds(20), "{around:?}");
+        assert_eq!(config.reads.after_end, [seconds(3), seconds(240)], "{around:?}");
         assert!(!config.exemplars && config.limits.series == 500, "{around:?}");
         assert_eq!(config.api.ca_file.as_deref(), Some(Path::new("/a b.pem")), "{around:?}");
     }

@@ -13,7 +13,8 @@ fn what_is_printed_can_be_read_again() {
         .fold(String::new(), |text, line| text + line + "\n");
     let again = load_text(&again, &sdk_variables()).expect("a configuration");
     assert_eq!(again.to_string(), printed);
-    assert_eq!((again.poll, again.api, again.routes), (config.poll, config.api, config.routes));
+    assert_eq!((again.lists, again.reads), (config.lists, config.reads));
+    assert_eq!((again.api, again.routes), (config.api, config.routes));
 }
 
 #[test]
