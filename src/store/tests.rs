@@ -34,7 +34,7 @@ async fn what_was_committed_is_there_after_a_restart() {
     let directory = directory();
     let mut call = progress();
     call.counted = Multiset::new(vec![(Digest(7), 2)]);
-    call.digest_version = DigestVersion::Two;
+    call.digest_version = DigestVersion::from_number(0).expect("no newer one");
     call.credits = Multiset::new(vec![(Digest(9), 1)]);
     let (key, cursor) = {
         let (store, thread) = open(&directory).expect("a new store");
