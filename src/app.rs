@@ -27,7 +27,6 @@ use crate::http::reload::{self, ReloadRequests};
 use crate::http::web::{Serving, Web};
 use crate::http::{self, Crowd, Site};
 use crate::metrics::health::Health;
-use crate::metrics::ledger::LedgerLimits;
 use crate::poller::heartbeat::Heartbeats;
 use crate::poller::tracked::TrackedCalls;
 use crate::signal::Hangups;
@@ -126,7 +125,7 @@ impl App {
         let listeners = bind(&place.listen).await?;
         let lasting = Lasting {
             clock,
-            tracked: TrackedCalls::new(config.limits.tracked_calls),
+            tracked: TrackedCalls::new(config.tracked_calls),
             health,
             store,
             heartbeats: Heartbeats::default(),
@@ -326,20 +325,12 @@ async fn reload(
         tracing::warn!(keys, "the configuration file no longer sets some keys");
     }
     *origin = config.origin.clone();
-    lasting.store.limit(limits(&config));
-    lasting.tracked.set_limit(config.limits.tracked_calls);
+    lasting.store.limit(config.limits);
+    lasting.tracked.set_limit(config.tracked_calls);
     exemplars.store(config.exemplars, Ordering::Relaxed);
     site.scrapers.limit(config.limits.hold_back);
     site.crowd.limit(descriptors::connections(&config));
     (polling.change(prepared, lasting, stop).await, Ok(()))
-}
-
-fn limits(config: &Config) -> LedgerLimits {
-    LedgerLimits {
-        routes_per_account: config.limits.routes_per_account,
-        series: config.limits.series,
-        hold_back: config.limits.hold_back,
-    }
 }
 
 fn open_store(
@@ -348,8 +339,7 @@ fn open_store(
     health: &Health,
     clock: Clock,
 ) -> anyhow::Result<(Store, StoreThread)> {
-    let (store, thread) =
-        Store::open(storage, limits(config), health.clone(), move || clock.now())?;
+    let (store, thread) = Store::open(storage, config.limits, health.clone(), move || clock.now())?;
     health.store_opened(store.created_at());
     let path = std::path::absolute(storage).unwrap_or_else(|_| PathBuf::from(storage));
     if store.is_new() {

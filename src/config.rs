@@ -24,10 +24,13 @@ use std::time::Duration;
 
 use figment::value::Value;
 
-use crate::domain::judge::route::RoutePattern;
-use crate::twilio::Proxy;
+use crate::domain::engine::lists::ListPlan;
+use crate::domain::engine::plan::ReadPlan;
+use crate::domain::judge::route::{RoutePattern, Routes};
+use crate::metrics::ledger::LedgerLimits;
+use crate::twilio::{ClientOptions, Proxy};
 
-pub use account::{AccountConfig, Credentials, SubaccountsConfig};
+pub use account::AccountConfig;
 pub use environment::Environment;
 pub use origin::Origin;
 pub use problem::{Problem, Problems};
@@ -37,6 +40,8 @@ use reader::{Reader, Section};
 
 /// Shortest `poll` duration: tests scale delays, and Twilio's times are whole seconds.
 const LEAST: Duration = Duration::from_secs(1);
+/// Shortest time for a request.
+const LEAST_TIMEOUT: Duration = Duration::from_millis(100);
 /// Longest duration of any kind: Twilio keeps Call Events for about that long.
 const MOST: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Most bytes of a file with root certificates: a whole system's bundle is a fifth of that.
@@ -53,39 +58,26 @@ const MAX_HOLD_BACK: Duration = Duration::from_secs(600);
 pub struct Config {
     /// The accounts to poll; at least one.
     pub accounts: Vec<AccountConfig>,
-    /// When what is read.
-    pub poll: PollConfig,
+    /// When lists are read.
+    pub lists: ListPlan,
+    /// When the events of a call are read.
+    pub reads: ReadPlan,
     /// How Twilio is asked.
     pub api: ApiConfig,
     /// The user's route patterns.
-    pub routes: Vec<RoutePattern>,
-    /// Bounds.
-    pub limits: LimitsConfig,
+    pub routes: Routes,
+    /// Bounds on the ledger.
+    pub limits: LedgerLimits,
+    /// Most calls that all accounts together track at once.
+    pub tracked_calls: usize,
     /// Whether OpenMetrics scrapes get exemplars.
     pub exemplars: bool,
     /// What the operator should know, one line each.
     pub notices: Vec<String>,
     /// What of it the file says.
     pub origin: Origin,
-}
-
-/// When what is read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PollConfig {
-    /// Time between two lists of recent calls.
-    pub interval: Duration,
-    /// Time between two reads of an active call.
-    pub live_interval: Duration,
-    /// Early reads after the end of a call, increasing.
-    pub after_end: Vec<Duration>,
-    /// The settling read, after the end of a call.
-    pub settle_delay: Duration,
-    /// The audit, after settling.
-    pub audit_after: Duration,
-    /// How far a new store looks back.
-    pub initial_lookback: Duration,
-    /// How far back is caught up.
-    pub catch_up: Duration,
+    /// All of it as YAML, as it was read.
+    shown: String,
 }
 
 /// How Twilio is asked.
@@ -95,29 +87,10 @@ pub struct ApiConfig {
     pub max_concurrency: usize,
     /// Most concurrent requests in all.
     pub max_total_concurrency: usize,
-    /// Most time for a connection.
-    pub connect_timeout: Duration,
-    /// Most time for a whole request.
-    pub timeout: Duration,
     /// Further root certificates.
     pub ca_file: Option<PathBuf>,
-    /// What the file holds, once it was read.
-    pub ca_pem: Option<Vec<u8>>,
-    /// The proxy of the environment.
-    pub proxy: Option<Proxy>,
-}
-
-/// Bounds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LimitsConfig {
-    /// Most endpoints per account.
-    pub routes_per_account: usize,
-    /// Most series in all.
-    pub series: usize,
-    /// Most calls that all accounts together track at once.
-    pub tracked_calls: usize,
-    /// How long a new route stays at 0 after a scrape showed it.
-    pub hold_back: Duration,
+    /// What each client is given; the certificates once their file was read.
+    pub client: ClientOptions,
 }
 
 /// Loads and checks the configuration.
@@ -151,18 +124,15 @@ fn load_after(
     })?;
     let dict = data.into_values().next().unwrap_or_default();
     let mut reader = Reader::new(&figment);
+    reader.problems = problems;
     let mut top = Section::new("", dict);
-    let accounts = read_accounts(&mut reader, &mut top, &figment, environment);
+    let mut of_proxy = Vec::new();
+    let proxy = proxy::of_environment(environment, &mut of_proxy);
+    reader.show(&top, "accounts", "");
+    let accounts = read_accounts(&mut reader, &mut top, &figment, environment, proxy.as_ref());
     // A file that can't be read, or whose accounts can't, may well have accounts.
-    let has_none = accounts.is_empty() && problems.is_empty() && reader.problems.is_empty();
-    let poll = read_poll(&mut reader, &mut top);
-    let mut api = read_api(&mut reader, &mut top);
-    api.proxy = proxy::of_environment(environment, &mut problems);
-    let routes = read_routes(&mut reader, &mut top, &figment);
-    let limits = read_limits(&mut reader, &mut top);
-    let exemplars = reader.flag(&mut top, "exemplars");
-    reader.finish(top);
-    problems.append(&mut reader.problems);
+    let has_none = accounts.is_empty() && reader.problems.is_empty();
+    reader.problems.append(&mut of_proxy);
     let origin = Origin { keys, has_accounts: !accounts.is_empty() };
     let mut notices = Vec::new();
     if file.is_some() && origin.keys.is_empty() {
@@ -171,7 +141,7 @@ fn load_after(
     let refusal = origin.refusal(former).filter(|_| has_none);
     let accounts = if let Some((key, text)) = refusal {
         let place = file.map_or_else(String::new, |path| path.display().to_string());
-        problems.push(Problem { place, key: key.to_owned(), text: text.to_owned() });
+        reader.problem(&place, key.to_owned(), text.to_owned());
         Vec::new()
     } else if origin.has_accounts {
         if environment.get("TWILIO_ACCOUNT_SID").is_some() {
@@ -180,14 +150,35 @@ fn load_after(
                     .to_owned(),
             );
         }
-        accounts.into_iter().flatten().collect()
+        let mut accounts: Vec<AccountConfig> = accounts.into_iter().flatten().collect();
+        account::note_others(&mut accounts);
+        accounts
     } else if has_none {
-        sdk::account_of_environment(environment, &mut problems).into_iter().collect()
+        sdk::account_of_environment(&mut reader, environment, proxy.as_ref()).into_iter().collect()
     } else {
         Vec::new()
     };
+    let (lists, reads) = read_poll(&mut reader, &mut top);
+    let api = read_api(&mut reader, &mut top, proxy);
+    let routes = read_routes(&mut reader, &mut top, &figment);
+    let (limits, tracked_calls) = read_limits(&mut reader, &mut top);
+    let exemplars = reader.flag(&mut top, "exemplars");
+    reader.finish(top);
+    let Reader { mut problems, shown, .. } = reader;
     if problems.is_empty() {
-        Ok(Config { accounts, poll, api, routes, limits, exemplars, notices, origin })
+        Ok(Config {
+            accounts,
+            lists,
+            reads,
+            api,
+            routes,
+            limits,
+            tracked_calls,
+            exemplars,
+            notices,
+            origin,
+            shown,
+        })
     } else {
         problems.sort();
         problems.dedup();
@@ -217,7 +208,7 @@ pub fn load_with_certificates(
         if !crate::twilio::client::are_certificates(&pem) {
             return Err(problem("expected certificates in PEM".to_owned()));
         }
-        config.api.ca_pem = Some(pem);
+        config.api.client.ca_pem = Some(pem);
     }
     Ok(config)
 }
@@ -228,25 +219,25 @@ fn read_accounts(
     top: &mut Section,
     figment: &figment::Figment,
     environment: &Environment,
+    proxy: Option<&Proxy>,
 ) -> Vec<Option<AccountConfig>> {
     let values = file_only(reader, top, figment, "accounts", "a list of accounts");
     let mut accounts = Vec::new();
     let (mut names, mut identities) = (BTreeSet::new(), BTreeSet::new());
     for (index, value) in values.into_iter().enumerate() {
         let place = reader.place(&value, "accounts");
-        let account = account::read(reader, index, value, environment);
+        let account = account::read(reader, index, value, environment, proxy);
         if let Some(account) = &account {
-            let label = account.name.clone().unwrap_or_else(|| account.account_sid.clone());
-            if !names.insert(label) {
+            if !names.insert(account.label.clone()) {
                 let text = "is the name of two accounts: expected names that differ".to_owned();
                 reader.problem(&place, format!("accounts[{index}].name"), text);
             }
-            let subaccounts = account.subaccounts.iter().flat_map(|found| found.names.values());
-            if !subaccounts.cloned().all(|name| names.insert(name)) {
+            let mut subaccounts = account.subaccounts.names.values().cloned();
+            if !subaccounts.all(|name| names.insert(name)) {
                 let text = "has a name that is taken: expected names that differ".to_owned();
                 reader.problem(&place, format!("accounts[{index}].subaccounts.names"), text);
             }
-            if !identities.insert((account.account_sid.clone(), account.region.clone())) {
+            if !identities.insert((account.account_sid, account.region.clone())) {
                 let text = "stands twice in the same region: expected each account once".to_owned();
                 reader.problem(&place, format!("accounts[{index}].account_sid"), text);
             }
@@ -278,7 +269,7 @@ fn file_only(
     Vec::new()
 }
 
-fn read_poll(reader: &mut Reader<'_>, top: &mut Section) -> PollConfig {
+fn read_poll(reader: &mut Reader<'_>, top: &mut Section) -> (ListPlan, ReadPlan) {
     let mut section = reader.section(top, "poll");
     let interval = reader.duration(&mut section, "interval", LEAST, MOST);
     let live_interval = reader.duration(&mut section, "live_interval", LEAST, MOST);
@@ -286,53 +277,43 @@ fn read_poll(reader: &mut Reader<'_>, top: &mut Section) -> PollConfig {
     let after_end = reader.durations(&mut section, "after_end", LEAST, MOST);
     let settle_delay = reader.duration(&mut section, "settle_delay", LEAST, MOST);
     let are_durations = reader.problems.len() == before;
-    let poll = PollConfig {
-        interval,
-        live_interval,
-        after_end,
-        settle_delay,
-        audit_after: reader.duration(&mut section, "audit_after", LEAST, MOST),
-        initial_lookback: reader.duration(&mut section, "initial_lookback", LEAST, MOST),
-        catch_up: reader.duration(&mut section, "catch_up", LEAST, MOST),
-    };
-    let is_increasing = poll.after_end.windows(2).all(|pair| pair[0] < pair[1]);
-    let is_early = poll.after_end.last().is_none_or(|last| *last < poll.settle_delay);
-    if are_durations && !(is_increasing && is_early && poll.after_end.len() <= MAX_AFTER_END) {
+    let is_increasing = after_end.windows(2).all(|pair| pair[0] < pair[1]);
+    let is_early = after_end.last().is_none_or(|last| *last < settle_delay);
+    if are_durations && !(is_increasing && is_early && after_end.len() <= MAX_AFTER_END) {
         let text = format!(
             "expected at most {MAX_AFTER_END} durations, each longer than the one before and shorter than poll.settle_delay ({})",
-            duration::show(poll.settle_delay)
+            duration::show(settle_delay)
         );
         reader.problem("configuration", section.key("after_end"), text);
     }
+    let audit_after = reader.duration(&mut section, "audit_after", LEAST, MOST);
+    let lists = ListPlan {
+        interval,
+        initial_lookback: reader.duration(&mut section, "initial_lookback", LEAST, MOST),
+        catch_up: reader.duration(&mut section, "catch_up", LEAST, MOST),
+    };
     reader.finish(section);
-    poll
+    (lists, ReadPlan { live_interval, after_end, settle_delay, audit_after })
 }
 
-fn read_api(reader: &mut Reader<'_>, top: &mut Section) -> ApiConfig {
+fn read_api(reader: &mut Reader<'_>, top: &mut Section, proxy: Option<Proxy>) -> ApiConfig {
     let mut section = reader.section(top, "api");
     let api = ApiConfig {
         max_concurrency: reader.number(&mut section, "max_concurrency", 1, 100),
         max_total_concurrency: reader.number(&mut section, "max_total_concurrency", 1, 1_000),
-        connect_timeout: reader.duration(
-            &mut section,
-            "connect_timeout",
-            Duration::from_millis(100),
-            MOST,
-        ),
-        timeout: reader.duration(&mut section, "timeout", Duration::from_millis(100), MOST),
+        client: ClientOptions {
+            connect_timeout: reader.duration(&mut section, "connect_timeout", LEAST_TIMEOUT, MOST),
+            timeout: reader.duration(&mut section, "timeout", LEAST_TIMEOUT, MOST),
+            ca_pem: None,
+            proxy,
+        },
         ca_file: reader.path(&mut section, "ca_file"),
-        ca_pem: None,
-        proxy: None,
     };
     reader.finish(section);
     api
 }
 
-fn read_routes(
-    reader: &mut Reader<'_>,
-    top: &mut Section,
-    figment: &figment::Figment,
-) -> Vec<RoutePattern> {
+fn read_routes(reader: &mut Reader<'_>, top: &mut Section, figment: &figment::Figment) -> Routes {
     let values = file_only(reader, top, figment, "routes", "a list of patterns");
     if values.len() > MAX_ROUTES {
         let text = format!("expected at most {MAX_ROUTES} patterns, got {}", values.len());
@@ -352,19 +333,19 @@ fn read_routes(
             None => reader.wrong(top, &format!("routes[{index}]"), value, "a text"),
         }
     }
-    routes
+    let shown: Vec<String> = routes.iter().map(ToString::to_string).collect();
+    reader.show(top, "routes", &show::json(&shown));
+    Routes::new(routes)
 }
 
-fn read_limits(reader: &mut Reader<'_>, top: &mut Section) -> LimitsConfig {
+fn read_limits(reader: &mut Reader<'_>, top: &mut Section) -> (LedgerLimits, usize) {
     let mut section = reader.section(top, "limits");
-    let limits = LimitsConfig {
-        routes_per_account: reader.number(&mut section, "routes_per_account", 1, 10_000),
-        series: reader.number(&mut section, "series", 100, 10_000_000),
-        tracked_calls: reader.number(&mut section, "tracked_calls", 100, 10_000_000),
-        hold_back: reader.duration(&mut section, "hold_back", Duration::ZERO, MAX_HOLD_BACK),
-    };
+    let routes_per_account = reader.number(&mut section, "routes_per_account", 1, 10_000);
+    let series = reader.number(&mut section, "series", 100, 10_000_000);
+    let tracked_calls = reader.number(&mut section, "tracked_calls", 100, 10_000_000);
+    let hold_back = reader.duration(&mut section, "hold_back", Duration::ZERO, MAX_HOLD_BACK);
     reader.finish(section);
-    limits
+    (LedgerLimits { routes_per_account, series, hold_back }, tracked_calls)
 }
 
 #[cfg(test)]

@@ -132,7 +132,7 @@ fn demo_config(account: &SimulatedAccount, twilio: &str) -> anyhow::Result<Confi
     let environment = Environment::from_pairs(own.into_iter().chain(DELAYS));
     let mut config = config::load(None, &environment).context("the demo's own configuration")?;
     for configured in &mut config.accounts {
-        configured.name = Some("demo".to_owned());
+        configured.label = "demo".to_owned();
     }
     Ok(config)
 }

@@ -54,9 +54,9 @@
 //!
 //! Imports point one way: `app` may see all; `poller` sees `twilio`, `store`, `metrics`, `domain`;
 //! `http` and `store` see `metrics` and `domain`, and `http` the read side of `store`; `metrics` and
-//! `twilio` see `domain`; `config` sees `domain` and what `twilio` holds safe to send credentials to;
-//! `domain` sees nothing, and each of its rooms only those below it. `tests/it/tidy.rs` holds the code
-//! to it.
+//! `twilio` see `domain`; `config` sees `domain`, `twilio` and the bounds of the ledger, since it makes
+//! the values that the parts take; `domain` sees nothing, and each of its rooms only those below it.
+//! `tests/it/tidy.rs` holds the code to it.
 //!
 //! # What is always true
 //!
@@ -192,8 +192,8 @@
 //! A new kind or reason: its variant in [`domain::judge::kind`] or [`domain::judge::verdict`], a row in the table
 //! of its tests, a scenario in `simulator::everything`; METRICS.md follows by itself. A new metric:
 //! [`metrics::catalog`], then [`metrics::snapshot`] or [`metrics::health`]. A new key: the example
-//! file, which is the defaults, and the reader in [`config`]. Another database: behind
-//! [`store::Store`].
+//! file, which is the defaults; the field of the part that takes it; and where [`config`] reads its
+//! section, which prints it, too. Another database: behind [`store::Store`].
 
 pub mod app;
 pub mod cli;

@@ -105,17 +105,6 @@ enum Command {
     },
     Limit(LedgerLimits),
     Recent(failures::Question),
-    /// The writer waits until the sender is gone: a disk that hangs.
-    #[cfg(test)]
-    Hang(mpsc::Receiver<()>),
-    /// The writer panics.
-    #[cfg(test)]
-    Panic,
-    #[cfg(test)]
-    BreakWrites {
-        broken: bool,
-        reply: oneshot::Sender<Result<(), CommitError>>,
-    },
 }
 
 type Reply = oneshot::Sender<Result<CommitReport, CommitError>>;
@@ -164,7 +153,15 @@ impl Store {
         health: Health,
         now: impl Fn() -> Timestamp + Send + 'static,
     ) -> Result<(Self, StoreThread), OpenError> {
-        let opened = schema::open(directory, now())?;
+        Self::start(schema::open(directory, now())?, limits, health, now)
+    }
+
+    fn start(
+        opened: schema::Opened,
+        limits: LedgerLimits,
+        health: Health,
+        now: impl Fn() -> Timestamp + Send + 'static,
+    ) -> Result<(Self, StoreThread), OpenError> {
         let committed = Committed::new(codec::load_ledger(opened.database.read(), now())?);
         let (digest_key, created_at) = (opened.digest_key, opened.created_at);
         let (is_new, is_lost) = (opened.is_new, opened.files.are_lost());

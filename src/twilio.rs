@@ -5,6 +5,7 @@
 
 mod advice;
 mod answer;
+mod base_url;
 mod cause;
 pub mod client;
 pub mod error;
@@ -14,6 +15,7 @@ mod response;
 pub mod wire;
 
 pub use answer::{Answer, Attempt};
+pub use base_url::{BaseUrl, InvalidBaseUrl};
 pub use cause::NoConnection;
 pub use client::{Client, ClientOptions, Credentials};
 pub use error::{Error, Status};

@@ -46,12 +46,12 @@ pub struct Report {
 /// If the connection can't be prepared: certificates.
 pub async fn check(config: &Config) -> anyhow::Result<Report> {
     let mut report = Report { text: String::new(), is_well: true, took: None };
-    for (account, wanted) in polling::accounts(config)? {
+    for (account, configured) in polling::accounts(config)?.iter().zip(&config.accounts) {
         report.say(&format!("account `{}` ({})\n", account.label, account.key.sid));
-        let calls = report.calls(&account).await;
-        report.events(&account, calls.as_deref()).await;
-        if wanted.is_some() {
-            report.subaccounts(&account).await;
+        let calls = report.calls(account).await;
+        report.events(account, calls.as_deref()).await;
+        if configured.discovers {
+            report.subaccounts(account).await;
         }
         if let Some(calls) = calls {
             report.plan(calls.len(), config.api.max_concurrency);

@@ -8,25 +8,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::config::{AccountConfig, ApiConfig, Config, PollConfig};
+use crate::config::{AccountConfig, ApiConfig, Config};
 use crate::domain::engine::lists::ListPlan;
 use crate::domain::engine::plan::ReadPlan;
-use crate::domain::judge::route::{RoutePattern, Routes};
+use crate::domain::judge::route::Routes;
 use crate::domain::words::account::ListedAccount;
-use crate::domain::words::sid::AccountSid;
 use crate::metrics::health::Health;
 use crate::poller::heartbeat::Heartbeats;
 use crate::poller::loops::Loops;
-use crate::poller::subaccounts::{self, Known, Subaccounts, Wanted};
+use crate::poller::subaccounts::{self, Known, Subaccounts};
 use crate::poller::tracked::TrackedCalls;
 use crate::poller::{self, Account, Poll, Shared};
 use crate::store::{AccountKey, Attached, Store};
-use crate::twilio::{Client, ClientOptions, Credentials, LargeBodies};
+use crate::twilio::{Client, LargeBodies};
 
 /// How long tasks may take to end: requests are abandoned at once, so this is for the commit in
 /// flight.
@@ -53,7 +52,6 @@ pub(super) struct Prepared {
 #[derive(Debug)]
 struct PreparedAccount {
     account: Account,
-    wanted: Option<Wanted>,
     terms: Terms,
 }
 
@@ -61,10 +59,10 @@ struct PreparedAccount {
 #[derive(Clone, Debug, PartialEq)]
 struct Terms {
     account: AccountConfig,
-    wanted: Option<Wanted>,
-    poll: PollConfig,
+    lists: ListPlan,
+    reads: ReadPlan,
     api: ApiConfig,
-    routes: Vec<RoutePattern>,
+    routes: Routes,
 }
 
 /// Poll loops that run.
@@ -92,39 +90,29 @@ impl Prepared {
     /// Prepares the clients.
     ///
     /// # Errors
-    /// Certificates that can't be read or used, or no account.
+    /// Certificates that can't be used.
     pub(super) fn new(config: &Config, lasting: &Lasting) -> anyhow::Result<Self> {
         let shared = Shared {
             clock: lasting.clock,
             tracked: Arc::clone(&lasting.tracked),
             budget: Arc::new(Semaphore::new(config.api.max_total_concurrency)),
-            routes: Arc::new(Routes::new(config.routes.clone())),
-            lists: ListPlan {
-                interval: config.poll.interval,
-                initial_lookback: config.poll.initial_lookback,
-                catch_up: config.poll.catch_up,
-            },
-            reads: ReadPlan {
-                live_interval: config.poll.live_interval,
-                after_end: config.poll.after_end.clone(),
-                settle_delay: config.poll.settle_delay,
-                audit_after: config.poll.audit_after,
-            },
+            routes: Arc::new(config.routes.clone()),
+            lists: config.lists,
+            reads: config.reads.clone(),
             max_concurrency: config.api.max_concurrency,
             health: lasting.health.clone(),
             store: lasting.store.clone(),
         };
         let accounts = accounts(config)?.into_iter().zip(&config.accounts);
-        let accounts = accounts.map(|((account, wanted), configured)| PreparedAccount {
+        let accounts = accounts.map(|(account, configured)| PreparedAccount {
             account,
             terms: Terms {
                 account: configured.clone(),
-                wanted: wanted.clone(),
-                poll: config.poll.clone(),
+                lists: config.lists,
+                reads: config.reads.clone(),
                 api: config.api.clone(),
                 routes: config.routes.clone(),
             },
-            wanted,
         });
         Ok(Self { accounts: accounts.collect(), shared })
     }
@@ -150,13 +138,12 @@ impl Prepared {
     ) -> anyhow::Result<KnownSubaccounts> {
         let mut all = KnownSubaccounts::new();
         let mut labels = BTreeMap::new();
-        for (PreparedAccount { account, wanted, .. }, attached) in
-            self.accounts.iter().zip(attached)
-        {
-            let Some(wanted) = wanted else { continue };
+        for (PreparedAccount { account, terms }, attached) in self.accounts.iter().zip(attached) {
+            let Some(wanted) = terms.account.wanted() else { continue };
             let known = attached.subaccounts.iter();
             let known = known.map(|known| ListedAccount::new(known.sid, &known.status));
-            let known: Vec<ListedAccount> = known.filter(|known| wanted.wants(known)).collect();
+            let known: Vec<ListedAccount> =
+                known.filter(|known| wanted.wants(known.sid, known.status)).collect();
             labels.extend(known.iter().map(|known| {
                 let key = AccountKey { sid: known.sid, region: account.key.region.clone() };
                 let label = wanted.label(known.sid);
@@ -181,11 +168,11 @@ impl Prepared {
         // One budget for all accounts, those that go on included.
         self.shared.budget = Arc::clone(polling.budget.get_or_insert(self.shared.budget));
         let mut attached = attached.into_iter();
-        for PreparedAccount { account, wanted, terms } in self.accounts {
+        for PreparedAccount { account, terms } in self.accounts {
             let loops = Loops::new(stop);
             let (key, label) = (account.key.clone(), account.label.clone());
             let subaccounts = known.remove(&key).unwrap_or_default();
-            let followed = wanted.map(|wanted| {
+            let followed = terms.account.wanted().cloned().map(|wanted| {
                 let polling = subaccounts::Polling {
                     loops: loops.clone(),
                     heartbeats: heartbeats.clone(),
@@ -205,12 +192,13 @@ impl Prepared {
     /// their subaccounts that are known and still wanted.
     fn labels(&self, known: &KnownSubaccounts) -> BTreeMap<AccountKey, String> {
         let mut labels = BTreeMap::new();
-        for PreparedAccount { account, wanted, .. } in &self.accounts {
+        for PreparedAccount { account, terms } in &self.accounts {
             labels.insert(account.key.clone(), account.label.clone());
-            let Some((wanted, known)) = wanted.as_ref().zip(known.get(&account.key)) else {
+            let Some((wanted, known)) = terms.account.wanted().zip(known.get(&account.key)) else {
                 continue;
             };
-            let wanted_of = known.accounts().into_iter().filter(|found| wanted.wants(found));
+            let known = known.accounts().into_iter();
+            let wanted_of = known.filter(|found| wanted.wants(found.sid, found.status));
             labels.extend(wanted_of.map(|found| {
                 let key = AccountKey { sid: found.sid, region: account.key.region.clone() };
                 (key, wanted.label(found.sid))
@@ -333,63 +321,26 @@ impl PolledAccount {
         let own = (self.key.clone(), self.label.clone());
         let of_subaccount = |found: ListedAccount| {
             let key = AccountKey { sid: found.sid, region: self.key.region.clone() };
-            Some((key, self.terms.wanted.as_ref()?.label(found.sid)))
+            Some((key, self.terms.account.wanted()?.label(found.sid)))
         };
         let subaccounts = self.subaccounts.accounts();
         std::iter::once(own).chain(subaccounts.into_iter().filter_map(of_subaccount)).collect()
     }
 }
 
-/// The accounts of a configuration, each with a client, and which of its subaccounts are wanted.
-pub(super) fn accounts(config: &Config) -> anyhow::Result<Vec<(Account, Option<Wanted>)>> {
+/// The accounts of a configuration, each with a client.
+pub(super) fn accounts(config: &Config) -> anyhow::Result<Vec<Account>> {
     let large_bodies = LargeBodies::default();
     let mut accounts = Vec::new();
     for account in &config.accounts {
-        let options = ClientOptions {
-            base_url: account.base_url.clone(),
-            connect_timeout: config.api.connect_timeout,
-            timeout: config.api.timeout,
-            ca_pem: config.api.ca_pem.clone(),
-            proxy: config.api.proxy.clone(),
-            large_bodies: large_bodies.clone(),
-        };
-        let built = build_account(account, &options)?;
-        accounts.push((built, wanted(account, config)));
-    }
-    if accounts.is_empty() {
-        bail!("no account to poll");
+        let label = account.label.clone();
+        let (credentials, shared) = (account.credentials.clone(), large_bodies.clone());
+        let client = Client::new(&account.base_url, credentials, &config.api.client, shared);
+        let client = client.with_context(|| {
+            format!("account `{label}`: cannot prepare the connection to Twilio")
+        })?;
+        let key = AccountKey { sid: account.account_sid, region: account.region.clone() };
+        accounts.push(Account { key, label, status: "unknown", client });
     }
     Ok(accounts)
-}
-
-fn build_account(account: &AccountConfig, options: &ClientOptions) -> anyhow::Result<Account> {
-    let label = account.name.clone().unwrap_or_else(|| account.account_sid.clone());
-    let credentials = Credentials {
-        username: account.credentials.username.clone(),
-        secret: account.credentials.secret.clone(),
-    };
-    let client = Client::new(options, credentials)
-        .with_context(|| format!("account `{label}`: cannot prepare the connection to Twilio"))?;
-    let sid =
-        AccountSid::parse(&account.account_sid).with_context(|| format!("account `{label}`"))?;
-    let key = AccountKey { sid, region: account.region.clone() };
-    Ok(Account { key, label, status: "unknown", client })
-}
-
-fn wanted(account: &AccountConfig, config: &Config) -> Option<Wanted> {
-    // In another region the same subaccounts are other accounts, whose labels must differ.
-    let mut same_sid =
-        config.accounts.iter().filter(|other| other.account_sid == account.account_sid);
-    let is_first = same_sid.next().is_none_or(|first| first.region == account.region);
-    let same_region = config.accounts.iter().filter(|other| other.region == account.region);
-    let configured: BTreeSet<AccountSid> =
-        same_region.filter_map(|other| AccountSid::parse(&other.account_sid).ok()).collect();
-    let subaccounts = account.subaccounts.as_ref().filter(|subaccounts| subaccounts.discover)?;
-    Some(Wanted {
-        include: subaccounts.include.clone(),
-        exclude: subaccounts.exclude.clone(),
-        names: subaccounts.names.clone(),
-        region: (!is_first).then(|| account.region.clone()),
-        configured,
-    })
 }

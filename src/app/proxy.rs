@@ -2,18 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use reqwest::Url;
-
 use crate::config::Config;
 use crate::twilio::proxy::Way;
 
 /// Logs one line per host of Twilio's API: whether it is reached through the proxy.
 pub(super) fn announce(config: &Config) {
-    let Some(proxy) = &config.api.proxy else { return };
-    let bases = config.accounts.iter().filter_map(|account| Url::parse(&account.base_url).ok());
-    let ways: BTreeSet<(String, Way)> = bases
-        .map(|base| (base.host_str().unwrap_or_default().to_owned(), proxy.way_to(&base)))
-        .collect();
+    let Some(proxy) = &config.api.client.proxy else { return };
+    let bases = config.accounts.iter().map(|account| &account.base_url);
+    let ways: BTreeSet<(&str, Way)> = bases.map(|base| (base.host(), proxy.way_to(base))).collect();
     for (host, way) in ways {
         match way {
             Way::Proxy => tracing::info!(

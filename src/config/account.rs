@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 
 use figment::value::{Dict, Value};
-use secrecy::{ExposeSecret, SecretString};
 
-use crate::domain::words::sid::AccountSid;
-use crate::twilio::Proxy;
-use crate::twilio::proxy::Way;
+use crate::domain::words::sid::{AccountSid, ApiKeySid, InvalidSid};
+use crate::domain::words::subaccounts::Wanted;
+use crate::twilio::{BaseUrl, Credentials, Proxy};
 
 use super::environment::{Environment, bare};
 use super::reader::{Reader, Section};
 use super::secret::SecretSource;
 use super::shape;
+use super::show;
 
 /// Longest name of an account, in bytes: it is a label.
 const MAX_NAME_BYTES: usize = 256;
@@ -27,63 +27,47 @@ const EXPECTED_NAME: &str =
 const HOME_EDGES: [(&str, &str); 3] = [("ie1", "dublin"), ("au1", "sydney"), ("jp1", "tokyo")];
 /// The region of `api.twilio.com`.
 pub(super) const DEFAULT_REGION: &str = "us1";
-/// Twilio's API in that region.
-pub(super) const DEFAULT_BASE_URL: &str = "https://api.twilio.com";
 
 /// An account to poll.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AccountConfig {
-    /// Its label; the SID where there is none.
-    pub name: Option<String>,
+    /// Its label: its name, or its SID where it has none.
+    pub label: String,
     /// Its SID.
-    pub account_sid: String,
+    pub account_sid: AccountSid,
     /// How it signs in.
     pub credentials: Credentials,
     /// Where its API is.
-    pub base_url: String,
+    pub base_url: BaseUrl,
     /// The region that keeps its calls, part of its identity in the store.
     pub region: String,
-    /// Its subaccounts, if they were mentioned.
-    pub subaccounts: Option<SubaccountsConfig>,
+    /// Whether subaccounts are looked for.
+    pub discovers: bool,
+    /// Which of them are polled.
+    pub subaccounts: Wanted,
 }
 
 impl AccountConfig {
-    /// How its API is reached where there is a proxy.
-    pub fn way(&self, proxy: &Proxy) -> Option<Way> {
-        reqwest::Url::parse(&self.base_url).ok().map(|base| proxy.way_to(&base))
+    /// Which subaccounts are polled, if they are looked for.
+    pub fn wanted(&self) -> Option<&Wanted> {
+        self.discovers.then_some(&self.subaccounts)
     }
 }
 
-impl PartialEq for Credentials {
-    /// Whether they sign in alike, wherever the secret came from.
-    fn eq(&self, other: &Self) -> bool {
-        self.username == other.username
-            && self.secret.expose_secret() == other.secret.expose_secret()
+/// Notes, where subaccounts are looked for, which other accounts there are.
+pub(super) fn note_others(accounts: &mut [AccountConfig]) {
+    let all: Vec<(AccountSid, String)> =
+        accounts.iter().map(|account| (account.account_sid, account.region.clone())).collect();
+    for AccountConfig { account_sid, region, subaccounts, .. } in
+        accounts.iter_mut().filter(|account| account.discovers)
+    {
+        // In another region the same subaccounts are other accounts, whose labels must differ.
+        let is_first =
+            all.iter().find(|(sid, _)| sid == account_sid).is_none_or(|(_, of)| of == region);
+        subaccounts.region = (!is_first).then(|| region.clone());
+        let same_region = all.iter().filter(|(_, of)| of == region);
+        subaccounts.configured = same_region.map(|(sid, _)| *sid).collect();
     }
-}
-
-/// How an account signs in.
-#[derive(Clone, Debug)]
-pub struct Credentials {
-    /// Account SID or API key SID.
-    pub username: String,
-    /// Auth token or API key secret.
-    pub secret: SecretString,
-    /// Where the secret came from.
-    pub source: SecretSource,
-}
-
-/// Which subaccounts are polled.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SubaccountsConfig {
-    /// Whether they are looked for at all.
-    pub discover: bool,
-    /// Only these, if there are any.
-    pub include: Vec<String>,
-    /// Never these.
-    pub exclude: Vec<String>,
-    /// Labels by SID.
-    pub names: BTreeMap<String, String>,
 }
 
 /// Reads one element of `accounts:`.
@@ -92,6 +76,7 @@ pub(super) fn read(
     index: usize,
     value: Value,
     environment: &Environment,
+    proxy: Option<&Proxy>,
 ) -> Option<AccountConfig> {
     let path = format!("accounts[{index}]");
     let place = reader.place(&value, &path);
@@ -105,88 +90,74 @@ pub(super) fn read(
     };
     let mut section = Section::new(&path, dict);
     let name = reader.text(&mut section, "name");
-    let sid = read_sid(reader, &mut section, &place, "account_sid", "AC");
-    let credentials = read_credentials(reader, &mut section, &place, sid.as_deref(), environment);
+    let sid = read_sid(reader, &mut section, &place, "account_sid", AccountSid::parse);
+    let credentials = read_credentials(reader, &mut section, &place, sid, environment);
     let (base_url, region) = read_base_url(reader, &mut section, &place);
-    if name.as_ref().is_some_and(|name| !is_name(name, sid.as_deref(), &region)) {
+    if name.as_ref().is_some_and(|name| !is_name(name, sid, &region)) {
         reader.problem(&place, section.key("name"), format!("expected {EXPECTED_NAME}"));
     }
-    let subaccounts =
-        section.has("subaccounts").then(|| read_subaccounts(reader, &mut section, &region));
-    let subaccounts = subaccounts.or_else(|| {
+    let head_at = reader.shown.len();
+    let (discovers, subaccounts) = if section.has("subaccounts") {
+        read_subaccounts(reader, &mut section, &region)
+    } else {
         section.take("subaccounts");
-        None
-    });
+        (false, Wanted::default())
+    };
     reader.finish(section);
-    Some(AccountConfig {
-        name,
-        account_sid: sid?,
-        credentials: credentials?,
-        base_url,
-        region,
-        subaccounts,
-    })
+    let (account_sid, (credentials, source)) = sid.zip(credentials)?;
+    let label = name.unwrap_or_else(|| account_sid.to_string());
+    let account =
+        AccountConfig { label, account_sid, credentials, base_url, region, discovers, subaccounts };
+    // Before its subaccounts.
+    reader.shown.insert_str(head_at, &show::account(&account, &source, proxy));
+    Some(account)
 }
 
 /// Whether a text can be the label of an account. One that begins as a SID belongs to that account,
 /// which may be polled, too, and where there are several regions goes by it and its region.
-fn is_name(text: &str, sid: Option<&str>, region: &str) -> bool {
-    let begins_as_sid = text.get(..SID_BYTES).is_some_and(|begin| is_sid(begin, "AC"));
+fn is_name(text: &str, sid: Option<AccountSid>, region: &str) -> bool {
+    let begins_as_sid = text.get(..SID_BYTES).is_some_and(|begin| AccountSid::parse(begin).is_ok());
     !text.is_empty()
         && text.len() <= MAX_NAME_BYTES
         && !text.contains(char::is_control)
         && (!begins_as_sid
-            || sid.is_none_or(|sid| text == sid || text == format!("{sid}@{region}")))
+            || sid
+                .map(|sid| sid.to_string())
+                .is_none_or(|sid| text == sid || text == format!("{sid}@{region}")))
 }
 
-fn read_sid(
+fn read_sid<T>(
     reader: &mut Reader<'_>,
     section: &mut Section,
     place: &str,
     name: &'static str,
-    prefix: &str,
-) -> Option<String> {
+    parse: fn(&str) -> Result<T, InvalidSid>,
+) -> Option<T> {
     let was_there = section.has(name);
-    let text = reader.text(section, name).map(|text| bare(&text).to_owned());
-    let is_sid = |sid: &String| is_sid(sid, prefix);
-    match text {
-        Some(sid) if is_sid(&sid) => Some(sid),
-        Some(sid) => {
-            reader.problem(place, section.key(name), not_sid(&sid, prefix));
-            None
-        }
-        None if !was_there => {
-            let text = format!("is missing: expected {}", sid_of(prefix));
-            reader.problem(place, section.key(name), text);
-            None
-        }
-        None => None,
-    }
+    let sid = match reader.text(section, name) {
+        Some(text) => parse_sid(bare(&text), parse),
+        // Told already.
+        None if was_there => return None,
+        None => parse("").map_err(|error| format!("is missing: {error}")),
+    };
+    sid.map_err(|text| reader.problem(place, section.key(name), text)).ok()
 }
 
-/// What is said of a text that is no SID of a kind.
-pub(super) fn not_sid(text: &str, prefix: &str) -> String {
-    format!("expected {}, got {}", sid_of(prefix), shape::text(text))
-}
-
-fn sid_of(prefix: &str) -> String {
-    let noun = if prefix == "SK" { "API key SID" } else { "Account SID" };
-    format!("an {noun} (`{prefix}` and 32 hex digits)")
-}
-
-/// Whether a text is a SID of a kind.
-pub(super) fn is_sid(text: &str, prefix: &str) -> bool {
-    text.strip_prefix(prefix)
-        .is_some_and(|digits| AccountSid::parse(&format!("AC{digits}")).is_ok())
+/// Parses a SID; else what is said of the text.
+pub(super) fn parse_sid<T>(
+    text: &str,
+    parse: fn(&str) -> Result<T, InvalidSid>,
+) -> Result<T, String> {
+    parse(text).map_err(|error| format!("{error}, got {}", shape::text(text)))
 }
 
 fn read_credentials(
     reader: &mut Reader<'_>,
     section: &mut Section,
     place: &str,
-    account_sid: Option<&str>,
+    account_sid: Option<AccountSid>,
     environment: &Environment,
-) -> Option<Credentials> {
+) -> Option<(Credentials, SecretSource)> {
     let mut is_inline = false;
     for (inline, instead) in [("auth_token", "auth_token"), ("api_secret", "api_secret")] {
         if section.has(inline) {
@@ -199,7 +170,7 @@ fn read_credentials(
         }
     }
     let uses_key = section.has("api_key");
-    let key = uses_key.then(|| read_sid(reader, section, place, "api_key", "SK"));
+    let key = uses_key.then(|| read_sid(reader, section, place, "api_key", ApiKeySid::parse));
     section.take("api_key");
     let mut sources: Vec<(&'static str, SecretSource)> = Vec::new();
     for (name, is_for_key, make) in SECRET_KEYS {
@@ -229,11 +200,11 @@ fn read_credentials(
         }
     };
     let username = match key {
-        Some(key) => key?,
-        None => account_sid?.to_owned(),
+        Some(key) => key?.to_string(),
+        None => account_sid?.to_string(),
     };
     match source.read(environment) {
-        Ok(secret) => Some(Credentials { username, secret, source }),
+        Ok(secret) => Some((Credentials { username, secret }, source)),
         Err(text) => {
             reader.problem(place, section.key(name), text);
             None
@@ -253,12 +224,12 @@ const SECRET_KEYS: [(&str, bool, MakeSource); 6] = [
     ("api_secret_credential", true, SecretSource::Credential),
 ];
 
-fn read_base_url(reader: &mut Reader<'_>, section: &mut Section, place: &str) -> (String, String) {
+fn read_base_url(reader: &mut Reader<'_>, section: &mut Section, place: &str) -> (BaseUrl, String) {
     let mut text = |name| reader.text(section, name).map(|text| bare(&text).to_owned());
     let (url, region, edge) = (text("base_url"), text("region"), text("edge"));
     resolve_base_url(url, region, edge).unwrap_or_else(|(name, text)| {
         reader.problem(place, section.key(name), text);
-        (DEFAULT_BASE_URL.to_owned(), DEFAULT_REGION.to_owned())
+        (BaseUrl::default(), DEFAULT_REGION.to_owned())
     })
 }
 
@@ -267,7 +238,7 @@ pub(super) fn resolve_base_url(
     url: Option<String>,
     region: Option<String>,
     edge: Option<String>,
-) -> Result<(String, String), (&'static str, String)> {
+) -> Result<(BaseUrl, String), (&'static str, String)> {
     let is_label = |text: &String| {
         (1..=MAX_PLACE_BYTES).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
@@ -287,16 +258,18 @@ pub(super) fn resolve_base_url(
         if edge.is_some() {
             return Err(("edge", "can't be used with `base_url`: expected one of them".to_owned()));
         }
-        check_base_url(&url).map_err(|text| ("base_url", text))?;
-        let region =
-            region.or_else(|| region_of(&url)).unwrap_or_else(|| DEFAULT_REGION.to_owned());
-        return Ok((url, region));
+        let url = BaseUrl::parse(&url).map_err(|error| ("base_url", error.to_string()))?;
+        let region = region.or_else(|| url.region().map(str::to_owned));
+        return Ok((url, region.unwrap_or_else(|| DEFAULT_REGION.to_owned())));
     }
     let region = region.unwrap_or_else(|| DEFAULT_REGION.to_owned());
     let home = HOME_EDGES.iter().find(|(of, _)| *of == region).map(|(_, edge)| (*edge).to_owned());
     match edge.or(home) {
-        Some(edge) => Ok((format!("https://api.{edge}.{region}.twilio.com"), region)),
-        None if region == DEFAULT_REGION => Ok((DEFAULT_BASE_URL.to_owned(), region)),
+        Some(edge) => match BaseUrl::parse(&format!("https://api.{edge}.{region}.twilio.com")) {
+            Ok(url) => Ok((url, region)),
+            Err(error) => Err(("edge", error.to_string())),
+        },
+        None if region == DEFAULT_REGION => Ok((BaseUrl::default(), region)),
         None => Err((
             "edge",
             // The region may be a token that is short enough for one.
@@ -305,56 +278,29 @@ pub(super) fn resolve_base_url(
     }
 }
 
-fn check_base_url(text: &str) -> Result<(), String> {
-    let url = reqwest::Url::parse(text)
-        .map_err(|_| "expected a URL such as `https://proxy.example.com`".to_owned())?;
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("expected a URL without user and password".to_owned());
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err("expected a URL without query and fragment".to_owned());
-    }
-    if url.scheme() == "https"
-        || (url.scheme() == "http" && crate::twilio::client::is_loopback(&url))
-    {
-        Ok(())
-    } else {
-        Err("expected https, or http to a loopback address: credentials go there".to_owned())
-    }
-}
-
-/// The region of a host such as `api.dublin.ie1.twilio.com`.
-fn region_of(url: &str) -> Option<String> {
-    let url = reqwest::Url::parse(url).ok()?;
-    let labels = url.host_str()?.strip_prefix("api.")?.strip_suffix(".twilio.com")?;
-    labels.split('.').next_back().map(str::to_owned)
-}
-
+/// Whether subaccounts are looked for, and which are polled.
 fn read_subaccounts(
     reader: &mut Reader<'_>,
     section: &mut Section,
     region: &str,
-) -> SubaccountsConfig {
+) -> (bool, Wanted) {
     let mut inner = reader.section(section, "subaccounts");
-    let discover = reader.flag(&mut inner, "discover");
-    let mut texts = |name| {
-        let texts = reader.texts(&mut inner, name).into_iter();
-        texts.map(|text| bare(&text).to_owned()).collect()
-    };
-    let (include, exclude) = (texts("include"), texts("exclude"));
-    let names = match inner.take("names") {
+    let discovers = reader.flag(&mut inner, "discover");
+    let include = reader.texts(&mut inner, "include");
+    let exclude = reader.texts(&mut inner, "exclude");
+    let labels = match inner.take("names") {
         None => Dict::new(),
-        Some(Value::Dict(_, names)) => names,
+        Some(Value::Dict(_, labels)) => labels,
         Some(other) => {
             reader.wrong(&inner, "names", &other, "a mapping of SIDs to names");
             Dict::new()
         }
     };
-    let mut labels = BTreeMap::new();
-    for (sid, name) in names {
-        match name.as_str().filter(|_| is_sid(&sid, "AC")) {
-            Some(text) if is_name(text, Some(&sid), region) => {
-                labels.insert(sid, text.to_owned());
+    let mut names = BTreeMap::new();
+    for (sid, name) in labels {
+        match AccountSid::parse(&sid).ok().zip(name.as_str()) {
+            Some((sid, text)) if is_name(text, Some(sid), region) => {
+                names.insert(sid, text.to_owned());
             }
             Some(_) => {
                 let key = inner.key(&format!("names.{sid}"));
@@ -364,6 +310,9 @@ fn read_subaccounts(
             None => reader.wrong(&inner, "names", &name, "a mapping of SIDs (`AC…`) to names"),
         }
     }
+    let shown: BTreeMap<String, &String> =
+        names.iter().map(|(sid, name)| (sid.to_string(), name)).collect();
+    reader.show(&inner, "names", &show::json(&shown));
     reader.finish(inner);
-    SubaccountsConfig { discover, include, exclude, names: labels }
+    (discovers, Wanted { include, exclude, names, ..Wanted::default() })
 }

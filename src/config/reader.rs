@@ -1,4 +1,5 @@
-//! Reads keys out of the merged layers, and collects everything that is wrong on the way.
+//! Reads keys out of the merged layers, and collects on the way everything that is wrong, and what is
+//! printed of it: a key that is read is printed.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -8,15 +9,19 @@ use figment::Figment;
 use figment::value::{Dict, Value};
 
 use super::duration;
+use super::environment::bare;
 use super::layers::{DEFAULTS, is_null, place_of};
 use super::problem::Problem;
 use super::shape;
+use super::show;
 
-/// Collects problems while keys are read.
+/// Collects problems, and what is printed, while keys are read.
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
     figment: &'a Figment,
     pub(super) problems: Vec<Problem>,
+    /// The keys that were read with their values, as YAML; no key that may hold a secret.
+    pub(super) shown: String,
 }
 
 /// A mapping whose keys are taken out one by one; what is left is unknown.
@@ -56,7 +61,7 @@ impl Section {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(figment: &'a Figment) -> Self {
-        Self { figment, problems: Vec::new() }
+        Self { figment, problems: Vec::new(), shown: String::new() }
     }
 
     /// Notes a problem with a value, of which only the shape is shown.
@@ -87,6 +92,14 @@ impl<'a> Reader<'a> {
         self.problems.push(Problem { place: place.to_owned(), key, text });
     }
 
+    /// Prints a key.
+    pub(super) fn show(&mut self, section: &Section, name: &str, value: &str) {
+        let levels = section.path.split(['.', '[']).filter(|part| !part.is_empty()).count();
+        let line = format!("{}{name}: {value}", "  ".repeat(levels));
+        self.shown += line.trim_end();
+        self.shown += "\n";
+    }
+
     /// Where a value comes from.
     pub(super) fn place(&self, value: &Value, key: &str) -> String {
         place_of(self.figment, value, key)
@@ -102,6 +115,7 @@ impl<'a> Reader<'a> {
                 Dict::new()
             }
         };
+        self.show(from, name, "");
         Section::new(&path, dict)
     }
 
@@ -115,23 +129,26 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn path(&mut self, section: &mut Section, name: &'static str) -> Option<PathBuf> {
-        let value = section.take(name)?;
-        let path = value.as_str().filter(|path| !path.is_empty()).map(PathBuf::from);
-        if path.is_none() {
-            self.wrong(section, name, &value, "a path");
+        let value = section.take(name);
+        let path = value.as_ref().and_then(Value::as_str).filter(|path| !path.is_empty());
+        if let Some(value) = value.as_ref().filter(|_| path.is_none()) {
+            self.wrong(section, name, value, "a path");
         }
-        path
+        self.show(section, name, &show::json(&path));
+        path.map(PathBuf::from)
     }
 
     pub(super) fn flag(&mut self, section: &mut Section, name: &'static str) -> bool {
-        match section.take(name) {
+        let flag = match section.take(name) {
             None => false,
             Some(Value::Bool(_, flag)) => flag,
             Some(other) => {
                 self.wrong_plain(section, name, &other, "`true` or `false`");
                 false
             }
-        }
+        };
+        self.show(section, name, &flag.to_string());
+        flag
     }
 
     pub(super) fn number(
@@ -141,16 +158,19 @@ impl<'a> Reader<'a> {
         least: usize,
         most: usize,
     ) -> usize {
-        let Some(value) = section.take(name) else { return least };
-        let number = value.to_u128().and_then(|number| usize::try_from(number).ok());
-        match number.filter(|number| (least..=most).contains(number)) {
-            Some(number) => number,
-            None => {
-                let expected = format!("a whole number from {least} to {most}");
-                self.wrong_plain(section, name, &value, &expected);
-                least
+        let mut read = least;
+        if let Some(value) = section.take(name) {
+            let number = value.to_u128().and_then(|number| usize::try_from(number).ok());
+            match number.filter(|number| (least..=most).contains(number)) {
+                Some(number) => read = number,
+                None => {
+                    let expected = format!("a whole number from {least} to {most}");
+                    self.wrong_plain(section, name, &value, &expected);
+                }
             }
         }
+        self.show(section, name, &read.to_string());
+        read
     }
 
     pub(super) fn duration(
@@ -160,8 +180,11 @@ impl<'a> Reader<'a> {
         least: Duration,
         most: Duration,
     ) -> Duration {
-        let Some(value) = section.take(name) else { return least };
-        self.duration_of(section, name, &value, least, most).unwrap_or(least)
+        let value = section.take(name);
+        let read = value.and_then(|value| self.duration_of(section, name, &value, least, most));
+        let read = read.unwrap_or(least);
+        self.show(section, name, &duration::show(read));
+        read
     }
 
     fn duration_of(
@@ -197,17 +220,22 @@ impl<'a> Reader<'a> {
     ) -> Vec<Duration> {
         let values = self.list(section, name, "a list of durations such as `[15s, 2m]`");
         let each = values.iter();
-        each.filter_map(|value| self.duration_of(section, name, value, least, most)).collect()
+        let read: Vec<Duration> =
+            each.filter_map(|value| self.duration_of(section, name, value, least, most)).collect();
+        let shown: Vec<String> = read.iter().copied().map(duration::show).collect();
+        self.show(section, name, &format!("[{}]", shown.join(", ")));
+        read
     }
 
     pub(super) fn texts(&mut self, section: &mut Section, name: &'static str) -> Vec<String> {
         let mut texts = Vec::new();
         for value in self.list(section, name, "a list of texts") {
             match value.as_str() {
-                Some(text) => texts.push(text.to_owned()),
+                Some(text) => texts.push(bare(text).to_owned()),
                 None => self.wrong(section, name, &value, "a list of texts"),
             }
         }
+        self.show(section, name, &show::json(&texts));
         texts
     }
 

@@ -1,21 +1,24 @@
 //! The account that the variables of Twilio's own tools name.
 
+use crate::domain::words::sid::{AccountSid, ApiKeySid};
+use crate::domain::words::subaccounts::Wanted;
+use crate::twilio::{Credentials, Proxy};
+
 use super::Environment;
-use super::account::{self, AccountConfig, Credentials};
-use super::problem::Problem;
+use super::account::{self, AccountConfig};
+use super::reader::Reader;
 use super::secret::SecretSource;
+use super::show;
 
 /// The account that Twilio's own variables name.
 pub(super) fn account_of_environment(
+    reader: &mut Reader<'_>,
     environment: &Environment,
-    problems: &mut Vec<Problem>,
+    proxy: Option<&Proxy>,
 ) -> Option<AccountConfig> {
     let mut problem = |name: &str, text: &str| {
-        problems.push(Problem {
-            place: format!("environment variable {name}"),
-            key: String::new(),
-            text: text.to_owned(),
-        });
+        let place = format!("environment variable {name}");
+        reader.problem(&place, String::new(), text.to_owned());
     };
     let Some(account_sid) = environment.get("TWILIO_ACCOUNT_SID") else {
         problem(
@@ -24,13 +27,12 @@ pub(super) fn account_of_environment(
         );
         return None;
     };
-    if !account::is_sid(&account_sid, "AC") {
-        problem("TWILIO_ACCOUNT_SID", &account::not_sid(&account_sid, "AC"));
-    }
-    let key = environment.get("TWILIO_API_KEY");
-    if let Some(key) = key.as_ref().filter(|key| !account::is_sid(key, "SK")) {
-        problem("TWILIO_API_KEY", &account::not_sid(key, "SK"));
-    }
+    let account_sid = account::parse_sid(&account_sid, AccountSid::parse)
+        .map_err(|text| problem("TWILIO_ACCOUNT_SID", &text));
+    let key = environment.get("TWILIO_API_KEY").map(|key| {
+        let key = account::parse_sid(&key, ApiKeySid::parse);
+        key.map_err(|text| problem("TWILIO_API_KEY", &text))
+    });
     let name = if key.is_some() { "TWILIO_API_SECRET" } else { "TWILIO_AUTH_TOKEN" };
     let source = SecretSource::Environment(name.to_owned());
     let secret = source.read(environment);
@@ -57,14 +59,19 @@ pub(super) fn account_of_environment(
             return None;
         }
     };
-    let username = key.unwrap_or_else(|| account_sid.clone());
-    let credentials = Credentials { username, secret: secret.ok()?, source };
-    Some(AccountConfig {
-        name: None,
+    let (account_sid, key) = (account_sid.ok()?, key.transpose().ok()?);
+    let label = account_sid.to_string();
+    let username = key.map_or_else(|| label.clone(), |key| key.to_string());
+    let credentials = Credentials { username, secret: secret.ok()? };
+    let account = AccountConfig {
+        label,
         account_sid,
         credentials,
         base_url,
         region,
-        subaccounts: None,
-    })
+        discovers: false,
+        subaccounts: Wanted::default(),
+    };
+    reader.shown += &show::account(&account, &source, proxy);
+    Some(account)
 }

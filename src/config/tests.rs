@@ -26,15 +26,20 @@ const MARK: &str = "marked-secret-0123456789";
 fn without_a_file_everything_is_at_its_default() {
     let config = load(None, &sdk_variables()).expect("a configuration");
     assert_eq!(
-        config.poll,
-        PollConfig {
+        config.lists,
+        ListPlan {
             interval: seconds(30),
+            initial_lookback: seconds(3_600),
+            catch_up: seconds(24 * 3_600),
+        }
+    );
+    assert_eq!(
+        config.reads,
+        ReadPlan {
             live_interval: seconds(60),
             after_end: vec![seconds(15), seconds(120)],
             settle_delay: seconds(16 * 60),
             audit_after: seconds(3_600),
-            initial_lookback: seconds(3_600),
-            catch_up: seconds(24 * 3_600),
         }
     );
     assert_eq!(
@@ -42,21 +47,18 @@ fn without_a_file_everything_is_at_its_default() {
         ApiConfig {
             max_concurrency: 4,
             max_total_concurrency: 64,
-            connect_timeout: seconds(5),
-            timeout: seconds(30),
             ca_file: None,
-            ca_pem: None,
-            proxy: None,
+            client: ClientOptions {
+                connect_timeout: seconds(5),
+                timeout: seconds(30),
+                ca_pem: None,
+                proxy: None,
+            },
         }
     );
-    let limits = LimitsConfig {
-        routes_per_account: 100,
-        series: 100_000,
-        tracked_calls: 500_000,
-        hold_back: seconds(65),
-    };
-    assert_eq!(config.limits, limits);
-    assert!(config.routes.is_empty() && config.notices.is_empty());
+    let limits = LedgerLimits { routes_per_account: 100, series: 100_000, hold_back: seconds(65) };
+    assert_eq!((config.limits, config.tracked_calls), (limits, 500_000));
+    assert!(config.routes == Routes::default() && config.notices.is_empty());
 }
 
 #[test]

@@ -6,4 +6,5 @@ pub mod call_event;
 pub mod label;
 pub mod parameters;
 pub mod sid;
+pub mod subaccounts;
 pub mod webhook_url;

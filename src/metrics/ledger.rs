@@ -140,7 +140,7 @@ pub struct GroupEntry {
 }
 
 /// Bounds on the ledger's size, and how long new groups are held back.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LedgerLimits {
     /// Most endpoints of an account.
     pub routes_per_account: usize,

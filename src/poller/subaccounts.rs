@@ -2,8 +2,6 @@
 //!
 //! The engine of the account looks for them.
 
-mod wanted;
-
 use std::collections::btree_map::{BTreeMap, Entry};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,14 +11,13 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::engine::effects::FoundAccounts;
 use crate::domain::words::account::ListedAccount;
 use crate::domain::words::sid::AccountSid;
+use crate::domain::words::subaccounts::Wanted;
 use crate::metrics::health::Health;
 use crate::store::{AccountKey, Subaccount};
 
 use super::heartbeat::{Heartbeat, Heartbeats};
 use super::loops::Loops;
 use super::{Account, Poll, Shared};
-
-pub use wanted::Wanted;
 
 /// How long the store may take to remember them.
 const REMEMBER: Duration = Duration::from_secs(10 * 60);
@@ -120,8 +117,10 @@ impl Subaccounts {
 
     /// Polls those that were found and are wanted, and lets go of those that a complete list shows no more.
     fn follow(&mut self, found: Vec<ListedAccount>, is_complete: bool) {
-        let found: Vec<_> =
-            found.into_iter().filter(|account| self.wanted.wants(account)).collect();
+        let found: Vec<_> = found
+            .into_iter()
+            .filter(|account| self.wanted.wants(account.sid, account.status))
+            .collect();
         self.polled.retain(|sid, polled| {
             let stays = !is_complete || found.iter().any(|account| account.sid == *sid);
             if !stays {

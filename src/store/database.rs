@@ -242,15 +242,3 @@ fn hash<'a>(table: &str, values: impl Iterator<Item = ValueRef<'a>>) -> u64 {
     }
     hasher.finish()
 }
-
-/// Makes every commit fail, or succeed again, by SQLite's own refusal at its very end.
-#[cfg(test)]
-pub(super) fn break_commits(connection: &Connection, broken: bool) -> rusqlite::Result<()> {
-    connection.execute_batch(if broken {
-        "CREATE TEMP TABLE parent (id INTEGER PRIMARY KEY);
-         CREATE TEMP TABLE child (id INTEGER REFERENCES parent DEFERRABLE INITIALLY DEFERRED);
-         CREATE TEMP TRIGGER broken AFTER UPDATE ON main.meta BEGIN INSERT INTO child VALUES (1); END"
-    } else {
-        "DROP TRIGGER broken; DROP TABLE child; DROP TABLE parent"
-    })
-}

@@ -5,6 +5,7 @@ mod compact;
 mod creation;
 mod damage;
 mod failures;
+mod faults;
 mod files;
 mod first_failure;
 mod migration;
@@ -28,12 +29,14 @@ use crate::domain::words::call::{Call, CallStatus, Direction};
 use crate::domain::words::sid::CallSid;
 use crate::metrics::ledger::{Cell, Scope};
 
+use faults::{open_with_failing_writes, open_with_orders};
+
 #[tokio::test]
 async fn what_was_committed_is_there_after_a_restart() {
     let directory = directory();
     let mut call = progress();
     call.counted = Multiset::new(vec![(Digest(7), 2)]);
-    call.digest_version = DigestVersion::Two;
+    call.digest_version = DigestVersion::from_number(0).expect("no newer one");
     call.credits = Multiset::new(vec![(Digest(9), 1)]);
     let (key, cursor) = {
         let (store, thread) = open(&directory).expect("a new store");
@@ -97,10 +100,9 @@ async fn two_accounts_that_exchange_names_do_so_at_once_and_others_stay_hidden()
 #[tokio::test]
 async fn who_takes_an_account_over_sees_what_was_sent_before_him() {
     let directory = directory();
-    let (store, _thread) = open(&directory).expect("a new store");
+    let (store, _thread, writer) = open_with_orders(&directory);
     let id = attach(&store, "us1").await.id;
-    let (hanging, until) = std::sync::mpsc::channel();
-    store.commands.send(Command::Hang(until)).expect("the writer lives");
+    let hanging = writer.hang();
     let batch = Arc::new(Batch { calls: vec![progress()], ..Batch::default() });
     let (committed, attached) = tokio::join!(store.commit(id, batch), async {
         let attached = attach(&store, "us1");
@@ -128,16 +130,16 @@ async fn a_forgotten_call_is_gone() {
 #[tokio::test]
 async fn a_commit_that_fails_shows_nothing_and_can_be_tried_again() {
     let directory = directory();
-    let (store, _thread) = open(&directory).expect("a new store");
+    let (store, _thread, writes_fail) = open_with_failing_writes(&directory, health());
     let id = attach(&store, "us1").await.id;
-    store.break_writes(true).await;
+    writes_fail.store(true, Ordering::Relaxed);
     let batch = Arc::new(Batch {
         facts: vec![Fact::Finished(Direction::Inbound, CallStatus::Completed)],
         ..Batch::default()
     });
     assert!(store.commit(id, Arc::clone(&batch)).await.is_err());
     assert_eq!(finished(&store, id), 0);
-    store.break_writes(false).await;
+    writes_fail.store(false, Ordering::Relaxed);
     store.commit(id, batch).await.expect("committed");
     assert_eq!(finished(&store, id), 1);
 }
@@ -166,18 +168,18 @@ async fn a_release_is_shown_only_once_it_is_durable() {
     let directory = directory();
     let registry = Registry::new();
     let health = Health::register(&registry).expect("instruments");
-    let (store, _thread) = Store::open(directory.path(), limits(), health, now).expect("a store");
+    let (store, _thread, writes_fail) = open_with_failing_writes(&directory, health);
     let id = attach(&store, "us1").await.id;
     store.committed().publish(|ledger| ledger.mark_shown(&ledger.shown(), now()));
     until(|| rows_of_meta(&directory, "scraped") == 1).await;
     let batch = Batch { facts: vec![event()], ..Batch::default() };
     store.commit(id, Arc::new(batch)).await.expect("committed");
     let held = store.committed().read().shown();
-    store.break_writes(true).await;
+    writes_fail.store(true, Ordering::Relaxed);
     store.committed().publish(|ledger| ledger.mark_shown(&held, Timestamp::MIN));
     until(|| value(&registry, "twilio_exporter_store_errors_total") > 0.0).await;
     assert_eq!(store.committed().read().shown(), held, "a crash would hold them again");
-    store.break_writes(false).await;
+    writes_fail.store(false, Ordering::Relaxed);
     store.commit(id, Arc::new(Batch::default())).await.expect("committed");
     until(|| store.committed().read().shown().held.is_empty()).await;
 }
@@ -187,16 +189,16 @@ async fn a_release_that_fails_is_tried_again_seldom_or_once_the_store_can_be_wri
     let directory = directory();
     let registry = Registry::new();
     let health = Health::register(&registry).expect("instruments");
-    let (store, _thread) = Store::open(directory.path(), limits(), health, now).expect("a store");
+    let (store, _thread, writes_fail) = open_with_failing_writes(&directory, health);
     let errors = || value(&registry, "twilio_exporter_store_errors_total");
     let id = attach(&store, "us1").await.id;
-    store.break_writes(true).await;
+    writes_fail.store(true, Ordering::Relaxed);
     store.committed().publish(|ledger| ledger.was_scraped = true);
     until(|| errors() > 0.0).await;
     // The writer looks every half second.
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(errors(), 1.0);
-    store.break_writes(false).await;
+    writes_fail.store(false, Ordering::Relaxed);
     store.commit(id, Arc::new(Batch::default())).await.expect("committed");
     until(|| rows_of_meta(&directory, "scraped") == 1).await;
     assert_eq!(errors(), 1.0);
@@ -205,13 +207,11 @@ async fn a_release_that_fails_is_tried_again_seldom_or_once_the_store_can_be_wri
 #[tokio::test]
 async fn a_writer_that_ends_early_is_noticed() {
     let directory = directory();
-    let health = Health::register(&Registry::new()).expect("instruments");
-    let opened = Store::open(directory.path(), limits(), health, now);
-    let (store, mut thread) = opened.expect("a store");
+    let (store, mut thread, writer) = open_with_orders(&directory);
     let id = attach(&store, "us1").await.id;
     let early = tokio::time::timeout(Duration::from_millis(100), thread.ended()).await;
     assert!(early.is_err(), "it lives");
-    store.commands.send(Command::Panic).expect("the writer lives");
+    writer.give(|| panic!("as meant"));
     tokio::time::timeout(Duration::from_secs(30), thread.ended()).await.expect("it has ended");
     let refused = store.commit(id, Arc::new(Batch::default())).await;
     assert!(matches!(refused, Err(CommitError::Closed)), "{refused:?}");
@@ -241,13 +241,6 @@ fn value(registry: &Registry, name: &str) -> f64 {
         let metric = &family.get_metric()[0];
         metric.get_counter().get_value() + metric.get_gauge().get_value()
     })
-}
-
-impl Store {
-    /// Makes every write fail, or succeed again, by SQLite's own refusal.
-    async fn break_writes(&self, broken: bool) {
-        self.ask(|reply| Command::BreakWrites { broken, reply }).await.expect("the writer lives");
-    }
 }
 
 fn event() -> Fact {
@@ -313,8 +306,11 @@ fn open(directory: &TempDir) -> Result<(Store, StoreThread), OpenError> {
 }
 
 fn open_at(path: &Path) -> Result<(Store, StoreThread), OpenError> {
-    let health = Health::register(&Registry::new()).expect("instruments");
-    Store::open(path, limits(), health, now)
+    Store::open(path, limits(), health(), now)
+}
+
+fn health() -> Health {
+    Health::register(&Registry::new()).expect("instruments")
 }
 
 fn limits() -> LedgerLimits {

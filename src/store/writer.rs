@@ -117,18 +117,6 @@ impl Writer {
                             let _gone = question.reply.send(found);
                         }
                     }
-                    #[cfg(test)]
-                    Command::Hang(until) => {
-                        let _over = until.recv();
-                    }
-                    #[cfg(test)]
-                    Command::Panic => panic!("as meant"),
-                    #[cfg(test)]
-                    Command::BreakWrites { broken, reply } => {
-                        let set =
-                            super::database::break_commits(self.store.database.read(), broken);
-                        let _gone = reply.send(set.map_err(CommitError::from));
-                    }
                     Command::Show { labels, reply } => {
                         let _gone = reply.send(self.show(labels));
                     }

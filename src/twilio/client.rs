@@ -2,7 +2,6 @@
 //!
 //! Each function is one request and one answer: retrying, pacing and counting are the poller's.
 
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -17,6 +16,7 @@ use crate::domain::words::call::Call;
 use crate::domain::words::sid::{AccountSid, CallSid};
 
 use super::answer::{Answer, Attempt};
+use super::base_url::BaseUrl;
 use super::cause::transport;
 use super::error::Error;
 use super::proxy::{Proxy, Way};
@@ -38,11 +38,16 @@ pub struct Credentials {
     pub secret: SecretString,
 }
 
+impl PartialEq for Credentials {
+    fn eq(&self, other: &Self) -> bool {
+        self.username == other.username
+            && self.secret.expose_secret() == other.secret.expose_secret()
+    }
+}
+
 /// How to connect.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientOptions {
-    /// The API's base URL.
-    pub base_url: String,
     /// Most time for a connection.
     pub connect_timeout: Duration,
     /// Most time for a whole request.
@@ -51,20 +56,12 @@ pub struct ClientOptions {
     pub ca_pem: Option<Vec<u8>>,
     /// The proxy, with the hosts that are reached without it.
     pub proxy: Option<Proxy>,
-    /// What all clients share for answers that are large.
-    pub large_bodies: LargeBodies,
 }
 
-/// Why a client can't be made.
+/// Why a client can't be made: TLS can't be set up.
 #[derive(Debug, thiserror::Error)]
-pub enum BuildError {
-    /// The base URL is none, or not safe to send credentials to.
-    #[error("the base URL can't be used: expected https, or http to a loopback address")]
-    BaseUrl,
-    /// TLS can't be set up.
-    #[error("cannot set up TLS")]
-    Tls(#[from] reqwest::Error),
-}
+#[error("cannot set up TLS")]
+pub struct BuildError(#[from] reqwest::Error);
 
 /// A connection to Twilio for one set of credentials.
 #[derive(Clone, Debug)]
@@ -76,37 +73,37 @@ pub struct Client {
 }
 
 impl Client {
-    /// Prepares a client; connects to nothing yet.
+    /// Prepares a client; connects to nothing yet. What is shared for answers that are large comes from
+    /// outside.
     ///
     /// # Errors
-    /// [`BuildError`] for a base URL that credentials must not go to, or without TLS.
-    pub fn new(options: &ClientOptions, credentials: Credentials) -> Result<Self, BuildError> {
+    /// [`BuildError`] without TLS.
+    pub fn new(
+        base: &BaseUrl,
+        credentials: Credentials,
+        options: &ClientOptions,
+        large_bodies: LargeBodies,
+    ) -> Result<Self, BuildError> {
         install_crypto();
-        let bad = || BuildError::BaseUrl;
-        let base = Url::parse(&options.base_url).map_err(|_| bad())?;
-        let is_loopback = is_loopback(&base);
-        if base.scheme() != "https" && !(base.scheme() == "http" && is_loopback) {
-            return Err(bad());
-        }
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("twilio-call-exporter/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
-            .https_only(!is_loopback)
+            .https_only(!base.is_loopback())
             .connect_timeout(options.connect_timeout)
             .dns_resolver(Resolver::within(options.connect_timeout))
             .timeout(options.timeout);
         // Either way the environment isn't asked again.
-        builder = match options.proxy.as_ref().filter(|proxy| proxy.way_to(&base) == Way::Proxy) {
+        builder = match options.proxy.as_ref().filter(|proxy| proxy.way_to(base) == Way::Proxy) {
             Some(proxy) => builder.proxy(proxy.for_client()?),
             None => builder.no_proxy(),
         };
+        let base = base.url().clone();
         if base.scheme() == "http" {
             // No TLS, so no certificates: a machine without any can still run the demo.
             builder = builder.tls_certs_only([]);
         } else if let Some(pem) = &options.ca_pem {
             builder = builder.tls_certs_merge(Certificate::from_pem_bundle(pem)?);
         }
-        let large_bodies = options.large_bodies.clone();
         Ok(Self { http: builder.build()?, base, credentials, large_bodies })
     }
 
@@ -315,14 +312,6 @@ pub(crate) fn are_certificates(pem: &[u8]) -> bool {
 pub fn install_crypto() {
     // Fails only where it is installed already.
     let _installed = rustls::crypto::ring::default_provider().install_default();
-}
-
-/// Whether a URL is this machine's own.
-pub(crate) fn is_loopback(url: &Url) -> bool {
-    url.host_str().is_some_and(|host| {
-        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-        host == "localhost" || address.is_ok_and(|address| address.is_loopback())
-    })
 }
 
 #[cfg(test)]

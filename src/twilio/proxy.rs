@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::Url;
 
-use super::client::is_loopback;
+use super::base_url::BaseUrl;
 
 /// The quotes that people put around a value.
 const QUOTES: [char; 3] = ['"', '\'', '`'];
@@ -145,11 +145,11 @@ impl Proxy {
     }
 
     /// How requests reach a base URL.
-    pub fn way_to(&self, base: &Url) -> Way {
-        if is_loopback(base) {
+    pub fn way_to(&self, base: &BaseUrl) -> Way {
+        if base.is_loopback() {
             Way::Loopback
         } else if self.exceptions.split(',').any(|exception| exception == "*")
-            || !self.is_used_for(base.as_str(), &self.exceptions)
+            || !self.is_used_for(base.url().as_str(), &self.exceptions)
         {
             Way::Exception
         } else {
@@ -337,7 +337,7 @@ mod tests {
             ("[fd00::1]:443", "https://[fd00::1]", Way::Exception),
         ] {
             let proxy = Proxy::parse("proxy:3128", exceptions, "HTTPS_PROXY").expect("a proxy");
-            let base = Url::parse(base).expect("a URL");
+            let base = BaseUrl::parse(base).expect("a base URL");
             assert_eq!(proxy.way_to(&base), expected, "{exceptions} {base}");
         }
     }

@@ -18,7 +18,8 @@ const MAY_IMPORT: [(&str, &[&str]); 16] = [
     ("poller", &["poller", "twilio", "store", "metrics", "domain", "clock"]),
     ("http", &["http", "metrics", "domain", "store::failures"]),
     ("simulator", &["simulator"]),
-    ("config", &["config", "domain", "twilio"]),
+    // What it reads becomes the values that the parts take: of the ledger, its bounds.
+    ("config", &["config", "domain", "twilio", "metrics::ledger::LedgerLimits"]),
     ("cli", &["cli", "config"]),
     ("logging", &["cli"]),
     ("clock", &[]),

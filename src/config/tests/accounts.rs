@@ -167,7 +167,7 @@ fn an_account_may_be_called_by_its_own_sid_and_region() {
     let path = directory.path().join("exporter.yml");
     fs::write(&path, file).expect("written");
     let config = load(Some(&path), &Environment::from_pairs([("T", MARK)])).expect("valid");
-    let names: Vec<_> = config.accounts.iter().filter_map(|account| account.name.clone()).collect();
+    let names: Vec<_> = config.accounts.iter().map(|account| account.label.clone()).collect();
     assert_eq!(names, [SID.to_owned(), format!("{SID}@ie1")]);
 }
 
@@ -224,7 +224,7 @@ fn region_and_edge_make_the_base_url() {
             load_text(&file, &Environment::from_pairs([("T", MARK)])).expect("a configuration");
         let account = &config.accounts[0];
         assert_eq!(
-            (account.base_url.as_str(), account.region.as_str()),
+            (account.base_url.to_string().as_str(), account.region.as_str()),
             (base_url, region),
             "{keys}"
         );
@@ -237,7 +237,7 @@ fn the_sdks_variables_make_an_account() {
     let key = [sid, ("TWILIO_API_KEY", KEY), ("TWILIO_API_SECRET", MARK), ("TWILIO_REGION", "ie1")];
     let config = load(None, &Environment::from_pairs(key)).expect("a configuration");
     assert_eq!(config.accounts[0].credentials.username, KEY);
-    assert_eq!(config.accounts[0].base_url, "https://api.dublin.ie1.twilio.com");
+    assert_eq!(config.accounts[0].base_url.to_string(), "https://api.dublin.ie1.twilio.com");
     for (variables, expected) in [
         (vec![sid], "environment variable TWILIO_AUTH_TOKEN: is not set"),
         (

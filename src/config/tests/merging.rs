@@ -14,11 +14,11 @@ fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
         variables.0.insert(name.to_owned(), value.to_owned());
     }
     let config = load_text(file, &variables).expect("a configuration");
-    assert_eq!(config.poll.interval, seconds(20));
-    assert_eq!(config.poll.after_end, [seconds(3), seconds(240)]);
+    assert_eq!(config.lists.interval, seconds(20));
+    assert_eq!(config.reads.after_end, [seconds(3), seconds(240)]);
     assert_eq!(config.api.max_concurrency, 7);
     assert_eq!(config.limits.series, 500);
-    assert_eq!(config.poll.settle_delay, seconds(960));
+    assert_eq!(config.reads.settle_delay, seconds(960));
 }
 
 #[test]
@@ -67,13 +67,13 @@ fn what_surrounds_a_variable_by_accident_changes_nothing() {
         let pairs = variables.iter().map(|(name, value)| (*name, value.as_str()));
         let config = load(None, &Environment::from_pairs(pairs)).expect(around);
         let account = &config.accounts[0];
-        assert_eq!(account.account_sid, SID, "{around:?}");
+        assert_eq!(account.account_sid.to_string(), SID, "{around:?}");
         assert_eq!(account.credentials.username, key, "{around:?}");
         assert_eq!(account.credentials.secret.expose_secret(), MARK, "{around:?}");
-        assert_eq!(account.base_url, "https://proxy.example.com", "{around:?}");
+        assert_eq!(account.base_url.to_string(), "https://proxy.example.com", "{around:?}");
         assert_eq!(account.region, "ie1", "{around:?}");
-        assert_eq!(config.poll.interval, seconds(20), "{around:?}");
-        assert_eq!(config.poll.after_end, [seconds(3), seconds(240)], "{around:?}");
+        assert_eq!(config.lists.interval, seconds(20), "{around:?}");
+        assert_eq!(config.reads.after_end, [seconds(3), seconds(240)], "{around:?}");
         assert!(!config.exemplars && config.limits.series == 500, "{around:?}");
         assert_eq!(config.api.ca_file.as_deref(), Some(Path::new("/a b.pem")), "{around:?}");
     }

@@ -129,10 +129,9 @@ fn sids_and_addresses_of_the_file_may_be_surrounded_by_white_space() {
     );
     let config = load_text(&file, &Environment::from_pairs([("T", MARK)])).expect("valid");
     let account = &config.accounts[0];
-    assert_eq!((account.account_sid.as_str(), account.region.as_str()), (SID, "ie1"));
-    assert_eq!(account.base_url, "https://x.example");
-    let include = account.subaccounts.as_ref().map(|subaccounts| subaccounts.include.clone());
-    assert_eq!(include, Some(vec!["a".to_owned(), SID.to_owned()]));
+    assert_eq!((account.account_sid.to_string().as_str(), &*account.region), (SID, "ie1"));
+    assert_eq!(account.base_url.to_string(), "https://x.example");
+    assert_eq!(account.subaccounts.include, ["a", SID]);
 }
 
 #[test]

@@ -13,7 +13,8 @@ fn what_is_printed_can_be_read_again() {
         .fold(String::new(), |text, line| text + line + "\n");
     let again = load_text(&again, &sdk_variables()).expect("a configuration");
     assert_eq!(again.to_string(), printed);
-    assert_eq!((again.poll, again.api, again.routes), (config.poll, config.api, config.routes));
+    assert_eq!((again.lists, again.reads), (config.lists, config.reads));
+    assert_eq!((again.api, again.routes), (config.api, config.routes));
 }
 
 #[test]
@@ -31,6 +32,6 @@ fn printed_accounts_lack_only_their_secrets() {
         printed.replacen(marker, "auth_token_env: T", 1).replacen(marker, "api_secret_env: T", 1);
     let again = load_text(&again, &variables).expect("a configuration");
     assert_eq!(again.to_string(), printed);
-    assert_eq!(again.accounts[0].name.as_deref(), Some(name));
+    assert_eq!(again.accounts[0].label, name);
     assert_eq!(again.accounts[1].credentials.username, "SK00000000000000000000000000000003");
 }

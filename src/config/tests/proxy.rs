@@ -5,7 +5,7 @@ use super::*;
 /// The proxy's address and where it was found.
 fn found(variables: &[(&str, &str)]) -> Option<(String, &'static str)> {
     let config = load(None, &with(variables)).expect("a configuration");
-    config.api.proxy.map(|proxy| (proxy.address().to_owned(), proxy.source()))
+    config.api.client.proxy.map(|proxy| (proxy.address().to_owned(), proxy.source()))
 }
 
 fn with(variables: &[(&str, &str)]) -> Environment {

@@ -41,7 +41,7 @@ const TIME_EVERY: Duration = Duration::from_secs(5);
 const TIME_AT_ONCE: u32 = 3;
 
 /// How often lists are read, and how far back a first or late start looks.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListPlan {
     /// Time between two lists of recent calls.
     pub interval: Duration,

@@ -47,7 +47,7 @@ label_enum! {
 }
 
 /// When the events of a call are read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadPlan {
     /// Time between two reads of an active call.
     pub live_interval: Duration,

@@ -42,7 +42,7 @@ impl Endpoint {
 }
 
 /// The user's route patterns, in order.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Routes {
     patterns: Vec<RoutePattern>,
 }

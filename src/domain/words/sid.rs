@@ -6,13 +6,14 @@ use std::fmt;
 
 /// A text that is no SID of the wanted kind. Carries no text: what came may be anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a SID: wanted `{prefix}` and 32 hexadecimal digits")]
+#[error("expected {noun} (`{prefix}` and 32 hex digits)")]
 pub struct InvalidSid {
+    noun: &'static str,
     prefix: &'static str,
 }
 
 macro_rules! sid {
-    ($(#[$meta:meta])* $name:ident, $prefix:literal) => {
+    ($(#[$meta:meta])* $name:ident, $noun:literal, $prefix:literal) => {
         $(#[$meta])*
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name([u8; 32]);
@@ -33,7 +34,7 @@ macro_rules! sid {
                     .and_then(|digits| <[u8; 32]>::try_from(digits.as_bytes()).ok())
                     .filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))
                     .map(Self)
-                    .ok_or(InvalidSid { prefix: $prefix })
+                    .ok_or(InvalidSid { noun: $noun, prefix: $prefix })
             }
         }
 
@@ -55,12 +56,20 @@ macro_rules! sid {
 sid!(
     /// The SID of a Call (`CA…`).
     CallSid,
+    "a Call SID",
     "CA"
 );
 sid!(
     /// The SID of an Account or subaccount (`AC…`).
     AccountSid,
+    "an Account SID",
     "AC"
+);
+sid!(
+    /// The SID of an API key (`SK…`).
+    ApiKeySid,
+    "an API key SID",
+    "SK"
 );
 
 /// Whether a text has the shape of any SID: two letters and 32 hexadecimal digits.

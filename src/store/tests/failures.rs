@@ -66,13 +66,13 @@ async fn an_account_is_shown_under_its_present_label_and_only_while_it_is_attach
 #[tokio::test]
 async fn a_commit_that_fails_records_nothing_and_its_repetition_records_once() {
     let directory = directory();
-    let (store, _thread) = open(&directory).expect("a new store");
+    let (store, _thread, writes_fail) = open_with_failing_writes(&directory, health());
     let id = attach(&store, "us1").await.id;
     let batch = Arc::new(Batch { facts: vec![failing("/a", 1)], ..Batch::default() });
-    store.break_writes(true).await;
+    writes_fail.store(true, Ordering::Relaxed);
     assert!(store.commit(id, Arc::clone(&batch)).await.is_err());
     assert_eq!(recent(&store).await.total, 0);
-    store.break_writes(false).await;
+    writes_fail.store(false, Ordering::Relaxed);
     store.commit(id, batch).await.expect("committed");
     assert_eq!(recent(&store).await.total, 1);
 }
@@ -190,9 +190,8 @@ async fn the_answer_is_filtered_newest_first_and_cut() {
 #[tokio::test]
 async fn a_disk_that_hangs_is_told_and_lets_no_queue_grow() {
     let directory = directory();
-    let (store, _thread) = open(&directory).expect("a new store");
-    let (hanging, until) = mpsc::channel();
-    store.commands.send(Command::Hang(until)).expect("the writer lives");
+    let (store, _thread, writer) = open_with_orders(&directory);
+    let hanging = writer.hang();
     let reader = store.failures().with_patience(Duration::from_millis(20));
     for _ in 0..10 {
         let answer = reader.recent(all()).await;

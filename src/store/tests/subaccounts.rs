@@ -40,12 +40,12 @@ async fn a_known_account_is_shown_before_it_is_loaded_and_an_unknown_one_is_not(
 #[tokio::test]
 async fn a_subaccount_that_could_not_be_remembered_leaves_those_from_before() {
     let directory = directory();
-    let (store, _thread) = open(&directory).expect("a new store");
+    let (store, _thread, writes_fail) = open_with_failing_writes(&directory, health());
     let found = vec![subaccount(2, "active")];
     store.remember_subaccounts(key(1), found.clone()).await.expect("remembered");
-    store.break_writes(true).await;
+    writes_fail.store(true, Ordering::Relaxed);
     assert!(store.remember_subaccounts(key(1), Vec::new()).await.is_err());
-    store.break_writes(false).await;
+    writes_fail.store(false, Ordering::Relaxed);
     assert_eq!(attach(&store, "us1").await.subaccounts, found);
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::domain::words::account::ListedAccount;
 use crate::domain::words::sid::AccountSid;
 
 /// Which subaccounts are polled, and under which label.
@@ -14,7 +13,7 @@ pub struct Wanted {
     pub exclude: Vec<String>,
     /// Labels by SID; a SID without one is its own label, with the region behind it if there is one
     /// here.
-    pub names: BTreeMap<String, String>,
+    pub names: BTreeMap<AccountSid, String>,
     /// The region, where the same subaccounts may be polled in another one, too.
     pub region: Option<String>,
     /// Accounts of the same region that are configured themselves: polled twice, they would be
@@ -25,22 +24,21 @@ pub struct Wanted {
 impl Wanted {
     /// The label of a subaccount.
     pub fn label(&self, sid: AccountSid) -> String {
-        let sid = sid.to_string();
         match (self.names.get(&sid), &self.region) {
             (Some(name), _) => name.clone(),
             (None, Some(region)) => format!("{sid}@{region}"),
-            (None, None) => sid,
+            (None, None) => sid.to_string(),
         }
     }
 
     /// Whether a subaccount is to be polled.
-    pub fn wants(&self, account: &ListedAccount) -> bool {
-        let (sid, label) = (account.sid.to_string(), self.label(account.sid));
+    pub fn wants(&self, sid: AccountSid, status: &str) -> bool {
+        let (text, label) = (sid.to_string(), self.label(sid));
         let is_in = |patterns: &[String]| {
-            patterns.iter().any(|pattern| matches(pattern, &sid) || matches(pattern, &label))
+            patterns.iter().any(|pattern| matches(pattern, &text) || matches(pattern, &label))
         };
-        account.status != "closed"
-            && !self.configured.contains(&account.sid)
+        status != "closed"
+            && !self.configured.contains(&sid)
             && (self.include.is_empty() || is_in(&self.include))
             && !is_in(&self.exclude)
     }
@@ -82,9 +80,9 @@ mod tests {
 
     #[test]
     fn a_label_is_a_name_or_a_sid_that_tells_the_region_where_there_are_several() {
-        let sid = found("active").sid;
-        let names = BTreeMap::from([(sid.to_string(), "acme".to_owned())]);
-        let label = |names: &BTreeMap<String, String>, region: Option<&str>| {
+        let sid = sid();
+        let names = BTreeMap::from([(sid, "acme".to_owned())]);
+        let label = |names: &BTreeMap<AccountSid, String>, region: Option<&str>| {
             let (names, region) = (names.clone(), region.map(str::to_owned));
             Wanted { names, region, ..Wanted::default() }.label(sid)
         };
@@ -96,12 +94,11 @@ mod tests {
     #[test]
     fn closed_accounts_are_not_polled_and_suspended_ones_are() {
         for (status, expected) in [("active", true), ("suspended", true), ("closed", false)] {
-            assert_eq!(Wanted::default().wants(&found(status)), expected, "{status}");
+            assert_eq!(Wanted::default().wants(sid(), status), expected, "{status}");
         }
     }
 
-    fn found(status: &'static str) -> ListedAccount {
-        let sid = AccountSid::parse("AC00000000000000000000000000000001").expect("a SID");
-        ListedAccount { sid, status }
+    fn sid() -> AccountSid {
+        AccountSid::parse("AC00000000000000000000000000000001").expect("a SID")
     }
 }
