@@ -4,6 +4,7 @@
 //! `Engine::on_answer`.
 //! Invariant: what a task learns becomes durable before the next thing is asked.
 
+mod account;
 mod ask;
 pub mod heartbeat;
 mod log;
@@ -14,31 +15,25 @@ pub mod tracked;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
-use crate::domain::engine::account::is_cursor_behind;
 use crate::domain::engine::backoff::Backoff;
 use crate::domain::engine::effects::Effects;
-use crate::domain::engine::lists::ListPlan;
-use crate::domain::engine::plan::ReadPlan;
 use crate::domain::engine::request::Resource;
 use crate::domain::engine::{Engine, Known, Moment, Settings};
-use crate::domain::judge::route::Routes;
-use crate::domain::track::listing::ListProgress;
-use crate::domain::words::sid::AccountSid;
-use crate::metrics::health::{AccountHealth, Health};
+use crate::metrics::health::AccountHealth;
 use crate::metrics::ledger::AccountId;
-use crate::store::{AccountKey, Attached, CommitError, Store};
-use crate::twilio::Client;
+use crate::store::{Attached, CommitError};
+
+pub use account::{Account, Poll, Shared, instruments};
 
 use ask::{Asked, Asker};
 use heartbeat::Heartbeat;
 use log::Log;
 use subaccounts::Subaccounts;
-use tracked::{Share, TrackedCalls};
+use tracked::Share;
 
 /// Longest time between two looks at what is due: the clock's offset may have changed.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -55,113 +50,6 @@ const HOUSEKEEPING_SHARE: u32 = 100;
 const COMMIT_RETRY_CAP: Duration = Duration::from_secs(30);
 /// When a failed commit is tried again.
 const COMMIT_RETRY: Backoff = Backoff::new(Duration::from_millis(500), COMMIT_RETRY_CAP);
-
-/// What all accounts share.
-#[derive(Clone, Debug)]
-pub struct Shared {
-    /// The local clock.
-    pub clock: Clock,
-    /// Requests that all accounts together may have in flight.
-    pub budget: Arc<Semaphore>,
-    /// The user's routes.
-    pub routes: Arc<Routes>,
-    /// How lists are read.
-    pub lists: ListPlan,
-    /// How calls are read.
-    pub reads: ReadPlan,
-    /// Most requests in flight for one account.
-    pub max_concurrency: usize,
-    /// Calls that all accounts together may track.
-    pub tracked: Arc<TrackedCalls>,
-    /// The instruments.
-    pub health: Health,
-    /// The store.
-    pub store: Store,
-}
-
-/// An account to be polled.
-#[derive(Clone, Debug)]
-pub struct Account {
-    /// What identifies it in the store.
-    pub key: AccountKey,
-    /// Its label.
-    pub label: String,
-    /// Its status, as far as Twilio told.
-    pub status: &'static str,
-    /// The connection to Twilio.
-    pub client: Client,
-}
-
-impl Account {
-    /// Its instruments, which are shown from here on, with how far its lists are known: no scrape may
-    /// miss that what is counted first is the past.
-    pub fn instruments(&self, shared: &Shared, known: &ListProgress) -> AccountHealth {
-        let health = instruments(&shared.health, &self.label, self.key.sid, self.status);
-        if is_cursor_behind(known.cursor, shared.clock.now()) {
-            health.begins_behind();
-        }
-        health
-    }
-}
-
-/// The instruments of an account that is polled, or is about to be.
-pub fn instruments(
-    health: &Health,
-    label: &str,
-    sid: AccountSid,
-    status: &'static str,
-) -> AccountHealth {
-    health.account(label, &sid.to_string(), status)
-}
-
-/// An account's poll loop, before it begins.
-#[derive(Debug)]
-pub struct Poll {
-    /// The account.
-    pub account: Account,
-    /// What the store knows of it, if it was loaded.
-    pub attached: Option<Attached>,
-    /// Its subaccounts, if they are looked for.
-    pub subaccounts: Option<Subaccounts>,
-    /// What all accounts share.
-    pub shared: Shared,
-}
-
-impl Poll {
-    /// Polls an account until `stop`, and loads it first if it isn't attached yet. Returns early only
-    /// when the store is closed; tells the account's id if it was ever polled.
-    pub async fn run(mut self, heartbeat: Heartbeat, stop: CancellationToken) -> Option<AccountId> {
-        if let Some(subaccounts) = &mut self.subaccounts {
-            subaccounts.begin();
-        }
-        let attached = match self.attached.take() {
-            Some(attached) => attached,
-            None => self.attach(&heartbeat, &stop).await?,
-        };
-        let id = attached.id;
-        Poller::new(self, attached).run(&heartbeat, &stop).await;
-        Some(id)
-    }
-
-    /// Loads an account that came while the program runs, however long the store takes; `None` when
-    /// there is no point in going on.
-    async fn attach(&self, heartbeat: &Heartbeat, stop: &CancellationToken) -> Option<Attached> {
-        let Self { account, shared, .. } = self;
-        let mut failures = 0;
-        loop {
-            heartbeat.promise(COMMIT_RETRY_CAP);
-            match shared.store.attach(account.key.clone(), account.label.clone()).await {
-                Ok(attached) => return Some(attached),
-                Err(CommitError::Closed) => return None,
-                Err(error @ CommitError::Failed(_)) => {
-                    failures += 1;
-                    tracing::warn!(account = account.label, %error, "cannot load the account");
-                    wait(COMMIT_RETRY.wait(failures, random()), stop).await?;
-                }
-            }
-        }
-    }
-}
 
 struct Poller {
     label: String,
