@@ -12,10 +12,11 @@ pub mod loops;
 pub mod subaccounts;
 pub mod tracked;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -63,15 +64,10 @@ struct Poller {
     requests: JoinSet<Asked>,
     /// A place for a request that was waited for.
     place: Option<OwnedSemaphorePermit>,
+    /// The wait for one, which keeps its turn among the accounts.
+    waiting: Option<Waiting>,
     housekeeping_at: Instant,
     tracked: Share,
-}
-
-/// What a poll loop waits for, besides answers.
-struct Until {
-    wait: Duration,
-    /// Whether a place for a request is wanted.
-    wants_place: bool,
 }
 
 impl Poller {
@@ -109,6 +105,7 @@ impl Poller {
             engine: Engine::new(settings, known),
             requests: JoinSet::new(),
             place: None,
+            waiting: None,
             housekeeping_at: Instant::now(),
             tracked,
         }
@@ -116,17 +113,17 @@ impl Poller {
 
     async fn run(&mut self, heartbeat: &Heartbeat, stop: &CancellationToken) {
         loop {
-            let Until { wait, wants_place } = self.send();
+            let wait = self.send();
             heartbeat.promise(wait);
-            let budget = Arc::clone(&self.shared.budget);
             let first = tokio::select! {
                 // Asked to end, it begins nothing more: whatever came back meanwhile is asked again.
                 biased;
                 () = stop.cancelled() => return,
                 asked = self.requests.join_next(), if !self.requests.is_empty() => asked,
-                // No place is ever closed.
-                place = budget.acquire_owned(), if wants_place => {
+                place = granted(&mut self.waiting), if self.waiting.is_some() => {
+                    // The budget is never closed.
                     self.place = place.ok();
+                    self.waiting = None;
                     None
                 }
                 () = tokio::time::sleep(wait) => None,
@@ -142,8 +139,8 @@ impl Poller {
         }
     }
 
-    /// Sends what the engine wants now, and tells what to wait for.
-    fn send(&mut self) -> Until {
+    /// Sends what the engine wants now, and tells how long to wait for anything else.
+    fn send(&mut self) -> Duration {
         let now = self.shared.clock.now();
         let mut places: Vec<OwnedSemaphorePermit> = self.place.take().into_iter().collect();
         while places.len() < self.engine.free(now)
@@ -163,8 +160,13 @@ impl Poller {
         self.health.api_concurrency(limit, in_flight);
         let wait = Duration::try_from(next.wake_at.duration_since(now)).unwrap_or_default();
         let housekeeping = self.housekeeping_at.saturating_duration_since(Instant::now());
-        let wait = wait.min(housekeeping).clamp(SHORTEST_WAIT, LONGEST_WAIT);
-        Until { wait, wants_place: next.lacks_places }
+        if next.lacks_places {
+            let budget = Arc::clone(&self.shared.budget);
+            self.waiting.get_or_insert_with(|| Box::pin(budget.acquire_owned()));
+        } else {
+            self.waiting = None;
+        }
+        wait.min(housekeeping).clamp(SHORTEST_WAIT, LONGEST_WAIT)
     }
 
     /// What ends together with a request, to be committed with it: each commit is a flush of the
@@ -269,6 +271,20 @@ impl Poller {
             subaccounts.found(found, heartbeat).await;
         }
         Some(())
+    }
+}
+
+/// A place for a request.
+type Place = Result<OwnedSemaphorePermit, AcquireError>;
+
+/// The wait for a place.
+type Waiting = Pin<Box<dyn Future<Output = Place> + Send>>;
+
+/// Waits until a place is granted, if one is waited for.
+async fn granted(waiting: &mut Option<Waiting>) -> Place {
+    match waiting {
+        Some(waiting) => waiting.await,
+        None => std::future::pending().await,
     }
 }
 

@@ -351,3 +351,6 @@ impl Engine {
         effects
     }
 }
+
+#[cfg(test)]
+mod tests;

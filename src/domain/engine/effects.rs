@@ -246,13 +246,31 @@ impl Effects {
     pub fn merge(&mut self, later: Self) {
         let Self { batch, needs_commit, measures, lines, accounts } = later;
         self.batch.facts.extend(batch.facts);
-        self.batch.learnt_at = batch.learnt_at;
         self.batch.calls.extend(batch.calls);
         self.batch.forgotten.extend(batch.forgotten);
-        self.batch.lists = batch.lists;
+        // What has learnt nothing knows nothing of the lists.
+        if batch.learnt_at.is_some() {
+            self.batch.learnt_at = batch.learnt_at;
+            self.batch.lists = batch.lists;
+        }
         self.needs_commit |= needs_commit;
         self.measures.extend(measures);
         self.lines.extend(lines);
         self.accounts = accounts.or(self.accounts.take());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changes_nothing_leaves_how_far_the_lists_are_known() {
+        let cursor = Some(Timestamp::UNIX_EPOCH);
+        let mut effects = Effects::default();
+        effects.batch.lists = ListProgress { cursor, ..ListProgress::default() };
+        effects.batch.learnt_at = cursor;
+        effects.merge(Effects::default());
+        assert_eq!((effects.batch.lists.cursor, effects.batch.learnt_at), (cursor, cursor));
     }
 }

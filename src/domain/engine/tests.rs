@@ -1,0 +1,140 @@
+//! Whose turn it is, and what is asked when.
+
+use super::*;
+use crate::domain::words::call::{Call, CallStatus, Direction};
+use failure::{Failure, FailureReason, PageSizeVerdict, Verdict};
+use request::{Answer, NextPage, Page, Shown};
+
+#[test]
+fn with_one_request_at_a_time_none_waits_for_all_pages_of_another() {
+    let mut engine = begun(5);
+    let mut asked = Vec::new();
+    for _ in 0..6 {
+        let request = engine.next(usize::MAX, at(2_000)).requests.pop().expect("something is due");
+        asked.push(request.ask.resource().as_str());
+        let shown = match request.ask {
+            // Lists and events without end.
+            Ask::Calls { .. } => Shown::Calls(page(vec![call(9)], asked.len())),
+            Ask::CallEvents { .. } => Shown::CallEvents(page(Vec::new(), asked.len())),
+            Ask::Accounts(_) => Shown::Accounts(page(Vec::new(), asked.len())),
+            Ask::Call(_) => panic!("no call is fetched"),
+        };
+        engine.on_answer(request.id, answer(Ok(shown), 2_000), moment(2_000));
+    }
+    let expected = ["accounts", "calls", "call_events", "accounts", "calls", "call_events"];
+    assert_eq!(asked, expected);
+}
+
+#[test]
+fn places_are_wanted_only_for_what_would_be_asked() {
+    let mut engine = begun(5);
+    let next = engine.next(0, at(2_000));
+    assert!(next.lacks_places && next.requests.is_empty());
+    let next = engine.next(1, at(2_000));
+    assert_eq!(next.requests.len(), 1);
+    assert!(!next.lacks_places, "one request at a time is all that the pace allows");
+    // Nothing is due before the account's first second.
+    let mut engine = Engine::new(settings(), Known::default());
+    let first = engine.next(usize::MAX, at(0)).requests;
+    assert_eq!(first.len(), 1);
+    assert!(!engine.next(0, at(0)).lacks_places);
+}
+
+#[test]
+fn during_a_pause_nothing_is_asked_and_its_end_is_when_to_look_again() {
+    let mut engine = begun(5);
+    let request = engine.next(usize::MAX, at(2_000)).requests.pop().expect("something is due");
+    let retry_after = Some(Duration::from_secs(90));
+    let throttled = Failure {
+        reason: FailureReason::Throttled,
+        text: "throttled".to_owned(),
+        verdict: Verdict::Throttled { retry_after },
+        page_size: PageSizeVerdict::Unrelated,
+    };
+    engine.on_answer(request.id, answer(Err(throttled), 2_000), moment(2_000));
+    let next = engine.next(usize::MAX, at(2_001));
+    assert!(next.requests.is_empty() && !next.lacks_places);
+    assert_eq!(next.wake_at, at(2_090));
+    assert_eq!(engine.next(usize::MAX, at(2_090)).requests.len(), 1, "one that tries");
+}
+
+#[test]
+fn what_was_lost_is_asked_again_and_its_answer_changes_nothing_any_more() {
+    let mut engine = begun(5);
+    let lost = engine.next(usize::MAX, at(2_000)).requests.pop().expect("something is due");
+    engine.abandon_all();
+    let effects =
+        engine.on_answer(lost.id, answer(Ok(Shown::Calls(page(vec![], 0))), 2_000), moment(2_000));
+    assert!(!effects.needs_commit && effects.measures.is_empty());
+    let again = engine.next(usize::MAX, at(2_000)).requests;
+    assert!(again.len() == 1 && again[0].id > lost.id);
+}
+
+/// An account that has begun, with so many calls that ended long ago.
+fn begun(calls: u32) -> Engine {
+    let progress = |number| CallProgress::begin(&call(number), at(0)).0;
+    let known = Known { calls: (1..=calls).map(progress).collect(), ..Known::default() };
+    let mut engine = Engine::new(settings(), known);
+    engine.last_turn = Turn::Accounts;
+    // Three answers have to agree on Twilio's time.
+    for _ in 0..3 {
+        let request = engine.next(1, at(0)).requests.pop().expect("a list");
+        assert_eq!(request.ask.resource().as_str(), "calls");
+        let list = Shown::Calls(Page { items: Vec::new(), rejected: 0, next: NextPage::End });
+        engine.on_answer(request.id, answer(Ok(list), 0), moment(0));
+        engine.last_turn = Turn::Accounts;
+    }
+    engine.last_turn = Turn::Read;
+    engine
+}
+
+fn settings() -> Settings {
+    Settings {
+        account: AccountSid::parse("AC00000000000000000000000000000001").expect("a SID"),
+        lists: ListPlan {
+            interval: Duration::from_secs(30),
+            initial_lookback: Duration::from_secs(3_600),
+            catch_up: Duration::from_secs(86_400),
+        },
+        reads: ReadPlan {
+            live_interval: Duration::from_secs(60),
+            after_end: Vec::new(),
+            settle_delay: Duration::from_secs(960),
+            audit_after: Duration::from_secs(3_600),
+        },
+        max_concurrency: 4,
+        discovers: true,
+        digest_key: DigestKey::new([1; 16]),
+    }
+}
+
+fn call(number: u32) -> Call {
+    Call {
+        sid: CallSid::parse(&format!("CA{number:032}")).expect("a SID"),
+        status: CallStatus::Completed,
+        direction: Direction::Inbound,
+        start_time: Some(at(-10)),
+        end_time: Some(at(-5)),
+        date_created: None,
+        date_updated: None,
+    }
+}
+
+/// A page of a list that goes on.
+fn page<T>(items: Vec<T>, number: usize) -> Page<T> {
+    let link = format!("?Page={}", number + 1);
+    Page { items, rejected: 0, next: NextPage::At { position: link.clone(), link } }
+}
+
+fn answer(result: Result<Shown, Failure>, second: i64) -> Answer {
+    let (answered_at, date) = (Some(at(second)), Some(at(second)));
+    Answer { answered_at, date, took: Duration::from_millis(300), result }
+}
+
+fn moment(second: i64) -> Moment {
+    Moment { now: at(second), random: 0, room: usize::MAX }
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + second).expect("an instant")
+}
