@@ -119,7 +119,7 @@ fn show(
     now: i64,
     (random, lived): (&mut Rng, &mut Lived),
 ) -> Result<Shown, Failure> {
-    let breaks = !is_quiet && !world.is_calm && random.u8(..20) == 0;
+    let breaks = !is_quiet && random.u8(..20) == 0;
     let size = match ask {
         Ask::Calls { page, .. } | Ask::CallEvents { page, .. } | Ask::Accounts(page) => page.size,
         Ask::Call(_) => 0,

@@ -55,7 +55,7 @@ pub(super) struct World {
     cuts_filters: bool,
     skew: i64,
     refuses_one: bool,
-    /// Whether nothing ever goes wrong: calls have to be found soon then.
+    /// Whether nothing goes wrong but a page now and then: calls have to be found soon then.
     pub(super) is_calm: bool,
     /// Calls of a page of a list, whatever is asked for.
     pub(super) page_size: usize,
