@@ -231,15 +231,13 @@ impl App {
             let replies = reloads.take();
             let reloaded;
             systemd::reloading();
-            (polling, reloaded) = reload(
-                polling,
-                &mut self.origin,
-                reloading.as_ref(),
-                &self.lasting,
-                &self.exemplars,
-                &self.site,
-                &stop,
-            )
+            (polling, reloaded) = Reload {
+                origin: &mut self.origin,
+                lasting: &self.lasting,
+                exemplars: &self.exemplars,
+                site: &self.site,
+            }
+            .run(polling, reloading.as_ref(), &stop)
             .await;
             self.lasting.health.config_loaded(reloaded.is_ok());
             match &reloaded {
@@ -286,51 +284,60 @@ async fn hangup(reloading: &mut Option<Reloading>) {
     }
 }
 
-/// Reads the configuration again, and polls with it; where something is wrong with it, nothing
-/// changes.
-async fn reload(
-    polling: Polling,
-    origin: &mut Origin,
-    reloading: Option<&Reloading>,
-    lasting: &Lasting,
-    exemplars: &AtomicBool,
-    site: &Site,
-    stop: &CancellationToken,
-) -> (Polling, Result<(), String>) {
-    let Some(reloading) = reloading else {
-        return (polling, Err("there is no configuration to reload".to_owned()));
-    };
-    // Files may hang: what waits for them holds up no stop.
-    let (load, former) = (Arc::clone(&reloading.load), origin.clone());
-    let loaded = tokio::select! {
-        () = stop.cancelled() => return (polling, Err("the exporter is stopping".to_owned())),
-        loaded = tokio::task::spawn_blocking(move || load(&former)) => loaded,
-    };
-    let loaded = loaded.unwrap_or_else(|error| Err(format!("cannot be read this time: {error}")));
-    let prepared = loaded.and_then(|config| {
-        let prepared = Prepared::new(&config, lasting).map_err(|error| format!("{error:#}"))?;
-        Ok((config, prepared))
-    });
-    let (config, prepared) = match prepared {
-        Ok(prepared) => prepared,
-        Err(problems) => return (polling, Err(problems)),
-    };
-    // The loops that end are watched no more: this one is watched in their place.
-    let heartbeat = lasting.heartbeats.watch();
-    heartbeat.promise(polling::GRACE);
-    proxy::announce(&config);
-    let lost = config.origin.lost(origin);
-    if !lost.is_empty() {
-        let keys = lost.join(", ");
-        tracing::warn!(keys, "the configuration file no longer sets some keys");
+/// What a reload changes, besides the poll loops.
+struct Reload<'a> {
+    origin: &'a mut Origin,
+    lasting: &'a Lasting,
+    exemplars: &'a AtomicBool,
+    site: &'a Site,
+}
+
+impl Reload<'_> {
+    /// Reads the configuration again, and polls with it; where something is wrong with it, nothing
+    /// changes.
+    async fn run(
+        self,
+        polling: Polling,
+        reloading: Option<&Reloading>,
+        stop: &CancellationToken,
+    ) -> (Polling, Result<(), String>) {
+        let Some(reloading) = reloading else {
+            return (polling, Err("there is no configuration to reload".to_owned()));
+        };
+        // Files may hang: what waits for them holds up no stop.
+        let (load, former) = (Arc::clone(&reloading.load), self.origin.clone());
+        let loaded = tokio::select! {
+            () = stop.cancelled() => return (polling, Err("the exporter is stopping".to_owned())),
+            loaded = tokio::task::spawn_blocking(move || load(&former)) => loaded,
+        };
+        let loaded =
+            loaded.unwrap_or_else(|error| Err(format!("cannot be read this time: {error}")));
+        let prepared = loaded.and_then(|config| {
+            let prepared =
+                Prepared::new(&config, self.lasting).map_err(|error| format!("{error:#}"))?;
+            Ok((config, prepared))
+        });
+        let (config, prepared) = match prepared {
+            Ok(prepared) => prepared,
+            Err(problems) => return (polling, Err(problems)),
+        };
+        // The loops that end are watched no more: this one is watched in their place.
+        let heartbeat = self.lasting.heartbeats.watch();
+        heartbeat.promise(polling::GRACE);
+        proxy::announce(&config);
+        let lost = config.origin.lost(self.origin);
+        if !lost.is_empty() {
+            let keys = lost.join(", ");
+            tracing::warn!(keys, "the configuration file no longer sets some keys");
+        }
+        *self.origin = config.origin.clone();
+        self.lasting.store.limit(config.limits);
+        self.lasting.tracked.set_limit(config.tracked_calls);
+        self.exemplars.store(config.exemplars, Ordering::Relaxed);
+        self.site.scrapers.limit(config.limits.hold_back);
+        self.site.crowd.limit(descriptors::connections(&config));
+        (polling.change(prepared, self.lasting, stop).await, Ok(()))
     }
-    *origin = config.origin.clone();
-    lasting.store.limit(config.limits);
-    lasting.tracked.set_limit(config.tracked_calls);
-    exemplars.store(config.exemplars, Ordering::Relaxed);
-    site.scrapers.limit(config.limits.hold_back);
-    site.crowd.limit(descriptors::connections(&config));
-    (polling.change(prepared, lasting, stop).await, Ok(()))
 }
 
 fn open_store(

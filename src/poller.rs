@@ -116,7 +116,7 @@ impl Poller {
             let wait = self.send();
             heartbeat.promise(wait);
             let first = tokio::select! {
-                // Asked to end, it begins nothing more: whatever came back meanwhile is asked again.
+                // Asked to end, it begins nothing more: what came back is asked again.
                 biased;
                 () = stop.cancelled() => return,
                 asked = self.requests.join_next(), if !self.requests.is_empty() => asked,
@@ -291,7 +291,7 @@ async fn granted(waiting: &mut Option<Waiting>) -> Place {
 /// A request that has come back, or was lost.
 type Joined = Result<Asked, JoinError>;
 
-/// Waits; `None` if the program stops meanwhile.
+/// Waits; `None` if the program stops first.
 async fn wait(time: Duration, stop: &CancellationToken) -> Option<()> {
     tokio::select! {
         () = stop.cancelled() => None,

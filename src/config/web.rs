@@ -150,9 +150,10 @@ fn read_tls(
     folder: &Path,
 ) -> Option<TlsConfig> {
     let mut section = reader.section(top, "tls_server_config");
-    let certificates = read_pem(reader, &mut section, place, folder, "cert", "cert_file");
-    let key = read_pem(reader, &mut section, place, folder, "key", "key_file");
-    let authorities = read_pem(reader, &mut section, place, folder, "client_ca", "client_ca_file");
+    let certificates = read_pem(reader, &mut section, place, folder, ["cert", "cert_file"]);
+    let key = read_pem(reader, &mut section, place, folder, ["key", "key_file"]);
+    let authorities =
+        read_pem(reader, &mut section, place, folder, ["client_ca", "client_ca_file"]);
     for (name, pem) in [("cert_file", certificates.is_some()), ("key_file", key.is_some())] {
         let inline = name.trim_end_matches("_file");
         if !pem && !section.was_given(name) && !section.was_given(inline) {
@@ -264,8 +265,7 @@ fn read_pem(
     section: &mut Section,
     place: &str,
     folder: &Path,
-    inline: &'static str,
-    file: &'static str,
+    [inline, file]: [&'static str; 2],
 ) -> Option<String> {
     let text = reader.text(section, inline);
     let path = reader.path(section, file);

@@ -130,7 +130,7 @@ enum Run {
     Accounts,
 }
 
-/// Who asks. With one request at a time they take turns.
+/// What is asked for. With one request at a time, these take turns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Turn {
     Accounts,

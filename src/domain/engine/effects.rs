@@ -61,7 +61,7 @@ pub enum Fact {
         call_sid: CallSid,
         /// When Twilio recorded the answer; the time of counting where it doesn't say.
         at: Timestamp,
-        /// Whether it is old news: a group that it brings is shown at once, as nobody should be
+        /// Whether it is old news: a group that it brings is shown at once, as no one should be
         /// paged for it.
         is_history: bool,
     },
