@@ -102,19 +102,19 @@ async fn an_account_that_is_throttled_without_end_holds_up_no_other() {
     .await;
     let program = Program::polling(&twilio).await;
     let other = twilio.accounts()[1].account_sid.clone();
-    let truth = twilio.truth();
-    let all = truth.families.iter().filter(|series| {
-        series.name == "twilio_calls_total" && series.labels.get("account") == Some(&other)
-    });
-    let all: f64 = all.map(|series| series.value).sum();
+    let up = |account: &str| metric("twilio_exporter_up").label("account", account);
     let scrape = eventually("the other account is counted", async || {
         let scrape = program.scrape().await;
+        let truth = twilio.truth();
+        let all = truth.families.iter().filter(|series| {
+            series.name == "twilio_calls_total" && series.labels.get("account") == Some(&other)
+        });
+        let all: f64 = all.map(|series| series.value).sum();
         let calls = metric("twilio_calls_total").label("account", &other).value_in(&scrape);
-        (calls == Some(all)).then_some(scrape)
+        let is_up = up(&throttled).is_in(&scrape, 0.0) && up(&other).is_in(&scrape, 1.0);
+        (is_up && all > 0.0 && calls == Some(all)).then_some(scrape)
     })
     .await;
-    let up = |account: &str| metric("twilio_exporter_up").label("account", account);
-    assert!(up(&throttled).is_in(&scrape, 0.0) && up(&other).is_in(&scrape, 1.0));
     let retries = metric("twilio_exporter_api_retries_total").label("account", &throttled);
     let throttled = retries.label("reason", "throttled").value_in(&scrape);
     assert!(throttled.is_some_and(|throttled| throttled > 0.0));
