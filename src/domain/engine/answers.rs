@@ -118,7 +118,12 @@ fn only<T>(
     result: Result<Shown, Failure>,
     wanted: impl FnOnce(Shown) -> Option<T>,
 ) -> Result<T, Failure> {
-    let other = || Failure::of_pages(super::failure::FailureReason::Malformed, "another resource");
+    let other = || {
+        Failure::of_pages(
+            super::failure::FailureReason::Malformed,
+            "the answer shows another resource than was asked for",
+        )
+    };
     result.and_then(|shown| wanted(shown).ok_or_else(other))
 }
 

@@ -165,8 +165,9 @@ impl EventsRun {
         let is_full = shows.len() >= usize::from(self.size);
         let may_recur = shows.is_empty() || is_full && shows.iter().all(|one| *one == shows[0]);
         let is_repeated = !may_recur && pages.shown.contains(&shows);
+        // Not even a first page that is empty says that nothing follows, if it names a next one.
         let is_empty_between = shows.is_empty() && page.next != NextPage::End;
-        if !is_first && (is_repeated || is_empty_between) {
+        if is_repeated || is_empty_between {
             pages.is_cut = true;
             return;
         }
@@ -224,3 +225,6 @@ impl EventsRun {
 fn identities(page: &Page<Item>) -> Vec<Identity> {
     page.items.iter().map(|item| item.identity).collect()
 }
+
+#[cfg(test)]
+mod tests;
