@@ -165,7 +165,7 @@ impl Engine {
 
     /// How many requests may be made now, if there is anything to ask.
     pub fn free(&self, now: Timestamp) -> usize {
-        let is_paused = now < self.pace.paused_until();
+        let is_paused = now < self.pace.all_paused_until();
         if is_paused { 0 } else { self.pace.free(self.in_flight.len()) }
     }
 
@@ -190,8 +190,8 @@ impl Engine {
             requests.push(self.send(run, now));
         }
         let lacks_places = places < most && requests.len() == places && self.has_due(now);
-        let wake_at = if now < self.pace.paused_until() {
-            self.pace.paused_until()
+        let wake_at = if now < self.pace.all_paused_until() {
+            self.pace.all_paused_until()
         } else if requests.len() == most || lacks_places {
             // Nothing can be asked before something ends.
             Timestamp::MAX
@@ -224,6 +224,9 @@ impl Engine {
     }
 
     fn take_list(&mut self, now: Timestamp) -> Option<Run> {
+        if now < self.pace.paused_until() {
+            return None;
+        }
         if let Some(run) = self.list.take() {
             return Some(Run::List(Box::new(run)));
         }
@@ -237,11 +240,11 @@ impl Engine {
     }
 
     fn take_read(&mut self, now: Timestamp) -> Option<Run> {
-        if let Some(run) = self.reads.pop_front() {
-            return Some(Run::Events(Box::new(run)));
-        }
         if now < self.pace.reads_paused_until() {
             return None;
+        }
+        if let Some(run) = self.reads.pop_front() {
+            return Some(Run::Events(Box::new(run)));
         }
         let twilio_now = self.progress.now(now);
         Some(match self.progress.due_step(&self.settings.reads, twilio_now)? {
@@ -276,9 +279,10 @@ impl Engine {
     fn has_due(&mut self, now: Timestamp) -> bool {
         let twilio_now = self.progress.now(now);
         let may_read = self.pace.reads_paused_until() <= now;
-        !self.reads.is_empty()
-            || (may_read && self.progress.has_due_step(&self.settings.reads, twilio_now))
-            || self.due_at(now) <= now
+        let has_read = may_read
+            && (!self.reads.is_empty()
+                || self.progress.has_due_step(&self.settings.reads, twilio_now));
+        has_read || self.due_at(now) <= now
     }
 
     /// When a list, the list of accounts, or something for a single call will be due, in local time. Of
@@ -293,6 +297,7 @@ impl Engine {
             (None, true) => Timestamp::MAX,
             (None, false) => local(self.progress.due_list(&self.settings.lists, twilio_now).1),
         };
+        let list_at = list_at.max(self.pace.paused_until());
         let accounts_at = self.discovery.as_ref().map_or(Timestamp::MAX, Discovery::due_at);
         let step_at = match self.pace.reads_paused_until() {
             paused_until if now < paused_until => paused_until,

@@ -51,7 +51,10 @@ pub struct Pace {
     refused_calls: BTreeMap<CallSid, Direction>,
     refused_lists: BTreeSet<ListKind>,
     list_refusals: u32,
+    /// Nothing is asked before.
     paused_until: Timestamp,
+    /// Calls are refused to these credentials, and not asked for before.
+    calls_paused_until: Timestamp,
     reads_paused_until: Timestamp,
 }
 
@@ -69,6 +72,7 @@ impl Pace {
             refused_lists: BTreeSet::new(),
             list_refusals: 0,
             paused_until: Timestamp::MIN,
+            calls_paused_until: Timestamp::MIN,
             reads_paused_until: Timestamp::MIN,
         }
     }
@@ -86,14 +90,20 @@ impl Pace {
         }
     }
 
-    /// When requests may be made again.
-    pub fn paused_until(&self) -> Timestamp {
+    /// When any request may be made again.
+    pub fn all_paused_until(&self) -> Timestamp {
         self.paused_until
+    }
+
+    /// When calls may be listed again. The list of accounts may be open to credentials that calls are
+    /// refused to.
+    pub fn paused_until(&self) -> Timestamp {
+        self.paused_until.max(self.calls_paused_until)
     }
 
     /// When call events may be read again.
     pub fn reads_paused_until(&self) -> Timestamp {
-        self.reads_paused_until.max(self.paused_until)
+        self.reads_paused_until.max(self.paused_until())
     }
 
     /// Notes that a request was answered with what it asked for.
@@ -185,7 +195,8 @@ impl Pace {
     }
 
     /// Notes that Twilio refuses a list. Returns whether the refusal is the account's: unlike lists
-    /// are refused, or one again and again, and none is read in between. Everything pauses then.
+    /// are refused, or one again and again, and none is read in between. All that is asked about calls
+    /// pauses then.
     pub fn list_refused(
         &mut self,
         kind: ListKind,
@@ -197,8 +208,8 @@ impl Pace {
         self.list_refusals = self.list_refusals.saturating_add(1);
         let is_accounts =
             is_only_list || self.refused_lists.len() > 1 || self.list_refusals >= LIST_REFUSALS;
-        if is_accounts && self.paused_until <= now {
-            self.paused_until = after(now, self.longer_refusal(random));
+        if is_accounts && self.paused_until() <= now {
+            self.calls_paused_until = after(now, self.longer_refusal(random));
         }
         is_accounts
     }

@@ -59,6 +59,28 @@ fn during_a_pause_nothing_is_asked_and_its_end_is_when_to_look_again() {
 }
 
 #[test]
+fn while_calls_are_refused_subaccounts_are_looked_for() {
+    let mut engine = Engine::new(settings(), Known::default());
+    engine.last_turn = Turn::Accounts;
+    let list = engine.next(usize::MAX, at(0)).requests.pop().expect("a list");
+    assert_eq!(list.ask.resource().as_str(), "calls");
+    let refused = Failure {
+        reason: FailureReason::Unauthorized,
+        text: "refused".to_owned(),
+        verdict: Verdict::Refused,
+        page_size: PageSizeVerdict::Unrelated,
+    };
+    engine.on_answer(list.id, answer(Err(refused), 0), moment(0));
+    let accounts = engine.next(usize::MAX, at(1)).requests.pop().expect("the accounts");
+    assert_eq!(accounts.ask.resource().as_str(), "accounts");
+    let none = Page { items: Vec::new(), rejected: 0, next: NextPage::End };
+    engine.on_answer(accounts.id, answer(Ok(Shown::Accounts(none)), 1), moment(1));
+    let next = engine.next(usize::MAX, at(2));
+    assert!(next.requests.is_empty());
+    assert_eq!(next.wake_at, at(60), "the shortest pause after a refusal");
+}
+
+#[test]
 fn what_was_lost_is_asked_again_and_its_answer_changes_nothing_any_more() {
     let mut engine = begun(5);
     let lost = engine.next(usize::MAX, at(2_000)).requests.pop().expect("something is due");
