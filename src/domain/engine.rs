@@ -345,7 +345,7 @@ impl Engine {
     ) -> Effects {
         let changed = changed.into_iter().filter_map(|sid| self.progress.calls.get(&sid));
         let batch = &mut effects.batch;
-        batch.calls.extend(changed.cloned());
+        batch.calls.extend(changed.map(|call| CallProgress::clone(call)));
         batch.lists = self.progress.lists.progress();
         batch.learnt_at = Some(self.progress.now(now));
         effects.needs_commit = !batch.facts.is_empty()

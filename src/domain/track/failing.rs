@@ -46,12 +46,15 @@ impl ReadFailure {
     }
 }
 
-/// The failures of a call since its events were last read.
+/// The failures of a call since its events were last read, if there were any. Few calls have some.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Failing {
+pub struct Failing(Option<Box<Failures>>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Failures {
     count: u32,
-    since: Option<Timestamp>,
-    last_at: Option<Timestamp>,
+    since: Timestamp,
+    last_at: Timestamp,
     clocks: Vec<Clock>,
 }
 
@@ -65,18 +68,19 @@ struct Clock {
 impl Failing {
     /// How many attempts failed in a row: what the wait before the next one grows with.
     pub fn count(&self) -> u32 {
-        self.count
+        self.0.as_ref().map_or(0, |failures| failures.count)
     }
 
     /// Since when attempts have failed.
     pub fn since(&self) -> Option<Timestamp> {
-        self.since
+        self.0.as_ref().map(|failures| failures.since)
     }
 
     /// Whether the call fails on its own: several attempts failed, and another call of the account was
     /// read between each and the one before.
     pub fn is_on_its_own(&self) -> bool {
-        self.clocks.iter().map(|clock| clock.attempts).sum::<u32>() >= ON_ITS_OWN
+        let clocks = self.0.iter().flat_map(|failures| &failures.clocks);
+        clocks.map(|clock| clock.attempts).sum::<u32>() >= ON_ITS_OWN
     }
 
     /// Notes a failed attempt; `others_read_at` is when another call of the account was last read.
@@ -87,22 +91,25 @@ impl Failing {
         others_read_at: Option<Timestamp>,
         now: Timestamp,
     ) -> bool {
-        self.count = self.count.saturating_add(1);
-        let since = *self.since.get_or_insert(now);
-        let before = self.last_at.replace(now);
-        let is_at_last = after(since, AT_LAST) < now;
-        let Some(before) = before.filter(|&before| others_read_at > Some(before)) else {
+        let Some(failures) = &mut self.0 else {
+            let first = Failures { count: 1, since: now, last_at: now, clocks: Vec::new() };
+            self.0 = Some(Box::new(first));
+            return false;
+        };
+        let Failures { count, since, last_at, clocks } = failures.as_mut();
+        *count = count.saturating_add(1);
+        let before = std::mem::replace(last_at, now);
+        let is_at_last = after(*since, AT_LAST) < now;
+        if others_read_at <= Some(before) {
             return is_at_last;
-        };
+        }
         let gap = Duration::try_from(now.duration_since(before)).unwrap_or_default();
-        let clock = match self.clocks.iter().position(|clock| clock.failure == failure) {
-            Some(known) => &mut self.clocks[known],
-            None => {
-                self.clocks.push(Clock { failure, attempts: 0, tried_for: Duration::ZERO });
-                let last = self.clocks.len() - 1;
-                &mut self.clocks[last]
-            }
-        };
+        let known = clocks.iter().position(|clock| clock.failure == failure);
+        let at = known.unwrap_or(clocks.len());
+        if known.is_none() {
+            clocks.push(Clock { failure, attempts: 0, tried_for: Duration::ZERO });
+        }
+        let clock = &mut clocks[at];
         clock.attempts += 1;
         clock.tried_for += gap.min(LONGEST_GAP);
         let is_tried = clock.attempts >= ATTEMPTS && clock.tried_for >= failure.is_tried_for();
@@ -111,8 +118,10 @@ impl Failing {
 
     /// Moves along with the account's time.
     pub fn shift(&mut self, by: SignedDuration) {
-        self.since = self.since.map(|at| moved(at, by));
-        self.last_at = self.last_at.map(|at| moved(at, by));
+        if let Some(failures) = &mut self.0 {
+            failures.since = moved(failures.since, by);
+            failures.last_at = moved(failures.last_at, by);
+        }
     }
 }
 

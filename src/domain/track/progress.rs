@@ -24,35 +24,44 @@ const MAX_UNKNOWN: Duration = Duration::from_secs(25 * 60 * 60);
 /// How long a call may be active: a day on the line, and days in the queue before.
 const MAX_ACTIVE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// Digests with how often each was counted, sorted by digest.
+/// Digests with how often each was counted. Nearly all were once, so only other counts are kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Multiset(Vec<(Digest, u32)>);
+pub struct Multiset {
+    /// Sorted, each once.
+    digests: Box<[Digest]>,
+    repeated: BTreeMap<Digest, u32>,
+}
 
 impl Multiset {
     /// Takes pairs in any order; of equal digests the larger count stays.
     pub fn new(mut pairs: Vec<(Digest, u32)>) -> Self {
         pairs.sort_unstable_by_key(|&(digest, count)| (digest, std::cmp::Reverse(count)));
         pairs.dedup_by_key(|&mut (digest, _)| digest);
-        Self(pairs)
+        let repeated = pairs.iter().copied().filter(|&(_, count)| count != 1).collect();
+        Self { digests: pairs.into_iter().map(|(digest, _)| digest).collect(), repeated }
     }
 
     /// How often a digest was counted.
     pub fn count(&self, digest: Digest) -> u32 {
-        self.0.binary_search_by_key(&digest, |&(d, _)| d).map_or(0, |at| self.0[at].1)
+        if self.digests.binary_search(&digest).is_err() {
+            return 0;
+        }
+        self.repeated.get(&digest).copied().unwrap_or(1)
     }
 
-    /// All digests with their counts.
-    pub fn pairs(&self) -> &[(Digest, u32)] {
-        &self.0
+    /// All digests with their counts, sorted by digest.
+    pub fn pairs(&self) -> impl ExactSizeIterator<Item = (Digest, u32)> + '_ {
+        let count = |digest| self.repeated.get(&digest).copied().unwrap_or(1);
+        self.digests.iter().map(move |&digest| (digest, count(digest)))
     }
 
     fn replace(&mut self, changes: BTreeMap<Digest, u32>) {
         if changes.is_empty() {
             return;
         }
-        self.0.retain(|(digest, _)| !changes.contains_key(digest));
-        self.0.extend(changes.into_iter().filter(|&(_, count)| count > 0));
-        self.0.sort_unstable();
+        let kept = self.pairs().filter(|(digest, _)| !changes.contains_key(digest));
+        let changed = changes.iter().map(|(&digest, &count)| (digest, count));
+        *self = Self::new(kept.chain(changed.filter(|&(_, count)| count > 0)).collect());
     }
 }
 

@@ -1,6 +1,6 @@
 //! Twilio's identifiers: two letters and 32 hexadecimal digits.
 //!
-//! Kept as the digits that Twilio sent, since a SID goes back into request paths as it came.
+//! A SID goes back into request paths as it came, so capital letters among the digits are kept, too.
 
 use std::fmt;
 
@@ -12,36 +12,63 @@ pub struct InvalidSid {
     prefix: &'static str,
 }
 
+/// 32 hexadecimal digits, two in a byte: hundreds of thousands of SIDs are held.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Digits {
+    values: [u8; 16],
+    /// A bit for each digit that is a capital letter, the lowest for the first.
+    capitals: u32,
+}
+
+impl Digits {
+    fn parse(text: &str) -> Option<Self> {
+        let text = <[u8; 32]>::try_from(text.as_bytes()).ok()?;
+        let mut digits = Self { values: [0; 16], capitals: 0 };
+        for (at, digit) in text.into_iter().enumerate() {
+            let value =
+                char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())?;
+            digits.values[at / 2] = digits.values[at / 2] << 4 | value;
+            digits.capitals |= u32::from(digit.is_ascii_uppercase()) << at;
+        }
+        Some(digits)
+    }
+
+    fn text(self) -> [u8; 32] {
+        std::array::from_fn(|at| {
+            let shift = if at % 2 == 0 { 4 } else { 0 };
+            let digit = b"0123456789abcdef"[usize::from(self.values[at / 2] >> shift & 0xf)];
+            if self.capitals >> at & 1 == 1 { digit.to_ascii_uppercase() } else { digit }
+        })
+    }
+}
+
 macro_rules! sid {
     ($(#[$meta:meta])* $name:ident, $noun:literal, $prefix:literal) => {
         $(#[$meta])*
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name([u8; 32]);
+        pub struct $name(Digits);
 
         impl $name {
             /// The first of all in their order.
-            pub const FIRST: Self = Self([0; 32]);
+            pub const FIRST: Self = Self(Digits { values: [0; 16], capitals: 0 });
 
             /// Its last 16 digits as a number: as good as random, and the same for ever.
             pub fn number(&self) -> u64 {
-                let digits = std::str::from_utf8(&self.0[16..]).unwrap_or_default();
-                u64::from_str_radix(digits, 16).unwrap_or_default()
+                let [.., a, b, c, d, e, f, g, h] = self.0.values;
+                u64::from_be_bytes([a, b, c, d, e, f, g, h])
             }
 
             /// Parses the 34 characters of a SID.
             pub fn parse(text: &str) -> Result<Self, InvalidSid> {
-                text.strip_prefix($prefix)
-                    .and_then(|digits| <[u8; 32]>::try_from(digits.as_bytes()).ok())
-                    .filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))
-                    .map(Self)
-                    .ok_or(InvalidSid { noun: $noun, prefix: $prefix })
+                let digits = text.strip_prefix($prefix).and_then(Digits::parse);
+                digits.map(Self).ok_or(InvalidSid { noun: $noun, prefix: $prefix })
             }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str($prefix)?;
-                f.write_str(std::str::from_utf8(&self.0).unwrap_or_default())
+                f.write_str(std::str::from_utf8(&self.0.text()).unwrap_or_default())
             }
         }
 

@@ -128,7 +128,7 @@ impl AccountProgress {
 
     fn take_up(&mut self, call: &Call, now: Timestamp, changes: &mut CallChanges) {
         let (progress, seen) = CallProgress::begin(call, now);
-        self.calls.insert(call.sid, progress);
+        self.calls.insert(call.sid, Box::new(progress));
         self.lists.found_new_call(now);
         self.note(call, seen, changes);
     }

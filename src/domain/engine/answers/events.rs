@@ -6,7 +6,6 @@ use jiff::Timestamp;
 
 use crate::domain::track::failing::ReadFailure;
 use crate::domain::track::outcome::CallOutcome;
-use crate::domain::track::progress::CallProgress;
 use crate::domain::track::reading::{Item, Reading};
 use crate::domain::track::twilio_time::{before, seconds_between};
 use crate::domain::words::call::Direction;
@@ -182,7 +181,7 @@ impl Engine {
             effects.lines.push(Line::GaveUp { call_sid, stage, error: failure.text.clone() });
             return Some(call_sid);
         }
-        if self.progress.calls.get(&call_sid).is_some_and(CallProgress::is_unreadable) {
+        if self.progress.calls.get(&call_sid).is_some_and(|call| call.is_unreadable()) {
             effects.lines.push(Line::CallUnreadable { call_sid, cause: cause(failure) });
         }
         None

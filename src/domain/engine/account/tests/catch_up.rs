@@ -93,9 +93,9 @@ impl Story {
             }
         }
         let end = instant((back + self.watched_for) * 10);
-        let is_left =
-            |call: &&CallProgress| reads().overdue(call, before(end, A_MINUTE)) > A_MINUTE;
-        told.left = account.calls.values().filter(is_left).count();
+        let overdue =
+            account.calls.values().map(|call| reads().overdue(call, before(end, A_MINUTE)));
+        told.left = overdue.filter(|&overdue| overdue > A_MINUTE).count();
         told
     }
 

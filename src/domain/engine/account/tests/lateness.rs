@@ -197,7 +197,7 @@ impl Case {
                 if is_unreadable {
                     call.failing = unreadable();
                 }
-                account.calls.insert(call.sid, call);
+                account.calls.insert(call.sid, Box::new(call));
                 number += 1;
             }
         }
@@ -221,9 +221,9 @@ fn settling() -> Read {
 
 /// Reads all calls that are due, but the first.
 fn settle(account: &mut AccountProgress, second: i64) {
-    let is_due =
-        |call: &&CallProgress| call.sid != sid(1) && !reads().overdue(call, at(second)).is_zero();
-    let due: Vec<CallSid> = account.calls.values().filter(is_due).map(|call| call.sid).collect();
+    let overdue = account.calls.values().map(|call| (call.sid, reads().overdue(call, at(second))));
+    let due = overdue.filter(|(call, overdue)| *call != sid(1) && !overdue.is_zero());
+    let due: Vec<CallSid> = due.map(|(call, _)| call).collect();
     for sid in due {
         account.take_reading(
             Read { sid, stage: Stage::Settling, skips: 0 },
