@@ -94,7 +94,9 @@ pub struct Next {
 /// One account: all that is known of it, and all that is decided about it.
 #[derive(Debug)]
 pub struct Engine {
-    settings: Settings,
+    account: AccountSid,
+    max_concurrency: usize,
+    digest_key: DigestKey,
     progress: AccountProgress,
     pace: Pace,
     list_sizes: PageSizes<ListKind>,
@@ -141,12 +143,15 @@ enum Turn {
 impl Engine {
     /// Begins with what is known.
     pub fn new(settings: Settings, known: Known) -> Self {
+        let Settings { account, lists, reads, max_concurrency, discovers, digest_key } = settings;
         let kept = known.lists;
-        let progress = AccountProgress::resume(known.calls, Lists::resume(kept));
+        let progress = AccountProgress::resume(reads, Lists::resume(lists, kept), known.calls);
         Self {
-            pace: Pace::new(settings.max_concurrency),
-            discovery: settings.discovers.then(Discovery::new),
-            settings,
+            account,
+            max_concurrency,
+            digest_key,
+            pace: Pace::new(max_concurrency),
+            discovery: discovers.then(Discovery::new),
             progress,
             list_sizes: PageSizes::of_lists(),
             event_sizes: PageSizes::of_events(),
@@ -233,7 +238,7 @@ impl Engine {
         if self.is_listing {
             return None;
         }
-        let mut run = self.progress.due_list(&self.settings.lists, self.progress.now(now)).0?;
+        let mut run = self.progress.due_list(self.progress.now(now)).0?;
         run.page_size = self.list_sizes.of(&run.kind);
         self.list_began_at = now;
         Some(Run::List(Box::new(run)))
@@ -247,12 +252,12 @@ impl Engine {
             return Some(Run::Events(Box::new(run)));
         }
         let twilio_now = self.progress.now(now);
-        Some(match self.progress.due_step(&self.settings.reads, twilio_now)? {
+        Some(match self.progress.due_step(twilio_now)? {
             Step::Fetch(sid) => Run::Call(sid),
             Step::Read { read, version } => {
-                let digests = Digests::new(self.settings.digest_key, version);
+                let digests = Digests::new(self.digest_key, version);
                 let size = self.event_sizes.of(&read.sid);
-                let run = EventsRun::new(read, digests, self.settings.account, size, now);
+                let run = EventsRun::new(read, digests, self.account, size, now);
                 Run::Events(Box::new(run))
             }
         })
@@ -279,9 +284,8 @@ impl Engine {
     fn has_due(&mut self, now: Timestamp) -> bool {
         let twilio_now = self.progress.now(now);
         let may_read = self.pace.reads_paused_until() <= now;
-        let has_read = may_read
-            && (!self.reads.is_empty()
-                || self.progress.has_due_step(&self.settings.reads, twilio_now));
+        let has_read =
+            may_read && (!self.reads.is_empty() || self.progress.has_due_step(twilio_now));
         has_read || self.due_at(now) <= now
     }
 
@@ -295,7 +299,7 @@ impl Engine {
         let list_at = match (&self.list, self.is_listing) {
             (Some(_), _) => now,
             (None, true) => Timestamp::MAX,
-            (None, false) => local(self.progress.due_list(&self.settings.lists, twilio_now).1),
+            (None, false) => local(self.progress.due_list(twilio_now).1),
         };
         let list_at = list_at.max(self.pace.paused_until());
         let accounts_at = self.discovery.as_ref().map_or(Timestamp::MAX, Discovery::due_at);
@@ -322,17 +326,15 @@ impl Engine {
     pub fn keep_house(&mut self, now: Timestamp) -> Effects {
         let mut effects = Effects::default();
         let twilio_now = self.progress.now(now);
-        let Settings { reads, lists, max_concurrency, .. } = &self.settings;
-        let found = self.progress.keep_house(reads, *max_concurrency, twilio_now);
+        let found = self.progress.keep_house(self.max_concurrency, twilio_now);
         self.event_sizes.keep(|sid| self.progress.calls.contains_key(sid));
-        effects.batch.forgotten = found.forgotten;
         effects.measures.extend([
-            Measure::Lateness(self.progress.lateness(reads, twilio_now)),
-            Measure::PollInterval(self.progress.lists.interval(lists, twilio_now)),
-            Measure::RequiredConcurrency(self.progress.required_concurrency(reads)),
+            Measure::Lateness(self.progress.lateness(twilio_now)),
+            Measure::PollInterval(self.progress.lists.interval(twilio_now)),
+            Measure::RequiredConcurrency(self.progress.required_concurrency()),
         ]);
         self.troubles.look(now, &mut effects);
-        let changed = answers::add_changes(found.changes, &mut effects);
+        let changed = answers::add_changes(found, &mut effects);
         self.finish(effects, changed, now)
     }
 

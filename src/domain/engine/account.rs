@@ -12,11 +12,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::domain::engine::demand::{Demand, ReadRates};
-use crate::domain::engine::lists::{ActiveCalls, FOLLOWED_BY_RECENT, ListPlan, ListRun, Lists};
+use crate::domain::engine::lists::{ActiveCalls, FOLLOWED_BY_RECENT, ListRun, Lists};
 use crate::domain::engine::plan::{self, EarlyPlan, Queue, Read, ReadPlan, Stage, Step};
 use crate::domain::track::failing::Failing;
 use crate::domain::track::learning::{EarlyStage, Learning};
-use crate::domain::track::outcome::{self, CallOutcome};
+use crate::domain::track::outcome;
 use crate::domain::track::progress::{CallProgress, Counted};
 use crate::domain::track::reading::Reading;
 use crate::domain::track::twilio_time::{TwilioTime, after, moved};
@@ -24,7 +24,7 @@ use crate::domain::words::call::CallStatus;
 use crate::domain::words::sid::CallSid;
 
 pub use lateness::{Lateness, is_cursor_behind};
-pub use lists::{CallChanges, DATE_TOLERANCE, Dated};
+pub use lists::{CallChanges, DATE_TOLERANCE};
 
 /// Audits an hour that are always made, however few calls there are.
 const AUDITS_PER_HOUR: u64 = 50;
@@ -34,8 +34,9 @@ const AUDIT_ONE_IN: u64 = 100;
 const TOO_EARLY_CAP: Duration = Duration::from_secs(60);
 
 /// What is known of one account.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct AccountProgress {
+    reads: ReadPlan,
     /// Its calls. Boxed, because up to half of a map's space is unused.
     pub calls: BTreeMap<CallSid, Box<CallProgress>>,
     /// How far its lists are known.
@@ -62,30 +63,29 @@ pub struct AccountProgress {
     audits_this_hour: u64,
 }
 
-/// What a reading changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReadChanges {
-    /// What was counted.
-    pub counted: Counted,
-    /// What callers felt, told once per call.
-    pub outcome: Option<CallOutcome>,
-}
-
-/// What housekeeping found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Housekeeping {
-    /// Calls that no list can bring back.
-    pub forgotten: Vec<CallSid>,
-    /// Calls that nothing else will say the end of.
-    pub changes: CallChanges,
-}
-
 impl AccountProgress {
     /// Begins with what the store knows.
-    pub fn resume(calls: Vec<CallProgress>, lists: Lists) -> Self {
+    pub fn resume(reads: ReadPlan, lists: Lists, calls: Vec<CallProgress>) -> Self {
         let calls: BTreeMap<_, _> =
             calls.into_iter().map(|call| (call.sid, Box::new(call))).collect();
-        Self { moved: calls.keys().copied().collect(), calls, lists, ..Self::default() }
+        Self {
+            reads,
+            moved: calls.keys().copied().collect(),
+            calls,
+            lists,
+            time: TwilioTime::default(),
+            busy: BTreeSet::new(),
+            queue: Queue::default(),
+            learning: Learning::default(),
+            demand: Demand::default(),
+            live_interval: Duration::ZERO,
+            last_read_at: None,
+            last_listed_at: None,
+            began_behind_at: None,
+            audit_hour: None,
+            settled_this_hour: 0,
+            audits_this_hour: 0,
+        }
     }
 
     /// Twilio's time at a local time.
@@ -100,12 +100,7 @@ impl AccountProgress {
 
     /// Learns Twilio's time from the `Date` of one of its 200s, which arrived at a local time.
     /// Begins once it is known, and then returns how much of the past was cut off.
-    pub fn learn_time(
-        &mut self,
-        date: Option<Timestamp>,
-        local: Timestamp,
-        plan: &ListPlan,
-    ) -> Option<Duration> {
+    pub fn learn_time(&mut self, date: Option<Timestamp>, local: Timestamp) -> Option<Duration> {
         let by = self.time.observe(date, local);
         if self.lists.is_started() {
             if !by.is_zero() {
@@ -126,17 +121,17 @@ impl AccountProgress {
             }
             return None;
         }
-        self.time.is_known().then(|| self.start(plan, self.now(local)))
+        self.time.is_known().then(|| self.start(self.now(local)))
     }
 
     /// Begins, now that Twilio's time is known. Returns how much of the past was cut off.
-    pub fn start(&mut self, plan: &ListPlan, now: Timestamp) -> Duration {
+    pub fn start(&mut self, now: Timestamp) -> Duration {
         for call in self.calls.values_mut() {
             call.last_listed_at = now;
             self.moved.insert(call.sid);
         }
         self.began_behind_at = is_cursor_behind(self.lists.cursor, now).then_some(now);
-        self.lists.start(plan, now)
+        self.lists.start(now)
     }
 
     fn early_plan(&self) -> EarlyPlan {
@@ -144,25 +139,25 @@ impl AccountProgress {
     }
 
     /// The list that is due, if one is, and when the next one will be.
-    pub fn due_list(&self, plan: &ListPlan, now: Timestamp) -> (Option<ListRun>, Timestamp) {
+    pub fn due_list(&self, now: Timestamp) -> (Option<ListRun>, Timestamp) {
         let (oldest_young, has_old) = self.queue.active(FOLLOWED_BY_RECENT, now);
-        self.lists.next(plan, ActiveCalls { oldest_young, has_old }, now)
+        self.lists.next(ActiveCalls { oldest_young, has_old }, now)
     }
 
     /// What is due for a call. It counts as busy until the end of that is reported. Before Twilio's time
     /// is known, nothing is.
-    pub fn due_step(&mut self, reads: &ReadPlan, now: Timestamp) -> Option<Step> {
-        if !self.has_due_step(reads, now) {
+    pub fn due_step(&mut self, now: Timestamp) -> Option<Step> {
+        if !self.has_due_step(now) {
             return None;
         }
         let early = self.early_plan();
         loop {
             let call = self.queue.next_due().and_then(|sid| self.calls.get(&sid))?;
-            let step = reads.step(call, early, now);
+            let step = self.reads.step(call, early, now);
             if step.is_some() {
                 self.busy.insert(call.sid);
             }
-            self.queue.place((call, step.is_some()), reads, early, now);
+            self.queue.place((call, step.is_some()), &self.reads, early, now);
             if step.is_some() {
                 return step;
             }
@@ -170,9 +165,9 @@ impl AccountProgress {
     }
 
     /// Whether something is due for a call.
-    pub fn has_due_step(&mut self, reads: &ReadPlan, now: Timestamp) -> bool {
+    pub fn has_due_step(&mut self, now: Timestamp) -> bool {
         if self.lists.is_started() {
-            self.place(reads, now);
+            self.place(now);
         }
         self.lists.is_started() && self.queue.has_due()
     }
@@ -183,17 +178,17 @@ impl AccountProgress {
     }
 
     /// Puts the calls that have changed, and those whose time has come, where they belong.
-    fn place(&mut self, reads: &ReadPlan, now: Timestamp) {
+    fn place(&mut self, now: Timestamp) {
         let (ripe, early) = (self.queue.ripe(now), self.early_plan());
         if self.queue.is_empty() && self.moved.len() >= self.calls.len() {
             self.moved.clear();
             let calls = self.calls.values().map(|call| (&**call, self.busy.contains(&call.sid)));
-            return self.queue.fill(calls, reads, early, now);
+            return self.queue.fill(calls, &self.reads, early, now);
         }
         for sid in std::mem::take(&mut self.moved).into_iter().chain(ripe) {
             match self.calls.get(&sid) {
                 Some(call) => {
-                    self.queue.place((call, self.busy.contains(&sid)), reads, early, now);
+                    self.queue.place((call, self.busy.contains(&sid)), &self.reads, early, now);
                 }
                 None => self.queue.remove(sid),
             }
@@ -212,21 +207,19 @@ impl AccountProgress {
         &mut self,
         read: Read,
         reading: &Reading,
-        plan: &ReadPlan,
         now: Timestamp,
-    ) -> Option<ReadChanges> {
+    ) -> Option<Counted> {
         let Read { sid, stage, skips } = read;
         self.free(sid);
         // A `Date` far in the future settles nothing.
         let read_at = reading.read_at.min(after(now, DATE_TOLERANCE));
         let audits = self.decide_audit(now);
         let call = self.calls.get_mut(&sid)?;
-        let settles = reading.is_complete && plan.settles(call, stage, read_at);
+        let settles = reading.is_complete && self.reads.settles(call, stage, read_at);
         let counts_unanswered = settles || (stage == Stage::Audit && reading.is_complete);
-        let counted = call.count(reading, counts_unanswered);
-        let mut result = ReadChanges { counted, outcome: None };
+        let mut counted = call.count(reading, counts_unanswered);
         if !reading.is_complete {
-            return Some(result);
+            return Some(counted);
         }
         self.last_read_at = Some(now);
         call.failing = Failing::default();
@@ -246,19 +239,19 @@ impl AccountProgress {
                 call.settled_at = Some(read_at);
                 call.awaits_audit = audits;
                 self.learning.settled(&std::mem::take(&mut call.early_reads), reading);
-                result.outcome = outcome::outcome(&reading.items);
+                counted.outcome = outcome::outcome(&reading.items);
                 self.settled_this_hour += 1;
                 self.audits_this_hour += u64::from(audits);
             }
             // Asked too early by Twilio's own clock: not settled, asked again.
             Stage::Settling => {
-                let early = plan.until_settling(call, read_at);
+                let early = self.reads.until_settling(call, read_at);
                 let wait = early.clamp(Duration::from_secs(1), TOO_EARLY_CAP);
                 call.retry_at = Some(after(now, wait));
             }
             Stage::Audit => call.awaits_audit = false,
         }
-        Some(result)
+        Some(counted)
     }
 
     /// When an event counts as having happened, and whether it is old news: it may tell no time, and an
@@ -293,13 +286,8 @@ impl AccountProgress {
 
     /// Forgets the calls that no list can bring back, ends those that nothing else will end, and
     /// measures what reads cost. Looks at every call.
-    pub fn keep_house(
-        &mut self,
-        plan: &ReadPlan,
-        max_concurrency: usize,
-        now: Timestamp,
-    ) -> Housekeeping {
-        let mut found = Housekeeping::default();
+    pub fn keep_house(&mut self, max_concurrency: usize, now: Timestamp) -> CallChanges {
+        let mut found = CallChanges::default();
         if !self.lists.is_started() {
             return found;
         }
@@ -309,7 +297,7 @@ impl AccountProgress {
                 found.forgotten.push(call.sid);
             } else if call.is_endless(now) {
                 call.finish(now, false);
-                found.changes.finished(call, CallStatus::Other);
+                found.finish(call, CallStatus::Other);
                 self.moved.insert(call.sid);
             }
         }
@@ -317,16 +305,16 @@ impl AccountProgress {
             self.calls.remove(sid);
             self.moved.insert(*sid);
         }
-        self.demand.calls_ended(found.changes.finished.len());
+        self.demand.calls_ended(found.finished.len());
         self.demand.measure(now);
         self.live_interval =
-            self.demand.affordable_live_interval(self.read_rates(plan), max_concurrency);
+            self.demand.affordable_live_interval(self.read_rates(), max_concurrency);
         found
     }
 
     /// The concurrent requests that the planned reads need, at the durations of late.
-    pub fn required_concurrency(&self, plan: &ReadPlan) -> f64 {
-        self.demand.required_concurrency(self.read_rates(plan))
+    pub fn required_concurrency(&self) -> f64 {
+        self.demand.required_concurrency(self.read_rates())
     }
 
     /// Notes how long a request for Call Events took.
@@ -334,15 +322,16 @@ impl AccountProgress {
         self.demand.request_took(took);
     }
 
-    fn read_rates(&self, plan: &ReadPlan) -> ReadRates {
+    fn read_rates(&self) -> ReadRates {
         let thinned = self.learning.thinned();
-        let early = (0..plan.after_end.len())
+        let early = (0..self.reads.after_end.len())
             .filter(|&index| !thinned.is_thinned(EarlyStage::after_end(index)))
             .fold(0.0, |sum, _| sum + 1.0);
         ReadRates {
             after_end: SETTLING_AND_AUDIT + early,
             active: self.queue.active_calls(),
-            live_interval: (!thinned.is_thinned(EarlyStage::LIVE)).then_some(plan.live_interval),
+            live_interval: (!thinned.is_thinned(EarlyStage::LIVE))
+                .then_some(self.reads.live_interval),
         }
     }
 }

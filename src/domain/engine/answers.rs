@@ -74,7 +74,7 @@ impl Engine {
     /// Learns Twilio's time from one of its 200s, and begins once it is known.
     fn learn_time(&mut self, heard: Heard, effects: &mut Effects) {
         let Some(answered_at) = heard.answered_at else { return };
-        let skipped = self.progress.learn_time(heard.date, answered_at, &self.settings.lists);
+        let skipped = self.progress.learn_time(heard.date, answered_at);
         if self.progress.time().is_known() {
             effects.measures.push(Measure::TwilioAhead(self.progress.time().offset()));
         }
@@ -139,12 +139,13 @@ fn failed_at<S>(
     trouble::Failure { of, page, asked_at, weight, cause }
 }
 
-/// Adds what a list or a single fetch changed, and tells which calls did.
+/// Adds what a list, a single fetch or housekeeping changed, and tells which calls did.
 pub(super) fn add_changes(changes: CallChanges, effects: &mut Effects) -> Vec<CallSid> {
     let finished = changes.finished.into_iter();
     effects
         .batch
         .facts
         .extend(finished.map(|(direction, status)| Fact::Finished(direction, status)));
+    effects.batch.forgotten.extend(changes.forgotten);
     changes.changed
 }

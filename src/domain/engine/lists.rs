@@ -52,8 +52,9 @@ pub struct ListPlan {
 }
 
 /// How far the lists are known.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Lists {
+    plan: ListPlan,
     /// All calls that started before this, and that lists show, are known.
     pub cursor: Option<Timestamp>,
     /// Calls that ended at or before this are forgotten once settled, and never taken up anew.
@@ -102,12 +103,23 @@ pub struct ActiveCalls {
 
 impl Lists {
     /// Begins at what the store knows.
-    pub fn resume(known: ListProgress) -> Self {
-        let mut lists =
-            Self { cursor: known.cursor, forget_before: known.forget_before, ..Self::default() };
-        lists.ended.known_to = known.ended_to;
-        lists.deep.known_to = known.deep_to;
-        lists
+    pub fn resume(plan: ListPlan, known: ListProgress) -> Self {
+        let at = |known_to| Schedule { known_to, ..Schedule::default() };
+        Self {
+            plan,
+            cursor: known.cursor,
+            forget_before: known.forget_before,
+            is_started: false,
+            recent: at(None),
+            ended: at(known.ended_to),
+            unfiltered: at(None),
+            active: at(None),
+            deep: at(known.deep_to),
+            active_turn: 0,
+            last_new_call_at: None,
+            fresh_since: None,
+            early_answers: 0,
+        }
     }
 
     /// How far the lists are known, to be kept.
@@ -147,7 +159,7 @@ impl Lists {
     /// Sets the account's first horizon, or moves a stale cursor up to what is caught up. Returns
     /// how much was cut off. Needs Twilio's time: by a local clock that is wrong by hours, all
     /// calls would lie before the horizon.
-    pub fn start(&mut self, plan: &ListPlan, now: Timestamp) -> Duration {
+    pub fn start(&mut self, now: Timestamp) -> Duration {
         self.is_started = true;
         self.last_new_call_at = Some(now);
         self.unfiltered.retry_at = None;
@@ -155,7 +167,7 @@ impl Lists {
         // the future: it would hide what comes until then.
         self.forget_before = self.forget_before.map(|horizon| horizon.min(now));
         self.cursor = self.cursor.or(self.forget_before).map(|cursor| cursor.min(now));
-        let earliest = before(now, plan.catch_up);
+        let earliest = before(now, self.plan.catch_up);
         let mut skipped = Duration::ZERO;
         let known_to = match self.cursor {
             Some(cursor) if cursor < earliest => {
@@ -165,7 +177,7 @@ impl Lists {
             }
             Some(cursor) => cursor,
             None => {
-                let first = before(now, plan.initial_lookback);
+                let first = before(now, self.plan.initial_lookback);
                 self.forget_before = Some(first);
                 self.fresh_since = Some(now);
                 first
@@ -190,12 +202,7 @@ impl Lists {
     }
 
     /// The list that is due, and when the next one will be.
-    pub fn next(
-        &self,
-        plan: &ListPlan,
-        active: ActiveCalls,
-        now: Timestamp,
-    ) -> (Option<ListRun>, Timestamp) {
+    pub fn next(&self, active: ActiveCalls, now: Timestamp) -> (Option<ListRun>, Timestamp) {
         if !self.is_started {
             // The first answers tell Twilio's time; a list without a time filter needs none.
             let due_at = self.unfiltered.retry_at.unwrap_or(now);
@@ -203,7 +210,7 @@ impl Lists {
             return ((due_at <= now).then_some(run), due_at);
         }
         let mut candidates = vec![
-            (self.recent.due_at(self.interval(plan, now)), ListKind::Recent),
+            (self.recent.due_at(self.interval(now)), ListKind::Recent),
             (self.ended.due_at(ENDED_EVERY), ListKind::Ended),
             (self.unfiltered.due_at(UNFILTERED_EVERY), ListKind::Unfiltered),
             (self.deep.due_at(DEEP_EVERY), ListKind::Deep),
@@ -215,32 +222,26 @@ impl Lists {
         // The most overdue first, so that a slow or failing list never starves another.
         let due = candidates.iter().filter(|&&(at, _)| at <= now);
         let kind = due.min_by_key(|&&(at, _)| at).map(|&(_, kind)| kind);
-        let run = |kind| ListRun::new(kind, self.filter(kind, plan, active, now), now);
+        let run = |kind| ListRun::new(kind, self.filter(kind, active, now), now);
         (kind.map(run), wake_at)
     }
 
     /// Time between two lists of recent calls, stretched for an account without calls.
-    pub fn interval(&self, plan: &ListPlan, now: Timestamp) -> Duration {
+    pub fn interval(&self, now: Timestamp) -> Duration {
         match self.last_new_call_at {
-            Some(last) if after(last, IDLE_AFTER) < now => plan.interval.max(IDLE_EVERY),
-            Some(_) | None => plan.interval,
+            Some(last) if after(last, IDLE_AFTER) < now => self.plan.interval.max(IDLE_EVERY),
+            Some(_) | None => self.plan.interval,
         }
     }
 
-    fn filter(
-        &self,
-        kind: ListKind,
-        plan: &ListPlan,
-        active: ActiveCalls,
-        now: Timestamp,
-    ) -> Filter {
+    fn filter(&self, kind: ListKind, active: ActiveCalls, now: Timestamp) -> Filter {
         const ACTIVE: [CallStatus; 4] = [
             CallStatus::InProgress,
             CallStatus::Queued,
             CallStatus::InProgress,
             CallStatus::Ringing,
         ];
-        let lookback = before(now, plan.initial_lookback);
+        let lookback = before(now, self.plan.initial_lookback);
         let known = self.cursor.map_or(lookback, |cursor| before(cursor.min(now), OVERLAP));
         match kind {
             ListKind::Recent => {

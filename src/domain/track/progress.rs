@@ -12,6 +12,7 @@ use crate::domain::judge::observe::{Observation, Rejection};
 use crate::domain::track::digest::{Digest, DigestVersion, Identity};
 use crate::domain::track::failing::Failing;
 use crate::domain::track::learning::{EarlyRead, EarlyStage};
+use crate::domain::track::outcome::CallOutcome;
 use crate::domain::track::reading::Reading;
 use crate::domain::track::twilio_time::{after, moved};
 use crate::domain::words::call::{Call, CallStatus, Direction};
@@ -127,6 +128,8 @@ pub struct Counted {
     pub rejected: Vec<Rejection>,
     /// How many items had been counted before.
     pub duplicates: u64,
+    /// What callers felt, told once per call, when it settles.
+    pub outcome: Option<CallOutcome>,
 }
 
 impl CallProgress {

@@ -97,9 +97,9 @@ impl AccountProgress {
     /// How late the account is. One that began with the past is catching up until that was read: its
     /// lists, and each call that was long overdue, at least as far as one attempt. Without such calls
     /// what it counts is recent, and it is not catching up.
-    pub fn lateness(&mut self, plan: &ReadPlan, now: Timestamp) -> Lateness {
+    pub fn lateness(&mut self, now: Timestamp) -> Lateness {
         let mut lateness = Lateness::default();
-        let (early, mut due) = (self.early_plan(), Due::default());
+        let (plan, early, mut due) = (&self.reads, self.early_plan(), Due::default());
         let (mut has_past, mut is_past_read) = (false, true);
         for call in self.calls.values() {
             if call.ended_at.is_none() {

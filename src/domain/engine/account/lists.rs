@@ -18,7 +18,7 @@ pub const DATE_TOLERANCE: Duration = Duration::from_secs(2);
 /// and with lists read in between, before the call counts as ended.
 const MISSING_FETCHES: u8 = 3;
 
-/// What a list page or a fetched call changed.
+/// What a list page, a fetched call or housekeeping changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CallChanges {
     /// Calls whose progress must be kept.
@@ -27,19 +27,12 @@ pub struct CallChanges {
     pub finished: Vec<(Direction, CallStatus)>,
     /// Calls that were shown and not taken up, because as many are tracked as may be.
     pub left: u64,
-}
-
-/// When an answer was heard, and what it says of that.
-#[derive(Clone, Copy, Debug)]
-pub struct Dated {
-    /// Its `Date`.
-    pub date: Option<Timestamp>,
-    /// Twilio's time, as all answers together tell it.
-    pub now: Timestamp,
+    /// Calls that no list can bring back.
+    pub forgotten: Vec<CallSid>,
 }
 
 impl CallChanges {
-    pub(super) fn finished(&mut self, call: &CallProgress, status: CallStatus) {
+    pub(super) fn finish(&mut self, call: &CallProgress, status: CallStatus) {
         self.changed.push(call.sid);
         self.finished.push((call.direction, status));
     }
@@ -53,7 +46,8 @@ impl AccountProgress {
         run: &mut ListRun,
         page: &Page<Call>,
         room: usize,
-        Dated { date, now }: Dated,
+        date: Option<Timestamp>,
+        now: Timestamp,
     ) -> (CallChanges, AfterPage) {
         // The page's own `Date` tells how far the list is known, and nothing else: it may be wrong. An
         // odd one moves no cursor past the present.
@@ -122,7 +116,7 @@ impl AccountProgress {
         call.last_listed_at = now;
         if call.missing >= MISSING_FETCHES {
             call.finish(now, false);
-            changes.finished(call, CallStatus::Other);
+            changes.finish(call, CallStatus::Other);
         }
     }
 

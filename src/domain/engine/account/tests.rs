@@ -11,7 +11,7 @@ mod lateness;
 mod learning;
 
 use super::*;
-use crate::domain::engine::lists::{AfterPage, Stop};
+use crate::domain::engine::lists::{AfterPage, ListPlan, Stop};
 use crate::domain::engine::request::{NextPage, Page};
 use crate::domain::track::failing::ReadFailure;
 use crate::domain::track::listing::ListProgress;
@@ -70,7 +70,7 @@ fn a_refused_read_that_came_late_leaves_those_before_it_behind() {
     let mut account = account();
     list(&mut account, &[ended(1, 0)], 5);
     // The first early read was due at 15 s, the second is at 120 s.
-    let due = due(&mut account, &reads(), at(130), 8);
+    let due = due(&mut account, at(130), 8);
     let [Step::Read { read, .. }] = due[..] else { panic!("{due:?}") };
     let sid = sid(1);
     assert_eq!(read, Read { sid, stage: Stage::AfterEnd, skips: 1 });
@@ -96,8 +96,7 @@ fn what_callers_felt_is_told_once_even_if_a_call_is_read_twice_at_once() {
     list(&mut account, &[ended(1, 0)], 5);
     let failing = failing_reading(1_000);
     let mut settle = || {
-        let plan = reads();
-        let changes = account.take_reading(read_of(1, Stage::Settling), &failing, &plan, at(1_000));
+        let changes = account.take_reading(read_of(1, Stage::Settling), &failing, at(1_000));
         changes.expect("a known call").outcome.map(|found| found.outcome)
     };
     assert_eq!(settle(), Some(Outcome::CutOff));
@@ -108,7 +107,7 @@ fn what_callers_felt_is_told_once_even_if_a_call_is_read_twice_at_once() {
 fn an_answer_from_the_past_is_not_asked_for_again_at_once() {
     let mut account = account();
     list(&mut account, &[ended(1, 0)], 5);
-    account.take_reading(read_of(1, Stage::Settling), &reading(363), &reads(), at(963));
+    account.take_reading(read_of(1, Stage::Settling), &reading(363), at(963));
     assert_eq!(account.calls[&sid(1)].retry_at, Some(at(963 + 60)));
 }
 
@@ -143,9 +142,8 @@ fn while_no_list_can_be_read_a_missing_call_proves_nothing() {
 #[test]
 fn a_call_that_nothing_ends_settles_some_day() {
     const DAY: i64 = 86_400;
-    let keep_house = |account: &mut AccountProgress, second| {
-        account.keep_house(&reads(), 4, at(second)).changes.finished
-    };
+    let keep_house =
+        |account: &mut AccountProgress, second| account.keep_house(4, at(second)).finished;
     for (status, days) in [(CallStatus::Other, 1), (CallStatus::InProgress, 7)] {
         let mut account = account();
         list(&mut account, &[Call { status, ..active(1, 0) }], 5);
@@ -165,8 +163,7 @@ fn new_calls_wait_in_twilios_list_when_there_is_no_room_and_known_ones_go_on() {
     let mut run = run(&account, 35);
     let calls = [active(3, 20), active(2, 10), ended(1, 0)];
     let page = page(&calls);
-    let (changes, after) =
-        account.take_page(&mut run, &page, 1, Dated { date: Some(at(35)), now: at(35) });
+    let (changes, after) = account.take_page(&mut run, &page, 1, Some(at(35)), at(35));
     assert_eq!((changes.left, changes.finished.len()), (1, 1));
     assert_eq!(after, AfterPage::Stopped(Stop::NoRoom));
     account.finish_list(&run, after, at(35), 0);
@@ -182,8 +179,8 @@ fn an_audit_counts_requests_that_are_still_unanswered() {
     let unanswered = failing_reading(4_600);
     let mut audit = |is_complete| {
         let reading = Reading { is_complete, ..unanswered.clone() };
-        let changes = account.take_reading(read_of(1, Stage::Audit), &reading, &reads(), at(4_600));
-        changes.expect("a known call").counted.events.len()
+        let changes = account.take_reading(read_of(1, Stage::Audit), &reading, at(4_600));
+        changes.expect("a known call").events.len()
     };
     assert_eq!(audit(false), 0);
     assert_eq!(audit(true), 1);
@@ -196,9 +193,8 @@ fn a_reading_that_stopped_before_its_end_counts_what_it_shows_and_settles_nothin
     list(&mut account, &[ended(1, 0)], 5);
     let stopped = Reading { is_complete: false, ..answered_reading(1_000) };
     let mut counted = |reading: &Reading| {
-        let changes =
-            account.take_reading(read_of(1, Stage::Settling), reading, &reads(), at(1_000));
-        changes.expect("a known call").counted.events.len()
+        let changes = account.take_reading(read_of(1, Stage::Settling), reading, at(1_000));
+        changes.expect("a known call").events.len()
     };
     assert_eq!((counted(&stopped), counted(&stopped)), (1, 0));
     assert_eq!(account.calls[&sid(1)].settled_at, None);
@@ -210,8 +206,7 @@ fn the_first_fifty_settled_calls_of_an_hour_are_audited() {
     let calls: Vec<Call> = (0..120).map(|number| ended(number, 0)).collect();
     list(&mut account, &calls, 5);
     for number in 0..120 {
-        let plan = reads();
-        account.take_reading(read_of(number, Stage::Settling), &reading(1_000), &plan, at(1_000));
+        account.take_reading(read_of(number, Stage::Settling), &reading(1_000), at(1_000));
     }
     assert_eq!(account.calls.values().filter(|call| call.awaits_audit).count(), 50);
 }
@@ -222,8 +217,7 @@ fn beyond_fifty_an_hour_one_settled_call_in_a_hundred_is_audited() {
     let calls: Vec<Call> = (0..10_000).map(|number| ended(number, 0)).collect();
     list(&mut account, &calls, 5);
     for number in 0..10_000 {
-        let plan = reads();
-        account.take_reading(read_of(number, Stage::Settling), &reading(1_000), &plan, at(1_000));
+        account.take_reading(read_of(number, Stage::Settling), &reading(1_000), at(1_000));
     }
     let audits = account.calls.values().filter(|call| call.awaits_audit).count();
     assert!((99..=100).contains(&audits), "{audits} audits");
@@ -234,22 +228,21 @@ fn what_lists_showed_before_a_restart_is_dated_by_twilios_time() {
     let mut account = account();
     list(&mut account, &[active(1, 0)], 5);
     account.calls.values_mut().for_each(|call| call.last_listed_at = at(-90_000));
-    account.start(&lists(), at(60));
+    account.start(at(60));
     assert_eq!(account.calls[&sid(1)].last_listed_at, at(60));
 }
 
 fn list(account: &mut AccountProgress, calls: &[Call], second: i64) -> CallChanges {
     let mut run = run(account, second);
     let date = Some(at(second));
-    let (changes, after) =
-        account.take_page(&mut run, &page(calls), usize::MAX, Dated { date, now: at(second) });
+    let (changes, after) = account.take_page(&mut run, &page(calls), usize::MAX, date, at(second));
     assert_eq!(after, AfterPage::Complete);
     changes
 }
 
 /// What is due for calls, as far as requests are free.
-fn due(account: &mut AccountProgress, plan: &ReadPlan, now: Timestamp, free: usize) -> Vec<Step> {
-    std::iter::from_fn(|| account.due_step(plan, now)).take(free).collect()
+fn due(account: &mut AccountProgress, now: Timestamp, free: usize) -> Vec<Step> {
+    std::iter::from_fn(|| account.due_step(now)).take(free).collect()
 }
 
 fn read_of(number: u32, stage: Stage) -> Read {
@@ -262,11 +255,11 @@ fn page(calls: &[Call]) -> Page<Call> {
 }
 
 fn run(account: &AccountProgress, second: i64) -> ListRun {
-    account.lists.next(&lists(), ActiveCalls::default(), at(second)).0.expect("a list is due")
+    account.lists.next(ActiveCalls::default(), at(second)).0.expect("a list is due")
 }
 
 fn forget(account: &mut AccountProgress, second: i64) -> Vec<CallSid> {
-    account.keep_house(&reads(), 4, at(second)).forgotten
+    account.keep_house(4, at(second)).forgotten
 }
 
 fn fail(account: &mut AccountProgress, stage: Stage, failure: ReadFailure, second: i64) -> bool {
@@ -279,11 +272,11 @@ fn steps(account: &mut AccountProgress, second: i64) -> Vec<&'static str> {
         Step::Read { read, .. } => read.stage.as_str(),
         Step::Fetch(_) => "fetch",
     };
-    due(account, &reads(), at(second), 8).iter().map(name).collect()
+    due(account, at(second), 8).iter().map(name).collect()
 }
 
 fn read(account: &mut AccountProgress, stage: Stage, second: i64) {
-    let changes = account.take_reading(read_of(1, stage), &reading(second), &reads(), at(second));
+    let changes = account.take_reading(read_of(1, stage), &reading(second), at(second));
     assert!(changes.is_some());
 }
 
@@ -336,9 +329,18 @@ fn reading(second: i64) -> Reading {
     Reading { items: Vec::new(), read_at: at(second), is_complete: true }
 }
 
+/// An account that nothing is known of.
+fn fresh() -> AccountProgress {
+    resume(ListProgress::default())
+}
+
+fn resume(known: ListProgress) -> AccountProgress {
+    AccountProgress::resume(reads(), Lists::resume(lists(), known), Vec::new())
+}
+
 fn account() -> AccountProgress {
-    let mut account = AccountProgress::default();
-    account.lists.start(&lists(), at(0));
+    let mut account = fresh();
+    account.lists.start(at(0));
     account.lists.forget_before = None;
     account
 }

@@ -6,7 +6,7 @@ use crate::domain::track::listing::ListKind;
 use crate::domain::words::call::Call;
 use crate::domain::words::sid::CallSid;
 
-use super::super::account::{CallChanges, Dated};
+use super::super::account::CallChanges;
 use super::super::effects::{Effects, Line, Measure};
 use super::super::failure::{Failure, PageSizeVerdict, Verdict};
 use super::super::lists::{AfterPage, ListRun, Stop};
@@ -68,8 +68,7 @@ impl Engine {
     ) -> Vec<CallSid> {
         let now = self.progress.now(heard.moment.now);
         let room = heard.moment.room;
-        let at = Dated { date: heard.date, now };
-        let (changes, after) = self.progress.take_page(&mut run, page, room, at);
+        let (changes, after) = self.progress.take_page(&mut run, page, room, heard.date, now);
         effects.measures.push(Measure::CallsRejected(page.rejected));
         effects.measures.push(Measure::CallsDeferred(changes.left));
         if changes.left > 0 && !self.has_no_room {

@@ -6,12 +6,12 @@ use jiff::Timestamp;
 
 use crate::domain::track::failing::ReadFailure;
 use crate::domain::track::outcome::CallOutcome;
+use crate::domain::track::progress::Counted;
 use crate::domain::track::reading::{Item, Reading};
 use crate::domain::track::twilio_time::{before, seconds_between};
 use crate::domain::words::call::Direction;
 use crate::domain::words::sid::CallSid;
 
-use super::super::account::ReadChanges;
 use super::super::effects::{CountedEvents, Effects, Fact, Line, Measure, ReadResult};
 use super::super::events_run::{AfterEvents, EventsRun};
 use super::super::failure::{Failure, FailureReason, PageSizeVerdict, Verdict};
@@ -65,14 +65,14 @@ impl Engine {
             self.event_sizes.read(&read.sid, run.size, local);
         }
         let now = self.progress.now(local);
-        let changes = self.progress.take_reading(read, reading, &self.settings.reads, now);
-        let changed = changes.is_some().then_some(read.sid);
-        if let Some(changes) = changes {
+        let counted = self.progress.take_reading(read, reading, now);
+        let changed = counted.is_some().then_some(read.sid);
+        if let Some(counted) = counted {
             if reading.is_complete {
-                let new = u64::try_from(changes.counted.events.len()).unwrap_or(u64::MAX);
+                let new = u64::try_from(counted.events.len()).unwrap_or(u64::MAX);
                 measure_read(read, reading, new, effects);
             }
-            self.count(read.sid, changes, now, effects);
+            self.count(read.sid, counted, now, effects);
         }
         if reading.is_complete {
             return changed;
@@ -86,8 +86,7 @@ impl Engine {
     }
 
     /// Counts what a reading added.
-    fn count(&self, sid: CallSid, changes: ReadChanges, now: Timestamp, effects: &mut Effects) {
-        let counted = changes.counted;
+    fn count(&self, sid: CallSid, counted: Counted, now: Timestamp, effects: &mut Effects) {
         let mut numbers = CountedEvents {
             counted: u64::try_from(counted.events.len()).unwrap_or(u64::MAX),
             duplicates: counted.duplicates,
@@ -107,7 +106,7 @@ impl Engine {
             effects.batch.facts.push(Fact::Event { observation, call_sid: sid, at, is_history });
         }
         effects.measures.push(Measure::Events(numbers));
-        if let Some(CallOutcome { outcome, decided_by, created_at }) = changes.outcome {
+        if let Some(CallOutcome { outcome, decided_by, created_at }) = counted.outcome {
             let (at, is_history) = self.progress.dated(created_at, now);
             effects.batch.facts.push(Fact::Outcome { outcome, decided_by, at, is_history });
         }

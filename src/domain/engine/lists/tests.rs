@@ -10,8 +10,8 @@ const HOUR: i64 = 3_600;
 
 #[test]
 fn a_first_start_looks_back_and_forgets_what_was_before() {
-    let mut lists = Lists::default();
-    assert_eq!(lists.start(&plan(), at(0)), Duration::ZERO);
+    let mut lists = Lists::resume(plan(), ListProgress::default());
+    assert_eq!(lists.start(at(0)), Duration::ZERO);
     assert!(lists.is_history(Some(at(-1))) && !lists.is_history(Some(at(0))));
     assert!(!lists.is_history(None) && !resumed(-60).is_history(Some(at(-1))));
     assert_eq!(next(&lists, 0).filter, Filter::StartedFrom(at(-HOUR)));
@@ -22,10 +22,10 @@ fn a_first_start_looks_back_and_forgets_what_was_before() {
 #[test]
 fn a_stale_cursor_is_caught_up_as_far_as_wanted_and_the_rest_is_told() {
     let mut lists = known(-30 * HOUR, Some(-32 * HOUR));
-    assert_eq!(lists.start(&plan(), at(0)), Duration::from_secs(6 * 3600));
+    assert_eq!(lists.start(at(0)), Duration::from_secs(6 * 3600));
     assert_eq!(next(&lists, 0).filter, Filter::StartedFrom(at(-24 * HOUR - 5 * MINUTE)));
     let mut recent = known(-HOUR, None);
-    assert_eq!(recent.start(&plan(), at(0)), Duration::ZERO);
+    assert_eq!(recent.start(at(0)), Duration::ZERO);
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn the_cursor_moves_to_the_first_page_and_only_when_the_list_was_read_to_its_end
 fn a_list_reaches_back_to_the_oldest_young_active_call() {
     let lists = resumed(-60);
     let active = ActiveCalls { oldest_young: Some(at(-14 * MINUTE)), has_old: true };
-    let (run, _) = lists.next(&plan(), active, at(0));
+    let (run, _) = lists.next(active, at(0));
     assert_eq!(run.expect("a list is due").filter, Filter::StartedFrom(at(-14 * MINUTE)));
 }
 
@@ -110,10 +110,10 @@ fn lists_of_ended_calls_and_deep_ones_go_on_after_a_restart_from_where_they_were
         ended_to: Some(at(-3 * HOUR)),
         deep_to: Some(at(-2 * HOUR)),
     };
-    let mut lists = Lists::resume(known);
-    lists.start(&plan(), at(60));
+    let mut lists = Lists::resume(plan(), known);
+    lists.start(at(60));
     assert_eq!(lists.progress(), known);
-    let filter = |kind| lists.filter(kind, &plan(), ActiveCalls::default(), at(60));
+    let filter = |kind| lists.filter(kind, ActiveCalls::default(), at(60));
     assert_eq!(filter(ListKind::Ended), Filter::EndedFrom(at(-3 * HOUR - 5 * MINUTE)));
     assert_eq!(filter(ListKind::Deep), Filter::StartedFrom(at(-3 * HOUR)));
 }
@@ -121,8 +121,8 @@ fn lists_of_ended_calls_and_deep_ones_go_on_after_a_restart_from_where_they_were
 #[test]
 fn the_horizon_waits_for_the_list_of_ended_calls() {
     let known = ListProgress { ended_to: Some(at(-3 * HOUR)), ..known(0, None).progress() };
-    let mut lists = Lists::resume(known);
-    lists.start(&plan(), at(0));
+    let mut lists = Lists::resume(plan(), known);
+    lists.start(at(0));
     let mut deep = ListRun::new(ListKind::Deep, Filter::StartedFrom(at(-HOUR)), at(0));
     turn(&mut deep, &[], None, 0);
     lists.finish(&deep, AfterPage::Complete, at(0), 0);
@@ -132,7 +132,7 @@ fn the_horizon_waits_for_the_list_of_ended_calls() {
 #[test]
 fn a_horizon_in_the_future_hides_nothing() {
     let mut lists = known(40 * 24 * HOUR, Some(40 * 24 * HOUR));
-    lists.start(&plan(), at(0));
+    lists.start(at(0));
     assert_eq!((lists.cursor, lists.forget_before), (Some(at(0)), Some(at(0))));
 }
 
@@ -160,7 +160,7 @@ fn within_an_hour_at_most_150_lists_are_read() {
     let mut kinds = std::collections::BTreeMap::<ListKind, u32>::new();
     for second in 0..HOUR {
         lists.found_new_call(at(second));
-        while let (Some(mut run), _) = lists.next(&plan(), active, at(second)) {
+        while let (Some(mut run), _) = lists.next(active, at(second)) {
             *kinds.entry(run.kind).or_default() += 1;
             turn(&mut run, &[], None, second);
             lists.finish(&run, AfterPage::Complete, at(second), 0);
@@ -174,17 +174,17 @@ fn within_an_hour_at_most_150_lists_are_read() {
 fn an_idle_account_is_listed_every_two_minutes() {
     // An account that never shows a call after a restart is idle, too.
     let mut lists = resumed(-60);
-    assert_eq!(lists.interval(&plan(), at(HOUR)), Duration::from_secs(30));
-    assert_eq!(lists.interval(&plan(), at(HOUR + 1)), Duration::from_secs(120));
+    assert_eq!(lists.interval(at(HOUR)), Duration::from_secs(30));
+    assert_eq!(lists.interval(at(HOUR + 1)), Duration::from_secs(120));
     lists.found_new_call(at(0));
-    assert_eq!(lists.interval(&plan(), at(HOUR)), Duration::from_secs(30));
-    assert_eq!(lists.interval(&plan(), at(HOUR + 1)), Duration::from_secs(120));
+    assert_eq!(lists.interval(at(HOUR)), Duration::from_secs(30));
+    assert_eq!(lists.interval(at(HOUR + 1)), Duration::from_secs(120));
 }
 
 #[test]
 fn the_horizon_moves_with_the_deep_list_and_never_back() {
     let mut lists = known(0, Some(-3 * HOUR));
-    lists.start(&plan(), at(0));
+    lists.start(at(0));
     let deep = |from: i64| {
         let mut run = ListRun::new(ListKind::Deep, Filter::StartedFrom(at(from)), at(0));
         turn(&mut run, &[], None, from + HOUR);
@@ -209,7 +209,7 @@ fn a_list_that_fails_leaves_its_gap_to_be_covered_and_no_other_waits_for_it() {
     let mut lists = resumed(-60);
     let (mut kinds, mut again) = (Vec::new(), None);
     for second in 0..600 {
-        while let (Some(mut run), _) = lists.next(&plan(), ActiveCalls::default(), at(second)) {
+        while let (Some(mut run), _) = lists.next(ActiveCalls::default(), at(second)) {
             kinds.push(run.kind);
             if run.kind == ListKind::Ended && second < 60 {
                 lists.fail(&run, at(second), u64::MAX);
@@ -240,7 +240,7 @@ fn a_list_of_recent_calls_that_fails_or_takes_long_starves_no_other() {
         let mut kinds = std::collections::BTreeMap::<ListKind, u32>::new();
         let mut second = 0;
         while second < 2 * HOUR {
-            let Some(mut run) = lists.next(&plan(), ActiveCalls::default(), at(second)).0 else {
+            let Some(mut run) = lists.next(ActiveCalls::default(), at(second)).0 else {
                 second += 1;
                 continue;
             };
@@ -262,7 +262,7 @@ fn a_list_of_recent_calls_that_fails_or_takes_long_starves_no_other() {
 #[test]
 fn a_cursor_in_the_future_hides_nothing() {
     let mut lists = known(24 * HOUR, None);
-    lists.start(&plan(), at(0));
+    lists.start(at(0));
     assert_eq!(lists.cursor, Some(at(0)));
 }
 
@@ -285,11 +285,12 @@ fn page(calls: &[Call], next: Option<&str>) -> Page<Call> {
 }
 
 fn known(cursor: i64, forget_before: Option<i64>) -> Lists {
-    Lists::resume(ListProgress {
+    let known = ListProgress {
         cursor: Some(at(cursor)),
         forget_before: forget_before.map(at),
         ..ListProgress::default()
-    })
+    };
+    Lists::resume(plan(), known)
 }
 
 fn sid(number: u32) -> CallSid {
@@ -297,19 +298,19 @@ fn sid(number: u32) -> CallSid {
 }
 
 fn begun() -> Lists {
-    let mut lists = Lists::default();
-    lists.start(&plan(), at(0));
+    let mut lists = Lists::resume(plan(), ListProgress::default());
+    lists.start(at(0));
     lists
 }
 
 fn resumed(cursor: i64) -> Lists {
     let mut lists = known(cursor, None);
-    lists.start(&plan(), at(0));
+    lists.start(at(0));
     lists
 }
 
 fn next(lists: &Lists, second: i64) -> ListRun {
-    lists.next(&plan(), ActiveCalls::default(), at(second)).0.expect("a list is due")
+    lists.next(ActiveCalls::default(), at(second)).0.expect("a list is due")
 }
 
 fn plan() -> ListPlan {

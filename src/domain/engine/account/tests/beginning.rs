@@ -16,9 +16,9 @@ fn an_account_begins_behind_if_it_was_never_read_or_not_for_a_quarter_of_an_hour
     ] {
         let cursor = cursor.map(at);
         let known = ListProgress { cursor, ..ListProgress::default() };
-        let mut account = AccountProgress::resume(Vec::new(), Lists::resume(known));
+        let mut account = resume(known);
         assert_eq!(is_late(&mut account, 0), expected, "{cursor:?}, before Twilio's time is known");
-        account.start(&lists(), at(0));
+        account.start(at(0));
         assert_eq!(is_late(&mut account, 0), expected, "{cursor:?}, before the first pass");
         // A list without calls of the past ends it: what comes next is recent.
         account.lists.cursor = Some(at(1));
@@ -37,8 +37,8 @@ fn a_past_that_is_read_at_once_is_told_for_as_long_as_a_scrape_takes_to_come() {
 
 #[test]
 fn a_look_back_over_calls_that_are_not_long_overdue_is_no_past() {
-    let mut account = AccountProgress::default();
-    account.start(&lists(), at(0));
+    let mut account = fresh();
+    account.start(at(0));
     // Half an hour and a minute ago is long overdue, half an hour is not.
     list(&mut account, &[ended(0, -1_800)], 1);
     account.lists.cursor = Some(at(1));
@@ -86,8 +86,8 @@ fn a_call_of_the_past_that_is_found_later_does_not_begin_it_again() {
 
 /// An account that begins with calls a minute apart in the last hour, which its lists have shown.
 fn first_start(calls: u32) -> AccountProgress {
-    let mut account = AccountProgress::default();
-    account.start(&lists(), at(0));
+    let mut account = fresh();
+    account.start(at(0));
     let calls: Vec<Call> =
         (0..calls).map(|number| ended(number, LOOKBACK + i64::from(number) * 60)).collect();
     list(&mut account, &calls, 1);
@@ -96,12 +96,12 @@ fn first_start(calls: u32) -> AccountProgress {
 }
 
 fn is_late(account: &mut AccountProgress, second: i64) -> bool {
-    account.lateness(&reads(), at(second)).is_catching_up
+    account.lateness(at(second)).is_catching_up
 }
 
 fn read_one(account: &mut AccountProgress, number: u32, second: i64) {
     let reading = reading(second);
-    account.take_reading(read_of(number, Stage::Settling), &reading, &reads(), at(second));
+    account.take_reading(read_of(number, Stage::Settling), &reading, at(second));
 }
 
 fn fail_one(account: &mut AccountProgress, number: u32, second: i64) {

@@ -23,7 +23,7 @@ fn at_1_1_million_calls_a_day_settling_is_at_most_two_minutes_late_for_six_hours
     assert!(load.settled > 250_000, "{} settled", load.settled);
     assert!(load.latest <= Duration::from_secs(120), "{:?} late", load.latest);
     assert!(load.audited > 400, "{} audits", load.audited);
-    let required = load.account.required_concurrency(&reads());
+    let required = load.account.required_concurrency();
     assert!(required > 4.0, "{required} concurrent requests say that this is too much");
 }
 
@@ -47,7 +47,6 @@ fn thousands_of_active_calls_hold_up_no_read_after_an_end() {
 /// Calls of one length at a steady rate, and the requests that read them.
 struct Load {
     account: AccountProgress,
-    plan: ReadPlan,
     /// What each call shows, from the beginning: nothing is learnt that would save early reads.
     shown: Reading,
     per_day: i64,
@@ -67,7 +66,6 @@ impl Load {
     fn begin(per_day: i64, length: i64) -> Self {
         Self {
             account: account(),
-            plan: reads(),
             shown: answered_reading(0),
             per_day,
             length,
@@ -87,11 +85,11 @@ impl Load {
             if self.ms % (LIST_EVERY * 1_000) == 0 {
                 // What ended long ago goes, as it would by the deep list.
                 self.account.lists.forget_before = Some(instant_ms(self.ms - 2_000 * 1_000));
-                self.account.keep_house(&reads(), CONCURRENCY, self.now());
+                self.account.keep_house(CONCURRENCY, self.now());
                 self.list();
             }
             let free = CONCURRENCY.saturating_sub(self.busy.len());
-            for step in due(&mut self.account, &self.plan, instant_ms(self.ms), free) {
+            for step in due(&mut self.account, instant_ms(self.ms), free) {
                 self.busy.push((self.ms + REQUEST_MS, Some(step)));
             }
             self.ms += STEP_MS;
@@ -123,7 +121,7 @@ impl Load {
             match (stage, call.ended_at) {
                 (Stage::Settling, _) => {
                     self.settled += 1;
-                    self.latest = self.latest.max(self.plan.overdue(call, now));
+                    self.latest = self.latest.max(reads().overdue(call, now));
                 }
                 (Stage::AfterEnd, Some(end)) if call.after_end_reads == 0 => {
                     let after = now.duration_since(end).as_millis();
@@ -135,7 +133,7 @@ impl Load {
             }
             self.account.request_took(Duration::from_millis(300));
             self.shown.read_at = now;
-            self.account.take_reading(Read { sid, stage, skips }, &self.shown, &self.plan, now);
+            self.account.take_reading(Read { sid, stage, skips }, &self.shown, now);
         }
     }
 
@@ -156,13 +154,9 @@ impl Load {
                 Call { start_time: Some(at(start)), ..call }
             })
             .collect();
-        let mut run = self
-            .account
-            .lists
-            .next(&lists(), ActiveCalls::default(), now)
-            .0
-            .expect("a list is due");
-        self.account.take_page(&mut run, &page(&calls), usize::MAX, Dated { date: Some(now), now });
+        let mut run =
+            self.account.lists.next(ActiveCalls::default(), now).0.expect("a list is due");
+        self.account.take_page(&mut run, &page(&calls), usize::MAX, Some(now), now);
         // A list reaches back to five minutes before the cursor.
         let overlap = 5 * 60 * self.per_day / 86_400;
         let pages = (i64::try_from(calls.len()).expect("few") + overlap) / PAGE + 1;

@@ -71,7 +71,7 @@ impl Story {
             }
             let may_ask = tenth % self.tenths_per_request == 0;
             let free = if may_ask { CONCURRENCY } else { 0 };
-            for step in due(&mut account, &reads(), now, free) {
+            for step in due(&mut account, now, free) {
                 told.requests += 1;
                 let Step::Read { read: Read { sid, stage, skips }, .. } = step else { continue };
                 let overdue = reads().overdue(&account.calls[&sid], now);
@@ -83,12 +83,12 @@ impl Story {
                     told.slowest = told.slowest.max(overdue);
                 }
                 let reading = Reading { items: Vec::new(), read_at: now, is_complete: true };
-                account.take_reading(Read { sid, stage, skips }, &reading, &reads(), now);
+                account.take_reading(Read { sid, stage, skips }, &reading, now);
             }
             if tenth % 600 == 0 {
                 // The cursor is the lists' business.
                 account.lists.cursor = Some(now);
-                told.is_late = account.lateness(&reads(), now).is_catching_up;
+                told.is_late = account.lateness(now).is_catching_up;
                 told.was_late |= told.is_late;
             }
         }

@@ -15,15 +15,10 @@ fn one_answer_dated_far_ahead_moves_no_cursor_and_settles_nothing() {
     let far = 40 * 86_400;
     let mut run = run(&account, 5);
     let calls = [ended(1, 0)];
-    account.take_page(
-        &mut run,
-        &page(&calls),
-        usize::MAX,
-        Dated { date: Some(at(far)), now: at(5) },
-    );
+    account.take_page(&mut run, &page(&calls), usize::MAX, Some(at(far)), at(5));
     account.finish_list(&run, AfterPage::Complete, at(5), 0);
     assert_eq!(account.lists.cursor, Some(at(7)));
-    account.take_reading(read_of(1, Stage::Settling), &reading(far), &reads(), at(900));
+    account.take_reading(read_of(1, Stage::Settling), &reading(far), at(900));
     assert_eq!(account.calls[&sid(1)].settled_at, None);
 }
 
@@ -32,20 +27,14 @@ fn an_answer_dated_far_back_ends_no_call_long_ago() {
     let mut account = account();
     let calls = [Call { end_time: None, ..ended(1, 0) }];
     let mut run = run(&account, 5);
-    account.take_page(
-        &mut run,
-        &page(&calls),
-        usize::MAX,
-        Dated { date: Some(at(-40 * 86_400)), now: at(5) },
-    );
+    account.take_page(&mut run, &page(&calls), usize::MAX, Some(at(-40 * 86_400)), at(5));
     assert_eq!(account.calls[&sid(1)].ended_at, Some(at(5)));
 }
 
 #[test]
 fn an_account_begins_once_several_answers_agree_on_the_time() {
-    let mut account = AccountProgress::default();
-    let learn =
-        |account: &mut AccountProgress, date| account.learn_time(Some(date), at(0), &lists());
+    let mut account = fresh();
+    let learn = |account: &mut AccountProgress, date| account.learn_time(Some(date), at(0));
     assert_eq!(learn(&mut account, at(40 * 86_400)), None);
     assert_eq!(learn(&mut account, at(0)), None);
     assert_eq!(learn(&mut account, at(0)), None);
@@ -57,29 +46,25 @@ fn an_account_begins_once_several_answers_agree_on_the_time() {
 
 #[test]
 fn a_correction_of_twilios_time_changes_no_wait() {
-    let mut account = AccountProgress::default();
+    let mut account = fresh();
     for _ in 0..3 {
-        account.learn_time(Some(at(0)), at(0), &lists());
+        account.learn_time(Some(at(0)), at(0));
     }
     list(&mut account, &[active(1, 0)], 5);
     fail(&mut account, Stage::Live, ReadFailure::Failed, 70);
     let wait = |account: &mut AccountProgress, local| {
         let now = account.now(at(local));
-        account.has_due_step(&reads(), now);
+        account.has_due_step(now);
         account.step_at().expect("a read will be due").duration_since(now)
     };
     let before = wait(&mut account, 70);
     // Twilio's time is found to be 40 days ahead: answers have said so for minutes.
     for step in 0..20 {
-        account.learn_time(
-            Some(at(40 * 86_400)),
-            at(70) + step * Duration::from_millis(1),
-            &lists(),
-        );
+        account.learn_time(Some(at(40 * 86_400)), at(70) + step * Duration::from_millis(1));
     }
     assert_eq!(wait(&mut account, 70), before);
     for step in 1..20 {
-        account.learn_time(Some(at(40 * 86_400 + 70 + 20 * step)), at(70 + 20 * step), &lists());
+        account.learn_time(Some(at(40 * 86_400 + 70 + 20 * step)), at(70 + 20 * step));
     }
     assert!(account.now(at(70)) > at(40 * 86_400), "followed");
     assert_eq!(wait(&mut account, 70), before);
@@ -91,7 +76,7 @@ fn an_answer_dated_far_back_brings_no_read_of_an_active_call_forward() {
     list(&mut account, &[active(1, 0)], 5);
     assert_eq!(steps(&mut account, 61), ["live"]);
     let odd = reading(-40 * 86_400);
-    account.take_reading(read_of(1, Stage::Live), &odd, &reads(), at(61));
+    account.take_reading(read_of(1, Stage::Live), &odd, at(61));
     assert_eq!(steps(&mut account, 62), [""; 0]);
     assert_eq!(steps(&mut account, 121), ["live"]);
 }

@@ -70,7 +70,6 @@ fn an_audit_that_fails_is_tried_again_like_any_read() {
 
 /// Another call of the account is read.
 fn read_other(account: &mut AccountProgress, second: i64) {
-    let changes =
-        account.take_reading(read_of(2, Stage::Live), &reading(second), &reads(), at(second));
+    let changes = account.take_reading(read_of(2, Stage::Live), &reading(second), at(second));
     assert!(changes.is_some());
 }

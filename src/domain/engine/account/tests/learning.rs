@@ -71,7 +71,7 @@ impl World {
             if now % 30 == 0 {
                 self.list(now);
             }
-            for step in due(&mut self.account, &super::reads(), at(now), 1_000) {
+            for step in due(&mut self.account, at(now), 1_000) {
                 let Step::Read { read: Read { sid, stage, skips }, .. } = step else {
                     self.account.fetch_failed(step_sid(step), at(now));
                     continue;
@@ -81,18 +81,13 @@ impl World {
                     is_live(now) || call.ended_at.is_some_and(|end| at(now - QUARTER) >= end);
                 let items = is_shown.then(|| item(call.began_at)).into_iter().collect();
                 let reading = Reading { items, read_at: at(now), is_complete: true };
-                self.account.take_reading(
-                    Read { sid, stage, skips },
-                    &reading,
-                    &super::reads(),
-                    at(now),
-                );
+                self.account.take_reading(Read { sid, stage, skips }, &reading, at(now));
                 self.reads += 1;
                 self.settled += u64::from(stage == Stage::Settling);
             }
             self.account.lists.forget_before = Some(at(now - QUARTER));
             if now % 60 == 0 {
-                self.account.keep_house(&super::reads(), 4, at(now));
+                self.account.keep_house(4, at(now));
             }
         }
         self.now += seconds;
