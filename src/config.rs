@@ -287,10 +287,17 @@ fn read_poll(reader: &mut Reader<'_>, top: &mut Section) -> (ListPlan, ReadPlan)
         reader.problem("configuration", section.key("after_end"), text);
     }
     let audit_after = reader.duration(&mut section, "audit_after", LEAST, MOST);
+    let key = "error_log_interval";
+    let error_log_interval = reader.duration(&mut section, key, Duration::ZERO, MOST);
+    if !error_log_interval.is_zero() && error_log_interval < LEAST {
+        let text = format!("expected 0s, or a duration from {}", duration::show(LEAST));
+        reader.problem("configuration", section.key(key), text);
+    }
     let lists = ListPlan {
         interval,
         initial_lookback: reader.duration(&mut section, "initial_lookback", LEAST, MOST),
         catch_up: reader.duration(&mut section, "catch_up", LEAST, MOST),
+        error_log_interval: Some(error_log_interval).filter(|interval| !interval.is_zero()),
     };
     reader.finish(section);
     (lists, ReadPlan { live_interval, after_end, settle_delay, audit_after })

@@ -85,9 +85,11 @@ impl Poller {
             reads: shared.reads.clone(),
             max_concurrency: shared.max_concurrency,
             discovers: subaccounts.is_some(),
+            has_error_log: account.has_error_log,
             digest_key: shared.store.digest_key(),
         };
-        let known = Known { lists: attached.lists, calls: attached.calls };
+        let Attached { id, lists, calls, reported, .. } = attached;
+        let known = Known { lists, calls, reported };
         let asker = Asker {
             client: account.client,
             account: account.key.sid,
@@ -100,7 +102,7 @@ impl Poller {
             asker,
             shared,
             subaccounts,
-            id: attached.id,
+            id,
             health,
             engine: Engine::new(settings, known),
             requests: JoinSet::new(),

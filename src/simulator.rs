@@ -8,6 +8,7 @@ mod auth;
 mod behaviour;
 mod demo;
 mod draft;
+mod error_log;
 mod everything;
 mod listing;
 mod oddity;
@@ -19,6 +20,7 @@ mod script;
 mod truth;
 mod world;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -66,7 +68,7 @@ impl Simulator {
         Simulator { shared: Arc::new(Shared::new(world, clock)) }
     }
 
-    /// The HTTP side: Twilio's API under `/2010-04-01/`, and `/_simulator/truth` and
+    /// The HTTP side: Twilio's API under `/2010-04-01/` and `/v1/Alerts`, and `/_simulator/truth` and
     /// `/_simulator/behaviour`, which ask for no credentials: serve it on loopback only.
     pub fn router(&self) -> Router {
         api::router(Arc::clone(&self.shared))
@@ -92,6 +94,21 @@ impl Simulator {
     /// `events_after`.
     pub fn truth(&self, now: Timestamp) -> Truth {
         self.shared.truth(now)
+    }
+
+    /// What an observer has counted of the error logs who began to read them at an instant: the values of
+    /// the labels account (its SID), product, host, route, error code and level, with how many entries.
+    pub fn error_log(&self, since: Timestamp, now: Timestamp) -> BTreeMap<[String; 6], u64> {
+        let mut counts = BTreeMap::new();
+        let (world, behaviour) = (&self.shared.world, self.behaviour());
+        for (index, account) in world.accounts().iter().enumerate() {
+            for entry in error_log::entries(world, index, since, now, &behaviour) {
+                let ([product, host, route], [code, level]) = (entry.place.clone(), entry.what());
+                let labels = [account.sid.clone(), product, host, route, code, level];
+                *counts.entry(labels).or_default() += 1;
+            }
+        }
+        counts
     }
 
     /// How the simulator behaves at present.

@@ -11,6 +11,7 @@ mod compact;
 mod creation;
 mod database;
 mod error;
+mod error_log;
 pub mod failures;
 mod files;
 mod record;
@@ -32,7 +33,7 @@ use crate::domain::engine::effects::Batch;
 use crate::domain::track::digest::DigestKey;
 use crate::domain::track::listing::ListProgress;
 use crate::domain::track::progress::CallProgress;
-use crate::domain::words::sid::AccountSid;
+use crate::domain::words::sid::{AccountSid, ErrorLogSid};
 use crate::metrics::health::Health;
 use crate::metrics::ledger::{AccountId, Committed, LedgerLimits, Overflow};
 
@@ -58,6 +59,8 @@ pub struct Attached {
     pub lists: ListProgress,
     /// Its calls.
     pub calls: Vec<CallProgress>,
+    /// The latest entries of its error log that were counted, each with when it happened.
+    pub reported: Vec<(ErrorLogSid, Timestamp)>,
     /// Its subaccounts, as they were last remembered.
     pub subaccounts: Vec<Subaccount>,
 }
@@ -108,6 +111,14 @@ enum Command {
 }
 
 type Reply = oneshot::Sender<Result<CommitReport, CommitError>>;
+
+/// Tells that a commit failed.
+fn refuse(replies: impl Iterator<Item = Reply>, error: &str) {
+    for reply in replies {
+        // A poller that stopped meanwhile asks for it again when it starts.
+        let _gone = reply.send(Err(CommitError::Failed(error.to_owned())));
+    }
+}
 
 /// A handle to the store.
 #[derive(Clone, Debug)]

@@ -340,7 +340,8 @@ pub(super) fn accounts(config: &Config) -> anyhow::Result<Vec<Account>> {
             format!("account `{label}`: cannot prepare the connection to Twilio")
         })?;
         let key = AccountKey { sid: account.account_sid, region: account.region.clone() };
-        accounts.push(Account { key, label, status: "unknown", client });
+        let has_error_log = true;
+        accounts.push(Account { key, label, status: "unknown", client, has_error_log });
     }
     Ok(accounts)
 }

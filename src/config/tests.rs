@@ -31,6 +31,7 @@ fn without_a_file_everything_is_at_its_default() {
             interval: seconds(30),
             initial_lookback: seconds(3_600),
             catch_up: seconds(24 * 3_600),
+            error_log_interval: Some(seconds(15)),
         }
     );
     assert_eq!(

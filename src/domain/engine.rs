@@ -11,6 +11,7 @@ pub mod concurrency;
 pub mod demand;
 mod discovery;
 pub mod effects;
+pub mod error_log;
 pub mod events_run;
 pub mod failure;
 pub mod lists;
@@ -30,11 +31,12 @@ use crate::domain::track::digest::{DigestKey, Digests};
 use crate::domain::track::listing::{ListKind, ListProgress};
 use crate::domain::track::progress::CallProgress;
 use crate::domain::track::twilio_time::after;
-use crate::domain::words::sid::{AccountSid, CallSid};
+use crate::domain::words::sid::{AccountSid, CallSid, ErrorLogSid};
 
 use account::AccountProgress;
 use discovery::Discovery;
 use effects::{Effects, Measure};
+use error_log::ErrorLog;
 use events_run::EventsRun;
 use lists::{ListPlan, ListRun, Lists};
 use pace::Pace;
@@ -56,6 +58,8 @@ pub struct Settings {
     pub max_concurrency: usize,
     /// Whether its subaccounts are looked for.
     pub discovers: bool,
+    /// Whether its error log can be read.
+    pub has_error_log: bool,
     /// What Call Events are told apart with.
     pub digest_key: DigestKey,
 }
@@ -67,6 +71,8 @@ pub struct Known {
     pub lists: ListProgress,
     /// Its calls.
     pub calls: Vec<CallProgress>,
+    /// The latest entries of its error log, each with when it happened.
+    pub reported: Vec<(ErrorLogSid, Timestamp)>,
 }
 
 /// What the engine can't know by itself.
@@ -103,6 +109,7 @@ pub struct Engine {
     event_sizes: PageSizes<CallSid>,
     troubles: Troubles,
     discovery: Option<Discovery>,
+    error_log: Option<ErrorLog>,
     in_flight: BTreeMap<RequestId, Sent>,
     last_id: RequestId,
     /// The list whose next page is not asked for yet.
@@ -130,12 +137,14 @@ enum Run {
     Events(Box<EventsRun>),
     Call(CallSid),
     Accounts,
+    ErrorLog,
 }
 
 /// What is asked for. With one request at a time, these take turns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Turn {
     Accounts,
+    ErrorLog,
     List,
     Read,
 }
@@ -143,7 +152,10 @@ enum Turn {
 impl Engine {
     /// Begins with what is known.
     pub fn new(settings: Settings, known: Known) -> Self {
-        let Settings { account, lists, reads, max_concurrency, discovers, digest_key } = settings;
+        let Settings { account, lists, reads, max_concurrency, digest_key, .. } = settings;
+        let every = lists.error_log_interval.filter(|_| settings.has_error_log);
+        let error_log =
+            every.map(|every| ErrorLog::new(account, every, known.lists.error_log, known.reported));
         let kept = known.lists;
         let progress = AccountProgress::resume(reads, Lists::resume(lists, kept), known.calls);
         Self {
@@ -151,7 +163,8 @@ impl Engine {
             max_concurrency,
             digest_key,
             pace: Pace::new(max_concurrency),
-            discovery: discovers.then(Discovery::new),
+            discovery: settings.discovers.then(Discovery::new),
+            error_log,
             progress,
             list_sizes: PageSizes::of_lists(),
             event_sizes: PageSizes::of_events(),
@@ -192,7 +205,7 @@ impl Engine {
             && let Some((turn, run)) = self.take_turn(now)
         {
             self.last_turn = turn;
-            requests.push(self.send(run, now));
+            requests.extend(self.send(run, now));
         }
         let lacks_places = places < most && requests.len() == places && self.has_due(now);
         let wake_at = if now < self.pace.all_paused_until() {
@@ -208,7 +221,7 @@ impl Engine {
 
     /// The next that is due, and whose turn it is.
     fn take_turn(&mut self, now: Timestamp) -> Option<(Turn, Run)> {
-        let mut turns = [Turn::Accounts, Turn::List, Turn::Read];
+        let mut turns = [Turn::Accounts, Turn::ErrorLog, Turn::List, Turn::Read];
         if self.pace.limit() == 1 {
             // None waits for all pages of another.
             let last = turns.iter().position(|turn| *turn == self.last_turn);
@@ -217,6 +230,7 @@ impl Engine {
         turns.into_iter().find_map(|turn| {
             let run = match turn {
                 Turn::Accounts => self.take_accounts(now),
+                Turn::ErrorLog => (self.error_log_at() <= now).then_some(Run::ErrorLog),
                 Turn::List => self.take_list(now),
                 Turn::Read => self.take_read(now),
             };
@@ -226,6 +240,14 @@ impl Engine {
 
     fn take_accounts(&mut self, now: Timestamp) -> Option<Run> {
         self.discovery.as_ref().filter(|discovery| discovery.due_at() <= now).map(|_| Run::Accounts)
+    }
+
+    /// When the error log is to be asked for: before Twilio's time is known, it isn't.
+    fn error_log_at(&self) -> Timestamp {
+        match &self.error_log {
+            Some(error_log) if self.progress.lists.is_started() => error_log.due_at(),
+            Some(_) | None => Timestamp::MAX,
+        }
     }
 
     fn take_list(&mut self, now: Timestamp) -> Option<Run> {
@@ -263,7 +285,7 @@ impl Engine {
         })
     }
 
-    fn send(&mut self, run: Run, now: Timestamp) -> Request {
+    fn send(&mut self, run: Run, now: Timestamp) -> Option<Request> {
         let ask = match &run {
             Run::List(run) => {
                 self.is_listing = true;
@@ -273,11 +295,15 @@ impl Engine {
                 Ask::CallEvents { call: run.read.sid, digests: run.digests, page: run.page() }
             }
             Run::Call(sid) => Ask::Call(*sid),
-            Run::Accounts => Ask::Accounts(self.discovery.get_or_insert_with(Discovery::new).ask()),
+            Run::Accounts => Ask::Accounts(self.discovery.as_mut()?.ask()),
+            Run::ErrorLog => {
+                let (from, page) = self.error_log.as_mut()?.ask(now, self.progress.now(now));
+                Ask::ErrorLog { from, page }
+            }
         };
         self.last_id = self.last_id.next();
         self.in_flight.insert(self.last_id, Sent { asked_at: now, run });
-        Request { id: self.last_id, ask }
+        Some(Request { id: self.last_id, ask })
     }
 
     /// Whether something would be asked if there were a place for it.
@@ -307,7 +333,7 @@ impl Engine {
             paused_until if now < paused_until => paused_until,
             _ => self.progress.step_at().map_or(Timestamp::MAX, local),
         };
-        list_at.min(accounts_at).min(step_at)
+        list_at.min(accounts_at).min(self.error_log_at()).min(step_at)
     }
 
     /// Forgets all requests in flight, because it isn't known which of them were lost: all that they
@@ -318,6 +344,7 @@ impl Engine {
         self.list = None;
         self.is_listing = false;
         self.discovery.iter_mut().for_each(Discovery::abandon);
+        self.error_log.iter_mut().for_each(ErrorLog::abandon);
         self.progress.abandon_all();
     }
 
@@ -348,7 +375,8 @@ impl Engine {
         let changed = changed.into_iter().filter_map(|sid| self.progress.calls.get(&sid));
         let batch = &mut effects.batch;
         batch.calls.extend(changed.map(|call| CallProgress::clone(call)));
-        batch.lists = self.progress.lists.progress();
+        let error_log = self.error_log.as_ref().map_or(self.kept.error_log, ErrorLog::progress);
+        batch.lists = ListProgress { error_log, ..self.progress.lists.progress() };
         batch.learnt_at = Some(self.progress.now(now));
         effects.needs_commit = !batch.facts.is_empty()
             || !batch.calls.is_empty()

@@ -5,6 +5,7 @@
 pub mod content_type;
 pub mod kind;
 pub mod observe;
+pub mod reported;
 pub mod route;
 pub mod twiml;
 pub mod verdict;

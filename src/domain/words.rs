@@ -3,6 +3,7 @@
 pub mod account;
 pub mod call;
 pub mod call_event;
+pub mod error_log;
 pub mod label;
 pub mod parameters;
 pub mod sid;

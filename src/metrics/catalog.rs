@@ -94,6 +94,9 @@ families! {
     CALLS_WITH_FAILURES: Durable Counter, "twilio_calls_with_webhook_failures_total",
         ["account", "host", "route", "outcome"],
         "Settled calls with at least one failed TwiML or media request, by what callers felt and by the host and route of the failing request that decided it (both empty for calls that an earlier version counted by account).";
+    ERROR_LOG_ENTRIES: Durable Counter, "twilio_error_log_entries_total",
+        ["account", "product", "host", "route", "error_code", "level"],
+        "Entries of Twilio's error log, known within about a minute and long before Call Events. Host and route are those of voice webhooks, else empty. Never add these to twilio_webhook_failures_total: a failing webhook is in both.";
     CALLS_ACTIVE: Momentary Gauge, "twilio_calls_active",
         ["account", "direction", "status"],
         "Calls that are queued, ringing or in progress, as the lists last showed them.";
@@ -154,6 +157,15 @@ families! {
     CALLS_UNREADABLE: SinceStart Gauge, "twilio_exporter_calls_unreadable",
         ["account"],
         "Ended calls that aren't settled because reads of their Call Events keep failing, 3 times or more with other calls read in between. They are tried again until they are given up.";
+    ERROR_LOG_LAST_SUCCESS: SinceStart Gauge, "twilio_exporter_error_log_last_success_timestamp_seconds",
+        ["account"],
+        "When the account's error log was last read to its end; absent where it can't be read.";
+    ERROR_LOG_ITEMS: SinceStart Counter, "twilio_exporter_error_log_entries_total",
+        ["account", "result"],
+        "Entries of pages of the error log: counted, duplicate (counted before), rejected (not readable) or ignored (of another account, or from before the account was first polled).";
+    ERROR_LOG_LAG: SinceStart Histogram(LAG_SECONDS), "twilio_exporter_error_log_lag_seconds",
+        ["account"],
+        "How late entries of the error log were counted, from their date_generated.";
     SKIPPED_SECONDS: SinceStart Counter, "twilio_exporter_skipped_seconds_total",
         ["account"],
         "Time cut off because the exporter was down for longer than poll.catch_up.";

@@ -17,7 +17,7 @@ use crate::domain::engine::request::Resource;
 use super::catalog::{self, Family, FamilyKind};
 use super::exposition::as_float;
 
-pub use account::{AccountHealth, EventResult};
+pub use account::{AccountHealth, EntryResult, EventResult};
 pub use trouble::{Told, Troubles};
 
 /// All instruments.
@@ -45,6 +45,9 @@ pub struct Health {
     skipped_seconds: prometheus::CounterVec,
     event_lag: HistogramVec,
     call_events: IntCounterVec,
+    error_log_lag: HistogramVec,
+    error_log_entries: IntCounterVec,
+    error_log_last_success: GaugeVec,
     call_events_rejected: IntCounterVec,
     call_events_unjudged: IntCounterVec,
     calls_rejected: IntCounterVec,
@@ -105,6 +108,9 @@ impl Health {
             },
             event_lag: histogram(registry, &catalog::EVENT_LAG)?,
             call_events: counter(registry, &catalog::CALL_EVENTS)?,
+            error_log_lag: histogram(registry, &catalog::ERROR_LOG_LAG)?,
+            error_log_entries: counter(registry, &catalog::ERROR_LOG_ITEMS)?,
+            error_log_last_success: gauge(registry, &catalog::ERROR_LOG_LAST_SUCCESS)?,
             call_events_rejected: counter(registry, &catalog::CALL_EVENTS_REJECTED)?,
             call_events_unjudged: counter(registry, &catalog::CALL_EVENTS_UNJUDGED)?,
             calls_rejected: counter(registry, &catalog::CALLS_REJECTED)?,

@@ -10,8 +10,8 @@ mod places;
 mod retire;
 mod room;
 
-use std::collections::BTreeMap;
 use std::collections::btree_map;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -23,11 +23,12 @@ use crate::domain::judge::route::Endpoint;
 use crate::domain::judge::verdict::{Code, Reason, Warning};
 use crate::domain::track::outcome::Outcome;
 use crate::domain::words::call::{CallStatus, Direction};
+use crate::domain::words::error_log::{ErrorCode, Level, Product};
 
 use super::exemplar::Exemplar;
 use places::Claim;
 
-pub use apply::{Delta, FailedRequest};
+pub use apply::{CountedReport, Delta, FailedRequest};
 pub use committed::Committed;
 pub use exposure::Shown;
 pub use places::{Missing, Overflow};
@@ -86,6 +87,10 @@ pub enum Cell {
     /// Endpoint: calls with failures by what callers felt. Account: those that an earlier version
     /// counted by account alone.
     Outcomes(Outcome),
+    /// Endpoint: entries of the error log about its webhooks. Account: those about anything else.
+    ErrorLog(Product, ErrorCode, Level),
+    /// Account: entries of the error log that tell no code, or whose code or place found no room.
+    OtherErrors(Product, Level),
 }
 
 /// Facts of one account.
@@ -166,6 +171,10 @@ pub struct Ledger {
     accounts: BTreeMap<AccountId, String>,
     /// Since when each account has been shown under its label.
     shown_since: BTreeMap<AccountId, Timestamp>,
+    /// Accounts whose error log was ever read.
+    with_error_log: BTreeSet<AccountId>,
+    /// The error codes of each account.
+    error_codes: BTreeMap<AccountId, BTreeSet<ErrorCode>>,
     /// Counts the changes to which accounts are shown, and under which labels.
     exposure: u64,
     by_endpoint: BTreeMap<(AccountId, Endpoint), EndpointId>,
@@ -211,6 +220,9 @@ impl Ledger {
             }
         };
         *value = sum(*value, count);
+        if let (Cell::ErrorLog(_, code, _), Some(account)) = (cell, self.account_of(scope)) {
+            self.error_codes.entry(account).or_default().insert(code);
+        }
     }
 
     /// A value, 0 if nothing was ever counted.
@@ -245,6 +257,25 @@ impl Ledger {
                 entry.last_event_at = at;
             }
         }
+    }
+
+    fn account_of(&self, scope: Scope) -> Option<AccountId> {
+        let of_endpoint = |id| self.endpoints.get(&id).map(|entry| entry.account);
+        match scope {
+            Scope::Account(id) => Some(id),
+            Scope::Endpoint(id) => of_endpoint(id),
+            Scope::Group(id) => self.groups.get(&id).and_then(|group| of_endpoint(group.endpoint)),
+        }
+    }
+
+    /// Shows what the error log of an account says, if only that it says nothing.
+    pub fn show_error_log(&mut self, account: AccountId) {
+        self.with_error_log.insert(account);
+    }
+
+    /// Whether the error log of an account was ever read.
+    pub fn has_error_log(&self, account: AccountId) -> bool {
+        self.with_error_log.contains(&account)
     }
 
     fn hold_mut(&mut self, scope: Scope) -> Option<&mut Hold> {

@@ -7,7 +7,7 @@
 //! Written straight into the exposition, each set of labels once: as families of the `prometheus`
 //! crate, a label of a series is two allocations, and ten thousand series took ten times as long.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use prometheus::proto::MetricType;
 
@@ -16,6 +16,7 @@ use crate::domain::judge::kind::RequestKind;
 use crate::domain::judge::verdict::{Reason, Warning};
 use crate::domain::track::outcome::Outcome;
 use crate::domain::words::call::{CallStatus, Direction};
+use crate::domain::words::error_log::{ErrorCode, Level, Product};
 
 use super::catalog::{self, Family, FamilyKind, WEBHOOK_SECONDS};
 use super::exemplar::Exemplar;
@@ -44,6 +45,7 @@ pub fn write(ledger: &Ledger, shows_exemplars: bool, exposition: &mut Exposition
     family(&catalog::CALL_API_REQUESTS, &|text| snapshot.write_api_requests(text));
     family(&catalog::CALLS, &|text| snapshot.write_calls(text));
     family(&catalog::CALLS_WITH_FAILURES, &|text| snapshot.write_outcomes(text));
+    family(&catalog::ERROR_LOG_ENTRIES, &|text| snapshot.write_error_log(text));
 }
 
 /// What a scope shows.
@@ -80,9 +82,14 @@ impl<'a, T> Shown<'a, T> {
 /// The scopes of a ledger in the order of their labels.
 struct Snapshot<'a> {
     accounts: Vec<Shown<'a, &'a str>>,
+    /// Those of accounts whose error log was ever read.
+    reported: Vec<Shown<'a, Place<'a>>>,
     endpoints: Vec<Shown<'a, Asked>>,
     groups: Vec<Shown<'a, RequestKind>>,
 }
+
+/// The values of the labels of a place: account, host and route.
+type Place<'a> = [&'a str; 3];
 
 /// What an endpoint is asked for, and whether that is shown already: an old endpoint that is asked for the
 /// first time begins at 0, too.
@@ -136,7 +143,34 @@ impl<'a> Snapshot<'a> {
                 what: entry.kind,
             })
         });
-        Self { accounts: sorted(accounts), endpoints: sorted(endpoints), groups: sorted(groups) }
+        let (accounts, endpoints) = (sorted(accounts), sorted(endpoints));
+        let reported = sorted(Self::reported(ledger, shows_exemplars));
+        Self { accounts, reported, endpoints, groups: sorted(groups) }
+    }
+
+    /// The places that entries of error logs can be about: each endpoint, and each account for the rest.
+    fn reported(
+        ledger: &'a Ledger,
+        shows_exemplars: bool,
+    ) -> impl Iterator<Item = Shown<'a, Place<'a>>> {
+        let shown = move |place: Place<'a>, scope, is_released| Shown {
+            labels: Labels::of(["account", "host", "route"].into_iter().zip(place)),
+            is_released,
+            cells: ledger.cells.get(&scope),
+            exemplars: ledger.exemplars.get(&scope).filter(|_| shows_exemplars),
+            what: place,
+        };
+        let label = |id| ledger.accounts().get(&id).filter(|_| ledger.has_error_log(id));
+        let accounts = ledger
+            .accounts()
+            .keys()
+            .filter_map(move |id| Some(shown([label(*id)?, "", ""], Scope::Account(*id), true)));
+        let endpoints = ledger.endpoints.iter().filter_map(move |(id, entry)| {
+            let (host, route) = (entry.endpoint.host.as_str(), entry.endpoint.route.as_str());
+            let place = [label(entry.account)?.as_str(), host, route];
+            Some(shown(place, Scope::Endpoint(*id), entry.hold.is_released))
+        });
+        accounts.chain(endpoints)
     }
 
     fn write_requests(&self, text: &mut FamilyText<'_>) {
@@ -224,6 +258,46 @@ impl<'a> Snapshot<'a> {
                     let value = account.value(Cell::Calls(*direction, *status));
                     text.sample(&labels, Some(("status", status.as_str())), value, None);
                 }
+            }
+        }
+    }
+
+    fn write_error_log(&self, text: &mut FamilyText<'_>) {
+        for place in &self.reported {
+            let common = ErrorCode::COMMON.map(|code| (Product::Voice, code, Level::Error));
+            let is_endpoint = !place.what[1].is_empty();
+            let mut shown: BTreeSet<_> = common.into_iter().filter(|_| is_endpoint).collect();
+            let cells = place.cells.into_iter().flat_map(BTreeMap::keys);
+            shown.extend(cells.filter_map(|cell| match cell {
+                Cell::ErrorLog(product, code, level) => Some((*product, *code, *level)),
+                Cell::OtherErrors(product, level) => Some((*product, ErrorCode::Other, *level)),
+                Cell::Requests(_)
+                | Cell::OtherRequests
+                | Cell::Failures(_)
+                | Cell::DurationBucket(_)
+                | Cell::DurationSum
+                | Cell::ContentTypes(_)
+                | Cell::Warnings(_)
+                | Cell::ApiRequests(_)
+                | Cell::OtherApiRequests
+                | Cell::Calls(..)
+                | Cell::Outcomes(_) => None,
+            }));
+            for (product, code, level) in shown {
+                let ([account, host, route], code_label) = (place.what, code.to_string());
+                let labels = Labels::of([
+                    ("account", account),
+                    ("product", product.as_str()),
+                    ("host", host),
+                    ("route", route),
+                    ("error_code", &code_label),
+                ]);
+                let cell = match code {
+                    ErrorCode::Other if !is_endpoint => Cell::OtherErrors(product, level),
+                    ErrorCode::Other | ErrorCode::Number(_) => Cell::ErrorLog(product, code, level),
+                };
+                let (value, exemplar) = (place.value(cell), place.exemplar(cell));
+                text.sample(&labels, Some(("level", level.as_str())), value, exemplar);
             }
         }
     }

@@ -56,6 +56,9 @@ pub struct Account {
     pub status: &'static str,
     /// The connection to Twilio.
     pub client: Client,
+    /// Whether its error log can be read: Twilio shows that of the account that authenticates, and no
+    /// other's.
+    pub has_error_log: bool,
 }
 
 impl Account {

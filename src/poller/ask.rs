@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::domain::engine::request::{Answer, Ask, Request, RequestId, Shown};
+use crate::domain::judge::reported::Reported;
 use crate::domain::judge::route::Routes;
 use crate::domain::track::digest::Digests;
 use crate::domain::track::reading::Item;
+use crate::domain::words::error_log::LoggedError;
 use crate::domain::words::sid::{AccountSid, CallSid};
 use crate::twilio::wire::{RawItem, decode_call_event};
 use crate::twilio::{self, Attempt, Client};
@@ -42,6 +44,10 @@ impl Asker {
                 client.call_events(*account, *call, page, judge).await.map(Shown::CallEvents)
             }
             Ask::Accounts(page) => client.list_accounts(page).await.map(Shown::Accounts),
+            Ask::ErrorLog { from, page } => {
+                let judge = |entry: &LoggedError| Reported::of(entry, routes);
+                client.error_log(*from, page, judge).await.map(Shown::ErrorLog)
+            }
         };
         let sent = attempt.as_ref();
         let answer = Answer {

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use crate::domain::engine::effects::Line;
 use crate::domain::engine::trouble::Cause;
 use crate::domain::judge::observe::Observation;
+use crate::domain::judge::reported::Reported;
 use crate::domain::judge::route::{Endpoint, pattern_for};
 use crate::domain::judge::twiml::Malformation;
 use crate::domain::judge::verdict::Reason;
@@ -22,6 +23,7 @@ use unreadable::UnreadableCalls;
 pub(super) struct Log {
     account: String,
     failures: FailureLog,
+    reports: FailureLog,
     unreadable: UnreadableCalls,
     has_overflowed: bool,
 }
@@ -39,6 +41,7 @@ impl Log {
             Line::WebhookFailed { call_sid, failed, at } => {
                 self.webhook_failed(call_sid, &failed, at);
             }
+            Line::Reported { reported, at } => self.reported(&reported, at),
             Line::CannotRead { resource, cause: Cause { reason, text } } => {
                 let resource = resource.as_str();
                 tracing::warn!(account, resource, reason, error = text, "cannot read from Twilio");
@@ -101,6 +104,23 @@ impl Log {
             %call_sid,
             suppressed,
             "webhook failed"
+        );
+    }
+
+    fn reported(&mut self, reported: &Reported, at: Timestamp) {
+        let nowhere = Endpoint { host: String::new(), route: String::new() };
+        let endpoint = reported.endpoint.as_ref().unwrap_or(&nowhere);
+        let Some(suppressed) = self.reports.admit(endpoint, at) else { return };
+        tracing::info!(
+            account = self.account,
+            product = reported.product.as_str(),
+            host = endpoint.host,
+            route = endpoint.route,
+            error_code = %reported.code,
+            level = reported.level.as_str(),
+            call_sid = reported.call_sid.map(tracing::field::display),
+            suppressed,
+            "reported by Twilio's error log"
         );
     }
 

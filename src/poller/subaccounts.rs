@@ -48,6 +48,7 @@ fn subaccount(parent: &Account, found: &ListedAccount, wanted: &Wanted) -> Accou
         label: wanted.label(found.sid),
         status: found.status,
         client: parent.client.clone(),
+        has_error_log: false,
     }
 }
 

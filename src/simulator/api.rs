@@ -2,6 +2,8 @@
 //! Each request is answered from the world at the instant that the clock shows; nothing is kept
 //! but how many requests there are.
 
+mod alerts;
+
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -106,10 +108,14 @@ enum Resource<'a> {
     Calls { account: &'a str },
     Call { account: &'a str, call: &'a str },
     Events { account: &'a str, call: &'a str },
+    Alerts,
 }
 
 impl<'a> Resource<'a> {
     fn of(path: &'a str) -> Option<Resource<'a>> {
+        if path == "/v1/Alerts" {
+            return Some(Resource::Alerts);
+        }
         let path = path.strip_prefix("/2010-04-01/")?.strip_suffix(".json")?;
         match path.split('/').collect::<Vec<_>>()[..] {
             ["Accounts"] => Some(Resource::Accounts),
@@ -125,7 +131,7 @@ impl<'a> Resource<'a> {
 
     fn account(self) -> Option<&'a str> {
         match self {
-            Resource::Accounts => None,
+            Resource::Accounts | Resource::Alerts => None,
             Resource::Account { account }
             | Resource::Calls { account }
             | Resource::Call { account, .. }
@@ -271,6 +277,7 @@ impl Request<'_> {
         };
         match resource {
             Resource::Accounts => self.accounts(caller),
+            Resource::Alerts => self.alerts(account, now),
             Resource::Account { .. } => Ok(resource::account(world, &world.accounts()[account])),
             Resource::Calls { .. } => self.calls(account, now),
             Resource::Call { call, .. } => Ok(resource::call(&find(call, Detail::Outline)?, now)),

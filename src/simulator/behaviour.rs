@@ -51,6 +51,16 @@ pub struct Behaviour {
     /// Whether filters by start time leave out calls that have none; otherwise they are
     /// filtered by their creation.
     pub strict_start_time: bool,
+    /// Seconds before the error log shows an entry.
+    pub error_log_after: u64,
+    /// Seconds that one entry in four is shown later still.
+    pub error_log_late: u64,
+    /// Whether the error log shows each entry twice.
+    pub error_log_repeats: bool,
+    /// Whether every request for the error log is answered 503.
+    pub error_log_outage: bool,
+    /// Whether the credentials lack the permission to read the error log.
+    pub error_log_refused: bool,
     /// How far Twilio's clock, as its `Date` header shows it, is ahead.
     pub date_skew_seconds: i64,
 }

@@ -14,6 +14,7 @@ use crate::domain::track::failing::Failing;
 use crate::domain::track::outcome::Outcome;
 use crate::domain::track::progress::{CallProgress, Multiset};
 use crate::domain::words::call::{CallStatus, Direction};
+use crate::domain::words::error_log::{ErrorCode, Level, Product};
 use crate::domain::words::sid::CallSid;
 use crate::metrics::ledger::{
     AccountId, Cell, EndpointEntry, EndpointId, GroupEntry, GroupId, Hold, Ledger, Scope,
@@ -64,7 +65,7 @@ pub(super) fn load_ledger(connection: &Connection, now: Timestamp) -> Result<Led
     Ok(ledger)
 }
 
-fn corrupt(table: &str, value: &str) -> OpenError {
+pub(super) fn corrupt(table: &str, value: &str) -> OpenError {
     OpenError::Corrupt { what: format!("table {table} has an unknown value `{value}`") }
 }
 
@@ -111,6 +112,8 @@ pub(super) fn encode_cell(cell: Cell) -> String {
         Cell::OtherApiRequests => "api_requests:other".to_owned(),
         Cell::Calls(direction, status) => format!("calls:{direction}:{status}"),
         Cell::Outcomes(outcome) => format!("outcomes:{outcome}"),
+        Cell::OtherErrors(product, level) => format!("error_log_other:{product}:{level}"),
+        Cell::ErrorLog(product, code, level) => format!("error_log:{product}:{code}:{level}"),
     }
 }
 
@@ -133,6 +136,16 @@ fn decode_cell(text: &str) -> Option<Cell> {
             CallStatus::from_label(status).map(|status| Cell::Calls(direction, status))
         }
         "outcomes" => Outcome::from_label(value).map(Cell::Outcomes),
+        "error_log_other" => {
+            let (product, level) = value.split_once(':')?;
+            Some(Cell::OtherErrors(Product::from_label(product)?, Level::from_label(level)?))
+        }
+        "error_log" => {
+            let (product, (code, level)) =
+                value.split_once(':').and_then(|(a, rest)| Some((a, rest.split_once(':')?)))?;
+            let (product, code) = (Product::from_label(product)?, ErrorCode::from_label(code)?);
+            Level::from_label(level).map(|level| Cell::ErrorLog(product, code, level))
+        }
         _ => None,
     }
 }
@@ -174,6 +187,7 @@ pub(super) fn load_calls(
             failing: Failing::default(),
             retry_at: None,
             missing: 0,
+            reported_at: None,
         });
     }
     Ok(calls)

@@ -5,10 +5,40 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
+use crate::domain::track::listing::{ErrorLogProgress, ListProgress};
 use crate::metrics::ledger::{self, AccountId, Committed, Delta, EndpointId, GroupId, Scope};
 
-use super::Batch;
 use super::codec;
+use super::error::OpenError;
+use super::{AccountKey, Batch};
+
+/// The id of an account, and how far its lists are known.
+pub(super) fn load_progress(
+    connection: &Connection,
+    key: &AccountKey,
+) -> Result<(AccountId, ListProgress), OpenError> {
+    let (id, known): (u32, [Option<i64>; 6]) = connection.query_row(
+        "SELECT id, cursor_ms, forget_before_ms, ended_to_ms, deep_to_ms, error_log_since_ms,
+            error_log_to_ms
+         FROM account WHERE sid = ?1 AND region = ?2",
+        params![key.sid.to_string(), key.region],
+        |row| {
+            let [a, b, c, d, e, f] = [1, 2, 3, 4, 5, 6].map(|at| row.get(at));
+            Ok((row.get(0)?, [a?, b?, c?, d?, e?, f?]))
+        },
+    )?;
+    let known = known.map(|ms| ms.map(codec::instant).transpose());
+    let [cursor, forget_before, ended_to, deep_to, since, known_to] = known;
+    let error_log = since?.zip(known_to?);
+    let lists = ListProgress {
+        cursor: cursor?,
+        forget_before: forget_before?,
+        ended_to: ended_to?,
+        deep_to: deep_to?,
+        error_log: error_log.map(|(since, known_to)| ErrorLogProgress { since, known_to }),
+    };
+    Ok((AccountId(id), lists))
+}
 
 /// Writes the progress of an account's calls and lists.
 pub(super) fn store_progress(
@@ -27,7 +57,7 @@ pub(super) fn store_progress(
     connection
         .prepare_cached(
             "UPDATE account SET cursor_ms = ?2, forget_before_ms = ?3, ended_to_ms = ?4,
-                deep_to_ms = ?5 WHERE id = ?1",
+                deep_to_ms = ?5, error_log_since_ms = ?6, error_log_to_ms = ?7 WHERE id = ?1",
         )?
         .execute(params![
             account.0,
@@ -35,6 +65,8 @@ pub(super) fn store_progress(
             batch.lists.forget_before.map(Timestamp::as_millisecond),
             batch.lists.ended_to.map(Timestamp::as_millisecond),
             batch.lists.deep_to.map(Timestamp::as_millisecond),
+            batch.lists.error_log.map(|log| log.since.as_millisecond()),
+            batch.lists.error_log.map(|log| log.known_to.as_millisecond()),
         ])?;
     Ok(())
 }

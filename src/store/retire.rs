@@ -166,6 +166,7 @@ fn delete_account(connection: &Connection, id: u32) -> rusqlite::Result<()> {
         "DELETE FROM series WHERE scope = 'account' AND scope_id = ?1",
         "DELETE FROM call WHERE account_id = ?1",
         "DELETE FROM failure WHERE account_id = ?1",
+        "DELETE FROM error_log_entry WHERE account_id = ?1",
         "DELETE FROM account WHERE id = ?1",
     ] {
         connection.prepare_cached(statement)?.execute(params![id])?;
@@ -176,6 +177,8 @@ fn delete_account(connection: &Connection, id: u32) -> rusqlite::Result<()> {
 fn delete_endpoint(connection: &Connection, id: u32) -> rusqlite::Result<()> {
     for statement in [
         "DELETE FROM failure WHERE endpoint_id = ?1",
+        // That it was counted is still to be known.
+        "UPDATE error_log_entry SET endpoint_id = NULL WHERE endpoint_id = ?1",
         "DELETE FROM series WHERE scope = 'group' AND scope_id IN
             (SELECT id FROM request_group WHERE endpoint_id = ?1)",
         "DELETE FROM request_group WHERE endpoint_id = ?1",

@@ -29,7 +29,7 @@ pub(super) const LOCK_NAME: &str = "lock";
 const MAX_IDLE_LOG: i64 = 4 * 1024 * 1024;
 
 /// One step per schema version, from empty on. A step is never changed once released.
-pub(super) const MIGRATIONS: [&str; 6] = [
+pub(super) const MIGRATIONS: [&str; 7] = [
     "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE account (
@@ -114,6 +114,24 @@ pub(super) const MIGRATIONS: [&str; 6] = [
     "
     -- Which rule of XML a document broke, where that is why its request failed.
     ALTER TABLE failure ADD COLUMN detail TEXT;
+",
+    "
+    -- When the error log was first read, and how far it is known.
+    ALTER TABLE account ADD COLUMN error_log_since_ms INTEGER;
+    ALTER TABLE account ADD COLUMN error_log_to_ms INTEGER;
+    CREATE TABLE error_log_entry (
+        account_id INTEGER NOT NULL,
+        sid TEXT NOT NULL,
+        at_ms INTEGER NOT NULL,
+        endpoint_id INTEGER,
+        code TEXT NOT NULL,
+        level TEXT NOT NULL,
+        call_sid TEXT,
+        PRIMARY KEY (account_id, sid)
+    ) WITHOUT ROWID;
+    CREATE INDEX error_log_entry_by_time ON error_log_entry (account_id, at_ms);
+    CREATE INDEX error_log_entry_of_endpoint ON error_log_entry (endpoint_id)
+        WHERE endpoint_id IS NOT NULL;
 ",
 ];
 

@@ -4,6 +4,7 @@ mod backup;
 mod compact;
 mod creation;
 mod damage;
+mod error_log;
 mod failures;
 mod faults;
 mod files;
@@ -29,6 +30,7 @@ use crate::domain::words::call::{Call, CallStatus, Direction};
 use crate::domain::words::sid::CallSid;
 use crate::metrics::ledger::{Cell, Scope};
 
+use error_log::reported;
 use faults::{open_with_failing_writes, open_with_orders};
 
 #[tokio::test]

@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use rusqlite::config::DbConfig;
 use rusqlite::params;
 
-use crate::domain::track::listing::ListProgress;
+use crate::domain::engine::error_log::REMEMBERED;
+use crate::domain::track::twilio_time::before;
 use crate::metrics::health::Health;
 use crate::metrics::ledger::{AccountId, Committed, Delta, Entry, LedgerLimits, Scope};
 
@@ -18,6 +19,7 @@ use super::codec;
 use super::compact;
 use super::creation::{self, Creation};
 use super::error::CommitError;
+use super::error_log;
 use super::failures::rows;
 use super::files::Loss;
 use super::record;
@@ -161,27 +163,22 @@ impl Writer {
             )
         })?;
         let connection = self.store.database.read();
-        let (id, known) = connection.query_row(
-            "SELECT id, cursor_ms, forget_before_ms, ended_to_ms, deep_to_ms
-             FROM account WHERE sid = ?1 AND region = ?2",
-            params![sid, key.region],
-            |row| Ok((row.get(0)?, [row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?])),
-        )?;
-        let id = AccountId(id);
+        let (id, lists) = record::load_progress(connection, key)?;
         let calls = codec::load_calls(connection, id, (self.now)())?;
-        let subaccounts = accounts::subaccounts(connection, key)?;
-        let known = known.map(|ms: Option<i64>| ms.map(codec::instant).transpose());
-        let [cursor, forget_before, ended_to, deep_to] = known;
-        let lists = ListProgress {
-            cursor: cursor?,
-            forget_before: forget_before?,
-            ended_to: ended_to?,
-            deep_to: deep_to?,
+        let reported = match lists.error_log {
+            Some(log) => error_log::latest(connection, id, before(log.known_to, REMEMBERED))?,
+            None => Vec::new(),
         };
+        let subaccounts = accounts::subaccounts(connection, key)?;
         let now = (self.now)();
         self.followed.begin(id, lists.cursor);
-        self.committed.publish(|ledger| ledger.show(id, label.to_owned(), now));
-        Ok(Attached { id, lists, calls, subaccounts })
+        self.committed.publish(|ledger| {
+            ledger.show(id, label.to_owned(), now);
+            if lists.error_log.is_some() {
+                ledger.show_error_log(id);
+            }
+        });
+        Ok(Attached { id, lists, calls, reported, subaccounts })
     }
 
     fn show(&self, labels: BTreeMap<AccountKey, String>) -> Result<(), CommitError> {
@@ -196,9 +193,7 @@ impl Writer {
 
     fn remember(&mut self, parent: &AccountKey, found: &[Subaccount]) -> Result<(), CommitError> {
         self.refuse_lost().map_err(CommitError::Failed)?;
-        let written =
-            self.store.write(|transaction| accounts::remember(transaction, parent, found));
-        written.map_err(CommitError::from)
+        Ok(self.store.write(|transaction| accounts::remember(transaction, parent, found))?)
     }
 
     fn relabel(&self, labels: BTreeMap<AccountKey, Option<String>>) -> Result<(), CommitError> {
@@ -209,12 +204,16 @@ impl Writer {
 
     fn commit(&mut self, pending: Vec<Pending>) {
         let began = Instant::now();
-        let entries = pending.iter().map(|(account, batch, _)| Entry {
-            account: *account,
-            facts: &batch.facts,
-            learnt_at: batch.learnt_at,
-        });
-        let delta = self.committed.read().apply(entries, self.limits, (self.now)());
+        let delta = match self.delta(&pending) {
+            Ok(delta) => delta,
+            Err(error) => {
+                self.health.committed(began.elapsed(), false);
+                return super::refuse(
+                    pending.into_iter().map(|(.., reply)| reply),
+                    &error.to_string(),
+                );
+            }
+        };
         let cursors = pending.iter().map(|(account, batch, _)| (*account, batch.lists.cursor));
         let jumps = self.followed.jumps(cursors);
         let written = self.write(&pending, &delta, &jumps);
@@ -226,6 +225,11 @@ impl Writer {
                 let mut first_overflows = delta.first_overflows.clone();
                 self.committed.publish(|ledger| {
                     ledger.publish(delta);
+                    for (account, batch, _) in &pending {
+                        if batch.lists.error_log.is_some() {
+                            ledger.show_error_log(*account);
+                        }
+                    }
                     for (account, by) in jumps {
                         ledger.postpone(account, by);
                     }
@@ -241,12 +245,20 @@ impl Writer {
                         reply.send(Ok(CommitReport { overflowed, first_overflow, retired }));
                 }
             }
-            Err(error) => {
-                for (_, _, reply) in pending {
-                    let _gone = reply.send(Err(CommitError::Failed(error.clone())));
-                }
-            }
+            Err(error) => super::refuse(pending.into_iter().map(|(.., reply)| reply), &error),
         }
+    }
+
+    /// What the facts of batches change that are not counted yet.
+    fn delta(&self, pending: &[Pending]) -> rusqlite::Result<Delta> {
+        let batches = pending.iter().map(|(account, batch, _)| (*account, &**batch));
+        let uncounted = error_log::uncounted(self.store.database.read(), batches)?;
+        let entries = uncounted.iter().map(|(account, facts, learnt_at)| Entry {
+            account: *account,
+            facts,
+            learnt_at: *learnt_at,
+        });
+        Ok(self.committed.read().apply(entries, self.limits, (self.now)()))
     }
 
     fn write(
@@ -261,6 +273,7 @@ impl Writer {
         let written = self.store.write(|transaction| {
             record::store_delta(transaction, &self.committed, delta)?;
             rows::record(transaction, &delta.failures)?;
+            error_log::record(transaction, &delta.reports)?;
             for &(account, by) in jumps {
                 retire::postpone(transaction, account, by)?;
             }

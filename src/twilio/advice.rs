@@ -92,6 +92,7 @@ fn needed(asked_for: Resource) -> &'static str {
         Resource::Call => "single calls need `/twilio/voice/calls/read`",
         Resource::CallEvents => "Call Events need `/twilio/voice/request-inspector/read`",
         Resource::Accounts => "subaccounts need an auth token or a Main API key",
+        Resource::ErrorLog => "the error log needs `/twilio/monitor/alerts/list`",
     }
 }
 
@@ -188,7 +189,8 @@ mod tests {
             (lacks.clone(), Resource::Calls, "`/twilio/voice/calls/list`"),
             (lacks.clone(), Resource::Call, "`/twilio/voice/calls/read`"),
             (lacks.clone(), Resource::CallEvents, "`/twilio/voice/request-inspector/read`"),
-            (lacks, Resource::Accounts, "a Main API key"),
+            (lacks.clone(), Resource::Accounts, "a Main API key"),
+            (lacks, Resource::ErrorLog, "`/twilio/monitor/alerts/list`"),
             (
                 Error::NotActive(Status { http: 403, code: Some(NOT_ACTIVE) }),
                 Resource::Calls,

@@ -57,6 +57,17 @@ impl BaseUrl {
         &self.url
     }
 
+    /// Where the error log is: on a host of its own beside Twilio's, and here on any other.
+    pub(super) fn monitor(&self) -> Url {
+        let mut url = self.url.clone();
+        if self.region().is_some() || self.host() == "api.twilio.com" {
+            let host = self.host().replacen("api.", "monitor.", 1);
+            // It differs in its first label only.
+            let _is_host = url.set_host(Some(&host));
+        }
+        url
+    }
+
     /// Its host.
     pub fn host(&self) -> &str {
         self.url.host_str().unwrap_or_default()
@@ -92,6 +103,19 @@ impl fmt::Display for BaseUrl {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_error_log_has_a_host_of_its_own_in_the_same_region() {
+        for (base, expected) in [
+            ("https://api.twilio.com", "https://monitor.twilio.com/"),
+            ("https://api.dublin.ie1.twilio.com", "https://monitor.dublin.ie1.twilio.com/"),
+            ("https://proxy.example.com/twilio", "https://proxy.example.com/twilio"),
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080/"),
+        ] {
+            let base = BaseUrl::parse(base).expect("a base URL");
+            assert_eq!(base.monitor().as_str(), expected);
+        }
+    }
 
     #[test]
     fn credentials_go_over_tls_or_to_loopback_only() {

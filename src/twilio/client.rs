@@ -13,6 +13,7 @@ use crate::domain::engine::request::{NextPage, Page, PageRequest, Resource};
 use crate::domain::track::listing::Filter;
 use crate::domain::words::account::ListedAccount;
 use crate::domain::words::call::Call;
+use crate::domain::words::error_log::LoggedError;
 use crate::domain::words::sid::{AccountSid, CallSid};
 
 use super::answer::{Answer, Attempt};
@@ -68,6 +69,8 @@ pub struct BuildError(#[from] reqwest::Error);
 pub struct Client {
     http: reqwest::Client,
     base: Url,
+    /// Where the error log is.
+    monitor: Url,
     credentials: Credentials,
     large_bodies: LargeBodies,
 }
@@ -97,14 +100,14 @@ impl Client {
             Some(proxy) => builder.proxy(proxy.for_client()?),
             None => builder.no_proxy(),
         };
-        let base = base.url().clone();
+        let (base, monitor) = (base.url().clone(), base.monitor());
         if base.scheme() == "http" {
             // No TLS, so no certificates: a machine without any can still run the demo.
             builder = builder.tls_certs_only([]);
         } else if let Some(pem) = &options.ca_pem {
             builder = builder.tls_certs_merge(Certificate::from_pem_bundle(pem)?);
         }
-        Ok(Self { http: builder.build()?, base, credentials, large_bodies })
+        Ok(Self { http: builder.build()?, base, monitor, credentials, large_bodies })
     }
 
     /// Lists calls: a page of a list.
@@ -116,21 +119,20 @@ impl Client {
         filter: Filter,
         page: &PageRequest,
     ) -> Answer<Page<Call>> {
-        let second = |at: Timestamp| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let filter = match filter {
             Filter::StartedFrom(at) => Some(("StartTime>", second(at))),
             Filter::EndedFrom(at) => Some(("EndTime>", second(at))),
             Filter::Status(status) => Some(("Status", status.as_str().to_owned())),
             Filter::Everything => None,
         };
-        let path = format!("Accounts/{account}/Calls.json");
-        self.get_page(List { resource: Resource::Calls, path, filter }, page, wire::decode_call)
-            .await
+        let path = format!("2010-04-01/Accounts/{account}/Calls.json");
+        let list = List { resource: Resource::Calls, base: &self.base, path, filter };
+        self.get_page(list, page, wire::decode_call).await
     }
 
     /// Fetches one call.
     pub async fn fetch_call(&self, account: AccountSid, call: CallSid) -> Answer<Call> {
-        let url = self.resource(&format!("Accounts/{account}/Calls/{call}.json"));
+        let url = under(&self.base, &format!("2010-04-01/Accounts/{account}/Calls/{call}.json"));
         let read = |text: &str| {
             let raw = serde_json::from_str(text).ok().map(wire::RawItem::new);
             raw.and_then(|item| wire::decode_call(&item))
@@ -148,8 +150,8 @@ impl Client {
         page: &PageRequest,
         judge: impl Fn(&wire::RawItem<'_>) -> T,
     ) -> Answer<Page<T>> {
-        let path = format!("Accounts/{account}/Calls/{call}/Events.json");
-        let list = List { resource: Resource::CallEvents, path, filter: None };
+        let path = format!("2010-04-01/Accounts/{account}/Calls/{call}/Events.json");
+        let list = List { resource: Resource::CallEvents, base: &self.base, path, filter: None };
         self.get_page(list, page, |item| Some(judge(item))).await
     }
 
@@ -157,32 +159,51 @@ impl Client {
     ///
     /// Source: <https://www.twilio.com/docs/iam/api/account>.
     pub async fn list_accounts(&self, page: &PageRequest) -> Answer<Page<ListedAccount>> {
-        let path = "Accounts.json".to_owned();
-        let list = List { resource: Resource::Accounts, path, filter: None };
+        let path = "2010-04-01/Accounts.json".to_owned();
+        let list = List { resource: Resource::Accounts, base: &self.base, path, filter: None };
         self.get_page(list, page, wire::decode_account).await
     }
 
-    fn resource(&self, path: &str) -> Url {
-        let mut url = self.base.clone();
-        let prefix = self.base.path().trim_end_matches('/');
-        url.set_path(&format!("{prefix}/2010-04-01/{path}"));
-        url
+    /// Lists the error log of the account that authenticates, from an instant on: a page of the list. Each
+    /// entry exists only while `judge` looks at it.
+    ///
+    /// Source: <https://www.twilio.com/docs/usage/monitor-alert#read-multiple-alert-resources>.
+    pub async fn error_log<T>(
+        &self,
+        from: Timestamp,
+        page: &PageRequest,
+        judge: impl Fn(&LoggedError) -> T,
+    ) -> Answer<Page<T>> {
+        let list = List {
+            resource: Resource::ErrorLog,
+            base: &self.monitor,
+            path: "v1/Alerts".to_owned(),
+            filter: Some(("StartDate", second(from))),
+        };
+        self.get_page(list, page, |item| Some(judge(&wire::decode_logged_error(item)?))).await
     }
 
     /// A next page of a list (RFC 3986, section 5). It must be a page of the same list: credentials go
     /// nowhere else, and the calls of another account are not ours.
-    fn resolve(&self, list: &Url, next: &str) -> Result<Url, Error> {
+    fn resolve(base: &Url, list: &Url, next: &str) -> Result<Url, Error> {
         if next.len() > MAX_NEXT_PAGE_BYTES {
             return Err(Error::ForeignNextPage);
         }
-        let mut url = self.base.join(next).map_err(|_| Error::ForeignNextPage)?;
+        let mut url = base.join(next).map_err(|_| Error::ForeignNextPage)?;
+        if is_monitor(&url) && !is_monitor(base) {
+            // Behind a proxy, Twilio's error log still names its own host: only the rest of it is taken.
+            let mut ours = base.clone();
+            ours.set_path(url.path());
+            ours.set_query(url.query());
+            url = ours;
+        }
         let is_same_origin = url.scheme() == list.scheme()
             && url.host() == list.host()
             && url.port_or_known_default() == list.port_or_known_default()
             && url.username().is_empty()
             && url.password().is_none();
         // Behind a proxy with a path of its own, Twilio still gives its own paths.
-        let prefix = self.base.path().trim_end_matches('/');
+        let prefix = base.path().trim_end_matches('/');
         let is_same_list =
             url.path() == list.path() || list.path().strip_prefix(prefix) == Some(url.path());
         if !is_same_origin || !is_same_list {
@@ -193,9 +214,9 @@ impl Client {
     }
 
     /// What follows a page of a list, by what it says itself.
-    fn next_page(&self, list: &Url, next: Option<String>) -> NextPage {
+    fn next_page(base: &Url, list: &Url, next: Option<String>) -> NextPage {
         let Some(link) = next else { return NextPage::End };
-        match self.resolve(list, &link) {
+        match Self::resolve(base, list, &link) {
             Ok(url) => NextPage::At { position: position(&url), link },
             Err(_) => NextPage::Foreign,
         }
@@ -203,13 +224,13 @@ impl Client {
 
     async fn get_page<T>(
         &self,
-        list: List,
+        list: List<'_>,
         page: &PageRequest,
         decode: impl Fn(&wire::RawItem<'_>) -> Option<T>,
     ) -> Answer<Page<T>> {
-        let first = self.resource(&list.path);
+        let first = under(list.base, &list.path);
         let url = match &page.next {
-            Some(next) => self.resolve(&first, next),
+            Some(next) => Self::resolve(list.base, &first, next),
             None => {
                 let mut url = first.clone();
                 url.query_pairs_mut()
@@ -222,7 +243,7 @@ impl Client {
             let page = wire::Page::cut(text)?;
             let items: Vec<T> = page.items.iter().filter_map(decode).collect();
             let rejected = u64::try_from(page.items.len() - items.len()).unwrap_or(u64::MAX);
-            Some(Page { items, rejected, next: self.next_page(&first, page.next_page) })
+            Some(Page { items, rejected, next: Self::next_page(list.base, &first, page.next_page) })
         })
         .await
     }
@@ -276,11 +297,31 @@ impl Client {
 }
 
 /// A list of Twilio's.
-struct List {
+struct List<'a> {
     resource: Resource,
+    base: &'a Url,
     path: String,
     /// The parameter that says which items are wanted.
     filter: Option<(&'static str, String)>,
+}
+
+/// A resource below a base URL.
+fn under(base: &Url, path: &str) -> Url {
+    let mut url = base.clone();
+    let prefix = base.path().trim_end_matches('/');
+    url.set_path(&format!("{prefix}/{path}"));
+    url
+}
+
+/// Whether a URL is of Twilio's error log.
+fn is_monitor(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    host.starts_with("monitor.") && host.ends_with(".twilio.com")
+}
+
+/// An instant as Twilio's filters take it.
+fn second(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// Where in its list a page is, however its URL is written: the parameters that place it, sorted. Empty

@@ -4,6 +4,7 @@
 //! one, so that a bad item never sinks its page; invalid UTF-8 is replaced.
 //! Shapes: <https://github.com/twilio/twilio-oai>, `twilio_api_v2010.json`.
 
+mod error_log;
 mod lenient;
 mod page;
 
@@ -16,6 +17,7 @@ use crate::domain::words::call::{Call, CallStatus, Direction};
 use crate::domain::words::call_event::{Body, CallEvent, NO_DURATION_MS, Request, Response};
 use crate::domain::words::sid::{AccountSid, CallSid};
 
+pub use error_log::decode_logged_error;
 use lenient::{Named, Number, RawText, StrictBody, Text};
 pub(crate) use page::text_of;
 pub use page::{Page, RawItem};

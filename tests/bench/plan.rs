@@ -13,7 +13,6 @@ use twilio_call_exporter::domain::engine::plan::ReadPlan;
 use twilio_call_exporter::domain::engine::request::{Answer, NextPage, Page, Shown};
 use twilio_call_exporter::domain::engine::{Engine, Known, Moment, Settings};
 use twilio_call_exporter::domain::track::digest::{Digest, DigestKey};
-use twilio_call_exporter::domain::track::listing::ListProgress;
 use twilio_call_exporter::domain::track::progress::{CallProgress, Multiset};
 use twilio_call_exporter::domain::words::call::{Call, CallStatus, Direction};
 use twilio_call_exporter::domain::words::sid::{AccountSid, CallSid};
@@ -69,10 +68,11 @@ fn account(calls: u64) -> Engine {
         reads: reads(),
         max_concurrency: 4,
         discovers: false,
+        has_error_log: false,
         digest_key: DigestKey::new([1; 16]),
     };
     let calls = (0..calls).map(|number| call(number, calls)).collect();
-    let mut account = Engine::new(settings, Known { lists: ListProgress::default(), calls });
+    let mut account = Engine::new(settings, Known { calls, ..Known::default() });
     // Three answers have to agree on Twilio's time.
     for _ in 0..3 {
         let request = account.next(1, now()).requests.pop().expect("a list");
@@ -109,6 +109,7 @@ fn lists() -> ListPlan {
         interval: Duration::from_secs(30),
         initial_lookback: Duration::from_secs(3_600),
         catch_up: Duration::from_secs(86_400),
+        error_log_interval: None,
     }
 }
 

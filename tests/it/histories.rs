@@ -62,6 +62,7 @@ fn every_event_of_every_history_is_counted_once() {
     assert!(totals.torn_commits > count / 10 && totals.late > 0);
     assert!(totals.throttled > count && totals.pages > count && totals.reloads > count / 2);
     assert!(totals.steps > count * 100 && totals.discoveries > count);
+    assert!(totals.reported > count * 2);
 }
 
 /// What happened in a history.
@@ -78,6 +79,8 @@ struct Lived {
     /// Pages of Call Events that were not the last.
     pages: u64,
     discoveries: u64,
+    /// Entries of the error log.
+    reported: u64,
     reloads: u64,
     /// Steps of the engine.
     steps: u64,
@@ -95,6 +98,7 @@ impl Lived {
         self.throttled += other.throttled;
         self.pages += other.pages;
         self.discoveries += other.discoveries;
+        self.reported += other.reported;
         self.reloads += other.reloads;
         self.steps += other.steps;
     }
@@ -112,6 +116,12 @@ fn live(seed: u64) -> Result<Lived, String> {
     if !expected.contains(&outcomes) {
         return Err(format!("{outcomes} calls have an outcome, and {expected:?} should"));
     }
+    let reported = counted.extract_if(.., |(key, _), _| key.starts_with("reported ")).collect();
+    let expected = life.error_log_since().map(|since| world.reports(since)).unwrap_or_default();
+    if expected != reported {
+        return Err(format!("the error log has {expected:?}, and counted was {reported:?}"));
+    }
+    let reported = reported.values().sum();
     let expected = world.truth();
     for (key, &count) in &expected {
         let found = counted.get(key).copied().unwrap_or(0);
@@ -127,5 +137,5 @@ fn live(seed: u64) -> Result<Lived, String> {
             return Err(format!("{key:?} is {found}, and was {most} at most"));
         }
     }
-    Ok(Lived { late, ..life.lived() })
+    Ok(Lived { late, reported, ..life.lived() })
 }

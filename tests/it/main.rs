@@ -13,6 +13,7 @@ mod dashboards;
 mod demo;
 mod disk;
 mod documents;
+mod error_log;
 mod evaluation;
 mod exactly_once;
 mod failures;

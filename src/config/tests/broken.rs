@@ -13,7 +13,7 @@ fn each_broken_file_is_refused_with_its_reason() {
         ),
         (
             "unknown-key-in-poll",
-            "FILE: poll.intervall: unknown key, expected one of `interval`, `live_interval`, `after_end`, `settle_delay`, `audit_after`, `initial_lookback`, `catch_up`",
+            "FILE: poll.intervall: unknown key, expected one of `interval`, `live_interval`, `after_end`, `settle_delay`, `audit_after`, `error_log_interval`, `initial_lookback`, `catch_up`",
         ),
         (
             "unknown-key-in-api",

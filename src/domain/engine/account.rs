@@ -30,6 +30,9 @@ pub use lists::{CallChanges, DATE_TOLERANCE};
 const AUDITS_PER_HOUR: u64 = 50;
 /// Beyond that, one call in this many is audited.
 const AUDIT_ONE_IN: u64 = 100;
+/// Most calls that are remembered because the error log told of them, and no list has shown them yet. The
+/// next list of ended calls forgets them.
+const MAX_REPORTED: usize = 1_000;
 /// Longest wait after a settling read that Twilio answered too early by its own clock.
 const TOO_EARLY_CAP: Duration = Duration::from_secs(60);
 
@@ -52,6 +55,8 @@ pub struct AccountProgress {
     demand: Demand,
     /// Least time between two reads of an active call, by what the account can afford.
     live_interval: Duration,
+    /// Calls that the error log told of before any list showed them.
+    reported: BTreeSet<CallSid>,
     /// When a call's events were last read.
     last_read_at: Option<Timestamp>,
     /// When a list was last read to its end.
@@ -79,6 +84,7 @@ impl AccountProgress {
             learning: Learning::default(),
             demand: Demand::default(),
             live_interval: Duration::ZERO,
+            reported: BTreeSet::new(),
             last_read_at: None,
             last_listed_at: None,
             began_behind_at: None,
@@ -201,6 +207,22 @@ impl AccountProgress {
         self.moved.insert(sid);
     }
 
+    /// Notes that the error log tells of a call: its events are read at once, also where a list shows it
+    /// only later.
+    pub fn report(&mut self, sid: CallSid, now: Timestamp) {
+        match self.calls.get_mut(&sid) {
+            Some(call) if call.settled_at.is_none() => {
+                call.reported_at = Some(now);
+                self.moved.insert(sid);
+            }
+            Some(_) => {}
+            None if self.reported.len() < MAX_REPORTED => {
+                self.reported.insert(sid);
+            }
+            None => {}
+        }
+    }
+
     /// Takes a reading of a call's events. One that is not complete counts what it shows, settles
     /// nothing, and is to be reported as failed as well.
     pub fn take_reading(
@@ -224,7 +246,9 @@ impl AccountProgress {
         self.last_read_at = Some(now);
         call.failing = Failing::default();
         call.retry_at = None;
+        call.reported_at = None;
         match stage {
+            Stage::Reported => {}
             Stage::Live => {
                 // The next read waits for the schedule, which no `Date` moves.
                 call.last_live_read_at = Some(now);

@@ -1,6 +1,7 @@
 //! What answers change: progress, facts, pace, and what is told of it.
 
 mod calls;
+mod error_log;
 mod events;
 
 use std::time::Duration;
@@ -66,6 +67,9 @@ impl Engine {
             }
             (Run::Accounts, result) => {
                 self.accounts_answered(only(result, Shown::accounts), heard, &mut effects);
+            }
+            (Run::ErrorLog, result) => {
+                self.error_log_answered(only(result, Shown::error_log), heard, &mut effects);
             }
         }
         self.finish(effects, changed, moment.now)

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::judge::observe::{Observation, Rejection};
+use crate::domain::judge::reported::Reported;
 use crate::domain::track::listing::{ListKind, ListProgress};
 use crate::domain::track::outcome::Outcome;
 use crate::domain::track::progress::CallProgress;
@@ -63,6 +64,15 @@ pub enum Fact {
         at: Timestamp,
         /// Whether it is old news: a group that it brings is shown at once, as no one should be
         /// paged for it.
+        is_history: bool,
+    },
+    /// An entry of the error log.
+    Reported {
+        /// What it says.
+        reported: Reported,
+        /// When it happened; the time of counting where it doesn't say.
+        at: Timestamp,
+        /// Whether it is old news, as for an event.
         is_history: bool,
     },
     /// A call that has finished.
@@ -129,6 +139,8 @@ pub enum Measure {
     },
     /// What a page of Call Events added.
     Events(CountedEvents),
+    /// What a page of the error log added.
+    ErrorLog(CountedEntries),
     /// What became of reads.
     Read {
         /// Why they were made.
@@ -175,6 +187,23 @@ pub struct CountedEvents {
     pub lags: Vec<f64>,
 }
 
+/// What a page of the error log added, as numbers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CountedEntries {
+    /// Entries that are counted now.
+    pub counted: u64,
+    /// Entries that were counted before.
+    pub duplicates: u64,
+    /// Items that can't be read.
+    pub rejected: u64,
+    /// Entries of other accounts, or from before the account was first polled.
+    pub ignored: u64,
+    /// How late each entry was counted, in seconds.
+    pub lags: Vec<f64>,
+    /// Twilio's time, if the log was read to its end.
+    pub read_at: Option<Timestamp>,
+}
+
 /// What is worth a line in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Line {
@@ -184,6 +213,13 @@ pub enum Line {
         call_sid: CallSid,
         /// What its Call Event says.
         failed: Box<Observation>,
+        /// Twilio's time when it was counted.
+        at: Timestamp,
+    },
+    /// The error log has a new entry.
+    Reported {
+        /// What it says.
+        reported: Box<Reported>,
         /// Twilio's time when it was counted.
         at: Timestamp,
     },

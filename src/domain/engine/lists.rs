@@ -49,6 +49,8 @@ pub struct ListPlan {
     pub initial_lookback: Duration,
     /// How far back a stale cursor is caught up.
     pub catch_up: Duration,
+    /// Time between two looks at the error log; `None`: it isn't read.
+    pub error_log_interval: Option<Duration>,
 }
 
 /// How far the lists are known.
@@ -129,6 +131,7 @@ impl Lists {
             forget_before: self.forget_before,
             ended_to: self.ended.known_to,
             deep_to: self.deep.known_to,
+            error_log: None,
         }
     }
 

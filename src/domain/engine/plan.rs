@@ -35,6 +35,8 @@ pub const CATCHING_UP_AFTER: Duration = Duration::from_secs(15 * 60);
 label_enum! {
     /// Why a call's events are read.
     pub enum Stage {
+        /// Because the error log tells of it.
+        Reported = "reported",
         /// While the call is active.
         Live = "live",
         /// Soon after its end.
@@ -147,7 +149,7 @@ impl ReadPlan {
             due_at: next.due_at,
             lane: match next.stage {
                 Stage::Live => Lane::Live,
-                Stage::AfterEnd => Lane::AfterEnd,
+                Stage::AfterEnd | Stage::Reported => Lane::AfterEnd,
                 Stage::Settling if self.overdue(call, now) > CURRENT_LANE => Lane::Backlog,
                 Stage::Settling => Lane::Settling,
                 Stage::Audit => Lane::Audit,
@@ -159,6 +161,8 @@ impl ReadPlan {
             changes_at: match next.stage {
                 Stage::AfterEnd => call.ended_at.map(|end| self.next_change(end, now)),
                 Stage::Settling => call.ended_at.map(|end| after(self.settle_at(end), LATE)),
+                // Once settling is due, that shows what the read would show.
+                Stage::Reported => call.ended_at.map(|end| self.settle_at(end)),
                 Stage::Live | Stage::Audit => None,
             },
         });
@@ -212,6 +216,11 @@ impl ReadPlan {
         early: EarlyPlan,
         now: Timestamp,
     ) -> Option<NextRead> {
+        let is_settling_due = call.ended_at.is_some_and(|end| self.settle_at(end) <= now);
+        if let Some(reported_at) = call.reported_at.filter(|_| !is_settling_due) {
+            let due_at = call.retry_at.map_or(reported_at, |retry| retry.max(reported_at));
+            return Some(NextRead { due_at, stage: Stage::Reported, skips: 0 });
+        }
         let next = match (call.ended_at, call.settled_at) {
             (None, _) if early.thinned.skips(EarlyStage::LIVE, call.sid) => return None,
             (None, _) => {
@@ -275,7 +284,7 @@ impl ReadPlan {
             Stage::Settling => call
                 .ended_at
                 .is_some_and(|end| read_at >= after(end, self.settle_delay + SETTLE_MARGIN)),
-            Stage::Live | Stage::AfterEnd | Stage::Audit => false,
+            Stage::Reported | Stage::Live | Stage::AfterEnd | Stage::Audit => false,
         }
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::domain::judge::reported::Reported;
 use crate::domain::track::digest::Digests;
 use crate::domain::track::listing::Filter;
 use crate::domain::track::reading::Item;
@@ -60,6 +61,13 @@ pub enum Ask {
     },
     /// A page of the list of accounts.
     Accounts(PageRequest),
+    /// A page of the error log.
+    ErrorLog {
+        /// The earliest entries.
+        from: Timestamp,
+        /// Which page.
+        page: PageRequest,
+    },
 }
 
 /// Which page of a list is asked for.
@@ -82,6 +90,8 @@ label_enum! {
         CallEvents = "call_events",
         /// The accounts.
         Accounts = "accounts",
+        /// The error log.
+        ErrorLog = "error_log",
     }
 }
 
@@ -93,6 +103,7 @@ impl Ask {
             Self::Call(_) => Resource::Call,
             Self::CallEvents { .. } => Resource::CallEvents,
             Self::Accounts(_) => Resource::Accounts,
+            Self::ErrorLog { .. } => Resource::ErrorLog,
         }
     }
 }
@@ -121,6 +132,8 @@ pub enum Shown {
     CallEvents(Page<Item>),
     /// A page of accounts.
     Accounts(Page<ListedAccount>),
+    /// A page of the error log, judged.
+    ErrorLog(Page<Reported>),
 }
 
 impl Shown {
@@ -142,6 +155,11 @@ impl Shown {
     /// The page of accounts, if it is one.
     pub(super) fn accounts(self) -> Option<Page<ListedAccount>> {
         if let Self::Accounts(page) = self { Some(page) } else { None }
+    }
+
+    /// The page of the error log, if it is one.
+    pub(super) fn error_log(self) -> Option<Page<Reported>> {
+        if let Self::ErrorLog(page) = self { Some(page) } else { None }
     }
 }
 

@@ -17,7 +17,7 @@ fn with_one_request_at_a_time_none_waits_for_all_pages_of_another() {
             Ask::Calls { .. } => Shown::Calls(page(vec![call(9)], asked.len())),
             Ask::CallEvents { .. } => Shown::CallEvents(page(Vec::new(), asked.len())),
             Ask::Accounts(_) => Shown::Accounts(page(Vec::new(), asked.len())),
-            Ask::Call(_) => panic!("no call is fetched"),
+            Ask::Call(_) | Ask::ErrorLog { .. } => panic!("nothing else is due"),
         };
         engine.on_answer(request.id, answer(Ok(shown), 2_000), moment(2_000));
     }
@@ -117,6 +117,7 @@ fn settings() -> Settings {
             interval: Duration::from_secs(30),
             initial_lookback: Duration::from_secs(3_600),
             catch_up: Duration::from_secs(86_400),
+            error_log_interval: None,
         },
         reads: ReadPlan {
             live_interval: Duration::from_secs(60),
@@ -126,6 +127,7 @@ fn settings() -> Settings {
         },
         max_concurrency: 4,
         discovers: true,
+        has_error_log: false,
         digest_key: DigestKey::new([1; 16]),
     }
 }

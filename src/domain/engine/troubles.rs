@@ -19,6 +19,7 @@ pub(super) struct Troubles {
     pub(super) calls: Watched<CallSid>,
     pub(super) events: Watched<CallSid>,
     pub(super) accounts: Watched<()>,
+    pub(super) error_log: Watched<()>,
 }
 
 /// The trouble with one resource, and what of it was told.
@@ -36,6 +37,7 @@ impl Default for Troubles {
             calls: Watched::new(Resource::Call, Trouble::of_calls()),
             events: Watched::new(Resource::CallEvents, Trouble::of_calls()),
             accounts: Watched::new(Resource::Accounts, Trouble::of_lists()),
+            error_log: Watched::new(Resource::ErrorLog, Trouble::of_lists()),
         }
     }
 }
@@ -47,6 +49,7 @@ impl Troubles {
         self.calls.look(now, effects);
         self.events.look(now, effects);
         self.accounts.look(now, effects);
+        self.error_log.look(now, effects);
     }
 }
 

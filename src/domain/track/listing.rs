@@ -45,4 +45,15 @@ pub struct ListProgress {
     pub ended_to: Option<Timestamp>,
     /// Twilio's time at the last complete deep list.
     pub deep_to: Option<Timestamp>,
+    /// How far the error log is known, once it was asked for.
+    pub error_log: Option<ErrorLogProgress>,
+}
+
+/// How far the error log of an account is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ErrorLogProgress {
+    /// When it was first asked for: what happened before isn't counted.
+    pub since: Timestamp,
+    /// When the newest entry happened that is known.
+    pub known_to: Timestamp,
 }

@@ -106,6 +106,8 @@ pub struct CallProgress {
     pub retry_at: Option<Timestamp>,
     /// How often in a row Twilio did not know it when it was fetched singly.
     pub missing: u8,
+    /// When the error log told of it, if its events were not read since. Not kept over a restart.
+    pub reported_at: Option<Timestamp>,
 }
 
 /// What seeing a call in a list changed.
@@ -154,6 +156,7 @@ impl CallProgress {
             failing: Failing::default(),
             retry_at: None,
             missing: 0,
+            reported_at: None,
         };
         let seen = match progress.see(call, now) {
             Seen::Finished => Seen::Finished,
@@ -213,6 +216,7 @@ impl CallProgress {
         self.last_listed_at = moved(self.last_listed_at, by);
         self.last_live_read_at = self.last_live_read_at.map(|at| moved(at, by));
         self.retry_at = self.retry_at.map(|at| moved(at, by));
+        self.reported_at = self.reported_at.map(|at| moved(at, by));
         self.failing.shift(by);
     }
 

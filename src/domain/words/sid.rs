@@ -99,6 +99,13 @@ sid!(
     "SK"
 );
 
+sid!(
+    /// The SID of an entry of the error log (`NO…`).
+    ErrorLogSid,
+    "the SID of an error log entry",
+    "NO"
+);
+
 /// Whether a text has the shape of any SID: two letters and 32 hexadecimal digits.
 pub fn looks_like_sid(text: &str) -> bool {
     let bytes = text.as_bytes();

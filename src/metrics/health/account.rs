@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use prometheus::{GaugeVec, IntCounterVec};
 
 use crate::domain::engine::account::Lateness;
-use crate::domain::engine::effects::{CountedEvents, Measure, ReadResult};
+use crate::domain::engine::effects::{CountedEntries, CountedEvents, Measure, ReadResult};
 use crate::domain::engine::failure::retry_reasons;
 use crate::domain::engine::plan::Stage;
 use crate::domain::engine::request::Resource;
@@ -28,6 +28,20 @@ label_enum! {
         Duplicate = "duplicate",
         /// Says nothing that could be counted.
         Rejected = "rejected",
+    }
+}
+
+label_enum! {
+    /// What became of an entry of a page of the error log.
+    pub enum EntryResult {
+        /// Counted now.
+        Counted = "counted",
+        /// Counted before.
+        Duplicate = "duplicate",
+        /// No readable entry.
+        Rejected = "rejected",
+        /// Of another account, or from before the account was first polled.
+        Ignored = "ignored",
     }
 }
 
@@ -99,6 +113,7 @@ impl AccountHealth {
             }
             Measure::ListRead { .. } => {}
             Measure::Events(events) => self.events(events),
+            Measure::ErrorLog(entries) => self.error_log(entries),
             Measure::Read { stage, result, count } => {
                 let labels = [label, stage.as_str(), result.as_str()];
                 health.call_reads.with_label_values(&labels).inc_by(*count);
@@ -138,6 +153,24 @@ impl AccountHealth {
         }
         for lag in &events.lags {
             health.event_lag.with_label_values(&[label]).observe(*lag);
+        }
+    }
+
+    /// Notes what a page of the error log added. An account whose log can't be read has none of these.
+    fn error_log(&self, entries: &CountedEntries) {
+        let (health, label) = (&self.health, self.label.as_str());
+        for (result, count) in [
+            (EntryResult::Counted, entries.counted),
+            (EntryResult::Duplicate, entries.duplicates),
+            (EntryResult::Rejected, entries.rejected),
+            (EntryResult::Ignored, entries.ignored),
+        ] {
+            health.error_log_entries.with_label_values(&[label, result.as_str()]).inc_by(count);
+        }
+        let lag = health.error_log_lag.with_label_values(&[label]);
+        entries.lags.iter().for_each(|seconds| lag.observe(*seconds));
+        if let Some(at) = entries.read_at {
+            self.set(&health.error_log_last_success, seconds_between(Timestamp::UNIX_EPOCH, at));
         }
     }
 

@@ -21,6 +21,7 @@ impl Health {
             &self.api_account_concurrent,
             &self.calls_pending,
             &self.tracked_calls,
+            &self.error_log_last_success,
             &self.settling_overdue,
             &self.catching_up,
             &self.calls_unreadable,
@@ -31,6 +32,7 @@ impl Health {
             &self.api_requests,
             &self.api_retries,
             &self.call_events,
+            &self.error_log_entries,
             &self.call_events_rejected,
             &self.call_events_unjudged,
             &self.calls_rejected,
@@ -43,7 +45,7 @@ impl Health {
         ] {
             remove(vec, &is_gone, |labels| vec.remove(labels));
         }
-        for vec in [&self.pass_duration, &self.event_lag] {
+        for vec in [&self.pass_duration, &self.event_lag, &self.error_log_lag] {
             remove(vec, &is_gone, |labels| vec.remove(labels));
         }
         self.troubles.remove_accounts(&is_gone);
@@ -75,7 +77,7 @@ mod tests {
     use jiff::Timestamp;
 
     use crate::domain::engine::account::Lateness;
-    use crate::domain::engine::effects::{CountedEvents, Measure};
+    use crate::domain::engine::effects::{CountedEntries, CountedEvents, Measure};
     use crate::domain::engine::request::Resource;
     use crate::domain::judge::observe::Rejection;
     use crate::domain::track::listing::ListKind;
@@ -97,6 +99,7 @@ mod tests {
                 Measure::RequiredConcurrency(1.0),
                 Measure::Trouble { resource: Resource::Calls, told: Some((told, now)) },
                 Measure::Lateness(Lateness::default()),
+                Measure::ErrorLog(CountedEntries { read_at: Some(now), ..Default::default() }),
                 Measure::Events(CountedEvents {
                     rejected: vec![Rejection::ALL[0]],
                     ..CountedEvents::default()

@@ -2,21 +2,25 @@
 
 mod place;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::domain::judge::kind::RequestKind;
 use crate::domain::judge::observe::Observation;
+use crate::domain::judge::reported::Reported;
 use crate::domain::judge::route::Endpoint;
 use crate::domain::judge::twiml::Malformation;
 use crate::domain::judge::verdict::{Code, Reason};
 use crate::domain::track::twilio_time::after;
-use crate::domain::words::sid::CallSid;
+use crate::domain::words::error_log::{ErrorCode, Level};
+use crate::domain::words::sid::{CallSid, ErrorLogSid};
 
 use super::super::catalog::WEBHOOK_SECONDS;
 use super::super::exemplar::Exemplar;
+pub(super) use place::Wanted;
+
 use super::{
     AccountId, Cell, Claim, EndpointEntry, EndpointId, Entry, Fact, GroupEntry, GroupId, Hold,
     Ledger, LedgerLimits, Missing, Overflow, Scope, bound_ms, room, sum,
@@ -44,6 +48,28 @@ pub struct FailedRequest {
     /// The call that leads back to it.
     pub call_sid: CallSid,
 }
+
+/// An entry of the error log, as it was counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CountedReport {
+    /// Whose it is.
+    pub account: AccountId,
+    /// What makes it the same entry wherever it shows up.
+    pub sid: ErrorLogSid,
+    /// When it happened.
+    pub at: Timestamp,
+    /// The endpoint of the webhook that it is about.
+    pub endpoint: Option<EndpointId>,
+    /// What went wrong.
+    pub code: ErrorCode,
+    /// How bad it is.
+    pub level: Level,
+    /// The call that leads back to it.
+    pub call_sid: Option<CallSid>,
+}
+
+/// Most error codes of an account: Twilio has hundreds, an application runs into a dozen.
+const MAX_ERROR_CODES: usize = 100;
 
 /// Where an event is counted.
 #[derive(Clone, Copy)]
@@ -85,6 +111,8 @@ pub struct Delta {
     pub exemplars: BTreeMap<(Scope, Cell), Exemplar>,
     /// The requests that failed, in the order of counting.
     pub failures: Vec<FailedRequest>,
+    /// The entries of the error log, in the order of counting.
+    pub reports: Vec<CountedReport>,
     /// Endpoints and groups that are new and shown at once only because nothing has scraped yet.
     pub(super) released_unscraped: Vec<Scope>,
     /// Events whose host and route, or code, found no room, by account.
@@ -93,6 +121,7 @@ pub struct Delta {
     pub first_overflows: BTreeMap<AccountId, Overflow>,
     pub(super) new_endpoints: BTreeMap<(AccountId, Endpoint), EndpointId>,
     pub(super) new_groups: BTreeMap<(EndpointId, RequestKind), GroupId>,
+    new_error_codes: BTreeMap<AccountId, BTreeSet<ErrorCode>>,
     /// Series that are new.
     pub(super) series: usize,
     /// Those of them that belong to endpoints `other`.
@@ -121,6 +150,16 @@ impl Ledger {
                         delta.add(Scope::Endpoint(endpoint), Cell::Outcomes(*outcome), 1);
                         let learnt_at = entry.learnt_at.unwrap_or(*at);
                         self.note_event(&mut delta, endpoint, learnt_at.max(*at));
+                    }
+                    Fact::Reported { reported, at, is_history } => {
+                        let terms = self.terms(entry.account, *is_history, limits, now);
+                        let times = (*at, entry.learnt_at.unwrap_or(now));
+                        let counted = self.apply_report(&mut delta, reported, times, terms);
+                        if let Some(endpoint) = counted.endpoint {
+                            let learnt_at = entry.learnt_at.unwrap_or(*at);
+                            self.note_event(&mut delta, endpoint, learnt_at.max(*at));
+                        }
+                        delta.reports.push(counted);
                     }
                     Fact::Event { observation, .. }
                         if observation.kind == RequestKind::ApiRequest =>
@@ -216,6 +255,60 @@ impl Ledger {
             delta.add(endpoint, Cell::Warnings(warning), 1);
         }
         (endpoint_id, group)
+    }
+
+    fn apply_report(
+        &self,
+        delta: &mut Delta,
+        reported: &Reported,
+        (at, counted_at): (Timestamp, Timestamp),
+        terms: Terms,
+    ) -> CountedReport {
+        let endpoint = reported.endpoint.as_ref().map(|endpoint| {
+            let wanted = Wanted { endpoint, is_configured: reported.is_configured, group: None };
+            let (id, missing) = self.find_endpoint(delta, wanted, terms);
+            if let Some(missing) = missing {
+                delta.note_overflow(terms.account, endpoint, missing);
+            }
+            id
+        });
+        let Reported { product, level, sid, call_sid, .. } = *reported;
+        let account = terms.account;
+        let code = self.error_code(delta, reported.code, account);
+        let scope = endpoint.map_or(Scope::Account(account), Scope::Endpoint);
+        let cell = Cell::ErrorLog(product, code, level);
+        let tells_code = code != ErrorCode::Other || endpoint.is_some();
+        let has_room = tells_code && self.makes_room(delta, (scope, cell), false, terms.limits);
+        let counted_as = if has_room {
+            (scope, cell)
+        } else {
+            (Scope::Account(account), Cell::OtherErrors(product, level))
+        };
+        if code != reported.code || (tells_code && !has_room) {
+            *delta.overflowed.entry(account).or_default() += 1;
+        }
+        delta.add(counted_as.0, counted_as.1, 1);
+        if let Some(call_sid) = call_sid {
+            delta
+                .exemplars
+                .insert(counted_as, Exemplar { call_sid, duration_ms: None, at: counted_at });
+        }
+        CountedReport { account, sid, at, endpoint, code, level, call_sid }
+    }
+
+    /// The code under which an entry is counted: of too many, further ones are `other`.
+    fn error_code(&self, delta: &mut Delta, code: ErrorCode, account: AccountId) -> ErrorCode {
+        let known = self.error_codes.get(&account);
+        let new = delta.new_error_codes.entry(account).or_default();
+        let is_known = known.is_some_and(|known| known.contains(&code)) || new.contains(&code);
+        if is_known {
+            code
+        } else if known.map_or(0, BTreeSet::len) + new.len() < MAX_ERROR_CODES {
+            new.insert(code);
+            code
+        } else {
+            ErrorCode::Other
+        }
     }
 
     /// Whether a code may have a series of its own, which is counted if it is new. The first of a group

@@ -5,10 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::domain::judge::observe::Observation;
+use crate::domain::judge::kind::RequestKind;
 use crate::domain::judge::route::Endpoint;
+use crate::domain::judge::verdict::Code;
 
-use super::apply::Delta;
+use super::apply::{Delta, Wanted};
 use super::{AccountId, Cell, EndpointId, Ledger, LedgerLimits, room};
 
 /// Hosts for which places and series are kept: more than an account's applications usually have.
@@ -81,17 +82,17 @@ impl Ledger {
         own_endpoints(&self.by_endpoint, account)
     }
 
-    /// Whether there is room for a new endpoint with its first group.
+    /// Whether there is room for a new endpoint, with its first group if it has one.
     pub(super) fn room_for_endpoint(
         &self,
         delta: &Delta,
         key: &(AccountId, Endpoint),
-        event: &Observation,
+        wanted: Wanted<'_>,
         limits: LedgerLimits,
     ) -> Result<(), Missing> {
         let (account, Endpoint { host, .. }) = key;
         let is_new_host = !self.has_host(delta, *account, host);
-        let claim = match (event.is_configured, is_new_host) {
+        let claim = match (wanted.is_configured, is_new_host) {
             (true, _) => Claim::Configured,
             (false, true) => Claim::NewHost,
             (false, false) => Claim::Common,
@@ -101,8 +102,12 @@ impl Ledger {
         // Where the limit was lowered, the endpoints of one host may be more than all places.
         let has_place = taken < claim.places(limits)
             || (is_new_host && !self.has_hosts(delta, *account, reserved_places(limits)));
-        let series = room::endpoint_series(event.kind)
-            + room::cell_series(Cell::Requests(event.verdict.code));
+        let series = match wanted.group {
+            Some((kind, code)) => {
+                room::endpoint_series(kind) + room::cell_series(Cell::Requests(code))
+            }
+            None => room::ENDPOINT_SERIES,
+        };
         if !has_place {
             Err(Missing::Place)
         } else if !self.has_room(delta, series, claim, limits) {
@@ -112,19 +117,20 @@ impl Ledger {
         }
     }
 
-    /// Whether there is room for the group of an event of a known endpoint.
+    /// Whether there is room for a group of a known endpoint.
     pub(super) fn room_for_group(
         &self,
         delta: &Delta,
         endpoint: EndpointId,
-        event: &Observation,
+        group: Option<(RequestKind, Code)>,
         limits: LedgerLimits,
     ) -> Result<(), Missing> {
-        if self.group(delta, endpoint, event.kind).is_some() {
+        let Some((kind, code)) = group else { return Ok(()) };
+        if self.group(delta, endpoint, kind).is_some() {
             return Ok(());
         }
-        let series = self.new_group_series_with(delta, endpoint, event.kind)
-            + room::cell_series(Cell::Requests(event.verdict.code));
+        let series = self.new_group_series_with(delta, endpoint, kind)
+            + room::cell_series(Cell::Requests(code));
         let has_room = self.has_room(delta, series, Claim::Common, limits);
         has_room.then_some(()).ok_or(Missing::Series)
     }

@@ -13,18 +13,23 @@ use crate::domain::judge::route::Endpoint;
 use crate::domain::judge::verdict::{Reason, Warning};
 use crate::domain::track::outcome::Outcome;
 use crate::domain::words::call::{CallStatus, Direction};
+use crate::domain::words::error_log::{ErrorCode, Level, Product};
 
 use super::super::catalog::WEBHOOK_SECONDS;
 use super::apply::Delta;
 use super::{Cell, Claim, EndpointId, GroupId, Ledger, LedgerLimits};
 
 /// Series that a shown account has at most without endpoints: its finished calls, the outcomes that an
-/// earlier version counted by account alone, and its API requests whose code found no room.
-pub const ACCOUNT_SERIES: usize =
-    Direction::ALL.len() * CallStatus::ALL.len() + Outcome::ALL.len() + 1;
+/// earlier version counted by account alone, its API requests whose code found no room, and of its
+/// error log common codes and those that found no room.
+pub const ACCOUNT_SERIES: usize = Direction::ALL.len() * CallStatus::ALL.len()
+    + Outcome::ALL.len()
+    + 1
+    + ErrorCode::COMMON.len()
+    + Product::ALL.len() * Level::ALL.len();
 
-/// Series of an endpoint: its warnings.
-pub(super) const ENDPOINT_SERIES: usize = Warning::ALL.len();
+/// Series of an endpoint: its warnings, and the common codes of the error log.
+pub(super) const ENDPOINT_SERIES: usize = Warning::ALL.len() + ErrorCode::COMMON.len();
 
 /// Series of a histogram: its buckets, `+Inf`, sum and count.
 const HISTOGRAM_SERIES: usize = WEBHOOK_SECONDS.len() + 3;
@@ -68,6 +73,11 @@ pub(super) const MAX_ENDPOINT_SERIES: usize = ENDPOINT_SERIES
 pub(super) fn cell_series(cell: Cell) -> usize {
     match cell {
         Cell::Requests(_) | Cell::ApiRequests(_) => 1,
+        Cell::ErrorLog(Product::Voice, code, Level::Error) if ErrorCode::COMMON.contains(&code) => {
+            0
+        }
+        Cell::ErrorLog(..) => 1,
+        Cell::OtherErrors(..) => 0,
         Cell::OtherRequests
         | Cell::OtherApiRequests
         | Cell::Failures(_)

@@ -231,6 +231,7 @@ fn an_account_that_is_hidden_shows_nothing_and_keeps_its_values() {
 fn ledger() -> Ledger {
     let mut ledger = Ledger::default();
     ledger.show(ACCOUNT, "prod".to_owned(), now());
+    ledger.show_error_log(ACCOUNT);
     ledger
 }
 

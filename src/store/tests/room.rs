@@ -5,7 +5,9 @@ use crate::domain::judge::content_type::ContentType;
 use crate::domain::judge::kind::RequestKind;
 use crate::domain::judge::route::Endpoint;
 use crate::domain::judge::verdict::{Code, Reason, Warning};
+use crate::domain::track::listing::ErrorLogProgress;
 use crate::domain::track::outcome::Outcome;
+use crate::domain::words::error_log::{ErrorCode, Level, Product};
 use crate::metrics::exposition::{Exposition, Format};
 use crate::metrics::ledger::{ACCOUNT_SERIES, MAX_VALUE, Scope};
 use crate::metrics::snapshot;
@@ -31,8 +33,12 @@ async fn there_are_never_more_series_than_the_limit_and_no_request_is_lost() {
             facts.iter().for_each(|fact| counted[at].add(fact));
             let cursor = Some(day(random.i64(0..60)));
             let retires = random.u8(..10) == 0;
-            let lists =
-                ListProgress { cursor: cursor.filter(|_| retires), ..ListProgress::default() };
+            let error_log = ErrorLogProgress { since: day(0), known_to: day(60) };
+            let lists = ListProgress {
+                cursor: cursor.filter(|_| retires),
+                error_log: Some(error_log),
+                ..ListProgress::default()
+            };
             let batch = Batch { facts, lists, ..Batch::default() };
             let report = store.commit(id, Arc::new(batch)).await.expect("committed");
             if report.retired > 0 {
@@ -111,11 +117,13 @@ struct Sums {
     duration_ms: u64,
     content_types: u64,
     outcomes: u64,
+    reports: u64,
 }
 
 impl Sums {
     fn add(&mut self, fact: &Fact) {
         self.outcomes += u64::from(matches!(fact, Fact::Outcome { .. }));
+        self.reports += u64::from(matches!(fact, Fact::Reported { .. }));
         let Fact::Event { observation, .. } = fact else { return };
         if observation.kind == RequestKind::ApiRequest {
             self.api_requests += 1;
@@ -150,6 +158,7 @@ fn sums(store: &Store, account: AccountId) -> Sums {
             Cell::DurationSum => sums.duration_ms += value,
             Cell::ContentTypes(_) => sums.content_types += value,
             Cell::Outcomes(_) => sums.outcomes += value,
+            Cell::ErrorLog(..) | Cell::OtherErrors(..) => sums.reports += value,
             Cell::DurationBucket(_) | Cell::Warnings(_) | Cell::Calls(..) => {}
         }
     }
@@ -168,6 +177,15 @@ fn fact(random: &mut fastrand::Rng) -> Fact {
             let Fact::Event { observation, is_history, .. } = of else { return of };
             let (outcome, at) = (pick(random, Outcome::ALL), day(random.i64(0..60)));
             Fact::Outcome { outcome, decided_by: observation, at, is_history }
+        }
+        2 => {
+            let route = random.bool().then(|| format!("/{}", random.u8(..20)));
+            let mut reported = reported(random.u64(..), route.as_deref());
+            reported.code = ErrorCode::Number(random.u32(11_000..11_200));
+            reported.product = pick(random, Product::ALL);
+            reported.level = pick(random, Level::ALL);
+            let at = day(random.i64(0..60));
+            Fact::Reported { reported, at, is_history: random.bool() }
         }
         _ => {
             let route = format!("/{}", random.u8(..20));

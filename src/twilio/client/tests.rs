@@ -4,9 +4,8 @@ use super::*;
 
 #[test]
 fn a_next_page_is_followed_only_to_the_same_list_of_the_same_origin() {
-    const LIST: &str = "Accounts/AC1/Calls.json";
     let client = client("https://api.twilio.com");
-    let list = client.resource(LIST);
+    let list = under(&client.base, "2010-04-01/Accounts/AC1/Calls.json");
     let own = "https://api.twilio.com/2010-04-01/Accounts/AC1/Calls.json?Page=1";
     let too_long = format!("/2010-04-01/Accounts/AC1/Calls.json?Page={}", "1".repeat(4_096));
     for (next, expected) in [
@@ -28,7 +27,7 @@ fn a_next_page_is_followed_only_to_the_same_list_of_the_same_origin() {
         ("https://[", None),
         (&too_long, None),
     ] {
-        let url = client.resolve(&list, next).map(String::from).ok();
+        let url = Client::resolve(&client.base, &list, next).map(String::from).ok();
         assert_eq!(url.as_deref(), expected, "{next}");
     }
 }
@@ -63,7 +62,7 @@ fn a_page_is_recognised_however_its_url_is_written() {
 #[test]
 fn below_a_path_of_a_proxy_a_next_page_stays_there() {
     let client = client("https://proxy.example/twilio/");
-    let list = client.resource("Accounts.json");
+    let list = under(&client.base, "2010-04-01/Accounts.json");
     assert_eq!(list.as_str(), "https://proxy.example/twilio/2010-04-01/Accounts.json");
     for (next, is_followed) in [
         ("/2010-04-01/Accounts.json?Page=1", true),
@@ -77,9 +76,31 @@ fn below_a_path_of_a_proxy_a_next_page_stays_there() {
         ("/twilio%2F2010-04-01/Accounts.json", false),
         ("/other/2010-04-01/Accounts.json", false),
     ] {
-        let url = client.resolve(&list, next).map(String::from);
+        let url = Client::resolve(&client.base, &list, next).map(String::from);
         let expected = "https://proxy.example/twilio/2010-04-01/Accounts.json?Page=1";
         assert_eq!(url.is_ok_and(|url| url == expected), is_followed, "{next}");
+    }
+}
+
+#[test]
+fn the_next_page_of_the_error_log_is_on_its_own_host_or_on_the_proxys() {
+    const ALERTS: &str = "https://monitor.twilio.com/v1/Alerts?Page=1";
+    const OURS: &str = "https://proxy.example/twilio/v1/Alerts?Page=1";
+    for (base, next, expected) in [
+        ("https://api.twilio.com", ALERTS, Some(ALERTS)),
+        ("https://api.twilio.com", "/v1/Alerts?Page=1", Some(ALERTS)),
+        ("https://api.twilio.com", "https://evil.example/v1/Alerts?Page=1", None),
+        ("https://api.twilio.com", "https://monitor.twilio.com/v1/Events?Page=1", None),
+        ("https://api.twilio.com", "https://monitor.twilio.com.evil.example/v1/Alerts", None),
+        ("https://api.twilio.com", "https://user@monitor.twilio.com/v1/Alerts?Page=1", None),
+        ("https://proxy.example/twilio", ALERTS, Some(OURS)),
+        ("https://proxy.example/twilio", "https://monitor.twilio.com/evil?Page=1", None),
+        ("https://proxy.example/twilio", "https://evil.example/v1/Alerts?Page=1", None),
+    ] {
+        let client = client(base);
+        let list = under(&client.monitor, "v1/Alerts");
+        let url = Client::resolve(&client.monitor, &list, next).map(String::from).ok();
+        assert_eq!(url.as_deref(), expected, "{base} {next}");
     }
 }
 

@@ -39,10 +39,25 @@ const MAX_ITEMS: usize = 2_000;
 
 #[derive(Deserialize)]
 struct PageWire<'a> {
-    #[serde(borrow, alias = "calls", alias = "accounts", deserialize_with = "items")]
+    #[serde(
+        borrow,
+        alias = "calls",
+        alias = "accounts",
+        alias = "alerts",
+        deserialize_with = "items"
+    )]
     events: Vec<&'a RawValue>,
     #[serde(default, borrow)]
     next_page_uri: Text<'a>,
+    #[serde(default, borrow)]
+    meta: Option<&'a RawValue>,
+}
+
+/// What stands around the items in Twilio's newer APIs.
+#[derive(Default, Deserialize)]
+struct MetaWire<'a> {
+    #[serde(default, borrow)]
+    next_page_url: Text<'a>,
 }
 
 fn items<'de: 'a, 'a, D: Deserializer<'de>>(
@@ -69,10 +84,13 @@ fn items<'de: 'a, 'a, D: Deserializer<'de>>(
 }
 
 impl<'a> Page<'a> {
-    /// Cuts a page into its items; `None` if it is no page. All three lists have the same envelope.
+    /// Cuts a page into its items; `None` if it is no page. All lists have the same envelope, but that the
+    /// error log's next page is told elsewhere.
     pub fn cut(json: &'a str) -> Option<Self> {
         let wire: PageWire<'a> = serde_json::from_str(json).ok()?;
+        let meta = wire.meta.and_then(|meta| serde_json::from_str::<MetaWire<'a>>(meta.get()).ok());
         let next_page = wire.next_page_uri.into_string();
+        let next_page = next_page.or_else(|| meta?.next_page_url.into_string());
         let next_page = next_page.filter(|next| !next.is_empty());
         Some(Self { items: wire.events.into_iter().map(RawItem).collect(), next_page })
     }

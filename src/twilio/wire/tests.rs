@@ -11,9 +11,11 @@ use crate::domain::track::reading::Item;
 
 macro_rules! fixture {
     ($name:literal) => {
-        include_str!(concat!("../../../tests/fixtures/twilio/", $name))
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/twilio/", $name))
     };
 }
+
+mod alerts;
 
 #[test]
 fn the_specifications_call_events_are_read_without_loss() {

@@ -89,6 +89,12 @@ impl Scrape {
         found.map(|(series, value)| (series.clone(), *value)).collect()
     }
 
+    /// All series of a name.
+    pub(crate) fn family(&self, name: &str) -> BTreeMap<Series, f64> {
+        let found = self.series.iter().filter(|((found, _), _)| found == name);
+        found.map(|(series, value)| (series.clone(), *value)).collect()
+    }
+
     /// Names of all samples.
     pub(crate) fn names(&self) -> Vec<&str> {
         self.series.keys().map(|(name, _)| name.as_str()).collect()

@@ -1,5 +1,6 @@
 //! A Twilio to speak to: the simulator on loopback, or answers made up by a test.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -180,6 +181,11 @@ impl Twilio {
     /// What an observer that missed nothing has counted by now.
     pub(crate) fn truth(&self) -> Truth {
         self.simulator.truth((self.clock)())
+    }
+
+    /// What the error logs hold by now of what happened since an instant.
+    pub(crate) fn error_log(&self, since: Timestamp) -> BTreeMap<[String; 6], u64> {
+        self.simulator.error_log(since, (self.clock)())
     }
 
     /// How many requests there were.

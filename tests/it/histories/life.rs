@@ -18,11 +18,11 @@ use twilio_call_exporter::domain::engine::{Engine, Known, Moment, Settings};
 use twilio_call_exporter::domain::words::sid::{AccountSid, CallSid};
 use twilio_call_exporter::metrics::health::Health;
 use twilio_call_exporter::metrics::ledger::{AccountId, Cell, Ledger, LedgerLimits, Scope};
-use twilio_call_exporter::store::{AccountKey, Store, StoreThread};
+use twilio_call_exporter::store::{AccountKey, Attached, Store, StoreThread};
 
 use super::Lived;
 use super::twilio::{self, Manners, OnItsWay};
-use super::world::{Key, World, instant, key, outcomes};
+use super::world::{Key, World, instant, key, outcomes, reported};
 
 /// The store's file and its log, as a kill leaves them.
 const FILES: [&str; 2] = ["exporter.db", "exporter.db-wal"];
@@ -54,6 +54,8 @@ pub(super) struct Life {
     lived: Lived,
     has_begun: bool,
     started_at: i64,
+    /// Since when the error log is read.
+    error_log_since: Option<Timestamp>,
 }
 
 impl Life {
@@ -70,6 +72,7 @@ impl Life {
             lived: Lived { calls: world.calls(), events: world.events(), ..Lived::default() },
             has_begun: false,
             started_at: world.begins_at(),
+            error_log_since: None,
         };
         life.start(world);
         life
@@ -82,6 +85,11 @@ impl Life {
 
     pub(super) fn lived(&self) -> Lived {
         self.lived
+    }
+
+    /// When the error log was first read: nothing that happened before is counted.
+    pub(super) fn error_log_since(&self) -> Option<Timestamp> {
+        self.error_log_since
     }
 
     /// What was counted, by route and code, and by status; and calls with an outcome.
@@ -98,6 +106,12 @@ impl Life {
                         key(&endpoint.route, &code.to_string())
                     }
                     (Scope::Endpoint(_), Cell::Outcomes(_)) => outcomes(),
+                    (Scope::Endpoint(id), Cell::ErrorLog(_, code, _)) => {
+                        reported(&ledger.endpoints[id].endpoint.route, &code.to_string())
+                    }
+                    (Scope::Account(_), Cell::ErrorLog(product, code, _)) => {
+                        reported(product.as_str(), &code.to_string())
+                    }
                     (Scope::Account(_), Cell::Calls(_, status)) => {
                         ("calls".to_owned(), status.to_string())
                     }
@@ -145,6 +159,7 @@ impl Life {
         if !effects.needs_commit {
             return Ok(());
         }
+        self.error_log_since = effects.batch.lists.error_log.map(|log| log.since);
         self.has_begun |= effects.batch.lists.forget_before.is_some();
         let program = self.program.as_ref().expect("a program that runs");
         let commit = program.store.commit(program.id, Arc::new(effects.batch));
@@ -273,6 +288,7 @@ impl Life {
                 interval: seconds(random, 30, 300),
                 initial_lookback: Duration::from_secs(3600),
                 catch_up: Duration::from_secs(24 * 3600),
+                error_log_interval: Some(seconds(random, 15, 60)),
             },
             reads: ReadPlan {
                 live_interval: seconds(random, 20, 300),
@@ -284,12 +300,14 @@ impl Life {
             },
             max_concurrency: random.usize(1..5),
             discovers: random.bool(),
+            has_error_log: true,
             digest_key: store.digest_key(),
         };
+        let Attached { id, lists, calls, reported, .. } = attached;
         Program {
-            id: attached.id,
+            id,
             max_concurrency: settings.max_concurrency,
-            engine: Engine::new(settings, Known { lists: attached.lists, calls: attached.calls }),
+            engine: Engine::new(settings, Known { lists, calls, reported }),
             store,
             thread,
             skew: world.skew(),

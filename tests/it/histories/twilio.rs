@@ -11,6 +11,7 @@ use twilio_call_exporter::domain::engine::failure::{
 use twilio_call_exporter::domain::engine::request::{
     Answer, Ask, NextPage, Page, PageRequest, Request, RequestId, Shown,
 };
+use twilio_call_exporter::domain::judge::reported::Reported;
 use twilio_call_exporter::domain::judge::route::Routes;
 use twilio_call_exporter::domain::track::digest::Digests;
 use twilio_call_exporter::domain::track::reading::Item;
@@ -106,7 +107,7 @@ pub(super) fn answer(
     let slowest = match &ask {
         Ask::CallEvents { page, .. } if page.size == 1 => 3,
         Ask::CallEvents { .. } => 15,
-        Ask::Calls { .. } | Ask::Call(_) | Ask::Accounts(_) => 3,
+        Ask::Calls { .. } | Ask::Call(_) | Ask::Accounts(_) | Ask::ErrorLog { .. } => 3,
     };
     let (arrives_at, date) = (now + random.i64(0..slowest), world.date(now, random));
     OnItsWay { arrives_at, id, asked_at: now, date, result }
@@ -121,7 +122,10 @@ fn show(
 ) -> Result<Shown, Failure> {
     let breaks = !is_quiet && random.u8(..20) == 0;
     let size = match ask {
-        Ask::Calls { page, .. } | Ask::CallEvents { page, .. } | Ask::Accounts(page) => page.size,
+        Ask::Calls { page, .. }
+        | Ask::CallEvents { page, .. }
+        | Ask::Accounts(page)
+        | Ask::ErrorLog { page, .. } => page.size,
         Ask::Call(_) => 0,
     };
     if size > world.fails_above {
@@ -150,6 +154,16 @@ fn show(
             let broken = breaks.then(|| break_page(page, &shown, random));
             lived.failures += u64::from(broken.is_some());
             Ok(Shown::CallEvents(broken.unwrap_or(shown)))
+        }
+        Ask::ErrorLog { from, page } => {
+            let judge = |entry| Reported::of(&entry, &Routes::default());
+            let entries = world.error_log(*from, now).into_iter().map(judge).collect();
+            let size = world.log_page_size.min(usize::from(page.size));
+            let mut shown = cut(entries, page, size);
+            random.shuffle(&mut shown.items);
+            let broken = breaks.then(|| break_page(page, &shown, random));
+            lived.failures += u64::from(broken.is_some());
+            Ok(Shown::ErrorLog(broken.unwrap_or(shown)))
         }
         Ask::Accounts(page) => {
             let account = |number| ListedAccount::new(subaccount(number), "active");

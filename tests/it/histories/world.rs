@@ -9,9 +9,10 @@ use jiff::Timestamp;
 use twilio_call_exporter::domain::track::listing::Filter;
 use twilio_call_exporter::domain::words::call::Call;
 use twilio_call_exporter::domain::words::call_event::CallEvent;
+use twilio_call_exporter::domain::words::error_log::LoggedError;
 use twilio_call_exporter::domain::words::sid::CallSid;
 
-use calls::{Event, Leg, leg};
+use calls::{Event, Leg, Report, leg};
 
 /// When the world begins, in seconds since 1970: on a day of its own, an hour before midnight, so
 /// that filters that are cut to the day have something to get wrong.
@@ -48,6 +49,11 @@ pub(super) fn outcomes() -> Key {
     ("outcomes".to_owned(), "any".to_owned())
 }
 
+/// The key of entries of the error log.
+pub(super) fn reported(of: &str, code: &str) -> Key {
+    (format!("reported {of}"), code.to_owned())
+}
+
 /// A world, made from a seed.
 pub(super) struct World {
     legs: Vec<Leg>,
@@ -59,6 +65,8 @@ pub(super) struct World {
     pub(super) is_calm: bool,
     /// Calls of a page of a list, whatever is asked for.
     pub(super) page_size: usize,
+    /// Entries of a page of the error log, likewise.
+    pub(super) log_page_size: usize,
     /// Larger pages are never answered.
     pub(super) fails_above: u16,
     /// A page of more Call Events is larger than is read.
@@ -110,6 +118,7 @@ impl World {
             refuses_one: random.u8(..3) == 0 && !is_calm,
             is_calm,
             page_size: random.usize(1..5),
+            log_page_size: random.usize(1..20),
             throttle_rate: if random.u8(..3) == 0 { random.f64() * 0.2 * stumbles } else { 0.0 },
             failure_rate: random.f64() * 0.2 * stumbles,
             kill_rate: random.f64() * 0.1 * stumbles,
@@ -212,6 +221,28 @@ impl World {
             shown.pop();
         }
         shown
+    }
+
+    /// The error log from an instant on, newest first.
+    pub(super) fn error_log(&self, from: Timestamp, now: i64) -> Vec<LoggedError> {
+        let entries = self.legs.iter().flat_map(|leg| &leg.reports);
+        let shown = entries.filter(|report| report.shown_at <= now && instant(report.at) >= from);
+        let mut shown: Vec<&Report> = shown.collect();
+        shown.sort_by_key(|report| std::cmp::Reverse(report.at));
+        shown.into_iter().map(Report::shown).collect()
+    }
+
+    /// The entries of the error log that must have been counted, if it was read since an instant.
+    pub(super) fn reports(&self, since: Timestamp) -> BTreeMap<Key, u64> {
+        let mut truth = BTreeMap::new();
+        let first = since.as_second();
+        for report in
+            self.legs.iter().flat_map(|leg| &leg.reports).filter(|report| report.at >= first)
+        {
+            let of = report.route.unwrap_or("messaging");
+            *truth.entry(reported(of, &report.code.to_string())).or_default() += 1;
+        }
+        truth
     }
 
     /// What must have been counted in the end.

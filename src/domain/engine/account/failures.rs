@@ -30,8 +30,12 @@ impl AccountProgress {
         let Some(call) = self.calls.get_mut(&sid) else { return false };
         // A call that isn't shown yet has no events yet: an early read of it is done.
         match (stage, failure) {
-            (Stage::Live | Stage::AfterEnd, ReadFailure::Failed)
+            (Stage::Reported | Stage::Live | Stage::AfterEnd, ReadFailure::Failed)
             | (Stage::Settling | Stage::Audit, _) => {}
+            (Stage::Reported, _) => {
+                call.reported_at = None;
+                return false;
+            }
             (Stage::Live, _) => {
                 call.last_live_read_at = Some(now);
                 call.note_early(EarlyStage::LIVE, now, false);
@@ -43,7 +47,7 @@ impl AccountProgress {
             }
         }
         let (retry, may_give_up) = match stage {
-            Stage::Live | Stage::AfterEnd => (EARLY_RETRY, false),
+            Stage::Reported | Stage::Live | Stage::AfterEnd => (EARLY_RETRY, false),
             Stage::Settling | Stage::Audit => (SETTLING_RETRY, true),
         };
         let is_tried_enough = call.failing.fail(failure, self.last_read_at, now);

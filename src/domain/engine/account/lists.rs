@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::AccountProgress;
 use crate::domain::engine::lists::{AfterPage, ListRun};
 use crate::domain::engine::request::Page;
+use crate::domain::track::listing::ListKind;
 use crate::domain::track::progress::{CallProgress, Seen};
 use crate::domain::track::twilio_time::after;
 use crate::domain::words::call::{Call, CallStatus, Direction};
@@ -74,6 +75,10 @@ impl AccountProgress {
     pub fn finish_list(&mut self, run: &ListRun, after: AfterPage, now: Timestamp, random: u64) {
         if after == AfterPage::Complete {
             self.last_listed_at = Some(now);
+            // What it did not show is no call that lists show soon.
+            if run.kind == ListKind::Ended {
+                self.reported.clear();
+            }
         }
         self.lists.finish(run, after, now, random);
     }
@@ -121,7 +126,8 @@ impl AccountProgress {
     }
 
     fn take_up(&mut self, call: &Call, now: Timestamp, changes: &mut CallChanges) {
-        let (progress, seen) = CallProgress::begin(call, now);
+        let (mut progress, seen) = CallProgress::begin(call, now);
+        progress.reported_at = self.reported.remove(&call.sid).then_some(now);
         self.calls.insert(call.sid, Box::new(progress));
         self.lists.found_new_call(now);
         self.note(call, seen, changes);

@@ -350,6 +350,7 @@ fn lists() -> ListPlan {
         interval: Duration::from_secs(30),
         initial_lookback: Duration::from_secs(200_000),
         catch_up: Duration::from_secs(200_000),
+        error_log_interval: None,
     }
 }
 

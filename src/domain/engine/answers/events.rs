@@ -155,7 +155,7 @@ impl Engine {
             Verdict::NotFound | Verdict::Unreadable => {}
         }
         // Twilio may not know a call's events before they are documented to be there.
-        let is_early = read.stage == Stage::Live || read.stage == Stage::AfterEnd;
+        let is_early = matches!(read.stage, Stage::Reported | Stage::Live | Stage::AfterEnd);
         if !(is_early && failure.verdict == Verdict::NotFound) {
             let failed = failed_at(failure, read.sid, 0, heard.asked_at, is_accounts);
             self.troubles.events.failed(failed, now, effects);

@@ -109,6 +109,7 @@ fn lists_of_ended_calls_and_deep_ones_go_on_after_a_restart_from_where_they_were
         forget_before: None,
         ended_to: Some(at(-3 * HOUR)),
         deep_to: Some(at(-2 * HOUR)),
+        error_log: None,
     };
     let mut lists = Lists::resume(plan(), known);
     lists.start(at(60));
@@ -318,6 +319,7 @@ fn plan() -> ListPlan {
         interval: Duration::from_secs(30),
         initial_lookback: Duration::from_secs(3_600),
         catch_up: Duration::from_secs(24 * 3_600),
+        error_log_interval: None,
     }
 }
 

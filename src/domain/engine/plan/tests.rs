@@ -226,6 +226,7 @@ fn letter(step: &Step) -> char {
     match step {
         Step::Read { read: Read { stage: Stage::Settling, .. }, .. } => 's',
         Step::Read { read: Read { stage: Stage::Live, .. }, .. } => 'l',
+        Step::Read { read: Read { stage: Stage::Reported, .. }, .. } => 'r',
         Step::Read { read: Read { stage: Stage::AfterEnd, .. }, .. } => 'e',
         Step::Read { read: Read { stage: Stage::Audit, .. }, .. } => 'a',
         Step::Fetch(_) => 'f',

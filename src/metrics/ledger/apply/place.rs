@@ -5,38 +5,53 @@ use jiff::Timestamp;
 use crate::domain::judge::kind::RequestKind;
 use crate::domain::judge::observe::Observation;
 use crate::domain::judge::route::Endpoint;
+use crate::domain::judge::verdict::Code;
 
 use super::super::{
     AccountId, EndpointEntry, EndpointId, GroupEntry, GroupId, Ledger, Missing, Scope, room,
 };
 use super::{Delta, Place, Terms};
 
+/// A place that something has to be counted at.
+#[derive(Clone, Copy)]
+pub(in super::super) struct Wanted<'a> {
+    /// Its endpoint.
+    pub(in super::super) endpoint: &'a Endpoint,
+    /// Whether a pattern of the user's names the endpoint.
+    pub(in super::super) is_configured: bool,
+    /// The group of it, with the first code.
+    pub(in super::super) group: Option<(RequestKind, Code)>,
+}
+
 impl Ledger {
     /// Where an event is counted, or the outcome that it decides: both have the same place, which is made
     /// where there is none. The event itself may have been counted elsewhere, by other patterns, or its
     /// endpoint may have retired since.
     pub(super) fn find_place(&self, delta: &mut Delta, event: &Observation, terms: Terms) -> Place {
-        let (endpoint, missing) = self.find_endpoint(delta, event, terms);
+        let group = Some((event.kind, event.verdict.code));
+        let Observation { endpoint, is_configured, .. } = event;
+        let wanted = Wanted { endpoint, is_configured: *is_configured, group };
+        let (endpoint, missing) = self.find_endpoint(delta, wanted, terms);
         let is_first = self.group(delta, endpoint, event.kind).is_none();
         let group = self.find_group(delta, endpoint, event.kind, terms);
         Place { endpoint, group, is_first, missing }
     }
 
-    /// The endpoint under which an event is counted, and what there is no room for in its own.
-    fn find_endpoint(
+    /// The endpoint under which something is counted, and what there is no room for in its own.
+    pub(super) fn find_endpoint(
         &self,
         delta: &mut Delta,
-        event: &Observation,
+        wanted: Wanted<'_>,
         terms: Terms,
     ) -> (EndpointId, Option<Missing>) {
-        if event.endpoint == Endpoint::overflow() {
+        if *wanted.endpoint == Endpoint::overflow() {
             return (self.find_overflow(delta, terms), None);
         }
-        let key = (terms.account, event.endpoint.clone());
+        let key = (terms.account, wanted.endpoint.clone());
         let known = self.endpoint(delta, &key);
         let room = match known {
-            Some(id) => self.room_for_group(delta, id, event, terms.limits),
-            None => self.room_for_endpoint(delta, &key, event, terms.limits),
+            Some(id) => self.room_for_group(delta, id, wanted.group, terms.limits),
+            None => self.room_for_endpoint(delta, &key, wanted, terms.limits),
         };
         match room {
             Ok(()) => (known.unwrap_or_else(|| self.add_endpoint(delta, key, terms)), None),

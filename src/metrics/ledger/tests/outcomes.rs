@@ -144,7 +144,7 @@ fn of_kind(kind: RequestKind, mut fact: Fact) -> Fact {
         Fact::Event { observation, .. } | Fact::Outcome { decided_by: observation, .. } => {
             observation.kind = kind;
         }
-        Fact::Finished(..) => unreachable!("of no kind"),
+        Fact::Finished(..) | Fact::Reported { .. } => unreachable!("of no kind"),
     }
     fact
 }

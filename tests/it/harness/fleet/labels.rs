@@ -10,7 +10,7 @@ use twilio_call_exporter::domain::judge::verdict::{Reason, Warning};
 use twilio_call_exporter::domain::track::outcome::Outcome;
 use twilio_call_exporter::domain::words::call::{CallStatus, Direction};
 use twilio_call_exporter::metrics::catalog::{self, Family};
-use twilio_call_exporter::metrics::health::EventResult;
+use twilio_call_exporter::metrics::health::{EntryResult, EventResult};
 
 /// All values of a label that is not among those that are given.
 pub(super) fn values_of(family: &Family, label: &str, given: &[(&str, &str)]) -> Vec<&'static str> {
@@ -36,6 +36,12 @@ pub(super) fn values_of(family: &Family, label: &str, given: &[(&str, &str)]) ->
             None => vec!["timeout", "server_error"],
         },
         "resource" => Resource::ALL.iter().map(|one| one.as_str()).collect(),
+        "product" => vec!["voice"],
+        "error_code" => vec!["11200", "11205", "11210", "11220", "12100", "12300"],
+        "level" => vec!["error"],
+        "result" if is(&catalog::ERROR_LOG_ITEMS) => {
+            EntryResult::ALL.iter().map(|one| one.as_str()).collect()
+        }
         "result" if is(&catalog::CALL_EVENTS) => {
             EventResult::ALL.iter().map(|one| one.as_str()).collect()
         }

@@ -3,8 +3,9 @@
 use fastrand::Rng;
 use twilio_call_exporter::domain::words::call::{Call, CallStatus, Direction};
 use twilio_call_exporter::domain::words::call_event::{Body, CallEvent, Request, Response};
+use twilio_call_exporter::domain::words::error_log::{ErrorCode, Level, LoggedError, Product};
 use twilio_call_exporter::domain::words::parameters::Parameters;
-use twilio_call_exporter::domain::words::sid::CallSid;
+use twilio_call_exporter::domain::words::sid::{CallSid, ErrorLogSid};
 
 use super::{BEGINNING, DAY, FILLED, SHOWN_WITHIN, instant};
 
@@ -20,6 +21,18 @@ pub(super) struct Leg {
     pub(super) tells_end: bool,
     pub(super) tells_update: bool,
     pub(super) events: Vec<Event>,
+    pub(super) reports: Vec<Report>,
+}
+
+/// An entry of the error log.
+pub(super) struct Report {
+    number: u64,
+    call: CallSid,
+    pub(super) at: i64,
+    pub(super) shown_at: i64,
+    pub(super) code: u32,
+    /// The route of a call's webhook; `None` for a message.
+    pub(super) route: Option<&'static str>,
 }
 
 /// A Call Event.
@@ -84,6 +97,34 @@ impl Leg {
     }
 }
 
+impl Report {
+    fn new(random: &mut Rng, call: CallSid, at: i64) -> Self {
+        // Most appear within the minute, some up to nine minutes late.
+        let delay = if random.u8(..5) == 0 { random.i64(60..540) } else { random.i64(0..60) };
+        let route = (random.u8(..6) > 0).then_some("/voice");
+        let code = if route.is_some() {
+            *random.choice(&[11_200, 11_205, 12_100]).expect("one of three")
+        } else {
+            30_007
+        };
+        Self { number: random.u64(..), call, at, shown_at: at + delay, code, route }
+    }
+
+    pub(super) fn shown(&self) -> LoggedError {
+        let is_voice = self.route.is_some();
+        LoggedError {
+            sid: ErrorLogSid::parse(&format!("NO{:032x}", self.number)).expect("a SID"),
+            account: None,
+            product: if is_voice { Product::Voice } else { Product::Messaging },
+            call_sid: is_voice.then_some(self.call),
+            code: ErrorCode::Number(self.code),
+            level: Level::Error,
+            request_url: self.route.map(|route| format!("https://u:p@app.example{route}?q=1")),
+            generated_at: Some(instant(self.at)),
+        }
+    }
+}
+
 impl Event {
     pub(super) fn shown(&self, now: i64) -> CallEvent {
         let names = ["call_sid", "call_status", "from"].map(|name| (name.to_owned(), ()));
@@ -130,8 +171,15 @@ pub(super) fn leg(random: &mut Rng, number: u64, span: i64, shows_live: bool) ->
         }
         events.push(event);
     }
+    let sid = CallSid::parse(&format!("CA{number:032x}")).expect("a SID");
+    let reports = (0..random.u8(0..5))
+        .map(|_| {
+            let at = starts_at + random.i64(0..=length);
+            Report::new(random, sid, at)
+        })
+        .collect();
     Leg {
-        sid: CallSid::parse(&format!("CA{number:032x}")).expect("a SID"),
+        sid,
         direction: *random
             .choice(&[Direction::Inbound, Direction::OutboundDial])
             .expect("one of two"),
@@ -142,6 +190,7 @@ pub(super) fn leg(random: &mut Rng, number: u64, span: i64, shows_live: bool) ->
         tells_end,
         tells_update: random.bool(),
         events,
+        reports,
     }
 }
 

@@ -127,7 +127,7 @@ impl Load {
                     let after = now.duration_since(end).as_millis();
                     self.first_reads.push(i64::try_from(after).expect("small"));
                 }
-                (Stage::AfterEnd, _) => {}
+                (Stage::Reported | Stage::AfterEnd, _) => {}
                 (Stage::Live, _) => self.live_reads += 1,
                 (Stage::Audit, _) => self.audited += 1,
             }

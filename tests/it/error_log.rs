@@ -1,0 +1,165 @@
+//! Twilio's error log, as the program reads it: each entry counted once, calls read because of it, and what
+//! happens where it can't be read.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use fastrand::Rng;
+use jiff::Timestamp;
+use twilio_call_exporter::simulator::{Behaviour, WorldConfig};
+
+use crate::harness::{Program, Scrape, Series, Twilio, eventually, everything, going_on, metric};
+
+const ENTRIES: &str = "twilio_error_log_entries_total";
+/// Often, and with new series shown at once.
+const OFTEN: [(&str, &str); 2] = [
+    ("TWILIO_EXPORTER_POLL__ERROR_LOG_INTERVAL", "1s"),
+    ("TWILIO_EXPORTER_LIMITS__HOLD_BACK", "0s"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_entry_is_counted_once_however_late_and_often_it_is_shown_and_through_kills() {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().expect("a number"));
+    let (kills, seed) = (number("KILLS").unwrap_or(4), number("KILL_SEED").unwrap_or(1));
+    let mut random = Rng::with_seed(seed);
+    let world = WorldConfig { calls_per_minute: 600.0, ..everything(1, 1) };
+    let twilio = Twilio::serving(WorldConfig { backlog: Duration::ZERO, ..world }).await;
+    let behaviour = |random: &mut Rng| Behaviour {
+        error_log_after: random.u64(0..3),
+        error_log_late: random.u64(0..10),
+        error_log_repeats: random.bool(),
+        error_rate: random.u16(0..200),
+        ..Behaviour::default()
+    };
+    twilio.behave(behaviour(&mut random));
+    let mut program = Program::polling_with(&twilio, &OFTEN).await;
+    let mut highest: BTreeMap<Series, f64> = BTreeMap::new();
+    let mut watch = |scrape: &Scrape| {
+        for (series, value) in scrape.family(ENTRIES) {
+            let highest = highest.entry(series.clone()).or_default();
+            assert!(value >= *highest, "{series:?} fell from {highest} to {value}");
+            *highest = value;
+        }
+    };
+    for _ in 0..kills {
+        let before = counted(&program.scrape().await);
+        eventually("more is counted", async || {
+            let scrape = program.scrape().await;
+            watch(&scrape);
+            (counted(&scrape) > before || twilio.truth().complete).then_some(())
+        })
+        .await;
+        twilio.behave(behaviour(&mut random));
+        program = program.kill_and_restart().await;
+    }
+    twilio.behave(Behaviour::default());
+    let found = eventually("all entries are counted", async || {
+        let scrape = program.scrape().await;
+        watch(&scrape);
+        let truth = truth(&twilio);
+        let found: BTreeMap<_, _> =
+            scrape.family(ENTRIES).into_iter().filter(|(_, value)| *value > 0.0).collect();
+        (twilio.truth().complete && found == truth).then_some(found)
+    })
+    .await;
+    let codes =
+        |code: &str| found.keys().filter(|(_, labels)| labels["error_code"] == code).count();
+    assert!(codes("11200") > 0 && codes("12100") > 0 && codes("15003") > 0 && codes("30007") > 0);
+    let log = program.log();
+    assert!(log.contains("reported by Twilio's error log") && !log.contains("secret"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_makes_its_call_be_read_at_once() {
+    let twilio = Twilio::serving(going_on(1, 400)).await;
+    let never = [
+        ("TWILIO_EXPORTER_POLL__LIVE_INTERVAL", "1h"),
+        ("TWILIO_EXPORTER_POLL__AFTER_END", "[]"),
+        ("TWILIO_EXPORTER_POLL__SETTLE_DELAY", "1h"),
+    ];
+    let variables: Vec<_> = OFTEN.into_iter().chain(never).collect();
+    let program = Program::polling_with(&twilio, &variables).await;
+    eventually("a failing webhook is counted long before its call is settled", async || {
+        let scrape = program.scrape().await;
+        let reads = metric("twilio_exporter_call_reads_total").label("stage", "reported");
+        let failures = metric("twilio_webhook_failures_total").value_in(&scrape)?;
+        let reads = reads.label("result", "found").value_in(&scrape)?;
+        (failures > 0.0 && reads > 0.0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_permission_that_is_said_once_and_everything_else_goes_on() {
+    let twilio = Twilio::serving(everything(1, 1)).await;
+    twilio.behave(Behaviour { error_log_refused: true, ..Behaviour::default() });
+    let mut program = Program::polling_with(&twilio, &OFTEN).await;
+    let scrape = twilio.is_told_by(&mut program).await;
+    assert_eq!(scrape.family(ENTRIES).len(), 0, "{}", scrape.text);
+    assert!(!scrape.text.contains("twilio_exporter_error_log_"), "{}", scrape.text);
+    let log = program.log();
+    let lines = log.lines().filter(|line| line.contains("/twilio/monitor/alerts/list"));
+    assert_eq!(lines.count(), 1, "{log}");
+    assert!(metric("twilio_exporter_up").is_in(&scrape, 1.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_error_log_is_down_call_events_are_counted_and_nothing_is_lost_after() {
+    let twilio = Twilio::serving(going_on(1, 60)).await;
+    let mut program = Program::polling_with(&twilio, &OFTEN).await;
+    eventually("it is read", async || {
+        metric("twilio_exporter_error_log_last_success_timestamp_seconds")
+            .value_in(&program.scrape().await)
+    })
+    .await;
+    twilio.behave(Behaviour { error_log_outage: true, ..Behaviour::default() });
+    let scrape = twilio.is_told_by(&mut program).await;
+    assert!(metric("twilio_exporter_up").is_in(&scrape, 1.0));
+    twilio.behave(Behaviour::default());
+    eventually("what happened meanwhile is counted", async || {
+        let found = program.scrape().await.family(ENTRIES);
+        let found: BTreeMap<_, _> = found.into_iter().filter(|(_, value)| *value > 0.0).collect();
+        (!found.is_empty() && found == truth(&twilio)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_that_is_known_shows_common_codes_at_0_before_the_first_entry() {
+    let healthy = WorldConfig { failing_after: None, ..going_on(1, 40) };
+    let twilio = Twilio::serving(healthy).await;
+    let mut program = Program::polling_with(&twilio, &OFTEN).await;
+    let scrape = twilio.is_told_by(&mut program).await;
+    let routes = scrape.family("twilio_twiml_responses_total");
+    let mut routes: Vec<_> = routes.keys().map(|(_, labels)| labels["route"].clone()).collect();
+    routes.dedup();
+    assert!(!routes.is_empty());
+    for route in routes {
+        for code in ["11200", "11205", "11210", "11220", "12100", "12300"] {
+            let entries = metric(ENTRIES).label("route", &route).label("error_code", code);
+            assert!(entries.is_in(&scrape, 0.0), "{route} {code}: {}", scrape.text);
+        }
+    }
+}
+
+/// What must be counted of the error log: all entries since it was first asked for.
+fn truth(twilio: &Twilio) -> BTreeMap<Series, f64> {
+    let traffic = twilio.traffic();
+    let asked = traffic.iter().rev().find_map(|exchange| {
+        let query = exchange.uri.strip_prefix("/v1/Alerts?")?;
+        form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "StartDate")
+    });
+    // A test takes less time than a look reaches back behind the newest entry.
+    let Some((_, since)) = asked else { return BTreeMap::new() };
+    let since: Timestamp = since.parse().expect("a time");
+    let names = ["account", "product", "host", "route", "error_code", "level"];
+    let series = |(values, count): ([String; 6], u64)| {
+        let labels = names.map(str::to_owned).into_iter().zip(values).collect();
+        ((ENTRIES.to_owned(), labels), f64::from(u32::try_from(count).expect("few")))
+    };
+    twilio.error_log(since).into_iter().map(series).collect()
+}
+
+fn counted(scrape: &Scrape) -> f64 {
+    metric(ENTRIES).value_in(scrape).unwrap_or(0.0)
+}
