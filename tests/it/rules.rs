@@ -21,7 +21,9 @@ const NOT_LATE: &str = "unless ignoring (host, route) job_account:twilio_countin
 /// The labels in which the targets of one exporter differ, one after the other.
 const TARGETS: [&str; 5] = ["instance", "pod", "container", "endpoint", "service"];
 /// Alerts behind which there are requests that failed.
-const LINKED: [&str; 9] = [
+const LINKED: [&str; 11] = [
+    "TwilioWebhookErrorsReported",
+    "TwilioStrayErrorsReported",
     "TwilioManyHostsFailing",
     "TwilioHostFailing",
     "TwilioWebhookFailing",
@@ -152,6 +154,7 @@ fn alerts_keep_to_the_conventions_of_mixins() {
             assert!(
                 rule.expr.contains("twilio_webhook_failing:present")
                     || rule.expr.contains("twilio_failing_together:present")
+                    || rule.expr.contains("twilio_errors_reported:present")
                     || rule.expr.contains(NOT_LATE),
                 "{name} pages for the past"
             );
@@ -175,6 +178,14 @@ fn what_pages_is_not_what_is_counted_late() {
         let failures = rule.expr.matches("twilio_caller_facing_failures:increase").count();
         assert!(failures > 2 && rule.expr.contains(NOT_LATE), "{}", rule.record);
     }
+}
+
+#[test]
+fn what_the_error_log_pages_for_happened_just_now() {
+    let rules = read("alerts");
+    let name = "job_account_host_route:twilio_errors_reported:present";
+    let rule = rules.iter().find(|rule| rule.record == name).expect(name);
+    assert!(rule.expr.contains("twilio_exporter_error_log_lag_seconds_bucket"), "{}", rule.expr);
 }
 
 #[test]

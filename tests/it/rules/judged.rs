@@ -88,6 +88,13 @@ async fn alertmanager_holds_back_what_follows_from_something_else() {
             &json!({ "account": "stale", "route": "/menu" }),
         ),
         alert("TwilioCallsFailing", "warning", "calls", &json!({ "account": "stale" })),
+        // The error log is read apart from calls.
+        alert(
+            "TwilioWebhookErrorsReported",
+            "critical",
+            "webhooks",
+            &json!({ "account": "stale", "host": "now.example.com", "route": "/" }),
+        ),
         // One exporter of several silences nobody else's accounts.
         alert("TwilioExporterStoreErrors", "critical", "exporter", &on_a),
         alert("TwilioExporterDown", "critical", "exporter", &json!({ "instance": "b:1" })),
@@ -111,6 +118,7 @@ async fn alertmanager_holds_back_what_follows_from_something_else() {
         "TwilioExporterDown",
         "TwilioExporterStoreErrors stale",
         "TwilioHostFailing other.example.com",
+        "TwilioWebhookErrorsReported stale now.example.com",
         "TwilioWebhookFailing prod ivr.example.com",
     ];
     // It takes in alerts one by one, and judges them as it does.

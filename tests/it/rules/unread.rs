@@ -8,10 +8,7 @@ use super::read;
 use crate::promql;
 
 /// Families that no alert reads, and why.
-const UNREAD: [(&str, &str); 24] = [
-    ("twilio_error_log_entries_total", "no alert yet"),
-    ("twilio_exporter_error_log_last_success_timestamp_seconds", "no alert yet"),
-    ("twilio_exporter_error_log_lag_seconds", "no alert yet"),
+const UNREAD: [(&str, &str); 21] = [
     ("twilio_exporter_error_log_entries_total", "what is rejected or ignored is for the curious"),
     ("twilio_twiml_warnings_total", "Twilio goes on with the call"),
     ("twilio_call_api_requests_total", "the application sees these answers itself"),
