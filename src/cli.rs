@@ -117,6 +117,9 @@ pub struct DemoArgs {
     /// Seed of the simulated world.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// How long after its end a call shows its Call Events, as 15m on many accounts [default: at once].
+    #[arg(long, value_parser = parse_duration)]
+    pub events_after: Option<Duration>,
     /// For how long webhooks fail once they do [default: until the demo ends].
     // Not for newcomers: tests see by it how an alert ends.
     #[arg(long, hide = true, value_parser = parse_duration)]
@@ -287,7 +290,7 @@ mod tests {
             assert_eq!(cli.flags.log_level, LogLevel::Debug);
             assert!(matches!(
                 cli.command,
-                Some(Command::Demo(DemoArgs { seed: 3, failing_for: None }))
+                Some(Command::Demo(DemoArgs { seed: 3, events_after: None, failing_for: None }))
             ));
         }
         assert!(parse(["x", "--nonsense"].map(OsString::from)).is_err());

@@ -15,12 +15,15 @@ use crate::app::{App, Place, WebSetup};
 use crate::cli::{DEMO_LISTEN, DemoArgs, Flags, SimulateArgs};
 use crate::clock::Clock;
 use crate::config::{self, Config, Environment};
-use crate::simulator::{FAILING, Mix, SimulatedAccount, Simulator, WorldConfig};
+use crate::simulator::{Behaviour, FAILING, Mix, SimulatedAccount, Simulator, WorldConfig};
 
 /// When the demo's webhooks begin to fail: late enough to see them healthy first.
 const FAILING_AFTER: Duration = Duration::from_secs(30);
 /// Calls that the demo's world has seen before it starts, so that the first page shows something.
 const BACKLOG: Duration = Duration::from_secs(60);
+
+/// When the demo's error log shows an entry.
+const ERROR_LOG_AFTER: Duration = Duration::from_secs(2);
 
 /// The demo's delays: seconds where a real run has minutes.
 const DELAYS: [(&str, &str); 7] = [
@@ -66,6 +69,12 @@ impl Demo {
             mix: Mix::Demo,
         };
         let simulator = simulator(world);
+        let events_after = arguments.events_after.unwrap_or_default();
+        simulator.behave(Behaviour {
+            events_after: events_after.as_secs(),
+            error_log_after: ERROR_LOG_AFTER.as_secs(),
+            ..Behaviour::default()
+        });
         let listener =
             TcpListener::bind("127.0.0.1:0").await.context("cannot listen on loopback")?;
         let twilio = format!("http://{}", listener.local_addr()?);
@@ -77,7 +86,7 @@ impl Demo {
             .tempdir()
             .context("cannot make a temporary store")?;
         let listen = flags.listen_or(DEMO_LISTEN);
-        let config = demo_config(&account, &twilio)?;
+        let config = demo_config(&account, &twilio, events_after)?;
         let place = Place {
             storage: directory.path().to_owned(),
             listen,
@@ -102,7 +111,8 @@ impl Demo {
              \n\
              Now:         calls come in, their webhooks are answered in good TwiML.\n\
              After {} s:  https://{host}{route} begins to fail: 500s, JSON instead of TwiML, timeouts.\n\
-             \x20            See twilio_webhook_failures_total and\n\
+             \x20            twilio_error_log_entries_total knows first, as Twilio's error log does;\n\
+             \x20            then twilio_webhook_failures_total and\n\
              \x20            twilio_calls_with_webhook_failures_total; /failures leads to the calls.\n\
              \n\
              Delays are seconds here; a real run settles a call 16 minutes after its end.\n\
@@ -123,7 +133,11 @@ impl Demo {
     }
 }
 
-fn demo_config(account: &SimulatedAccount, twilio: &str) -> anyhow::Result<Config> {
+fn demo_config(
+    account: &SimulatedAccount,
+    twilio: &str,
+    events_after: Duration,
+) -> anyhow::Result<Config> {
     let own = [
         ("TWILIO_ACCOUNT_SID", account.account_sid.as_str()),
         ("TWILIO_AUTH_TOKEN", account.auth_token.as_str()),
@@ -134,6 +148,8 @@ fn demo_config(account: &SimulatedAccount, twilio: &str) -> anyhow::Result<Confi
     for configured in &mut config.accounts {
         configured.label = "demo".to_owned();
     }
+    // A call is complete only once its events are shown.
+    config.reads.settle_delay += events_after;
     Ok(config)
 }
 

@@ -117,7 +117,8 @@ impl Log {
             host = endpoint.host,
             route = endpoint.route,
             error_code = %reported.code,
-            level = reported.level.as_str(),
+            log_level = reported.level.as_str(),
+            generated_at = reported.generated_at.map(tracing::field::display),
             call_sid = reported.call_sid.map(tracing::field::display),
             suppressed,
             "reported by Twilio's error log"

@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+use serde_json::Value;
 use tempfile::TempDir;
+use twilio_call_exporter::clock::Clock;
 
 use crate::harness::{Alertmanager, Program, Prometheus, Setup, lines, metric, say};
 use crate::rules;
@@ -71,6 +74,50 @@ async fn the_demo_pages_once_within_3_min_and_ends_within_20() {
     say(&format!("{text}\n{}", lines(&alertmanager.notifications("tickets"))));
     assert!(paged_after <= PAGED_WITHIN, "the page came after {paged_after:?}");
     assert_eq!(pages.len(), 2, "one page, and its end:\n{text}");
+}
+
+/// Most time from the first failing webhook to the alert that fires, while no Call Event is shown yet.
+const REPORTED_WITHIN: Duration = Duration::from_secs(60);
+
+/// `RUNS=5` plays it five times.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs prometheus, from Debian's package"]
+async fn the_error_log_fires_an_alert_within_the_minute_long_before_call_events() {
+    let runs = std::env::var("RUNS").map_or(1, |text| text.parse().expect("a number"));
+    let mut took = Vec::new();
+    for _ in 0..runs {
+        let directory = Arc::new(TempDir::new().expect("a directory"));
+        let arguments = ["demo", "--events-after=15m"].map(str::to_owned).to_vec();
+        let program = Program::start(directory, BTreeMap::new(), arguments).await;
+        let prometheus = Prometheus::start(&Setup {
+            jobs: &[("twilio", program.address())],
+            rules: &rules::files(),
+            scrape_interval: SCRAPE_INTERVAL,
+            evaluation_interval: SCRAPE_INTERVAL,
+            ..Setup::default()
+        });
+        let firing = r#"ALERTS{alertname="TwilioWebhookErrorsReported",alertstate="firing"}"#;
+        within(FAILING_WITHIN + REPORTED_WITHIN * 2, "the alert fires", async || {
+            prometheus.query(firing).await
+        })
+        .await;
+        let failed_at = first_failure(&program.log());
+        took.push(Clock::start().now().duration_since(failed_at).unsigned_abs());
+        let counted = metric("twilio_webhook_failures_total").value_in(&program.scrape().await);
+        assert_eq!(counted.unwrap_or(0.0), 0.0, "no Call Event is shown yet");
+    }
+    say(&format!("fires {took:?} after the first webhook that failed"));
+    assert!(took.iter().all(|took| *took <= REPORTED_WITHIN), "{took:?}");
+}
+
+/// When the first webhook failed that callers heard of, by the error log.
+fn first_failure(log: &str) -> Timestamp {
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let times = lines
+        .filter(|line| line["message"] == "reported by Twilio's error log")
+        .filter(|line| line["log_level"] == "error")
+        .filter_map(|line| line["generated_at"].as_str()?.parse().ok());
+    times.min().unwrap_or_else(|| panic!("no entry in {log}"))
 }
 
 async fn within<T>(limit: Duration, what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
