@@ -4,13 +4,14 @@
 
 mod page;
 mod question;
+mod reported;
 
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use serde_json::{Value, json};
 
-use crate::store::failures::{ReadError, RecentFailure, RecentFailures};
+use crate::store::failures::{ReadError, RecentFailure, RecentFailures, RecentReport};
 
 use super::{Site, negotiate};
 use question::Question;
@@ -84,7 +85,20 @@ fn refusal(status: StatusCode, problems: &[String], form: Form) -> Response {
 
 fn found_json(found: &RecentFailures) -> Response {
     let failures: Vec<Value> = found.failures.iter().map(failure_json).collect();
-    no_store(json_response(&json!({ "failures": failures })))
+    let reported: Vec<Value> = found.reported.iter().map(report_json).collect();
+    no_store(json_response(&json!({ "failures": failures, "reported": reported })))
+}
+
+fn report_json(report: &RecentReport) -> Value {
+    json!({
+        "time": report.at.to_string(),
+        "account": report.account,
+        "host": report.endpoint.host,
+        "route": report.endpoint.route,
+        "error_code": report.code.to_string(),
+        "level": report.level.as_str(),
+        "call_sid": report.call_sid.map(|sid| sid.to_string()),
+    })
 }
 
 fn failure_json(failure: &RecentFailure) -> Value {

@@ -4,17 +4,20 @@
 //! transaction that counts its entry.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Row, params};
 
 use crate::domain::engine::effects::{Batch, Fact};
-use crate::domain::words::sid::ErrorLogSid;
+use crate::domain::judge::route::Endpoint;
+use crate::domain::words::error_log::{ErrorCode, Level};
+use crate::domain::words::sid::{CallSid, ErrorLogSid};
 use crate::metrics::ledger::{AccountId, CountedReport};
 
 use super::codec::{corrupt, instant};
 use super::error::OpenError;
+use super::failures::{FailureFilter, MAX_REPORTED, RecentReport, rows};
 
 /// How long an entry is remembered, in milliseconds: Twilio keeps its log for 30 days.
 const REMEMBERED_MS: i64 = 31 * 24 * 60 * 60 * 1000;
@@ -109,4 +112,63 @@ pub(super) fn latest(
         latest.push((parsed, instant(row.get(1)?)?));
     }
     Ok(latest)
+}
+
+/// The newest entries about webhooks that match, of accounts with their labels: those that no Call Event has
+/// confirmed, which is then the better record.
+pub(super) fn unconfirmed(
+    connection: &Connection,
+    accounts: &BTreeMap<u32, String>,
+    filter: &FailureFilter,
+) -> rusqlite::Result<Vec<RecentReport>> {
+    if !filter.kinds.is_empty() || !filter.reasons.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut statement = connection.prepare_cached(
+        "SELECT region, host, route, at_ms, code, level, call_sid
+         FROM error_log_entry entry
+            JOIN account ON account.id = entry.account_id
+            JOIN endpoint ON endpoint.id = entry.endpoint_id
+         WHERE entry.account_id = ?1 AND at_ms BETWEEN ?2 AND ?3
+            AND (?4 IS NULL OR host IN (SELECT value FROM json_each(?4)))
+            AND (?5 IS NULL OR route IN (SELECT value FROM json_each(?5)))
+            AND NOT EXISTS (SELECT 1 FROM failure
+                WHERE failure.call_sid = entry.call_sid AND failure.endpoint_id = entry.endpoint_id)
+         ORDER BY at_ms DESC LIMIT ?6",
+    )?;
+    let mut found = Vec::new();
+    for (id, label) in accounts {
+        let mut rows = statement.query(params![
+            id,
+            filter.from.map_or(i64::MIN, Timestamp::as_millisecond),
+            filter.to.map_or(i64::MAX, Timestamp::as_millisecond),
+            rows::any_of(filter.hosts.iter().map(String::as_str)),
+            rows::any_of(filter.routes.iter().map(String::as_str)),
+            i64::try_from(MAX_REPORTED).unwrap_or(i64::MAX),
+        ])?;
+        while let Some(row) = rows.next()? {
+            found.push(decode(row, label)?);
+        }
+    }
+    found.sort_by_key(|report| std::cmp::Reverse(report.at));
+    found.truncate(MAX_REPORTED.min(filter.limit));
+    Ok(found)
+}
+
+fn decode(row: &Row<'_>, account: &str) -> rusqlite::Result<RecentReport> {
+    let (code, level): (String, String) = (row.get(4)?, row.get(5)?);
+    let (ms, call_sid): (i64, Option<String>) = (row.get(3)?, row.get(6)?);
+    let call_sid = match call_sid {
+        Some(sid) => Some(CallSid::parse(&sid).map_err(|_| rows::unknown(6, &sid))?),
+        None => None,
+    };
+    Ok(RecentReport {
+        at: Timestamp::from_millisecond(ms).map_err(|_| rows::unknown(3, &ms.to_string()))?,
+        account: account.to_owned(),
+        region: row.get(0)?,
+        endpoint: Endpoint { host: row.get(1)?, route: row.get(2)? },
+        code: ErrorCode::from_label(&code).ok_or_else(|| rows::unknown(4, &code))?,
+        level: Level::from_label(&level).ok_or_else(|| rows::unknown(5, &level))?,
+        call_sid,
+    })
 }

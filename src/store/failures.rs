@@ -15,6 +15,7 @@ use crate::domain::judge::kind::RequestKind;
 use crate::domain::judge::route::Endpoint;
 use crate::domain::judge::twiml::Malformation;
 use crate::domain::judge::verdict::{Code, Reason};
+use crate::domain::words::error_log::{ErrorCode, Level};
 use crate::domain::words::sid::CallSid;
 
 use super::Command;
@@ -26,6 +27,9 @@ pub const MAX_PER_ACCOUNT: usize = 1_000;
 pub const MAX_PER_ENDPOINT: usize = 200;
 /// Most records of one answer: a page that a browser still shows at once.
 pub const MAX_RESULTS: usize = 1_000;
+/// Most entries of the error log of an account, and of one answer: those of the last minutes matter, as Call
+/// Events take the place of the rest.
+pub const MAX_REPORTED: usize = 200;
 /// Most questions before the writer at once: they take turns with commits, which matter more.
 const MAX_QUESTIONS: usize = 4;
 /// How long a person waits before being told that the disk hangs.
@@ -77,6 +81,25 @@ pub struct RecentFailure {
     pub call_sid: CallSid,
 }
 
+/// An entry of the error log about a webhook, which no Call Event has confirmed yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecentReport {
+    /// When it happened.
+    pub at: Timestamp,
+    /// The label that its account has now.
+    pub account: String,
+    /// The region of its account, such as `us1`.
+    pub region: String,
+    /// Where the request went, as counted.
+    pub endpoint: Endpoint,
+    /// What went wrong.
+    pub code: ErrorCode,
+    /// How bad it is.
+    pub level: Level,
+    /// The call that leads back to it.
+    pub call_sid: Option<CallSid>,
+}
+
 /// What was asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecentFailures {
@@ -84,6 +107,9 @@ pub struct RecentFailures {
     pub failures: Vec<RecentFailure>,
     /// How many match in all.
     pub total: usize,
+    /// The newest entries of the error log that match, newest first; none where kinds or reasons are asked
+    /// for, which they don't tell.
+    pub reported: Vec<RecentReport>,
 }
 
 /// Why the failures can't be read.

@@ -132,6 +132,8 @@ pub(super) const MIGRATIONS: [&str; 7] = [
     CREATE INDEX error_log_entry_by_time ON error_log_entry (account_id, at_ms);
     CREATE INDEX error_log_entry_of_endpoint ON error_log_entry (endpoint_id)
         WHERE endpoint_id IS NOT NULL;
+    -- By which an entry finds the Call Event that confirms it.
+    CREATE INDEX failure_of_call ON failure (call_sid);
 ",
 ];
 

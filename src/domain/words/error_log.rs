@@ -90,6 +90,32 @@ impl ErrorCode {
         number.map_or(Self::Other, Self::Number)
     }
 
+    /// What happened, in a few words, for the codes of voice webhooks.
+    ///
+    /// Source: <https://www.twilio.com/docs/api/errors>.
+    pub const fn meaning(self) -> Option<&'static str> {
+        let Self::Number(number) = self else { return None };
+        Some(match number {
+            11_200 => "the webhook answered with an error",
+            11_205 => "no connection, or no answer in time",
+            11_206 => "the connection broke, or no valid HTTP answer",
+            11_210 => "the host name can't be resolved",
+            11_215 => "too many redirects",
+            11_217 => "an HTTP status that Twilio doesn't take",
+            11_220 => "the TLS handshake failed",
+            11_235 => "the certificate can't be trusted",
+            11_236 => "the certificate is not valid yet, or expired",
+            11_237 => "the certificate chain is incomplete",
+            11_750 => "the TwiML is larger than 64 KiB",
+            12_100 => "the TwiML is no well-formed XML",
+            12_200 => "the TwiML has an unknown verb or attribute",
+            12_300 => "the content type is none that Twilio takes",
+            12_400 => "Twilio failed",
+            15_003 => "a status callback was not answered with 2xx",
+            _ => return None,
+        })
+    }
+
     /// The code with this label, if it is one.
     pub fn from_label(label: &str) -> Option<Self> {
         let code = Self::of(label);

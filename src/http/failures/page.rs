@@ -7,12 +7,14 @@ use maud::{Markup, html};
 use crate::domain::judge::kind::RequestKind;
 use crate::domain::judge::verdict::Reason;
 use crate::domain::track::twilio_time::seconds_between;
+use crate::domain::words::sid::CallSid;
 use crate::store::failures::{
     MAX_PER_ACCOUNT, MAX_PER_ENDPOINT, MAX_RESULTS, RecentFailure, RecentFailures,
 };
 
 use super::super::pages::{age, frame};
 use super::question::{DEFAULT_LIMIT, Question, webhook_kinds};
+use super::reported;
 
 /// Links are relative, so that a proxy may add a path of its own before them.
 const PATH: &str = "failures";
@@ -38,6 +40,10 @@ pub(super) fn found(
             @if question.is_filtered() { a href=(PATH) { "All" } }
             a href=(question.link(JSON_PATH)) { "JSON" }
             a href="./" { "Overview" }
+        }
+        (reported::section(&found.reported, now))
+        @if !found.reported.is_empty() && !found.failures.is_empty() {
+            h2 { "Counted from Call Events" }
         }
         @if found.failures.is_empty() {
             (nothing(question))
@@ -168,7 +174,7 @@ fn row(question: &Question, failure: &RecentFailure, now: Timestamp) -> Markup {
             }
             td.fixed data-label="Duration" { (duration(failure.duration_ms)) }
             td.sid.call data-label="Call" {
-                a href=(console(failure)) rel="noreferrer noopener" { (failure.call_sid) }
+                a href=(console(failure.call_sid, &failure.region)) rel="noreferrer noopener" { (failure.call_sid) }
             }
         }
     }
@@ -187,13 +193,13 @@ fn duration(ms: Option<u64>) -> String {
 /// Twilio documents no address for it. This is the one that integrations with Twilio link to, such
 /// as Splunk On-Call's guide ("Link back to a specific call's history"); the console leads on to
 /// its present place, and asks for the right login first.
-fn console(failure: &RecentFailure) -> String {
-    let page = format!("https://www.twilio.com/console/voice/calls/logs/{}", failure.call_sid);
-    if failure.region == DEFAULT_REGION {
+pub(super) fn console(call_sid: CallSid, region: &str) -> String {
+    let page = format!("https://www.twilio.com/console/voice/calls/logs/{call_sid}");
+    if region == DEFAULT_REGION {
         return page;
     }
     let mut query = form_urlencoded::Serializer::new(String::new());
-    format!("{page}?{}", query.append_pair("x-target-region", &failure.region).finish())
+    format!("{page}?{}", query.append_pair("x-target-region", region).finish())
 }
 
 /// An empty answer may mean several things.

@@ -273,6 +273,7 @@ mod tests {
         let found = |seconds: &[i64], total| RecentFailures {
             failures: seconds.iter().map(|second| failure("/a", *second)).collect(),
             total,
+            reported: Vec::new(),
         };
         let question = Question { limit: Some(2), ..Question::default() };
         assert_eq!(question.older(&found(&[2, 1], 2)), None);

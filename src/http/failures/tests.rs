@@ -6,6 +6,7 @@ use super::*;
 use crate::domain::judge::kind::RequestKind;
 use crate::domain::judge::route::Endpoint;
 use crate::domain::judge::verdict::{Code, Reason};
+use crate::domain::words::error_log::{ErrorCode, Level};
 use crate::domain::words::sid::CallSid;
 use jiff::Timestamp;
 
@@ -48,6 +49,31 @@ fn a_row_shows_all_and_each_label_leads_to_what_shares_it() {
         assert!(page.contains(expected), "{expected} in {page}");
     }
     assert!(!page.contains("Older"));
+}
+
+#[test]
+fn what_the_error_log_reports_has_a_section_of_its_own_with_what_the_code_means() {
+    let mut unknown = report("/b", 30);
+    (unknown.code, unknown.call_sid) = (ErrorCode::Other, None);
+    let reported = vec![unknown, report("/a", 0)];
+    let found = RecentFailures { reported, ..RecentFailures::default() };
+    let page = page::found(&Question::default(), &found, &[], at(40)).into_string();
+    for expected in [
+        "<h2>Reported by Twilio's error log</h2>",
+        "40 s ago",
+        "<a class=\"bad\" href=\"https://www.twilio.com/docs/api/errors/12300\" rel=\"noreferrer noopener\">12300</a> <span class=\"detail\">the content type is none that Twilio takes</span>",
+        "calls/logs/CA00000000000000000000000000000008",
+        "unknown",
+        "No failing request is recorded.",
+    ] {
+        assert!(page.contains(expected), "{expected} in {page}");
+    }
+    assert!(!page.contains("Counted from Call Events"), "{page}");
+    let expected = json!({
+        "time": "2023-11-14T22:13:20Z", "account": "prod", "host": "h", "route": "/a",
+        "error_code": "12300", "level": "error", "call_sid": "CA00000000000000000000000000000008",
+    });
+    assert_eq!(report_json(&report("/a", 0)), expected);
 }
 
 #[test]
@@ -96,13 +122,16 @@ fn labels_and_queries_never_become_markup() {
         let mut failure = failure(&text, 0);
         failure.endpoint.host = text.clone();
         failure.account = text.clone();
+        let mut reported = report(&text, 0);
+        reported.endpoint.host = text.clone();
+        reported.account = text.clone();
         let question = Question {
             accounts: vec![text.clone()],
             hosts: vec![text.clone()],
             routes: vec![text.clone()],
             ..Question::default()
         };
-        let found = RecentFailures { failures: vec![failure], total: 2 };
+        let found = RecentFailures { failures: vec![failure], total: 2, reported: vec![reported] };
         let problems = [format!("found `{text}`")];
         [
             page::found(&question, &found, &[text], at(40)).into_string(),
@@ -147,9 +176,21 @@ pub(super) fn failure(route: &str, second: i64) -> RecentFailure {
     }
 }
 
+fn report(route: &str, second: i64) -> RecentReport {
+    RecentReport {
+        at: at(second),
+        account: "prod".to_owned(),
+        region: "us1".to_owned(),
+        endpoint: Endpoint { host: "h".to_owned(), route: route.to_owned() },
+        code: ErrorCode::Number(12_300),
+        level: Level::Error,
+        call_sid: CallSid::parse("CA00000000000000000000000000000008").ok(),
+    }
+}
+
 fn page_of(query: &str, failures: Vec<RecentFailure>, total: usize) -> String {
     let question = Question::read(query).expect("a question");
-    let found = RecentFailures { failures, total };
+    let found = RecentFailures { failures, total, reported: Vec::new() };
     page::found(&question, &found, &["prod".to_owned()], at(40)).into_string()
 }
 

@@ -15,6 +15,7 @@ use crate::domain::judge::verdict::{Code, Reason};
 use crate::domain::words::sid::CallSid;
 use crate::metrics::ledger::{AccountId, Committed, EndpointId, FailedRequest};
 
+use super::super::error_log;
 use super::{
     FailureFilter, MAX_PER_ACCOUNT, MAX_PER_ENDPOINT, MAX_RESULTS, ReadError, RecentFailure,
     RecentFailures,
@@ -103,7 +104,11 @@ pub(in crate::store) fn recent(
         let asked = ledger.accounts().iter().filter(|(_, label)| is_asked(label));
         asked.map(|(AccountId(id), label)| (*id, label.clone())).collect()
     };
-    query(connection, &accounts, filter).map_err(|error| ReadError::Failed(error.to_string()))
+    let read = || {
+        let reported = error_log::unconfirmed(connection, &accounts, filter)?;
+        Ok(RecentFailures { reported, ..query(connection, &accounts, filter)? })
+    };
+    read().map_err(|error: rusqlite::Error| ReadError::Failed(error.to_string()))
 }
 
 fn query(
@@ -144,7 +149,9 @@ fn query(
 }
 
 /// The values that will do; `NULL` where any will.
-fn any_of<'a>(values: impl ExactSizeIterator<Item = &'a str>) -> Option<String> {
+pub(in crate::store) fn any_of<'a>(
+    values: impl ExactSizeIterator<Item = &'a str>,
+) -> Option<String> {
     (values.len() > 0).then(|| list(values))
 }
 
@@ -182,7 +189,7 @@ fn decode(row: &Row<'_>, accounts: &BTreeMap<u32, String>) -> rusqlite::Result<R
     })
 }
 
-fn unknown(at: usize, value: &str) -> rusqlite::Error {
-    let what = format!("table failure has an unknown value `{value}`");
+pub(in crate::store) fn unknown(at: usize, value: &str) -> rusqlite::Error {
+    let what = format!("a table of failures has an unknown value `{value}`");
     rusqlite::Error::FromSqlConversionFailure(at, Type::Text, what.into())
 }

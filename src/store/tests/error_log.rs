@@ -3,9 +3,11 @@
 use super::*;
 use crate::domain::judge::reported::Reported;
 use crate::domain::judge::route::Endpoint;
+use crate::domain::judge::verdict::Reason;
 use crate::domain::track::listing::ErrorLogProgress;
 use crate::domain::words::error_log::{ErrorCode, Level, Product};
 use crate::domain::words::sid::ErrorLogSid;
+use crate::store::failures::FailureFilter;
 
 const DAY: i64 = 86_400;
 
@@ -71,6 +73,53 @@ async fn entries_are_forgotten_after_31_days_and_not_with_their_endpoint() {
     assert!(store.committed().read().endpoints.is_empty());
     assert_eq!(sids(&directory), [2, 3]);
     drop_store_ok((store, thread));
+}
+
+#[tokio::test]
+async fn an_entry_is_shown_until_the_call_event_of_its_request_is_counted() {
+    let directory = directory();
+    let (store, _thread) = open(&directory).expect("a new store");
+    let id = attach(&store, "us1").await.id;
+    commit(&store, id, &[(1, 0), (2, 1)]).await;
+    let nowhere = Fact::Reported { reported: reported(3, None), at: now(), is_history: false };
+    let batch = Batch { facts: vec![nowhere], ..Batch::default() };
+    store.commit(id, Arc::new(batch)).await.expect("committed");
+    let filter = |change: fn(&mut FailureFilter)| {
+        let mut filter = FailureFilter { limit: 100, ..FailureFilter::default() };
+        change(&mut filter);
+        filter
+    };
+    let recent = async |filter| store.failures().recent(filter).await.expect("read").reported;
+    let shown = recent(filter(|_| {})).await;
+    assert_eq!(shown.len(), 2, "{shown:?}");
+    assert!(shown[0].at > shown[1].at && shown[0].account == "prod");
+    assert_eq!(
+        (shown[0].code, shown[0].endpoint.route.as_str()),
+        (ErrorCode::Number(11_200), "/voice")
+    );
+    for (change, expected) in [
+        ((|filter| filter.limit = 1) as fn(&mut FailureFilter), 1),
+        (|filter| filter.from = Some(now() + jiff::SignedDuration::from_secs(1)), 1),
+        (|filter| filter.to = Some(now() - jiff::SignedDuration::from_secs(1)), 0),
+        (|filter| filter.hosts = vec!["h".to_owned()], 2),
+        (|filter| filter.routes = vec!["/other".to_owned()], 0),
+        (|filter| filter.accounts = vec!["other".to_owned()], 0),
+        (|filter| filter.reasons = vec![Reason::Timeout], 0),
+    ] {
+        assert_eq!(recent(filter(change)).await.len(), expected);
+    }
+    // Of another call, of another route, and of this one.
+    for (route, call, expected) in [("/voice", 1, 2), ("/", 9, 2), ("/voice", 9, 0)] {
+        let Fact::Event { mut observation, at, is_history, .. } = event() else {
+            unreachable!("an event")
+        };
+        observation.endpoint.route = route.to_owned();
+        let call_sid = CallSid::parse(&format!("CA{call:032}")).expect("a SID");
+        let facts = vec![Fact::Event { observation, call_sid, at, is_history }];
+        let batch = Batch { facts, ..Batch::default() };
+        store.commit(id, Arc::new(batch)).await.expect("committed");
+        assert_eq!(recent(filter(|_| {})).await.len(), expected, "{route} {call}");
+    }
 }
 
 #[tokio::test]

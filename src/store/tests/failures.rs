@@ -40,7 +40,7 @@ async fn a_failure_is_recorded_as_it_was_counted_and_survives_a_restart() {
         duration_ms: Some(15_000),
         call_sid: call_sid(),
     };
-    assert_eq!(before, RecentFailures { failures: vec![expected], total: 1 });
+    assert_eq!(before, RecentFailures { failures: vec![expected], total: 1, reported: Vec::new() });
     let (store, _thread) = open(&directory).expect("the same store");
     assert_eq!(recent(&store).await, RecentFailures::default(), "no account is shown yet");
     attach(&store, "ie1").await;
