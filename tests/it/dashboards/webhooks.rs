@@ -2,9 +2,9 @@
 
 use super::build::{Dashboard, Panel, exporter_address, variable};
 use super::{
-    ANY, DURATION, FACING, FAILURES, KEPT, LATENESS, NEAR_TIMEOUT, OBJECTIVE, PAGES, REQUESTS,
-    SLOW, TIMEOUT, accounts, alerts, asked, code_colours, held_against, highest, highest_gauges,
-    judged, quantile, share,
+    ANY, DURATION, FACING, FAILURES, KEPT, LATE, LATENESS, NEAR_TIMEOUT, OBJECTIVE, PAGES,
+    REQUESTS, SLOW, TIMEOUT, VERY_LATE, accounts, alerts, asked, code_colours, held_against,
+    highest, highest_gauges, judged, quantile, share,
 };
 
 /// What the variables choose.
@@ -34,7 +34,8 @@ pub(crate) fn dashboard() -> Dashboard {
         ],
         failures: Some(""),
         rows: vec![
-            ("", glance()),
+            ("Now (Twilio's error log)", now()),
+            ("Counted from Call Events", glance()),
             ("", failing_now()),
             ("What fails", failing()),
             ("What is asked and answered", answers()),
@@ -47,6 +48,38 @@ pub(crate) fn dashboard() -> Dashboard {
 /// Of the variables' choice, the requests whose failure a caller hears.
 fn facing() -> String {
     format!("{CHOSEN},{FACING}")
+}
+
+/// What the error log tells, long before Call Events: never added to what they tell.
+fn now() -> Vec<Panel> {
+    const ERRORS: &str = "twilio_error_log_entries_total";
+    let errors = format!(r#"{ERRORS}{{{ENDPOINT},product="voice",level="error"}}"#);
+    let by = |labels: &str, range: &str| format!("sum by ({labels}) (increase({errors}{range}))");
+    let rank = format!("{} > 0", by("host, route", "[$__range] @ end()"));
+    let read = format!("twilio_exporter_error_log_last_success_timestamp_seconds{{{ACCOUNT}}}");
+    vec![
+        Panel::bars(
+            "Errors by code",
+            "Entries of Twilio's error log about voice webhooks, known within about a minute: errors only, no successes. The runbooks explain the codes. A request that failed is here and, up to a quarter of an hour later, in the panels below.",
+        )
+        .unit("short").size(10, 7)
+        .or_say("Twilio's error log has no errors about voice webhooks in this time range.")
+        .query(&format!("{} > 0", by("error_code", "[$__rate_interval]")), "{{error_code}}"),
+        Panel::bars("Errors by route", "The same by route: the eight with the most.")
+            .unit("short").size(10, 7)
+            .shades_of("red")
+            .or_say("Twilio's error log has no errors about voice webhooks in this time range.")
+            .query(&highest(8, &by("host, route", "[$__rate_interval]"), "host, route", &rank), "{{host}}{{route}}"),
+        Panel::stat(
+            "Newest data",
+            "How old the newest data of both sources is. error log: when it was last read, for the account that is furthest behind. Call Events: within which time 90 % of those of the time range were counted.",
+        )
+        .unit("s").decimals(0).size(4, 7)
+        .or_say("No account was asked yet")
+        .steps(&[(None, "blue"), (Some(LATE), "orange"), (Some(VERY_LATE), "red")])
+        .instant(&format!("time() - min({read})"), "error log")
+        .instant(&quantile(0.9, "le", &format!("increase({LATENESS}_bucket{{{ACCOUNT}}}[$__range])")), "Call Events"),
+    ]
 }
 
 fn glance() -> Vec<Panel> {
