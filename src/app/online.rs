@@ -50,11 +50,15 @@ pub async fn check(config: &Config) -> anyhow::Result<Report> {
         report.say(&format!("account `{}` ({})\n", account.label, account.key.sid));
         let calls = report.calls(account).await;
         report.events(account, calls.as_deref()).await;
+        if config.lists.error_log_interval.is_some() {
+            report.error_log(account).await;
+        }
         if configured.discovers {
             report.subaccounts(account).await;
         }
         if let Some(calls) = calls {
-            report.plan(calls.len(), config.api.max_concurrency);
+            let every = config.lists.error_log_interval;
+            report.plan(calls.len(), every, config.api.max_concurrency);
         }
     }
     Ok(report)
@@ -139,6 +143,29 @@ impl Report {
         }
     }
 
+    /// Whether the error log can be read. Everything else works without it.
+    async fn error_log(&mut self, account: &Account) {
+        let from = before(Clock::start().now(), RECENT);
+        let page = PageRequest { size: PAGE_SIZES[0], next: None };
+        match account.client.error_log(from, &page, |_| ()).await.result {
+            Ok(page) => {
+                let more = if page.next != NextPage::End { " or more" } else { "" };
+                let found = page.items.len();
+                self.line(
+                    "error log",
+                    &format!("readable: {found}{more} entries in the last hour"),
+                );
+            }
+            Err(error) => {
+                let why = error.explained(Resource::ErrorLog);
+                self.line(
+                    "error log",
+                    &format!("NOT readable, so pages come up to 16 minutes late: {why}"),
+                );
+            }
+        }
+    }
+
     async fn subaccounts(&mut self, account: &Account) {
         let list =
             async |size| account.client.list_accounts(&PageRequest { size, next: None }).await;
@@ -172,11 +199,13 @@ impl Report {
     }
 
     /// What an hour like the last one costs.
-    fn plan(&mut self, calls: usize, max_concurrency: usize) {
+    fn plan(&mut self, calls: usize, error_log: Option<Duration>, max_concurrency: usize) {
         let calls = u64::try_from(calls).unwrap_or(u64::MAX);
         let [least, most] = READS.map(|reads| calls.saturating_mul(reads).div_ceil(100));
+        let looks = error_log.map(|every| RECENT.as_secs() / every.as_secs().max(1));
+        let looks = looks.map_or_else(String::new, |looks| format!(", {looks} of the error log"));
         let text = format!(
-            "some {LISTS} lists and {least} to {most} reads an hour, at most {max_concurrency} at a time"
+            "some {LISTS} lists{looks} and {least} to {most} reads an hour, at most {max_concurrency} at a time"
         );
         self.line("requests", &text);
         let Some(took) = self.took.take() else { return };

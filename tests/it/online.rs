@@ -19,7 +19,10 @@ async fn an_account_that_can_be_read_is_told_with_what_it_costs() {
     for told in [
         "single calls  readable",
         "Call Events   readable",
-        &format!("150 lists and {least} to {most} reads an hour, at most 4 at a time"),
+        "error log     readable: ",
+        &format!(
+            "150 lists, 240 of the error log and {least} to {most} reads an hour, at most 4 at a time"
+        ),
         "concurrency   0.0 to 0.0 at a time needed, at ",
     ] {
         assert!(ended.stdout.contains(told), "{told}: {}", ended.stdout);
@@ -48,6 +51,16 @@ async fn wrong_credentials_and_missing_permissions_are_named() {
     assert_eq!(ended.code, Some(1));
     assert!(ended.stdout.contains("calls         readable: "), "{}", ended.stdout);
     let told = "Call Events   NOT readable: the API key lacks the permission `/twilio/voice/request-inspector/read`";
+    assert!(ended.stdout.contains(told), "{}", ended.stdout);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_log_that_cannot_be_read_is_told_and_is_no_reason_to_fail() {
+    let twilio = Twilio::serving(world_of(3)).await;
+    twilio.behave(Behaviour { error_log_refused: true, ..Behaviour::default() });
+    let ended = check(&twilio, &twilio.accounts()[0].auth_token).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stdout);
+    let told = "error log     NOT readable, so pages come up to 16 minutes late: the API key lacks the permission `/twilio/monitor/alerts/list`";
     assert!(ended.stdout.contains(told), "{}", ended.stdout);
 }
 
