@@ -69,6 +69,9 @@ impl Account {
         if is_cursor_behind(known.cursor, shared.clock.now()) {
             health.begins_behind();
         }
+        if known.error_log.is_some() {
+            health.has_error_log();
+        }
         health
     }
 }

@@ -90,6 +90,17 @@ async fn an_entry_makes_its_call_be_read_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn after_a_restart_what_is_read_first_is_an_increase() {
+    let twilio = Twilio::serving(going_on(1, 20)).await;
+    let program = Program::polling_with(&twilio, &OFTEN).await;
+    let lag = metric("twilio_exporter_error_log_lag_seconds_count");
+    eventually("it is read", async || lag.value_in(&program.scrape().await)).await;
+    twilio.behave(Behaviour { error_log_outage: true, ..Behaviour::default() });
+    let program = program.kill_and_restart().await;
+    assert!(lag.is_in(&program.scrape().await, 0.0), "{}", program.scrape().await.text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_the_permission_that_is_said_once_and_everything_else_goes_on() {
     let twilio = Twilio::serving(everything(1, 1)).await;
     twilio.behave(Behaviour { error_log_refused: true, ..Behaviour::default() });

@@ -156,6 +156,11 @@ impl AccountHealth {
         }
     }
 
+    /// Notes that the account's error log was read before: what the first page adds is an increase.
+    pub fn has_error_log(&self) {
+        self.error_log(&CountedEntries::default());
+    }
+
     /// Notes what a page of the error log added. An account whose log can't be read has none of these.
     fn error_log(&self, entries: &CountedEntries) {
         let (health, label) = (&self.health, self.label.as_str());
