@@ -24,21 +24,27 @@ async fn no_secret_of_a_call_event_appears_anywhere() {
             let body = if before.is_multiple_of(7) { broken_page() } else { page() };
             return Some((200, "application/json", body));
         }
+        if uri.contains("/v1/Alerts") {
+            return Some((200, "application/json", alerts()));
+        }
         (uri.contains("/Accounts.json")).then(|| {
             let accounts = format!(r#"{{"accounts":[{{"sid":"AC{:032}","status":"active","auth_token":"{MARK}","friendly_name":"{MARK}"}}]}}"#, 99);
             (200, "application/json", accounts)
         })
     };
     let twilio = Twilio::answering(world_of(10), answer).await;
-    let program = Program::polling(&twilio).await;
+    let often = [("TWILIO_EXPORTER_POLL__ERROR_LOG_INTERVAL", "1s")];
+    let program = Program::polling_with(&twilio, &often).await;
     let scrape = eventually("events were counted, rejected and failed", async || {
         let scrape = program.scrape().await;
         let rejected = metric("twilio_exporter_call_events_rejected_total").value_in(&scrape);
         let failures = metric("twilio_webhook_failures_total").value_in(&scrape);
         let retries = metric("twilio_exporter_api_retries_total").value_in(&scrape);
+        let reported = metric("twilio_error_log_entries_total").value_in(&scrape);
         let is_enough = |value: Option<f64>| value.is_some_and(|value| value > 5.0);
         let has_retried = retries.is_some_and(|retries| retries > 0.0);
-        (is_enough(rejected) && is_enough(failures) && has_retried).then_some(scrape)
+        (is_enough(rejected) && is_enough(failures) && is_enough(reported) && has_retried)
+            .then_some(scrape)
     })
     .await;
     assert!(scrape.text.contains("webhook"), "the world has no webhooks");
@@ -76,22 +82,7 @@ async fn no_secret_of_a_call_event_appears_anywhere() {
 
 /// Events with a secret wherever there is room for one.
 fn page() -> String {
-    let urls = [
-        format!("https://{MARK}:hunter2@app.example.com/voice"),
-        format!("https://app.example.com/voice?token={MARK}&From=%2B{NUMBER}"),
-        format!("https://app.example.com/voice#{MARK}"),
-        format!("https://app.example.com/voice;session={MARK}"),
-        format!("https://app.example.com/callers/+{NUMBER}/menu"),
-        format!("https://app.example.com/callers/%2B{NUMBER}"),
-        format!("https://app.example.com/callers/tel-{NUMBER}.xml"),
-        format!("https://{NUMBER}.tenant.example.com/voice"),
-        format!("https://app.example.com/{UNSAFE_ESCAPED}voice"),
-        "https://app.example.com/callers/%2B%31%35%30%30%35%35%35%30%30%30%36".to_owned(),
-        "https://app.example.com/callers/%252B1%20500%20555%200006".to_owned(),
-        "https://app.example.com/hooks/ghp_NotARealToken".to_owned(),
-        "https://app.example.com/callers/jane%2540example.com".to_owned(),
-        format!("{MARK} is no URL {NUMBER}"),
-    ];
+    let urls = urls();
     let parameters = format!(
         r#"{{"call_sid":"CA","call_status":"in-progress","from":"+{NUMBER}","to":"+{NUMBER}","digits":"{MARK}","speech_result":"{MARK}","{MARK}":"{MARK}","add_ons":{{"a":"{MARK}"}}}}"#
     );
@@ -128,6 +119,45 @@ fn page() -> String {
     format!(
         r#"{{"events":[{}],"next_page_uri":"https://{MARK}.example/{MARK}"}}"#,
         events.join(",")
+    )
+}
+
+/// URLs with a secret, of whatever kind.
+fn urls() -> [String; 14] {
+    [
+        format!("https://{MARK}:hunter2@app.example.com/voice"),
+        format!("https://app.example.com/voice?token={MARK}&From=%2B{NUMBER}"),
+        format!("https://app.example.com/voice#{MARK}"),
+        format!("https://app.example.com/voice;session={MARK}"),
+        format!("https://app.example.com/callers/+{NUMBER}/menu"),
+        format!("https://app.example.com/callers/%2B{NUMBER}"),
+        format!("https://app.example.com/callers/tel-{NUMBER}.xml"),
+        format!("https://{NUMBER}.tenant.example.com/voice"),
+        format!("https://app.example.com/{UNSAFE_ESCAPED}voice"),
+        "https://app.example.com/callers/%2B%31%35%30%30%35%35%35%30%30%30%36".to_owned(),
+        "https://app.example.com/callers/%252B1%20500%20555%200006".to_owned(),
+        "https://app.example.com/hooks/ghp_NotARealToken".to_owned(),
+        "https://app.example.com/callers/jane%2540example.com".to_owned(),
+        format!("{MARK} is no URL {NUMBER}"),
+    ]
+}
+
+/// Entries of the error log with a secret wherever there is room for one.
+fn alerts() -> String {
+    let mut alerts = Vec::new();
+    for (number, url) in urls().iter().enumerate() {
+        for (kind, code) in [("CA", "11200"), ("SM", "30007"), ("CA", MARK), (MARK, "12100")] {
+            let sid = alerts.len();
+            alerts.push(format!(
+                r#"{{"sid":"NO{sid:032}","resource_sid":"{kind}{number:032}","error_code":"{code}","log_level":"{MARK}","alert_text":"Msg={MARK}+%2B{NUMBER}&url={url}","request_url":"{url}","request_variables":"From=%2B{NUMBER}","response_body":"{MARK}"}}"#
+            ));
+        }
+    }
+    alerts.push(format!("\"{MARK}\""));
+    alerts.push(format!(r#"{{"sid":"{MARK}","request_url":"{MARK}"}}"#));
+    format!(
+        r#"{{"alerts":[{}],"meta":{{"key":"{MARK}","next_page_url":"https://{MARK}.example/{MARK}"}}}}"#,
+        alerts.join(",")
     )
 }
 
