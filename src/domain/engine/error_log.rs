@@ -115,9 +115,10 @@ impl ErrorLog {
         twilio_now: Timestamp,
     ) -> (Timestamp, PageRequest) {
         self.is_in_flight = true;
-        let progress = *self
-            .progress
-            .get_or_insert(ErrorLogProgress { since: twilio_now, known_to: twilio_now });
+        // Entries tell whole seconds: one of the second in which the account was first polled is counted.
+        let since = Timestamp::from_second(twilio_now.as_second()).unwrap_or(twilio_now);
+        let first = ErrorLogProgress { since, known_to: since };
+        let progress = *self.progress.get_or_insert(first);
         let size = self.page_size.get();
         let pass = self.pass.get_or_insert_with(|| Pass {
             // A `known_to` in the future would hide what comes until then.
@@ -183,7 +184,7 @@ impl ErrorLog {
         let at = entry.generated_at.unwrap_or(twilio_now).min(twilio_now);
         let since = self.progress.map_or(twilio_now, |progress| progress.since);
         let is_ours = entry.account.is_none_or(|account| account == self.account);
-        if !is_ours || at < floor_second(since) {
+        if !is_ours || at < since {
             read.ignored += 1;
         } else if self.known.insert(entry.sid, at).is_some() {
             read.duplicates += 1;
@@ -264,11 +265,6 @@ enum End {
     Continues,
     Reached,
     Cut(Failure),
-}
-
-/// Entries tell whole seconds: one of the second in which the account was first polled is counted.
-fn floor_second(at: Timestamp) -> Timestamp {
-    Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
 #[cfg(test)]

@@ -26,6 +26,16 @@ fn a_first_start_counts_nothing_older_than_itself_and_neither_does_a_restart() {
 }
 
 #[test]
+fn what_happened_in_the_second_of_the_first_start_is_asked_for_and_counted() {
+    let mut log = ErrorLog::new(account(), EVERY, None, Vec::new());
+    let halfway = after(at(0), Duration::from_millis(500));
+    assert_eq!(log.ask(halfway, halfway).0, at(0));
+    let page = Page { items: vec![entry(1, 0), entry(2, -1)], rejected: 0, next: NextPage::End };
+    let (page, _) = log.turn(Ok(page), halfway, halfway, 0);
+    assert_eq!(numbers(&page), [1]);
+}
+
+#[test]
 fn a_pass_begins_ten_minutes_before_the_newest_entry_that_is_known() {
     let mut log = begun();
     read(&mut log, 20 * MINUTE, &[entry(1, 19 * MINUTE)]);
