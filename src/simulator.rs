@@ -96,8 +96,8 @@ impl Simulator {
         self.shared.truth(now)
     }
 
-    /// What an observer has counted of the error logs who began to read them at an instant: the values of
-    /// the labels account (its SID), product, host, route, error code and level, with how many entries.
+    /// What an observer that has read the error logs since an instant has counted: the values of the
+    /// labels account (its SID), product, host, route, error code and level, with how many entries.
     pub fn error_log(&self, since: Timestamp, now: Timestamp) -> BTreeMap<[String; 6], u64> {
         let mut counts = BTreeMap::new();
         let (world, behaviour) = (&self.shared.world, self.behaviour());

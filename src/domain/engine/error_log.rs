@@ -1,7 +1,7 @@
 //! Reading Twilio's error log: every few seconds, from a little before what is known of it, to its end.
 //!
-//! Invariant: an entry is handed on once, by its SID. What is known of the log moves on only when a pass has
-//! read it to its end, so that a pass that fails is made again from where it began.
+//! Invariant: each entry is handed on once, by its SID. What is known of the log moves on only when a pass has
+//! read it to its end, so a pass that fails starts again from where it began.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -44,7 +44,7 @@ pub(super) struct ErrorLog {
     progress: Option<ErrorLogProgress>,
     /// Whether it was ever read: one that these credentials may not read has no progress.
     was_read: bool,
-    /// The entries behind which the next pass looks.
+    /// Recent entries, so that overlapping passes hand none on twice.
     known: BTreeMap<ErrorLogSid, Timestamp>,
     pass: Option<Pass>,
 }

@@ -24,7 +24,7 @@ label_enum! {
         Notice = "notice",
         /// The same, in pushed entries.
         Info = "info",
-        /// For whoever looks for an error.
+        /// Detail for debugging.
         Debug = "debug",
         /// Missing, or a level that Twilio added later.
         Other = "other",

@@ -16,7 +16,7 @@ pub(super) fn section(reported: &[RecentReport], now: Timestamp) -> Markup {
         @if !reported.is_empty() {
             h2 { "Reported by Twilio's error log" }
             p.quiet {
-                "Within about a minute, and only errors and warnings. Once the Call Event of such a request is counted, it takes the place of the entry."
+                "Known within about a minute; errors and warnings only. An entry disappears once the Call Event of its request is counted."
             }
             table {
                 thead {

@@ -1,4 +1,4 @@
-//! An entry of the error log is counted once, whoever hands it in how often.
+//! An entry of the error log is counted once, however often and from whichever source it arrives.
 
 use super::*;
 use crate::domain::judge::reported::Reported;
