@@ -111,9 +111,10 @@ impl Demo {
              \n\
              Now:         calls come in, their webhooks are answered in good TwiML.\n\
              After {} s:  https://{host}{route} begins to fail: 500s, JSON instead of TwiML, timeouts.\n\
-             \x20            twilio_error_log_entries_total knows first, as Twilio's error log does;\n\
-             \x20            then twilio_webhook_failures_total and\n\
+             \x20            See twilio_webhook_failures_total and\n\
              \x20            twilio_calls_with_webhook_failures_total; /failures leads to the calls.\n\
+             \x20            twilio_error_log_entries_total counts what Twilio's error log reports.\n\
+             \x20            With --events-after=15m, as on many accounts, only that knows at first.\n\
              \n\
              Delays are seconds here; a real run settles a call 16 minutes after its end.\n\
              Ctrl-C ends it and removes its store.\n",
