@@ -5,6 +5,7 @@ pub mod online;
 mod polling;
 mod process;
 mod proxy;
+mod push;
 mod turns;
 mod web;
 
@@ -28,6 +29,7 @@ use crate::http::web::{Serving, Web};
 use crate::http::{self, Crowd, Site};
 use crate::metrics::health::Health;
 use crate::poller::heartbeat::Heartbeats;
+use crate::poller::inbox::Inboxes;
 use crate::poller::tracked::TrackedCalls;
 use crate::signal::Hangups;
 use crate::store::{Attached, Store, StoreThread};
@@ -35,6 +37,7 @@ use crate::systemd;
 
 use polling::{KnownSubaccounts, Lasting, Polling, Prepared};
 use process::Process;
+use push::Pushing;
 use turns::ReloadTurns;
 
 /// How long answers that are on their way may take at the end.
@@ -52,6 +55,7 @@ pub struct App {
     lasting: Lasting,
     site: Site,
     exemplars: Arc<AtomicBool>,
+    pushing: Pushing,
     reload_requests: ReloadRequests,
     web_file: Option<(PathBuf, WebConfig)>,
     store_thread: StoreThread,
@@ -128,10 +132,13 @@ impl App {
             tracked: TrackedCalls::new(config.tracked_calls),
             health,
             store,
+            inboxes: Inboxes::default(),
             heartbeats: Heartbeats::default(),
         };
         let (reloads, reload_requests) = reload::channel();
         let exemplars = Arc::new(AtomicBool::new(config.exemplars));
+        let pushing = Pushing::default();
+        pushing.follow(config, &lasting.inboxes, &lasting.health);
         let beats = lasting.heartbeats.clone();
         let store_is_lost = lasting.store.is_lost();
         let [noted, compared, told] = [(); 3].map(|()| lasting.health.clone());
@@ -151,6 +158,7 @@ impl App {
             now: Arc::new(move || clock.now()),
             time: Arc::new(move || told.twilio_time(clock.now()).unwrap_or_else(|| clock.wall())),
             reloads: place.lifecycle.then_some(reloads),
+            pushes: pushing.pushes(lasting.health.clone()),
             web: Web::new(place.web.serving),
             crowd: Crowd::new(connections, Arc::new(move || noted.http_connection_cut())),
         };
@@ -167,6 +175,7 @@ impl App {
             lasting,
             site,
             exemplars,
+            pushing,
             reload_requests,
             web_file: place.web.file,
             store_thread,
@@ -235,6 +244,7 @@ impl App {
                 origin: &mut self.origin,
                 lasting: &self.lasting,
                 exemplars: &self.exemplars,
+                pushing: &self.pushing,
                 site: &self.site,
             }
             .run(polling, reloading.as_ref(), &stop)
@@ -289,6 +299,7 @@ struct Reload<'a> {
     origin: &'a mut Origin,
     lasting: &'a Lasting,
     exemplars: &'a AtomicBool,
+    pushing: &'a Pushing,
     site: &'a Site,
 }
 
@@ -334,6 +345,7 @@ impl Reload<'_> {
         self.lasting.store.limit(config.limits);
         self.lasting.tracked.set_limit(config.tracked_calls);
         self.exemplars.store(config.exemplars, Ordering::Relaxed);
+        self.pushing.follow(&config, &self.lasting.inboxes, &self.lasting.health);
         self.site.scrapers.limit(config.limits.hold_back);
         self.site.crowd.limit(descriptors::connections(&config));
         (polling.change(prepared, self.lasting, stop).await, Ok(()))

@@ -120,6 +120,9 @@ pub struct DemoArgs {
     /// How long after its end a call shows its Call Events, as 15m on many accounts [default: at once].
     #[arg(long, value_parser = parse_duration)]
     pub events_after: Option<Duration>,
+    /// Have the error log pushed, signed as Twilio does, instead of asking for it.
+    #[arg(long)]
+    pub push: bool,
     /// For how long webhooks fail once they do [default: until the demo ends].
     // Not for newcomers: tests see by it how an alert ends.
     #[arg(long, hide = true, value_parser = parse_duration)]
@@ -147,6 +150,9 @@ pub struct SimulateArgs {
     /// Play every scenario in turn instead of a believable phone line.
     #[arg(long)]
     pub everything: bool,
+    /// Push the error log to this URL, signed as Twilio does, e.g. http://127.0.0.1:10914/push/error-log.
+    #[arg(long, value_name = "URL")]
+    pub push_to: Option<String>,
     /// End the world after this many calls per account.
     #[arg(long)]
     pub max_calls: Option<u64>,
@@ -290,7 +296,12 @@ mod tests {
             assert_eq!(cli.flags.log_level, LogLevel::Debug);
             assert!(matches!(
                 cli.command,
-                Some(Command::Demo(DemoArgs { seed: 3, events_after: None, failing_for: None }))
+                Some(Command::Demo(DemoArgs {
+                    seed: 3,
+                    events_after: None,
+                    push: false,
+                    failing_for: None
+                }))
             ));
         }
         assert!(parse(["x", "--nonsense"].map(OsString::from)).is_err());

@@ -11,6 +11,7 @@ mod layers;
 mod origin;
 mod problem;
 mod proxy;
+mod push;
 mod reader;
 mod sdk;
 mod secret;
@@ -28,9 +29,10 @@ use crate::domain::engine::lists::ListPlan;
 use crate::domain::engine::plan::ReadPlan;
 use crate::domain::judge::route::{RoutePattern, Routes};
 use crate::metrics::ledger::LedgerLimits;
+use crate::twilio::push::PublicUrl;
 use crate::twilio::{ClientOptions, Proxy};
 
-pub use account::AccountConfig;
+pub use account::{AccountConfig, PushSecret};
 pub use environment::Environment;
 pub use origin::Origin;
 pub use problem::{Problem, Problems};
@@ -70,6 +72,8 @@ pub struct Config {
     pub limits: LedgerLimits,
     /// Most calls that all accounts together track at once.
     pub tracked_calls: usize,
+    /// The URL that Twilio was given to push entries of the error log to, if it was.
+    pub push_url: Option<PublicUrl>,
     /// Whether OpenMetrics scrapes get exemplars.
     pub exemplars: bool,
     /// What the operator should know, one line each.
@@ -159,6 +163,7 @@ fn load_after(
         Vec::new()
     };
     let (lists, reads) = read_poll(&mut reader, &mut top);
+    let push_url = push::read(&mut reader, &mut top, &accounts, &mut notices);
     let api = read_api(&mut reader, &mut top, proxy);
     let routes = read_routes(&mut reader, &mut top, &figment);
     let (limits, tracked_calls) = read_limits(&mut reader, &mut top);
@@ -174,6 +179,7 @@ fn load_after(
             routes,
             limits,
             tracked_calls,
+            push_url,
             exemplars,
             notices,
             origin,

@@ -2,6 +2,8 @@
 //!
 //! The demo runs in real time with short delays, on loopback, with a store that goes away with it.
 
+mod push;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,11 +19,15 @@ use crate::clock::Clock;
 use crate::config::{self, Config, Environment};
 use crate::simulator::{Behaviour, FAILING, Mix, SimulatedAccount, Simulator, WorldConfig};
 
+use push::Pusher;
+
 /// When the demo's webhooks begin to fail: late enough to see them healthy first.
 const FAILING_AFTER: Duration = Duration::from_secs(30);
 /// Calls that the demo's world has seen before it starts, so that the first page shows something.
 const BACKLOG: Duration = Duration::from_secs(60);
 
+/// The URL that the demo's Twilio pushes to, as far as it knows.
+const PUBLIC_URL: &str = "https://exporter.example.com/push/error-log";
 /// When the demo's error log shows an entry.
 const ERROR_LOG_AFTER: Duration = Duration::from_secs(2);
 
@@ -41,6 +47,7 @@ const DELAYS: [(&str, &str); 7] = [
 pub struct Demo {
     app: App,
     twilio: String,
+    pusher: Option<Pusher>,
     server: JoinHandle<()>,
     /// Goes away with the demo.
     _directory: tempfile::TempDir,
@@ -86,7 +93,7 @@ impl Demo {
             .tempdir()
             .context("cannot make a temporary store")?;
         let listen = flags.listen_or(DEMO_LISTEN);
-        let config = demo_config(&account, &twilio, events_after)?;
+        let config = demo_config(&account, &twilio, events_after, arguments.push)?;
         let place = Place {
             storage: directory.path().to_owned(),
             listen,
@@ -94,7 +101,13 @@ impl Demo {
             web: WebSetup::load(flags.web_config_file.as_deref()).map_err(anyhow::Error::msg)?,
         };
         let app = App::build(&config, place).await?;
-        Ok(Self { app, twilio, server, _directory: directory })
+        let address = app.addresses().first().copied().filter(|_| arguments.push);
+        let pusher = address.map(|address| Pusher {
+            simulator,
+            url: PUBLIC_URL.to_owned(),
+            target: format!("http://{address}/push/error-log"),
+        });
+        Ok(Self { app, twilio, pusher, server, _directory: directory })
     }
 
     /// What a newcomer should look at, and what will happen.
@@ -115,6 +128,7 @@ impl Demo {
              \x20            twilio_calls_with_webhook_failures_total; /failures leads to the calls.\n\
              \x20            twilio_error_log_entries_total counts what Twilio's error log reports.\n\
              \x20            With --events-after=15m, as on many accounts, only that knows at first.\n\
+             \x20            With --push, Twilio pushes its error log instead of being asked for it.\n\
              \n\
              Delays are seconds here; a real run settles a call 16 minutes after its end.\n\
              Ctrl-C ends it and removes its store.\n",
@@ -128,7 +142,9 @@ impl Demo {
     /// # Errors
     /// As the program's own.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let pushing = self.pusher.map(|pusher| tokio::spawn(pusher.run(stop.child_token())));
         let result = self.app.run(stop, None).await;
+        pushing.inspect(JoinHandle::abort);
         self.server.abort();
         result
     }
@@ -138,13 +154,19 @@ fn demo_config(
     account: &SimulatedAccount,
     twilio: &str,
     events_after: Duration,
+    is_pushed: bool,
 ) -> anyhow::Result<Config> {
     let own = [
         ("TWILIO_ACCOUNT_SID", account.account_sid.as_str()),
         ("TWILIO_AUTH_TOKEN", account.auth_token.as_str()),
         ("TWILIO_API_BASE_URL", twilio),
     ];
-    let environment = Environment::from_pairs(own.into_iter().chain(DELAYS));
+    let pushed = [
+        ("TWILIO_EXPORTER_PUSH__PUBLIC_URL", PUBLIC_URL),
+        ("TWILIO_EXPORTER_POLL__ERROR_LOG_INTERVAL", "0s"),
+    ];
+    let pushed = pushed.into_iter().filter(|_| is_pushed);
+    let environment = Environment::from_pairs(own.into_iter().chain(DELAYS).chain(pushed));
     let mut config = config::load(None, &environment).context("the demo's own configuration")?;
     for configured in &mut config.accounts {
         configured.label = "demo".to_owned();
@@ -159,6 +181,7 @@ fn demo_config(
 pub struct Simulation {
     simulator: Simulator,
     address: String,
+    push_to: Option<String>,
     server: JoinHandle<()>,
 }
 
@@ -188,16 +211,25 @@ impl Simulation {
             .with_context(|| format!("cannot listen on {}", arguments.listen.shown()))?;
         let address = format!("http://{}", listener.local_addr()?);
         let server = serve(listener, simulator.router(), stop.clone());
-        Ok(Self { simulator, address, server })
+        let push_to = arguments.push_to.clone();
+        if let Some(url) = &push_to {
+            let (simulator, url) = (simulator.clone(), url.clone());
+            let pusher = Pusher { simulator, target: url.clone(), url };
+            tokio::spawn(pusher.run(stop.clone()));
+        }
+        Ok(Self { simulator, address, push_to, server })
     }
 
     /// How to point the exporter at it. The credentials are made up and open nothing else.
     pub fn announcement(&self) -> String {
         let mut text =
             format!("A simulated Twilio on {}, truth at /_simulator/truth.\n", self.address);
+        let push = self.push_to.as_ref();
+        let push = push.map(|url| format!("TWILIO_EXPORTER_PUSH__PUBLIC_URL={url} "));
+        let push = push.unwrap_or_default();
         for account in self.simulator.accounts() {
             text.push_str(&format!(
-                "\nTWILIO_API_BASE_URL={} TWILIO_ACCOUNT_SID={} TWILIO_AUTH_TOKEN={} twilio-call-exporter\n",
+                "\nTWILIO_API_BASE_URL={} {push}TWILIO_ACCOUNT_SID={} TWILIO_AUTH_TOKEN={} twilio-call-exporter\n",
                 self.address, account.account_sid, account.auth_token
             ));
         }

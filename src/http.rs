@@ -7,6 +7,7 @@ mod access;
 mod failures;
 mod negotiate;
 mod pages;
+pub mod push;
 pub mod reload;
 mod scrape;
 mod scrapers;
@@ -30,6 +31,7 @@ use crate::metrics::health::Troubles;
 use crate::metrics::ledger::Committed;
 use crate::store::failures::FailureReader;
 
+use push::Pushes;
 use reload::Reloads;
 pub use scrape::Scribe;
 pub use scrapers::Scrapers;
@@ -63,6 +65,8 @@ pub struct Site {
     pub time: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     /// Who reloads the configuration, if it may be asked over HTTP.
     pub reloads: Option<Reloads>,
+    /// Who counts what Twilio pushes.
+    pub pushes: Pushes,
     /// TLS, who may ask, and headers.
     pub web: Web,
     /// Who is connected.
@@ -92,6 +96,7 @@ fn router(site: Site) -> Router {
         .route("/failures", get(failures::page_or_json))
         .route("/failures.json", get(failures::json))
         .route("/metrics", get(scrape::metrics))
+        .route("/push/error-log", post(push::push))
         .route("/-/healthy", get(|| async { "Healthy.\n" }))
         .route("/-/ready", get(ready))
         .route("/-/reload", post(reload::reload).put(reload::reload))

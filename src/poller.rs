@@ -7,6 +7,7 @@
 mod account;
 mod ask;
 pub mod heartbeat;
+pub mod inbox;
 mod log;
 pub mod loops;
 pub mod subaccounts;
@@ -24,6 +25,7 @@ use crate::domain::engine::backoff::Backoff;
 use crate::domain::engine::effects::Effects;
 use crate::domain::engine::request::Resource;
 use crate::domain::engine::{Engine, Known, Moment, Settings};
+use crate::domain::judge::reported::Reported;
 use crate::metrics::health::AccountHealth;
 use crate::metrics::ledger::AccountId;
 use crate::store::{Attached, CommitError};
@@ -32,6 +34,7 @@ pub use account::{Account, Poll, Shared, instruments};
 
 use ask::{Asked, Asker};
 use heartbeat::Heartbeat;
+use inbox::{Delivery, Inbox};
 use log::Log;
 use subaccounts::Subaccounts;
 use tracked::Share;
@@ -61,6 +64,8 @@ struct Poller {
     health: AccountHealth,
     log: Log,
     engine: Engine,
+    /// What Twilio pushes.
+    inbox: Inbox,
     requests: JoinSet<Asked>,
     /// A place for a request that was waited for.
     place: Option<OwnedSemaphorePermit>,
@@ -71,7 +76,7 @@ struct Poller {
 }
 
 impl Poller {
-    fn new(poll: Poll, attached: Attached) -> Self {
+    fn new(poll: Poll, attached: Attached, inbox: Inbox) -> Self {
         let Poll { account, subaccounts, shared, .. } = poll;
         let health = account.instruments(&shared, &attached.lists);
         // What a loop before this one has told ended with it.
@@ -85,7 +90,9 @@ impl Poller {
             reads: shared.reads.clone(),
             max_concurrency: shared.max_concurrency,
             discovers: subaccounts.is_some(),
-            has_error_log: account.has_error_log,
+            // Twilio shows that of the account that signs in, and no other's.
+            has_error_log: account.parent.is_none(),
+            is_pushed: account.is_pushed,
             digest_key: shared.store.digest_key(),
         };
         let Attached { id, lists, calls, reported, .. } = attached;
@@ -105,6 +112,7 @@ impl Poller {
             id,
             health,
             engine: Engine::new(settings, known),
+            inbox,
             requests: JoinSet::new(),
             place: None,
             waiting: None,
@@ -117,11 +125,16 @@ impl Poller {
         loop {
             let wait = self.send();
             heartbeat.promise(wait);
+            let mut pushed = Vec::new();
             let first = tokio::select! {
                 // Asked to end, it begins nothing more: what came back is asked again.
                 biased;
                 () = stop.cancelled() => return,
                 asked = self.requests.join_next(), if !self.requests.is_empty() => asked,
+                deliveries = self.inbox.next() => {
+                    pushed = deliveries;
+                    None
+                }
                 place = granted(&mut self.waiting), if self.waiting.is_some() => {
                     // The budget is never closed.
                     self.place = place.ok();
@@ -134,10 +147,12 @@ impl Poller {
             for asked in self.gather(first).await {
                 effects.merge(self.take(asked).await);
             }
+            pushed.retain_mut(|delivery| self.take_pushed(delivery, &mut effects));
             self.keep_house(&mut effects);
             if self.commit(effects, heartbeat, stop).await.is_none() {
                 return;
             }
+            pushed.into_iter().for_each(Delivery::committed);
         }
     }
 
@@ -209,6 +224,19 @@ impl Poller {
         let effects = self.engine.on_answer(id, answer, moment);
         self.note_tracked();
         effects
+    }
+
+    /// Takes what Twilio pushed; tells whether it could be taken, so that it counts as delivered once it is
+    /// committed.
+    fn take_pushed(&mut self, delivery: &mut Delivery, effects: &mut Effects) -> bool {
+        let entries = std::mem::take(&mut delivery.entries);
+        let judge = |entry| Reported::of(entry, &self.shared.routes);
+        let entries = entries.iter().map(judge).collect();
+        let now = self.shared.clock.now();
+        let taken = self.engine.on_push(entries, delivery.rejected, now);
+        let could_be = taken.is_some();
+        effects.merge(taken.unwrap_or_default());
+        could_be
     }
 
     /// Sets the gauges that look at every call, and forgets what can be forgotten.

@@ -1,4 +1,4 @@
-//! The edge to Twilio: requests go out, our types come back.
+//! The edge to Twilio: requests go out, our types come back; and what Twilio pushes comes in.
 //!
 //! GET only. Does not know that metrics exist, and keeps nothing between two requests but
 //! connections.
@@ -10,6 +10,7 @@ mod cause;
 pub mod client;
 pub mod error;
 pub mod proxy;
+pub mod push;
 mod resolver;
 mod response;
 pub mod wire;

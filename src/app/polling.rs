@@ -20,6 +20,7 @@ use crate::domain::judge::route::Routes;
 use crate::domain::words::account::ListedAccount;
 use crate::metrics::health::Health;
 use crate::poller::heartbeat::Heartbeats;
+use crate::poller::inbox::Inboxes;
 use crate::poller::loops::Loops;
 use crate::poller::subaccounts::{self, Known, Subaccounts};
 use crate::poller::tracked::TrackedCalls;
@@ -38,6 +39,7 @@ pub(super) struct Lasting {
     pub(super) tracked: Arc<TrackedCalls>,
     pub(super) health: Health,
     pub(super) store: Store,
+    pub(super) inboxes: Inboxes,
     pub(super) heartbeats: Heartbeats,
 }
 
@@ -63,6 +65,7 @@ struct Terms {
     reads: ReadPlan,
     api: ApiConfig,
     routes: Routes,
+    is_pushed: bool,
 }
 
 /// Poll loops that run.
@@ -100,19 +103,21 @@ impl Prepared {
             lists: config.lists,
             reads: config.reads.clone(),
             max_concurrency: config.api.max_concurrency,
+            inboxes: lasting.inboxes.clone(),
             health: lasting.health.clone(),
             store: lasting.store.clone(),
         };
         let accounts = accounts(config)?.into_iter().zip(&config.accounts);
         let accounts = accounts.map(|(account, configured)| PreparedAccount {
-            account,
             terms: Terms {
                 account: configured.clone(),
                 lists: config.lists,
                 reads: config.reads.clone(),
                 api: config.api.clone(),
                 routes: config.routes.clone(),
+                is_pushed: account.is_pushed,
             },
+            account,
         });
         Ok(Self { accounts: accounts.collect(), shared })
     }
@@ -340,8 +345,14 @@ pub(super) fn accounts(config: &Config) -> anyhow::Result<Vec<Account>> {
             format!("account `{label}`: cannot prepare the connection to Twilio")
         })?;
         let key = AccountKey { sid: account.account_sid, region: account.region.clone() };
-        let has_error_log = true;
-        accounts.push(Account { key, label, status: "unknown", client, has_error_log });
+        accounts.push(Account {
+            key,
+            label,
+            status: "unknown",
+            client,
+            parent: None,
+            is_pushed: config.push_url.is_some() && account.push_secret.is_some(),
+        });
     }
     Ok(accounts)
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use figment::value::{Dict, Value};
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::domain::words::sid::{AccountSid, ApiKeySid, InvalidSid};
 use crate::domain::words::subaccounts::Wanted;
@@ -45,6 +46,18 @@ pub struct AccountConfig {
     pub discovers: bool,
     /// Which of them are polled.
     pub subaccounts: Wanted,
+    /// What signs the entries of its error log that Twilio pushes.
+    pub push_secret: Option<PushSecret>,
+}
+
+/// What signs pushes: an auth token, or the secret of a shared key in its place.
+#[derive(Clone, Debug)]
+pub struct PushSecret(pub SecretString);
+
+impl PartialEq for PushSecret {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.expose_secret() == other.0.expose_secret()
+    }
 }
 
 impl AccountConfig {
@@ -92,6 +105,7 @@ pub(super) fn read(
     let name = reader.text(&mut section, "name");
     let sid = read_sid(reader, &mut section, &place, "account_sid", AccountSid::parse);
     let credentials = read_credentials(reader, &mut section, &place, sid, environment);
+    let push_secret = read_push_secret(reader, &mut section, &place, environment);
     let (base_url, region) = read_base_url(reader, &mut section, &place);
     if name.as_ref().is_some_and(|name| !is_name(name, sid, &region)) {
         reader.problem(&place, section.key("name"), format!("expected {EXPECTED_NAME}"));
@@ -106,10 +120,24 @@ pub(super) fn read(
     reader.finish(section);
     let (account_sid, (credentials, source)) = sid.zip(credentials)?;
     let label = name.unwrap_or_else(|| account_sid.to_string());
-    let account =
-        AccountConfig { label, account_sid, credentials, base_url, region, discovers, subaccounts };
+    // The token that the account signs in with is the one that Twilio signs with.
+    let is_token = credentials.username == account_sid.to_string();
+    let (push_secret, push_source) = push_secret.unzip();
+    let push_secret =
+        push_secret.or_else(|| is_token.then(|| PushSecret(credentials.secret.clone())));
+    let account = AccountConfig {
+        label,
+        account_sid,
+        credentials,
+        base_url,
+        region,
+        discovers,
+        subaccounts,
+        push_secret,
+    };
     // Before its subaccounts.
-    reader.shown.insert_str(head_at, &show::account(&account, &source, proxy));
+    let head = show::account(&account, &source, push_source.as_ref(), proxy);
+    reader.shown.insert_str(head_at, &head);
     Some(account)
 }
 
@@ -159,14 +187,14 @@ fn read_credentials(
     environment: &Environment,
 ) -> Option<(Credentials, SecretSource)> {
     let mut is_inline = false;
-    for (inline, instead) in [("auth_token", "auth_token"), ("api_secret", "api_secret")] {
+    for inline in ["auth_token", "api_secret", PUSH_INLINE] {
         if section.has(inline) {
             let text = format!(
-                "secrets don't belong in this file: expected `{instead}_file`, `{instead}_env` or `{instead}_credential`"
+                "secrets don't belong in this file: expected `{inline}_file`, `{inline}_env` or `{inline}_credential`"
             );
             reader.problem(place, section.key(inline), text);
             section.take(inline);
-            is_inline = true;
+            is_inline |= inline != PUSH_INLINE;
         }
     }
     let uses_key = section.has("api_key");
@@ -212,6 +240,31 @@ fn read_credentials(
     }
 }
 
+/// The secret that signs pushes, where it isn't the one that the account signs in with.
+fn read_push_secret(
+    reader: &mut Reader<'_>,
+    section: &mut Section,
+    place: &str,
+    environment: &Environment,
+) -> Option<(PushSecret, SecretSource)> {
+    let mut sources: Vec<(&'static str, SecretSource)> = Vec::new();
+    for (name, make) in PUSH_KEYS {
+        sources.extend(reader.text(section, name).map(|text| (name, make(text))));
+    }
+    if sources.len() > 1 {
+        let text = "expected at most one of `push_auth_token_file`, `push_auth_token_env` and `push_auth_token_credential`";
+        reader.problem(place, section.key(PUSH_INLINE), text.to_owned());
+    }
+    let (name, source) = sources.pop()?;
+    match source.read(environment) {
+        Ok(secret) => Some((PushSecret(secret), source)),
+        Err(text) => {
+            reader.problem(place, section.key(name), text);
+            None
+        }
+    }
+}
+
 type MakeSource = fn(String) -> SecretSource;
 
 /// The keys that name a secret: key, whether it goes with an API key, and what it makes.
@@ -223,6 +276,15 @@ const SECRET_KEYS: [(&str, bool, MakeSource); 6] = [
     ("api_secret_env", true, SecretSource::Environment),
     ("api_secret_credential", true, SecretSource::Credential),
 ];
+
+/// The keys that name the secret that signs pushes.
+const PUSH_KEYS: [(&str, MakeSource); 3] = [
+    ("push_auth_token_file", |path| SecretSource::File(path.into())),
+    ("push_auth_token_env", SecretSource::Environment),
+    ("push_auth_token_credential", SecretSource::Credential),
+];
+/// What somebody may write in their place.
+const PUSH_INLINE: &str = "push_auth_token";
 
 fn read_base_url(reader: &mut Reader<'_>, section: &mut Section, place: &str) -> (BaseUrl, String) {
     let mut text = |name| reader.text(section, name).map(|text| bare(&text).to_owned());

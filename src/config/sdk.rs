@@ -5,7 +5,7 @@ use crate::domain::words::subaccounts::Wanted;
 use crate::twilio::{Credentials, Proxy};
 
 use super::Environment;
-use super::account::{self, AccountConfig};
+use super::account::{self, AccountConfig, PushSecret};
 use super::reader::Reader;
 use super::secret::SecretSource;
 use super::show;
@@ -62,6 +62,10 @@ pub(super) fn account_of_environment(
     let (account_sid, key) = (account_sid.ok()?, key.transpose().ok()?);
     let label = account_sid.to_string();
     let username = key.map_or_else(|| label.clone(), |key| key.to_string());
+    // With an API key, the auth token only signs what Twilio pushes, and need not be there.
+    let token = SecretSource::Environment("TWILIO_AUTH_TOKEN".to_owned());
+    let push_secret = token.read(environment).ok();
+    let signs_only = push_secret.is_some() && source != token;
     let credentials = Credentials { username, secret: secret.ok()? };
     let account = AccountConfig {
         label,
@@ -71,7 +75,8 @@ pub(super) fn account_of_environment(
         region,
         discovers: false,
         subaccounts: Wanted::default(),
+        push_secret: push_secret.map(PushSecret),
     };
-    reader.shown += &show::account(&account, &source, proxy);
+    reader.shown += &show::account(&account, &source, signs_only.then_some(&token), proxy);
     Some(account)
 }

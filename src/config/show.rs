@@ -18,6 +18,7 @@ impl fmt::Display for Config {
 pub(super) fn account(
     account: &AccountConfig,
     source: &SecretSource,
+    push_source: Option<&SecretSource>,
     proxy: Option<&Proxy>,
 ) -> String {
     let (sid, username) = (account.account_sid.to_string(), &account.credentials.username);
@@ -26,6 +27,9 @@ pub(super) fn account(
         text += &format!("    api_key: {username}\n");
     }
     text += &format!("    # secret: <redacted>, from {source}\n");
+    if let Some(source) = push_source {
+        text += &format!("    # signs pushes: <redacted>, from {source}\n");
+    }
     text += &format!("    base_url: {}\n", json(&account.base_url.to_string()));
     text += &format!("    region: {}\n", account.region);
     if let Some(proxy) = proxy {

@@ -6,6 +6,7 @@ mod merging;
 mod mistakes;
 mod printed;
 mod proxy;
+mod push;
 mod reloaded;
 mod secrets;
 
@@ -176,7 +177,7 @@ fn each_mistake_is_told_with_place_key_found_and_wanted() {
         ("routes: [/a, 7]", "FILE: routes[1]: expected a text, got a number of 1 digit"),
         (
             "nonsense: 1",
-            "FILE: unknown key of 8 characters, expected one of `accounts`, `poll`, `api`, `routes`, `limits`, `exemplars`",
+            "FILE: unknown key of 8 characters, expected one of `accounts`, `poll`, `push`, `api`, `routes`, `limits`, `exemplars`",
         ),
         (
             "limits: { x: 1 }",
@@ -199,11 +200,11 @@ fn all_mistakes_are_told_at_once_and_in_order() {
     check(
         file,
         &variables,
-        "FILE: unknown key of 1 character, expected one of `accounts`, `poll`, `api`, `routes`, `limits`, `exemplars`\n\
+        "FILE: unknown key of 1 character, expected one of `accounts`, `poll`, `push`, `api`, `routes`, `limits`, `exemplars`\n\
          FILE: api.timeout: expected a duration such as `30s`, `16m` or `24h`, got `1`\n\
          environment variable TWILIO_EXPORTER_POLL__INTERVAL: poll.interval: expected a duration such as `30s`, `16m` or `24h`, got 5 characters\n\
          environment variable TWILIO_EXPORTER_ROUTES: routes: can only be set in the file\n\
-         environment variable TWILIO_EXPORTER_…: unknown key of 8 characters, expected one of `accounts`, `poll`, `api`, `routes`, `limits`, `exemplars`",
+         environment variable TWILIO_EXPORTER_…: unknown key of 8 characters, expected one of `accounts`, `poll`, `push`, `api`, `routes`, `limits`, `exemplars`",
     );
 }
 

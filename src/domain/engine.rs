@@ -58,8 +58,10 @@ pub struct Settings {
     pub max_concurrency: usize,
     /// Whether its subaccounts are looked for.
     pub discovers: bool,
-    /// Whether its error log can be read.
+    /// Whether its error log can be asked for.
     pub has_error_log: bool,
+    /// Whether entries of its error log are pushed.
+    pub is_pushed: bool,
     /// What Call Events are told apart with.
     pub digest_key: DigestKey,
 }
@@ -109,7 +111,7 @@ pub struct Engine {
     event_sizes: PageSizes<CallSid>,
     troubles: Troubles,
     discovery: Option<Discovery>,
-    error_log: Option<ErrorLog>,
+    error_log: ErrorLog,
     in_flight: BTreeMap<RequestId, Sent>,
     last_id: RequestId,
     /// The list whose next page is not asked for yet.
@@ -154,8 +156,9 @@ impl Engine {
     pub fn new(settings: Settings, known: Known) -> Self {
         let Settings { account, lists, reads, max_concurrency, digest_key, .. } = settings;
         let every = lists.error_log_interval.filter(|_| settings.has_error_log);
+        let pushed = settings.is_pushed;
         let error_log =
-            every.map(|every| ErrorLog::new(account, every, known.lists.error_log, known.reported));
+            ErrorLog::new(account, every, pushed, known.lists.error_log, known.reported);
         let kept = known.lists;
         let progress = AccountProgress::resume(reads, Lists::resume(lists, kept), known.calls);
         Self {
@@ -244,10 +247,7 @@ impl Engine {
 
     /// When the error log is to be asked for: before Twilio's time is known, it isn't.
     fn error_log_at(&self) -> Timestamp {
-        match &self.error_log {
-            Some(error_log) if self.progress.lists.is_started() => error_log.due_at(),
-            Some(_) | None => Timestamp::MAX,
-        }
+        if self.progress.lists.is_started() { self.error_log.due_at() } else { Timestamp::MAX }
     }
 
     fn take_list(&mut self, now: Timestamp) -> Option<Run> {
@@ -297,7 +297,7 @@ impl Engine {
             Run::Call(sid) => Ask::Call(*sid),
             Run::Accounts => Ask::Accounts(self.discovery.as_mut()?.ask()),
             Run::ErrorLog => {
-                let (from, page) = self.error_log.as_mut()?.ask(now, self.progress.now(now));
+                let (from, page) = self.error_log.ask(now, self.progress.now(now));
                 Ask::ErrorLog { from, page }
             }
         };
@@ -344,7 +344,7 @@ impl Engine {
         self.list = None;
         self.is_listing = false;
         self.discovery.iter_mut().for_each(Discovery::abandon);
-        self.error_log.iter_mut().for_each(ErrorLog::abandon);
+        self.error_log.abandon();
         self.progress.abandon_all();
     }
 
@@ -360,6 +360,7 @@ impl Engine {
             Measure::PollInterval(self.progress.lists.interval(twilio_now)),
             Measure::RequiredConcurrency(self.progress.required_concurrency()),
         ]);
+        self.begin_pushed(twilio_now, &mut effects);
         self.troubles.look(now, &mut effects);
         let changed = answers::add_changes(found, &mut effects);
         self.finish(effects, changed, now)
@@ -375,7 +376,7 @@ impl Engine {
         let changed = changed.into_iter().filter_map(|sid| self.progress.calls.get(&sid));
         let batch = &mut effects.batch;
         batch.calls.extend(changed.map(|call| CallProgress::clone(call)));
-        let error_log = self.error_log.as_ref().map_or(self.kept.error_log, ErrorLog::progress);
+        let error_log = self.error_log.progress();
         batch.lists = ListProgress { error_log, ..self.progress.lists.progress() };
         batch.learnt_at = Some(self.progress.now(now));
         effects.needs_commit = !batch.facts.is_empty()

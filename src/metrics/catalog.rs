@@ -205,6 +205,9 @@ families! {
     CONFIG_RELOADED: SinceStart Gauge, "twilio_exporter_config_last_reload_successful",
         [],
         "Whether the configuration that was loaded last was valid (1); if it wasn't (0), the one before is in force.";
+    PUSHES: SinceStart Counter, "twilio_exporter_pushes_total",
+        ["result"],
+        "Requests to /push/error-log: counted (or counted before), refused (not signed by an account's auth token for push.public_url, or larger than 1 MiB) or deferred (Twilio is to push again, as while an account begins or the store can't be written); absent without push.public_url.";
     HTTP_CONNECTIONS_CUT: SinceStart Counter, "twilio_exporter_http_connections_cut_total",
         [],
         "Connections that were cut off to make room for others: too many, or too slow to take their answers.";

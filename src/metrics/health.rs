@@ -13,12 +13,25 @@ use jiff::{SignedDuration, Timestamp};
 use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 
 use crate::domain::engine::request::Resource;
+use crate::domain::words::label::label_enum;
 
 use super::catalog::{self, Family, FamilyKind};
 use super::exposition::as_float;
 
 pub use account::{AccountHealth, EntryResult, EventResult};
 pub use trouble::{Told, Troubles};
+
+label_enum! {
+    /// What became of a request that pushes entries of the error log.
+    pub enum PushResult {
+        /// Its entries are counted, or were before.
+        Counted = "counted",
+        /// It isn't Twilio's, as far as can be told.
+        Refused = "refused",
+        /// It could not be counted then: Twilio pushes it again.
+        Deferred = "deferred",
+    }
+}
 
 /// All instruments.
 #[derive(Clone, Debug)]
@@ -60,6 +73,7 @@ pub struct Health {
     /// How far Twilio's clock is ahead of the local time, once that is known.
     twilio_ahead: Arc<Mutex<Option<SignedDuration>>>,
     config_reloaded: GaugeVec,
+    pushes: IntCounterVec,
     http_connections_cut: IntCounterVec,
     store_created: GaugeVec,
     store_commit_duration: HistogramVec,
@@ -122,6 +136,7 @@ impl Health {
             clock_offset: gauge(registry, &catalog::CLOCK_OFFSET)?,
             twilio_ahead: Arc::default(),
             config_reloaded: gauge(registry, &catalog::CONFIG_RELOADED)?,
+            pushes: counter(registry, &catalog::PUSHES)?,
             http_connections_cut: counter(registry, &catalog::HTTP_CONNECTIONS_CUT)?,
             store_created: gauge(registry, &catalog::STORE_CREATED)?,
             store_commit_duration: histogram(registry, &catalog::STORE_COMMIT_DURATION)?,
@@ -160,6 +175,18 @@ impl Health {
     pub fn config_loaded(&self, is_valid: bool) {
         let value = if is_valid { 1.0 } else { 0.0 };
         self.config_reloaded.with_label_values::<&str>(&[]).set(value);
+    }
+
+    /// Notes that pushes are taken.
+    pub fn takes_pushes(&self) {
+        for result in PushResult::ALL {
+            self.pushes.with_label_values(&[result.as_str()]);
+        }
+    }
+
+    /// Notes what became of a push.
+    pub fn pushed(&self, result: PushResult) {
+        self.pushes.with_label_values(&[result.as_str()]).inc();
     }
 
     /// Notes a connection that was cut off.

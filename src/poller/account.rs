@@ -18,6 +18,7 @@ use crate::store::{AccountKey, Attached, CommitError, Store};
 use crate::twilio::Client;
 
 use super::heartbeat::Heartbeat;
+use super::inbox::Inboxes;
 use super::subaccounts::Subaccounts;
 use super::tracked::TrackedCalls;
 use super::{COMMIT_RETRY, COMMIT_RETRY_CAP, Poller, random, wait};
@@ -39,6 +40,8 @@ pub struct Shared {
     pub max_concurrency: usize,
     /// Calls that all accounts together may track.
     pub tracked: Arc<TrackedCalls>,
+    /// Where what Twilio pushes is taken in.
+    pub inboxes: Inboxes,
     /// The instruments.
     pub health: Health,
     /// The store.
@@ -56,9 +59,10 @@ pub struct Account {
     pub status: &'static str,
     /// The connection to Twilio.
     pub client: Client,
-    /// Whether its error log can be read: Twilio shows that of the account that authenticates, and no
-    /// other's.
-    pub has_error_log: bool,
+    /// The account that it is a subaccount of, and signs in as.
+    pub parent: Option<AccountSid>,
+    /// Whether what Twilio pushes for it can be verified: it, or its parent, signs that.
+    pub is_pushed: bool,
 }
 
 impl Account {
@@ -101,18 +105,29 @@ pub struct Poll {
 
 impl Poll {
     /// Polls an account until `stop`, and loads it first if it isn't attached yet. Returns early only
-    /// when the store is closed; tells the account's id if it was ever polled.
-    pub async fn run(mut self, heartbeat: Heartbeat, stop: CancellationToken) -> Option<AccountId> {
+    /// when the store is closed; tells the account's id if it was ever polled. What is pushed for it, and for
+    /// the subaccounts that are known, finds its way from here on.
+    pub fn run(
+        mut self,
+        heartbeat: Heartbeat,
+        stop: CancellationToken,
+    ) -> impl Future<Output = Option<AccountId>> + Send {
         if let Some(subaccounts) = &mut self.subaccounts {
             subaccounts.begin();
         }
-        let attached = match self.attached.take() {
-            Some(attached) => attached,
-            None => self.attach(&heartbeat, &stop).await?,
-        };
-        let id = attached.id;
-        Poller::new(self, attached).run(&heartbeat, &stop).await;
-        Some(id)
+        // After those of its subaccounts: while this one is open, they are.
+        let Account { key, parent, .. } = &self.account;
+        let signer = parent.unwrap_or(key.sid);
+        let inbox = self.shared.inboxes.open(key.clone(), signer, stop.clone());
+        async move {
+            let attached = match self.attached.take() {
+                Some(attached) => attached,
+                None => self.attach(&heartbeat, &stop).await?,
+            };
+            let id = attached.id;
+            Poller::new(self, attached, inbox).run(&heartbeat, &stop).await;
+            Some(id)
+        }
     }
 
     /// Loads an account that came while the program runs, however long the store takes; `None` when

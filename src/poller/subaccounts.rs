@@ -3,6 +3,7 @@
 //! The engine of the account looks for them.
 
 use std::collections::btree_map::{BTreeMap, Entry};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::domain::words::account::ListedAccount;
 use crate::domain::words::sid::AccountSid;
 use crate::domain::words::subaccounts::Wanted;
 use crate::metrics::health::Health;
+use crate::metrics::ledger::AccountId;
 use crate::store::{AccountKey, Subaccount};
 
 use super::heartbeat::{Heartbeat, Heartbeats};
@@ -48,7 +50,8 @@ fn subaccount(parent: &Account, found: &ListedAccount, wanted: &Wanted) -> Accou
         label: wanted.label(found.sid),
         status: found.status,
         client: parent.client.clone(),
-        has_error_log: false,
+        parent: Some(parent.key.sid),
+        is_pushed: parent.is_pushed,
     }
 }
 
@@ -142,8 +145,12 @@ impl Subaccounts {
                     let stop = self.loops.stop().clone();
                     let gone = stop.child_token();
                     entry.insert(Polled { gone: gone.clone(), status: found.status });
-                    let (shared, beat) = (self.shared.clone(), self.heartbeats.watch());
-                    self.loops.spawn(poll(account, shared, beat, gone, stop));
+                    let (label, shared) = (account.label.clone(), self.shared.clone());
+                    let poll = Poll { account, attached: None, subaccounts: None, shared };
+                    // Of the same type as the loop that this is part of: how large that is must not depend
+                    // on itself.
+                    let polled = Box::pin(poll.run(self.heartbeats.watch(), gone));
+                    self.loops.spawn(until_gone(polled, label, self.shared.clone(), stop));
                 }
             }
         }
@@ -176,20 +183,15 @@ impl Subaccounts {
     }
 }
 
-/// Polls a subaccount until it is `gone`. When the whole program stops, its series stay to the end,
+/// Polls a subaccount until it is gone. When the whole program stops, its series stay to the end,
 /// and when only the polling does, until it is known who is polled next.
-async fn poll(
-    account: Account,
+async fn until_gone(
+    polled: Pin<Box<dyn Future<Output = Option<AccountId>> + Send>>,
+    label: String,
     shared: Shared,
-    heartbeat: Heartbeat,
-    gone: CancellationToken,
     stop: CancellationToken,
 ) {
-    let label = account.label.clone();
-    let poll = Poll { account, attached: None, subaccounts: None, shared: shared.clone() };
-    // A subaccount's loop is of the same type as this one: how large it is must not depend on itself.
-    let polled = Box::pin(poll.run(heartbeat, gone)).await;
-    if let Some(id) = polled.filter(|_| !stop.is_cancelled()) {
+    if let Some(id) = polled.await.filter(|_| !stop.is_cancelled()) {
         shared.store.detach(id);
         shared.health.remove_accounts(|other| other == label);
     }

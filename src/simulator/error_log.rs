@@ -13,22 +13,24 @@ use super::world::World;
 /// Most entries that Twilio shows for one question.
 const MAX_ENTRIES: usize = 10_000;
 /// How late an entry is at most: what may still appear has happened since.
-const LATEST: SignedDuration = SignedDuration::from_hours(1);
+pub(crate) const LATEST: SignedDuration = SignedDuration::from_hours(1);
 /// One call in so many leaves an entry of a message, too.
 const MESSAGE_ONE_IN: u64 = 10;
+/// One call in so many leaves an entry of another product, which is only worth knowing.
+const NOTICE_ONE_IN: u64 = 15;
 /// One entry in so many is late, when that is the behaviour.
 const LATE_ONE_IN: u64 = 4;
 
 /// One entry, and its truth.
 #[derive(Clone, Debug)]
 pub(crate) struct LoggedError {
-    sid: String,
-    generated_at: Timestamp,
-    shown_at: Timestamp,
-    resource_sid: String,
-    code: u32,
-    level: &'static str,
-    url: String,
+    pub(crate) sid: String,
+    pub(crate) generated_at: Timestamp,
+    pub(crate) shown_at: Timestamp,
+    pub(crate) resource_sid: String,
+    pub(crate) code: u32,
+    pub(crate) level: &'static str,
+    pub(crate) url: String,
     /// The label values of product, host and route.
     pub(crate) place: [String; 3],
 }
@@ -132,6 +134,19 @@ fn of_call(number: u64, call: &Call, behaviour: &Behaviour) -> Vec<LoggedError> 
         let message = made_up_sid("SM", number);
         let at = call.created_at;
         entries.push(of_event(u64::MAX, at, message, (30_007, "warning"), url, place));
+    }
+    if number.is_multiple_of(NOTICE_ONE_IN) && call.parent_call_sid.is_none() {
+        let url = "https://flows.example.com/in?Body=secret".to_owned();
+        let place = ["other".to_owned(), String::new(), String::new()];
+        let execution = made_up_sid("FN", number);
+        entries.push(of_event(
+            u64::MAX - 1,
+            call.created_at,
+            execution,
+            (81_000, "notice"),
+            url,
+            place,
+        ));
     }
     entries
 }

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::domain::engine::effects::{Batch, Fact};
 use crate::domain::judge::route::Endpoint;
@@ -30,17 +30,19 @@ const MAX_LATEST: i64 = 20_000;
 pub(super) type Facts<'a> = (AccountId, Cow<'a, [Fact]>, Option<Timestamp>);
 
 /// The facts of batches with their accounts and when they were learnt, without those entries that are counted
-/// already: by the store, or by a batch before.
+/// already: by the store, or by a batch before. One from a time of which entries are forgotten counts as such.
 pub(super) fn uncounted<'a>(
     connection: &Connection,
     batches: impl Iterator<Item = (AccountId, &'a Batch)>,
 ) -> rusqlite::Result<Vec<Facts<'a>>> {
     let mut before = BTreeSet::new();
-    let mut statement = connection
-        .prepare_cached("SELECT 1 FROM error_log_entry WHERE account_id = ?1 AND sid = ?2")?;
-    let mut is_new = |account: AccountId, sid: ErrorLogSid| {
-        let is_counted = statement.exists(params![account.0, sid.to_string()])?;
-        Ok::<_, rusqlite::Error>(!is_counted && before.insert((account, sid)))
+    let mut statement = connection.prepare_cached(
+        "SELECT 1 FROM error_log_entry WHERE account_id = ?1 AND sid = ?2
+         UNION ALL SELECT 1 FROM account WHERE id = ?1 AND ?3 <= error_log_forgotten_ms",
+    )?;
+    let mut is_new = |account: AccountId, sid: ErrorLogSid, at: Timestamp| {
+        let key = params![account.0, sid.to_string(), at.as_millisecond()];
+        Ok::<_, rusqlite::Error>(!statement.exists(key)? && before.insert((account, sid)))
     };
     let mut uncounted = Vec::new();
     for (account, batch) in batches {
@@ -48,8 +50,8 @@ pub(super) fn uncounted<'a>(
         if batch.facts.iter().any(|fact| matches!(fact, Fact::Reported { .. })) {
             let mut new = Vec::with_capacity(batch.facts.len());
             for fact in &batch.facts {
-                if let Fact::Reported { reported, .. } = fact
-                    && !is_new(account, reported.sid)?
+                if let Fact::Reported { reported, at, .. } = fact
+                    && !is_new(account, reported.sid, *at)?
                 {
                     continue;
                 }
@@ -83,13 +85,32 @@ pub(super) fn record(connection: &Connection, reports: &[CountedReport]) -> rusq
     for account in accounts {
         let of_account = newest.range((account, i64::MIN)..=(account, i64::MAX));
         let last = of_account.last().map_or(i64::MIN, |(_, at)| *at);
+        forget(connection, account, last.saturating_sub(REMEMBERED_MS))?;
+    }
+    Ok(())
+}
+
+/// Forgets the entries of an account from before an instant, and those that are too many.
+fn forget(connection: &Connection, account: AccountId, before_ms: i64) -> rusqlite::Result<()> {
+    let last_of_many = connection
+        .prepare_cached(
+            "SELECT at_ms FROM error_log_entry WHERE account_id = ?1
+             ORDER BY at_ms DESC LIMIT 1 OFFSET ?2",
+        )?
+        .query_row(params![account.0, MAX_PER_ACCOUNT], |row| row.get::<_, i64>(0))
+        .optional()?;
+    let before_ms = last_of_many.map_or(before_ms, |at| at.max(before_ms));
+    let forgotten = connection
+        .prepare_cached("DELETE FROM error_log_entry WHERE account_id = ?1 AND at_ms < ?2")?
+        .execute(params![account.0, before_ms])?;
+    if forgotten > 0 {
+        // What is forgotten must not be counted again.
         connection
             .prepare_cached(
-                "DELETE FROM error_log_entry WHERE account_id = ?1 AND (at_ms < ?2 OR at_ms < (
-                    SELECT at_ms FROM error_log_entry WHERE account_id = ?1
-                    ORDER BY at_ms DESC LIMIT 1 OFFSET ?3))",
+                "UPDATE account SET error_log_forgotten_ms = max(coalesce(error_log_forgotten_ms, ?2), ?2)
+                 WHERE id = ?1",
             )?
-            .execute(params![account.0, last.saturating_sub(REMEMBERED_MS), MAX_PER_ACCOUNT])?;
+            .execute(params![account.0, before_ms - 1])?;
     }
     Ok(())
 }

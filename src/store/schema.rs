@@ -119,6 +119,8 @@ pub(super) const MIGRATIONS: [&str; 7] = [
     -- When the error log was first read, and how far it is known.
     ALTER TABLE account ADD COLUMN error_log_since_ms INTEGER;
     ALTER TABLE account ADD COLUMN error_log_to_ms INTEGER;
+    -- Up to when entries may have been counted that are forgotten.
+    ALTER TABLE account ADD COLUMN error_log_forgotten_ms INTEGER;
     CREATE TABLE error_log_entry (
         account_id INTEGER NOT NULL,
         sid TEXT NOT NULL,

@@ -7,6 +7,7 @@
 mod error_log;
 mod lenient;
 mod page;
+mod pushed;
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -18,9 +19,11 @@ use crate::domain::words::call_event::{Body, CallEvent, NO_DURATION_MS, Request,
 use crate::domain::words::sid::{AccountSid, CallSid};
 
 pub use error_log::decode_logged_error;
+use error_log::parse_instant;
 use lenient::{Named, Number, RawText, StrictBody, Text};
 pub(crate) use page::text_of;
 pub use page::{Page, RawItem};
+pub(super) use pushed::{Entries, decode_events, decode_form};
 
 /// A date as Twilio writes it (RFC 2822), or as HTTP does (RFC 9110, section 5.6.7).
 pub(crate) fn parse_date(text: &str) -> Option<Timestamp> {

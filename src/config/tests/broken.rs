@@ -9,7 +9,7 @@ fn each_broken_file_is_refused_with_its_reason() {
     for (name, expected) in [
         (
             "unknown-key",
-            "FILE: unknown key of 8 characters, expected one of `accounts`, `poll`, `api`, `routes`, `limits`, `exemplars`",
+            "FILE: unknown key of 8 characters, expected one of `accounts`, `poll`, `push`, `api`, `routes`, `limits`, `exemplars`",
         ),
         (
             "unknown-key-in-poll",
@@ -21,7 +21,7 @@ fn each_broken_file_is_refused_with_its_reason() {
         ),
         (
             "unknown-key-with-dots",
-            "FILE: poll.interval: unknown key, expected one of `accounts`, `poll`, `api`, `routes`, `limits`, `exemplars`",
+            "FILE: poll.interval: unknown key, expected one of `accounts`, `poll`, `push`, `api`, `routes`, `limits`, `exemplars`",
         ),
         (
             "duration-without-unit",

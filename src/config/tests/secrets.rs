@@ -29,7 +29,14 @@ fn no_secret_comes_back_from_wherever_it_stands() {
         format!(
             "accounts: [{{ account_sid: {SID}, auth_token_env: T, subaccounts: {{ names: {{ {MARK}: {MARK} }} }} }}]"
         ),
+        format!("accounts: [{{ account_sid: {SID}, auth_token_env: T, push_auth_token: {MARK} }}]"),
+        format!("push: {{ public_url: 'https://u:{MARK}@x.example' }}"),
+        format!("push: {{ public_url: {MARK} }}"),
+        format!("push: {MARK}"),
         // In place of where it stands.
+        format!(
+            "accounts: [{{ account_sid: {SID}, auth_token_env: T, push_auth_token_env: {MARK} }}]"
+        ),
         format!("accounts: [{{ account_sid: {SID}, auth_token_env: {MARK} }}]"),
         format!("accounts: [{{ account_sid: {SID}, auth_token_file: {MARK} }}]"),
         format!("accounts: [{{ account_sid: {SID}, auth_token_credential: {MARK} }}]"),

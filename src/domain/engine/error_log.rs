@@ -1,7 +1,9 @@
-//! Reading Twilio's error log: every few seconds, from a little before what is known of it, to its end.
+//! Reading Twilio's error log: every few seconds, from a little before what is known of it, to its end; and
+//! taking those entries that Twilio pushes.
 //!
-//! Invariant: each entry is handed on once, by its SID. What is known of the log moves on only when a pass has
-//! read it to its end, so a pass that fails starts again from where it began.
+//! Invariant: each entry is handed on once, by its SID, whichever way it comes. What is known of the log moves
+//! on only when a pass has read it to its end, so a pass that fails starts again from where it began, and what
+//! was never pushed is still read.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,6 +24,12 @@ use super::request::{NextPage, Page, PageRequest};
 const OVERLAP: Duration = Duration::from_secs(10 * 60);
 /// How long the SIDs of entries are remembered, behind the newest one: longer than a pass reaches back.
 pub const REMEMBERED: Duration = Duration::from_secs(15 * 60);
+/// How old an entry may be that is pushed: the log's depth, and less than the store remembers SIDs for. What
+/// is older is a copy of an old request.
+const PUSHED_WITHIN: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Beyond so many known entries those are forgotten that are too old to be shown by a pass; the store still
+/// knows them.
+const MAX_KNOWN: usize = 20_000;
 /// Most entries of one pass: Twilio shows no more for one question.
 const MAX_ENTRIES: usize = 10_000;
 /// Most pages of one pass, however few entries they have.
@@ -35,15 +43,18 @@ const REFUSED: Backoff = Backoff::new(Duration::from_secs(120), Duration::from_s
 #[derive(Debug)]
 pub(super) struct ErrorLog {
     account: AccountSid,
-    every: Duration,
+    /// The time between two passes; `None` if the log isn't asked for.
+    every: Option<Duration>,
     page_size: PageSize,
     due_at: Timestamp,
     is_in_flight: bool,
     failures: u32,
     /// How far it is known; `None` before it was first asked for.
     progress: Option<ErrorLogProgress>,
-    /// Whether it was ever read: one that these credentials may not read has no progress.
-    was_read: bool,
+    /// Whether its entries are pushed.
+    is_pushed: bool,
+    /// Whether it was ever read, or is pushed: one that these credentials may not read has no progress.
+    is_known: bool,
     /// Recent entries, so that overlapping passes hand none on twice.
     known: BTreeMap<ErrorLogSid, Timestamp>,
     pass: Option<Pass>,
@@ -61,7 +72,7 @@ struct Pass {
     next: Option<(String, String)>,
 }
 
-/// What a page added.
+/// What a page, or a push, added.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogPage {
     /// The entries that are new, each with when it counts as having happened.
@@ -80,7 +91,8 @@ impl ErrorLog {
     /// Begins with what is known: how far, and the latest entries.
     pub(super) fn new(
         account: AccountSid,
-        every: Duration,
+        every: Option<Duration>,
+        is_pushed: bool,
         progress: Option<ErrorLogProgress>,
         latest: Vec<(ErrorLogSid, Timestamp)>,
     ) -> Self {
@@ -91,21 +103,40 @@ impl ErrorLog {
             due_at: Timestamp::MIN,
             is_in_flight: false,
             failures: 0,
-            was_read: progress.is_some(),
+            is_pushed,
+            is_known: progress.is_some(),
             progress,
             known: latest.into_iter().collect(),
             pass: None,
         }
     }
 
-    /// How far it is known, to be kept, once it was read.
+    /// How far it is known, to be kept, once it was read or began to be pushed.
     pub(super) fn progress(&self) -> Option<ErrorLogProgress> {
-        self.progress.filter(|_| self.was_read)
+        self.progress.filter(|_| self.is_known)
     }
 
-    /// When a page is to be asked for; `MAX` while one is.
+    /// When a page is to be asked for; `MAX` while one is, and where the log isn't asked for.
     pub(super) fn due_at(&self) -> Timestamp {
-        if self.is_in_flight { Timestamp::MAX } else { self.due_at }
+        if self.is_in_flight || self.every.is_none() { Timestamp::MAX } else { self.due_at }
+    }
+
+    /// Begins to take what is pushed; tells whether it has not before. What is shown at 0 from then on is an
+    /// increase when the first entry comes.
+    pub(super) fn begin_pushed(&mut self, twilio_now: Timestamp) -> bool {
+        if self.is_known || !self.is_pushed {
+            return false;
+        }
+        self.begin(twilio_now);
+        self.is_known = true;
+        true
+    }
+
+    /// How far it is known; where nothing is, it begins now.
+    fn begin(&mut self, twilio_now: Timestamp) -> ErrorLogProgress {
+        // Entries tell whole seconds: one of the second in which the account was first polled is counted.
+        let since = Timestamp::from_second(twilio_now.as_second()).unwrap_or(twilio_now);
+        *self.progress.get_or_insert(ErrorLogProgress { since, known_to: since })
     }
 
     /// From when on entries are asked for, and the page to ask for, which counts as asked for from here on.
@@ -115,10 +146,7 @@ impl ErrorLog {
         twilio_now: Timestamp,
     ) -> (Timestamp, PageRequest) {
         self.is_in_flight = true;
-        // Entries tell whole seconds: one of the second in which the account was first polled is counted.
-        let since = Timestamp::from_second(twilio_now.as_second()).unwrap_or(twilio_now);
-        let first = ErrorLogProgress { since, known_to: since };
-        let progress = *self.progress.get_or_insert(first);
+        let progress = self.begin(twilio_now);
         let size = self.page_size.get();
         let pass = self.pass.get_or_insert_with(|| Pass {
             // A `known_to` in the future would hide what comes until then.
@@ -159,11 +187,15 @@ impl ErrorLog {
                 return (LogPage::default(), Some(failure));
             }
         };
-        self.was_read = true;
+        self.is_known = true;
         let mut read = LogPage { rejected: page.rejected, ..LogPage::default() };
         let count = page.items.len();
+        let since = self.begin(twilio_now).since;
         for entry in page.items {
-            self.take(entry, twilio_now, &mut read);
+            let at = self.take(entry, since, twilio_now, &mut read);
+            if let Some(pass) = &mut self.pass {
+                pass.newest = pass.newest.max(Some(at));
+            }
         }
         let end = self.next_page(page.next, count);
         match end {
@@ -180,9 +212,37 @@ impl ErrorLog {
         }
     }
 
-    fn take(&mut self, entry: Reported, twilio_now: Timestamp, read: &mut LogPage) {
+    /// Takes entries that Twilio pushed, once it is known from when on they count. One without a date is
+    /// ignored: it might be of any age.
+    pub(super) fn push(
+        &mut self,
+        entries: Vec<Reported>,
+        twilio_now: Timestamp,
+    ) -> Option<LogPage> {
+        let since = self.progress()?.since.max(before(twilio_now, PUSHED_WITHIN));
+        let mut read = LogPage::default();
+        for entry in entries {
+            if entry.generated_at.is_some() {
+                self.take(entry, since, twilio_now, &mut read);
+            } else {
+                read.ignored += 1;
+            }
+        }
+        if self.known.len() > MAX_KNOWN {
+            self.forget(before(twilio_now, REMEMBERED));
+        }
+        Some(read)
+    }
+
+    /// Takes an entry, and tells when it counts as having happened.
+    fn take(
+        &mut self,
+        entry: Reported,
+        since: Timestamp,
+        twilio_now: Timestamp,
+        read: &mut LogPage,
+    ) -> Timestamp {
         let at = entry.generated_at.unwrap_or(twilio_now).min(twilio_now);
-        let since = self.progress.map_or(twilio_now, |progress| progress.since);
         let is_ours = entry.account.is_none_or(|account| account == self.account);
         if !is_ours || at < since {
             read.ignored += 1;
@@ -191,9 +251,11 @@ impl ErrorLog {
         } else {
             read.new.push((entry, at));
         }
-        if let Some(pass) = &mut self.pass {
-            pass.newest = pass.newest.max(Some(at));
-        }
+        at
+    }
+
+    fn forget(&mut self, before: Timestamp) {
+        self.known.retain(|_, at| before <= *at);
     }
 
     fn next_page(&mut self, next: NextPage, entries: usize) -> End {
@@ -229,11 +291,11 @@ impl ErrorLog {
         let Some(pass) = self.pass.take() else { return };
         self.page_size.read(pass.size, now);
         // However many pages it took, an hour has no more requests than it would have of one page.
-        self.due_at = after(pass.began_at, self.every * pass.pages).max(now);
+        self.due_at = after(pass.began_at, self.every.unwrap_or_default() * pass.pages).max(now);
         if let (Some(progress), Some(newest)) = (&mut self.progress, pass.newest) {
             progress.known_to = progress.known_to.min(twilio_now).max(newest);
             let forget_before = before(progress.known_to, REMEMBERED);
-            self.known.retain(|_, at| forget_before <= *at);
+            self.forget(forget_before);
         }
     }
 
@@ -249,7 +311,8 @@ impl ErrorLog {
             | Verdict::NotFound
             | Verdict::Unreadable => Duration::ZERO,
         };
-        let wait = wait.max(backoff.wait(self.failures, random)).max(self.every);
+        let wait = wait.max(backoff.wait(self.failures, random));
+        let wait = wait.max(self.every.unwrap_or_default());
         self.due_at = after(now, wait);
         if let Some(pass) = pass.filter(|_| failure.page_size != PageSizeVerdict::Unrelated) {
             let is_too_large = failure.page_size == PageSizeVerdict::TooLarge;

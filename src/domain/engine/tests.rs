@@ -128,6 +128,7 @@ fn settings() -> Settings {
         max_concurrency: 4,
         discovers: true,
         has_error_log: false,
+        is_pushed: false,
         digest_key: DigestKey::new([1; 16]),
     }
 }

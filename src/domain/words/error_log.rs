@@ -20,10 +20,8 @@ label_enum! {
         Error = "error",
         /// Something is odd.
         Warning = "warning",
-        /// Something is worth knowing.
+        /// Something is worth knowing; pushed entries call it `INFO`.
         Notice = "notice",
-        /// The same, in pushed entries.
-        Info = "info",
         /// Detail for debugging.
         Debug = "debug",
         /// Missing, or a level that Twilio added later.
@@ -34,7 +32,10 @@ label_enum! {
 impl Level {
     /// The level for Twilio's word, in whatever case.
     pub fn of(word: &str) -> Self {
-        Self::from_label(&word.to_ascii_lowercase()).unwrap_or(Self::Other)
+        match word.to_ascii_lowercase().as_str() {
+            "info" => Self::Notice,
+            word => Self::from_label(word).unwrap_or(Self::Other),
+        }
     }
 }
 
@@ -195,8 +196,8 @@ mod tests {
             assert_eq!(Product::of_resource(sid).as_str(), expected, "{sid}");
         }
         assert_eq!(
-            [Level::of("ERROR"), Level::of("warning"), Level::of("")].map(Level::as_str),
-            ["error", "warning", "other"]
+            ["ERROR", "warning", "INFO", ""].map(|word| Level::of(word).as_str()),
+            ["error", "warning", "notice", "other"]
         );
     }
 }

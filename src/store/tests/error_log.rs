@@ -63,6 +63,9 @@ async fn entries_are_forgotten_after_31_days_and_not_with_their_endpoint() {
     commit(&store, id, &[(1, 0), (2, 5)]).await;
     commit(&store, id, &[(3, 32)]).await;
     assert_eq!(sids(&directory), [2, 3]);
+    // Pushed again by somebody, it is not counted again.
+    commit(&store, id, &[(1, 0), (4, 32)]).await;
+    assert_eq!((sids(&directory), counted(&store)), (vec![2, 3, 4], 4));
     // Its endpoint retires when nothing was heard of it for 35 days.
     for day in 0..80 {
         let cursor = Some(now() + jiff::SignedDuration::from_secs(day * DAY));
@@ -71,7 +74,7 @@ async fn entries_are_forgotten_after_31_days_and_not_with_their_endpoint() {
         store.commit(id, Arc::new(batch)).await.expect("committed");
     }
     assert!(store.committed().read().endpoints.is_empty());
-    assert_eq!(sids(&directory), [2, 3]);
+    assert_eq!(sids(&directory), [2, 3, 4]);
     drop_store_ok((store, thread));
 }
 

@@ -184,7 +184,8 @@ fn fact(random: &mut fastrand::Rng) -> Fact {
             reported.code = ErrorCode::Number(random.u32(11_000..11_200));
             reported.product = pick(random, Product::ALL);
             reported.level = pick(random, Level::ALL);
-            let at = day(random.i64(0..60));
+            // Older ones are forgotten, and not counted again.
+            let at = day(random.i64(30..60));
             Fact::Reported { reported, at, is_history: random.bool() }
         }
         _ => {

@@ -41,17 +41,23 @@ pub fn decode_logged_error(item: &RawItem<'_>) -> Option<LoggedError> {
         account: wire.account_sid.as_deref().and_then(|sid| AccountSid::parse(sid).ok()),
         product: Product::of_resource(resource),
         call_sid: CallSid::parse(resource).ok(),
-        code: match wire.error_code {
-            Number::Value(code) => ErrorCode::of(&code.to_string()),
-            Number::Absent | Number::Unreadable => ErrorCode::Other,
-        },
+        code: wire.error_code.into(),
         level: Level::of(wire.log_level.as_deref().unwrap_or_default()),
         generated_at: date(&wire.date_generated).or_else(|| date(&wire.date_created)),
         request_url: wire.request_url.into_string(),
     })
 }
 
+impl From<Number> for ErrorCode {
+    fn from(number: Number) -> Self {
+        match number {
+            Number::Value(code) => Self::of(&code.to_string()),
+            Number::Absent | Number::Unreadable => Self::Other,
+        }
+    }
+}
+
 /// An instant as Twilio's newer APIs write it (RFC 3339), or as its older ones do.
-fn parse_instant(text: &str) -> Option<Timestamp> {
+pub(super) fn parse_instant(text: &str) -> Option<Timestamp> {
     text.trim().parse().ok().or_else(|| parse_date(text))
 }

@@ -83,6 +83,17 @@ fn items<'de: 'a, 'a, D: Deserializer<'de>>(
     deserializer.deserialize_seq(Items)
 }
 
+/// Items that came without a page around them.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct ItemsWire<'a>(#[serde(borrow, deserialize_with = "items")] Vec<&'a RawValue>);
+
+/// Cuts a list into its items; `None` if it is no list.
+pub(super) fn cut_items(json: &str) -> Option<Vec<RawItem<'_>>> {
+    let ItemsWire(items) = serde_json::from_str(json).ok()?;
+    Some(items.into_iter().map(RawItem).collect())
+}
+
 impl<'a> Page<'a> {
     /// Cuts a page into its items; `None` if it is no page. All lists have the same envelope, but that the
     /// error log's next page is told elsewhere.

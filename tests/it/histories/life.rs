@@ -301,6 +301,7 @@ impl Life {
             max_concurrency: random.usize(1..5),
             discovers: random.bool(),
             has_error_log: true,
+            is_pushed: true,
             digest_key: store.digest_key(),
         };
         let Attached { id, lists, calls, reported, .. } = attached;

@@ -1,11 +1,14 @@
-//! What pages of the error log change.
+//! What pages of the error log change, and entries that Twilio pushes.
 
 use std::time::Duration;
+
+use jiff::Timestamp;
 
 use crate::domain::judge::reported::Reported;
 use crate::domain::track::twilio_time::{before, seconds_between};
 
 use super::super::effects::{CountedEntries, Effects, Fact, Line, Measure};
+use super::super::error_log::LogPage;
 use super::super::failure::{Failure, Verdict};
 use super::super::request::Page;
 use super::{Engine, Heard, failed_at};
@@ -14,35 +17,34 @@ use super::{Engine, Heard, failed_at};
 const OLD_NEWS: Duration = Duration::from_secs(15 * 60);
 
 impl Engine {
+    /// Takes entries of the error log that Twilio pushed, and notes how many more could not be read. `None`
+    /// before the account has begun: they have to be pushed again.
+    pub fn on_push(
+        &mut self,
+        entries: Vec<Reported>,
+        rejected: u64,
+        now: Timestamp,
+    ) -> Option<Effects> {
+        let mut effects = Effects::default();
+        let twilio_now = self.progress.now(now);
+        let pushed = LogPage { rejected, ..self.error_log.push(entries, twilio_now)? };
+        self.count_entries(pushed, twilio_now, &mut effects);
+        Some(self.finish(effects, [], now))
+    }
+
     pub(super) fn error_log_answered(
         &mut self,
         result: Result<Page<Reported>, Failure>,
         heard: Heard,
         effects: &mut Effects,
     ) {
-        let Some(error_log) = &mut self.error_log else { return };
         let (local, random) = (heard.moment.now, heard.moment.random);
         let now = self.progress.now(local);
         let was_read = result.is_ok();
-        let (page, failure) = error_log.turn(result, local, now, random);
+        let (page, failure) = self.error_log.turn(result, local, now, random);
+        let is_complete = page.is_complete;
         if was_read {
-            let numbers = CountedEntries {
-                counted: u64::try_from(page.new.len()).unwrap_or(u64::MAX),
-                duplicates: page.duplicates,
-                rejected: page.rejected,
-                ignored: page.ignored,
-                lags: page.new.iter().map(|(_, at)| seconds_between(*at, now)).collect(),
-                read_at: page.is_complete.then_some(now),
-            };
-            effects.measures.push(Measure::ErrorLog(numbers));
-        }
-        for (reported, at) in page.new {
-            if let Some(call_sid) = reported.call_sid {
-                self.progress.report(call_sid, now);
-            }
-            effects.lines.push(Line::Reported { reported: Box::new(reported.clone()), at: now });
-            let is_history = at < before(now, OLD_NEWS);
-            effects.batch.facts.push(Fact::Reported { reported, at, is_history });
+            self.count_entries(page, now, effects);
         }
         match failure {
             Some(failure) => {
@@ -53,8 +55,38 @@ impl Engine {
                 let failed = failed_at(&failure, (), 0, heard.asked_at, is_accounts);
                 self.troubles.error_log.failed(failed, local, effects);
             }
-            None if page.is_complete => self.troubles.error_log.read(&(), 0, local, effects),
+            None if is_complete => self.troubles.error_log.read(&(), 0, local, effects),
             None => {}
+        }
+    }
+    /// Begins to take what is pushed, once Twilio's time is known.
+    pub(in crate::domain::engine) fn begin_pushed(
+        &mut self,
+        twilio_now: Timestamp,
+        effects: &mut Effects,
+    ) {
+        if self.progress.lists.is_started() && self.error_log.begin_pushed(twilio_now) {
+            effects.measures.push(Measure::ErrorLog(CountedEntries::default()));
+        }
+    }
+
+    fn count_entries(&mut self, page: LogPage, now: Timestamp, effects: &mut Effects) {
+        let numbers = CountedEntries {
+            counted: u64::try_from(page.new.len()).unwrap_or(u64::MAX),
+            duplicates: page.duplicates,
+            rejected: page.rejected,
+            ignored: page.ignored,
+            lags: page.new.iter().map(|(_, at)| seconds_between(*at, now)).collect(),
+            read_at: page.is_complete.then_some(now),
+        };
+        effects.measures.push(Measure::ErrorLog(numbers));
+        for (reported, at) in page.new {
+            if let Some(call_sid) = reported.call_sid {
+                self.progress.report(call_sid, now);
+            }
+            effects.lines.push(Line::Reported { reported: Box::new(reported.clone()), at: now });
+            let is_history = at < before(now, OLD_NEWS);
+            effects.batch.facts.push(Fact::Reported { reported, at, is_history });
         }
     }
 }

@@ -20,14 +20,14 @@ fn a_first_start_counts_nothing_older_than_itself_and_neither_does_a_restart() {
     let mut log = begun();
     assert_eq!(read(&mut log, 15, &[entry(1, -1), entry(2, 0)]), [2]);
     let known = log.known.iter().map(|(sid, at)| (*sid, *at)).collect();
-    let mut log = ErrorLog::new(account(), EVERY, log.progress(), known);
+    let mut log = ErrorLog::new(account(), Some(EVERY), false, log.progress(), known);
     assert_eq!(from(&mut log, 100), at(0));
     assert_eq!(read(&mut log, 100, &[entry(3, -5), entry(2, 0), entry(4, 50)]), [4]);
 }
 
 #[test]
 fn what_happened_in_the_second_of_the_first_start_is_asked_for_and_counted() {
-    let mut log = ErrorLog::new(account(), EVERY, None, Vec::new());
+    let mut log = ErrorLog::new(account(), Some(EVERY), false, None, Vec::new());
     let halfway = after(at(0), Duration::from_millis(500));
     assert_eq!(log.ask(halfway, halfway).0, at(0));
     let page = Page { items: vec![entry(1, 0), entry(2, -1)], rejected: 0, next: NextPage::End };
@@ -152,11 +152,67 @@ fn what_is_remembered_of_a_long_storm_is_bounded() {
     assert!(log.known.len() <= 500 * 62, "{}", log.known.len());
 }
 
+#[test]
+fn what_is_pushed_is_counted_once_beside_what_is_read() {
+    let mut log = begun();
+    assert_eq!(push(&mut log, 12, &[entry(1, 10), entry(1, 10)]), [1]);
+    assert_eq!(read(&mut log, 15, &[entry(2, 11), entry(1, 10)]), [2]);
+    assert!(push(&mut log, 20, &[entry(2, 11), entry(1, 10)]).is_empty(), "pushed again");
+}
+
+#[test]
+fn what_is_pushed_leaves_what_was_not_pushed_to_be_read() {
+    let mut log = begun();
+    let known_to = log.progress();
+    ask(&mut log, 40 * MINUTE);
+    push(&mut log, 40 * MINUTE, &[entry(1, 39 * MINUTE)]);
+    turn(&mut log, 40 * MINUTE, &[], NextPage::End);
+    assert_eq!(log.progress(), known_to);
+    assert_eq!(from(&mut log, 41 * MINUTE), at(0));
+}
+
+#[test]
+fn copies_of_old_requests_and_what_tells_no_date_are_not_counted() {
+    let mut log = begun();
+    let undated = Reported { generated_at: None, ..entry(1, 0) };
+    let other = AccountSid::parse("AC00000000000000000000000000000002").expect("a SID");
+    let foreign = Reported { account: Some(other), ..entry(2, 10) };
+    let page = log.push(vec![undated, foreign, entry(3, -1), entry(4, 0)], at(20));
+    let page = page.expect("begun");
+    assert_eq!((numbers(&page).as_slice(), page.ignored), (&[4][..], 3));
+    let month = 30 * 24 * 60 * MINUTE;
+    assert_eq!(push(&mut log, month + 60, &[entry(5, 59), entry(6, 60)]), [6]);
+}
+
+#[test]
+fn only_what_is_pushed_is_known_from_the_start_and_is_not_asked_for() {
+    let mut log = ErrorLog::new(account(), None, false, None, Vec::new());
+    assert!(!log.begin_pushed(at(0)) && log.push(vec![entry(1, 10)], at(10)).is_none());
+    let mut log = ErrorLog::new(account(), None, true, None, Vec::new());
+    assert!(log.push(vec![entry(1, 10)], at(10)).is_none(), "before it has begun");
+    assert!(log.begin_pushed(at(10)) && !log.begin_pushed(at(11)));
+    assert_eq!(log.progress().expect("begun").since, at(10));
+    assert_eq!(push(&mut log, 10, &[entry(1, 10), entry(2, 9)]), [1]);
+    assert_eq!(log.due_at(), Timestamp::MAX);
+}
+
+#[test]
+fn what_is_remembered_of_what_is_pushed_for_long_is_bounded() {
+    let mut log = ErrorLog::new(account(), None, true, None, Vec::new());
+    log.begin_pushed(at(0));
+    for second in 0..5_000 {
+        let entries: Vec<Reported> =
+            (0..20).map(|number| entry(second * 20 + number, second)).collect();
+        push(&mut log, second, &entries);
+    }
+    assert!(log.known.len() <= MAX_KNOWN + 20, "{}", log.known.len());
+}
+
 const EVERY: Duration = Duration::from_secs(15);
 
 /// Asked for the first time at 0 s, when it was empty.
 fn begun() -> ErrorLog {
-    let mut log = ErrorLog::new(account(), EVERY, None, Vec::new());
+    let mut log = ErrorLog::new(account(), Some(EVERY), false, None, Vec::new());
     assert!(read(&mut log, 0, &[]).is_empty());
     log.due_at = Timestamp::MIN;
     log
@@ -168,6 +224,11 @@ fn read(log: &mut ErrorLog, second: i64, entries: &[Reported]) -> Vec<i64> {
     let (read, failure) = turn(log, second, entries, NextPage::End);
     assert!(failure.is_none() && read.is_complete);
     numbers(&read)
+}
+
+/// The numbers of the entries that a push counts.
+fn push(log: &mut ErrorLog, second: i64, entries: &[Reported]) -> Vec<i64> {
+    numbers(&log.push(entries.to_vec(), at(second)).expect("begun"))
 }
 
 fn from(log: &mut ErrorLog, second: i64) -> Timestamp {

@@ -110,3 +110,29 @@ fn show(entry: &LoggedError) -> String {
         call.as_deref().unwrap_or("no call")
     )
 }
+
+#[test]
+fn the_recorded_payloads_of_the_debugger_are_read() {
+    for (payload, expected) in [
+        (
+            fixture!("real-debugger-webhook-voice-unreachable-2024.json"),
+            "voice 11200 error 2024-09-24T23:37:55Z 10.0.0.5:8080/ivr/menu CA000000000000000000000000000000d1",
+        ),
+        (
+            fixture!("real-debugger-webhook-sms-timeout-2023.json"),
+            "messaging 11200 error 2024-09-24T23:37:55Z nowhere no call",
+        ),
+    ] {
+        let field = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+        let fields = [
+            field("Sid", "NO00000000000000000000000000000001"),
+            field("Level", "ERROR"),
+            field("Timestamp", "2024-09-24T23:37:55Z"),
+            field("Payload", payload),
+        ];
+        let entry = decode_form(&fields).expect("an entry");
+        assert_eq!(show(&entry), expected);
+        assert_eq!(entry.account, None);
+        assert!(decode_form(&fields[1..]).is_none());
+    }
+}

@@ -1,0 +1,161 @@
+//! Answers for what Twilio pushes of its error log, unasked: requests as it would send and sign them.
+//! Sending them is somebody else's.
+
+use base64::prelude::*;
+use jiff::Timestamp;
+use ring::{digest, hmac};
+use serde_json::{Value, json};
+
+use super::Simulator;
+use super::error_log::{LATEST, LoggedError, entries};
+
+/// Most events of a request.
+const MAX_EVENTS: usize = 20;
+
+/// How Twilio pushes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PushForm {
+    /// Event Streams: a list of events as JSON.
+    Events,
+    /// The Debugger's webhook: a form for each entry.
+    Debugger,
+}
+
+/// A request that pushes entries.
+#[derive(Clone, Debug)]
+pub struct Push {
+    /// What is added to the URL, with its question mark; may be empty.
+    pub query: String,
+    /// The header `Content-Type`.
+    pub content_type: &'static str,
+    /// The header `X-Twilio-Signature`.
+    pub signature: String,
+    /// The body.
+    pub body: String,
+}
+
+impl Simulator {
+    /// What Twilio pushes to a URL of the entries that it shows after one instant, and until another. What
+    /// belongs to a subaccount is signed by its owner.
+    pub fn pushes(&self, form: PushForm, url: &str, after: Timestamp, now: Timestamp) -> Vec<Push> {
+        let (world, behaviour) = (&self.shared.world, self.behaviour());
+        let mut pushes = Vec::new();
+        for (index, account) in world.accounts().iter().enumerate() {
+            let owner = account.parent.map(|parent| &world.accounts()[parent]);
+            let token = &owner.unwrap_or(account).auth_token;
+            let owner = owner.map(|owner| owner.sid.as_str());
+            // What is shown late has happened before.
+            let from = after.checked_sub(LATEST).unwrap_or(after);
+            let mut new = entries(world, index, from, now, &behaviour);
+            new.retain(|entry| after < entry.shown_at);
+            match form {
+                PushForm::Events => {
+                    for some in new.chunks(MAX_EVENTS) {
+                        let events: Vec<Value> =
+                            some.iter().map(|entry| event(entry, &account.sid, owner)).collect();
+                        pushes.push(of_events(&Value::from(events).to_string(), url, token));
+                    }
+                }
+                PushForm::Debugger => pushes.extend(
+                    new.iter().map(|entry| of_form(fields(entry, &account.sid, owner), url, token)),
+                ),
+            }
+        }
+        pushes
+    }
+}
+
+/// A request of Event Streams, signed: <https://www.twilio.com/docs/usage/security>.
+fn of_events(body: &str, url: &str, token: &str) -> Push {
+    let hash = digest::digest(&digest::SHA256, body.as_bytes());
+    let hash: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let query = format!("?bodySHA256={hash}");
+    let signature = sign(&format!("{url}{query}"), token);
+    Push { query, content_type: "application/json", signature, body: body.to_owned() }
+}
+
+/// A request of the Debugger, signed with all of its fields.
+fn of_form(mut fields: Vec<(&'static str, String)>, url: &str, token: &str) -> Push {
+    let mut body = form_urlencoded::Serializer::new(String::new());
+    for (name, value) in &fields {
+        body.append_pair(name, value);
+    }
+    let body = body.finish();
+    fields.sort();
+    let fields: String = fields.iter().flat_map(|(name, value)| [*name, value.as_str()]).collect();
+    Push {
+        query: String::new(),
+        content_type: "application/x-www-form-urlencoded",
+        signature: sign(&format!("{url}{fields}"), token),
+        body,
+    }
+}
+
+fn sign(text: &str, token: &str) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, token.as_bytes());
+    BASE64_STANDARD.encode(hmac::sign(&key, text.as_bytes()))
+}
+
+fn date(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// An entry's level in the words of what is pushed.
+fn level(entry: &LoggedError) -> String {
+    if entry.level == "notice" { "INFO".to_owned() } else { entry.level.to_uppercase() }
+}
+
+/// The request that failed, with what a caller's data may be in it.
+fn payload(entry: &LoggedError) -> Value {
+    json!({
+        "resource_sid": entry.resource_sid,
+        "service_sid": null,
+        "error_code": entry.code.to_string(),
+        "more_info": { "Msg": "Caller +15005550006", "ErrorCode": entry.code.to_string() },
+        "webhook": {
+            "type": "application/json",
+            "request": {
+                "url": entry.url,
+                "method": "POST",
+                "headers": {},
+                "parameters": { "From": "+15005550006" },
+            },
+            "response": { "status_code": null, "headers": {}, "body": "secret" },
+        },
+    })
+}
+
+fn event(entry: &LoggedError, account: &str, owner: Option<&str>) -> Value {
+    json!({
+        "specversion": "1.0",
+        "type": "com.twilio.error-logs.error.logged",
+        "source": "made-up",
+        "id": entry.sid.replacen("NO", "EZ", 1),
+        "datacontenttype": "application/json",
+        "time": date(entry.shown_at),
+        "data": {
+            "sid": entry.sid,
+            "account_sid": account,
+            "master_account_sid": owner,
+            "level": level(entry),
+            "error_code": entry.code.to_string(),
+            "product_name": "made-up",
+            "correlation_sid": entry.resource_sid,
+            "date_created": date(entry.generated_at),
+            "payload": payload(entry).to_string(),
+        },
+    })
+}
+
+fn fields(entry: &LoggedError, account: &str, owner: Option<&str>) -> Vec<(&'static str, String)> {
+    let mut fields = vec![
+        ("Sid", entry.sid.clone()),
+        ("AccountSid", account.to_owned()),
+        ("Timestamp", date(entry.generated_at)),
+        ("Level", level(entry)),
+        ("PayloadType", "application/json".to_owned()),
+        ("Payload", payload(entry).to_string()),
+    ];
+    fields.extend(owner.map(|owner| ("ParentAccountSid", owner.to_owned())));
+    fields
+}
