@@ -1,7 +1,7 @@
 //! The edge to people and Prometheus: `/metrics`, the pages, health and readiness.
 //!
-//! Answers come from memory: nothing waits for Twilio, and only `/failures` waits for the disk, for a
-//! bounded time. Knows neither Twilio nor the store, but for what it recorded of failures.
+//! Answers come from memory: nothing waits for Twilio, and only `/failures`, and Twilio itself when it pushes,
+//! wait for the disk, for a bounded time. Knows neither Twilio nor the store, but for what it recorded of failures.
 
 mod access;
 mod failures;

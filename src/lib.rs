@@ -43,7 +43,8 @@
 //!   - [`domain::words`]: Twilio's nouns.
 //! - [`metrics`]: what is counted and how it is written down: the catalogue of families, the ledger
 //!   of all series, the exposition. Pure.
-//! - [`twilio`]: the edge to Twilio. One function is one request and one answer.
+//! - [`twilio`]: the edge to Twilio. One function is one request and one answer; or takes apart what
+//!   Twilio pushes.
 //! - [`store`]: the edge to the disk: one SQLite file, one writer thread.
 //! - [`poller`]: the shell around an account's engine: send, gather, commit, tell, wait.
 //! - [`http`]: the edge to people and Prometheus. From memory, but for the recorded failures.
@@ -142,6 +143,11 @@
 //! released a scrape interval later ([`metrics::ledger::Hold`]); its release is durable before any
 //! value is shown. Shown is what an answer contained that went out to its end: groups of hidden
 //! accounts are not, and a renamed account's begin again.
+//!
+//! **Which way do pushed entries of the error log go?** `http::push` takes the request in, [`twilio::push`]
+//! finds who signed it, [`poller::inbox`] hands its entries to the loops of their accounts, and there
+//! [`Engine::on_push`](domain::engine::Engine::on_push) joins them with those that are read. Twilio is told that
+//! they arrived once they are committed; until then it pushes them again.
 //!
 //! **What does a restart know of subaccounts?** Which there were when Twilio last listed them
 //! (`store::accounts`). It shows and polls those that the configuration still wants, under the labels

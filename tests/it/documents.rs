@@ -7,7 +7,7 @@ use twilio_call_exporter::domain::engine::failure::FailureReason;
 use twilio_call_exporter::domain::engine::failure::retry_reasons;
 use twilio_call_exporter::domain::engine::request::Resource;
 use twilio_call_exporter::metrics::catalog;
-use twilio_call_exporter::metrics::health::EventResult;
+use twilio_call_exporter::metrics::health::{EventResult, PushResult};
 
 #[test]
 fn metrics_md_is_the_catalogue() {
@@ -21,6 +21,10 @@ fn metrics_md_is_the_catalogue() {
         (
             "`result` of `twilio_exporter_call_reads_total`",
             of(&mut ReadResult::ALL.iter().map(|result| result.as_str())),
+        ),
+        (
+            "`result` of `twilio_exporter_pushes_total`",
+            of(&mut PushResult::ALL.iter().map(|result| result.as_str())),
         ),
         ("`resource`", of(&mut Resource::ALL.iter().map(|resource| resource.as_str()))),
         ("`reason` of `twilio_exporter_api_retries_total`", retry_reasons().into_iter().collect()),

@@ -10,7 +10,7 @@ use twilio_call_exporter::simulator::{Behaviour, WorldConfig};
 
 use crate::harness::{Program, Scrape, Series, Twilio, eventually, everything, going_on, metric};
 
-const ENTRIES: &str = "twilio_error_log_entries_total";
+pub(crate) const ENTRIES: &str = "twilio_error_log_entries_total";
 /// Often, and with new series shown at once.
 const OFTEN: [(&str, &str); 2] = [
     ("TWILIO_EXPORTER_POLL__ERROR_LOG_INTERVAL", "1s"),
@@ -163,7 +163,11 @@ fn truth(twilio: &Twilio) -> BTreeMap<Series, f64> {
     });
     // A test takes less time than a look reaches back behind the newest entry.
     let Some((_, since)) = asked else { return BTreeMap::new() };
-    let since: Timestamp = since.parse().expect("a time");
+    truth_since(twilio, since.parse().expect("a time"))
+}
+
+/// What must be counted of the error log since an instant.
+pub(crate) fn truth_since(twilio: &Twilio, since: Timestamp) -> BTreeMap<Series, f64> {
     let names = ["account", "product", "host", "route", "error_code", "level"];
     let series = |(values, count): ([String; 6], u64)| {
         let labels = names.map(str::to_owned).into_iter().zip(values).collect();
@@ -172,6 +176,7 @@ fn truth(twilio: &Twilio) -> BTreeMap<Series, f64> {
     twilio.error_log(since).into_iter().map(series).collect()
 }
 
-fn counted(scrape: &Scrape) -> f64 {
+/// All entries that are counted.
+pub(crate) fn counted(scrape: &Scrape) -> f64 {
     metric(ENTRIES).value_in(scrape).unwrap_or(0.0)
 }

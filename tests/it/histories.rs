@@ -62,7 +62,7 @@ fn every_event_of_every_history_is_counted_once() {
     assert!(totals.torn_commits > count / 10 && totals.late > 0);
     assert!(totals.throttled > count && totals.pages > count && totals.reloads > count / 2);
     assert!(totals.steps > count * 100 && totals.discoveries > count);
-    assert!(totals.reported > count * 2);
+    assert!(totals.reported > count * 2 && totals.pushes > count);
 }
 
 /// What happened in a history.
@@ -81,6 +81,8 @@ struct Lived {
     discoveries: u64,
     /// Entries of the error log.
     reported: u64,
+    /// Pushes of its entries that were taken.
+    pushes: u64,
     reloads: u64,
     /// Steps of the engine.
     steps: u64,
@@ -99,6 +101,7 @@ impl Lived {
         self.pages += other.pages;
         self.discoveries += other.discoveries;
         self.reported += other.reported;
+        self.pushes += other.pushes;
         self.reloads += other.reloads;
         self.steps += other.steps;
     }

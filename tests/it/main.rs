@@ -35,6 +35,7 @@ mod pages;
 mod privacy;
 mod promql;
 mod proxy;
+mod push;
 mod reach;
 mod reload;
 mod rules;

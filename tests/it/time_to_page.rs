@@ -79,35 +79,43 @@ async fn the_demo_pages_once_within_3_min_and_ends_within_20() {
 /// Most time from the first failing webhook to the alert that fires, while no Call Event is shown yet.
 const REPORTED_WITHIN: Duration = Duration::from_secs(60);
 
-/// `RUNS=5` plays it five times.
+/// By polling and by pushes; `RUNS=5` plays each five times.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs prometheus, from Debian's package"]
 async fn the_error_log_fires_an_alert_within_the_minute_long_before_call_events() {
     let runs = std::env::var("RUNS").map_or(1, |text| text.parse().expect("a number"));
-    let mut took = Vec::new();
-    for _ in 0..runs {
-        let directory = Arc::new(TempDir::new().expect("a directory"));
-        let arguments = ["demo", "--events-after=15m"].map(str::to_owned).to_vec();
-        let program = Program::start(directory, BTreeMap::new(), arguments).await;
-        let prometheus = Prometheus::start(&Setup {
-            jobs: &[("twilio", program.address())],
-            rules: &rules::files(),
-            scrape_interval: SCRAPE_INTERVAL,
-            evaluation_interval: SCRAPE_INTERVAL,
-            ..Setup::default()
-        });
-        let firing = r#"ALERTS{alertname="TwilioWebhookErrorsReported",alertstate="firing"}"#;
-        within(FAILING_WITHIN + REPORTED_WITHIN * 2, "the alert fires", async || {
-            prometheus.query(firing).await
-        })
-        .await;
-        let failed_at = first_failure(&program.log());
-        took.push(Clock::start().now().duration_since(failed_at).unsigned_abs());
-        let counted = metric("twilio_webhook_failures_total").value_in(&program.scrape().await);
-        assert_eq!(counted.unwrap_or(0.0), 0.0, "no Call Event is shown yet");
+    for way in [&["demo", "--events-after=15m"][..], &["demo", "--events-after=15m", "--push"]] {
+        let mut took = Vec::new();
+        for _ in 0..runs {
+            took.push(reported_after(way).await);
+        }
+        say(&format!("{way:?} fires {took:?} after the first webhook that failed"));
+        assert!(took.iter().all(|took| *took <= REPORTED_WITHIN), "{way:?} {took:?}");
     }
-    say(&format!("fires {took:?} after the first webhook that failed"));
-    assert!(took.iter().all(|took| *took <= REPORTED_WITHIN), "{took:?}");
+}
+
+/// How long it takes from the first failing webhook until an alert fires that Prometheus sees.
+async fn reported_after(arguments: &[&str]) -> Duration {
+    let directory = Arc::new(TempDir::new().expect("a directory"));
+    let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+    let program = Program::start(directory, BTreeMap::new(), arguments).await;
+    let prometheus = Prometheus::start(&Setup {
+        jobs: &[("twilio", program.address())],
+        rules: &rules::files(),
+        scrape_interval: SCRAPE_INTERVAL,
+        evaluation_interval: SCRAPE_INTERVAL,
+        ..Setup::default()
+    });
+    let firing = r#"ALERTS{alertname="TwilioWebhookErrorsReported",alertstate="firing"}"#;
+    within(FAILING_WITHIN + REPORTED_WITHIN * 2, "the alert fires", async || {
+        prometheus.query(firing).await
+    })
+    .await;
+    let failed_at = first_failure(&program.log());
+    let took = Clock::start().now().duration_since(failed_at).unsigned_abs();
+    let counted = metric("twilio_webhook_failures_total").value_in(&program.scrape().await);
+    assert_eq!(counted.unwrap_or(0.0), 0.0, "no Call Event is shown yet");
+    took
 }
 
 /// When the first webhook failed that callers heard of, by the error log.

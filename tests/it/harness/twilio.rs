@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use twilio_call_exporter::clock::Clock;
 use twilio_call_exporter::simulator::{
-    Behaviour, Mix, SimulatedAccount, Simulator, Truth, WorldConfig,
+    Behaviour, Mix, Push, PushForm, SimulatedAccount, Simulator, Truth, WorldConfig,
 };
 
 use super::{Program, Scrape, eventually};
@@ -186,6 +186,22 @@ impl Twilio {
     /// What the error logs hold by now of what happened since an instant.
     pub(crate) fn error_log(&self, since: Timestamp) -> BTreeMap<[String; 6], u64> {
         self.simulator.error_log(since, (self.clock)())
+    }
+
+    /// What is pushed to a URL of what is shown since an instant.
+    pub(crate) fn pushes(&self, form: PushForm, url: &str, after: Timestamp) -> Vec<Push> {
+        self.pushes_between(form, url, after, (self.clock)())
+    }
+
+    /// What is pushed to a URL of what is shown after one instant and until another.
+    pub(crate) fn pushes_between(
+        &self,
+        form: PushForm,
+        url: &str,
+        after: Timestamp,
+        until: Timestamp,
+    ) -> Vec<Push> {
+        self.simulator.pushes(form, url, after, until)
     }
 
     /// How many requests there were.

@@ -15,6 +15,8 @@ use twilio_call_exporter::domain::engine::effects::Effects;
 use twilio_call_exporter::domain::engine::lists::ListPlan;
 use twilio_call_exporter::domain::engine::plan::ReadPlan;
 use twilio_call_exporter::domain::engine::{Engine, Known, Moment, Settings};
+use twilio_call_exporter::domain::judge::reported::Reported;
+use twilio_call_exporter::domain::judge::route::Routes;
 use twilio_call_exporter::domain::words::sid::{AccountSid, CallSid};
 use twilio_call_exporter::metrics::health::Health;
 use twilio_call_exporter::metrics::ledger::{AccountId, Cell, Ledger, LedgerLimits, Scope};
@@ -216,6 +218,13 @@ impl Life {
         }
         effects.merge(program.engine.keep_house(local));
         self.lived.steps += 1;
+        if self.random.u8(..20) == 0 {
+            let pushed = world.pushed(now, &mut self.random).into_iter();
+            let pushed = pushed.map(|entry| Reported::of(&entry, &Routes::default())).collect();
+            let taken = program.engine.on_push(pushed, 0, local);
+            self.lived.pushes += u64::from(taken.is_some());
+            effects.merge(taken.unwrap_or_default());
+        }
         effects
     }
 
@@ -301,7 +310,7 @@ impl Life {
             max_concurrency: random.usize(1..5),
             discovers: random.bool(),
             has_error_log: true,
-            is_pushed: true,
+            is_pushed: random.bool(),
             digest_key: store.digest_key(),
         };
         let Attached { id, lists, calls, reported, .. } = attached;

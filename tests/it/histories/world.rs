@@ -232,6 +232,15 @@ impl World {
         shown.into_iter().map(Report::shown).collect()
     }
 
+    /// Entries of the error log that are pushed, perhaps before the log shows them, or long after, again.
+    pub(super) fn pushed(&self, now: i64, random: &mut Rng) -> Vec<LoggedError> {
+        let (is_again, pushed) = (random.u8(..4) == 0, random.u8(..4));
+        let entries = self.legs.iter().flat_map(|leg| &leg.reports);
+        let happened = entries.filter(|report| report.at <= now);
+        let due = happened.filter(|report| is_again || now - report.at < 300);
+        due.filter(|_| random.u8(..4) < pushed).map(Report::shown).collect()
+    }
+
     /// The entries of the error log that must have been counted, if it was read since an instant.
     pub(super) fn reports(&self, since: Timestamp) -> BTreeMap<Key, u64> {
         let mut truth = BTreeMap::new();

@@ -8,7 +8,7 @@ use super::read;
 use crate::promql;
 
 /// Families that no alert reads, and why.
-const UNREAD: [(&str, &str); 21] = [
+const UNREAD: [(&str, &str); 22] = [
     ("twilio_exporter_error_log_entries_total", "what is rejected or ignored is for the curious"),
     ("twilio_twiml_warnings_total", "Twilio goes on with the call"),
     ("twilio_call_api_requests_total", "the application sees these answers itself"),
@@ -32,6 +32,10 @@ const UNREAD: [(&str, &str); 21] = [
     ("twilio_exporter_call_events_unjudged_total", "Twilio hides bodies where it was told to"),
     ("twilio_exporter_routes_retired_total", "they are meant to go"),
     ("twilio_exporter_clock_offset_seconds", "the exporter allows for it"),
+    (
+        "twilio_exporter_pushes_total",
+        "what is not pushed is polled, and anyone can send what is refused",
+    ),
     ("twilio_exporter_http_connections_cut_total", "a scrape that fails for it is up"),
     ("twilio_exporter_store_commit_duration_seconds", "what is late is settling_overdue"),
     ("twilio_exporter_store_errors_total", "while they go on, store_writable is 0"),

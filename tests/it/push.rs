@@ -1,0 +1,288 @@
+//! What Twilio pushes of its error log, as the program takes it: counted once, whoever else counts it, and
+//! nothing taken that Twilio did not sign.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::prelude::*;
+use fastrand::Rng;
+use jiff::Timestamp;
+use ring::{digest, hmac};
+use tempfile::TempDir;
+use twilio_call_exporter::clock::Clock;
+use twilio_call_exporter::simulator::{Behaviour, Push, PushForm, WorldConfig};
+
+use crate::error_log::{ENTRIES, counted, truth_since};
+use crate::harness::{Program, Scrape, Series, Twilio, eventually, everything, going_on, metric};
+
+/// What Twilio was given: a proxy stands before the program.
+const URL: &str = "https://exporter.example.com/twilio";
+const PUSHED: (&str, &str) = ("TWILIO_EXPORTER_PUSH__PUBLIC_URL", URL);
+const NOT_POLLED: (&str, &str) = ("TWILIO_EXPORTER_POLL__ERROR_LOG_INTERVAL", "0s");
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_entry_is_counted_once_however_often_it_is_pushed_and_through_kills() {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().expect("a number"));
+    let kills: u64 = number("KILLS").unwrap_or(4);
+    lives(kills / 2, number("KILL_SEED").unwrap_or(1), true).await;
+    lives(kills / 2, number("KILL_SEED").unwrap_or(2), false).await;
+}
+
+/// Lives with so many kills, where a part of the pushes are lost because the log is polled as well, or none.
+async fn lives(kills: u64, seed: u64, is_polled: bool) {
+    let mut random = Rng::with_seed(seed);
+    let world = WorldConfig { calls_per_minute: 600.0, ..everything(1, 1 + kills / 15) };
+    let twilio = Twilio::serving(WorldConfig { backlog: Duration::ZERO, ..world }).await;
+    twilio.behave(Behaviour { error_log_late: 3, ..Behaviour::default() });
+    let interval = if is_polled { "1s" } else { "0s" };
+    let polled = ("TWILIO_EXPORTER_POLL__ERROR_LOG_INTERVAL", interval);
+    let mut program = Program::polling_with(&twilio, &[PUSHED, polled]).await;
+    let mut pushing = Pushing::default();
+    let mut highest: BTreeMap<Series, f64> = BTreeMap::new();
+    let mut watch = |scrape: &Scrape| {
+        for (series, value) in scrape.family(ENTRIES) {
+            let highest = highest.entry(series.clone()).or_default();
+            assert!(value >= *highest, "{series:?} fell from {highest} to {value}");
+            *highest = value;
+        }
+    };
+    for _ in 0..kills {
+        let before = counted(&program.scrape().await);
+        eventually("more is counted", async || {
+            pushing.turn(&twilio, &program, &mut random, is_polled).await;
+            let scrape = program.scrape().await;
+            watch(&scrape);
+            (counted(&scrape) > before || twilio.truth().complete).then_some(())
+        })
+        .await;
+        program = program.kill_and_restart().await;
+    }
+    eventually("all is pushed", async || {
+        let is_complete = twilio.truth().complete;
+        pushing.turn(&twilio, &program, &mut random, is_polled).await;
+        // One more turn, for what is shown late.
+        (is_complete && pushing.waiting.is_empty() && pushing.quiet_turns > 50).then_some(())
+    })
+    .await;
+    let since = since(&program);
+    eventually("all entries are counted", async || {
+        let scrape = program.scrape().await;
+        watch(&scrape);
+        let found: BTreeMap<_, _> =
+            scrape.family(ENTRIES).into_iter().filter(|(_, value)| *value > 0.0).collect();
+        (found == truth_since(&twilio, since)).then_some(())
+    })
+    .await;
+    let counts = |result: &str| metric("twilio_exporter_pushes_total").label("result", result);
+    let scrape = program.scrape().await;
+    assert!(counts("counted").value_in(&scrape).expect("shown") > 0.0);
+    assert!(counts("refused").is_in(&scrape, 0.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_twilio_did_not_sign_changes_nothing_and_what_it_signed_counts_once() {
+    let twilio = Twilio::serving(going_on(1, 400)).await;
+    let program = Program::polling_with(&twilio, &[PUSHED, NOT_POLLED]).await;
+    begun(&program).await;
+    let push = first_push(&twilio, URL).await;
+    let token = &twilio.accounts()[0].auth_token;
+    let large = signed(&format!("[{}]", " ".repeat(1 << 20)), token);
+    let elsewhere = first_push(&twilio, "https://exporter.example.com/other").await;
+    let forged = signed(&push.body, "another-token");
+    let half = push.body[..push.body.len() / 2].to_owned();
+    let refused = [
+        Push { signature: String::new(), ..push.clone() },
+        Push { signature: "x".repeat(28), ..push.clone() },
+        Push { query: String::new(), ..push.clone() },
+        Push { query: format!("{}&a=b", push.query), ..push.clone() },
+        Push { body: half, ..push.clone() },
+        Push { body: push.body.replace("11200", "12100"), ..push.clone() },
+        Push { body: String::new(), ..push.clone() },
+        signed("{", token),
+        elsewhere,
+        forged,
+        large,
+    ];
+    for forged in &refused {
+        assert_eq!(send(&program, forged).await, 403, "{} {}", forged.query, forged.signature);
+    }
+    let scrape = program.scrape().await;
+    assert_eq!(counted(&scrape), 0.0);
+    let results = metric("twilio_exporter_pushes_total").label("result", "refused");
+    assert!(results.is_in(&scrape, f64::from(u32::try_from(refused.len()).expect("few"))));
+    assert!(metric("twilio_exporter_error_log_lag_seconds_count").is_in(&scrape, 0.0));
+    let lines = program.log();
+    assert_eq!(lines.matches("refused a push").count(), 1, "{lines}");
+    assert!(!lines.contains(&push.body[..200]) && !lines.contains("+15005550006"), "{lines}");
+
+    assert_eq!(send(&program, &push).await, 204);
+    let after = counted(&program.scrape().await);
+    assert!(after > 0.0);
+    assert_eq!(send(&program, &push).await, 204, "Twilio pushes at least once");
+    assert_eq!(counted(&program.scrape().await), after);
+    let program = program.kill_and_restart().await;
+    begun(&program).await;
+    assert_eq!(send(&program, &push).await, 204, "or somebody pushes a copy");
+    assert_eq!(counted(&program.scrape().await), after);
+    assert_eq!(program.get("/push/error-log").await.0, 405);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_nothing_can_be_stored_twilio_is_asked_to_push_again() {
+    let twilio = Twilio::serving(going_on(1, 400)).await;
+    let program = Program::polling_with(&twilio, &[PUSHED, NOT_POLLED]).await;
+    begun(&program).await;
+    let push = first_push(&twilio, URL).await;
+    let (file, away) = (program.storage().join("exporter.db"), program.storage().join("away"));
+    std::fs::rename(&file, &away).expect("taken away");
+    assert_eq!(send(&program, &push).await, 503);
+    assert_eq!(counted(&program.scrape().await), 0.0);
+    std::fs::rename(&away, &file).expect("put back");
+    eventually("it is taken", async || (send(&program, &push).await == 204).then_some(())).await;
+    let after = counted(&program.scrape().await);
+    let entries = push.body.matches("error-logs.error.logged").count();
+    assert_eq!(after, f64::from(u32::try_from(entries).expect("few")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_of_discovered_subaccounts_are_taken_and_only_known_users_may_push() {
+    let world = WorldConfig { subaccounts: 1, ..going_on(1, 400) };
+    let twilio = Twilio::serving(world).await;
+    let accounts = twilio.accounts();
+    let directory = TempDir::new().expect("a directory");
+    let web = directory.path().join("web.yml");
+    let hash = bcrypt::hash("right", 4).expect("a hash");
+    std::fs::write(&web, format!("basic_auth_users:\n  twilio: {hash}\n")).expect("written");
+    let config = directory.path().join("exporter.yml");
+    let text = format!(
+        "accounts:\n  - account_sid: {}\n    auth_token_env: TOKEN\n    base_url: {}\n    subaccounts: {{ discover: true }}\npush: {{ public_url: '{URL}' }}\npoll: {{ error_log_interval: 0s, interval: 1s }}\nlimits: {{ hold_back: 0s }}\n",
+        accounts[0].account_sid,
+        twilio.url()
+    );
+    std::fs::write(&config, text).expect("written");
+    let variables = BTreeMap::from([("TOKEN".to_owned(), accounts[0].auth_token.clone())]);
+    let arguments = vec![
+        format!("--config.file={}", config.display()),
+        format!("--web.config.file={}", web.display()),
+    ];
+    let program = Program::start(Arc::new(directory), variables, arguments).await;
+    let of_subaccount = metric(ENTRIES).label("account", &accounts[1].account_sid);
+    let after = Clock::start().now();
+    eventually("entries of the subaccount are counted", async || {
+        let pushes = twilio.pushes(PushForm::Debugger, URL, after);
+        for push in &pushes {
+            assert_eq!(send(&program, push).await, 401, "nobody may push");
+            let sent = request(&program, push).basic_auth("twilio", Some("right"));
+            let status = sent.send().await.expect("an answer").status().as_u16();
+            assert!([204, 503].contains(&status), "{status}");
+        }
+        let scrape = program.request("/metrics").basic_auth("twilio", Some("right"));
+        let scrape = scrape.send().await.expect("an answer").text().await.expect("a body");
+        of_subaccount.value_in(&Scrape::parse(&scrape)).filter(|value| *value > 0.0)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_taken_until_a_configuration_says_so() {
+    let twilio = Twilio::serving(going_on(1, 400)).await;
+    let program = Program::polling_with(&twilio, &[NOT_POLLED]).await;
+    let push = first_push(&twilio, URL).await;
+    assert_eq!(send(&program, &push).await, 404);
+    assert!(!program.scrape().await.text.contains("twilio_exporter_pushes_total{"));
+    let file = program.directory().path().join("exporter.yml");
+    let text = std::fs::read_to_string(&file).expect("read");
+    std::fs::write(&file, format!("{text}push: {{ public_url: '{URL}' }}\n")).expect("written");
+    program.signal("HUP");
+    eventually("pushes are taken", async || (send(&program, &push).await == 204).then_some(()))
+        .await;
+    std::fs::write(&file, text).expect("written");
+    program.signal("HUP");
+    eventually("and no more", async || (send(&program, &push).await == 404).then_some(())).await;
+}
+
+/// Pushes on their way.
+#[derive(Default)]
+struct Pushing {
+    pushed_to: Option<Timestamp>,
+    waiting: VecDeque<Push>,
+    taken: Vec<Push>,
+    /// Turns in a row without anything new.
+    quiet_turns: u32,
+}
+
+impl Pushing {
+    /// Pushes what is new, in either form, and again what was not taken, or was; a part may be lost.
+    async fn turn(&mut self, twilio: &Twilio, program: &Program, random: &mut Rng, is_lossy: bool) {
+        let now = Clock::start().now();
+        let after = self.pushed_to.replace(now).unwrap_or(Timestamp::MIN);
+        let form = if random.bool() { PushForm::Events } else { PushForm::Debugger };
+        let new = twilio.pushes_between(form, URL, after, now);
+        self.quiet_turns = if new.is_empty() { self.quiet_turns + 1 } else { 0 };
+        self.waiting.extend(new.into_iter().filter(|_| !is_lossy || random.u8(..3) > 0));
+        for _ in 0..self.waiting.len() {
+            let push = self.waiting.pop_front().expect("one waits");
+            match send(program, &push).await {
+                204 => self.taken.push(push),
+                503 => self.waiting.push_back(push),
+                status => panic!("{status}"),
+            }
+        }
+        if let Some(again) = random.choice(&self.taken) {
+            let status = send(program, again).await;
+            assert!([204, 503].contains(&status), "{status}");
+        }
+    }
+}
+
+/// Waits until the account has begun to take what is pushed.
+async fn begun(program: &Program) {
+    let lag = metric("twilio_exporter_error_log_lag_seconds_count");
+    eventually("it takes what is pushed", async || lag.value_in(&program.scrape().await)).await;
+}
+
+/// The first push of something that happens from now on.
+async fn first_push(twilio: &Twilio, url: &str) -> Push {
+    let after = Clock::start().now();
+    eventually("something is pushed", async || {
+        // Not of the second that has begun: the account may have begun in it, too.
+        let pushes = twilio.pushes(PushForm::Events, url, after + Duration::from_secs(2));
+        pushes.into_iter().find(|push| push.body.contains("11200"))
+    })
+    .await
+}
+
+/// A push of this body, signed.
+fn signed(body: &str, token: &str) -> Push {
+    let hash = digest::digest(&digest::SHA256, body.as_bytes());
+    let hash: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let query = format!("?bodySHA256={hash}");
+    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, token.as_bytes());
+    let signature = BASE64_STANDARD.encode(hmac::sign(&key, format!("{URL}{query}").as_bytes()));
+    Push { query, content_type: "application/json", signature, body: body.to_owned() }
+}
+
+fn request(program: &Program, push: &Push) -> reqwest::RequestBuilder {
+    let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+    http.post(format!("http://{}/push/error-log{}", program.address(), push.query))
+        .header("content-type", push.content_type)
+        .header("x-twilio-signature", &push.signature)
+        .body(push.body.clone())
+}
+
+async fn send(program: &Program, push: &Push) -> u16 {
+    request(program, push).send().await.expect("an answer").status().as_u16()
+}
+
+/// From when on entries are counted, as the store has it.
+fn since(program: &Program) -> Timestamp {
+    let copy = TempDir::new().expect("a directory");
+    for name in ["exporter.db", "exporter.db-wal"] {
+        std::fs::copy(program.storage().join(name), copy.path().join(name)).expect("copied");
+    }
+    let store = rusqlite::Connection::open(copy.path().join("exporter.db")).expect("a store");
+    let since = "SELECT error_log_since_ms FROM account";
+    let since = store.query_row(since, [], |row| row.get(0)).expect("one account");
+    Timestamp::from_millisecond(since).expect("an instant")
+}
