@@ -14,7 +14,9 @@ use twilio_call_exporter::clock::Clock;
 use twilio_call_exporter::simulator::{Behaviour, Push, PushForm, WorldConfig};
 
 use crate::error_log::{ENTRIES, counted, truth_since};
-use crate::harness::{Program, Scrape, Series, Twilio, eventually, everything, going_on, metric};
+use crate::harness::{
+    Program, Scrape, Series, Twilio, eventually, everything, going_on, metric, say, world_of,
+};
 
 /// What Twilio was given: a proxy stands before the program.
 const URL: &str = "https://exporter.example.com/twilio";
@@ -200,6 +202,58 @@ async fn nothing_is_taken_until_a_configuration_says_so() {
     std::fs::write(&file, text).expect("written");
     program.signal("HUP");
     eventually("and no more", async || (send(&program, &push).await == 404).then_some(())).await;
+}
+
+/// What a day of trouble may take beside what the program has anyway.
+const MOST_MEMORY: u64 = 20 << 20;
+const MOST_STORED: u64 = 40 << 20;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_thousand_entries_take_little_memory_and_little_of_the_disk() {
+    let twilio = Twilio::serving(world_of(10)).await;
+    let program = Program::polling_with(&twilio, &[PUSHED, NOT_POLLED]).await;
+    begun(&program).await;
+    // As large as a request may be, before it is measured.
+    let token = &twilio.accounts()[0].auth_token;
+    assert_eq!(
+        send(&program, &signed(&format!("[{{}}{}]", " ".repeat(1_000_000)), token)).await,
+        204
+    );
+    let before = program.peak_memory();
+    for number in 0..100 {
+        let push = signed(&entries(number * 1_000, &twilio.accounts()[0].account_sid), token);
+        assert_eq!(send(&program, &push).await, 204);
+    }
+    assert_eq!(counted(&program.scrape().await), 100_000.0);
+    let more = program.peak_memory() - before;
+    let stored = std::fs::metadata(program.storage().join("exporter.db")).expect("a store").len();
+    say(&format!("100,000 entries: {} KiB of memory, {} KiB stored", more >> 10, stored >> 10));
+    assert!(more <= MOST_MEMORY && stored <= MOST_STORED);
+    // Those of the last minutes are known again.
+    let program = program.kill_and_restart().await;
+    begun(&program).await;
+    say(&format!("{} KiB after a restart, {} before", program.peak_memory() >> 10, before >> 10));
+}
+
+/// A thousand entries of as many calls, each of now.
+fn entries(first: u64, account: &str) -> String {
+    let now = Clock::start().now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let entry = |number: u64| {
+        let payload = serde_json::json!({ "webhook": { "request": { "url": "https://ivr.example.com/menu" } } });
+        serde_json::json!({
+            "type": "com.twilio.error-logs.error.logged",
+            "data": {
+                "sid": format!("NO{number:032}"),
+                "account_sid": account,
+                "level": "ERROR",
+                "error_code": "11200",
+                "correlation_sid": format!("CA{number:032}"),
+                "date_created": now,
+                "payload": payload.to_string(),
+            },
+        })
+    };
+    serde_json::Value::from((first..first + 1_000).map(entry).collect::<Vec<_>>()).to_string()
 }
 
 /// Pushes on their way.

@@ -10,7 +10,7 @@ use twilio_call_exporter::domain::judge::verdict::{Reason, Warning};
 use twilio_call_exporter::domain::track::outcome::Outcome;
 use twilio_call_exporter::domain::words::call::{CallStatus, Direction};
 use twilio_call_exporter::metrics::catalog::{self, Family};
-use twilio_call_exporter::metrics::health::{EntryResult, EventResult};
+use twilio_call_exporter::metrics::health::{EntryResult, EventResult, PushResult};
 
 /// All values of a label that is not among those that are given.
 pub(super) fn values_of(family: &Family, label: &str, given: &[(&str, &str)]) -> Vec<&'static str> {
@@ -44,6 +44,9 @@ pub(super) fn values_of(family: &Family, label: &str, given: &[(&str, &str)]) ->
         }
         "result" if is(&catalog::CALL_EVENTS) => {
             EventResult::ALL.iter().map(|one| one.as_str()).collect()
+        }
+        "result" if is(&catalog::PUSHES) => {
+            PushResult::ALL.iter().map(|one| one.as_str()).collect()
         }
         "result" => ReadResult::ALL.iter().map(|one| one.as_str()).collect(),
         "status" if is(&catalog::CALLS) => vec![

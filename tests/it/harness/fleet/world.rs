@@ -26,6 +26,8 @@ pub(crate) struct World {
     places: Vec<Place>,
     /// Finished calls of each account.
     calls: Vec<usize>,
+    /// How late entries of each account's error log are: at once.
+    lags: Vec<Vec<usize>>,
     /// What grows with each poll.
     polls: Vec<usize>,
     /// What is always the present time.
@@ -43,7 +45,11 @@ struct Place {
     failed: Vec<usize>,
     reasons: BTreeMap<Reason, usize>,
     cut_off: Vec<usize>,
+    reported: Vec<usize>,
 }
+
+/// The code that the error log has for what fails here.
+const REPORTED: &str = "error_code=\"11205\"";
 
 impl World {
     pub(super) fn new(shape: Shape) -> Self {
@@ -54,6 +60,7 @@ impl World {
             values: Vec::new(),
             places: Vec::new(),
             calls: Vec::new(),
+            lags: Vec::new(),
             polls: Vec::new(),
             now: Vec::new(),
             clock: Clock::start(),
@@ -74,12 +81,16 @@ impl World {
         let of_account = |family: &&&Family| {
             family.labels.contains(&"account") && !family.labels.contains(&"route")
         };
+        self.lags.push(Vec::new());
         for family in catalog::ALL.iter().filter(of_account) {
             for (series, value) in self.add(family, &own) {
                 if series.contains("direction=\"inbound\",status=\"completed\"")
                     && family.name == catalog::CALLS.name
                 {
                     self.calls.push(value);
+                }
+                if family.name == catalog::ERROR_LOG_LAG.name && !series.contains("_sum{") {
+                    self.lags.last_mut().expect("this account's").push(value);
                 }
                 if family.name == catalog::API_REQUESTS.name {
                     self.polls.push(value);
@@ -122,6 +133,8 @@ impl World {
                     place.failed.push(value);
                 } else if has("outcome=\"cut_off\"") {
                     place.cut_off.push(value);
+                } else if family.name == catalog::ERROR_LOG_ENTRIES.name {
+                    place.reported.extend(has(REPORTED).then_some(value));
                 } else if family.name == catalog::WEBHOOK_FAILURES.name {
                     let of = |reason: &&Reason| has(&format!("reason=\"{}\"", reason.as_str()));
                     let reason = Reason::ALL.iter().find(of).expect("a reason");
@@ -212,6 +225,18 @@ impl World {
             }
         }
         self.values[self.calls[account]] += f64::from(requests);
+    }
+
+    /// The error log reports a failing request to each route of an account that is to answer with TwiML.
+    pub(crate) fn report(&mut self, account: usize) {
+        for place in self.places_of(account) {
+            for value in &self.places[place].reported {
+                self.values[*value] += 1.0;
+                for lag in &self.lags[account] {
+                    self.values[*lag] += 1.0;
+                }
+            }
+        }
     }
 
     /// Calls of an account are settled, of which a failing request to each route had cut off so many.
