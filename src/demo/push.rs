@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::simulator::{Push, PushForm, Simulator};
+use crate::twilio::client::install_crypto;
 
 /// How often it is looked for new entries, and what was not taken is sent again.
 const EVERY: Duration = Duration::from_secs(1);
@@ -30,6 +31,7 @@ pub(super) struct Pusher {
 impl Pusher {
     /// Pushes what happens from now on, until `stop`.
     pub(super) async fn run(self, stop: CancellationToken) {
+        install_crypto();
         let Ok(client) = reqwest::Client::builder().no_proxy().timeout(WITHIN).build() else {
             tracing::warn!("cannot push: TLS can't be set up");
             return;

@@ -1,6 +1,8 @@
 //! What Twilio pushes of its error log, as the program takes it: counted once, whoever else counts it, and
 //! nothing taken that Twilio did not sign.
 
+mod simulate;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
