@@ -147,6 +147,8 @@ impl Poller {
             for asked in self.gather(first).await {
                 effects.merge(self.take(asked).await);
             }
+            // However busy the account is, so that none waits in vain.
+            pushed.extend(self.inbox.waiting());
             pushed.retain_mut(|delivery| self.take_pushed(delivery, &mut effects));
             self.keep_house(&mut effects);
             if self.commit(effects, heartbeat, stop).await.is_none() {

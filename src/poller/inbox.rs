@@ -137,6 +137,11 @@ impl Inbox {
         self.receiver.recv_many(&mut deliveries, MAX_WAITING).await;
         deliveries
     }
+
+    /// What waits now.
+    pub(super) fn waiting(&mut self) -> Vec<Delivery> {
+        std::iter::from_fn(|| self.receiver.try_recv().ok()).take(MAX_WAITING).collect()
+    }
 }
 
 impl Drop for Inbox {
