@@ -89,7 +89,7 @@ impl Terms {
         tracing::warn!(
             reason,
             public_url = %self.url,
-            "refused a push to /push/error-log: if it was Twilio's, push.public_url is not the URL that Twilio was given, or the auth token is another"
+            "refused a push; if Twilio sent it, check that push.public_url is exactly the URL that Twilio was given, and that the auth token is the account's primary one"
         );
     }
 }

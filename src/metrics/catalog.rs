@@ -207,7 +207,7 @@ families! {
         "Whether the configuration that was loaded last was valid (1); if it wasn't (0), the one before is in force.";
     PUSHES: SinceStart Counter, "twilio_exporter_pushes_total",
         ["result"],
-        "Requests to /push/error-log: counted (or counted before), refused (not signed by an account's auth token for push.public_url, or larger than 1 MiB) or deferred (Twilio is to push again, as while an account begins or the store can't be written); absent without push.public_url.";
+        "Requests to /push/error-log by result: counted (now or before), refused (not signed for push.public_url with an account's auth token, or larger than 1 MiB) or deferred (answered 503 so that Twilio pushes again: the account has not started yet, or the store can't be written). Absent without push.public_url.";
     HTTP_CONNECTIONS_CUT: SinceStart Counter, "twilio_exporter_http_connections_cut_total",
         [],
         "Connections that were cut off to make room for others: too many, or too slow to take their answers.";
