@@ -11,7 +11,7 @@ use twilio_call_exporter::domain::engine::request::Resource;
 use twilio_call_exporter::domain::judge::observe::Rejection;
 use twilio_call_exporter::domain::words::call::{CallStatus, Direction};
 use twilio_call_exporter::metrics::catalog::{self, Family, FamilyKind};
-use twilio_call_exporter::metrics::health::EventResult;
+use twilio_call_exporter::metrics::health::{EventResult, PushResult};
 use twilio_call_exporter::simulator::WorldConfig;
 
 use crate::harness::{Program, Scrape, Twilio, eventually, metric, world_of};
@@ -36,7 +36,8 @@ async fn the_first_scrape_has_all_of_each_closed_set_and_so_has_each_account_tha
                 "  - {{ name: {name}, account_sid: {sid}, auth_token_env: TOKEN, {region}base_url: '{url}', {discover} }}\n"
             )
         });
-        format!("accounts:\n{}poll: {{ interval: 1s }}\n", accounts.collect::<String>())
+        let push = "push: { public_url: 'https://exporter.example.com/push' }";
+        format!("accounts:\n{}poll: {{ interval: 1s }}\n{push}\n", accounts.collect::<String>())
     };
     let token = twilio.accounts()[0].auth_token.clone();
     let program = Program::configured(&configuration(&["first"]), &[("TOKEN", &token)]).await;
@@ -123,6 +124,7 @@ fn values(family: &Family, label: &str, accounts: &[&str]) -> BTreeSet<String> {
         ("stage", _) => all!(Stage),
         ("resource", _) => all!(Resource),
         ("result", family) if family == &catalog::CALL_EVENTS => all!(EventResult),
+        ("result", family) if family == &catalog::PUSHES => all!(PushResult),
         ("result", family) if family == &catalog::CALL_READS => all!(ReadResult),
         ("reason", family) if family == &catalog::CALL_EVENTS_REJECTED => all!(Rejection),
         ("reason", family) if family == &catalog::API_RETRIES => {

@@ -96,7 +96,8 @@ async fn health_readiness_and_the_landing_page_answer() {
 async fn every_label_of_a_running_program_is_in_the_catalogue() {
     use twilio_call_exporter::metrics::catalog;
     let twilio = Twilio::serving(everything(2, 1)).await;
-    let mut program = Program::polling(&twilio).await;
+    let pushed = [("TWILIO_EXPORTER_PUSH__PUBLIC_URL", "https://exporter.example.com/push")];
+    let mut program = Program::polling_with(&twilio, &pushed).await;
     let scrape = twilio.is_told_by(&mut program).await;
     let strip = |name: &str| {
         let suffix =
