@@ -72,160 +72,160 @@ use FamilyKind::{Counter, Gauge, Histogram};
 families! {
     WEBHOOK_REQUESTS: Durable Counter, "twilio_webhook_requests_total",
         ["account", "host", "route", "kind", "code"],
-        "Requests that Twilio made to webhooks, from Call Events, by the HTTP status of the answer (none: no answer from the application).";
+        "Total number of requests Twilio made to webhooks, from Call Events, by HTTP status code (none: no response from the application).";
     WEBHOOK_DURATION: Durable Histogram(WEBHOOK_SECONDS), "twilio_webhook_request_duration_seconds",
         ["account", "host", "route", "kind"],
-        "How long webhook requests took, as Twilio measured it (request_duration of Call Events).";
+        "Duration of webhook requests in seconds, as measured by Twilio (request_duration of Call Events).";
     WEBHOOK_FAILURES: Durable Counter, "twilio_webhook_failures_total",
         ["account", "host", "route", "kind", "reason"],
-        "Webhook requests that failed, by reason.";
+        "Total number of failed webhook requests, by reason.";
     TWIML_RESPONSES: Durable Counter, "twilio_twiml_responses_total",
         ["account", "host", "route", "content_type"],
-        "Genuine 2xx answers to requests that expect TwiML, by content type. All but text/xml, application/xml and other_xml are non-XML.";
+        "Total number of 2xx responses from the application to requests that expect TwiML, by content type. Only text/xml, application/xml and other_xml are XML.";
     TWIML_WARNINGS: Durable Counter, "twilio_twiml_warnings_total",
         ["account", "host", "route", "reason"],
-        "Answers that are odd without being failures, by reason.";
+        "Total number of responses that are unusual but not failures, by reason.";
     CALL_API_REQUESTS: Durable Counter, "twilio_call_api_requests_total",
         ["account", "code"],
-        "Requests of the customer to Twilio's REST API about calls, from Call Events.";
+        "Total number of requests the application made to Twilio's REST API about calls, from Call Events, by HTTP status code.";
     CALLS: Durable Counter, "twilio_calls_total",
         ["account", "direction", "status"],
-        "Calls that have finished, by direction and final status.";
+        "Total number of finished calls, by direction and final status.";
     CALLS_WITH_FAILURES: Durable Counter, "twilio_calls_with_webhook_failures_total",
         ["account", "host", "route", "outcome"],
-        "Settled calls with at least one failed TwiML or media request, by what callers felt and by the host and route of the failing request that decided it (both empty for calls that an earlier version counted by account).";
+        "Total number of settled calls with a failed TwiML or media request, by outcome for the caller and by host and route of the failed request that decided it (both empty for calls that an earlier version counted by account).";
     ERROR_LOG_ENTRIES: Durable Counter, "twilio_error_log_entries_total",
         ["account", "product", "host", "route", "error_code", "level"],
-        "Entries of Twilio's error log, known within about a minute and long before Call Events. Host and route are those of voice webhooks, else empty. Never add these to twilio_webhook_failures_total: a failing webhook is in both.";
+        "Total number of entries in Twilio's error log, counted within about a minute and long before Call Events. Host and route are set only for voice webhooks. Do not add to twilio_webhook_failures_total: failed webhook requests are in both.";
     CALLS_ACTIVE: Momentary Gauge, "twilio_calls_active",
         ["account", "direction", "status"],
-        "Calls that are queued, ringing or in progress, as the lists last showed them.";
+        "Number of calls that are queued, ringing or in progress, as of the last call lists.";
     ACCOUNT_INFO: Momentary Gauge, "twilio_account_info",
         ["account", "account_sid", "status"],
-        "The accounts that are polled, with the status that Twilio last told (unknown: not asked); always 1.";
+        "Polled accounts with their last known status at Twilio (unknown: not requested); always 1.";
     BUILD_INFO: SinceStart Gauge, "twilio_exporter_build_info",
         ["version", "os", "arch"],
-        "The running version; always 1.";
+        "Version and platform of the exporter; always 1.";
     UP: SinceStart Gauge, "twilio_exporter_up",
         ["account"],
-        "Whether the account's last list of calls could be read.";
+        "Whether the account's last call list could be read.";
     LAST_SUCCESS: SinceStart Gauge, "twilio_exporter_last_success_timestamp_seconds",
         ["account"],
-        "When the account's list of recent calls was last read to its end.";
+        "Unix time of the last complete read of the account's list of recent calls.";
     POLL_INTERVAL: SinceStart Gauge, "twilio_exporter_poll_interval_seconds",
         ["account"],
-        "Time between two lists of recent calls, as in force now.";
+        "Current interval between lists of recent calls, in seconds.";
     PASS_DURATION: SinceStart Histogram(API_SECONDS), "twilio_exporter_pass_duration_seconds",
         ["account"],
-        "How long it took to read a list of recent calls to its end.";
+        "Time taken to read a complete list of recent calls, in seconds.";
     API_REQUESTS: SinceStart Counter, "twilio_exporter_api_requests_total",
         ["account", "resource", "code"],
-        "Requests of the exporter to Twilio, one per attempt (none: no answer).";
+        "Total number of the exporter's requests to Twilio, one per attempt, by HTTP status code (none: no response).";
     API_DURATION: SinceStart Histogram(API_SECONDS), "twilio_exporter_api_request_duration_seconds",
         ["resource"],
-        "How long the exporter's requests to Twilio took, answered or not.";
+        "Duration of the exporter's requests to Twilio in seconds, including those without a response.";
     API_RETRIES: SinceStart Counter, "twilio_exporter_api_retries_total",
         ["account", "reason"],
-        "Failed requests of the exporter to Twilio that are tried again, by reason.";
+        "Total number of failed requests to Twilio that are retried, by reason.";
     API_CONCURRENCY_LIMIT: SinceStart Gauge, "twilio_exporter_api_concurrency_limit",
         ["account"],
-        "How many requests to Twilio may be in flight for the account now.";
+        "Current limit on concurrent requests to Twilio for the account.";
     API_REQUIRED_CONCURRENCY: SinceStart Gauge, "twilio_exporter_api_required_concurrency",
         ["account"],
-        "Concurrent requests that all planned reads of Call Events need; above api.max_concurrency, early reads are skipped first.";
+        "Concurrent requests needed for all planned reads of Call Events; above api.max_concurrency, early reads are skipped first.";
     API_IN_FLIGHT: SinceStart Gauge, "twilio_exporter_api_in_flight",
         ["account"],
-        "How many requests to Twilio are in flight for the account.";
+        "Number of requests to Twilio in flight for the account.";
     API_ACCOUNT_CONCURRENT: SinceStart Gauge, "twilio_exporter_api_account_concurrent_requests",
         ["account"],
-        "Concurrent requests of the whole account, others than the exporter's included (Twilio-Concurrent-Requests header).";
+        "Concurrent requests of the whole account, including other clients' (Twilio-Concurrent-Requests header).";
     CALLS_PENDING: SinceStart Gauge, "twilio_exporter_calls_pending",
         ["account", "stage"],
-        "Calls that wait for a read of their Call Events, by the stage of the next read.";
+        "Number of calls waiting for a read of their Call Events, by stage of the next read.";
     TRACKED_CALLS: SinceStart Gauge, "twilio_exporter_tracked_calls",
         ["account"],
-        "Calls that are tracked: active, ended and not settled, or recently settled.";
+        "Number of tracked calls: active, ended but not settled, or recently settled.";
     CALLS_DEFERRED: SinceStart Counter, "twilio_exporter_calls_deferred_total",
         ["account"],
-        "Calls that a list showed while limits.tracked_calls was reached, once per list; they are found again later.";
+        "Total number of listed calls not tracked because limits.tracked_calls was reached, counted once per list; later lists show them again.";
     SETTLING_OVERDUE: SinceStart Gauge, "twilio_exporter_settling_overdue_seconds",
         ["account"],
-        "How long the most overdue settling read is overdue, unreadable calls apart; 0: nothing is.";
+        "Seconds by which the most overdue settling read is late, excluding unreadable calls; 0 if none is overdue.";
     CATCHING_UP: SinceStart Gauge, "twilio_exporter_catching_up",
         ["account"],
-        "1 while the account is more than 15 minutes behind: its list cursor lies that far back, or the settling reads of at least 3 calls, and of more than a twentieth of the calls that are due or were read on time in the last 30 minutes, are that overdue. Unreadable calls that are more than 30 minutes overdue don't count. An account that was never read, or not for 15 minutes, starts at 1 until its lists are read and each call among them that is so overdue was tried, and for at least 65 seconds if there are such calls.";
+        "Whether the account is more than 15 minutes behind (1) or not (0): its list cursor is that old, or the settling reads of at least 3 calls, and of more than a twentieth of the calls due or read on time in the last 30 minutes, are that overdue. Unreadable calls more than 30 minutes overdue don't count. An account never read before, or not for 15 minutes, starts at 1 until its lists have been read and each call that was that overdue has been tried, and for at least 65 seconds if there were such calls.";
     CALLS_UNREADABLE: SinceStart Gauge, "twilio_exporter_calls_unreadable",
         ["account"],
-        "Ended calls that aren't settled because reads of their Call Events keep failing, 3 times or more with other calls read in between. They are tried again until they are given up.";
+        "Number of ended calls not settled because reads of their Call Events keep failing (at least 3 times with other calls read in between). They are retried until given up.";
     ERROR_LOG_LAST_SUCCESS: SinceStart Gauge, "twilio_exporter_error_log_last_success_timestamp_seconds",
         ["account"],
-        "When the account's error log was last read to its end; absent where it can't be read.";
+        "Unix time of the last complete read of the account's error log; absent if the log can't be read.";
     ERROR_LOG_ITEMS: SinceStart Counter, "twilio_exporter_error_log_entries_total",
         ["account", "result"],
-        "Entries of pages of the error log: counted, duplicate (counted before), rejected (not readable) or ignored (of another account, or from before the account was first polled).";
+        "Total number of error log entries read or pushed, by result: counted, duplicate (already counted), rejected (unreadable) or ignored (of another account, or from before the account was first polled).";
     ERROR_LOG_LAG: SinceStart Histogram(LAG_SECONDS), "twilio_exporter_error_log_lag_seconds",
         ["account"],
-        "How late entries of the error log were counted, from their date_generated.";
+        "Time from an error log entry's date_generated until it was counted, in seconds.";
     SKIPPED_SECONDS: SinceStart Counter, "twilio_exporter_skipped_seconds_total",
         ["account"],
-        "Time cut off because the exporter was down for longer than poll.catch_up.";
+        "Total number of seconds skipped because the exporter was down for longer than poll.catch_up.";
     EVENT_LAG: SinceStart Histogram(LAG_SECONDS), "twilio_exporter_event_lag_seconds",
         ["account"],
-        "How late Call Events were counted, from their date_created.";
+        "Time from a Call Event's date_created until it was counted, in seconds.";
     CALL_EVENTS: SinceStart Counter, "twilio_exporter_call_events_total",
         ["account", "result"],
-        "Items of Call Events pages: counted, duplicate (counted before) or rejected.";
+        "Total number of items in Call Events pages, by result: counted, duplicate (already counted) or rejected.";
     CALL_EVENTS_REJECTED: SinceStart Counter, "twilio_exporter_call_events_rejected_total",
         ["account", "reason"],
-        "Items of Call Events pages that could not be counted, by reason; with invalid_duration the item is counted, without its duration.";
+        "Total number of items in Call Events pages that could not be counted, by reason; an item with invalid_duration is counted without its duration.";
     CALL_EVENTS_UNJUDGED: SinceStart Counter, "twilio_exporter_call_events_unjudged_total",
         ["account"],
-        "Counted TwiML answers whose body Twilio did not show, so that only the content type was judged.";
+        "Total number of counted TwiML responses judged by content type only, because Twilio did not show the body.";
     CALLS_REJECTED: SinceStart Counter, "twilio_exporter_calls_rejected_total",
         ["account"],
-        "Items of Calls pages that are no readable call.";
+        "Total number of items in Calls pages that could not be read as calls.";
     CALL_READS: SinceStart Counter, "twilio_exporter_call_reads_total",
         ["account", "stage", "result"],
-        "Reads of a call's events: found, empty, failed (given up) or skipped (a later read was due).";
+        "Total number of reads of a call's events, by stage and result: found, empty, failed (given up) or skipped (a later read was due).";
     AUDITED_CALLS: SinceStart Counter, "twilio_exporter_audited_calls_total",
         ["account"],
-        "Settled calls that were read once more.";
+        "Total number of settled calls that were read again by an audit.";
     LATE_CALL_EVENTS: SinceStart Counter, "twilio_exporter_late_call_events_total",
         ["account"],
-        "Call Events that only an audit found; above 0, raise poll.settle_delay.";
+        "Total number of Call Events found only by an audit; if above 0, raise poll.settle_delay.";
     ROUTE_OVERFLOW: SinceStart Counter, "twilio_exporter_route_overflow_total",
         ["account"],
-        "Call Events counted under host other, route other, or under code other, because of limits.routes_per_account or limits.series.";
+        "Total number of Call Events and error log entries counted under host, route or code other because of limits.routes_per_account or limits.series.";
     ROUTES_RETIRED: SinceStart Counter, "twilio_exporter_routes_retired_total",
         ["account"],
-        "Pairs of host and route whose series went because they had no Call Event for 35 days.";
+        "Total number of host and route pairs whose series were removed after 35 days without Call Events or error log entries.";
     CLOCK_OFFSET: SinceStart Gauge, "twilio_exporter_clock_offset_seconds",
         [],
-        "How far Twilio's clock is ahead of this machine's wall clock now, in seconds.";
+        "Seconds by which Twilio's clock is now ahead of this machine's wall clock.";
     CONFIG_RELOADED: SinceStart Gauge, "twilio_exporter_config_last_reload_successful",
         [],
-        "Whether the configuration that was loaded last was valid (1); if it wasn't (0), the one before is in force.";
+        "Whether the last loaded configuration was valid (1); if not (0), the previous one stays active.";
     PUSHES: SinceStart Counter, "twilio_exporter_pushes_total",
         ["result"],
-        "Requests to /push/error-log by result: counted (now or before), refused (not signed for push.public_url with an account's auth token, or larger than 1 MiB) or deferred (answered 503 so that Twilio pushes again: the account has not started yet, or the store can't be written). Absent without push.public_url.";
+        "Total number of requests to /push/error-log, by result: counted (now or earlier), refused (not signed for push.public_url with an account's auth token, unreadable, or larger than 1 MiB) or deferred (answered 503 so that Twilio pushes again, for example because the account has not started or the store can't be written). Absent without push.public_url.";
     HTTP_CONNECTIONS_CUT: SinceStart Counter, "twilio_exporter_http_connections_cut_total",
         [],
-        "Connections that were cut off to make room for others: too many, or too slow to take their answers.";
+        "Total number of connections closed to make room for others because there were too many or they read responses too slowly.";
     STORE_CREATED: SinceStart Gauge, "twilio_exporter_store_created_timestamp_seconds",
         [],
-        "When the store was created.";
+        "Unix time at which the store was created.";
     STORE_COMMIT_DURATION: SinceStart Histogram(COMMIT_SECONDS), "twilio_exporter_store_commit_duration_seconds",
         [],
-        "How long it took to make a batch durable.";
+        "Time taken to make a batch durable, in seconds.";
     STORE_ERRORS: SinceStart Counter, "twilio_exporter_store_errors_total",
         [],
-        "Commits that failed; polling pauses until one succeeds.";
+        "Total number of failed commits; polling pauses until one succeeds.";
     STORE_WRITABLE: SinceStart Gauge, "twilio_exporter_store_writable",
         [],
-        "Whether the store can be written (1); while it can't (0), because the disk is full or fails or the files were removed, polling pauses.";
+        "Whether the store can be written (1). While it can't (0), because the disk is full or failing or the files were removed, polling pauses.";
     STORE_SIZE: SinceStart Gauge, "twilio_exporter_store_size_bytes",
         [],
-        "Size of the store's files.";
+        "Size of the store's files in bytes.";
 }
 
 /// METRICS.md: the catalogue as a document. `elsewhere` has the label sets that are defined where this
@@ -233,20 +233,20 @@ families! {
 pub fn markdown(elsewhere: &[(&str, Vec<&str>)]) -> String {
     let mut text = String::from(
         "# Metrics\n\n\
-         Generated from `src/metrics/catalog.rs`; `UPDATE_GOLDEN=1 cargo test metrics_md` writes it anew.\n\
-         Beside these, `/metrics` has the usual `process_*` families.\n",
+         Generated from `src/metrics/catalog.rs`; update with `UPDATE_GOLDEN=1 cargo test metrics_md`.\n\
+         `/metrics` also has the standard `process_*` metrics.\n",
     );
     for (life, title, note) in [
         (
             Life::Durable,
             "Calls and webhooks",
-            "Kept in the store: they go on over restarts and crashes, and are never reset.",
+            "Kept in the store: they survive restarts and crashes, and are never reset.",
         ),
-        (Life::Momentary, "What is the case now", "Gauges, as last seen."),
+        (Life::Momentary, "Current state", "Gauges, as last seen."),
         (Life::SinceStart, "The exporter itself", "Since the exporter started."),
     ] {
         text.push_str(&format!("\n## {title}\n\n{note}\n\n"));
-        text.push_str("| family | kind | labels | meaning |\n|---|---|---|---|\n");
+        text.push_str("| metric | type | labels | description |\n|---|---|---|---|\n");
         for family in ALL.iter().filter(|family| family.life == life) {
             let kind = match family.kind {
                 Counter => "counter".to_owned(),
@@ -287,8 +287,9 @@ fn label_values() -> String {
 
     format!(
         "\n## Label values\n\n\
-         Closed sets; `account` is the configured name or the Account SID (with the region, where a discovered subaccount has it in common with one of another region: `AC…@ie1`), `host` and `route` are cut from the URL.\n\
-         No label ever holds a Call SID, a phone number, a query or a body.\n\n\
+         `account` is the configured name or the Account SID, with the region appended (`AC…@ie1`) where a discovered subaccount shares its SID with one in another region.\n\
+         `host` and `route` are derived from the URL. Apart from `code`, the labels below have fixed sets of values.\n\
+         No label contains a Call SID, a phone number, a query or a body.\n\n\
          - `kind`, TwiML expected: {}\n\
          - `kind`, no TwiML expected: {}\n\
          - `reason` of `twilio_webhook_failures_total`: {}\n\
@@ -297,7 +298,7 @@ fn label_values() -> String {
          - `content_type`: {}\n\
          - `outcome`: {}\n\
          - `stage`: {}\n\
-         - `code`: the HTTP status, or `none`; `other` for codes that came when limits.series was reached\n",
+         - `code`: the HTTP status code, or `none`; `other` for new codes once `limits.series` is reached\n",
         list(RequestKind::ALL.iter().filter(|kind| kind.expects_twiml()).map(|kind| kind.as_str())),
         list(
             RequestKind::ALL
