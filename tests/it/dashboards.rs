@@ -103,14 +103,14 @@ const KEPT: &str = "${job:queryparam}&${datasource:queryparam}&${__url_time_rang
 fn lateness_stat() -> Panel {
     let account = r#"job=~"$job",account=~"$account""#;
     Panel::stat(
-        "Numbers are late by",
-        "lag: 90 % of the events of the time range were counted within this time after Twilio recorded them. behind: how long the exporter's most overdue read has been due.",
+        "Data lag",
+        "lag: 90% of events in the time range were counted within this time after Twilio recorded them. behind: delay of the most overdue settling read.",
     )
     .unit("s")
     .decimals(0)
     .steps(&[(None, "blue"), (Some(LATE), "orange"), (Some(VERY_LATE), "red")])
     .size(4, 4)
-    .or_say("No account was asked yet")
+    .or_say("No account polled yet")
     .instant(
         &quantile(0.9, "le", &format!("increase({LATENESS}_bucket{{{account}}}[$__range])")),
         "lag",

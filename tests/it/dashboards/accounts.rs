@@ -15,13 +15,13 @@ pub(super) fn readable() -> Panel {
         |value: u8| format!("count(min by (account) (twilio_exporter_up{{{ACCOUNT}}}) == {value})");
     Panel::stat(
         "Accounts",
-        "How many accounts' last list of calls could be read. Exporter health names those that couldn't.",
+        "Accounts by whether their last call list could be read. Exporter health lists those that are not readable.",
     )
     .unit("short")
     .decimals(0)
     .steps(&[(None, "green")])
     .size(4, 4)
-    .or_say("No account was asked yet")
+    .or_say("No account polled yet")
     .instant(&count(1), "readable")
     .instant(&count(0), "not readable")
     .colours(&[("/^not readable/", "red")])
@@ -51,7 +51,7 @@ pub(super) fn table() -> Panel {
         (to("twilio-webhooks"), to("twilio-route"), to("twilio-calls"), to("twilio-exporter"));
     Panel::table(
         "Accounts",
-        "Over the time range, of all hosts and routes: finished calls; caller-facing requests (TwiML and media) that failed, their share, and that divided by the objective (burn rate); callers cut off; within which time 90 % of the Call Events were counted; whether the last list of calls could be read; and how many calls fail to be read on their own. A name leads to the dashboards of that account; the account with the most callers cut off comes first.",
+        "Over the time range and all hosts and routes: finished calls; failed caller-facing requests (TwiML and media), their share and burn rate (share divided by the objective); 90th percentile of event lag; whether the last call list could be read; calls that can't be read while others can; callers cut off (highest first). Accounts link to their dashboards.",
         &[
             ("account", "Account"),
             ("Value #A", "Calls"),
@@ -65,7 +65,7 @@ pub(super) fn table() -> Panel {
         ],
     )
     .size(24, 7)
-    .or_say("No account was asked yet")
+    .or_say("No account polled yet")
     .decimals(0)
     .instant(&or_0(&sum("twilio_calls_total", ACCOUNT)), "")
     .instant(&or_0(&failed), "")
@@ -87,9 +87,9 @@ pub(super) fn table() -> Panel {
         "Account",
         &[
             ("Webhooks of this account", &webhooks),
-            ("Its routes", &route),
-            ("Its calls", &calls),
-            ("Reading it", &health),
+            ("Routes of this account", &route),
+            ("Calls of this account", &calls),
+            ("Exporter health for this account", &health),
         ],
     )
 }
@@ -109,8 +109,8 @@ pub(super) fn in_trouble() -> Panel {
     let of = |expr: &str| format!("{expr} and on (account) ({troubled})");
     let read = gauge("max", "last_success_timestamp_seconds");
     Panel::table(
-        "Accounts that need a look",
-        "Only accounts whose last list of calls couldn't be read, that are catching up (more than 15 minutes behind, so that pages are held back), that have a settling read overdue for longer than the rules allow, or that have calls which fail to be read on their own.",
+        "Accounts needing attention",
+        "Accounts whose last call list could not be read, that are catching up (more than 15 minutes behind, pages held back), whose settling reads are overdue beyond the alert threshold, or with calls that can't be read while others can.",
         &[
             ("account", "Account"),
             ("status", "Status at Twilio"),
@@ -122,7 +122,7 @@ pub(super) fn in_trouble() -> Panel {
         ],
     )
     .size(16, 6)
-    .or_say("All accounts are read, and none is behind.")
+    .or_say("All accounts are readable and up to date.")
     .instant(&of(&format!("max by (account, status) (twilio_account_info{{{ACCOUNT}}}) * on (account) group_left () {up}")), "")
     .instant(&of(&behind), "")
     .instant(&of(&format!("1000 * {read}")), "")

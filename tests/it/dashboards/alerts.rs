@@ -21,7 +21,7 @@ pub(super) fn count() -> Panel {
     };
     Panel::stat(
         "Alerts",
-        "How many alerts of the exporter's rules fire at the end of the time range; or that the rules aren't loaded, so that none can.",
+        "Alerts from the exporter's rules that are firing at the end of the time range. If it says rules not loaded, no alert can fire.",
     )
     .unit("short")
     .decimals(0)
@@ -64,18 +64,18 @@ pub(super) fn table() -> Panel {
     );
     Panel::table(
         "Firing alerts",
-        "What fires at the end of the time range, and since when the condition has been true. An alert of more than three accounts about the same route or host is one row, without their names.",
+        "Alerts firing at the end of the time range, and since when their condition has been true. If more than three accounts have the same alert for a route or host, they share one row without account names.",
         &[("severity", "Severity"), ("alertname", "Alert"), ("account", "Account"), ("host", "Host"), ("route", "Route"), ("Value #A", "Accounts"), ("Value #B", "Since")],
     )
     .size(12, 8)
     .lowest_first("Severity")
-    .or_say("No alert fires.")
+    .or_say("No alerts are firing.")
     .instant(&rows(&number(&format!("{labels}, account")), &number(labels)), "")
     .instant(&rows(&format!("1000 * min by ({labels}, account) ({since})"), &format!("1000 * min by ({labels}) ({since})")), "")
     .column("Accounts", "short", &[])
     .dash_for_0("Accounts")
     .column("Since", "dateTimeFromNow", &[])
-    .link("Account", &[("This account", &account_url)])
-    .link("Host", &[("This host", &host_url)])
-    .link("Route", &[("This route", &route_url)])
+    .link("Account", &[("Webhooks of this account", &account_url)])
+    .link("Host", &[("Webhooks on this host", &host_url)])
+    .link("Route", &[("Details of this route", &route_url)])
 }

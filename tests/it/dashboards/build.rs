@@ -67,9 +67,9 @@ impl Dashboard {
             "includeVars": true, "keepTime": true, "targetBlank": false, "icon": "dashboard", "tooltip": "", "url": "",
         })];
         links.extend(self.failures.map(|query| json!({
-            "type": "link", "title": "Failing requests", "icon": "bolt", "asDropdown": false, "tags": [],
+            "type": "link", "title": "Failed requests", "icon": "bolt", "asDropdown": false, "tags": [],
             "includeVars": false, "keepTime": false, "targetBlank": true,
-            "tooltip": "The calls behind the numbers: /failures of the exporter, which your browser must reach",
+            "tooltip": "The exporter's /failures page; your browser must be able to reach the exporter",
             "url": format!("http://${{exporter}}/failures?{query}from=${{__from}}&to=${{__to}}"),
         })));
         json!({

@@ -10,7 +10,7 @@ pub(crate) fn dashboard() -> Dashboard {
     Dashboard {
         uid: "twilio-calls",
         title: "Twilio / Calls",
-        description: "What became of calls, and whose callers were cut off.",
+        description: "Call outcomes, and callers cut off by failed webhooks.",
         variables: vec![
             variable("job", "Job", "twilio_exporter_build_info"),
             variable("account", "Account", r#"twilio_account_info{job=~"$job"}"#),
@@ -31,20 +31,20 @@ fn glance() -> Vec<Panel> {
     let failed =
         format!("sum(increase(twilio_calls_total{{{ACCOUNT},status=\"failed\"}}[$__range]))");
     let share = Panel::stat(
-        "Share that failed",
-        "Calls that Twilio could not complete, of those that ended in the time range. Busy and no-answer are not failed. Red where the rules make it a ticket.",
+        "Failed calls",
+        "Share of calls ended in the time range that Twilio could not complete. Busy and no-answer don't count as failed. Red from the rules' ticket threshold.",
     )
     .unit("percentunit").decimals(1).size(4, 4);
     vec![
-        Panel::stat("Calls that ended", "In the time range.").unit("short").decimals(0).size(4, 4)
+        Panel::stat("Ended calls", "Calls that ended in the time range.").unit("short").decimals(0).size(4, 4)
             .instant(&ended, "ended"),
-        Panel::stat("Active now", "Queued, ringing or in progress, as the lists last showed them.")
+        Panel::stat("Active now", "Queued, ringing or in progress, as of the last call lists.")
             .unit("short").decimals(0).size(4, 4)
             .instant(&format!("sum(twilio_calls_active{{{ACCOUNT}}})"), "active"),
-        Panel::stat("Callers cut off", "Calls with a failing request that the caller heard and no later one that succeeded, in the time range. Known 16 minutes after a call's end.")
+        Panel::stat("Callers cut off", "Calls in the time range in which a caller-facing request failed and no later one succeeded. Known 16 minutes after the end of a call.")
             .unit("short").decimals(0).steps(&[(None, "green"), (Some(ANY), "red")]).size(4, 4)
             .instant(&outcome("cut_off"), "cut off"),
-        Panel::stat("Rescued by a fallback", "Calls with a failing request that the caller heard and a later one that succeeded, in the time range.")
+        Panel::stat("Recovered calls", "Calls in the time range in which a caller-facing request failed and a later one succeeded, such as to a fallback URL.")
             .unit("short").decimals(0).steps(&[(None, "green"), (Some(ANY), "orange")]).size(4, 4)
             .instant(&outcome("recovered"), "recovered"),
         held_against(share, "failed", &format!("{failed} / ({ended} > 0)"), &[
@@ -68,32 +68,32 @@ fn calls() -> Vec<Panel> {
         "job_account:twilio_calls_failed:increase1h{{{ACCOUNT}}} / (job_account:twilio_calls:increase1h{{{ACCOUNT}}} > 0)"
     );
     vec![
-        Panel::bars("Calls by final status", "Calls that ended, per interval.")
+        Panel::bars("Calls by final status", "Ended calls per interval.")
             .unit("short").size(12, 9)
             .query(&format!("sum by (status) (increase(twilio_calls_total{{{ACCOUNT}}}[$__rate_interval]))"), "{{status}}")
             .colours(&[("/completed/", "green"), ("/failed/", "red"), ("/busy|no-answer/", "yellow"), ("/canceled/", "blue")]),
-        Panel::bars("Calls with failing webhooks", "Settled calls with at least one failing request that the caller heard, by what became of it.")
+        Panel::bars("Calls with webhook failures", "Settled calls in which a caller-facing request failed, by outcome.")
             .unit("short").size(12, 9)
             .query(&format!("sum by (outcome) (increase(twilio_calls_with_webhook_failures_total{{{ACCOUNT}}}[$__rate_interval]))"), "{{outcome}}")
             .colours(&[("/cut_off/", "red"), ("/recovered/", "orange")]),
-        Panel::bars("Callers cut off, by account", "The eight accounts with the most, per interval.")
+        Panel::bars("Callers cut off by account", "Callers cut off per interval, for the eight accounts with the most.")
             .unit("short").size(12, 8).shades_of("red")
-            .or_say("No caller was cut off in this time range.")
+            .or_say("No callers were cut off in this time range.")
             .query(&highest(8, &cut_off("[$__rate_interval]"), "account", &format!("{} > 0", cut_off("[$__range] @ end()"))), "{{account}}"),
-        Panel::lines("Share of calls that failed, by account", "Of the calls that ended in the last hour at each point, as the rules record it: the eight accounts with the most failed calls in the time range. Dashed: from where on it is a ticket.")
+        Panel::lines("Failed calls by account", "Share of calls that failed in the preceding hour, from the recording rules, for the eight accounts with the most failed calls in the time range. Dashed: ticket threshold.")
             .unit("percentunit").size(12, 8)
-            .or_say("No call has failed, or the recording rules aren't loaded.")
+            .or_say("No failed calls, or recording rules not loaded.")
             .query(&highest(8, &format!("max by (account) ({share})"), "account", &format!("{} > 0", ended(",status=\"failed\"", "[$__range] @ end()"))), "{{account}}")
             .threshold("max(twilio:calls_failed_ratio:threshold)", "ticket", "red"),
-        Panel::lines("Calls by account", "Calls that ended, per second: the eight accounts with the most.").unit("cps").size(8, 8)
+        Panel::lines("Calls by account", "Ended calls per second, for the eight accounts with the most.").unit("cps").size(8, 8)
             .query(&highest(8, &ended("", "[$__rate_interval]").replace("increase(", "rate("), "account", &ended("", "[$__range] @ end()")), "{{account}}"),
-        Panel::lines("Calls by direction", "Calls that ended, per second.").unit("cps").size(8, 8)
+        Panel::lines("Calls by direction", "Ended calls per second.").unit("cps").size(8, 8)
             .query(&format!("sum by (direction) (rate(twilio_calls_total{{{ACCOUNT}}}[$__rate_interval]))"), "{{direction}}"),
-        Panel::lines("Active calls", "Queued, ringing or in progress, as the lists last showed them.").unit("short").size(8, 8)
+        Panel::lines("Active calls", "Queued, ringing or in progress, as of the last call lists.").unit("short").size(8, 8)
             .query(&format!("sum by (status) (twilio_calls_active{{{ACCOUNT}}})"), "{{status}}"),
-        Panel::lines("The application's own API requests", "Requests of the application to Twilio's REST API about calls, by the code of Twilio's answer.")
+        Panel::lines("Application API requests", "The application's requests to Twilio's REST API about calls, by response code.")
             .unit("reqps").size(24, 7)
-            .or_say("The application's calls show no requests to Twilio's API in this time range.")
+            .or_say("No application API requests in this time range.")
             .query(&format!("sum by (code) (rate(twilio_call_api_requests_total{{{ACCOUNT}}}[$__rate_interval]))"), "{{code}}"),
     ]
 }

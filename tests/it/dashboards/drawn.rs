@@ -30,13 +30,13 @@ const THRESHOLDS: [(&str, &str); 2] = [
 /// What says in words that there is nothing, because nothing of it happens in the demo.
 const QUIET: [&str; 8] = [
     "Retries",
-    "Odd answers",
-    "Twilio's clock",
-    "Share throttled",
-    "Accounts that need a look",
-    "Exporter behind",
-    "Settling overdue",
-    "Share of calls that failed",
+    "TwiML warnings",
+    "Clock offset",
+    "Throttled requests",
+    "Accounts needing attention",
+    "Exporter delay",
+    "Overdue settling reads",
+    "Failed calls by account",
 ];
 
 /// Queries that find nothing where all is well, or where others of the same panel find something: counts

@@ -12,7 +12,7 @@ pub(crate) fn dashboard() -> Dashboard {
     Dashboard {
         uid: "twilio-exporter",
         title: "Twilio / Exporter health",
-        description: "Whether the other dashboards can be believed, and what the exporter costs.",
+        description: "Whether the other dashboards are current and complete, and what the exporter costs.",
         variables: vec![
             variable("job", "Job", "twilio_exporter_build_info"),
             variable("account", "Account", r#"twilio_account_info{job=~"$job"}"#),
@@ -21,9 +21,9 @@ pub(crate) fn dashboard() -> Dashboard {
         rows: vec![
             ("", glance()),
             ("", instances()),
-            ("Is it behind?", lateness()),
-            ("What it asks of Twilio", requests()),
-            ("What it reads", reads()),
+            ("Lag", lateness()),
+            ("Requests to Twilio", requests()),
+            ("Call Event reads", reads()),
             ("Store and process", process()),
         ],
     }
@@ -35,7 +35,7 @@ fn glance() -> Vec<Panel> {
     };
     let scraped = |value: u8| format!("count(up{{{JOB}}} == {value})");
     vec![
-        Panel::stat("Exporters", "How many exporters Prometheus could scrape at the end of the time range.")
+        Panel::stat("Exporters", "Exporters that Prometheus could and could not scrape at the end of the time range.")
             .unit("short").decimals(0).steps(&[(None, "green")]).size(3, 4)
             .or_say("None")
             .instant(&scraped(1), "up")
@@ -44,19 +44,19 @@ fn glance() -> Vec<Panel> {
         accounts::readable().size(4, 4),
         Panel::stat(
             "Catching up",
-            "How many accounts are more than 15 minutes behind: pages about them are held back meanwhile.",
+            "Accounts more than 15 minutes behind. Their pages are held back until they catch up.",
         )
         .unit("short").decimals(0).steps(&[(None, "green"), (Some(ANY), "orange")]).size(3, 4)
         .instant(&format!("sum(max by (account) (twilio_exporter_catching_up{{{ACCOUNT}}}))"), "accounts"),
         Panel::stat(
             "Store",
-            "Whether the store can be written; while it can't, nothing is counted.",
+            "Whether the store can be written. While it can't, nothing is counted.",
         )
         .unit("none")
         .size(3, 4)
         .words(&yes_no(("writable", "green"), ("not writable", "red")))
         .instant(&format!("min(twilio_exporter_store_writable{{{JOB}}})"), "store"),
-        Panel::stat("Configuration", "Whether the last reload succeeded.")
+        Panel::stat("Configuration", "Whether the last configuration reload succeeded.")
             .unit("none")
             .size(4, 4)
             .words(&yes_no(("loaded", "green"), ("reload failed", "red")))
@@ -65,11 +65,11 @@ fn glance() -> Vec<Panel> {
                 "configuration",
             ),
         Panel::stat(
-            "Twilio's clock",
-            "By how much Twilio's clock and the exporter's differ, where that is over a second. Check the time synchronisation of the exporter's machine.",
+            "Clock offset",
+            "Difference between Twilio's clock and the exporter's, if over a second. Check time synchronisation on the exporter's machine.",
         )
         .unit("s").decimals(0).steps(&[(None, "green"), (Some(1.0), "orange")]).size(3, 4)
-        .or_say("agrees")
+        .or_say("in sync")
         .instant(&format!("max(abs(twilio_exporter_clock_offset_seconds{{{JOB}}})) > 1"), "apart"),
         super::lateness_stat(),
     ]
@@ -79,8 +79,13 @@ fn instances() -> Vec<Panel> {
     vec![
         Panel::table(
             "Instances",
-            "Each exporter that Prometheus scrapes, whether the last scrape succeeded, and which version runs since when.",
-            &[("instance", "Instance"), ("version", "Version"), ("Value #C", "Started"), ("Value #A", "Up")],
+            "Scraped exporters, with version, start time and result of the last scrape.",
+            &[
+                ("instance", "Instance"),
+                ("version", "Version"),
+                ("Value #C", "Started"),
+                ("Value #A", "Up"),
+            ],
         )
         .size(8, 6)
         .lowest_first("Up")
@@ -96,16 +101,16 @@ fn instances() -> Vec<Panel> {
 fn lateness() -> Vec<Panel> {
     let read = format!("twilio_exporter_last_success_timestamp_seconds{{{ACCOUNT}}}");
     vec![
-        Panel::lines("Settling overdue", "How long the most overdue settling read has been due, of the ten accounts furthest behind. Dashed: where an alert says so.")
+        Panel::lines("Overdue settling reads", "Delay of the most overdue settling read, for the ten accounts furthest behind. Dashed: alert threshold.")
             .unit("s").size(8, 8)
             .or_say("Nothing is overdue.")
             .query(&highest_gauges(10, &format!("twilio_exporter_settling_overdue_seconds{{{ACCOUNT}}}"), "account"), "{{account}}")
             .threshold("max(twilio:overdue_seconds:threshold)", "alert", "red"),
-        Panel::lines("Since the last list", "Time since an account's list of recent calls was last read to its end, of the ten accounts where it is longest ago; poll.interval is usual.")
+        Panel::lines("Time since the last call list", "Time since the list of recent calls was last read completely, for the ten accounts with the longest. Normally about poll.interval.")
             .unit("s").size(8, 8)
-            .or_say("No list of calls was read in this time range.")
+            .or_say("No call lists were read in this time range.")
             .query(&highest(10, &format!("clamp_min(time() - max by (account) ({read}), 0)"), "account", &format!("0 - max by (account) (last_over_time({read}[$__range] @ end()))")), "{{account}}"),
-        Panel::heatmap("Event lag", "From when Twilio recorded an answer to when it was counted.")
+        Panel::heatmap("Event lag", "Time from when Twilio recorded a response until it was counted.")
             .size(8, 8)
             .buckets(&format!("sum by (le) (increase({LATENESS}_bucket{{{ACCOUNT}}}[$__rate_interval]))")),
     ]
@@ -123,66 +128,66 @@ fn requests() -> Vec<Panel> {
         "sum(increase(twilio_exporter_api_requests_total{{{ACCOUNT},resource=\"call_events\"}}[$__range]))"
     );
     vec![
-        super::code_colours(Panel::bars("Requests by code", "The exporter's requests to Twilio. none: no answer. 429: throttled. 401, 403: refused."))
+        super::code_colours(Panel::bars("Requests by code", "The exporter's requests to Twilio by response code. none: no response; 429: throttled; 401, 403: refused."))
             .unit("reqps").size(8, 8)
             .query(&format!("sum by (code) (rate(twilio_exporter_api_requests_total{{{ACCOUNT}}}[$__rate_interval]))"), "{{code}}"),
-        Panel::lines("Requests by resource", "Lists of calls, reads of Call Events, single calls, accounts.")
+        Panel::lines("Requests by resource", "Call lists, single calls, Call Events, account lists and the error log.")
             .unit("reqps").size(8, 8)
             .query(&format!("sum by (resource) (rate(twilio_exporter_api_requests_total{{{ACCOUNT}}}[$__rate_interval]))"), "{{resource}}"),
-        Panel::lines("Share throttled", "Of the exporter's requests, those that Twilio answered with 429: the ten accounts with the most. Dashed: where an alert says so.")
+        Panel::lines("Throttled requests", "Share of the exporter's requests answered with 429, for the ten accounts with the most. Dashed: alert threshold.")
             .unit("percentunit").size(8, 8)
-            .or_say("Twilio has throttled nothing in this time range.")
+            .or_say("No requests were throttled in this time range.")
             .query(&highest(10, &format!("{} / ({} > 0)", asked(",code=\"429\"", "rate", "[$__rate_interval]"), asked("", "rate", "[$__rate_interval]")), "account", &format!("{} > 0", asked(",code=\"429\"", "increase", "[$__range] @ end()"))), "{{account}}")
             .threshold("max(twilio:throttled_ratio:threshold)", "alert", "red"),
-        Panel::lines("Concurrency", "Requests in flight, how many may be, and how many the planned reads need: added up over all accounts, which api.max_total_concurrency bounds together.")
+        Panel::lines("Concurrency", "Requests in flight, their limit, and the number that planned reads need, summed over accounts. api.max_total_concurrency limits the sum.")
             .unit("short").size(12, 8)
             .query(&total("api_in_flight"), "in flight")
             .query(&total("api_concurrency_limit"), "limit")
             .query(&total("api_required_concurrency"), "needed"),
-        Panel::lines("Concurrent requests of whole accounts", "By Twilio's own count, other programs' requests included: the ten busiest accounts. Twilio throttles by it.")
+        Panel::lines("Account concurrency", "Concurrent requests as counted by Twilio, including those of other programs, for the ten busiest accounts. Twilio throttles on this count.")
             .unit("short").size(12, 8)
-            .or_say("Twilio has told no number yet.")
+            .or_say("Twilio has not reported a count yet.")
             .query(&highest_gauges(10, &format!("twilio_exporter_api_account_concurrent_requests{{{ACCOUNT}}}"), "account"), "{{account}}"),
-        Panel::stat("Reads per ended call", "Requests for Call Events per call that ended, in the time range: about 1 where events appear after 15 minutes, up to 5 where they are live.")
+        Panel::stat("Reads per ended call", "Requests for Call Events per ended call in the time range: about 1 where events appear after 15 minutes, up to 5 where they appear live.")
             .unit("short").decimals(2).size(6, 7)
             .instant(&format!("{reads} / (sum(increase(twilio_calls_total{{{ACCOUNT}}}[$__range])) > 0)"), "reads per call"),
-        Panel::lines("Duration of requests", "95th percentile of how long Twilio took to answer, by resource.")
+        Panel::lines("Request duration", "95th percentile of Twilio's response time, by resource.")
             .unit("s").size(9, 7)
-            .or_say("Twilio was asked nothing in this time range.")
+            .or_say("No requests to Twilio in this time range.")
             .query(&quantile(0.95, "resource, le", &format!("rate(twilio_exporter_api_request_duration_seconds_bucket{{{JOB}}}[$__rate_interval])")), "{{resource}}"),
-        Panel::lines("Retries", "Failed requests that are tried again, by reason.")
+        Panel::lines("Retries", "Failed requests that are retried, by reason.")
             .unit("reqps").size(9, 7)
-            .or_say("No request had to be tried again.")
+            .or_say("No requests were retried.")
             .query(&format!("sum by (reason) (rate(twilio_exporter_api_retries_total{{{ACCOUNT}}}[$__rate_interval])) > 0"), "{{reason}}"),
     ]
 }
 
 fn reads() -> Vec<Panel> {
-    let late = Panel::stat("Late events per audited call", "Found only by the audit, in the time range: above 0, raise poll.settle_delay. Red where the rules make it a ticket.")
+    let late = Panel::stat("Late events per audited call", "Call Events found only by the audit, in the time range. If above 0, raise poll.settle_delay. Red from the rules' ticket threshold.")
         .unit("short").decimals(3).size(6, 5)
-        .or_say("No call was audited in this time range.");
+        .or_say("No calls were audited in this time range.");
     vec![
-        Panel::bars("Reads by stage and result", "found, empty, failed (given up), skipped (a later read was due).")
+        Panel::bars("Reads by stage and result", "Reads of Call Events: found, empty, failed (given up) or skipped (a later read was due).")
             .unit("short").size(8, 8)
             .query(&format!("sum by (stage, result) (increase(twilio_exporter_call_reads_total{{{ACCOUNT}}}[$__rate_interval])) > 0"), "{{stage}} {{result}}")
-            .or_say("No call was read in this time range."),
-        Panel::lines("Calls that wait", "For a read of their Call Events, by the stage of the next read.")
+            .or_say("No calls were read in this time range."),
+        Panel::lines("Pending calls", "Calls waiting for a read of their Call Events, by stage of the next read.")
             .unit("short").size(8, 8)
             .query(&format!("sum by (stage) (twilio_exporter_calls_pending{{{ACCOUNT}}})"), "{{stage}}"),
-        Panel::bars("Call Events", "counted, duplicate (counted before), rejected (can't be read).")
+        Panel::bars("Call Events by result", "Items read: counted, duplicate (already counted) or rejected (unreadable).")
             .unit("short").size(8, 8)
             .query(&format!("sum by (result) (increase(twilio_exporter_call_events_total{{{ACCOUNT}}}[$__rate_interval]))"), "{{result}}")
             .colours(&[("/counted/", "green"), ("/duplicate/", "blue"), ("/rejected/", "red")]),
         held_against(late, "late", &format!("sum(increase(twilio_exporter_late_call_events_total{{{ACCOUNT}}}[$__range])) / (sum(increase(twilio_exporter_audited_calls_total{{{ACCOUNT}}}[$__range])) > 0)"), &[
             ("max(twilio:late_per_audited_call:threshold)", "too many", "red"),
         ]),
-        Panel::stat("Unjudged", "TwiML answers in the time range whose body Twilio did not show (redaction): judged by their content type only.")
+        Panel::stat("Unjudged responses", "TwiML responses in the time range judged by content type only, because Twilio did not show the body (redaction).")
             .unit("short").decimals(0).size(6, 5)
             .instant(&format!("sum(increase(twilio_exporter_call_events_unjudged_total{{{ACCOUNT}}}[$__range]))"), "unjudged"),
-        Panel::stat("Counted as other", "Call Events in the time range whose route was over the limit: give patterns under routes.")
+        Panel::stat("Counted as other", "Events in the time range counted as other because a route or series limit was reached. Add patterns under routes.")
             .unit("short").decimals(0).size(6, 5).steps(&[(None, "green"), (Some(ANY), "orange")])
             .instant(&format!("sum(increase(twilio_exporter_route_overflow_total{{{ACCOUNT}}}[$__range]))"), "overflow"),
-        Panel::stat("Skipped", "Time that was cut off because the exporter was down for longer than poll.catch_up, since its start.")
+        Panel::stat("Skipped time", "Time skipped since the exporter started, because it was down for longer than poll.catch_up.")
             .unit("s").size(6, 5).steps(&[(None, "green"), (Some(1.0), "red")])
             .instant(&format!("sum(twilio_exporter_skipped_seconds_total{{{ACCOUNT}}})"), "skipped"),
     ]
@@ -190,20 +195,20 @@ fn reads() -> Vec<Panel> {
 
 fn process() -> Vec<Panel> {
     vec![
-        Panel::lines("Commits", "99th percentile of how long it took to make a batch durable.")
+        Panel::lines("Commit duration", "99th percentile of the time taken to make a batch durable.")
             .unit("s").size(8, 7)
-            .or_say("Nothing was committed in this time range.")
+            .or_say("No commits in this time range.")
             .query(&quantile(0.99, "le", &format!("rate(twilio_exporter_store_commit_duration_seconds_bucket{{{JOB}}}[$__rate_interval])")), "p99"),
-        Panel::lines("Failed commits", "While commits fail polling pauses; nothing is lost.")
+        Panel::lines("Failed commits", "While commits fail, polling pauses. Nothing is lost.")
             .unit("short").size(8, 7)
             .query(&format!("sum(increase(twilio_exporter_store_errors_total{{{JOB}}}[$__rate_interval]))"), "errors"),
-        Panel::lines("Size of the store", "Of its files.")
+        Panel::lines("Store size", "Size of the store's files.")
             .unit("bytes").size(8, 7)
             .query(&format!("sum(twilio_exporter_store_size_bytes{{{JOB}}})"), "size"),
         Panel::lines("Memory", "Resident memory of the process.")
             .unit("bytes").size(12, 7)
             .query(&format!("sum(process_resident_memory_bytes{{{JOB}}} and on (job, instance) twilio_exporter_build_info)"), "resident"),
-        Panel::lines("Processor", "Cores used.")
+        Panel::lines("CPU", "CPU cores used by the process.")
             .unit("short").size(12, 7)
             .query(&format!("sum(rate(process_cpu_seconds_total{{{JOB}}}[$__rate_interval]) and on (job, instance) twilio_exporter_build_info)"), "cores"),
     ]

@@ -15,12 +15,12 @@ pub(super) fn share_by_route() -> Panel {
     let (by, hour) = ("account, host, route", format!("{SHARE}1h{{{ENDPOINT}}}"));
     let rank = format!("max by ({by}) (max_over_time({hour}[$__range] @ end()))");
     Panel::lines(
-        "Share that failed, of the worst routes",
-        "Of the caller-facing requests (TwiML and media) of the last hour at each point, as the rules record it: the eight routes with the highest share. Alerts judge each route by itself. Dashed: from where an hour of it pages, and where a route counts as mostly failing, however few its requests.",
+        "Failure ratio of the worst routes",
+        "Share of caller-facing requests (TwiML and media) that failed in the preceding hour, from the recording rules, for the eight worst routes. Alerts evaluate each route separately. Dashed: the one-hour paging threshold, and the share at which a route counts as mostly failing even with few requests.",
     )
     .unit("percentunit")
     .size(8, 8)
-    .or_say("Nothing has failed, or the recording rules aren't loaded.")
+    .or_say("No failures, or recording rules not loaded.")
     .query(&highest(8, &format!("max by ({by}) ({hour})"), by, &rank), "{{account}} {{host}}{{route}}")
     .threshold(PAGES, "pages", "red")
     .threshold("max(twilio:mostly_failing_ratio:threshold)", "mostly failing", "purple")
@@ -36,12 +36,12 @@ pub(super) fn burn_rates() -> Panel {
     ];
     let mut panel = Panel::lines(
         "Burn rate of the worst route",
-        "Share that failed, divided by the objective: at 1, the budget of 30 days lasts 30 days. One line per window, each with its threshold dashed in the same colour: above it, an alert follows where enough requests failed.",
+        "Failure ratio divided by the objective, per window; at 1, the 30-day budget lasts 30 days. Dashed: the window's threshold in the same colour. Above it, an alert follows if enough requests failed.",
     )
     .unit("short")
     .logarithmic()
     .size(8, 8)
-    .or_say("Nothing has failed, or the recording rules aren't loaded.");
+    .or_say("No failures, or recording rules not loaded.");
     for (window, words, _, color) in windows {
         panel = panel
             .query(
@@ -63,12 +63,12 @@ pub(super) fn burn_rates() -> Panel {
 /// One route's shares by window.
 pub(super) fn share_by_window() -> Panel {
     let mut panel = Panel::lines(
-        "Share that failed, as alerts judge it",
-        "Of the caller-facing requests (TwiML and media) of each window, as the rules record it; of several routes the worst. Dashed: from where an hour or six hours of it page.",
+        "Failure ratio by alert window",
+        "Share of caller-facing requests (TwiML and media) that failed in each window, from the recording rules, for the worst selected route. Dashed: one-hour and six-hour paging thresholds.",
     )
     .unit("percentunit")
     .size(12, 8)
-    .or_say("Nothing has failed, or the recording rules aren't loaded.");
+    .or_say("No failures, or recording rules not loaded.");
     for (window, words) in
         [("10m", "10 min"), ("1h", "1 h"), ("6h", "6 h"), ("1d", "1 d"), ("3d", "3 d")]
     {
@@ -90,12 +90,12 @@ pub(super) fn cut_off_by_route() -> Panel {
     };
     let rank = format!("{} > 0", counted("[$__range] @ end()"));
     Panel::bars(
-        "Callers cut off, by route",
-        "Calls with a failing request that the caller heard and no later one that succeeded, by the route that failed. Known when a call is settled, 16 minutes after its end. The eight routes with the most.",
+        "Callers cut off by route",
+        "Calls in which a caller-facing request failed and no later one succeeded, by failed route: the eight with the most. Known once a call is settled, 16 minutes after its end.",
     )
     .unit("short")
     .shades_of("red")
     .size(8, 8)
-    .or_say("No caller was cut off in this time range.")
+    .or_say("No callers were cut off in this time range.")
     .query(&highest(8, &counted("[$__rate_interval]"), "host, route", &rank), "{{host}}{{route}}")
 }

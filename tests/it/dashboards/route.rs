@@ -19,7 +19,7 @@ pub(crate) fn dashboard() -> Dashboard {
     Dashboard {
         uid: "twilio-route",
         title: "Twilio / Route",
-        description: "One webhook in depth: choose account, host and route.",
+        description: "One webhook in detail: select an account, host and route.",
         variables: vec![
             variable("job", "Job", "twilio_exporter_build_info"),
             variable("account", "Account", r#"twilio_account_info{job=~"$job"}"#),
@@ -33,7 +33,7 @@ pub(crate) fn dashboard() -> Dashboard {
             exporter_address(),
         ],
         failures: Some(""),
-        rows: vec![("", glance()), ("What happened", happened()), ("How long it takes", latency())],
+        rows: vec![("", glance()), ("Requests and failures", happened()), ("Latency", latency())],
     }
 }
 
@@ -53,32 +53,32 @@ fn glance() -> Vec<Panel> {
     let failed = format!("sum(increase({FAILURES}{{{CHOSEN}}}[$__range]))");
     let asked = asked("increase", "[$__range]", CHOSEN, "");
     let stat = Panel::stat(
-        "Share that failed",
-        "Of the caller-facing requests (TwiML and media) in the time range. Orange over the objective, red where an hour of it pages: both as the rules have them.",
+        "Failure ratio",
+        "Share of caller-facing requests (TwiML and media) that failed in the time range. Orange above the rules' objective, red from their one-hour paging threshold.",
     )
     .unit("percentunit").decimals(2).size(4, 4);
     let slow = Panel::stat(
-        "Over 3 s",
-        "Share of TwiML requests that took longer than callers wait without noticing, in the time range. Orange where the rules make it a ticket.",
+        "Slower than 3 s",
+        "Share of TwiML requests in the time range that took over 3 s, which callers notice. Orange from the rules' ticket threshold.",
     )
     .unit("percentunit").decimals(1).size(4, 4);
     vec![
-        Panel::stat("Requests", "Requests in the time range, callbacks included.")
+        Panel::stat("Requests", "Requests in the time range, including callbacks.")
             .unit("short").decimals(0).size(3, 4).instant(&asked, "requests"),
-        Panel::stat("Failed", "Requests that failed in the time range, callbacks included.")
+        Panel::stat("Failed requests", "Failed requests in the time range, including callbacks.")
             .unit("short").decimals(0).steps(&[(None, "green"), (Some(ANY), "red")]).size(3, 4)
             .instant(&failed, "failed"),
         held_against(stat, "failed", &share("increase", "[$__range]", &facing, ""), &[
             (OBJECTIVE, "over the objective", "orange"),
             (PAGES, "an hour of it pages", "red"),
         ]),
-        Panel::stat("Callers cut off", "Calls that failed at this route and had no later request that succeeded, in the time range. Known 16 minutes after a call's end.")
+        Panel::stat("Callers cut off", "Calls in the time range that failed at this route and had no later successful request. Known 16 minutes after the end of a call.")
             .unit("short").decimals(0).steps(&[(None, "green"), (Some(ANY), "red")]).size(3, 4)
             .instant(&format!("sum(increase(twilio_calls_with_webhook_failures_total{{{ENDPOINT},outcome=\"cut_off\"}}[$__range]))"), "cut off"),
         held_against(slow, "over 3 s", &slower_than(SLOW, "increase", "[$__range]"), &[
             ("max(twilio:slow_ratio:threshold)", "too many", "orange"),
         ]),
-        Panel::stat("Odd answers", "Answers in the time range that are odd without being failures: redirects, verbs that Twilio doesn't know.")
+        Panel::stat("TwiML warnings", "Unusual responses in the time range that are not failures: redirects, and verbs unknown to Twilio.")
             .unit("short").decimals(0).steps(&[(None, "blue")]).size(3, 4)
             .or_say("None")
             .instant(&format!("sum by (reason) (increase(twilio_twiml_warnings_total{{{ENDPOINT}}}[$__range])) > 0"), "{{reason}}"),
@@ -90,17 +90,17 @@ fn happened() -> Vec<Panel> {
     vec![
         judged::share_by_window(),
         judged::cut_off_by_route().size(12, 8),
-        super::reason_colours(Panel::bars("Failures by reason", "Failing requests per interval. The runbooks explain what each reason usually is."))
+        super::reason_colours(Panel::bars("Failures by reason", "Failed requests per interval. The runbooks explain the usual cause of each reason."))
             .unit("short").size(12, 8)
-            .or_say("Nothing has failed in this time range.")
+            .or_say("No failures in this time range.")
             .query_with_exemplars(&format!("sum by (reason) (increase({FAILURES}{{{CHOSEN}}}[$__rate_interval])) > 0"), "{{reason}}"),
-        code_colours(Panel::bars("Answers by code", "HTTP status of the answers. none: Twilio got no answer from the application."))
+        code_colours(Panel::bars("Responses by code", "Responses by HTTP status code. none: no response from the application."))
             .unit("reqps").size(12, 8)
             .query(&format!("sum by (code) (rate({REQUESTS}{{{CHOSEN}}}[$__rate_interval]))"), "{{code}}"),
-        Panel::lines("Requests by kind", "What Twilio asked for: kinds that end in _callback, and media, expect no TwiML.")
+        Panel::lines("Requests by kind", "Requests by kind. Kinds ending in _callback, and media, expect no TwiML.")
             .unit("reqps").size(12, 8)
             .query(&format!("sum by (kind) (rate({REQUESTS}{{{CHOSEN}}}[$__rate_interval]))"), "{{kind}}"),
-        Panel::bars("Content types", "Of genuine 2xx answers to requests that expect TwiML. Everything but XML in red and orange.")
+        Panel::bars("Content types", "The application's 2xx responses to requests that expect TwiML. XML is green, audio blue, everything else red or orange.")
             .unit("short").size(12, 8)
             .query(&format!("sum by (content_type) (increase(twilio_twiml_responses_total{{{ENDPOINT}}}[$__rate_interval]))"), "{{content_type}}")
             .colours(&[("/json|^other$|none/", "red"), ("/html|plain/", "orange"), ("/xml/", "green"), ("/audio/", "blue")]),
@@ -113,24 +113,24 @@ fn latency() -> Vec<Panel> {
     vec![
         Panel::lines(
             "Duration",
-            "As Twilio measured it, with lines at 3 s and 15 s. Points are exemplars: the Call SID of a call in that bucket.",
+            "As measured by Twilio, with lines at 3 s and 15 s. Points are exemplars with the Call SID of a call in that bucket.",
         )
         .unit("s").marks(&[(SLOW, "orange"), (TIMEOUT, "red")]).size(12, 9)
-        .or_say("Nothing was requested in this time range.")
+        .or_say("No requests in this time range.")
         .query(&all(0.5), "p50").query_with_exemplars(&all(0.95), "p95").query(&all(0.99), "p99"),
-        Panel::heatmap("Durations", "How many requests took how long; the top row took over 15 s.")
+        Panel::heatmap("Duration distribution", "Requests by duration. The top row is over 15 s.")
             .size(12, 9)
             .buckets(&format!("sum by (le) (increase({DURATION}_bucket{{{CHOSEN}}}[$__rate_interval]))")),
-        Panel::lines("Share of slow answers", "Of the TwiML requests. Dashed: from where on the rules make it a ticket, in the same colour.")
+        Panel::lines("Slow responses", "Share of TwiML requests over 3 s and over 10 s. Dashed: ticket thresholds in the same colours.")
             .unit("percentunit").size(12, 8)
             .query(&slower_than(SLOW, "rate", "[$__rate_interval]"), "over 3 s")
             .query(&slower_than(NEAR_TIMEOUT, "rate", "[$__rate_interval]"), "over 10 s")
             .colours(&[("/^over 3 s/", "orange"), ("/^over 10 s/", "red")])
             .threshold("max(twilio:slow_ratio:threshold)", "ticket at (3 s)", "orange")
             .threshold("max(twilio:near_timeout_ratio:threshold)", "ticket at (10 s)", "red"),
-        Panel::lines("95th percentile by kind", "Which of its requests is slow.")
+        Panel::lines("Duration by kind", "95th percentile of request duration, by kind.")
             .unit("s").marks(&[(SLOW, "orange"), (TIMEOUT, "red")]).size(12, 8)
-            .or_say("Nothing was requested in this time range.")
+            .or_say("No requests in this time range.")
             .query(&quantile(0.95, "kind, le", &buckets), "{{kind}}"),
     ]
 }

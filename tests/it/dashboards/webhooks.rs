@@ -23,7 +23,7 @@ pub(crate) fn dashboard() -> Dashboard {
     Dashboard {
         uid: "twilio-webhooks",
         title: "Twilio / Webhooks overview",
-        description: "Which webhooks fail, why, and how many callers felt it, as Twilio saw it.",
+        description: "Which webhooks fail, why, and how many callers are affected, as seen by Twilio.",
         variables: vec![
             variable("job", "Job", "twilio_exporter_build_info"),
             variable("account", "Account", r#"twilio_account_info{job=~"$job"}"#),
@@ -34,13 +34,13 @@ pub(crate) fn dashboard() -> Dashboard {
         ],
         failures: Some(""),
         rows: vec![
-            ("Now (Twilio's error log)", now()),
-            ("Counted from Call Events", glance()),
+            ("Now (from Twilio's error log)", now()),
+            ("Overview (from Call Events)", glance()),
             ("", failing_now()),
-            ("What fails", failing()),
-            ("What is asked and answered", answers()),
-            ("How long it takes", latency()),
-            ("How late the numbers are", lateness()),
+            ("Failures", failing()),
+            ("Requests and responses", answers()),
+            ("Latency", latency()),
+            ("Lag", lateness()),
         ],
     }
 }
@@ -60,22 +60,22 @@ fn now() -> Vec<Panel> {
     vec![
         Panel::bars(
             "Errors by code",
-            "Entries of Twilio's error log about voice webhooks, known within about a minute: errors only, no successes. The runbooks explain the codes. A request that failed is here and, up to a quarter of an hour later, in the panels below.",
+            "Twilio error log entries about voice webhooks, counted within about a minute; errors only, no successes. The runbooks explain the codes. Failed requests also appear in the panels below, up to 15 minutes later.",
         )
         .unit("short").size(10, 7)
-        .or_say("Twilio's error log has no errors about voice webhooks in this time range.")
+        .or_say("No voice webhook errors in this time range.")
         .query(&format!("{} > 0", by("error_code", "[$__rate_interval]")), "{{error_code}}"),
-        Panel::bars("Errors by route", "The same by route: the eight with the most.")
+        Panel::bars("Errors by route", "The same errors, for the eight routes with the most.")
             .unit("short").size(10, 7)
             .shades_of("red")
-            .or_say("Twilio's error log has no errors about voice webhooks in this time range.")
+            .or_say("No voice webhook errors in this time range.")
             .query(&highest(8, &by("host, route", "[$__rate_interval]"), "host, route", &rank), "{{host}}{{route}}"),
         Panel::stat(
-            "Newest data",
-            "How old the newest data of both sources is. error log: when it was last read, for the account that is furthest behind. Call Events: within which time 90 % of those of the time range were counted.",
+            "Data age",
+            "error log: time since it was last read, for the account furthest behind. Call Events: time within which 90% of those in the time range were counted.",
         )
         .unit("s").decimals(0).size(4, 7)
-        .or_say("No account was asked yet")
+        .or_say("No account polled yet")
         .steps(&[(None, "blue"), (Some(LATE), "orange"), (Some(VERY_LATE), "red")])
         .instant(&format!("time() - min({read})"), "error log")
         .instant(&quantile(0.9, "le", &format!("increase({LATENESS}_bucket{{{ACCOUNT}}}[$__range])")), "Call Events"),
@@ -85,8 +85,8 @@ fn now() -> Vec<Panel> {
 fn glance() -> Vec<Panel> {
     let failed = share("increase", "[$__range]", &facing(), "");
     let stat = Panel::stat(
-        "Share that failed",
-        "Of the caller-facing requests (TwiML and media), over the time range and all that is chosen. Orange over the objective, red where an hour of it pages: both as the rules have them.",
+        "Failure ratio",
+        "Share of caller-facing requests (TwiML and media) that failed in the time range. Orange above the rules' objective, red from their one-hour paging threshold.",
     )
     .unit("percentunit").decimals(2).size(4, 4);
     vec![
@@ -97,13 +97,13 @@ fn glance() -> Vec<Panel> {
         ]),
         Panel::stat(
             "Callers cut off",
-            "Calls with a failing request that the caller heard and no later one that succeeded, over the time range, by the route that failed. Known when a call is settled, 16 minutes after its end.",
+            "Calls in the time range in which a caller-facing request failed and no later one succeeded, counted for the failed route. Known once a call is settled, 16 minutes after its end.",
         )
         .unit("short").decimals(0).steps(&[(None, "green"), (Some(ANY), "red")]).size(4, 4)
         .instant(&format!("sum(increase(twilio_calls_with_webhook_failures_total{{{ENDPOINT},outcome=\"cut_off\"}}[$__range]))"), "cut off"),
         Panel::stat(
-            "95 % answered within",
-            "95th percentile of how long TwiML requests took, over the time range. Callers notice 2 to 3 s; at 15 s Twilio gives up.",
+            "TwiML duration (p95)",
+            "95th percentile of TwiML request duration in the time range. Callers notice 2 to 3 s; Twilio gives up at 15 s.",
         )
         .unit("s").decimals(2).size(4, 4)
         .steps(&[(None, "green"), (Some(SLOW), "orange"), (Some(NEAR_TIMEOUT), "red")])
@@ -128,11 +128,11 @@ fn failing_now() -> Vec<Panel> {
         alerts::table(),
         Panel::table(
             "Failing routes",
-            "Caller-facing requests that failed in the time range, over all chosen accounts: the twenty routes and reasons with the most. A route leads to its dashboard, a reason to the calls.",
+            "Failed caller-facing requests in the time range, over all selected accounts: the twenty routes and reasons with the most. Routes link to their dashboard, reasons to the failed requests.",
             &[("host", "Host"), ("route", "Route"), ("reason", "Reason"), ("Value #C", "Accounts"), ("Value #B", "Share"), ("Value #A", "Failed")],
         )
         .size(12, 8)
-        .or_say("No caller-facing request has failed in this time range.")
+        .or_say("No caller-facing failures in this time range.")
         .instant(&format!("topk(20, {})", failed(labels)), "")
         .instant(&format!("clamp_max(topk(20, {}) / on (host, route) group_left () {asked_of}, 1)", failed(labels)), "")
         .instant(&format!("count by ({labels}) ({}) and topk(20, {})", failed(&format!("account, {labels}")), failed(labels)), "")
@@ -140,8 +140,8 @@ fn failing_now() -> Vec<Panel> {
         .column("Accounts", "short", &[])
         .column("Share", "percentunit", &[])
         .decimals(0)
-        .link("Route", &[("This route", &route_url)])
-        .link("Reason", &[("The calls behind it", failures_url)]),
+        .link("Route", &[("Details of this route", &route_url)])
+        .link("Reason", &[("Failed requests", failures_url)]),
         judged::share_by_route(),
         judged::burn_rates(),
         judged::cut_off_by_route(),
@@ -157,32 +157,32 @@ fn failing() -> Vec<Panel> {
     vec![
         super::reason_colours(Panel::bars(
             "Failures by reason",
-            "All kinds of requests, callbacks included. The runbooks explain what each reason usually is.",
+            "All failed requests, including callbacks. The runbooks explain the usual cause of each reason.",
         ))
         .unit("short").size(8, 8)
-        .or_say("Nothing has failed in this time range.")
+        .or_say("No failures in this time range.")
         .query(&format!("sum by (reason) (increase({FAILURES}{{{CHOSEN}}}[$__rate_interval])) > 0"), "{{reason}}"),
         Panel::bars(
-            "Failing requests by route",
-            "Caller-facing requests that failed, per interval: the eight routes that fail most.",
+            "Failed requests by route",
+            "Failed caller-facing requests per interval, for the eight routes with the most.",
         )
         .unit("short").size(8, 8)
         .shades_of("red")
-        .or_say("No caller-facing request has failed in this time range.")
+        .or_say("No caller-facing failures in this time range.")
         .query(&highest(8, &by_route("[$__rate_interval]"), "host, route", &rank), "{{host}}{{route}}"),
         Panel::stat(
             "Error budget",
-            "How much is left of the failures that the objective allows in the time range; where more than all of it is spent, in red, how much. Choose 30 days to see the month's. The objective comes from the rules.",
+            "Share of the failures allowed by the rules' objective that is left in the time range; in red, the share spent if over 100%. Select 30 days for the monthly budget.",
         )
         .unit("percentunit").decimals(0).size(4, 8)
         .steps(&[(None, "green")])
-        .or_say("No requests, or no rules")
+        .or_say("No requests, or rules not loaded")
         .instant(&format!("1 - {spent} >= 0"), "left")
         .instant(&format!("{spent} > 1"), "spent")
         .colours(&[("/spent/", "red")]),
         Panel::stat(
-            "Non-XML TwiML answers",
-            "Genuine 2xx answers to requests that expect TwiML whose content type is not XML, over the time range. Files to play (audio) are left out.",
+            "Non-XML TwiML responses",
+            "The application's 2xx responses with a non-XML content type to requests that expect TwiML, in the time range. Excludes audio files to play.",
         )
         .unit("short").decimals(0).steps(&[(None, "green"), (Some(ANY), "red")]).size(4, 8)
         .instant(&format!("sum(increase(twilio_twiml_responses_total{{{ENDPOINT},{NOT_XML}}}[$__range]))"), "not XML"),
@@ -191,22 +191,22 @@ fn failing() -> Vec<Panel> {
 
 fn answers() -> Vec<Panel> {
     vec![
-        Panel::lines("Requests", "Requests that Twilio made to the application: all, and the eight hosts with the most.")
+        Panel::lines("Requests", "Requests from Twilio to the application: all, and the eight busiest hosts.")
             .unit("reqps").size(8, 8)
             .query(&asked("rate", "[$__rate_interval]", CHOSEN, ""), "all")
             .query(&highest(8, &asked("rate", "[$__rate_interval]", CHOSEN, " by (host) "), "host", &format!("sum by (host) (increase({DURATION}_count{{{CHOSEN}}}[$__range] @ end()))")), "{{host}}"),
         code_colours(Panel::bars(
-            "Answers by code",
-            "HTTP status of the answers. none: Twilio got no answer from the application (timeout, connection, TLS, DNS).",
+            "Responses by code",
+            "Responses by HTTP status code. none: no response from the application (timeout, connection, TLS, DNS).",
         ))
         .unit("reqps").size(8, 8)
         .query(&format!("sum by (code) (rate({REQUESTS}{{{CHOSEN}}}[$__rate_interval]))"), "{{code}}"),
         Panel::bars(
             "TwiML content types",
-            "Of genuine 2xx answers to requests that expect TwiML: those that aren't XML in front, in red and orange.",
+            "The application's 2xx responses to requests that expect TwiML. Non-XML types come first, in red and orange.",
         )
         .unit("short").size(8, 8)
-        .or_say("No TwiML was answered in this time range.")
+        .or_say("No TwiML responses in this time range.")
         .query(&format!("sum by (content_type) (increase(twilio_twiml_responses_total{{{ENDPOINT},{NOT_XML}}}[$__rate_interval])) > 0"), "not XML: {{content_type}}")
         .query(&format!("sum by (content_type) (increase(twilio_twiml_responses_total{{{ENDPOINT},content_type=~\"text/xml|application/xml|other_xml|audio\"}}[$__rate_interval]))"), "{{content_type}}")
         .colours(&[("/^not XML: application/", "red"), ("/^not XML: text/", "orange"), ("/^not XML: (other|none)/", "dark-red"), ("/^text.xml|^application.xml|^other_xml/", "green"), ("/^audio/", "blue")]),
@@ -229,22 +229,22 @@ fn latency() -> Vec<Panel> {
     let slowest = format!("topk(15, {asked} / 1e9 + on ({labels}) ({took}))");
     vec![
         Panel::lines(
-            "Duration of TwiML requests",
-            "As Twilio measured it. Lines at 3 s, which callers notice as silence, and at 15 s, where Twilio gives up.",
+            "TwiML request duration",
+            "As measured by Twilio. Lines mark 3 s, which callers notice as silence, and 15 s, when Twilio gives up.",
         )
         .unit("s").marks(&[(SLOW, "orange"), (TIMEOUT, "red")]).size(12, 9)
-        .or_say("No TwiML was requested in this time range.")
+        .or_say("No TwiML requests in this time range.")
         .query(&all(0.5), "p50").query(&all(0.95), "p95").query(&all(0.99), "p99"),
-        Panel::heatmap("Durations of TwiML requests", "How many requests took how long; the top row took over 15 s.")
+        Panel::heatmap("TwiML request duration distribution", "Requests by duration. The top row is over 15 s.")
             .size(12, 9)
             .buckets(&format!("sum by (le) (increase({DURATION}_bucket{{{TWIML}}}[$__rate_interval]))")),
         Panel::table(
             "Slowest routes",
-            "95th percentile of the duration of TwiML requests in the time range: the fifteen slowest routes of all chosen accounts.",
+            "95th percentile of TwiML request duration in the time range, for the fifteen slowest routes of all selected accounts.",
             &[("account", "Account"), ("host", "Host"), ("route", "Route"), ("Value #B", "Requests"), ("Value #A", "p95")],
         )
         .size(24, 7)
-        .or_say("No TwiML was requested in this time range.")
+        .or_say("No TwiML requests in this time range.")
         .instant(&slowest, "")
         .instant(&format!("{asked} and {slowest}"), "")
         .decimals(0)
@@ -259,14 +259,14 @@ fn lateness() -> Vec<Panel> {
     vec![
         Panel::lines(
             "Event lag",
-            "From when Twilio recorded an answer to when it was counted. Up to 16 minutes after a call's end is how Twilio shows Call Events.",
+            "Time from when Twilio recorded a response until it was counted. Up to 16 minutes after the end of a call is normal: Twilio may show Call Events that late.",
         )
         .unit("s").size(12, 7)
-        .or_say("No Call Event was counted in this time range.")
+        .or_say("No Call Events were counted in this time range.")
         .query(&lag(0.5), "p50").query(&lag(0.9), "p90"),
         Panel::lines(
-            "Exporter behind",
-            "How long the most overdue settling read has been due, of the ten accounts furthest behind. Dashed: where an alert says so.",
+            "Exporter delay",
+            "Delay of the most overdue settling read, for the ten accounts furthest behind. Dashed: alert threshold.",
         )
         .unit("s").size(12, 7)
         .or_say("Nothing is overdue.")
