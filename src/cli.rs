@@ -22,42 +22,42 @@ const DEFAULT_STORAGE: &str = "data";
 
 /// Turns Twilio Call Events into Prometheus metrics.
 ///
-/// Without a command: polls Twilio and serves /metrics. With TWILIO_ACCOUNT_SID and
-/// TWILIO_AUTH_TOKEN set (or TWILIO_API_KEY and TWILIO_API_SECRET), no configuration is needed.
+/// Without a command, polls Twilio and serves /metrics. No configuration file is needed if
+/// TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN (or TWILIO_API_KEY and TWILIO_API_SECRET) are set.
 #[derive(Debug, Parser)]
 #[command(name = "twilio-call-exporter", version, disable_help_subcommand = true)]
 #[command(version = concat!("version ", env!("CARGO_PKG_VERSION")))]
 pub struct Cli {
-    /// What to do instead of polling.
+    /// Command to run instead of polling.
     #[command(subcommand)]
     pub command: Option<Command>,
-    /// Flags that hold for every command.
+    /// Flags for every command.
     #[command(flatten)]
     pub flags: Flags,
 }
 
-/// Flags that hold for every command.
+/// Flags for every command.
 #[derive(Clone, Debug, Args)]
 pub struct Flags {
     /// Configuration file (YAML).
     #[arg(long = "config.file", value_name = "FILE", global = true)]
     pub config_file: Option<PathBuf>,
-    /// Directory of the store; made if it doesn't exist.
+    /// Storage directory; created if missing.
     #[arg(long = "storage.path", value_name = "DIR", default_value = DEFAULT_STORAGE, global = true)]
     pub storage_path: PathBuf,
     /// Address to serve /metrics on, as `host:port` or `:port`; repeatable [default: :10914].
     #[arg(long = "web.listen-address", value_name = "ADDRESS", global = true)]
     pub listen_addresses: Vec<ListenAddress>,
-    /// Web configuration file: TLS and basic auth, as Prometheus' exporters have it.
+    /// Web configuration file (TLS, basic auth), in the format of Prometheus exporters.
     #[arg(long = "web.config.file", value_name = "FILE", global = true)]
     pub web_config_file: Option<PathBuf>,
-    /// Allow POST /-/reload, which reads the configuration again.
+    /// Enable POST /-/reload, which reloads the configuration.
     #[arg(long = "web.enable-lifecycle", global = true)]
     pub web_enable_lifecycle: bool,
-    /// Least severity of log messages.
+    /// Minimum severity of log messages.
     #[arg(long = "log.level", value_name = "LEVEL", default_value = "info", global = true)]
     pub log_level: LogLevel,
-    /// Form of log messages.
+    /// Format of log messages.
     #[arg(long = "log.format", value_name = "FORMAT", default_value = "text", global = true)]
     pub log_format: LogFormat,
 }
@@ -77,23 +77,23 @@ impl Flags {
     }
 }
 
-/// What to do instead of polling.
+/// Command to run instead of polling.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
-    /// Check the configuration, and print it as it is in force.
+    /// Check the configuration and print the effective settings.
     CheckConfig(CheckConfigArgs),
-    /// Write a copy of the store to a new file, whether the exporter is running or not.
+    /// Write a copy of the store to a new file, with the exporter running or stopped.
     Backup(BackupArgs),
-    /// Show the program at work against a simulated Twilio: no account, no network.
+    /// Run against a simulated Twilio, without an account or network.
     Demo(DemoArgs),
-    /// Serve a simulated Twilio, for tests of dashboards and alert routing.
+    /// Serve a simulated Twilio, to test dashboards and alert routing.
     Simulate(SimulateArgs),
 }
 
 /// Arguments of `check-config`.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct CheckConfigArgs {
-    /// Also ask Twilio whether each account can be read, and say what it will cost.
+    /// Also ask Twilio whether each account can be read, and estimate the requests needed.
     #[arg(long)]
     pub online: bool,
 }
@@ -101,12 +101,12 @@ pub struct CheckConfigArgs {
 /// Arguments of `backup`.
 #[derive(Clone, Debug, Args)]
 pub struct BackupArgs {
-    /// The file to create; an existing one is never overwritten.
+    /// File to create; existing files are never overwritten.
     ///
-    /// The copy is one consistent file that has passed all checks of the store; only its owner can read it.
-    /// The store is the one in --storage.path. To restore it: stop the exporter, move everything out of
-    /// the storage directory (exporter.db and exporter.db-wal belong together), put this file there as
-    /// exporter.db, and start the exporter.
+    /// The copy of the store in --storage.path is one consistent file that has passed all store checks.
+    /// Only its owner can read it. To restore it, stop the exporter, move everything out of the storage
+    /// directory (exporter.db and exporter.db-wal belong together), copy this file there as exporter.db,
+    /// and start the exporter.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 }
@@ -114,16 +114,16 @@ pub struct BackupArgs {
 /// Arguments of `demo`.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct DemoArgs {
-    /// Seed of the simulated world.
+    /// Seed of the simulation.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// How long after its end a call shows its Call Events, as 15m on many accounts [default: at once].
+    /// Delay until an ended call shows its Call Events; 15m on many accounts [default: none].
     #[arg(long, value_parser = parse_duration)]
     pub events_after: Option<Duration>,
-    /// Have the error log pushed, signed as Twilio does, instead of asking for it.
+    /// Push the error log, signed as Twilio signs it, instead of polling it.
     #[arg(long)]
     pub push: bool,
-    /// For how long webhooks fail once they do [default: until the demo ends].
+    /// How long webhooks fail once they start to [default: until the demo ends].
     // Not for newcomers: tests see by it how an alert ends.
     #[arg(long, hide = true, value_parser = parse_duration)]
     pub failing_for: Option<Duration>,
@@ -132,28 +132,28 @@ pub struct DemoArgs {
 /// Arguments of `simulate`.
 #[derive(Clone, Debug, Args)]
 pub struct SimulateArgs {
-    /// Address to serve the simulated Twilio on; its truth needs no credentials, so keep it local.
+    /// Address of the simulated Twilio; keep it local, as /_simulator/truth needs no credentials.
     #[arg(long, default_value = "127.0.0.1:10915")]
     pub listen: ListenAddress,
-    /// Seed of the simulated world.
+    /// Seed of the simulation.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// Number of accounts.
     #[arg(long, default_value_t = 1)]
     pub accounts: usize,
-    /// Calls a minute, per account.
+    /// Calls per minute, per account.
     #[arg(long, default_value_t = 30.0, value_parser = parse_rate)]
     pub calls_per_minute: f64,
-    /// When webhooks begin to fail [default: never].
+    /// Time after which webhooks start to fail [default: never].
     #[arg(long, value_parser = parse_duration)]
     pub failing_after: Option<Duration>,
-    /// Play every scenario in turn instead of a believable phone line.
+    /// Play every scenario in turn instead of a realistic phone line.
     #[arg(long)]
     pub everything: bool,
-    /// Push the error log to this URL, signed as Twilio does, e.g. http://127.0.0.1:10914/push/error-log.
+    /// Push the error log to this URL, signed as Twilio signs it, e.g. http://127.0.0.1:10914/push/error-log.
     #[arg(long, value_name = "URL")]
     pub push_to: Option<String>,
-    /// End the world after this many calls per account.
+    /// Stop generating calls after this many per account.
     #[arg(long)]
     pub max_calls: Option<u64>,
 }
@@ -168,25 +168,25 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     duration::parse(text).ok_or_else(|| "expected a duration such as `30s`".to_owned())
 }
 
-/// Least severity of log messages.
+/// Minimum severity of log messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogLevel {
-    /// The program stops.
+    /// Errors that stop the program.
     Error,
-    /// A person should look.
+    /// Problems that need attention.
     Warn,
-    /// Start, recovery, stop.
+    /// Startup, recovery and shutdown.
     Info,
-    /// Every pass and request.
+    /// Every polling pass and request.
     Debug,
 }
 
-/// Form of log messages.
+/// Format of log messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// One line of text each.
+    /// One line of text per message.
     Text,
-    /// One JSON object each.
+    /// One JSON object per message.
     Json,
 }
 
