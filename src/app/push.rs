@@ -12,7 +12,7 @@ use crate::twilio::push::{PublicUrl, PushRequest, Refusal, Signer, open};
 /// How often a line tells of requests that are refused: anyone who reaches the port can send some.
 const TOLD_EVERY: Duration = Duration::from_secs(10 * 60);
 
-/// Whoever counts what is pushed, as the configuration has it; a reload exchanges it.
+/// The settings for pushes of the current configuration, replaced by a reload; `None` while they are off.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pushing(Arc<RwLock<Option<Arc<Terms>>>>);
 

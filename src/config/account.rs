@@ -283,7 +283,7 @@ const PUSH_KEYS: [(&str, MakeSource); 3] = [
     ("push_auth_token_env", SecretSource::Environment),
     ("push_auth_token_credential", SecretSource::Credential),
 ];
-/// What somebody may write in their place.
+/// The key that would hold the secret itself, which is refused.
 const PUSH_INLINE: &str = "push_auth_token";
 
 fn read_base_url(reader: &mut Reader<'_>, section: &mut Section, place: &str) -> (BaseUrl, String) {

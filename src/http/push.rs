@@ -1,7 +1,7 @@
 //! `POST /push/error-log`: takes what Twilio pushes.
 //!
-//! Open to whoever reaches it, for it checks who signed a request; where the web configuration has users, only
-//! they get here. What can be held up is bounded: a few requests at a time, their size, and their time.
+//! Requests are authenticated by their signature, and also by user and password if the web configuration has
+//! users. What can be held up is bounded: a few requests at a time, their size, and their time.
 
 use std::fmt;
 use std::pin::Pin;
@@ -45,7 +45,7 @@ impl fmt::Debug for Push {
 /// What becomes of a request; `None` where nothing is to be pushed here.
 pub type Becomes = Pin<Box<dyn Future<Output = Option<PushResult>> + Send>>;
 
-/// Takes requests in, and hands them to whoever counts them.
+/// Reads the requests, and hands them on to be verified and counted.
 #[derive(Clone)]
 pub struct Pushes {
     count: Arc<dyn Fn(Push) -> Becomes + Send + Sync>,

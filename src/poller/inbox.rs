@@ -1,7 +1,7 @@
 //! Entries of the error log that Twilio pushes, on their way into the loops of their accounts.
 //!
-//! Invariant: whoever delivers is told that they are counted only once they are committed. Whatever keeps them
-//! from it (a loop that has not begun, ends, or can't write) is told as such, and Twilio pushes them again.
+//! Invariant: a delivery succeeds only after its entries are committed. If the loop has not started, is ending
+//! or can't write, the delivery fails, and Twilio pushes the entries again.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

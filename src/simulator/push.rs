@@ -1,5 +1,5 @@
 //! Answers for what Twilio pushes of its error log, unasked: requests as it would send and sign them.
-//! Sending them is somebody else's.
+//! The caller sends them.
 
 use base64::prelude::*;
 use jiff::Timestamp;

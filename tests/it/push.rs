@@ -1,5 +1,5 @@
-//! What Twilio pushes of its error log, as the program takes it: counted once, whoever else counts it, and
-//! nothing taken that Twilio did not sign.
+//! Pushed entries of Twilio's error log: each is counted once, even if it is polled as well, and a request that
+//! Twilio did not sign changes nothing.
 
 mod simulate;
 
@@ -123,11 +123,16 @@ async fn what_twilio_did_not_sign_changes_nothing_and_what_it_signed_counts_once
     assert_eq!(send(&program, &push).await, 204);
     let after = counted(&program.scrape().await);
     assert!(after > 0.0);
+    for text in ["+15005550006", "secret", "%2B1500555"] {
+        assert!(!push.body.contains(text) || !is_kept(&program, text).await, "{text} is kept");
+    }
+    assert!(push.body.contains("+15005550006") && push.body.contains("secret"));
+    assert!(is_kept(&program, "ivr.example.com").await, "the host is a label");
     assert_eq!(send(&program, &push).await, 204, "Twilio pushes at least once");
     assert_eq!(counted(&program.scrape().await), after);
     let program = program.kill_and_restart().await;
     begun(&program).await;
-    assert_eq!(send(&program, &push).await, 204, "or somebody pushes a copy");
+    assert_eq!(send(&program, &push).await, 204, "a copy of an old request");
     assert_eq!(counted(&program.scrape().await), after);
     assert_eq!(program.get("/push/error-log").await.0, 405);
 }
@@ -176,7 +181,7 @@ async fn entries_of_discovered_subaccounts_are_taken_and_only_known_users_may_pu
     eventually("entries of the subaccount are counted", async || {
         let pushes = twilio.pushes(PushForm::Debugger, URL, after);
         for push in &pushes {
-            assert_eq!(send(&program, push).await, 401, "nobody may push");
+            assert_eq!(send(&program, push).await, 401, "without a password");
             let sent = request(&program, push).basic_auth("twilio", Some("right"));
             let status = sent.send().await.expect("an answer").status().as_u16();
             assert!([204, 503].contains(&status), "{status}");
@@ -256,6 +261,18 @@ fn entries(first: u64, account: &str) -> String {
         })
     };
     serde_json::Value::from((first..first + 1_000).map(entry).collect::<Vec<_>>()).to_string()
+}
+
+/// Whether a text is in the log, on a page, or in the store.
+async fn is_kept(program: &Program, text: &str) -> bool {
+    let mut kept = vec![program.log().into_bytes()];
+    for path in ["/", "/metrics", "/failures", "/failures.json"] {
+        kept.push(program.get(path).await.1.into_bytes());
+    }
+    for file in std::fs::read_dir(program.storage()).expect("a store") {
+        kept.push(std::fs::read(file.expect("a file").path()).expect("read"));
+    }
+    kept.iter().any(|kept| kept.windows(text.len()).any(|part| part == text.as_bytes()))
 }
 
 /// Pushes on their way.

@@ -63,7 +63,7 @@ async fn entries_are_forgotten_after_31_days_and_not_with_their_endpoint() {
     commit(&store, id, &[(1, 0), (2, 5)]).await;
     commit(&store, id, &[(3, 32)]).await;
     assert_eq!(sids(&directory), [2, 3]);
-    // Pushed again by somebody, it is not counted again.
+    // A forgotten entry that is pushed again is not counted again.
     commit(&store, id, &[(1, 0), (4, 32)]).await;
     assert_eq!((sids(&directory), counted(&store)), (vec![2, 3, 4], 4));
     // Its endpoint retires when nothing was heard of it for 35 days.
