@@ -6,8 +6,7 @@ mod polling;
 mod process;
 mod proxy;
 mod push;
-mod turns;
-mod web;
+mod reload_queue;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,28 +16,28 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use prometheus::Registry;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::ListenAddress;
 use crate::clock::Clock;
-use crate::config::web::WebConfig;
 use crate::config::{Config, Origin};
 use crate::http::reload::{self, ReloadRequests};
-use crate::http::web::{Serving, Web};
-use crate::http::{self, Crowd, Site};
+use crate::http::{self, HttpState};
 use crate::metrics::health::Health;
 use crate::poller::heartbeat::Heartbeats;
 use crate::poller::inbox::Inboxes;
 use crate::poller::tracked::TrackedCalls;
-use crate::signal::Hangups;
-use crate::store::{Attached, Store, StoreThread};
+use crate::signal::ReloadSignals;
+use crate::store::{AttachedAccount, Store, StoreThread};
 use crate::systemd;
+use crate::web::WebSettings;
 
-use polling::{KnownSubaccounts, Lasting, Polling, Prepared};
+use polling::{KnownSubaccounts, PollLoops, PollingSetup, StartupOptions};
 use process::Process;
-use push::Pushing;
-use turns::ReloadTurns;
+use push::PushState;
+use reload_queue::ReloadQueue;
 
 /// How long answers that are on their way may take at the end.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
@@ -46,24 +45,23 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 /// A built program: everything is open and bound, nothing runs yet.
 #[derive(Debug)]
 pub struct App {
-    prepared: Prepared,
+    prepared: PollingSetup,
     origin: Origin,
-    attached: Vec<Attached>,
+    attached: Vec<AttachedAccount>,
     /// The subaccounts that are known from an earlier run.
     known: KnownSubaccounts,
     listeners: Vec<TcpListener>,
-    lasting: Lasting,
-    site: Site,
+    startup: StartupOptions,
+    http: HttpState,
     exemplars: Arc<AtomicBool>,
-    pushing: Pushing,
+    pushing: PushState,
     reload_requests: ReloadRequests,
-    web_file: Option<(PathBuf, WebConfig)>,
     store_thread: StoreThread,
 }
 
 /// Where the program stands: what no reload changes.
 #[derive(Debug)]
-pub struct Place {
+pub struct ServerOptions {
     /// Directory of the store.
     pub storage: PathBuf,
     /// The addresses to serve.
@@ -71,42 +69,24 @@ pub struct Place {
     /// Whether a reload may be asked for over HTTP.
     pub lifecycle: bool,
     /// How pages are served.
-    pub web: WebSetup,
-}
-
-/// How pages are served, and the file that says so.
-#[derive(Debug)]
-pub struct WebSetup {
-    serving: Serving,
-    file: Option<(PathBuf, WebConfig)>,
-}
-
-impl WebSetup {
-    /// Reads a web configuration file; without one, pages are plain and for everybody.
-    ///
-    /// # Errors
-    /// Everything that is wrong with it.
-    pub fn load(file: Option<&Path>) -> Result<Self, String> {
-        let (config, serving) = web::load(file)?;
-        Ok(Self { serving, file: file.map(|file| (file.to_owned(), config)) })
-    }
+    pub web: WebSettings,
 }
 
 /// Reads the configuration again from where it came from, to replace the one of this origin; an error
 /// tells everything that is wrong with it.
-pub type Load = dyn Fn(&Origin) -> Result<Config, String> + Send + Sync;
+pub type LoadConfig = dyn Fn(&Origin) -> Result<Config, String> + Send + Sync;
 
 /// How a running program comes by a new configuration.
-pub struct Reloading {
+pub struct ConfigReloader {
     /// Reads it again.
-    pub load: Arc<Load>,
+    pub load: Arc<LoadConfig>,
     /// The signals that ask for it.
-    pub hangups: Hangups,
+    pub hangups: ReloadSignals,
 }
 
-impl std::fmt::Debug for Reloading {
+impl std::fmt::Debug for ConfigReloader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reloading").finish_non_exhaustive()
+        f.debug_struct("ConfigReloader").finish_non_exhaustive()
     }
 }
 
@@ -115,7 +95,7 @@ impl App {
     ///
     /// # Errors
     /// Whatever the program can't start without: its store, a socket, TLS.
-    pub async fn build(config: &Config, place: Place) -> anyhow::Result<Self> {
+    pub async fn build(config: &Config, place: ServerOptions) -> anyhow::Result<Self> {
         let clock = Clock::start();
         let connections = descriptors::connections(config);
         let registry = Registry::new();
@@ -127,7 +107,7 @@ impl App {
             .register(Box::new(Process::started_now(move || clock.wall())))
             .context("cannot register the metrics")?;
         let listeners = bind(&place.listen).await?;
-        let lasting = Lasting {
+        let startup = StartupOptions {
             clock,
             tracked: TrackedCalls::new(config.tracked_calls),
             health,
@@ -137,32 +117,32 @@ impl App {
         };
         let (reloads, reload_requests) = reload::channel();
         let exemplars = Arc::new(AtomicBool::new(config.exemplars));
-        let pushing = Pushing::default();
-        pushing.follow(config, &lasting.inboxes, &lasting.health);
-        let beats = lasting.heartbeats.clone();
-        let store_is_lost = lasting.store.is_lost();
-        let [noted, compared, told] = [(); 3].map(|()| lasting.health.clone());
-        let site = Site {
+        let pushing = PushState::default();
+        pushing.follow(config, &startup.inboxes, &startup.health);
+        let beats = startup.heartbeats.clone();
+        let store_is_lost = startup.store.is_lost();
+        let [noted, compared, told] = [(); 3].map(|()| startup.health.clone());
+        let http = HttpState {
             gather: Arc::new(move || {
                 compared.compare_clocks(clock.step());
                 registry.gather()
             }),
-            committed: lasting.store.committed(),
-            failures: lasting.store.failures(),
-            troubles: lasting.health.troubles(),
+            committed: startup.store.committed(),
+            failures: startup.store.failures(),
+            troubles: startup.health.troubles(),
             exemplars: Arc::clone(&exemplars),
-            scribe: http::Scribe::default(),
             scrapers: http::Scrapers::new(config.limits.hold_back),
-            answers: http::Answers::default(),
+            scrapes: Arc::new(Semaphore::new(http::MAX_SCRAPES)),
             is_ready: Arc::new(move || beats.all_beat() && !store_is_lost()),
             now: Arc::new(move || clock.now()),
             time: Arc::new(move || told.twilio_time(clock.now()).unwrap_or_else(|| clock.wall())),
             reloads: place.lifecycle.then_some(reloads),
-            pushes: pushing.pushes(lasting.health.clone()),
-            web: Web::new(place.web.serving),
-            crowd: Crowd::new(connections, Arc::new(move || noted.http_connection_cut())),
+            pushes: pushing.pushes(startup.health.clone()),
+            web: place.web,
+            connections: Arc::new(Semaphore::new(connections)),
+            note_refused: Arc::new(move || noted.http_connection_cut()),
         };
-        let prepared = Prepared::new(config, &lasting)?;
+        let prepared = PollingSetup::new(config, &startup)?;
         proxy::announce(config);
         let attached = prepared.attach().await?;
         let known = prepared.show_known(&attached).await?;
@@ -172,12 +152,11 @@ impl App {
             attached,
             known,
             listeners,
-            lasting,
-            site,
+            startup,
+            http,
             exemplars,
             pushing,
             reload_requests,
-            web_file: place.web.file,
             store_thread,
         })
     }
@@ -194,29 +173,22 @@ impl App {
     pub async fn run(
         mut self,
         stop: CancellationToken,
-        mut reloading: Option<Reloading>,
+        mut reloading: Option<ConfigReloader>,
     ) -> anyhow::Result<()> {
         let mut servers = JoinSet::new();
         for listener in self.listeners {
             let address = listener.local_addr().context("cannot tell the address")?;
             tracing::info!(%address, "listening");
-            servers.spawn(http::serve(listener, self.site.clone(), stop.clone()));
+            servers.spawn(http::serve(listener, self.http.clone(), stop.clone()));
         }
         let mut followers = JoinSet::new();
-        if let Some((file, current)) = self.web_file {
-            if current.tls.is_none() && current.users.is_empty() {
-                tracing::warn!(
-                    "the web configuration file sets neither TLS nor users: every client that reaches the port can read the pages"
-                );
-            }
-            followers.spawn(web::follow(file, current, self.site.web.clone()));
-        }
-        let heartbeats = &self.lasting.heartbeats;
+        followers.spawn(self.http.web.clone().follow());
+        let heartbeats = &self.startup.heartbeats;
         let beats = heartbeats.clone();
         followers.spawn(systemd::feed_watchdog(move || beats.all_beat()));
-        let polled = Polling::default();
+        let polled = PollLoops::default();
         let mut polling = self.prepared.start(self.attached, self.known, polled, heartbeats, &stop);
-        let mut reloads = ReloadTurns::default();
+        let mut reloads = ReloadQueue::default();
         systemd::ready("polling Twilio");
         let served = loop {
             tokio::select! {
@@ -240,16 +212,16 @@ impl App {
             let replies = reloads.take();
             let reloaded;
             systemd::reloading();
-            (polling, reloaded) = Reload {
+            (polling, reloaded) = ReloadTargets {
                 origin: &mut self.origin,
-                lasting: &self.lasting,
+                startup: &self.startup,
                 exemplars: &self.exemplars,
                 pushing: &self.pushing,
-                site: &self.site,
+                http: &self.http,
             }
             .run(polling, reloading.as_ref(), &stop)
             .await;
-            self.lasting.health.config_loaded(reloaded.is_ok());
+            self.startup.health.config_loaded(reloaded.is_ok());
             match &reloaded {
                 Ok(()) => tracing::info!("configuration reloaded"),
                 Err(problems) => tracing::warn!(
@@ -278,7 +250,7 @@ impl App {
         servers.abort_all();
         while servers.join_next().await.is_some() {}
         // The last handles go, and with them the writer.
-        drop((self.lasting, self.site));
+        drop((self.startup, self.http));
         if !self.store_thread.join() {
             tracing::error!("the store's thread panicked");
         }
@@ -287,7 +259,7 @@ impl App {
 }
 
 /// Waits for a signal that asks for a reload.
-async fn hangup(reloading: &mut Option<Reloading>) {
+async fn hangup(reloading: &mut Option<ConfigReloader>) {
     match reloading {
         Some(reloading) => reloading.hangups.next().await,
         None => std::future::pending().await,
@@ -295,23 +267,23 @@ async fn hangup(reloading: &mut Option<Reloading>) {
 }
 
 /// What a reload changes, besides the poll loops.
-struct Reload<'a> {
+struct ReloadTargets<'a> {
     origin: &'a mut Origin,
-    lasting: &'a Lasting,
+    startup: &'a StartupOptions,
     exemplars: &'a AtomicBool,
-    pushing: &'a Pushing,
-    site: &'a Site,
+    pushing: &'a PushState,
+    http: &'a HttpState,
 }
 
-impl Reload<'_> {
+impl ReloadTargets<'_> {
     /// Reads the configuration again, and polls with it; where something is wrong with it, nothing
     /// changes.
     async fn run(
         self,
-        polling: Polling,
-        reloading: Option<&Reloading>,
+        polling: PollLoops,
+        reloading: Option<&ConfigReloader>,
         stop: &CancellationToken,
-    ) -> (Polling, Result<(), String>) {
+    ) -> (PollLoops, Result<(), String>) {
         let Some(reloading) = reloading else {
             return (polling, Err("there is no configuration to reload".to_owned()));
         };
@@ -325,7 +297,7 @@ impl Reload<'_> {
             loaded.unwrap_or_else(|error| Err(format!("cannot be read this time: {error}")));
         let prepared = loaded.and_then(|config| {
             let prepared =
-                Prepared::new(&config, self.lasting).map_err(|error| format!("{error:#}"))?;
+                PollingSetup::new(&config, self.startup).map_err(|error| format!("{error:#}"))?;
             Ok((config, prepared))
         });
         let (config, prepared) = match prepared {
@@ -333,7 +305,7 @@ impl Reload<'_> {
             Err(problems) => return (polling, Err(problems)),
         };
         // The loops that end are watched no more: this one is watched in their place.
-        let heartbeat = self.lasting.heartbeats.watch();
+        let heartbeat = self.startup.heartbeats.watch();
         heartbeat.promise(polling::GRACE);
         proxy::announce(&config);
         let lost = config.origin.lost(self.origin);
@@ -342,13 +314,12 @@ impl Reload<'_> {
             tracing::warn!(keys, "the configuration file no longer sets some keys");
         }
         *self.origin = config.origin.clone();
-        self.lasting.store.limit(config.limits);
-        self.lasting.tracked.set_limit(config.tracked_calls);
+        self.startup.store.limit(config.limits);
+        self.startup.tracked.set_limit(config.tracked_calls);
         self.exemplars.store(config.exemplars, Ordering::Relaxed);
-        self.pushing.follow(&config, &self.lasting.inboxes, &self.lasting.health);
-        self.site.scrapers.limit(config.limits.hold_back);
-        self.site.crowd.limit(descriptors::connections(&config));
-        (polling.change(prepared, self.lasting, stop).await, Ok(()))
+        self.pushing.follow(&config, &self.startup.inboxes, &self.startup.health);
+        self.http.scrapers.set_hold_back(config.limits.hold_back);
+        (polling.change(prepared, self.startup, stop).await, Ok(()))
     }
 }
 

@@ -6,18 +6,17 @@
 mod account;
 pub mod duration;
 mod environment;
-mod file;
-mod layers;
+pub(crate) mod file;
+pub(crate) mod layers;
 mod origin;
 mod problem;
 mod proxy;
 mod push;
-mod reader;
-mod sdk;
+pub(crate) mod reader;
 mod secret;
 pub mod shape;
 mod show;
-pub mod web;
+mod twilio_variables;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -158,7 +157,9 @@ fn load_after(
         account::note_others(&mut accounts);
         accounts
     } else if has_none {
-        sdk::account_of_environment(&mut reader, environment, proxy.as_ref()).into_iter().collect()
+        twilio_variables::account_of_environment(&mut reader, environment, proxy.as_ref())
+            .into_iter()
+            .collect()
     } else {
         Vec::new()
     };

@@ -13,11 +13,12 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::app::{App, Place, WebSetup};
+use crate::app::{App, ServerOptions};
 use crate::cli::{DEMO_LISTEN, DemoArgs, Flags, SimulateArgs};
 use crate::clock::Clock;
 use crate::config::{self, Config, Environment};
 use crate::simulator::{Behaviour, FAILING, Mix, SimulatedAccount, Simulator, WorldConfig};
+use crate::web::WebSettings;
 
 use push::Pusher;
 
@@ -94,11 +95,11 @@ impl Demo {
             .context("cannot make a temporary store")?;
         let listen = flags.listen_or(DEMO_LISTEN);
         let config = demo_config(&account, &twilio, events_after, arguments.push)?;
-        let place = Place {
+        let place = ServerOptions {
             storage: directory.path().to_owned(),
             listen,
             lifecycle: flags.web_enable_lifecycle,
-            web: WebSetup::load(flags.web_config_file.as_deref()).map_err(anyhow::Error::msg)?,
+            web: WebSettings::load(flags.web_config_file.as_deref()).map_err(anyhow::Error::msg)?,
         };
         let app = App::build(&config, place).await?;
         let address = app.addresses().first().copied().filter(|_| arguments.push);

@@ -3,7 +3,6 @@
 //! Answers come from memory: nothing waits for Twilio, and only `/failures`, and Twilio itself when it pushes,
 //! wait for the disk, for a bounded time. Knows neither Twilio nor the store, but for what it recorded of failures.
 
-mod access;
 mod failures;
 mod negotiate;
 mod pages;
@@ -12,35 +11,35 @@ pub mod reload;
 mod scrape;
 mod scrapers;
 mod server;
-pub mod web;
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
-use axum::middleware::{from_fn_with_state, map_response_with_state};
+use axum::middleware::{Next, from_fn_with_state, map_response_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use jiff::Timestamp;
 use prometheus::proto::MetricFamily;
+use tokio::sync::Semaphore;
 
 use crate::metrics::health::Troubles;
 use crate::metrics::ledger::Committed;
 use crate::store::failures::FailureReader;
+use crate::web::WebSettings;
 
 use push::Pushes;
 use reload::Reloads;
-pub use scrape::Scribe;
+pub use scrape::MAX_SCRAPES;
 pub use scrapers::Scrapers;
-pub use server::{Answers, Crowd, MAX_CONNECTIONS, serve};
-use web::Web;
+pub use server::{MAX_CONNECTIONS, serve};
 
-/// What the pages show.
+/// What requests are answered from.
 #[derive(Clone)]
-pub struct Site {
+pub struct HttpState {
     /// Reads the instruments; the durable families are in the ledger.
     pub gather: Arc<dyn Fn() -> Vec<MetricFamily> + Send + Sync>,
     /// The committed ledger, which learns what scrapes have shown.
@@ -51,31 +50,31 @@ pub struct Site {
     pub troubles: Troubles,
     /// Whether exemplars are shown.
     pub exemplars: Arc<AtomicBool>,
-    /// Who writes metrics.
-    pub scribe: Scribe,
-    /// How often which client scrapes.
+    /// How often each client scrapes.
     pub scrapers: Scrapers,
-    /// What waits to be taken.
-    pub answers: Answers,
+    /// Scrapes that may be rendered at the same time.
+    pub scrapes: Arc<Semaphore>,
     /// Whether every poll loop advances, and the store's files are there.
     pub is_ready: Arc<dyn Fn() -> bool + Send + Sync>,
     /// The local time, for schedules: a step of the wall clock doesn't move it.
     pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     /// The time of day, to show how old something is: Twilio's, or the wall clock's until that is known.
     pub time: Arc<dyn Fn() -> Timestamp + Send + Sync>,
-    /// Who reloads the configuration, if it may be asked over HTTP.
+    /// Reloads the configuration, if that is allowed over HTTP.
     pub reloads: Option<Reloads>,
-    /// Who counts what Twilio pushes.
+    /// Counts what Twilio pushes.
     pub pushes: Pushes,
-    /// TLS, who may ask, and headers.
-    pub web: Web,
-    /// Who is connected.
-    pub crowd: Crowd,
+    /// TLS, users and headers.
+    pub web: WebSettings,
+    /// Connections that may be open.
+    pub connections: Arc<Semaphore>,
+    /// Counts a connection that was refused.
+    pub note_refused: Arc<dyn Fn() + Send + Sync>,
 }
 
-impl fmt::Debug for Site {
+impl fmt::Debug for HttpState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Site").finish_non_exhaustive()
+        f.debug_struct("HttpState").finish_non_exhaustive()
     }
 }
 
@@ -90,7 +89,7 @@ const HEADERS: [(HeaderName, &str); 3] = [
 ];
 
 /// All routes.
-fn router(site: Site) -> Router {
+fn router(state: HttpState) -> Router {
     Router::new()
         .route("/", get(pages::landing::landing))
         .route("/failures", get(failures::page_or_json))
@@ -101,15 +100,13 @@ fn router(site: Site) -> Router {
         .route("/-/ready", get(ready))
         .route("/-/reload", post(reload::reload).put(reload::reload))
         .fallback(|| async { (StatusCode::NOT_FOUND, "Not found; / has links.\n") })
-        .layer(from_fn_with_state(site.clone(), server::answer_at_his_pace))
-        .layer(from_fn_with_state(site.clone(), scrape::note_shown))
-        .layer(from_fn_with_state(site.clone(), access::check))
-        .layer(map_response_with_state(site.clone(), add_headers))
-        .with_state(site)
+        .layer(from_fn_with_state(state.clone(), check_user))
+        .layer(map_response_with_state(state.clone(), add_headers))
+        .with_state(state)
 }
 
-async fn ready(State(site): State<Site>) -> Response {
-    if (site.is_ready)() {
+async fn ready(State(state): State<HttpState>) -> Response {
+    if (state.is_ready)() {
         "Ready.\n".into_response()
     } else {
         let why =
@@ -118,25 +115,25 @@ async fn ready(State(site): State<Site>) -> Response {
     }
 }
 
-async fn add_headers(State(site): State<Site>, mut response: Response) -> Response {
+/// Orchestrators have no credentials for their probes.
+const PROBES: [&str; 2] = ["/-/healthy", "/-/ready"];
+
+/// Refuses a request without the credentials of a user, where there are users.
+async fn check_user(State(state): State<HttpState>, request: Request, next: Next) -> Response {
+    let is_probe = PROBES.contains(&request.uri().path());
+    if is_probe || state.web.current().allows(request.headers()).await {
+        return next.run(request).await;
+    }
+    let challenge = HeaderValue::from_static("Basic");
+    (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, challenge)], "Unauthorized\n")
+        .into_response()
+}
+
+async fn add_headers(State(state): State<HttpState>, mut response: Response) -> Response {
     let headers = response.headers_mut();
     for (name, value) in HEADERS {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    for (name, value) in &site.web.current().headers {
-        headers.insert(name.clone(), value.clone());
-    }
+    state.web.current().add_headers(headers);
     response
-}
-
-/// Waits for what other tasks do, ten seconds at most.
-#[cfg(test)]
-async fn until(holds: impl Fn() -> bool) {
-    for _ in 0..10_000 {
-        if holds() {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-    }
-    panic!("not within ten seconds");
 }

@@ -101,7 +101,7 @@
 //!
 //! **When is an account catching up?** When what it counts is the past, so that pages must be held back:
 //! from its start until its look-back or a downtime is read, while its cursor is old, and while a share of
-//! the calls that are due is late ([`domain::engine::account::Lateness`]). It takes several calls: no single one
+//! the calls that are due is late ([`domain::engine::account::AccountLag`]). It takes several calls: no single one
 //! may silence an account.
 //!
 //! **What is said when Twilio can't be read?** One WARN with a closed cause, once it is no hiccup, and
@@ -141,7 +141,7 @@
 //! **Why is a new route held at 0?** A series that appears with a value shows no increase to
 //! Prometheus, so the first failure of a new route would page nobody. A new group is shown at 0 and
 //! released a scrape interval later ([`metrics::ledger::Hold`]); its release is durable before any
-//! value is shown. Shown is what an answer contained that went out to its end: groups of hidden
+//! value is shown. AnswerContent is what an answer contained that went out to its end: groups of hidden
 //! accounts are not, and a renamed account's begin again.
 //!
 //! **Which way do pushed entries of the error log go?** `http::push` takes the request in, [`twilio::push`]
@@ -216,3 +216,4 @@ pub mod simulator;
 pub mod store;
 pub mod systemd;
 pub mod twilio;
+pub mod web;

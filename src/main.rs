@@ -13,13 +13,14 @@ use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit};
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
-use twilio_call_exporter::app::{App, Place, Reloading, WebSetup, online};
+use twilio_call_exporter::app::{App, ConfigReloader, ServerOptions, online};
 use twilio_call_exporter::cli::{self, BackupArgs, Command, DemoArgs, Flags, SimulateArgs};
 use twilio_call_exporter::config::{self, Config, Environment, Origin};
 use twilio_call_exporter::demo::{Demo, Simulation};
 use twilio_call_exporter::logging;
-use twilio_call_exporter::signal::{self, Hangups, Terminations};
+use twilio_call_exporter::signal::{self, ReloadSignals, StopSignals};
 use twilio_call_exporter::store::backup;
+use twilio_call_exporter::web::WebSettings;
 
 /// How long work on other threads may take at the end: nothing of it matters any more.
 const LEFTOVERS: Duration = Duration::from_millis(500);
@@ -129,7 +130,7 @@ async fn start(flags: Flags) -> ExitCode {
 async fn run(
     flags: &Flags,
     config: &Config,
-    web: WebSetup,
+    web: WebSettings,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting");
@@ -137,8 +138,8 @@ async fn run(
         tracing::info!("{notice}");
     }
     // Before anything is open: until then the signal ends the program.
-    let hangups = Hangups::listen()?;
-    let place = Place {
+    let hangups = ReloadSignals::listen()?;
+    let place = ServerOptions {
         storage: flags.storage_path.clone(),
         listen: flags.listen(),
         lifecycle: flags.web_enable_lifecycle,
@@ -150,7 +151,7 @@ async fn run(
         let loaded = config::load_with_certificates(former, file.as_deref(), &environment);
         loaded.map_err(|problems| problems.to_string())
     };
-    app.run(stop, Some(Reloading { load: Arc::new(load), hangups })).await?;
+    app.run(stop, Some(ConfigReloader { load: Arc::new(load), hangups })).await?;
     tracing::info!("stopped");
     Ok(())
 }
@@ -202,7 +203,7 @@ async fn simulate(arguments: &SimulateArgs) -> anyhow::Result<()> {
 /// durable, and the rest is read again.
 fn stop_on_signal() -> anyhow::Result<CancellationToken> {
     let stop = CancellationToken::new();
-    let mut signals = Terminations::listen()?;
+    let mut signals = StopSignals::listen()?;
     let token = stop.clone();
     tokio::spawn(async move {
         let signal = signals.next().await;
@@ -217,11 +218,11 @@ fn stop_on_signal() -> anyhow::Result<CancellationToken> {
 }
 
 /// Reads both configurations; an error is everything that is wrong with either, one problem a line.
-fn load(flags: &Flags) -> Result<(Config, WebSetup), String> {
+fn load(flags: &Flags) -> Result<(Config, WebSettings), String> {
     let file = flags.config_file.as_deref();
     let config =
         config::load_with_certificates(&Origin::default(), file, &Environment::from_process());
-    let web = WebSetup::load(flags.web_config_file.as_deref());
+    let web = WebSettings::load(flags.web_config_file.as_deref());
     match (config, web) {
         (Ok(config), Ok(web)) => Ok((config, web)),
         (config, web) => {

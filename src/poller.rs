@@ -5,11 +5,11 @@
 //! Invariant: what a task learns becomes durable before the next thing is asked.
 
 mod account;
-mod ask;
 pub mod heartbeat;
 pub mod inbox;
 mod log;
 pub mod loops;
+mod sender;
 pub mod subaccounts;
 pub mod tracked;
 
@@ -24,18 +24,18 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::engine::backoff::Backoff;
 use crate::domain::engine::effects::Effects;
 use crate::domain::engine::request::Resource;
-use crate::domain::engine::{Engine, Known, Moment, Settings};
+use crate::domain::engine::{Context, Engine, InitialState, Settings};
 use crate::domain::judge::reported::Reported;
 use crate::metrics::health::AccountHealth;
 use crate::metrics::ledger::AccountId;
-use crate::store::{Attached, CommitError};
+use crate::store::{AttachedAccount, CommitError};
 
 pub use account::{Account, Poll, Shared, instruments};
 
-use ask::{Asked, Asker};
 use heartbeat::Heartbeat;
 use inbox::{Delivery, Inbox};
 use log::Log;
+use sender::{CompletedRequest, RequestSender};
 use subaccounts::Subaccounts;
 use tracked::Share;
 
@@ -57,7 +57,7 @@ const COMMIT_RETRY: Backoff = Backoff::new(Duration::from_millis(500), COMMIT_RE
 
 struct Poller {
     label: String,
-    asker: Asker,
+    asker: RequestSender,
     shared: Shared,
     subaccounts: Option<Subaccounts>,
     id: AccountId,
@@ -66,17 +66,17 @@ struct Poller {
     engine: Engine,
     /// What Twilio pushes.
     inbox: Inbox,
-    requests: JoinSet<Asked>,
+    requests: JoinSet<CompletedRequest>,
     /// A place for a request that was waited for.
     place: Option<OwnedSemaphorePermit>,
     /// The wait for one, which keeps its turn among the accounts.
-    waiting: Option<Waiting>,
+    waiting: Option<PermitFuture>,
     housekeeping_at: Instant,
     tracked: Share,
 }
 
 impl Poller {
-    fn new(poll: Poll, attached: Attached, inbox: Inbox) -> Self {
+    fn new(poll: Poll, attached: AttachedAccount, inbox: Inbox) -> Self {
         let Poll { account, subaccounts, shared, .. } = poll;
         let health = account.instruments(&shared, &attached.lists);
         // What a loop before this one has told ended with it.
@@ -95,9 +95,9 @@ impl Poller {
             is_pushed: account.is_pushed,
             digest_key: shared.store.digest_key(),
         };
-        let Attached { id, lists, calls, reported, .. } = attached;
-        let known = Known { lists, calls, reported };
-        let asker = Asker {
+        let AttachedAccount { id, lists, calls, reported, .. } = attached;
+        let known = InitialState { lists, calls, reported };
+        let asker = RequestSender {
             client: account.client,
             account: account.key.sid,
             routes: Arc::clone(&shared.routes),
@@ -127,7 +127,7 @@ impl Poller {
             heartbeat.promise(wait);
             let mut pushed = Vec::new();
             let first = tokio::select! {
-                // Asked to end, it begins nothing more: what came back is asked again.
+                // CompletedRequest to end, it begins nothing more: what came back is asked again.
                 biased;
                 () = stop.cancelled() => return,
                 asked = self.requests.join_next(), if !self.requests.is_empty() => asked,
@@ -190,8 +190,8 @@ impl Poller {
 
     /// What ends together with a request, to be committed with it: each commit is a flush of the
     /// disk.
-    async fn gather(&mut self, first: Option<Joined>) -> Vec<Joined> {
-        let mut joined: Vec<Joined> = first.into_iter().collect();
+    async fn gather(&mut self, first: Option<JoinedRequest>) -> Vec<JoinedRequest> {
+        let mut joined: Vec<JoinedRequest> = first.into_iter().collect();
         if !joined.is_empty() {
             let all = async {
                 while let Some(asked) = self.requests.join_next().await {
@@ -204,8 +204,8 @@ impl Poller {
         joined
     }
 
-    async fn take(&mut self, asked: Joined) -> Effects {
-        let Asked { id, attempt, answer } = match asked {
+    async fn take(&mut self, asked: JoinedRequest) -> Effects {
+        let CompletedRequest { id, attempt, answer } = match asked {
             Ok(asked) => asked,
             // Only a panic ends a request; everything it could have told is asked again.
             Err(error) => {
@@ -222,7 +222,7 @@ impl Poller {
             }
         }
         let room = self.shared.tracked.room(self.engine.tracked_calls());
-        let moment = Moment { now: self.shared.clock.now(), random: random(), room };
+        let moment = Context { now: self.shared.clock.now(), random: random(), room };
         let effects = self.engine.on_answer(id, answer, moment);
         self.note_tracked();
         effects
@@ -232,7 +232,7 @@ impl Poller {
     /// committed.
     fn take_pushed(&mut self, delivery: &mut Delivery, effects: &mut Effects) -> bool {
         let entries = std::mem::take(&mut delivery.entries);
-        let judge = |entry| Reported::of(entry, &self.shared.routes);
+        let judge = |entry| Reported::judge(entry, &self.shared.routes);
         let entries = entries.iter().map(judge).collect();
         let now = self.shared.clock.now();
         let taken = self.engine.on_push(entries, delivery.rejected, now);
@@ -307,13 +307,13 @@ impl Poller {
 }
 
 /// A place for a request.
-type Place = Result<OwnedSemaphorePermit, AcquireError>;
+type Permit = Result<OwnedSemaphorePermit, AcquireError>;
 
 /// The wait for a place.
-type Waiting = Pin<Box<dyn Future<Output = Place> + Send>>;
+type PermitFuture = Pin<Box<dyn Future<Output = Permit> + Send>>;
 
 /// Waits until a place is granted, if one is waited for.
-async fn granted(waiting: &mut Option<Waiting>) -> Place {
+async fn granted(waiting: &mut Option<PermitFuture>) -> Permit {
     match waiting {
         Some(waiting) => waiting.await,
         None => std::future::pending().await,
@@ -321,7 +321,7 @@ async fn granted(waiting: &mut Option<Waiting>) -> Place {
 }
 
 /// A request that has come back, or was lost.
-type Joined = Result<Asked, JoinError>;
+type JoinedRequest = Result<CompletedRequest, JoinError>;
 
 /// Waits; `None` if the program stops first.
 async fn wait(time: Duration, stop: &CancellationToken) -> Option<()> {

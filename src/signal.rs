@@ -47,12 +47,12 @@ pub fn ignore_others() -> std::io::Result<()> {
 
 /// SIGTERM and SIGINT.
 #[derive(Debug)]
-pub struct Terminations {
+pub struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
 }
 
-impl Terminations {
+impl StopSignals {
     /// Takes the signals over.
     ///
     /// # Errors
@@ -84,9 +84,9 @@ impl Terminations {
 
 /// SIGHUP.
 #[derive(Debug)]
-pub struct Hangups(Signal);
+pub struct ReloadSignals(Signal);
 
-impl Hangups {
+impl ReloadSignals {
     /// Takes the signal over, which would else end the program.
     ///
     /// # Errors

@@ -52,7 +52,7 @@ pub struct AccountKey {
 
 /// An account as the store knows it.
 #[derive(Debug)]
-pub struct Attached {
+pub struct AttachedAccount {
     /// Its id.
     pub id: AccountId,
     /// How far its lists are known.
@@ -83,7 +83,7 @@ enum Command {
     Attach {
         key: AccountKey,
         label: String,
-        reply: oneshot::Sender<Result<Attached, CommitError>>,
+        reply: oneshot::Sender<Result<AttachedAccount, CommitError>>,
     },
     Commit {
         account: AccountId,
@@ -223,7 +223,11 @@ impl Store {
     }
 
     /// Shows an account's series under a label, and loads what is known of it.
-    pub async fn attach(&self, key: AccountKey, label: String) -> Result<Attached, CommitError> {
+    pub async fn attach(
+        &self,
+        key: AccountKey,
+        label: String,
+    ) -> Result<AttachedAccount, CommitError> {
         self.ask(|reply| Command::Attach { key, label, reply }).await
     }
 

@@ -25,7 +25,7 @@ use crate::poller::loops::Loops;
 use crate::poller::subaccounts::{self, Known, Subaccounts};
 use crate::poller::tracked::TrackedCalls;
 use crate::poller::{self, Account, Poll, Shared};
-use crate::store::{AccountKey, Attached, Store};
+use crate::store::{AccountKey, AttachedAccount, Store};
 use crate::twilio::{Client, LargeBodies};
 
 /// How long tasks may take to end: requests are abandoned at once, so this is for the commit in
@@ -34,7 +34,7 @@ pub(super) const GRACE: Duration = Duration::from_secs(10);
 
 /// What outlives a configuration.
 #[derive(Clone, Debug)]
-pub(super) struct Lasting {
+pub(super) struct StartupOptions {
     pub(super) clock: Clock,
     pub(super) tracked: Arc<TrackedCalls>,
     pub(super) health: Health,
@@ -45,21 +45,21 @@ pub(super) struct Lasting {
 
 /// A configuration that is ready to be polled with: whatever can be wrong with it was found.
 #[derive(Debug)]
-pub(super) struct Prepared {
-    accounts: Vec<PreparedAccount>,
+pub(super) struct PollingSetup {
+    accounts: Vec<AccountSetup>,
     shared: Shared,
 }
 
 /// A configured account that is ready to be polled.
 #[derive(Debug)]
-struct PreparedAccount {
+struct AccountSetup {
     account: Account,
-    terms: Terms,
+    terms: AccountSettings,
 }
 
 /// All of the configuration that an account's loops depend on.
 #[derive(Clone, Debug, PartialEq)]
-struct Terms {
+struct AccountSettings {
     account: AccountConfig,
     lists: ListPlan,
     reads: ReadPlan,
@@ -70,18 +70,18 @@ struct Terms {
 
 /// Poll loops that run.
 #[derive(Debug, Default)]
-pub(super) struct Polling {
-    accounts: Vec<PolledAccount>,
+pub(super) struct PollLoops {
+    accounts: Vec<RunningAccount>,
     /// Requests that all accounts together may have in flight.
     budget: Option<Arc<Semaphore>>,
 }
 
 /// A configured account that is polled, and with it the subaccounts that are found.
 #[derive(Debug)]
-struct PolledAccount {
+struct RunningAccount {
     key: AccountKey,
     label: String,
-    terms: Terms,
+    terms: AccountSettings,
     loops: Loops,
     subaccounts: Known,
 }
@@ -89,27 +89,27 @@ struct PolledAccount {
 /// The subaccounts that are known of each account.
 pub(super) type KnownSubaccounts = BTreeMap<AccountKey, Known>;
 
-impl Prepared {
+impl PollingSetup {
     /// Prepares the clients.
     ///
     /// # Errors
     /// Certificates that can't be used.
-    pub(super) fn new(config: &Config, lasting: &Lasting) -> anyhow::Result<Self> {
+    pub(super) fn new(config: &Config, startup: &StartupOptions) -> anyhow::Result<Self> {
         let shared = Shared {
-            clock: lasting.clock,
-            tracked: Arc::clone(&lasting.tracked),
+            clock: startup.clock,
+            tracked: Arc::clone(&startup.tracked),
             budget: Arc::new(Semaphore::new(config.api.max_total_concurrency)),
             routes: Arc::new(config.routes.clone()),
             lists: config.lists,
             reads: config.reads.clone(),
             max_concurrency: config.api.max_concurrency,
-            inboxes: lasting.inboxes.clone(),
-            health: lasting.health.clone(),
-            store: lasting.store.clone(),
+            inboxes: startup.inboxes.clone(),
+            health: startup.health.clone(),
+            store: startup.store.clone(),
         };
         let accounts = accounts(config)?.into_iter().zip(&config.accounts);
-        let accounts = accounts.map(|(account, configured)| PreparedAccount {
-            terms: Terms {
+        let accounts = accounts.map(|(account, configured)| AccountSetup {
+            terms: AccountSettings {
                 account: configured.clone(),
                 lists: config.lists,
                 reads: config.reads.clone(),
@@ -124,9 +124,9 @@ impl Prepared {
 
     /// Loads the accounts before anything is served: a scrape right after a start shows every
     /// series, those of the instruments included.
-    pub(super) async fn attach(&self) -> anyhow::Result<Vec<Attached>> {
+    pub(super) async fn attach(&self) -> anyhow::Result<Vec<AttachedAccount>> {
         let mut attached = Vec::new();
-        for PreparedAccount { account, .. } in &self.accounts {
+        for AccountSetup { account, .. } in &self.accounts {
             let known = self.shared.store.attach(account.key.clone(), account.label.clone()).await;
             let known = known.context("cannot load an account")?;
             account.instruments(&self.shared, &known.lists);
@@ -139,11 +139,11 @@ impl Prepared {
     /// tells which these are: they are polled from the start, however long Twilio takes to list them.
     pub(super) async fn show_known(
         &self,
-        attached: &[Attached],
+        attached: &[AttachedAccount],
     ) -> anyhow::Result<KnownSubaccounts> {
         let mut all = KnownSubaccounts::new();
         let mut labels = BTreeMap::new();
-        for (PreparedAccount { account, terms }, attached) in self.accounts.iter().zip(attached) {
+        for (AccountSetup { account, terms }, attached) in self.accounts.iter().zip(attached) {
             let Some(wanted) = terms.account.wanted() else { continue };
             let known = attached.subaccounts.iter();
             let known = known.map(|known| ListedAccount::new(known.sid, &known.status));
@@ -164,21 +164,21 @@ impl Prepared {
     /// Begins to poll. Accounts that aren't attached yet are loaded by their own loops.
     pub(super) fn start(
         mut self,
-        attached: Vec<Attached>,
+        attached: Vec<AttachedAccount>,
         mut known: KnownSubaccounts,
-        mut polling: Polling,
+        mut polling: PollLoops,
         heartbeats: &Heartbeats,
         stop: &CancellationToken,
-    ) -> Polling {
+    ) -> PollLoops {
         // One budget for all accounts, those that go on included.
         self.shared.budget = Arc::clone(polling.budget.get_or_insert(self.shared.budget));
         let mut attached = attached.into_iter();
-        for PreparedAccount { account, terms } in self.accounts {
+        for AccountSetup { account, terms } in self.accounts {
             let loops = Loops::new(stop);
             let (key, label) = (account.key.clone(), account.label.clone());
             let subaccounts = known.remove(&key).unwrap_or_default();
             let followed = terms.account.wanted().cloned().map(|wanted| {
-                let polling = subaccounts::Polling {
+                let polling = subaccounts::SubaccountSettings {
                     loops: loops.clone(),
                     heartbeats: heartbeats.clone(),
                     shared: self.shared.clone(),
@@ -188,7 +188,7 @@ impl Prepared {
             let (attached, shared) = (attached.next(), self.shared.clone());
             let poll = Poll { account, attached, subaccounts: followed, shared };
             loops.spawn(poll.run(heartbeats.watch(), loops.stop().clone()));
-            polling.accounts.push(PolledAccount { key, label, terms, loops, subaccounts });
+            polling.accounts.push(RunningAccount { key, label, terms, loops, subaccounts });
         }
         polling
     }
@@ -197,7 +197,7 @@ impl Prepared {
     /// their subaccounts that are known and still wanted.
     fn labels(&self, known: &KnownSubaccounts) -> BTreeMap<AccountKey, String> {
         let mut labels = BTreeMap::new();
-        for PreparedAccount { account, terms } in &self.accounts {
+        for AccountSetup { account, terms } in &self.accounts {
             labels.insert(account.key.clone(), account.label.clone());
             let Some((wanted, known)) = terms.account.wanted().zip(known.get(&account.key)) else {
                 continue;
@@ -213,17 +213,17 @@ impl Prepared {
     }
 }
 
-impl Polling {
+impl PollLoops {
     /// Goes on with another configuration: accounts for which nothing changed are polled on as if
     /// nothing had happened; the loops of others end, and new ones begin with what the store knows.
     pub(super) async fn change(
         mut self,
-        mut next: Prepared,
-        lasting: &Lasting,
+        mut next: PollingSetup,
+        startup: &StartupOptions,
         stop: &CancellationToken,
     ) -> Self {
         // Where a loop has panicked, or hangs, all are started again.
-        let may_stay = lasting.heartbeats.all_beat();
+        let may_stay = startup.heartbeats.all_beat();
         let (stay, end): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.accounts).into_iter().partition(|polled| {
                 may_stay && next.accounts.iter().any(|new| new.terms == polled.terms)
@@ -233,33 +233,33 @@ impl Polling {
             self.budget = None;
         }
         let ended = Self { accounts: end, budget: None }.end().await;
-        lasting.heartbeats.forget_panicked();
+        startup.heartbeats.forget_panicked();
         let known = ended.iter().map(|ended| (ended.key.clone(), ended.subaccounts.clone()));
         let known: KnownSubaccounts = known.collect();
         self.accounts = stay;
         let labels = next.labels(&known);
-        self.let_go(&ended, labels, lasting, stop).await;
-        next.start(Vec::new(), known, self, &lasting.heartbeats, stop)
+        self.let_go(&ended, labels, startup, stop).await;
+        next.start(Vec::new(), known, self, &startup.heartbeats, stop)
     }
 
     /// Takes away the series of accounts that ended and won't be polled any more, and names the others
     /// again; the values of all stay in the store. Where the disk hangs, it is waited for until `stop`.
     async fn let_go(
         &self,
-        ended: &[PolledAccount],
+        ended: &[RunningAccount],
         labels: BTreeMap<AccountKey, String>,
-        lasting: &Lasting,
+        startup: &StartupOptions,
         stop: &CancellationToken,
     ) {
         for polled in ended {
             polled.tell_gone(&labels);
         }
         let before: BTreeMap<AccountKey, String> =
-            ended.iter().flat_map(PolledAccount::labels).collect();
+            ended.iter().flat_map(RunningAccount::labels).collect();
         let relabelled = before.keys().map(|key| (key.clone(), labels.get(key).cloned())).collect();
         tokio::select! {
             () = stop.cancelled() => return,
-            shown = lasting.store.relabel(relabelled) => {
+            shown = startup.store.relabel(relabelled) => {
                 if let Err(error) = shown {
                     tracing::warn!(%error, "cannot tell which accounts to hide");
                 }
@@ -270,11 +270,11 @@ impl Polling {
             .filter(|(key, label)| labels.get(*key) != Some(*label))
             .map(|(_, label)| label)
             .collect();
-        lasting.health.remove_accounts(|label| gone.iter().any(|gone| *gone == label));
+        startup.health.remove_accounts(|label| gone.iter().any(|gone| *gone == label));
     }
 
     /// Ends all loops, and tells what was polled. Commits in flight finish; fetches are abandoned.
-    async fn end(self) -> Vec<PolledAccount> {
+    async fn end(self) -> Vec<RunningAccount> {
         // All at once.
         for polled in &self.accounts {
             polled.loops.stop().cancel();
@@ -297,7 +297,7 @@ impl Polling {
     }
 }
 
-impl PolledAccount {
+impl RunningAccount {
     /// Names those of its accounts that won't be polled any more: their removal may be a mistake.
     fn tell_gone(&self, labels: &BTreeMap<AccountKey, String>) {
         let mut gone = self.labels();

@@ -3,27 +3,28 @@
 use std::collections::BTreeSet;
 
 use crate::config::Config;
-use crate::twilio::proxy::Way;
+use crate::twilio::proxy::Path;
 
 /// Logs one line per host of Twilio's API: whether it is reached through the proxy.
 pub(super) fn announce(config: &Config) {
     let Some(proxy) = &config.api.client.proxy else { return };
     let bases = config.accounts.iter().map(|account| &account.base_url);
-    let ways: BTreeSet<(&str, Way)> = bases.map(|base| (base.host(), proxy.way_to(base))).collect();
+    let ways: BTreeSet<(&str, Path)> =
+        bases.map(|base| (base.host(), proxy.way_to(base))).collect();
     for (host, way) in ways {
         match way {
-            Way::Proxy => tracing::info!(
+            Path::Proxy => tracing::info!(
                 host,
                 proxy = proxy.address(),
                 variable = proxy.source(),
                 "Twilio is reached through a proxy"
             ),
-            Way::Exception => tracing::info!(
+            Path::Exception => tracing::info!(
                 host,
                 proxy = proxy.address(),
                 "Twilio is reached without the proxy: NO_PROXY names the host"
             ),
-            Way::Loopback => tracing::info!(
+            Path::Loopback => tracing::info!(
                 host,
                 proxy = proxy.address(),
                 "Twilio is reached without the proxy: the host is this machine"

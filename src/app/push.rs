@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
-use crate::http::push::{Becomes, Push, Pushes};
+use crate::http::push::{Push, PushFuture, Pushes};
 use crate::metrics::health::{Health, PushResult};
 use crate::poller::inbox::{Inboxes, NotCommitted};
 use crate::twilio::push::{PublicUrl, PushRequest, Refusal, Signer, open};
@@ -14,11 +14,11 @@ const TOLD_EVERY: Duration = Duration::from_secs(10 * 60);
 
 /// The settings for pushes of the current configuration, replaced by a reload; `None` while they are off.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Pushing(Arc<RwLock<Option<Arc<Terms>>>>);
+pub(super) struct PushState(Arc<RwLock<Option<Arc<PushSettings>>>>);
 
 /// Who may push.
 #[derive(Debug)]
-struct Terms {
+struct PushSettings {
     url: PublicUrl,
     signers: Vec<Signer>,
     inboxes: Inboxes,
@@ -26,7 +26,7 @@ struct Terms {
     told_at: Mutex<Option<Instant>>,
 }
 
-impl Pushing {
+impl PushState {
     /// Takes pushes as a configuration says.
     pub(super) fn follow(&self, config: &Config, inboxes: &Inboxes, health: &Health) {
         let terms = config.push_url.as_ref().map(|url| {
@@ -34,7 +34,7 @@ impl Pushing {
             let signers = config.accounts.iter().filter_map(|account| {
                 Some(Signer::new(account.account_sid, &account.push_secret.as_ref()?.0))
             });
-            Arc::new(Terms {
+            Arc::new(PushSettings {
                 url: url.clone(),
                 signers: signers.collect(),
                 inboxes: inboxes.clone(),
@@ -49,13 +49,13 @@ impl Pushing {
         let current = self.clone();
         let count = move |push| {
             let terms = current.0.read().unwrap_or_else(PoisonError::into_inner).clone();
-            Box::pin(async move { Some(count(terms?, push).await) }) as Becomes
+            Box::pin(async move { Some(count(terms?, push).await) }) as PushFuture
         };
         Pushes::new(count, health)
     }
 }
 
-async fn count(terms: Arc<Terms>, push: Push) -> PushResult {
+async fn count(terms: Arc<PushSettings>, push: Push) -> PushResult {
     let header = |name: &str| push.headers.get(name).and_then(|value| value.to_str().ok());
     let request = PushRequest {
         query: &push.query,
@@ -78,7 +78,7 @@ async fn count(terms: Arc<Terms>, push: Push) -> PushResult {
     }
 }
 
-impl Terms {
+impl PushSettings {
     fn tell(&self, refusal: Refusal) {
         let mut told_at = self.told_at.lock().unwrap_or_else(PoisonError::into_inner);
         if told_at.is_some_and(|at| at.elapsed() < TOLD_EVERY) {

@@ -6,7 +6,7 @@ use figment::value::{Dict, Value};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::domain::words::sid::{AccountSid, ApiKeySid, InvalidSid};
-use crate::domain::words::subaccounts::Wanted;
+use crate::domain::words::subaccounts::SubaccountFilter;
 use crate::twilio::{BaseUrl, Credentials, Proxy};
 
 use super::environment::{Environment, bare};
@@ -45,7 +45,7 @@ pub struct AccountConfig {
     /// Whether subaccounts are looked for.
     pub discovers: bool,
     /// Which of them are polled.
-    pub subaccounts: Wanted,
+    pub subaccounts: SubaccountFilter,
     /// What signs the entries of its error log that Twilio pushes.
     pub push_secret: Option<PushSecret>,
 }
@@ -62,7 +62,7 @@ impl PartialEq for PushSecret {
 
 impl AccountConfig {
     /// Which subaccounts are polled, if they are looked for.
-    pub fn wanted(&self) -> Option<&Wanted> {
+    pub fn wanted(&self) -> Option<&SubaccountFilter> {
         self.discovers.then_some(&self.subaccounts)
     }
 }
@@ -115,7 +115,7 @@ pub(super) fn read(
         read_subaccounts(reader, &mut section, &region)
     } else {
         section.take("subaccounts");
-        (false, Wanted::default())
+        (false, SubaccountFilter::default())
     };
     reader.finish(section);
     let (account_sid, (credentials, source)) = sid.zip(credentials)?;
@@ -345,7 +345,7 @@ fn read_subaccounts(
     reader: &mut Reader<'_>,
     section: &mut Section,
     region: &str,
-) -> (bool, Wanted) {
+) -> (bool, SubaccountFilter) {
     let mut inner = reader.section(section, "subaccounts");
     let discovers = reader.flag(&mut inner, "discover");
     let include = reader.texts(&mut inner, "include");
@@ -376,5 +376,5 @@ fn read_subaccounts(
         names.iter().map(|(sid, name)| (sid.to_string(), name)).collect();
     reader.show(&inner, "names", &show::json(&shown));
     reader.finish(inner);
-    (discovers, Wanted { include, exclude, names, ..Wanted::default() })
+    (discovers, SubaccountFilter { include, exclude, names, ..SubaccountFilter::default() })
 }

@@ -29,7 +29,7 @@ static HANGING: Mutex<(BTreeSet<PathBuf>, Option<Instant>)> = Mutex::new((BTreeS
 ///
 /// # Errors
 /// Those of the file system, and [`io::ErrorKind::TimedOut`] for a file that does not answer.
-pub(super) fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let hanging = || HANGING.lock().unwrap_or_else(PoisonError::into_inner);
     let within = match hanging().1 {
         Some(last) if last.elapsed() < AFTER => NEXT_WITHIN,
@@ -102,7 +102,7 @@ const UTF_16: [[u8; 2]; 2] = [[0xff, 0xfe], [0xfe, 0xff]];
 const UTF_8: &[u8] = &[0xef, 0xbb, 0xbf];
 
 /// What a file says, without a mark of the byte order; else what is wrong with it.
-pub(super) fn text(bytes: Vec<u8>) -> Result<String, &'static str> {
+pub(crate) fn text(bytes: Vec<u8>) -> Result<String, &'static str> {
     let is_utf_16 = UTF_16.iter().any(|mark| bytes.starts_with(mark));
     String::from_utf8(without_mark(bytes))
         .map_err(|_| if is_utf_16 { "is UTF-16: expected UTF-8" } else { "is not valid UTF-8" })
@@ -110,7 +110,7 @@ pub(super) fn text(bytes: Vec<u8>) -> Result<String, &'static str> {
 
 /// What a file holds, without a mark of the byte order: certificates in PEM are found only where a line
 /// begins with them.
-pub(super) fn without_mark(bytes: Vec<u8>) -> Vec<u8> {
+pub(crate) fn without_mark(bytes: Vec<u8>) -> Vec<u8> {
     match bytes.strip_prefix(UTF_8) {
         Some(rest) => rest.to_vec(),
         None => bytes,
@@ -118,7 +118,7 @@ pub(super) fn without_mark(bytes: Vec<u8>) -> Vec<u8> {
 }
 
 /// Why a file can't be read, for a message: the reason, without the error's number.
-pub(super) fn why(error: &io::Error) -> String {
+pub(crate) fn why(error: &io::Error) -> String {
     let kind = error.kind();
     if kind == io::ErrorKind::TimedOut { error.to_string() } else { kind.to_string() }
 }

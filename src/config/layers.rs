@@ -14,13 +14,13 @@ use super::problem::Problem;
 use super::shape;
 
 /// Prefix of the environment variables that stand for keys.
-pub(super) const PREFIX: &str = "TWILIO_EXPORTER_";
+pub(crate) const PREFIX: &str = "TWILIO_EXPORTER_";
 /// The defaults: the example file itself, so that the two can't differ.
-pub(super) const DEFAULTS: &str = include_str!("../../config/exporter.yml");
+pub(crate) const DEFAULTS: &str = include_str!("../../config/exporter.yml");
 /// Name of the layer of defaults.
 const DEFAULTS_NAME: &str = "defaults";
 /// Name of the layer of the environment, never shown. No file has it: no path has a NUL.
-pub(super) const ENVIRONMENT_NAME: &str = "environment\0";
+pub(crate) const ENVIRONMENT_NAME: &str = "environment\0";
 /// Most bytes of a configuration file: thousands of accounts.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
@@ -58,7 +58,7 @@ impl Provider for Layer {
 }
 
 /// The layers, merged, and the keys that the file sets.
-pub(super) fn merge(
+pub(crate) fn merge(
     file: Option<&Path>,
     environment: &Environment,
     problems: &mut Vec<Problem>,
@@ -148,7 +148,7 @@ fn insert(dict: &mut Dict, path: &str, text: &str) {
 }
 
 /// A file that is its own and only layer: where its values come from, and they.
-pub(super) fn alone(path: &Path) -> Result<(Figment, Dict), Problem> {
+pub(crate) fn alone(path: &Path) -> Result<(Figment, Dict), Problem> {
     let layer =
         Layer { name: path.display().to_string(), dict: read_file("--web.config.file", path)? };
     let figment = Figment::new().merge(layer);
@@ -196,7 +196,7 @@ fn parse(text: &str, place: &str) -> Result<Dict, Problem> {
 }
 
 /// Where a value comes from, for a message.
-pub(super) fn place_of(figment: &Figment, value: &Value, key: &str) -> String {
+pub(crate) fn place_of(figment: &Figment, value: &Value, key: &str) -> String {
     let name = figment.get_metadata(value.tag()).map_or(DEFAULTS_NAME, |metadata| &metadata.name);
     if name == ENVIRONMENT_NAME {
         let variable = key.to_ascii_uppercase().replace('.', "__");
@@ -207,11 +207,11 @@ pub(super) fn place_of(figment: &Figment, value: &Value, key: &str) -> String {
 }
 
 /// Whether a value comes from the environment.
-pub(super) fn is_from_environment(figment: &Figment, value: &Value) -> bool {
+pub(crate) fn is_from_environment(figment: &Figment, value: &Value) -> bool {
     figment.get_metadata(value.tag()).is_some_and(|metadata| metadata.name == ENVIRONMENT_NAME)
 }
 
 /// Null, as a value.
-pub(super) fn is_null(value: &Value) -> bool {
+pub(crate) fn is_null(value: &Value) -> bool {
     matches!(value, Value::Empty(_, Empty::None | Empty::Unit))
 }

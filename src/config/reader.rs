@@ -17,16 +17,16 @@ use super::show;
 
 /// Collects problems, and what is printed, while keys are read.
 #[derive(Debug)]
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     figment: &'a Figment,
-    pub(super) problems: Vec<Problem>,
+    pub(crate) problems: Vec<Problem>,
     /// The keys that were read with their values, as YAML; no key that may hold a secret.
-    pub(super) shown: String,
+    pub(crate) shown: String,
 }
 
 /// A mapping whose keys are taken out one by one; what is left is unknown.
 #[derive(Debug)]
-pub(super) struct Section {
+pub(crate) struct Section {
     path: String,
     dict: Dict,
     known: Vec<&'static str>,
@@ -34,39 +34,39 @@ pub(super) struct Section {
 }
 
 impl Section {
-    pub(super) fn new(path: &str, dict: Dict) -> Self {
+    pub(crate) fn new(path: &str, dict: Dict) -> Self {
         let given = dict.keys().cloned().collect();
         Self { path: path.to_owned(), dict, known: Vec::new(), given }
     }
 
-    pub(super) fn key(&self, name: &str) -> String {
+    pub(crate) fn key(&self, name: &str) -> String {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
     /// Takes a key out; a null counts as missing.
-    pub(super) fn take(&mut self, name: &'static str) -> Option<Value> {
+    pub(crate) fn take(&mut self, name: &'static str) -> Option<Value> {
         self.known.push(name);
         self.dict.remove(name).filter(|value| !is_null(value))
     }
 
     /// Whether a key stood here, taken or not.
-    pub(super) fn was_given(&self, name: &str) -> bool {
+    pub(crate) fn was_given(&self, name: &str) -> bool {
         self.given.contains(name)
     }
 
-    pub(super) fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.dict.get(name).is_some_and(|value| !is_null(value))
     }
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(figment: &'a Figment) -> Self {
+    pub(crate) fn new(figment: &'a Figment) -> Self {
         Self { figment, problems: Vec::new(), shown: String::new() }
     }
 
     /// Notes a problem with a value, of which only the shape is shown.
-    pub(super) fn wrong(&mut self, section: &Section, name: &str, value: &Value, expected: &str) {
-        self.expected(section, name, value, expected, &shape::of(value));
+    pub(crate) fn wrong(&mut self, section: &Section, name: &str, value: &Value, expected: &str) {
+        self.expected(section, name, value, expected, &shape::describe(value));
     }
 
     /// Notes a problem with the value of a key that can hold no secret.
@@ -88,12 +88,12 @@ impl<'a> Reader<'a> {
     }
 
     /// Notes a problem that has nothing to do with one value.
-    pub(super) fn problem(&mut self, place: &str, key: String, text: String) {
+    pub(crate) fn problem(&mut self, place: &str, key: String, text: String) {
         self.problems.push(Problem { place: place.to_owned(), key, text });
     }
 
     /// Prints a key.
-    pub(super) fn show(&mut self, section: &Section, name: &str, value: &str) {
+    pub(crate) fn show(&mut self, section: &Section, name: &str, value: &str) {
         let levels = section.path.split(['.', '[']).filter(|part| !part.is_empty()).count();
         let line = format!("{}{name}: {value}", "  ".repeat(levels));
         self.shown += line.trim_end();
@@ -101,11 +101,11 @@ impl<'a> Reader<'a> {
     }
 
     /// Where a value comes from.
-    pub(super) fn place(&self, value: &Value, key: &str) -> String {
+    pub(crate) fn place(&self, value: &Value, key: &str) -> String {
         place_of(self.figment, value, key)
     }
 
-    pub(super) fn section(&mut self, from: &mut Section, name: &'static str) -> Section {
+    pub(crate) fn section(&mut self, from: &mut Section, name: &'static str) -> Section {
         let path = from.key(name);
         let dict = match from.take(name) {
             None => Dict::new(),
@@ -119,7 +119,7 @@ impl<'a> Reader<'a> {
         Section::new(&path, dict)
     }
 
-    pub(super) fn text(&mut self, section: &mut Section, name: &'static str) -> Option<String> {
+    pub(crate) fn text(&mut self, section: &mut Section, name: &'static str) -> Option<String> {
         let value = section.take(name)?;
         let text = value.as_str().map(str::to_owned);
         if text.is_none() {
@@ -128,7 +128,7 @@ impl<'a> Reader<'a> {
         text
     }
 
-    pub(super) fn path(&mut self, section: &mut Section, name: &'static str) -> Option<PathBuf> {
+    pub(crate) fn path(&mut self, section: &mut Section, name: &'static str) -> Option<PathBuf> {
         let value = section.take(name);
         let path = value.as_ref().and_then(Value::as_str).filter(|path| !path.is_empty());
         if let Some(value) = value.as_ref().filter(|_| path.is_none()) {
@@ -138,7 +138,7 @@ impl<'a> Reader<'a> {
         path.map(PathBuf::from)
     }
 
-    pub(super) fn flag(&mut self, section: &mut Section, name: &'static str) -> bool {
+    pub(crate) fn flag(&mut self, section: &mut Section, name: &'static str) -> bool {
         let flag = match section.take(name) {
             None => false,
             Some(Value::Bool(_, flag)) => flag,
@@ -151,7 +151,7 @@ impl<'a> Reader<'a> {
         flag
     }
 
-    pub(super) fn number(
+    pub(crate) fn number(
         &mut self,
         section: &mut Section,
         name: &'static str,
@@ -173,7 +173,7 @@ impl<'a> Reader<'a> {
         read
     }
 
-    pub(super) fn duration(
+    pub(crate) fn duration(
         &mut self,
         section: &mut Section,
         name: &'static str,
@@ -211,7 +211,7 @@ impl<'a> Reader<'a> {
         fits
     }
 
-    pub(super) fn durations(
+    pub(crate) fn durations(
         &mut self,
         section: &mut Section,
         name: &'static str,
@@ -227,7 +227,7 @@ impl<'a> Reader<'a> {
         read
     }
 
-    pub(super) fn texts(&mut self, section: &mut Section, name: &'static str) -> Vec<String> {
+    pub(crate) fn texts(&mut self, section: &mut Section, name: &'static str) -> Vec<String> {
         let mut texts = Vec::new();
         for value in self.list(section, name, "a list of texts") {
             match value.as_str() {
@@ -239,7 +239,7 @@ impl<'a> Reader<'a> {
         texts
     }
 
-    pub(super) fn list(
+    pub(crate) fn list(
         &mut self,
         section: &mut Section,
         name: &'static str,
@@ -257,7 +257,7 @@ impl<'a> Reader<'a> {
 
     /// Notes the keys that are left. One that is nearly a key of ours is a typo and shown; any other
     /// may be a secret itself.
-    pub(super) fn finish(&mut self, section: Section) {
+    pub(crate) fn finish(&mut self, section: Section) {
         let known: Vec<String> = section.known.iter().map(|name| format!("`{name}`")).collect();
         for (name, value) in &section.dict {
             let words = DEFAULTS.split(|c: char| !(c.is_ascii_lowercase() || c == '_'));

@@ -42,18 +42,18 @@ pub(super) fn plain(value: &Value) -> String {
         Value::Bool(_, flag) => format!("`{flag}`"),
         Value::Num(..) => match number(value) {
             Some(text) if is_quantity(&text) => format!("`{text}`"),
-            Some(_) | None => of(value),
+            Some(_) | None => describe(value),
         },
         Value::String(..)
         | Value::Char(..)
         | Value::Empty(..)
         | Value::Dict(..)
-        | Value::Array(..) => of(value),
+        | Value::Array(..) => describe(value),
     }
 }
 
 /// What a value is, without a part of it.
-pub(super) fn of(value: &Value) -> String {
+pub(super) fn describe(value: &Value) -> String {
     match value {
         Value::String(_, text) => self::text(text),
         Value::Char(_, character) => self::text(&character.to_string()),

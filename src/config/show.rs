@@ -4,7 +4,7 @@
 use std::fmt;
 
 use crate::twilio::Proxy;
-use crate::twilio::proxy::Way;
+use crate::twilio::proxy::Path;
 
 use super::{AccountConfig, Config, SecretSource};
 
@@ -34,9 +34,9 @@ pub(super) fn account(
     text += &format!("    region: {}\n", account.region);
     if let Some(proxy) = proxy {
         text += &match proxy.way_to(&account.base_url) {
-            Way::Proxy => format!("    # proxy: {}, from {}\n", proxy.address(), proxy.source()),
-            Way::Loopback => "    # proxy: none for this machine\n".to_owned(),
-            Way::Exception => "    # proxy: none, as NO_PROXY says\n".to_owned(),
+            Path::Proxy => format!("    # proxy: {}, from {}\n", proxy.address(), proxy.source()),
+            Path::Loopback => "    # proxy: none for this machine\n".to_owned(),
+            Path::Exception => "    # proxy: none, as NO_PROXY says\n".to_owned(),
         };
     }
     text

@@ -35,7 +35,7 @@ use crate::domain::words::sid::{AccountSid, CallSid, ErrorLogSid};
 
 use account::AccountProgress;
 use discovery::Discovery;
-use effects::{Effects, Measure};
+use effects::{Effects, MetricUpdate};
 use error_log::ErrorLog;
 use events_run::EventsRun;
 use lists::{ListPlan, ListRun, Lists};
@@ -68,7 +68,7 @@ pub struct Settings {
 
 /// What is known of an account when its engine begins.
 #[derive(Clone, Debug, Default)]
-pub struct Known {
+pub struct InitialState {
     /// How far its lists are known.
     pub lists: ListProgress,
     /// Its calls.
@@ -79,7 +79,7 @@ pub struct Known {
 
 /// What the engine can't know by itself.
 #[derive(Clone, Copy, Debug)]
-pub struct Moment {
+pub struct Context {
     /// Local time.
     pub now: Timestamp,
     /// A random number, for jitter.
@@ -120,7 +120,7 @@ pub struct Engine {
     list_began_at: Timestamp,
     /// The reads whose next pages are not asked for yet: at most as many as there were requests in flight.
     reads: VecDeque<EventsRun>,
-    last_turn: Turn,
+    last_turn: RequestClass,
     kept: ListProgress,
     has_no_room: bool,
 }
@@ -144,7 +144,7 @@ enum Run {
 
 /// What is asked for. With one request at a time, these take turns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Turn {
+enum RequestClass {
     Accounts,
     ErrorLog,
     List,
@@ -153,7 +153,7 @@ enum Turn {
 
 impl Engine {
     /// Begins with what is known.
-    pub fn new(settings: Settings, known: Known) -> Self {
+    pub fn new(settings: Settings, known: InitialState) -> Self {
         let Settings { account, lists, reads, max_concurrency, digest_key, .. } = settings;
         let every = lists.error_log_interval.filter(|_| settings.has_error_log);
         let pushed = settings.is_pushed;
@@ -178,7 +178,7 @@ impl Engine {
             is_listing: false,
             list_began_at: Timestamp::MIN,
             reads: VecDeque::new(),
-            last_turn: Turn::Read,
+            last_turn: RequestClass::Read,
             kept,
             has_no_room: false,
         }
@@ -223,8 +223,13 @@ impl Engine {
     }
 
     /// The next that is due, and whose turn it is.
-    fn take_turn(&mut self, now: Timestamp) -> Option<(Turn, Run)> {
-        let mut turns = [Turn::Accounts, Turn::ErrorLog, Turn::List, Turn::Read];
+    fn take_turn(&mut self, now: Timestamp) -> Option<(RequestClass, Run)> {
+        let mut turns = [
+            RequestClass::Accounts,
+            RequestClass::ErrorLog,
+            RequestClass::List,
+            RequestClass::Read,
+        ];
         if self.pace.limit() == 1 {
             // None waits for all pages of another.
             let last = turns.iter().position(|turn| *turn == self.last_turn);
@@ -232,10 +237,10 @@ impl Engine {
         }
         turns.into_iter().find_map(|turn| {
             let run = match turn {
-                Turn::Accounts => self.take_accounts(now),
-                Turn::ErrorLog => (self.error_log_at() <= now).then_some(Run::ErrorLog),
-                Turn::List => self.take_list(now),
-                Turn::Read => self.take_read(now),
+                RequestClass::Accounts => self.take_accounts(now),
+                RequestClass::ErrorLog => (self.error_log_at() <= now).then_some(Run::ErrorLog),
+                RequestClass::List => self.take_list(now),
+                RequestClass::Read => self.take_read(now),
             };
             run.map(|run| (turn, run))
         })
@@ -261,7 +266,7 @@ impl Engine {
             return None;
         }
         let mut run = self.progress.due_list(self.progress.now(now)).0?;
-        run.page_size = self.list_sizes.of(&run.kind);
+        run.page_size = self.list_sizes.size_for(&run.kind);
         self.list_began_at = now;
         Some(Run::List(Box::new(run)))
     }
@@ -278,7 +283,7 @@ impl Engine {
             Step::Fetch(sid) => Run::Call(sid),
             Step::Read { read, version } => {
                 let digests = Digests::new(self.digest_key, version);
-                let size = self.event_sizes.of(&read.sid);
+                let size = self.event_sizes.size_for(&read.sid);
                 let run = EventsRun::new(read, digests, self.account, size, now);
                 Run::Events(Box::new(run))
             }
@@ -356,9 +361,9 @@ impl Engine {
         let found = self.progress.keep_house(self.max_concurrency, twilio_now);
         self.event_sizes.keep(|sid| self.progress.calls.contains_key(sid));
         effects.measures.extend([
-            Measure::Lateness(self.progress.lateness(twilio_now)),
-            Measure::PollInterval(self.progress.lists.interval(twilio_now)),
-            Measure::RequiredConcurrency(self.progress.required_concurrency()),
+            MetricUpdate::AccountLag(self.progress.lag(twilio_now)),
+            MetricUpdate::PollInterval(self.progress.lists.interval(twilio_now)),
+            MetricUpdate::RequiredConcurrency(self.progress.required_concurrency()),
         ]);
         self.begin_pushed(twilio_now, &mut effects);
         self.troubles.look(now, &mut effects);

@@ -1,9 +1,9 @@
 //! `/failures`: the most recent failing requests, for people and for programs.
 //!
-//! Here is the way from a request to an answer; `question` reads the query, `page` writes HTML.
+//! Here is the way from a request to an answer; `query` parses the query string, `page` writes HTML.
 
 mod page;
-mod question;
+mod query;
 mod reported;
 
 use axum::extract::{RawQuery, State};
@@ -13,8 +13,7 @@ use serde_json::{Value, json};
 
 use crate::store::failures::{ReadError, RecentFailure, RecentFailures, RecentReport};
 
-use super::{Site, negotiate};
-use question::Question;
+use super::{HttpState, negotiate};
 
 /// In which form an answer is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,33 +26,33 @@ enum Form {
 
 /// `/failures`: a page, or JSON for those who prefer it.
 pub(super) async fn page_or_json(
-    State(site): State<Site>,
+    State(state): State<HttpState>,
     headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Response {
     let form = if negotiate::prefers_json(&headers) { Form::Json } else { Form::Page };
-    let mut response = answer(&site, &query.unwrap_or_default(), form).await;
+    let mut response = answer(&state, &query.unwrap_or_default(), form).await;
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
     response
 }
 
 /// `/failures.json`: always JSON.
-pub(super) async fn json(State(site): State<Site>, RawQuery(query): RawQuery) -> Response {
-    answer(&site, &query.unwrap_or_default(), Form::Json).await
+pub(super) async fn json(State(state): State<HttpState>, RawQuery(query): RawQuery) -> Response {
+    answer(&state, &query.unwrap_or_default(), Form::Json).await
 }
 
-async fn answer(site: &Site, query: &str, form: Form) -> Response {
-    let question = match Question::read(query) {
-        Ok(question) => question,
+async fn answer(state: &HttpState, query: &str, form: Form) -> Response {
+    let filter = match query::parse(query) {
+        Ok(filter) => filter,
         Err(problems) => return refusal(StatusCode::BAD_REQUEST, &problems, form),
     };
-    match site.failures.recent(question.filter()).await {
+    match state.failures.recent(filter.clone()).await {
         Ok(found) => match form {
             Form::Json => found_json(&found),
             Form::Page => {
                 let accounts: Vec<String> =
-                    site.committed.read().accounts().values().cloned().collect();
-                let page = page::found(&question, &found, &accounts, (site.time)());
+                    state.committed.read().accounts().values().cloned().collect();
+                let page = page::found(&filter, &found, &accounts, (state.time)());
                 no_store(Html(page.into_string()).into_response())
             }
         },

@@ -1,83 +1,75 @@
-//! Content negotiation: `/metrics` as Prometheus 2 and 3 do it, `/failures` for people and programs.
+//! Content negotiation (RFC 9110, section 12.5.1) for `/metrics` and `/failures`.
 
 use axum::http::{HeaderMap, header};
 
-/// The formats that are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
-    /// Text 0.0.4: whoever asks for nothing in particular.
-    Text,
-    /// OpenMetrics 1.0.
-    OpenMetrics {
-        /// The escaping of names that was asked for, to be echoed: all our names are plain, so that
-        /// any is right.
-        escaping: Option<&'static str>,
-    },
-}
+use crate::metrics::exposition::Format;
 
-/// The escapings of names that Prometheus knows.
+/// The escaping schemes for metric names that Prometheus knows.
 const ESCAPINGS: [&str; 4] = ["allow-utf-8", "underscores", "dots", "values"];
 
-/// The format that an `Accept` header (RFC 9110, section 12.5.1) prefers.
-pub(super) fn format(headers: &HeaderMap) -> Format {
-    best(headers, offer).unwrap_or(Format::Text)
+/// One media range of an `Accept` header.
+#[derive(Default)]
+struct Range<'a> {
+    media_type: String,
+    version: Option<&'a str>,
+    escaping: Option<&'a str>,
 }
 
-/// Whether an `Accept` header prefers JSON to a page.
-pub(super) fn prefers_json(headers: &HeaderMap) -> bool {
-    let offer = |range: &str| {
-        let mut parts = range.split(';').map(str::trim);
-        let media_type = parts.next()?.to_ascii_lowercase();
-        let weight = parts.find_map(|part| part.strip_prefix("q="));
-        let quality = weight.map_or(Some(1.0), parse_quality)?;
-        match media_type.as_str() {
-            "application/json" => Some((quality, true)),
-            "text/html" | "text/*" | "*/*" => Some((quality, false)),
-            _ => None,
+/// The format that a scraper prefers, and the parameter of the content type that echoes the requested escaping:
+/// any is right, as all our names are plain. Clients without a preference get the text format.
+pub(super) fn format(headers: &HeaderMap) -> (Format, String) {
+    let offer = |range: &Range<'_>| match (range.media_type.as_str(), range.version) {
+        ("application/openmetrics-text", None | Some("1.0.0")) => {
+            let escaping = ESCAPINGS.into_iter().find(|known| range.escaping == Some(known));
+            let escaping = escaping.map(|escaping| format!("; escaping={escaping}"));
+            Some((Format::OpenMetrics, escaping.unwrap_or_default()))
         }
+        ("text/plain", None | Some("0.0.4")) | ("text/*" | "*/*", _) => {
+            Some((Format::Text, String::new()))
+        }
+        _ => None,
+    };
+    best(headers, offer).unwrap_or((Format::Text, String::new()))
+}
+
+/// Whether a client prefers JSON to HTML.
+pub(super) fn prefers_json(headers: &HeaderMap) -> bool {
+    let offer = |range: &Range<'_>| match range.media_type.as_str() {
+        "application/json" => Some(true),
+        "text/html" | "text/*" | "*/*" => Some(false),
+        _ => None,
     };
     best(headers, offer).unwrap_or(false)
 }
 
-/// The offer of the highest quality; of equals the first, as the client wrote it first.
-fn best<T>(headers: &HeaderMap, offer: impl Fn(&str) -> Option<(f32, T)>) -> Option<T> {
+/// The offer with the highest quality, or the first of several.
+fn best<T>(headers: &HeaderMap, offer: impl Fn(&Range<'_>) -> Option<T>) -> Option<T> {
     let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let mut best = (0.0, None);
-    for (quality, offered) in values.flat_map(|value| value.split(',')).filter_map(offer) {
-        if quality > best.0 {
+    for (range, quality) in values.flat_map(|value| value.split(',')).filter_map(parse) {
+        if quality > best.0
+            && let Some(offered) = offer(&range)
+        {
             best = (quality, Some(offered));
         }
     }
     best.1
 }
 
-fn parse_quality(text: &str) -> Option<f32> {
-    text.parse().ok().filter(|quality: &f32| quality.is_finite())
-}
-
-/// One media range that can be answered, with its quality.
-fn offer(range: &str) -> Option<(f32, Format)> {
-    let mut parts = range.split(';').map(str::trim);
+fn parse(text: &str) -> Option<(Range<'_>, f32)> {
+    let mut parts = text.split(';').map(str::trim);
     let media_type = parts.next()?.to_ascii_lowercase();
-    let (mut version, mut quality, mut escaping) = (None, 1.0_f32, None);
+    let (mut range, mut quality) = (Range { media_type, ..Range::default() }, 1.0);
     for (name, value) in parts.filter_map(|part| part.split_once('=')) {
         let value = value.trim().trim_matches('"');
         match name.trim() {
-            "version" => version = Some(value),
-            "q" => quality = parse_quality(value)?,
-            "escaping" => escaping = ESCAPINGS.into_iter().find(|known| *known == value),
+            "version" => range.version = Some(value),
+            "escaping" => range.escaping = Some(value),
+            "q" => quality = value.parse().ok()?,
             _ => {}
         }
     }
-    match (media_type.as_str(), version) {
-        ("application/openmetrics-text", None | Some("1.0.0")) => {
-            Some((quality, Format::OpenMetrics { escaping }))
-        }
-        ("text/plain", None | Some("0.0.4")) | ("text/*" | "*/*", _) => {
-            Some((quality, Format::Text))
-        }
-        _ => None,
-    }
+    Some((range, quality))
 }
 
 #[cfg(test)]
@@ -85,42 +77,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prometheus_gets_openmetrics_and_everybody_else_text() {
-        let open = |escaping| Format::OpenMetrics { escaping };
+    fn prometheus_gets_openmetrics_and_other_clients_get_text() {
+        let open = |escaping: &'static str| (Format::OpenMetrics, escaping.to_owned());
+        let text = || (Format::Text, String::new());
         for (accept, expected) in [
             // Prometheus 2.42.
             (
                 "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
-                open(None),
+                open(""),
             ),
             // Prometheus 3.5.
             (
                 "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
-                open(Some("allow-utf-8")),
+                open("; escaping=allow-utf-8"),
             ),
-            // Prometheus 3 with native histograms: protobuf first, which isn't written here.
+            // Prometheus 3 with native histograms: protobuf first, which isn't supported.
             (
                 "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.6,application/openmetrics-text;version=1.0.0;q=0.5,*/*;q=0.2",
-                open(None),
+                open(""),
             ),
             // A browser, curl, nothing.
-            ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", Format::Text),
-            ("*/*", Format::Text),
-            ("", Format::Text),
-            ("text/plain;q=0.9, application/openmetrics-text;q=0.8", Format::Text),
-            ("application/openmetrics-text;q=0, text/plain;q=0.1", Format::Text),
-            ("application/openmetrics-text;version=2.0.0", Format::Text),
-            ("application/openmetrics-text;q=x", Format::Text),
+            ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", text()),
+            ("*/*", text()),
+            ("", text()),
+            ("text/plain;q=0.9, application/openmetrics-text;q=0.8", text()),
+            ("application/openmetrics-text;q=0, text/plain;q=0.1", text()),
+            ("application/openmetrics-text;version=2.0.0", text()),
+            ("application/openmetrics-text;q=x", text()),
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(header::ACCEPT, accept.parse().expect("a header"));
             assert_eq!(format(&headers), expected, "{accept}");
         }
-        assert_eq!(format(&HeaderMap::new()), Format::Text);
+        assert_eq!(format(&HeaderMap::new()), text());
     }
 
     #[test]
-    fn programs_that_ask_for_json_get_it_and_browsers_a_page() {
+    fn programs_that_ask_for_json_get_it_and_browsers_get_a_page() {
         for (accept, expected) in [
             ("application/json", true),
             ("application/json, text/plain, */*", true),

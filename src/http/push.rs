@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 
 use crate::metrics::health::{Health, PushResult};
 
-use super::Site;
+use super::HttpState;
 
 /// Most bytes of a body: Event Streams sends a few events at a time, each of some kilobytes.
 const MAX_BODY_BYTES: usize = 1 << 20;
@@ -43,19 +43,19 @@ impl fmt::Debug for Push {
 }
 
 /// What becomes of a request; `None` where nothing is to be pushed here.
-pub type Becomes = Pin<Box<dyn Future<Output = Option<PushResult>> + Send>>;
+pub type PushFuture = Pin<Box<dyn Future<Output = Option<PushResult>> + Send>>;
 
 /// Reads the requests, and hands them on to be verified and counted.
 #[derive(Clone)]
 pub struct Pushes {
-    count: Arc<dyn Fn(Push) -> Becomes + Send + Sync>,
+    count: Arc<dyn Fn(Push) -> PushFuture + Send + Sync>,
     places: Arc<Semaphore>,
     health: Health,
 }
 
 impl Pushes {
     /// Hands them to `count`.
-    pub fn new(count: impl Fn(Push) -> Becomes + Send + Sync + 'static, health: Health) -> Self {
+    pub fn new(count: impl Fn(Push) -> PushFuture + Send + Sync + 'static, health: Health) -> Self {
         let places = Arc::new(Semaphore::new(MAX_AT_ONCE));
         Self { count: Arc::new(count), places, health }
     }
@@ -82,11 +82,11 @@ impl fmt::Debug for Pushes {
 }
 
 /// `POST /push/error-log`.
-pub(super) async fn push(State(site): State<Site>, request: Request) -> Response {
-    let Some(result) = site.pushes.take(request).await else {
+pub(super) async fn push(State(state): State<HttpState>, request: Request) -> Response {
+    let Some(result) = state.pushes.take(request).await else {
         return (StatusCode::NOT_FOUND, "Not found; set push.public_url.\n").into_response();
     };
-    site.pushes.health.pushed(result);
+    state.pushes.health.pushed(result);
     match result {
         PushResult::Counted => StatusCode::NO_CONTENT.into_response(),
         PushResult::Refused => (StatusCode::FORBIDDEN, "Forbidden\n").into_response(),

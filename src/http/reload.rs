@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::{mpsc, oneshot};
 
-use super::Site;
+use super::HttpState;
 
 /// Where the answer goes: an error tells what is wrong with the configuration.
 pub type ReloadReply = oneshot::Sender<Result<(), String>>;
@@ -42,8 +42,8 @@ fn is_cross_site(headers: &HeaderMap) -> bool {
 }
 
 /// `POST` or `PUT /-/reload`, as Prometheus has it.
-pub(super) async fn reload(State(site): State<Site>, headers: HeaderMap) -> Response {
-    let Some(Reloads(requests)) = &site.reloads else {
+pub(super) async fn reload(State(state): State<HttpState>, headers: HeaderMap) -> Response {
+    let Some(Reloads(requests)) = &state.reloads else {
         return (
             StatusCode::FORBIDDEN,
             "Lifecycle API is not enabled; start with --web.enable-lifecycle.\n",

@@ -1,11 +1,11 @@
-//! Whether each scraper comes often enough to see what is held at 0.
+//! Warns when a scraper comes too seldom to see new series at 0.
 //!
-//! A new series is shown at 0 for `limits.hold_back` after the first scrape that showed it. A second scraper
-//! that comes more rarely may see it first with its value, which to Prometheus is no increase. Scrapers are
-//! told apart by address and user agent, so that a frequent one doesn't hide a rare one. A person's visits
-//! are irregular, and say nothing.
+//! A new series is exposed at 0 for `limits.hold_back` after the first scrape that included it. A second scraper
+//! with a longer interval may first see it with its value, which Prometheus doesn't count as an increase.
+//! Scrapers are identified by address and user agent. Clients with irregular intervals, such as people, are
+//! ignored.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,144 +15,111 @@ use jiff::Timestamp;
 
 use crate::domain::track::twilio_time::after;
 
-/// Intervals that have to be alike before they say how often a scraper comes: three of a person seldom are.
+/// How many consecutive intervals must be similar: a person rarely manages three.
 const INTERVALS: usize = 3;
-/// How much longer the longest of them may be than the shortest, in percent: scrapers keep time, apart from
-/// a slow answer.
+/// How much longer the longest of them may be than the shortest, in percent, to allow for slow responses.
 const REGULAR_PERCENT: u32 = 125;
-/// Clients that are remembered: more than a Prometheus has replicas, few enough to look at each.
+/// The number of clients to remember.
 const MAX_CLIENTS: usize = 32;
-/// A client that stays away for longer is forgotten, and is no scraper if it comes more rarely.
+/// How long to remember a client after its last scrape.
 const FORGET_AFTER: Duration = Duration::from_secs(60 * 60);
-/// Most bytes of a user agent that tell clients apart.
+/// How many characters of a user agent distinguish clients.
 const MAX_AGENT: usize = 64;
 
 /// The clients that scrape.
 #[derive(Clone, Debug)]
-pub struct Scrapers {
-    inner: Arc<Mutex<Inner>>,
-}
+pub struct Scrapers(Arc<Mutex<Inner>>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Inner {
     hold_back: Duration,
-    /// The one that was answered last comes last.
-    clients: VecDeque<Client>,
-    /// Whether it was said that one comes too rarely, and one still does.
-    has_warned: bool,
+    clients: BTreeMap<ClientKey, Client>,
 }
 
-/// What tells clients apart.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ClientKey {
-    peer: IpAddr,
-    agent: Vec<u8>,
-}
+/// The address and the user agent of a client.
+pub(super) type ClientKey = (IpAddr, String);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Client {
-    key: ClientKey,
-    /// When its last scrapes were answered.
-    answered: VecDeque<Timestamp>,
-    comes_too_rarely: bool,
+    /// The times of its last scrapes.
+    scrapes: VecDeque<Timestamp>,
+    is_too_slow: bool,
 }
 
-/// A scraper that comes too rarely.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Rare {
-    peer: IpAddr,
-    interval: Duration,
-    hold_back: Duration,
-}
-
-impl ClientKey {
-    /// The client of a request; `None` for a browser, which asks for pages.
-    pub(super) fn of(peer: IpAddr, headers: &HeaderMap) -> Option<Self> {
-        let accepts = |value: &[u8]| value.windows(9).any(|part| part == b"text/html");
-        if headers.get_all(header::ACCEPT).iter().any(|value| accepts(value.as_bytes())) {
-            return None;
-        }
-        let agent = headers.get(header::USER_AGENT).map_or(&[][..], |agent| agent.as_bytes());
-        Some(Self { peer, agent: agent.iter().copied().take(MAX_AGENT).collect() })
+/// Identifies the client of a request. Returns `None` for browsers.
+pub(super) fn client_key(peer: IpAddr, headers: &HeaderMap) -> Option<ClientKey> {
+    let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
+    if text(header::ACCEPT).is_some_and(|accept| accept.contains("text/html")) {
+        return None;
     }
+    let agent = text(header::USER_AGENT).unwrap_or_default();
+    Some((peer, agent.chars().take(MAX_AGENT).collect()))
 }
 
 impl Scrapers {
-    /// No scraper yet; `hold_back` is `limits.hold_back`.
+    /// Starts with a value of `limits.hold_back`.
     pub fn new(hold_back: Duration) -> Self {
-        let inner = Inner { hold_back, clients: VecDeque::new(), has_warned: false };
-        Self { inner: Arc::new(Mutex::new(inner)) }
+        Self(Arc::new(Mutex::new(Inner { hold_back, clients: BTreeMap::new() })))
     }
 
-    /// Compares with another `limits.hold_back` from now on.
-    pub fn limit(&self, hold_back: Duration) {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).hold_back = hold_back;
+    /// Sets `limits.hold_back`.
+    pub fn set_hold_back(&self, hold_back: Duration) {
+        self.lock().hold_back = hold_back;
     }
 
-    /// Notes that a client's scrape was answered to its end; says once that one comes too rarely.
-    pub(super) fn note(&self, key: ClientKey, now: Timestamp) {
-        let noted = self.inner.lock().unwrap_or_else(PoisonError::into_inner).note(key, now);
-        if let Some(Rare { peer, interval, hold_back }) = noted {
+    /// Records a complete scrape, and logs a warning once when its client scrapes too seldom.
+    pub(super) fn record(&self, key: ClientKey, now: Timestamp) {
+        let mut inner = self.lock();
+        let hold_back = inner.hold_back;
+        let peer = key.0;
+        if let Some(interval) = inner.record(key, now) {
             tracing::warn!(
                 client = %peer,
                 scrape_interval_seconds = interval.as_secs_f64().round(),
                 hold_back_seconds = hold_back.as_secs_f64(),
-                "a scraper comes more rarely than limits.hold_back, so it can miss the first failure of a new route: \
+                "a scraper's interval is longer than limits.hold_back, so it can miss the first failure of a new route: \
                  set limits.hold_back to a few seconds more than its scrape interval (at most 10m), or scrape more often"
             );
         }
     }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Inner {
-    /// Notes an answer; returns a scraper that comes too rarely, if that wasn't said yet.
-    fn note(&mut self, key: ClientKey, now: Timestamp) -> Option<Rare> {
-        self.clients.retain(|client| {
-            client.answered.back().is_some_and(|last| after(*last, FORGET_AFTER) >= now)
+    /// Records a scrape. Returns the interval of a client that turns out to scrape too seldom.
+    fn record(&mut self, key: ClientKey, now: Timestamp) -> Option<Duration> {
+        self.clients.retain(|_, client| {
+            client.scrapes.back().is_some_and(|last| after(*last, FORGET_AFTER) >= now)
         });
-        let known = self.clients.iter().position(|client| client.key == key);
-        let mut client = known.and_then(|at| self.clients.remove(at)).unwrap_or_else(|| Client {
-            key,
-            answered: VecDeque::new(),
-            comes_too_rarely: false,
-        });
-        if client.answered.len() > INTERVALS {
-            client.answered.pop_front();
+        if self.clients.len() >= MAX_CLIENTS && !self.clients.contains_key(&key) {
+            return None;
         }
-        client.answered.push_back(now);
-        client.judge(self.hold_back);
-        if self.clients.len() == MAX_CLIENTS {
-            self.clients.pop_front();
-        }
-        self.clients.push_back(client);
-        let rare = self.clients.iter().find(|client| client.comes_too_rarely);
-        let is_news = !self.has_warned;
-        self.has_warned = rare.is_some();
-        let client = rare.filter(|_| is_news)?;
-        let interval = client.intervals().max()?;
-        Some(Rare { peer: client.key.peer, interval, hold_back: self.hold_back })
+        self.clients.entry(key).or_default().record(now, self.hold_back)
     }
 }
 
 impl Client {
-    fn intervals(&self) -> impl Iterator<Item = Duration> {
-        let pairs = self.answered.iter().zip(self.answered.iter().skip(1));
-        pairs.map(|(one, next)| Duration::try_from(next.duration_since(*one)).unwrap_or_default())
-    }
-
-    /// Intervals that are neither regular nor all short enough, as after a restart, change nothing.
-    fn judge(&mut self, hold_back: Duration) {
-        if self.intervals().count() < INTERVALS {
-            return;
+    fn record(&mut self, now: Timestamp, hold_back: Duration) -> Option<Duration> {
+        self.scrapes.push_back(now);
+        if self.scrapes.len() <= INTERVALS {
+            return None;
         }
-        let Some((shortest, longest)) = self.intervals().min().zip(self.intervals().max()) else {
-            return;
-        };
+        let scrapes = self.scrapes.make_contiguous();
+        let intervals = scrapes
+            .windows(2)
+            .map(|pair| Duration::try_from(pair[1].duration_since(pair[0])).unwrap_or_default());
+        let (shortest, longest) = (intervals.clone().min()?, intervals.max()?);
+        self.scrapes.pop_front();
+        let was_too_slow = self.is_too_slow;
         if hold_back.is_zero() || longest <= hold_back {
-            self.comes_too_rarely = false;
+            self.is_too_slow = false;
         } else if shortest > hold_back && longest * 100 <= shortest * REGULAR_PERCENT {
-            self.comes_too_rarely = true;
+            self.is_too_slow = true;
         }
+        (self.is_too_slow && !was_too_slow).then_some(longest)
     }
 }
 
@@ -165,61 +132,53 @@ mod tests {
     const HOLD_BACK: u64 = 65;
 
     #[test]
-    fn a_rare_scraper_is_noticed_once_however_often_others_come() {
+    fn warns_once_about_a_slow_scraper_whatever_other_clients_do() {
         for (name, others) in [
             ("alone", vec![]),
-            ("beside a frequent one", scrapes(2, 15)),
-            ("beside a visitor", visits(2, &[7, 130, 131, 400, 900, 905, 1_500])),
+            ("with a fast scraper", scrapes(2, 15)),
+            ("with a person", visits(2, &[7, 130, 131, 400, 900, 905, 1_500])),
         ] {
             assert_eq!(warnings(HOLD_BACK, [scrapes(1, 120), others]), [(360, 1, 120)], "{name}");
         }
     }
 
     #[test]
-    fn scrapers_in_time_and_visitors_are_not_taken_for_rare_ones() {
+    fn ignores_fast_scrapers_and_people() {
         for (name, scrapes) in [
             ("every minute", scrapes(1, 60)),
-            ("as often as held back", scrapes(1, HOLD_BACK)),
-            ("a visitor", visits(1, &[0, 100, 300, 1_200, 1_300, 2_400])),
-            ("too few to tell", visits(1, &[0, 120, 240])),
-            ("one missed scrape in three", visits(1, &[0, 60, 180, 240, 360, 420, 540])),
+            ("as long as the hold-back", scrapes(1, HOLD_BACK)),
+            ("a person", visits(1, &[0, 100, 300, 1_200, 1_300, 2_400])),
+            ("too few scrapes", visits(1, &[0, 120, 240])),
+            ("every third scrape missed", visits(1, &[0, 60, 180, 240, 360, 420, 540])),
         ] {
             assert_eq!(warnings(HOLD_BACK, [scrapes, Vec::new()]), [], "{name}");
         }
-        assert_eq!(warnings(0, [scrapes(1, 120), Vec::new()]), [], "nothing is held back");
-        assert_eq!(warnings(125, [scrapes(1, 120), Vec::new()]), [], "held back for longer");
+        assert_eq!(warnings(0, [scrapes(1, 120), Vec::new()]), [], "without hold-back");
+        assert_eq!(warnings(125, [scrapes(1, 120), Vec::new()]), [], "with a longer hold-back");
     }
 
     #[test]
-    fn it_is_said_again_only_after_the_scraper_came_in_time() {
-        // A restart in between is no recovery.
+    fn warns_again_only_after_recovery() {
         let restarted = visits(1, &[0, 120, 240, 360, 380, 500, 620, 740, 860]);
         assert_eq!(warnings(HOLD_BACK, [restarted, Vec::new()]), [(360, 1, 120)]);
         let recovered = visits(1, &[0, 120, 240, 360, 420, 480, 540, 660, 780, 900, 1_020]);
-        let said = [(360, 1, 120), (900, 1, 120)];
-        assert_eq!(warnings(HOLD_BACK, [recovered, Vec::new()]), said);
-        // One that never comes again is forgotten.
-        let replaced = [visits(1, &[0, 120, 240, 360]), visits(2, &[4_000, 4_120, 4_240, 4_360])];
-        assert_eq!(warnings(HOLD_BACK, replaced), [(360, 1, 120), (4_360, 2, 120)]);
+        let expected = [(360, 1, 120), (900, 1, 120)];
+        assert_eq!(warnings(HOLD_BACK, [recovered, Vec::new()]), expected);
     }
 
     #[test]
-    fn a_browser_is_no_scraper_and_user_agents_at_one_address_are_told_apart() {
-        let peer = IpAddr::from(Ipv4Addr::LOCALHOST);
-        let headers = |accept: &str, agent: &str| {
+    fn identifies_clients_by_address_and_user_agent_except_browsers() {
+        let key = |accept: &str, agent: &str| {
             let values = [(header::ACCEPT, accept), (header::USER_AGENT, agent)];
-            HeaderMap::from_iter(
-                values.map(|(name, value)| (name, value.parse().expect("a header"))),
-            )
+            let values = values.map(|(name, value)| (name, value.parse().expect("a header")));
+            client_key(Ipv4Addr::LOCALHOST.into(), &HeaderMap::from_iter(values))
         };
-        let key = |accept, agent| ClientKey::of(peer, &headers(accept, agent));
         assert_eq!(key("text/html,application/xhtml+xml", "Mozilla/5.0"), None);
         assert!(key("text/plain;version=0.0.4", "Prometheus/3.0").is_some());
         assert_ne!(key("*/*", "curl/8"), key("*/*", "Prometheus/3.0"));
-        assert!(ClientKey::of(peer, &HeaderMap::new()).is_some());
     }
 
-    /// Scrapes of a client every so many seconds, for half an hour.
+    /// The scrapes of a client at a fixed interval for half an hour.
     fn scrapes(client: u8, every: u64) -> Vec<(u64, u8)> {
         (0..1_800 / every).map(|number| (number * every, client)).collect()
     }
@@ -228,21 +187,16 @@ mod tests {
         at.iter().map(|second| (*second, client)).collect()
     }
 
-    /// When it was said that which client comes every so many seconds.
+    /// The warnings: when, about which client, and its interval.
     fn warnings(hold_back: u64, clients: [Vec<(u64, u8)>; 2]) -> Vec<(u64, u8, u64)> {
-        let scrapers = Scrapers::new(Duration::from_secs(hold_back));
+        let mut inner = Inner { hold_back: Duration::from_secs(hold_back), ..Inner::default() };
         let mut all = clients.concat();
         all.sort_unstable();
-        let mut said = Vec::new();
-        for (second, client) in all {
-            let key = ClientKey { peer: Ipv4Addr::new(10, 0, 0, client).into(), agent: Vec::new() };
+        let warning = |(second, client): (u64, u8)| {
+            let key = (Ipv4Addr::new(10, 0, 0, client).into(), String::new());
             let now = after(Timestamp::UNIX_EPOCH, Duration::from_secs(second));
-            let rare = scrapers.inner.lock().expect("no panic").note(key, now);
-            said.extend(rare.map(|rare| {
-                let IpAddr::V4(peer) = rare.peer else { unreachable!("an IPv4 address") };
-                (second, peer.octets()[3], rare.interval.as_secs())
-            }));
-        }
-        said
+            inner.record(key, now).map(|interval| (second, client, interval.as_secs()))
+        };
+        all.into_iter().filter_map(warning).collect()
     }
 }

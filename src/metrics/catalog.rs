@@ -16,7 +16,7 @@ pub enum FamilyKind {
 
 /// How long a family's values live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Life {
+pub enum Lifetime {
     /// Kept in the store, never reset.
     Durable,
     /// What is the case now.
@@ -35,7 +35,7 @@ pub struct Family {
     /// What it is.
     pub kind: FamilyKind,
     /// How long its values live.
-    pub life: Life,
+    pub life: Lifetime,
     /// Label names, in the order in which values are given.
     pub labels: &'static [&'static str],
 }
@@ -58,7 +58,7 @@ macro_rules! families {
             name: $name,
             help: $help,
             kind: $kind,
-            life: Life::$life,
+            life: Lifetime::$life,
             labels: &[$($label),*],
         };)+
 
@@ -238,12 +238,12 @@ pub fn markdown(elsewhere: &[(&str, Vec<&str>)]) -> String {
     );
     for (life, title, note) in [
         (
-            Life::Durable,
+            Lifetime::Durable,
             "Calls and webhooks",
             "Kept in the store: they survive restarts and crashes, and are never reset.",
         ),
-        (Life::Momentary, "Current state", "Gauges, as last seen."),
-        (Life::SinceStart, "The exporter itself", "Since the exporter started."),
+        (Lifetime::Momentary, "Current state", "Gauges, as last seen."),
+        (Lifetime::SinceStart, "The exporter itself", "Since the exporter started."),
     ] {
         text.push_str(&format!("\n## {title}\n\n{note}\n\n"));
         text.push_str("| metric | type | labels | description |\n|---|---|---|---|\n");

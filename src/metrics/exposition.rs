@@ -89,7 +89,7 @@ pub struct Labels(String);
 
 impl Labels {
     /// Labels by name.
-    pub fn of<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+    pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let mut text = String::new();
         for (name, value) in pairs {
             if !text.is_empty() {
@@ -174,7 +174,8 @@ impl FamilyText<'_> {
     }
 
     fn write_gathered(&mut self, kind: MetricType, metric: &Metric) {
-        let labels = Labels::of(metric.get_label().iter().map(|pair| (pair.name(), pair.value())));
+        let labels =
+            Labels::from_pairs(metric.get_label().iter().map(|pair| (pair.name(), pair.value())));
         match kind {
             MetricType::COUNTER => {
                 let value = metric.get_counter().get_value();

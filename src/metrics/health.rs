@@ -19,7 +19,7 @@ use super::catalog::{self, Family, FamilyKind};
 use super::exposition::as_float;
 
 pub use account::{AccountHealth, EntryResult, EventResult};
-pub use trouble::{Told, Troubles};
+pub use trouble::{Troubles, UnreadableResource};
 
 label_enum! {
     /// What became of a request that pushes entries of the error log.

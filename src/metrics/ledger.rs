@@ -26,12 +26,12 @@ use crate::domain::words::call::{CallStatus, Direction};
 use crate::domain::words::error_log::{ErrorCode, Level, Product};
 
 use super::exemplar::Exemplar;
-use places::Claim;
+use places::LimitShare;
 
 pub use apply::{CountedReport, Delta, FailedRequest};
 pub use committed::Committed;
-pub use exposure::Shown;
-pub use places::{Missing, Overflow};
+pub use exposure::ShownZeros;
+pub use places::{Exceeded, Overflow};
 pub use room::ACCOUNT_SERIES;
 
 /// The largest value of a counter: the largest integer of the store. Memory has the same bound, so that

@@ -28,7 +28,7 @@ const OTHER_CODES: &str = "other";
 
 /// Writes the durable families.
 pub fn write(ledger: &Ledger, shows_exemplars: bool, exposition: &mut Exposition) {
-    let snapshot = Snapshot::of(ledger, shows_exemplars);
+    let snapshot = Snapshot::new(ledger, shows_exemplars);
     let mut family = |family: &Family, write: &dyn Fn(&mut FamilyText<'_>)| {
         let kind = match family.kind {
             FamilyKind::Counter => MetricType::COUNTER,
@@ -49,7 +49,7 @@ pub fn write(ledger: &Ledger, shows_exemplars: bool, exposition: &mut Exposition
 }
 
 /// What a scope shows.
-struct Shown<'a, T> {
+struct VisibleScope<'a, T> {
     labels: Labels,
     is_released: bool,
     cells: Option<&'a BTreeMap<Cell, u64>>,
@@ -58,7 +58,7 @@ struct Shown<'a, T> {
     what: T,
 }
 
-impl<'a, T> Shown<'a, T> {
+impl<'a, T> VisibleScope<'a, T> {
     /// The values that there are, 0 while they are held back.
     fn cells(&self) -> impl Iterator<Item = (Cell, Value)> {
         let shown = |value| Value::Count(if self.is_released { value } else { 0 });
@@ -81,20 +81,20 @@ impl<'a, T> Shown<'a, T> {
 
 /// The scopes of a ledger in the order of their labels.
 struct Snapshot<'a> {
-    accounts: Vec<Shown<'a, &'a str>>,
+    accounts: Vec<VisibleScope<'a, &'a str>>,
     /// Those of accounts whose error log was ever read.
-    reported: Vec<Shown<'a, Place<'a>>>,
-    endpoints: Vec<Shown<'a, Asked>>,
-    groups: Vec<Shown<'a, RequestKind>>,
+    reported: Vec<VisibleScope<'a, EndpointLabels<'a>>>,
+    endpoints: Vec<VisibleScope<'a, RequestedKinds>>,
+    groups: Vec<VisibleScope<'a, RequestKind>>,
 }
 
 /// The values of the labels of a place: account, host and route.
-type Place<'a> = [&'a str; 3];
+type EndpointLabels<'a> = [&'a str; 3];
 
 /// What an endpoint is asked for, and whether that is shown already: an old endpoint that is asked for the
 /// first time begins at 0, too.
 #[derive(Clone, Copy, Default)]
-struct Asked {
+struct RequestedKinds {
     /// For TwiML.
     twiml: Option<bool>,
     /// For anything that callers hear.
@@ -102,15 +102,15 @@ struct Asked {
 }
 
 impl<'a> Snapshot<'a> {
-    fn of(ledger: &'a Ledger, shows_exemplars: bool) -> Self {
-        let accounts = ledger.accounts().iter().map(|(id, label)| Shown {
-            labels: Labels::of([("account", label.as_str())]),
+    fn new(ledger: &'a Ledger, shows_exemplars: bool) -> Self {
+        let accounts = ledger.accounts().iter().map(|(id, label)| VisibleScope {
+            labels: Labels::from_pairs([("account", label.as_str())]),
             is_released: true,
             cells: ledger.cells.get(&Scope::Account(*id)),
             exemplars: None,
             what: label.as_str(),
         });
-        let mut asked: BTreeMap<EndpointId, Asked> = BTreeMap::new();
+        let mut asked: BTreeMap<EndpointId, RequestedKinds> = BTreeMap::new();
         for group in ledger.groups.values().filter(|group| group.kind.is_heard()) {
             let of_endpoint = asked.entry(group.endpoint).or_default();
             *of_endpoint.heard.get_or_insert_default() |= group.hold.is_released;
@@ -125,8 +125,8 @@ impl<'a> Snapshot<'a> {
             Some([("account", account.as_str()), ("host", host), ("route", route)])
         };
         let endpoints = ledger.endpoints.iter().filter_map(|(id, entry)| {
-            Some(Shown {
-                labels: Labels::of(labels_of(*id)?),
+            Some(VisibleScope {
+                labels: Labels::from_pairs(labels_of(*id)?),
                 is_released: entry.hold.is_released,
                 cells: ledger.cells.get(&Scope::Endpoint(*id)),
                 exemplars: None,
@@ -135,8 +135,8 @@ impl<'a> Snapshot<'a> {
         });
         let groups = ledger.groups.iter().filter_map(|(id, entry)| {
             let (kind, scope) = (("kind", entry.kind.as_str()), Scope::Group(*id));
-            Some(Shown {
-                labels: Labels::of(labels_of(entry.endpoint)?.into_iter().chain([kind])),
+            Some(VisibleScope {
+                labels: Labels::from_pairs(labels_of(entry.endpoint)?.into_iter().chain([kind])),
                 is_released: entry.hold.is_released,
                 cells: ledger.cells.get(&scope),
                 exemplars: ledger.exemplars.get(&scope).filter(|_| shows_exemplars),
@@ -152,9 +152,9 @@ impl<'a> Snapshot<'a> {
     fn reported(
         ledger: &'a Ledger,
         shows_exemplars: bool,
-    ) -> impl Iterator<Item = Shown<'a, Place<'a>>> {
-        let shown = move |place: Place<'a>, scope, is_released| Shown {
-            labels: Labels::of(["account", "host", "route"].into_iter().zip(place)),
+    ) -> impl Iterator<Item = VisibleScope<'a, EndpointLabels<'a>>> {
+        let shown = move |place: EndpointLabels<'a>, scope, is_released| VisibleScope {
+            labels: Labels::from_pairs(["account", "host", "route"].into_iter().zip(place)),
             is_released,
             cells: ledger.cells.get(&scope),
             exemplars: ledger.exemplars.get(&scope).filter(|_| shows_exemplars),
@@ -253,7 +253,7 @@ impl<'a> Snapshot<'a> {
         for account in &self.accounts {
             for direction in Direction::ALL {
                 let pairs = [("account", account.what), ("direction", direction.as_str())];
-                let labels = Labels::of(pairs);
+                let labels = Labels::from_pairs(pairs);
                 for status in CallStatus::ALL.iter().filter(|status| !status.is_active()) {
                     let value = account.value(Cell::Calls(*direction, *status));
                     text.sample(&labels, Some(("status", status.as_str())), value, None);
@@ -285,7 +285,7 @@ impl<'a> Snapshot<'a> {
             }));
             for (product, code, level) in shown {
                 let ([account, host, route], code_label) = (place.what, code.to_string());
-                let labels = Labels::of([
+                let labels = Labels::from_pairs([
                     ("account", account),
                     ("product", product.as_str()),
                     ("host", host),
@@ -307,7 +307,7 @@ impl<'a> Snapshot<'a> {
         // is an absent one. It is shown only above 0, and such a value never falls back to 0.
         for account in &self.accounts {
             let pairs = [("account", account.what), ("host", ""), ("route", "")];
-            let labels = Labels::of(pairs);
+            let labels = Labels::from_pairs(pairs);
             for outcome in Outcome::ALL {
                 let count = account.count(Cell::Outcomes(*outcome));
                 if count > 0 {
@@ -327,8 +327,8 @@ impl<'a> Snapshot<'a> {
     }
 }
 
-fn sorted<'a, T>(shown: impl Iterator<Item = Shown<'a, T>>) -> Vec<Shown<'a, T>> {
-    let mut all: Vec<Shown<'a, T>> = shown.collect();
+fn sorted<'a, T>(shown: impl Iterator<Item = VisibleScope<'a, T>>) -> Vec<VisibleScope<'a, T>> {
+    let mut all: Vec<VisibleScope<'a, T>> = shown.collect();
     all.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
     all
 }

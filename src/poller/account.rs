@@ -14,7 +14,7 @@ use crate::domain::track::listing::ListProgress;
 use crate::domain::words::sid::AccountSid;
 use crate::metrics::health::{AccountHealth, Health};
 use crate::metrics::ledger::AccountId;
-use crate::store::{AccountKey, Attached, CommitError, Store};
+use crate::store::{AccountKey, AttachedAccount, CommitError, Store};
 use crate::twilio::Client;
 
 use super::heartbeat::Heartbeat;
@@ -96,7 +96,7 @@ pub struct Poll {
     /// The account.
     pub account: Account,
     /// What the store knows of it, if it was loaded.
-    pub attached: Option<Attached>,
+    pub attached: Option<AttachedAccount>,
     /// Its subaccounts, if they are looked for.
     pub subaccounts: Option<Subaccounts>,
     /// What all accounts share.
@@ -132,7 +132,11 @@ impl Poll {
 
     /// Loads an account that came while the program runs, however long the store takes; `None` when
     /// there is no point in going on.
-    async fn attach(&self, heartbeat: &Heartbeat, stop: &CancellationToken) -> Option<Attached> {
+    async fn attach(
+        &self,
+        heartbeat: &Heartbeat,
+        stop: &CancellationToken,
+    ) -> Option<AttachedAccount> {
         let Self { account, shared, .. } = self;
         let mut failures = 0;
         loop {

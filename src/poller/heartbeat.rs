@@ -11,14 +11,14 @@ const GRACE: Duration = Duration::from_secs(60);
 
 /// All loops.
 #[derive(Clone, Debug, Default)]
-pub struct Heartbeats(Arc<Mutex<Vec<Promise>>>);
+pub struct Heartbeats(Arc<Mutex<Vec<Deadline>>>);
 
 /// When a loop will be back; `None` once it has ended as it was meant to.
-type Promise = Arc<Mutex<Option<Instant>>>;
+type Deadline = Arc<Mutex<Option<Instant>>>;
 
 /// One loop. A loop that ends by a panic leaves its promise behind, to be broken.
 #[derive(Debug)]
-pub struct Heartbeat(Promise);
+pub struct Heartbeat(Deadline);
 
 impl Heartbeats {
     /// Begins to watch a loop. It is watched until it ends.
@@ -60,7 +60,7 @@ impl Drop for Heartbeat {
     }
 }
 
-fn due(promise: &Promise) -> Option<Instant> {
+fn due(promise: &Deadline) -> Option<Instant> {
     *promise.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -21,11 +21,11 @@ const FIRST_REGION: &str = "us1";
 
 /// The inboxes of all accounts that are polled.
 #[derive(Clone, Debug, Default)]
-pub struct Inboxes(Arc<Mutex<BTreeMap<AccountKey, Entrance>>>);
+pub struct Inboxes(Arc<Mutex<BTreeMap<AccountKey, InboxSender>>>);
 
 /// The way into an account's loop.
 #[derive(Clone, Debug)]
-struct Entrance {
+struct InboxSender {
     /// The account that signs what is pushed for this one: itself, or its parent.
     signer: AccountSid,
     sender: mpsc::Sender<Delivery>,
@@ -77,7 +77,10 @@ impl Inboxes {
     }
 
     /// Entries by the loops that they belong to.
-    fn sort(&self, pushed: Pushed) -> Result<Vec<(Entrance, Vec<LoggedError>, u64)>, NotCommitted> {
+    fn sort(
+        &self,
+        pushed: Pushed,
+    ) -> Result<Vec<(InboxSender, Vec<LoggedError>, u64)>, NotCommitted> {
         let Pushed { signer, entries, rejected } = pushed;
         let inboxes = self.lock();
         // All loops of an account and its subaccounts end together, the account's own at the earliest: while
@@ -105,22 +108,22 @@ impl Inboxes {
         stop: CancellationToken,
     ) -> Inbox {
         let (sender, receiver) = mpsc::channel(MAX_WAITING);
-        let entrance = Entrance { signer, sender: sender.clone(), stop };
+        let entrance = InboxSender { signer, sender: sender.clone(), stop };
         self.lock().insert(key.clone(), entrance);
         Inbox { key, inboxes: self.clone(), sender, receiver }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<AccountKey, Entrance>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<AccountKey, InboxSender>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The way to an account for what a signer signed. Twilio doesn't tell the region.
 fn entrance(
-    inboxes: &BTreeMap<AccountKey, Entrance>,
+    inboxes: &BTreeMap<AccountKey, InboxSender>,
     account: AccountSid,
     signer: AccountSid,
-) -> Option<Entrance> {
+) -> Option<InboxSender> {
     let of_account = || {
         let all = inboxes.iter().filter(move |(key, _)| key.sid == account);
         all.filter(|(_, entrance)| entrance.signer == signer)

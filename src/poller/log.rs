@@ -13,7 +13,7 @@ use crate::domain::judge::route::{Endpoint, pattern_for};
 use crate::domain::judge::twiml::Malformation;
 use crate::domain::judge::verdict::Reason;
 use crate::domain::words::sid::CallSid;
-use crate::metrics::ledger::{AccountId, Committed, Missing, Overflow};
+use crate::metrics::ledger::{AccountId, Committed, Exceeded, Overflow};
 
 use failures::FailureLog;
 use unreadable::UnreadableCalls;
@@ -138,21 +138,21 @@ impl Log {
             pattern_for(known).map(tracing::field::display)
         };
         match overflow.missing {
-            Missing::Place => tracing::warn!(
+            Exceeded::Endpoints => tracing::warn!(
                 account,
                 host,
                 route,
                 pattern,
                 "no room for this route: it and further new ones are counted as `other`; give a pattern for them under `routes:`, or raise `limits.routes_per_account`"
             ),
-            Missing::Series => tracing::warn!(
+            Exceeded::Series => tracing::warn!(
                 account,
                 host,
                 route,
                 pattern,
                 "no room for this route: it and further new ones are counted as `other`; give a pattern for them under `routes:`, or raise `limits.series`"
             ),
-            Missing::CodeSeries => tracing::warn!(
+            Exceeded::CodeSeries => tracing::warn!(
                 account,
                 host,
                 route,

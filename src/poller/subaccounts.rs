@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::engine::effects::FoundAccounts;
 use crate::domain::words::account::ListedAccount;
 use crate::domain::words::sid::AccountSid;
-use crate::domain::words::subaccounts::Wanted;
+use crate::domain::words::subaccounts::SubaccountFilter;
 use crate::metrics::health::Health;
 use crate::metrics::ledger::AccountId;
 use crate::store::{AccountKey, Subaccount};
@@ -26,14 +26,14 @@ const REMEMBER: Duration = Duration::from_secs(10 * 60);
 
 /// A subaccount that is polled.
 #[derive(Debug)]
-struct Polled {
+struct RunningSubaccount {
     /// Cancelled when it is gone.
     gone: CancellationToken,
     /// What Twilio told last.
     status: &'static str,
 }
 
-impl Polled {
+impl RunningSubaccount {
     /// A suspended account is polled on: it may be active again at any time, and says so itself.
     fn note_status(&mut self, label: &str, found: &ListedAccount, health: &Health) {
         if self.status != found.status {
@@ -44,7 +44,7 @@ impl Polled {
     }
 }
 
-fn subaccount(parent: &Account, found: &ListedAccount, wanted: &Wanted) -> Account {
+fn subaccount(parent: &Account, found: &ListedAccount, wanted: &SubaccountFilter) -> Account {
     Account {
         key: AccountKey { sid: found.sid, region: parent.key.region.clone() },
         label: wanted.label(found.sid),
@@ -79,11 +79,11 @@ impl Known {
 #[derive(Debug)]
 pub struct Subaccounts {
     parent: Account,
-    wanted: Wanted,
+    wanted: SubaccountFilter,
     shared: Shared,
     heartbeats: Heartbeats,
     loops: Loops,
-    polled: BTreeMap<AccountSid, Polled>,
+    polled: BTreeMap<AccountSid, RunningSubaccount>,
     known: Known,
     /// Those that the store remembers, once it does.
     remembered: Option<Vec<Subaccount>>,
@@ -91,7 +91,7 @@ pub struct Subaccounts {
 
 /// What subaccounts are polled with.
 #[derive(Debug)]
-pub struct Polling {
+pub struct SubaccountSettings {
     /// The loops that end with those of the account.
     pub loops: Loops,
     /// What watches them.
@@ -102,8 +102,13 @@ pub struct Polling {
 
 impl Subaccounts {
     /// Those of an account that are wanted, beginning with those that are known already.
-    pub fn new(parent: Account, wanted: Wanted, known: Known, polling: Polling) -> Self {
-        let Polling { loops, heartbeats, shared } = polling;
+    pub fn new(
+        parent: Account,
+        wanted: SubaccountFilter,
+        known: Known,
+        polling: SubaccountSettings,
+    ) -> Self {
+        let SubaccountSettings { loops, heartbeats, shared } = polling;
         let (polled, remembered) = (BTreeMap::new(), None);
         Self { parent, wanted, shared, heartbeats, loops, polled, known, remembered }
     }
@@ -144,7 +149,7 @@ impl Subaccounts {
                     tracing::info!(account = account.label, "subaccount found");
                     let stop = self.loops.stop().clone();
                     let gone = stop.child_token();
-                    entry.insert(Polled { gone: gone.clone(), status: found.status });
+                    entry.insert(RunningSubaccount { gone: gone.clone(), status: found.status });
                     let (label, shared) = (account.label.clone(), self.shared.clone());
                     let poll = Poll { account, attached: None, subaccounts: None, shared };
                     // Of the same type as the loop that this is part of: how large that is must not depend
@@ -154,7 +159,7 @@ impl Subaccounts {
                 }
             }
         }
-        let account = |(sid, polled): (&AccountSid, &Polled)| ListedAccount {
+        let account = |(sid, polled): (&AccountSid, &RunningSubaccount)| ListedAccount {
             sid: *sid,
             status: polled.status,
         };
@@ -164,7 +169,7 @@ impl Subaccounts {
     /// Has the store remember them, if they changed, so that a restart begins with them. What fails is
     /// tried again after the next discovery.
     async fn remember(&mut self, heartbeat: &Heartbeat) {
-        let subaccount = |(sid, polled): (&AccountSid, &Polled)| Subaccount {
+        let subaccount = |(sid, polled): (&AccountSid, &RunningSubaccount)| Subaccount {
             sid: *sid,
             status: polled.status.to_owned(),
         };
@@ -207,7 +212,7 @@ mod tests {
         let health = Health::register(&registry).expect("instruments");
         let sid = found("active").sid.to_string();
         let _polled = health.account("acme", &sid, "active");
-        let mut polled = Polled { gone: CancellationToken::new(), status: "active" };
+        let mut polled = RunningSubaccount { gone: CancellationToken::new(), status: "active" };
         for status in ["suspended", "suspended", "active"] {
             polled.note_status("acme", &found(status), &health);
             let families = registry.gather();

@@ -18,11 +18,11 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::Clock;
-use super::auth::Caller;
+use super::auth::AuthenticatedClient;
 use super::behaviour::Behaviour;
 use super::draft::Detail;
+use super::late_and_redacted;
 use super::listing::{Filter, PageRequest, list_calls};
-use super::oddity;
 use super::random::hash;
 use super::resource::{self, Page};
 use super::truth::{Sums, Truth};
@@ -112,7 +112,7 @@ enum Resource<'a> {
 }
 
 impl<'a> Resource<'a> {
-    fn of(path: &'a str) -> Option<Resource<'a>> {
+    fn from_path(path: &'a str) -> Option<Resource<'a>> {
         if path == "/v1/Alerts" {
             return Some(Resource::Alerts);
         }
@@ -238,9 +238,10 @@ impl Request<'_> {
         if self.behaviour.outage {
             return Err(Refusal::new(503, 20503, "Service Unavailable"));
         }
-        let caller = authorization.and_then(|value| Caller::recognise(world, value));
+        let caller = authorization.and_then(|value| AuthenticatedClient::recognise(world, value));
         let caller = caller.ok_or_else(Refusal::unauthenticated)?;
-        let resource = Resource::of(self.path).ok_or_else(|| Refusal::not_found(self.path))?;
+        let resource =
+            Resource::from_path(self.path).ok_or_else(|| Refusal::not_found(self.path))?;
         let account = match resource.account() {
             Some(sid) => world.account_index(sid).ok_or_else(|| Refusal::not_found(self.path))?,
             None => caller.account,
@@ -267,7 +268,7 @@ impl Request<'_> {
     fn read(
         &self,
         resource: Resource<'_>,
-        caller: Caller,
+        caller: AuthenticatedClient,
         account: usize,
         now: Timestamp,
     ) -> Result<Value, Refusal> {
@@ -288,7 +289,7 @@ impl Request<'_> {
                     return Err(Refusal::new(401, 70051, message));
                 }
                 let call = find(call, Detail::Full)?;
-                let mut items = oddity::events(&call, self.behaviour, now);
+                let mut items = late_and_redacted::events(&call, self.behaviour, now);
                 if self.chance(5) < self.behaviour.shrink_events {
                     items.pop();
                 }
@@ -297,7 +298,7 @@ impl Request<'_> {
         }
     }
 
-    fn accounts(&self, caller: Caller) -> Result<Value, Refusal> {
+    fn accounts(&self, caller: AuthenticatedClient) -> Result<Value, Refusal> {
         if caller.has_api_key && self.behaviour.standard_keys {
             return Err(Refusal::unauthenticated());
         }

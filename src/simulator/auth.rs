@@ -5,15 +5,15 @@ use super::world::{Account, World};
 
 /// Who is asking, by a credential that is right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Caller {
+pub(crate) struct AuthenticatedClient {
     /// The index of the account that the credential belongs to.
     pub(crate) account: usize,
     pub(crate) has_api_key: bool,
 }
 
-impl Caller {
+impl AuthenticatedClient {
     /// Recognises the credential of an `Authorization` header.
-    pub(crate) fn recognise(world: &World, authorization: &str) -> Option<Caller> {
+    pub(crate) fn recognise(world: &World, authorization: &str) -> Option<AuthenticatedClient> {
         let (scheme, encoded) = authorization.split_once(' ')?;
         if !scheme.eq_ignore_ascii_case("basic") {
             return None;
@@ -23,7 +23,7 @@ impl Caller {
         let has_token = |one: &Account| one.sid == user && one.auth_token == password;
         let has_key = |one: &Account| one.api_key_sid == user && one.api_key_secret == password;
         let account = world.accounts().iter().position(|one| has_token(one) || has_key(one))?;
-        Some(Caller { account, has_api_key: user.starts_with("SK") })
+        Some(AuthenticatedClient { account, has_api_key: user.starts_with("SK") })
     }
 
     /// Whether this account is the caller's own or one of its subaccounts.

@@ -2,7 +2,7 @@
 //! Before it breaks nothing fails at all, so that the first failure is the one announced.
 
 use super::answer::{Answer, JSON, NO_CONTENT, NOT_FOUND, SERVER_ERROR, TIMEOUT, TWIML_OK};
-use super::draft::{Draft, Seat, Target};
+use super::draft::{CallSlot, Draft, Target};
 use super::purpose::{
     DIALLED, FALLBACK, GATHERED_DIGITS, VOICE_URL_INBOUND, VOICE_URL_OUTBOUND, status_callback,
 };
@@ -24,7 +24,7 @@ const ORDER_STATUS: Target<'_> =
     on_orders("https://orders.example.com/callbacks/status", "/callbacks/status");
 
 /// Writes one call, from a line that works or from one that does not.
-pub(crate) fn write(seat: &Seat, is_failing: bool) -> Vec<Call> {
+pub(crate) fn write(seat: &CallSlot, is_failing: bool) -> Vec<Call> {
     let mut seat = seat.clone();
     match seat.random.below(10) {
         0 | 1 => vec![reminder(&mut seat)],
@@ -34,7 +34,7 @@ pub(crate) fn write(seat: &Seat, is_failing: bool) -> Vec<Call> {
     }
 }
 
-fn menu(seat: &mut Seat, is_failing: bool) -> Vec<Call> {
+fn menu(seat: &mut CallSlot, is_failing: bool) -> Vec<Call> {
     let mut draft = Draft::inbound(seat);
     draft.ask(VOICE_URL_INBOUND, VOICE, good(seat));
     draft.wait(1);
@@ -57,7 +57,7 @@ fn menu(seat: &mut Seat, is_failing: bool) -> Vec<Call> {
     vec![completed(draft, STATUS)]
 }
 
-fn reminder(seat: &mut Seat) -> Call {
+fn reminder(seat: &mut CallSlot) -> Call {
     let mut draft = Draft::outbound_api(seat);
     draft.ask(VOICE_URL_OUTBOUND, REMINDER, good(seat));
     draft.wait(1);
@@ -65,14 +65,14 @@ fn reminder(seat: &mut Seat) -> Call {
     completed(draft, ORDER_STATUS)
 }
 
-fn unanswered(seat: &Seat) -> Call {
+fn unanswered(seat: &CallSlot) -> Call {
     let mut draft = Draft::outbound_unanswered(seat);
     draft.end("no-answer");
     draft.ask(status_callback("no-answer"), ORDER_STATUS, NO_CONTENT);
     draft.done()
 }
 
-fn hung_up_early(seat: &mut Seat) -> Call {
+fn hung_up_early(seat: &mut CallSlot) -> Call {
     let mut draft = Draft::inbound(seat);
     draft.ask(VOICE_URL_INBOUND, VOICE, good(seat));
     completed(draft, STATUS)
@@ -85,7 +85,7 @@ fn completed(mut draft: Draft, target: Target<'_>) -> Call {
 }
 
 /// Mostly fast, sometimes as slow as callers notice.
-fn good(seat: &mut Seat) -> Answer {
+fn good(seat: &mut CallSlot) -> Answer {
     let duration_ms = match seat.random.below(100) {
         0..2 => seat.random.between(2_000, 4_000),
         2..12 => seat.random.between(300, 1_200),
@@ -94,7 +94,7 @@ fn good(seat: &mut Seat) -> Answer {
     TWIML_OK.after_ms(duration_ms)
 }
 
-fn bad(seat: &mut Seat) -> Option<Answer> {
+fn bad(seat: &mut CallSlot) -> Option<Answer> {
     let duration_ms = seat.random.between(90, 900);
     match seat.random.below(10) {
         0..4 => Some(SERVER_ERROR.after_ms(duration_ms)),

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Body};
-use super::purpose::{CallParameters, Expects, Purpose};
+use super::purpose::{CallParameters, ExpectedAnswer, Purpose};
 use super::random::Random;
 use super::script::{
     Call, Expected, ExpectedWebhook, ScriptedEvent, pascal_case, rfc2822, seconds_after,
@@ -30,7 +30,7 @@ pub(crate) enum Detail {
 
 /// The place in the world that a call is written for.
 #[derive(Clone, Debug)]
-pub(crate) struct Seat {
+pub(crate) struct CallSlot {
     pub(crate) account_sid: String,
     /// The Call SIDs of the call itself and of its child leg.
     pub(crate) call_sids: [String; 2],
@@ -55,12 +55,12 @@ pub(crate) struct Draft {
 
 impl Draft {
     /// A caller rings.
-    pub(crate) fn inbound(seat: &Seat) -> Draft {
+    pub(crate) fn inbound(seat: &CallSlot) -> Draft {
         Draft::new(seat, 0, "inbound", Some(0), &[(0, "ringing"), (1, "in-progress")])
     }
 
     /// The customer's program places a call, which is queued for a second.
-    pub(crate) fn outbound_api(seat: &Seat) -> Draft {
+    pub(crate) fn outbound_api(seat: &CallSlot) -> Draft {
         let statuses = [(0, "queued"), (1, "ringing"), (2, "in-progress")];
         let mut draft = Draft::new(seat, 0, "outbound-api", Some(1), &statuses);
         let url =
@@ -71,7 +71,7 @@ impl Draft {
     }
 
     /// The customer's program places a call that never gets anywhere.
-    pub(crate) fn outbound_unanswered(seat: &Seat) -> Draft {
+    pub(crate) fn outbound_unanswered(seat: &CallSlot) -> Draft {
         let mut draft =
             Draft::new(seat, 0, "outbound-api", Some(1), &[(0, "queued"), (1, "ringing")]);
         let url =
@@ -82,12 +82,12 @@ impl Draft {
     }
 
     /// A call that stays queued, without a start time.
-    pub(crate) fn queued(seat: &Seat) -> Draft {
+    pub(crate) fn queued(seat: &CallSlot) -> Draft {
         Draft::new(seat, 0, "outbound-api", None, &[(0, "queued")])
     }
 
     /// The leg that a `<Dial>` creates this many seconds after its parent.
-    pub(crate) fn child(seat: &Seat, after: u64) -> Draft {
+    pub(crate) fn child(seat: &CallSlot, after: u64) -> Draft {
         let statuses = [(after, "ringing"), (after + 1, "in-progress")];
         let mut draft = Draft::new(seat, 1, "outbound-dial", Some(after), &statuses);
         draft.call.parent_call_sid = Some(seat.call_sids[0].clone());
@@ -97,7 +97,7 @@ impl Draft {
     }
 
     fn new(
-        seat: &Seat,
+        seat: &CallSlot,
         leg: usize,
         direction: &'static str,
         started_after: Option<u64>,
@@ -153,14 +153,15 @@ impl Draft {
         self.clock_ms += answer.duration_ms.unwrap_or(0);
         let item = self.detailed(|draft| draft.exchange(purpose, target.url, answer));
         let is_success = answer.is_genuine_success();
-        let is_judged = is_success && purpose.expects == Expects::Twiml;
+        let is_judged = is_success && purpose.expects == ExpectedAnswer::Twiml;
         let own_failure = match purpose.expects {
-            Expects::Twiml => answer.twiml_failure,
-            Expects::Sound if answer.class != "audio" => Some("unsupported_content_type"),
-            Expects::Sound | Expects::IdleTwiml | Expects::Status => None,
+            ExpectedAnswer::Twiml => answer.twiml_failure,
+            ExpectedAnswer::Sound if answer.class != "audio" => Some("unsupported_content_type"),
+            ExpectedAnswer::Sound | ExpectedAnswer::IdleTwiml | ExpectedAnswer::Status => None,
         };
         let failure = answer.failure.or(own_failure.filter(|_| is_success));
-        let asks_for_twiml = matches!(purpose.expects, Expects::Twiml | Expects::IdleTwiml);
+        let asks_for_twiml =
+            matches!(purpose.expects, ExpectedAnswer::Twiml | ExpectedAnswer::IdleTwiml);
         let expected = ExpectedWebhook {
             host: target.host.to_owned(),
             route: target.route.to_owned(),
@@ -168,12 +169,12 @@ impl Draft {
             code: answer.code_label(),
             duration_ms: answer.duration_ms,
             has_succeeded: match purpose.expects {
-                Expects::Twiml => Some(failure.is_none()),
-                Expects::Sound => failure.map(|_| false),
-                Expects::IdleTwiml | Expects::Status => None,
+                ExpectedAnswer::Twiml => Some(failure.is_none()),
+                ExpectedAnswer::Sound => failure.map(|_| false),
+                ExpectedAnswer::IdleTwiml | ExpectedAnswer::Status => None,
             },
             failure,
-            warning: answer.warning.filter(|_| purpose.expects == Expects::Twiml),
+            warning: answer.warning.filter(|_| purpose.expects == ExpectedAnswer::Twiml),
             content_type: (is_success && asks_for_twiml).then_some(answer.class),
             unjudged: is_judged && answer.has_no_body(),
         };
@@ -359,12 +360,12 @@ mod tests {
     }
 
     fn written(write: impl FnOnce(&mut Draft)) -> Call {
-        let seat = Seat {
+        let seat = CallSlot {
             account_sid: format!("AC{:032x}", 1),
             call_sids: [format!("CA{:032x}", 1), format!("CA{:032x}", 2)],
             created_at: Timestamp::UNIX_EPOCH,
             call_seconds: (5, 5),
-            random: Random::of(&[1]),
+            random: Random::from_parts(&[1]),
             detail: Detail::Full,
         };
         let mut draft = Draft::inbound(&seat);

@@ -7,7 +7,7 @@ use super::answer::{
     AUDIO, Answer, BINARY, FAILURES, JSON, NO_CONTENT, NOT_FOUND, NOT_MODIFIED, NULL, PLAIN_OK,
     REDIRECT, SERVER_ERROR, SUCCESSES, TIMEOUT, TWIML_OK, UNREACHABLE,
 };
-use super::draft::{Draft, Seat, Target};
+use super::draft::{CallSlot, Draft, Target};
 use super::purpose::{
     AMD_CALLBACK, DIALLED, DIALLED_AT_LAST, ENQUEUED, ENQUEUED_AT_LAST, FALLBACK, GATHERED_AT_LAST,
     GATHERED_DIGITS, GATHERED_SPEECH, MEDIA, OTHER_CALLBACK, PARTIAL_RESULT, RECORDED,
@@ -19,7 +19,7 @@ use super::script::{Call, made_up_sid};
 /// Three pages of 1,000, the most that Twilio puts on a page.
 const LONG_CALL_EVENTS: usize = 2_345;
 
-const SPECIALS: &[fn(&Seat) -> Vec<Call>] = &[
+const SPECIALS: &[fn(&CallSlot) -> Vec<Call>] = &[
     every_action,
     every_callback,
     outbound_with_api_requests,
@@ -62,7 +62,7 @@ pub(crate) fn scenario_count() -> usize {
 }
 
 /// Writes the call of this number, and its child leg when it has one.
-pub(crate) fn write(seat: &Seat, number: usize) -> Vec<Call> {
+pub(crate) fn write(seat: &CallSlot, number: usize) -> Vec<Call> {
     let number = number % scenario_count();
     let answers = SUCCESSES.iter().chain(FAILURES).chain(UNREACHABLE);
     match answers.clone().nth(number) {
@@ -72,7 +72,7 @@ pub(crate) fn write(seat: &Seat, number: usize) -> Vec<Call> {
     }
 }
 
-fn gather(seat: &Seat, answer: Answer, has_fallback: bool) -> Call {
+fn gather(seat: &CallSlot, answer: Answer, has_fallback: bool) -> Call {
     let mut draft = Draft::inbound(seat);
     draft.ask(VOICE_URL_INBOUND, VOICE, TWIML_OK);
     draft.wait(1);
@@ -90,7 +90,7 @@ fn completed(mut draft: Draft) -> Call {
     draft.done()
 }
 
-fn every_action(seat: &Seat) -> Vec<Call> {
+fn every_action(seat: &CallSlot) -> Vec<Call> {
     let mut draft = Draft::inbound(seat);
     draft.ask(VOICE_URL_INBOUND, VOICE, TWIML_OK);
     draft.ask(GATHERED_SPEECH, MENU, TWIML_OK);
@@ -102,7 +102,7 @@ fn every_action(seat: &Seat) -> Vec<Call> {
     vec![completed(draft)]
 }
 
-fn every_callback(seat: &Seat) -> Vec<Call> {
+fn every_callback(seat: &CallSlot) -> Vec<Call> {
     let mut draft = Draft::inbound(seat);
     draft.ask(VOICE_URL_INBOUND, VOICE, TWIML_OK);
     draft.ask(MEDIA, on_ivr("https://ivr.example.com/media/hello.mp3", "/media/hello.mp3"), AUDIO);
@@ -122,7 +122,7 @@ fn every_callback(seat: &Seat) -> Vec<Call> {
     vec![draft.done()]
 }
 
-fn outbound_with_api_requests(seat: &Seat) -> Vec<Call> {
+fn outbound_with_api_requests(seat: &CallSlot) -> Vec<Call> {
     let mut draft = Draft::outbound_api(seat);
     draft.ask(VOICE_URL_OUTBOUND, VOICE, TWIML_OK);
     let call =
@@ -133,7 +133,7 @@ fn outbound_with_api_requests(seat: &Seat) -> Vec<Call> {
     vec![completed(draft)]
 }
 
-fn templated_routes(seat: &Seat) -> Vec<Call> {
+fn templated_routes(seat: &CallSlot) -> Vec<Call> {
     let mut draft = Draft::inbound(seat);
     draft.ask(VOICE_URL_INBOUND, VOICE, TWIML_OK);
     let by_sid = format!("https://ivr.example.com/calls/{}/menu?lang=en", draft.call_sid());
@@ -154,7 +154,7 @@ fn templated_routes(seat: &Seat) -> Vec<Call> {
     vec![completed(draft)]
 }
 
-fn hosts(seat: &Seat) -> Vec<Call> {
+fn hosts(seat: &CallSlot) -> Vec<Call> {
     let mut draft = Draft::inbound(seat);
     draft.ask(VOICE_URL_INBOUND, VOICE, TWIML_OK);
     for (url, host, route) in [
@@ -171,7 +171,7 @@ fn hosts(seat: &Seat) -> Vec<Call> {
     vec![completed(draft)]
 }
 
-fn hosted_by_twilio(seat: &Seat) -> Vec<Call> {
+fn hosted_by_twilio(seat: &CallSlot) -> Vec<Call> {
     let mut draft = Draft::inbound(seat);
     let (flow, bin) = (made_up_sid("FW", 1), made_up_sid("EH", 1));
     let studio = format!(
@@ -189,7 +189,7 @@ fn hosted_by_twilio(seat: &Seat) -> Vec<Call> {
 }
 
 /// Two status callbacks that nothing tells apart: they count twice.
-fn identical_callbacks(seat: &Seat) -> Vec<Call> {
+fn identical_callbacks(seat: &CallSlot) -> Vec<Call> {
     let mut draft = Draft::inbound(seat);
     draft.ask(VOICE_URL_INBOUND, VOICE, TWIML_OK);
     draft.end("completed");
@@ -198,7 +198,7 @@ fn identical_callbacks(seat: &Seat) -> Vec<Call> {
     vec![draft.done()]
 }
 
-fn child_leg(seat: &Seat) -> Vec<Call> {
+fn child_leg(seat: &CallSlot) -> Vec<Call> {
     let mut parent = Draft::inbound(seat);
     parent.ask(VOICE_URL_INBOUND, VOICE, TWIML_OK);
     let mut child = Draft::child(seat, 2);
@@ -209,14 +209,14 @@ fn child_leg(seat: &Seat) -> Vec<Call> {
     vec![completed(parent), completed(child)]
 }
 
-fn failed_without_end_time(seat: &Seat) -> Vec<Call> {
+fn failed_without_end_time(seat: &CallSlot) -> Vec<Call> {
     let mut draft = Draft::outbound_unanswered(seat);
     draft.end_unseen("failed");
     draft.ask(status_callback("failed"), STATUS, NO_CONTENT);
     vec![draft.done()]
 }
 
-fn cancelled_while_queued(seat: &Seat) -> Vec<Call> {
+fn cancelled_while_queued(seat: &CallSlot) -> Vec<Call> {
     let mut draft = Draft::queued(seat);
     draft.end_unseen("canceled");
     draft.ask(status_callback("canceled"), STATUS, NO_CONTENT);
@@ -224,7 +224,7 @@ fn cancelled_while_queued(seat: &Seat) -> Vec<Call> {
 }
 
 /// Many of its events are identical in everything that Twilio shows.
-fn long_call(seat: &Seat) -> Vec<Call> {
+fn long_call(seat: &CallSlot) -> Vec<Call> {
     let mut draft = Draft::inbound(seat);
     draft.ask(VOICE_URL_INBOUND, VOICE, TWIML_OK);
     for _ in 2..LONG_CALL_EVENTS {
@@ -233,20 +233,20 @@ fn long_call(seat: &Seat) -> Vec<Call> {
     vec![completed(draft)]
 }
 
-fn without_events(seat: &Seat) -> Vec<Call> {
+fn without_events(seat: &CallSlot) -> Vec<Call> {
     let mut draft = Draft::inbound(seat);
     draft.end("completed");
     vec![draft.done()]
 }
 
-fn busy(seat: &Seat) -> Vec<Call> {
+fn busy(seat: &CallSlot) -> Vec<Call> {
     let mut draft = Draft::outbound_unanswered(seat);
     draft.end("busy");
     draft.ask(unsigned_status_callback("busy"), STATUS, NO_CONTENT);
     vec![draft.done()]
 }
 
-fn no_answer(seat: &Seat) -> Vec<Call> {
+fn no_answer(seat: &CallSlot) -> Vec<Call> {
     let mut draft = Draft::outbound_unanswered(seat);
     draft.end("no-answer");
     draft.ask(unsigned_status_callback("no-answer"), STATUS, NO_CONTENT);
@@ -254,7 +254,7 @@ fn no_answer(seat: &Seat) -> Vec<Call> {
 }
 
 /// Good and bad items on one page.
-fn bad_items(seat: &Seat) -> Vec<Call> {
+fn bad_items(seat: &CallSlot) -> Vec<Call> {
     let mut draft = Draft::inbound(seat);
     draft.ask(VOICE_URL_INBOUND, VOICE, TWIML_OK);
     draft.show(json!(42), "malformed");
@@ -270,13 +270,13 @@ fn bad_items(seat: &Seat) -> Vec<Call> {
 }
 
 /// The null response is the only TwiML request: without a date, nothing is before or after it.
-fn null_response(seat: &Seat) -> Vec<Call> {
+fn null_response(seat: &CallSlot) -> Vec<Call> {
     let mut draft = Draft::inbound(seat);
     draft.ask(VOICE_URL_INBOUND, VOICE, NULL);
     vec![completed(draft)]
 }
 
-fn pascal_case_parameters(seat: &Seat) -> Vec<Call> {
+fn pascal_case_parameters(seat: &CallSlot) -> Vec<Call> {
     let mut draft = Draft::inbound(seat);
     draft.use_pascal_case();
     draft.ask(VOICE_URL_INBOUND, VOICE, TWIML_OK);
@@ -284,21 +284,21 @@ fn pascal_case_parameters(seat: &Seat) -> Vec<Call> {
     vec![completed(draft)]
 }
 
-fn redirected(seat: &Seat) -> Vec<Call> {
+fn redirected(seat: &CallSlot) -> Vec<Call> {
     let mut draft = Draft::inbound(seat);
     draft.ask(VOICE_URL_INBOUND, on_ivr("https://ivr.example.com/old", "/old"), REDIRECT);
     draft.ask(VOICE_URL_INBOUND, VOICE, TWIML_OK);
     vec![completed(draft)]
 }
 
-fn not_modified(seat: &Seat) -> Vec<Call> {
+fn not_modified(seat: &CallSlot) -> Vec<Call> {
     let mut draft = Draft::inbound(seat);
     draft.ask(VOICE_URL_INBOUND, VOICE, NOT_MODIFIED);
     vec![completed(draft)]
 }
 
 /// Failures that no caller hears.
-fn failing_callbacks(seat: &Seat) -> Vec<Call> {
+fn failing_callbacks(seat: &CallSlot) -> Vec<Call> {
     let mut draft = Draft::inbound(seat);
     draft.ask(VOICE_URL_INBOUND, VOICE, TWIML_OK);
     draft.ask(status_callback("in-progress"), STATUS, TIMEOUT);
@@ -314,7 +314,7 @@ fn failing_callbacks(seat: &Seat) -> Vec<Call> {
 }
 
 /// Twilio plays its application error in place of a sound, and hangs up or asks the fallback URL.
-fn failing_sounds(seat: &Seat) -> Vec<Call> {
+fn failing_sounds(seat: &CallSlot) -> Vec<Call> {
     let sound = on_ivr("https://ivr.example.com/media/gone.mp3", "/media/gone.mp3");
     let mut cut_off = Draft::inbound(seat);
     cut_off.ask(VOICE_URL_INBOUND, VOICE, TWIML_OK);
@@ -326,7 +326,7 @@ fn failing_sounds(seat: &Seat) -> Vec<Call> {
 }
 
 /// The caller hangs up, and Twilio ignores what the actions answer.
-fn hung_up(seat: &Seat) -> Vec<Call> {
+fn hung_up(seat: &CallSlot) -> Vec<Call> {
     let mut draft = Draft::inbound(seat);
     draft.ask(VOICE_URL_INBOUND, VOICE, TWIML_OK);
     draft.end("completed");
@@ -341,7 +341,7 @@ fn hung_up(seat: &Seat) -> Vec<Call> {
 }
 
 /// The leg that was dialled is cut off, and the caller isn't.
-fn failing_whisper(seat: &Seat) -> Vec<Call> {
+fn failing_whisper(seat: &CallSlot) -> Vec<Call> {
     let mut parent = Draft::inbound(seat);
     parent.ask(VOICE_URL_INBOUND, VOICE, TWIML_OK);
     let mut child = Draft::child(seat, 2);
@@ -351,7 +351,7 @@ fn failing_whisper(seat: &Seat) -> Vec<Call> {
     vec![completed(parent), completed(child)]
 }
 
-fn failing_fallback(seat: &Seat) -> Vec<Call> {
+fn failing_fallback(seat: &CallSlot) -> Vec<Call> {
     let mut draft = Draft::inbound(seat);
     draft.ask(VOICE_URL_INBOUND, VOICE, TWIML_OK);
     draft.ask(GATHERED_DIGITS, MENU, SERVER_ERROR);
@@ -359,7 +359,7 @@ fn failing_fallback(seat: &Seat) -> Vec<Call> {
     vec![completed(draft)]
 }
 
-fn without_duration(seat: &Seat) -> Vec<Call> {
+fn without_duration(seat: &CallSlot) -> Vec<Call> {
     let mut draft = Draft::inbound(seat);
     draft.ask(VOICE_URL_INBOUND, VOICE, Answer { duration_ms: None, ..TWIML_OK });
     vec![completed(draft)]

@@ -5,14 +5,14 @@
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Purpose {
     pub(crate) kind: &'static str,
-    pub(crate) expects: Expects,
+    pub(crate) expects: ExpectedAnswer,
     pub(crate) call: CallParameters,
     pub(crate) extra: &'static [(&'static str, &'static str)],
 }
 
 /// What Twilio makes of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Expects {
+pub(crate) enum ExpectedAnswer {
     /// It executes TwiML, or plays a sound.
     Twiml,
     /// It ignores the TwiML that it has asked for, because the call is over.
@@ -39,7 +39,7 @@ const fn twiml(
     status: &'static str,
     extra: &'static [(&'static str, &'static str)],
 ) -> Purpose {
-    Purpose { kind, expects: Expects::Twiml, call: CallParameters::All(status), extra }
+    Purpose { kind, expects: ExpectedAnswer::Twiml, call: CallParameters::All(status), extra }
 }
 
 /// The action of a call that is over: Twilio ignores what it answers.
@@ -48,11 +48,11 @@ const fn idle(
     status: &'static str,
     extra: &'static [(&'static str, &'static str)],
 ) -> Purpose {
-    Purpose { expects: Expects::IdleTwiml, ..twiml(kind, status, extra) }
+    Purpose { expects: ExpectedAnswer::IdleTwiml, ..twiml(kind, status, extra) }
 }
 
 const fn callback(kind: &'static str, extra: &'static [(&'static str, &'static str)]) -> Purpose {
-    Purpose { kind, expects: Expects::Status, call: CallParameters::Sids, extra }
+    Purpose { kind, expects: ExpectedAnswer::Status, call: CallParameters::Sids, extra }
 }
 
 pub(crate) const VOICE_URL_INBOUND: Purpose = twiml("voice_url", "ringing", &[]);
@@ -68,7 +68,7 @@ pub(crate) const GATHERED_SPEECH: Purpose = twiml(
 /// What a caller may have said so far: Twilio ignores the answer.
 pub(crate) const PARTIAL_RESULT: Purpose = Purpose {
     kind: "gather_callback",
-    expects: Expects::Status,
+    expects: ExpectedAnswer::Status,
     call: CallParameters::All("in-progress"),
     extra: &[("sequence_number", "0"), ("unstable_speech_result", "opening"), ("stability", "0.8")],
 };
@@ -134,14 +134,18 @@ pub(crate) const TRANSCRIPTION_CALLBACK: Purpose = callback(
 );
 pub(crate) const OTHER_CALLBACK: Purpose =
     callback("other_callback", &[("payment_card_type", "visa"), ("for", "payment-card-number")]);
-pub(crate) const MEDIA: Purpose =
-    Purpose { kind: "media", expects: Expects::Sound, call: CallParameters::None, extra: &[] };
+pub(crate) const MEDIA: Purpose = Purpose {
+    kind: "media",
+    expects: ExpectedAnswer::Sound,
+    call: CallParameters::None,
+    extra: &[],
+};
 
 /// A status callback that says what it is.
 pub(crate) const fn status_callback(status: &'static str) -> Purpose {
     Purpose {
         kind: "status_callback",
-        expects: Expects::Status,
+        expects: ExpectedAnswer::Status,
         call: CallParameters::All(status),
         extra: &[
             ("callback_source", "call-progress-events"),

@@ -12,7 +12,7 @@ pub(crate) struct Random {
 
 impl Random {
     /// Starts the sequence that belongs to these parts, in this order.
-    pub(crate) fn of(parts: &[u64]) -> Random {
+    pub(crate) fn from_parts(parts: &[u64]) -> Random {
         Random { position: hash(parts) }
     }
 
@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn equal_parts_give_equal_sequences() {
-        let (mut one, mut two) = (Random::of(&[1, 2]), Random::of(&[1, 2]));
+        let (mut one, mut two) = (Random::from_parts(&[1, 2]), Random::from_parts(&[1, 2]));
         assert_eq!([one.next(), one.next()], [two.next(), two.next()]);
     }
 
@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     fn numbers_stay_within_their_bounds() {
-        let mut random = Random::of(&[7]);
+        let mut random = Random::from_parts(&[7]);
         assert!((0..1000).all(|_| (5..=20).contains(&random.between(5, 20))));
         assert_eq!(random.below(0), 0);
     }

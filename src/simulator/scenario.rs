@@ -1,7 +1,7 @@
 //! Answers for which script a call gets: the mix, and whether its line fails at that time.
 //! The scripts themselves are in `demo` and `everything`.
 
-use super::draft::Seat;
+use super::draft::CallSlot;
 use super::script::Call;
 use super::{demo, everything};
 
@@ -26,7 +26,7 @@ impl Mix {
 }
 
 /// Writes the call of this number, followed by its child leg when it has one.
-pub(crate) fn write(mix: Mix, seat: &Seat, number: u64, is_failing: bool) -> Vec<Call> {
+pub(crate) fn write(mix: Mix, seat: &CallSlot, number: u64, is_failing: bool) -> Vec<Call> {
     match mix {
         Mix::Demo => demo::write(seat, is_failing),
         Mix::Everything => {
@@ -199,13 +199,13 @@ mod tests {
         (0..count).flat_map(|number| write(Mix::Everything, &seat(number), number, true)).collect()
     }
 
-    fn seat(number: u64) -> Seat {
-        Seat {
+    fn seat(number: u64) -> CallSlot {
+        CallSlot {
             account_sid: "AC00000000000000000000000000000001".to_owned(),
             call_sids: [format!("CA{number:032x}"), format!("CA{:032x}", number + 1_000)],
             created_at: jiff::Timestamp::UNIX_EPOCH,
             call_seconds: (5, 20),
-            random: Random::of(&[number]),
+            random: Random::from_parts(&[number]),
             detail: Detail::Full,
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::draft::{Detail, Seat};
+use super::draft::{CallSlot, Detail};
 use super::random::{Random, hash};
 use super::scenario::{self, Mix};
 use super::script::Call;
@@ -148,12 +148,12 @@ impl World {
     pub(crate) fn calls(&self, account: usize, number: u64, detail: Detail) -> Vec<Call> {
         let created_at = self.created_at(account, number);
         let part = u64::try_from(account).unwrap_or(u64::MAX);
-        let seat = Seat {
+        let seat = CallSlot {
             account_sid: self.accounts[account].sid.clone(),
             call_sids: [0, 1].map(|leg| self.call_sid(account, number, leg)),
             created_at,
             call_seconds: (*self.config.call_seconds.start(), *self.config.call_seconds.end()),
-            random: Random::of(&[self.config.seed, part, number]),
+            random: Random::from_parts(&[self.config.seed, part, number]),
             detail,
         };
         scenario::write(self.config.mix, &seat, number, self.is_failing(created_at))

@@ -18,7 +18,7 @@ use std::time::Duration;
 use rusqlite::ErrorCode;
 
 use super::error::OpenError;
-use super::files::{Found, Paths};
+use super::files::{ExistingFiles, Paths};
 use super::whole;
 
 /// How often a copy is taken before it is given up: a log lasts for some thousand pages.
@@ -96,15 +96,15 @@ pub fn backup(storage: &Path, target: &Path) -> Result<u64, BackupError> {
     }
     refuse_existing(&file, target)?;
     let partial = Partial::create(&parent, name).map_err(unwritable)?;
-    let copied = Paths::of(&partial.directory);
-    copy(&Paths::of(&storage), &copied, target, || ())?;
+    let copied = Paths::in_directory(&partial.directory);
+    copy(&Paths::in_directory(&storage), &copied, target, || ())?;
     merge(&copied).map_err(|error| {
         if let OpenError::Sqlite(error) = &error
             && error.sqlite_error_code() == Some(ErrorCode::DiskFull)
         {
             return unwritable(io::Error::other(error.to_string()));
         }
-        BackupError::Store(error.about(&Paths::of(&storage).database))
+        BackupError::Store(error.about(&Paths::in_directory(&storage).database))
     })?;
     File::open(&copied.database).and_then(|file| file.sync_all()).map_err(unwritable)?;
     let size = fs::metadata(&copied.database).map_err(unwritable)?.len();
@@ -245,8 +245,8 @@ pub(super) fn merge(copied: &Paths) -> Result<(), OpenError> {
     connection.pragma_update(None, "journal_mode", "DELETE")?;
     connection.close().map_err(|(_, error)| error)?;
     match copied.look()? {
-        Found::Database => Ok(()),
-        Found::Nothing | Found::DatabaseAndLog => {
+        ExistingFiles::Database => Ok(()),
+        ExistingFiles::Nothing | ExistingFiles::DatabaseAndLog => {
             Err(OpenError::Corrupt { what: "its log could not be moved into it".to_owned() })
         }
     }

@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn every_cell_comes_back_as_it_went() {
-        let code = Code::of(503).expect("a code");
+        let code = Code::from_status(503).expect("a code");
         let mut cells = vec![
             Cell::Requests(code),
             Cell::Requests(Code::NONE),

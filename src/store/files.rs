@@ -35,7 +35,7 @@ pub(super) struct Paths {
 
 /// What lies in a directory before the database is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum ExistingFiles {
     /// Nothing: a store is to be created.
     Nothing,
     /// A database without a log, or with an empty one.
@@ -45,7 +45,7 @@ pub(super) enum Found {
 }
 
 impl Paths {
-    pub(super) fn of(directory: &Path) -> Self {
+    pub(super) fn in_directory(directory: &Path) -> Self {
         Self {
             database: directory.join(DATABASE),
             log: directory.join(LOG),
@@ -63,7 +63,7 @@ impl Paths {
     }
 
     /// Looks at what is there, and refuses what can't be a whole store.
-    pub(super) fn look(&self) -> Result<Found, OpenError> {
+    pub(super) fn look(&self) -> Result<ExistingFiles, OpenError> {
         let [database, log, journal] =
             [&self.database, &self.log, &self.journal].map(|path| size_of(path));
         let (database, log, journal) = (database?, log?, journal?);
@@ -77,9 +77,9 @@ impl Paths {
             None if has(log) => torn("it is missing, and its log exporter.db-wal isn't empty"),
             Some(0) if has(log) => torn("it is empty, and its log exporter.db-wal isn't"),
             Some(0) => torn("it is empty"),
-            None => Ok(Found::Nothing),
-            Some(_) if has(log) => Ok(Found::DatabaseAndLog),
-            Some(_) => Ok(Found::Database),
+            None => Ok(ExistingFiles::Nothing),
+            Some(_) if has(log) => Ok(ExistingFiles::DatabaseAndLog),
+            Some(_) => Ok(ExistingFiles::Database),
         }
     }
 
@@ -126,7 +126,7 @@ struct Identity {
 }
 
 impl Identity {
-    fn of(metadata: &Metadata) -> Self {
+    fn from_metadata(metadata: &Metadata) -> Self {
         Self { device: metadata.dev(), inode: metadata.ino(), size: metadata.len() }
     }
 
@@ -138,7 +138,7 @@ impl Identity {
 /// What became of a file that is open.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{}` was {what} while in use", path.display())]
-pub(super) struct Loss {
+pub(super) struct FileLoss {
     pub(super) path: PathBuf,
     what: &'static str,
     /// Whether the database is as it should be, and what the log held can still go into it.
@@ -149,9 +149,10 @@ impl OpenFiles {
     /// Notes which files were just opened. `directory` is the one the program was given, so that a
     /// symbolic link on the way that leads elsewhere later is noticed.
     pub(super) fn note(directory: &Path) -> io::Result<Self> {
-        let paths = Paths::of(&std::path::absolute(directory)?);
+        let paths = Paths::in_directory(&std::path::absolute(directory)?);
         let files = [paths.database, paths.log].map(|path| {
-            let identity = fs::symlink_metadata(&path).map(|metadata| Identity::of(&metadata));
+            let identity =
+                fs::symlink_metadata(&path).map(|metadata| Identity::from_metadata(&metadata));
             identity.map(|identity| (path, identity))
         });
         let files = files.into_iter().collect::<io::Result<Vec<_>>>()?;
@@ -165,18 +166,19 @@ impl OpenFiles {
 
     /// Compares the files with what their paths lead to. An attribute that can't be read tells
     /// nothing.
-    pub(super) fn check(&self) -> Result<(), Loss> {
+    pub(super) fn check(&self) -> Result<(), FileLoss> {
         let losses = self.files.iter().filter_map(|(path, opened)| {
-            let (what, is_intact) =
-                match fs::symlink_metadata(path).map(|metadata| Identity::of(&metadata)) {
-                    Ok(found) if !found.is_same_file(*opened) => ("replaced by another file", true),
-                    Ok(found) if found.size != opened.size => ("overwritten or truncated", false),
-                    Ok(_) => return None,
-                    Err(error) if is_gone(&error) => ("removed", true),
-                    Err(_) => return None,
-                };
+            let (what, is_intact) = match fs::symlink_metadata(path)
+                .map(|metadata| Identity::from_metadata(&metadata))
+            {
+                Ok(found) if !found.is_same_file(*opened) => ("replaced by another file", true),
+                Ok(found) if found.size != opened.size => ("overwritten or truncated", false),
+                Ok(_) => return None,
+                Err(error) if is_gone(&error) => ("removed", true),
+                Err(_) => return None,
+            };
             let can_be_saved = is_intact && path.ends_with(LOG);
-            Some(Loss { path: path.clone(), what, can_be_saved })
+            Some(FileLoss { path: path.clone(), what, can_be_saved })
         });
         // The database is first: only if it is well can its log be saved.
         let checked = { losses }.next().map_or(Ok(()), Err);
@@ -188,7 +190,7 @@ impl OpenFiles {
     pub(super) fn note_sizes(&mut self) {
         for (path, opened) in &mut self.files {
             if let Ok(metadata) = fs::symlink_metadata(path)
-                && opened.is_same_file(Identity::of(&metadata))
+                && opened.is_same_file(Identity::from_metadata(&metadata))
             {
                 opened.size = metadata.len();
             }

@@ -30,16 +30,16 @@ const LOOK_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// How far accounts were followed since the program started.
 #[derive(Debug, Default)]
-pub(super) struct Followed(BTreeMap<AccountId, Course>);
+pub(super) struct CursorHistory(BTreeMap<AccountId, AccountCursor>);
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Course {
+struct AccountCursor {
     cursor: Option<Timestamp>,
     followed_for: Duration,
     looked_at: Option<Timestamp>,
 }
 
-impl Followed {
+impl CursorHistory {
     /// Begins with the cursor that the store has.
     pub(super) fn begin(&mut self, account: AccountId, cursor: Option<Timestamp>) {
         self.0.entry(account).or_default().cursor = cursor;

@@ -15,7 +15,7 @@ use crate::domain::track::digest::DigestKey;
 use super::compact;
 use super::database::{self, Database};
 use super::error::OpenError;
-use super::files::{Found, OpenFiles, Paths};
+use super::files::{ExistingFiles, OpenFiles, Paths};
 use super::whole;
 
 /// Marks the file as ours (SQLite's `application_id`): the letters `TCEv`.
@@ -185,10 +185,10 @@ pub(super) fn open(given: &Path, now: Timestamp) -> Result<Opened, OpenError> {
     let directory = given.canonicalize().map_err(unusable)?;
     let lock_path = directory.join(LOCK_NAME);
     let lock = lock(given, &lock_path)?;
-    let paths = Paths::of(&directory);
+    let paths = Paths::in_directory(&directory);
     paths.warn_of_readers(&directory, &lock_path);
     let found = paths.look()?;
-    if found == Found::Nothing {
+    if found == ExistingFiles::Nothing {
         let unfinished = directory.join(UNFINISHED_NAME);
         create(&directory, &paths, now).map_err(|error| error.or_no_locks(&unfinished, given))?;
     }
@@ -214,7 +214,7 @@ pub(super) fn open(given: &Path, now: Timestamp) -> Result<Opened, OpenError> {
     let (digest_key, created_at) = read_meta(&connection)?;
     let database = Database::new(connection)?;
     let files = OpenFiles::note(given).map_err(unusable)?;
-    let is_new = found == Found::Nothing;
+    let is_new = found == ExistingFiles::Nothing;
     Ok(Opened { database, digest_key, created_at, is_new, files, paths, _lock: lock })
 }
 

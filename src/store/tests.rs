@@ -151,18 +151,18 @@ async fn a_held_group_is_released_by_the_writer_and_stays_so() {
     let directory = directory();
     let (store, thread) = open(&directory).expect("a new store");
     let id = attach(&store, "us1").await.id;
-    store.committed().publish(|ledger| ledger.mark_shown(&ledger.shown(), now()));
+    store.committed().note_scrape();
     let batch = Batch { facts: vec![event()], ..Batch::default() };
     store.commit(id, Arc::new(batch)).await.expect("committed");
     let shown = store.committed().read().shown();
     assert_eq!(shown.held.len(), 2);
-    store.committed().publish(|ledger| ledger.mark_shown(&shown, Timestamp::MIN));
+    store.committed().note_shown(shown, Timestamp::MIN);
     until(|| store.committed().read().shown().held.is_empty()).await;
     drop(store);
     assert!(thread.join());
     let (store, _thread) = open(&directory).expect("the same store");
     let committed = store.committed();
-    assert!(committed.read().shown().held.is_empty() && committed.read().was_scraped);
+    assert!(committed.read().shown().held.is_empty() && committed.was_scraped());
 }
 
 #[tokio::test]
@@ -172,13 +172,13 @@ async fn a_release_is_shown_only_once_it_is_durable() {
     let health = Health::register(&registry).expect("instruments");
     let (store, _thread, writes_fail) = open_with_failing_writes(&directory, health);
     let id = attach(&store, "us1").await.id;
-    store.committed().publish(|ledger| ledger.mark_shown(&ledger.shown(), now()));
+    store.committed().note_scrape();
     until(|| rows_of_meta(&directory, "scraped") == 1).await;
     let batch = Batch { facts: vec![event()], ..Batch::default() };
     store.commit(id, Arc::new(batch)).await.expect("committed");
     let held = store.committed().read().shown();
     writes_fail.store(true, Ordering::Relaxed);
-    store.committed().publish(|ledger| ledger.mark_shown(&held, Timestamp::MIN));
+    store.committed().note_shown(held.clone(), Timestamp::MIN);
     until(|| value(&registry, "twilio_exporter_store_errors_total") > 0.0).await;
     assert_eq!(store.committed().read().shown(), held, "a crash would hold them again");
     writes_fail.store(false, Ordering::Relaxed);
@@ -195,7 +195,7 @@ async fn a_release_that_fails_is_tried_again_seldom_or_once_the_store_can_be_wri
     let errors = || value(&registry, "twilio_exporter_store_errors_total");
     let id = attach(&store, "us1").await.id;
     writes_fail.store(true, Ordering::Relaxed);
-    store.committed().publish(|ledger| ledger.was_scraped = true);
+    store.committed().note_scrape();
     until(|| errors() > 0.0).await;
     // The writer looks for releases after each commit: it has done so after all of these but the last.
     for _ in 0..5 {
@@ -269,7 +269,7 @@ fn event() -> Fact {
     }
 }
 
-async fn attach(store: &Store, region: &str) -> Attached {
+async fn attach(store: &Store, region: &str) -> AttachedAccount {
     let key = AccountKey { sid: sid(), region: region.to_owned() };
     store.attach(key, "prod".to_owned()).await.expect("attached")
 }

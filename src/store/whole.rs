@@ -14,7 +14,7 @@ use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, OptionalExtension};
 
 use super::database;
 use super::error::OpenError;
-use super::files::{Found, Paths};
+use super::files::{ExistingFiles, Paths};
 use super::schema::{APPLICATION_ID, MIGRATIONS, known_version, version};
 
 /// How a database is kept from others.
@@ -27,12 +27,16 @@ pub(super) enum Locking {
 }
 
 /// Opens the database of a store, or says why it isn't whole.
-pub(super) fn open(paths: &Paths, found: Found, locking: Locking) -> Result<Connection, OpenError> {
+pub(super) fn open(
+    paths: &Paths,
+    found: ExistingFiles,
+    locking: Locking,
+) -> Result<Connection, OpenError> {
     let file = &paths.database;
     // Before the database is opened: it reads nothing but the file, whatever lies beside it.
     let alone = match found {
-        Found::DatabaseAndLog => Stamp::of_file_alone(file).ok(),
-        Found::Nothing | Found::Database => None,
+        ExistingFiles::DatabaseAndLog => Stamp::of_file_alone(file).ok(),
+        ExistingFiles::Nothing | ExistingFiles::Database => None,
     };
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX

@@ -21,11 +21,11 @@ use super::creation::{self, Creation};
 use super::error::CommitError;
 use super::error_log;
 use super::failures::rows;
-use super::files::Loss;
+use super::files::FileLoss;
 use super::record;
 use super::retire;
 use super::schema::Opened;
-use super::{AccountKey, Attached, Batch, Command, CommitReport, Reply};
+use super::{AccountKey, AttachedAccount, Batch, Command, CommitReport, Reply};
 
 /// How often held groups are looked at while nothing else happens.
 const TICK: Duration = Duration::from_millis(500);
@@ -44,13 +44,13 @@ pub(super) struct Writer {
     health: Health,
     now: Box<dyn Fn() -> Timestamp + Send>,
     knows_scraped: bool,
-    followed: retire::Followed,
+    followed: retire::CursorHistory,
     creation: Creation,
     compacted_at: Option<Instant>,
     /// Since when a release failed, and no commit has succeeded.
     release_failed_at: Option<Instant>,
     /// What became of the files while they were in use; nothing is committed meanwhile.
-    loss: Option<Loss>,
+    loss: Option<FileLoss>,
 }
 
 type Pending = (AccountId, Arc<Batch>, Reply);
@@ -63,7 +63,7 @@ impl Writer {
         health: Health,
         now: Box<dyn Fn() -> Timestamp + Send>,
     ) -> Self {
-        let knows_scraped = committed.read().was_scraped;
+        let knows_scraped = committed.was_scraped();
         let creation = Creation::new(store.created_at, store.is_new);
         Self {
             store,
@@ -72,7 +72,7 @@ impl Writer {
             health,
             now,
             knows_scraped,
-            followed: retire::Followed::default(),
+            followed: retire::CursorHistory::default(),
             creation,
             compacted_at: None,
             release_failed_at: None,
@@ -153,7 +153,7 @@ impl Writer {
         }
     }
 
-    fn attach(&mut self, key: &AccountKey, label: &str) -> Result<Attached, CommitError> {
+    fn attach(&mut self, key: &AccountKey, label: &str) -> Result<AttachedAccount, CommitError> {
         let sid = key.sid.to_string();
         self.refuse_lost().map_err(CommitError::Failed)?;
         self.store.write(|transaction| {
@@ -178,7 +178,7 @@ impl Writer {
                 ledger.show_error_log(id);
             }
         });
-        Ok(Attached { id, lists, calls, reported, subaccounts })
+        Ok(AttachedAccount { id, lists, calls, reported, subaccounts })
     }
 
     fn show(&self, labels: BTreeMap<AccountKey, String>) -> Result<(), CommitError> {
@@ -326,10 +326,9 @@ impl Writer {
 
     /// Makes due releases durable, then shows the values.
     fn release(&mut self) -> rusqlite::Result<()> {
-        let (due, was_scraped) = {
-            let ledger = self.committed.read();
-            (ledger.due_releases(self.limits.hold_back, (self.now)()), ledger.was_scraped)
-        };
+        self.committed.apply_shown();
+        let was_scraped = self.committed.was_scraped();
+        let due = self.committed.read().due_releases(self.limits.hold_back, (self.now)());
         if due.is_empty() && was_scraped == self.knows_scraped {
             return Ok(());
         }

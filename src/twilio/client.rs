@@ -20,7 +20,7 @@ use super::answer::{Answer, Attempt};
 use super::base_url::BaseUrl;
 use super::cause::transport;
 use super::error::Error;
-use super::proxy::{Proxy, Way};
+use super::proxy::{Path, Proxy};
 use super::resolver::Resolver;
 use super::response::{LargeBodies, concurrent_requests, content_type, header, read_body, refusal};
 use super::wire;
@@ -96,7 +96,7 @@ impl Client {
             .dns_resolver(Resolver::within(options.connect_timeout))
             .timeout(options.timeout);
         // Either way the environment isn't asked again.
-        builder = match options.proxy.as_ref().filter(|proxy| proxy.way_to(base) == Way::Proxy) {
+        builder = match options.proxy.as_ref().filter(|proxy| proxy.way_to(base) == Path::Proxy) {
             Some(proxy) => builder.proxy(proxy.for_client()?),
             None => builder.no_proxy(),
         };

@@ -48,7 +48,7 @@ pub enum InvalidProxy {
 
 /// How requests reach a base URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Way {
+pub enum Path {
     /// Through the proxy.
     Proxy,
     /// Directly: the host is this machine, which a proxy can't reach.
@@ -145,15 +145,15 @@ impl Proxy {
     }
 
     /// How requests reach a base URL.
-    pub fn way_to(&self, base: &BaseUrl) -> Way {
+    pub fn way_to(&self, base: &BaseUrl) -> Path {
         if base.is_loopback() {
-            Way::Loopback
+            Path::Loopback
         } else if self.exceptions.split(',').any(|exception| exception == "*")
             || !self.is_used_for(base.url().as_str(), &self.exceptions)
         {
-            Way::Exception
+            Path::Exception
         } else {
-            Way::Proxy
+            Path::Proxy
         }
     }
 
@@ -314,27 +314,27 @@ mod tests {
     fn exceptions_and_this_machine_are_reached_directly() {
         let twilio = "https://api.twilio.com";
         for (exceptions, base, expected) in [
-            ("", twilio, Way::Proxy),
-            ("", "http://127.0.0.1:1", Way::Loopback),
-            ("", "https://localhost", Way::Loopback),
-            ("", "https://[::1]:1", Way::Loopback),
-            ("twilio.com", twilio, Way::Exception),
-            ("API.Twilio.com", twilio, Way::Exception),
-            (".twilio.com", twilio, Way::Exception),
-            ("*.twilio.com", twilio, Way::Exception),
-            ("api.twilio.com:443", twilio, Way::Exception),
-            ("https://api.twilio.com/", twilio, Way::Exception),
-            ("*", twilio, Way::Exception),
-            ("localhost,*", "https://10.1.2.3", Way::Exception),
-            ("localhost, .svc ,twilio.com", twilio, Way::Exception),
-            ("localhost twilio.com", twilio, Way::Exception),
-            ("localhost,,10.0.0.0/8,", twilio, Way::Proxy),
-            ("notwilio.com,wilio.com,api.twilio.com.example", twilio, Way::Proxy),
-            ("10.0.0.0/8", "https://10.1.2.3", Way::Exception),
-            ("10.0.0.0/8", "https://11.1.2.3", Way::Proxy),
-            ("fd00::/8", "https://[fd00::1]", Way::Exception),
-            ("fd00::1", "https://[fd00::1]", Way::Exception),
-            ("[fd00::1]:443", "https://[fd00::1]", Way::Exception),
+            ("", twilio, Path::Proxy),
+            ("", "http://127.0.0.1:1", Path::Loopback),
+            ("", "https://localhost", Path::Loopback),
+            ("", "https://[::1]:1", Path::Loopback),
+            ("twilio.com", twilio, Path::Exception),
+            ("API.Twilio.com", twilio, Path::Exception),
+            (".twilio.com", twilio, Path::Exception),
+            ("*.twilio.com", twilio, Path::Exception),
+            ("api.twilio.com:443", twilio, Path::Exception),
+            ("https://api.twilio.com/", twilio, Path::Exception),
+            ("*", twilio, Path::Exception),
+            ("localhost,*", "https://10.1.2.3", Path::Exception),
+            ("localhost, .svc ,twilio.com", twilio, Path::Exception),
+            ("localhost twilio.com", twilio, Path::Exception),
+            ("localhost,,10.0.0.0/8,", twilio, Path::Proxy),
+            ("notwilio.com,wilio.com,api.twilio.com.example", twilio, Path::Proxy),
+            ("10.0.0.0/8", "https://10.1.2.3", Path::Exception),
+            ("10.0.0.0/8", "https://11.1.2.3", Path::Proxy),
+            ("fd00::/8", "https://[fd00::1]", Path::Exception),
+            ("fd00::1", "https://[fd00::1]", Path::Exception),
+            ("[fd00::1]:443", "https://[fd00::1]", Path::Exception),
         ] {
             let proxy = Proxy::parse("proxy:3128", exceptions, "HTTPS_PROXY").expect("a proxy");
             let base = BaseUrl::parse(base).expect("a base URL");

@@ -164,7 +164,7 @@ struct Signature {
 }
 
 impl Signature {
-    fn of(request: PushRequest<'_>) -> Option<Self> {
+    fn from_request(request: PushRequest<'_>) -> Option<Self> {
         let tag = BASE64_STANDARD.decode(request.signature?.trim()).ok()?;
         let settings = request.settings.unwrap_or_default().split(',');
         let algorithm = settings
@@ -185,7 +185,7 @@ pub fn open(
     url: &PublicUrl,
     signers: &[Signer],
 ) -> Result<Pushed, Refusal> {
-    let signature = Signature::of(request).ok_or(Refusal::Unsigned)?;
+    let signature = Signature::from_request(request).ok_or(Refusal::Unsigned)?;
     let hash = form_urlencoded::parse(request.query.as_bytes()).find(|(name, _)| name == BODY_HASH);
     let mut query = String::new();
     if !request.query.is_empty() {

@@ -57,8 +57,8 @@ pub fn decode_call(item: &RawItem<'_>) -> Option<Call> {
     let date = |text: &Text<'_>| text.as_deref().and_then(parse_date);
     Some(Call {
         sid: CallSid::parse(wire.sid.as_deref()?).ok()?,
-        status: CallStatus::of(wire.status.as_deref().unwrap_or_default()),
-        direction: Direction::of(wire.direction.as_deref().unwrap_or_default()),
+        status: CallStatus::from_word(wire.status.as_deref().unwrap_or_default()),
+        direction: Direction::from_word(wire.direction.as_deref().unwrap_or_default()),
         start_time: date(&wire.start_time),
         end_time: date(&wire.end_time),
         date_created: date(&wire.date_created),

@@ -10,8 +10,8 @@ use divan::counter::ItemsCount;
 use jiff::Timestamp;
 use twilio_call_exporter::domain::engine::lists::ListPlan;
 use twilio_call_exporter::domain::engine::plan::ReadPlan;
-use twilio_call_exporter::domain::engine::request::{Answer, NextPage, Page, Shown};
-use twilio_call_exporter::domain::engine::{Engine, Known, Moment, Settings};
+use twilio_call_exporter::domain::engine::request::{Answer, AnswerContent, NextPage, Page};
+use twilio_call_exporter::domain::engine::{Context, Engine, InitialState, Settings};
 use twilio_call_exporter::domain::track::digest::{Digest, DigestKey};
 use twilio_call_exporter::domain::track::progress::{CallProgress, Multiset};
 use twilio_call_exporter::domain::words::call::{Call, CallStatus, Direction};
@@ -73,7 +73,7 @@ fn account(calls: u64) -> Engine {
         digest_key: DigestKey::new([1; 16]),
     };
     let calls = (0..calls).map(|number| call(number, calls)).collect();
-    let mut account = Engine::new(settings, Known { calls, ..Known::default() });
+    let mut account = Engine::new(settings, InitialState { calls, ..InitialState::default() });
     // Three answers have to agree on Twilio's time.
     for _ in 0..3 {
         let request = account.next(1, now()).requests.pop().expect("a list");
@@ -82,9 +82,9 @@ fn account(calls: u64) -> Engine {
             answered_at: Some(now()),
             date: Some(now()),
             took: Duration::ZERO,
-            result: Ok(Shown::Calls(page)),
+            result: Ok(AnswerContent::Calls(page)),
         };
-        account.on_answer(request.id, answer, Moment { now: now(), random: 0, room: usize::MAX });
+        account.on_answer(request.id, answer, Context { now: now(), random: 0, room: usize::MAX });
     }
     account
 }

@@ -70,7 +70,7 @@ fn fact(number: u64) -> Fact {
             duration_ms: Some(number % 16_000),
             has_invalid_duration: false,
             verdict: Verdict {
-                code: Code::of(if fails { 503 } else { 200 }).expect("a code"),
+                code: Code::from_status(if fails { 503 } else { 200 }).expect("a code"),
                 failure: fails.then_some(Reason::Http5xx),
                 malformation: None,
                 content_type: Some(ContentType::TextXml),

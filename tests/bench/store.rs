@@ -72,7 +72,7 @@ fn decode_observe_commit_of_1000_events(bencher: Bencher<'_, '_>) {
             let page = Page::cut(page).expect("a page");
             let judge = |item: &RawItem<'_>| {
                 let event = decode_call_event(item).expect("a Call Event");
-                Item::of(&event, sid(number), digests, &routes)
+                Item::judge(&event, sid(number), digests, &routes)
             };
             let items = page.items.iter().map(judge).collect();
             let reading = Reading { items, read_at: now(), is_complete: true };
@@ -181,7 +181,7 @@ fn fact(call: u64, event: u64) -> Fact {
             duration_ms: Some(100 + event * 37),
             has_invalid_duration: false,
             verdict: Verdict {
-                code: Code::of(code).expect("a code"),
+                code: Code::from_status(code).expect("a code"),
                 failure: fails.then_some(Reason::Http5xx),
                 malformation: None,
                 content_type: Some(ContentType::TextXml),

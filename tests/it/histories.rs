@@ -109,7 +109,7 @@ impl Lived {
 
 /// Lives through the history of a seed; an error says what contradicts the claim.
 fn live(seed: u64) -> Result<Lived, String> {
-    let world = World::of(seed);
+    let world = World::from_seed(seed);
     let mut life = Life::begin(&world, seed);
     while !life.is_over(&world) {
         life.step(&world)?;

@@ -15,7 +15,7 @@ use crate::harness::{Exchange, Program, Twilio, eventually, going_on, metric, wo
 #[tokio::test(flavor = "multi_thread")]
 async fn accounts_come_and_go_and_are_renamed_while_calls_go_on() {
     let twilio = Twilio::serving(going_on(3, 40)).await;
-    let file = File::of(&twilio, &[(0, "one"), (1, "two")], "");
+    let file = File::new(&twilio, &[(0, "one"), (1, "two")], "");
     let mut program = file.start(&[]).await;
     let before = counted(&program, "two", 5.0).await;
     counted(&program, "one", 5.0).await;
@@ -49,7 +49,7 @@ async fn accounts_come_and_go_and_are_renamed_while_calls_go_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_configuration_that_is_wrong_changes_nothing_and_says_so() {
     let twilio = Twilio::serving(going_on(1, 100)).await;
-    let file = File::of(&twilio, &[(0, "one")], "");
+    let file = File::new(&twilio, &[(0, "one")], "");
     let program = file.start(&["--web.enable-lifecycle"]).await;
     counted(&program, "one", 1.0).await;
     let is_valid = metric("twilio_exporter_config_last_reload_successful");
@@ -78,7 +78,7 @@ async fn a_configuration_that_is_wrong_changes_nothing_and_says_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn routes_limits_and_exemplars_change_with_a_reload() {
     let twilio = Twilio::serving(going_on(1, 200)).await;
-    let file = File::of(&twilio, &[(0, "one")], "exemplars: false\n");
+    let file = File::new(&twilio, &[(0, "one")], "exemplars: false\n");
     let program = file.start(&[]).await;
     counted(&program, "one", 5.0).await;
     assert!(!open_metrics(&program).await.contains("# {call_sid="));
@@ -209,7 +209,7 @@ async fn reloads_under_load_leak_nothing_and_lose_no_event() {
     let reloads = std::env::var("RELOADS").ok().map(|text| text.parse().expect("a number"));
     let reloads: usize = reloads.unwrap_or(FEW);
     let twilio = Twilio::serving(going_on(2, 20 + 5 * u64::try_from(reloads).expect("few"))).await;
-    let file = File::of(&twilio, &[(0, ""), (1, "")], "");
+    let file = File::new(&twilio, &[(0, ""), (1, "")], "");
     let mut program = file.start(&[]).await;
     let mut last = program.scrape().await;
     let mut files = Vec::new();
@@ -234,7 +234,7 @@ async fn nobody_reloads_over_http_unless_it_was_allowed() {
     let (status, text) = post(&program, "/-/reload").await;
     assert_eq!(status, 403, "{text}");
     assert!(text.contains("--web.enable-lifecycle"), "{text}");
-    let allowed = File::of(&twilio, &[(0, "")], "").start(&["--web.enable-lifecycle"]).await;
+    let allowed = File::new(&twilio, &[(0, "")], "").start(&["--web.enable-lifecycle"]).await;
     assert_eq!(allowed.get("/-/reload").await.0, 405);
     let foreign = reqwest::Client::builder().no_proxy().build().expect("a client");
     let url = format!("http://{}/-/reload", allowed.address());
@@ -246,7 +246,7 @@ async fn nobody_reloads_over_http_unless_it_was_allowed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_storm_of_reloads_asks_twilio_no_more_and_loses_no_freshness() {
     let twilio = Twilio::serving(going_on(1, 1_000)).await;
-    let program = File::of(&twilio, &[(0, "one")], "").start(&["--web.enable-lifecycle"]).await;
+    let program = File::new(&twilio, &[(0, "one")], "").start(&["--web.enable-lifecycle"]).await;
     counted(&program, "one", 4.0).await;
     // A list without a filter is the first that a loop asks for, and then rare.
     let begun = || {
@@ -284,7 +284,7 @@ async fn a_storm_of_reloads_asks_twilio_no_more_and_loses_no_freshness() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_touches_only_the_account_that_changed() {
     let twilio = Twilio::serving(going_on(2, 300)).await;
-    let file = File::of(&twilio, &[(0, "one"), (1, "two")], "");
+    let file = File::new(&twilio, &[(0, "one"), (1, "two")], "");
     let mut program = file.start(&[]).await;
     counted(&program, "one", 2.0).await;
     counted(&program, "two", 2.0).await;
@@ -324,7 +324,7 @@ struct File {
 }
 
 impl File {
-    fn of(twilio: &Twilio, named: &[(usize, &str)], settings: &str) -> Self {
+    fn new(twilio: &Twilio, named: &[(usize, &str)], settings: &str) -> Self {
         let tokens = twilio.accounts().into_iter().enumerate();
         let tokens = tokens.map(|(index, account)| (format!("TOKEN_{index}"), account.auth_token));
         let directory = Arc::new(TempDir::new().expect("a directory"));

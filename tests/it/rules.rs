@@ -1,5 +1,5 @@
 //! Recording and alerting rules: held to the conventions of mixins, to the catalogue, to their
-//! runbooks and to their tests. What they do is tested by promtool, in `outside_judges`.
+//! runbooks and to their tests. What they do is tested by promtool, in `reference_parsers`.
 
 mod judged;
 mod unread;

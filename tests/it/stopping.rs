@@ -113,7 +113,7 @@ async fn a_later_second_signal_ends_it_at_once() {
         .await;
         program.signal("TERM");
         eventually("it stops", async || log().contains("\"stopping\"").then_some(())).await;
-        // Hangups do nothing, and those of the second kind that come early belong to the first.
+        // ReloadSignals do nothing, and those of the second kind that come early belong to the first.
         let mut signals = ["HUP", second].into_iter().cycle();
         let ended = program.ends_while(|program| {
             program.signal(signals.next().expect("a cycle"));

@@ -219,7 +219,7 @@ fn no_key_of_the_web_configuration_gives_away_what_was_pasted_into_it() {
                 let file = around.replace("{}", &text).replace('H', hash);
                 let file = if around == "{}" { text } else { file };
                 let (_directory, path) = written(file.as_bytes());
-                if let Err(problems) = web::load_web(&path) {
+                if let Err(problems) = crate::web::load_web(&path) {
                     check_silent(&problems, &file);
                 }
             }
@@ -232,7 +232,7 @@ fn a_path_to_a_configuration_that_does_not_exist_is_not_given_away() {
     for form in forms() {
         let path = Path::new(&form);
         check_silent(&load(Some(path), &sdk_variables()).expect_err("no file"), &form);
-        check_silent(&web::load_web(path).expect_err("no file"), &form);
+        check_silent(&crate::web::load_web(path).expect_err("no file"), &form);
     }
 }
 

@@ -3,7 +3,7 @@
 //! The engine asks for steps, has them performed, and reports back here. All times are Twilio's, which run on the monotonic clock; a correction of their offset moves every wait along.
 
 mod failures;
-mod lateness;
+mod lag;
 mod lists;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +23,7 @@ use crate::domain::track::twilio_time::{TwilioTime, after, moved};
 use crate::domain::words::call::CallStatus;
 use crate::domain::words::sid::CallSid;
 
-pub use lateness::{Lateness, is_cursor_behind};
+pub use lag::{AccountLag, is_cursor_behind};
 pub use lists::{CallChanges, DATE_TOLERANCE};
 
 /// Audits an hour that are always made, however few calls there are.

@@ -13,17 +13,17 @@ use crate::domain::words::sid::CallSid;
 
 use super::account::CallChanges;
 use super::discovery::AfterAccounts;
-use super::effects::{Effects, Fact, Line, Measure};
+use super::effects::{Effects, Fact, Line, MetricUpdate};
 use super::failure::{Failure, Verdict};
-use super::request::{Answer, Page, RequestId, Shown};
+use super::request::{Answer, AnswerContent, Page, RequestId};
 use super::trouble;
 use super::troubles::{cause, weight};
-use super::{Engine, Moment, Run, Sent};
+use super::{Context, Engine, Run, Sent};
 
 /// An answer, apart from what it shows.
 #[derive(Clone, Copy, Debug)]
-struct Heard {
-    moment: Moment,
+struct AnswerContext {
+    moment: Context,
     asked_at: Timestamp,
     answered_at: Option<Timestamp>,
     date: Option<Timestamp>,
@@ -33,15 +33,15 @@ struct Heard {
 impl Engine {
     /// Takes the answer to a request, and says what it changes. An answer to a request that was abandoned
     /// changes nothing.
-    pub fn on_answer(&mut self, id: RequestId, answer: Answer, moment: Moment) -> Effects {
+    pub fn on_answer(&mut self, id: RequestId, answer: Answer, moment: Context) -> Effects {
         let mut effects = Effects::default();
         let Some(Sent { asked_at, run }) = self.in_flight.remove(&id) else { return effects };
         let Answer { answered_at, date, took, result } = answer;
-        let heard = Heard { moment, asked_at, answered_at, date, took };
+        let heard = AnswerContext { moment, asked_at, answered_at, date, took };
         match &result {
             Ok(_) => self.pace.answered(id),
             Err(Failure { verdict: Verdict::Throttled { retry_after }, .. }) => {
-                let Moment { now, random, .. } = moment;
+                let Context { now, random, .. } = moment;
                 self.pace.throttled(self.last_id, *retry_after, now, random);
             }
             Err(_) => {}
@@ -51,39 +51,49 @@ impl Engine {
         if let Err(failure) = &result
             && !is_unknown_call
         {
-            effects.measures.push(Measure::Retried(failure.reason.as_str()));
+            effects.measures.push(MetricUpdate::Retried(failure.reason.as_str()));
         }
         let mut changed = Vec::new();
         match (run, result) {
             (Run::List(run), result) => {
-                changed = self.list_answered(*run, only(result, Shown::calls), heard, &mut effects);
+                changed = self.list_answered(
+                    *run,
+                    only(result, AnswerContent::calls),
+                    heard,
+                    &mut effects,
+                );
             }
             (Run::Events(run), result) => {
-                let page = only(result, Shown::call_events);
+                let page = only(result, AnswerContent::call_events);
                 changed.extend(self.events_answered(*run, page, heard, &mut effects));
             }
             (Run::Call(sid), result) => {
-                changed = self.call_answered(sid, only(result, Shown::call), heard, &mut effects);
+                changed =
+                    self.call_answered(sid, only(result, AnswerContent::call), heard, &mut effects);
             }
             (Run::Accounts, result) => {
-                self.accounts_answered(only(result, Shown::accounts), heard, &mut effects);
+                self.accounts_answered(only(result, AnswerContent::accounts), heard, &mut effects);
             }
             (Run::ErrorLog, result) => {
-                self.error_log_answered(only(result, Shown::error_log), heard, &mut effects);
+                self.error_log_answered(
+                    only(result, AnswerContent::error_log),
+                    heard,
+                    &mut effects,
+                );
             }
         }
         self.finish(effects, changed, moment.now)
     }
 
     /// Learns Twilio's time from one of its 200s, and begins once it is known.
-    fn learn_time(&mut self, heard: Heard, effects: &mut Effects) {
+    fn learn_time(&mut self, heard: AnswerContext, effects: &mut Effects) {
         let Some(answered_at) = heard.answered_at else { return };
         let skipped = self.progress.learn_time(heard.date, answered_at);
         if self.progress.time().is_known() {
-            effects.measures.push(Measure::TwilioAhead(self.progress.time().offset()));
+            effects.measures.push(MetricUpdate::TwilioAhead(self.progress.time().offset()));
         }
         if let Some(skipped) = skipped.filter(|skipped| !skipped.is_zero()) {
-            effects.measures.push(Measure::Skipped(skipped));
+            effects.measures.push(MetricUpdate::Skipped(skipped));
             effects.lines.push(Line::Skipped(skipped));
         }
     }
@@ -91,17 +101,17 @@ impl Engine {
     fn accounts_answered(
         &mut self,
         result: Result<Page<ListedAccount>, Failure>,
-        heard: Heard,
+        heard: AnswerContext,
         effects: &mut Effects,
     ) {
-        let Moment { now, random, .. } = heard.moment;
+        let Context { now, random, .. } = heard.moment;
         let Some(discovery) = &mut self.discovery else { return };
         let failure = match discovery.turn(result, now, random) {
             AfterAccounts::Continue => return,
             AfterAccounts::Found(found, failure) => {
                 effects.accounts = Some(found);
                 if let Some(failure) = &failure {
-                    effects.measures.push(Measure::Retried(failure.reason.as_str()));
+                    effects.measures.push(MetricUpdate::Retried(failure.reason.as_str()));
                 }
                 failure
             }
@@ -119,8 +129,8 @@ impl Engine {
 
 /// What an answer shows, as what was asked for.
 fn only<T>(
-    result: Result<Shown, Failure>,
-    wanted: impl FnOnce(Shown) -> Option<T>,
+    result: Result<AnswerContent, Failure>,
+    wanted: impl FnOnce(AnswerContent) -> Option<T>,
 ) -> Result<T, Failure> {
     let other = || {
         Failure::of_pages(

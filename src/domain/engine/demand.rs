@@ -11,7 +11,7 @@ use crate::domain::track::twilio_time::moved;
 
 /// Time over which rates are averaged, in seconds: long enough to smooth a burst of calls.
 const AVERAGED_OVER: f64 = 300.0;
-/// Weight of one request's duration in their average.
+/// Severity of one request's duration in their average.
 const DURATION_WEIGHT: f64 = 0.05;
 /// Part of the allowed concurrency that reads of active calls may always plan with.
 const LIVE_SHARE: f64 = 0.05;

@@ -16,7 +16,7 @@ use crate::domain::words::call::{CallStatus, Direction};
 use crate::domain::words::label::label_enum;
 use crate::domain::words::sid::CallSid;
 
-use super::account::Lateness;
+use super::account::AccountLag;
 use super::plan::Stage;
 use super::request::Resource;
 use super::trouble::Cause;
@@ -29,7 +29,7 @@ pub struct Effects {
     /// Whether the batch changes anything.
     pub needs_commit: bool,
     /// Numbers about ourselves.
-    pub measures: Vec<Measure>,
+    pub measures: Vec<MetricUpdate>,
     /// What is worth a line in the log.
     pub lines: Vec<Line>,
     /// The accounts that were found, if their list was read.
@@ -115,7 +115,7 @@ label_enum! {
 
 /// A number about ourselves.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Measure {
+pub enum MetricUpdate {
     /// Whether the last list could be read.
     Up(bool),
     /// A request, or a list, failed for this reason and will be tried again.
@@ -163,7 +163,7 @@ pub enum Measure {
         told: Option<(String, Timestamp)>,
     },
     /// How late the account is, and which calls are active.
-    Lateness(Lateness),
+    AccountLag(AccountLag),
     /// The time between two lists of recent calls.
     PollInterval(Duration),
     /// The concurrent requests that the planned reads need.

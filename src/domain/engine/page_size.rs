@@ -126,7 +126,7 @@ impl<K: Ord> PageSizes<K> {
     }
 
     /// Items of a page.
-    pub fn of(&self, key: &K) -> u16 {
+    pub fn size_for(&self, key: &K) -> u16 {
         let of_all = self.of_all.get();
         self.own.get(key).map_or(of_all, |own| own.get().min(of_all))
     }
@@ -224,43 +224,46 @@ mod tests {
         let (odd, other) = (sid(1), sid(2));
         let mut sizes = PageSizes::of_events();
         for _ in 0..6 {
-            sizes.failed(odd, sizes.of(&odd), "a", at(0));
-            sizes.read(&other, sizes.of(&other), at(0));
+            sizes.failed(odd, sizes.size_for(&odd), "a", at(0));
+            sizes.read(&other, sizes.size_for(&other), at(0));
         }
-        assert_eq!((sizes.of(&odd), sizes.of(&other)), (1, 1_000));
+        assert_eq!((sizes.size_for(&odd), sizes.size_for(&other)), (1, 1_000));
         sizes.read(&odd, 1, at(0));
-        assert_eq!(sizes.of(&odd), 50);
+        assert_eq!(sizes.size_for(&odd), 50);
         sizes.keep(|sid| *sid != odd);
-        assert_eq!(sizes.of(&odd), 1_000);
+        assert_eq!(sizes.size_for(&odd), 1_000);
     }
 
     #[test]
     fn a_call_begins_where_its_account_or_its_bodies_left_it() {
         let mut sizes = PageSizes::of_events();
         sizes.failed(sid(1), 50, "a", at(0));
-        assert_eq!(sizes.of(&sid(1)), 50);
+        assert_eq!(sizes.size_for(&sid(1)), 50);
         sizes.failed(sid(1), 50, "a", at(0));
-        assert_eq!(sizes.of(&sid(1)), 1);
+        assert_eq!(sizes.size_for(&sid(1)), 1);
     }
 
     #[test]
     fn bodies_that_are_too_large_together_need_no_second_try() {
         let mut sizes = PageSizes::of_events();
         sizes.too_large(sid(1), 1_000, 50, at(0));
-        assert_eq!((sizes.of(&sid(1)), sizes.of(&sid(2))), (50, 200));
+        assert_eq!((sizes.size_for(&sid(1)), sizes.size_for(&sid(2))), (50, 200));
         // Others show that it was this call alone.
         sizes.read(&sid(2), 200, at(0));
-        assert_eq!((sizes.of(&sid(1)), sizes.of(&sid(2))), (50, 1_000));
+        assert_eq!((sizes.size_for(&sid(1)), sizes.size_for(&sid(2))), (50, 1_000));
     }
 
     #[test]
     fn a_kind_of_list_that_fails_alone_shrinks_while_others_are_read() {
         let mut sizes = PageSizes::of_lists();
         for _ in 0..8 {
-            sizes.failed(ListKind::Recent, sizes.of(&ListKind::Recent), "a", at(0));
-            sizes.read(&ListKind::Active, sizes.of(&ListKind::Active), at(0));
+            sizes.failed(ListKind::Recent, sizes.size_for(&ListKind::Recent), "a", at(0));
+            sizes.read(&ListKind::Active, sizes.size_for(&ListKind::Active), at(0));
         }
-        assert_eq!((sizes.of(&ListKind::Recent), sizes.of(&ListKind::Active)), (50, 1_000));
+        assert_eq!(
+            (sizes.size_for(&ListKind::Recent), sizes.size_for(&ListKind::Active)),
+            (50, 1_000)
+        );
     }
 
     #[test]
@@ -269,7 +272,7 @@ mod tests {
         for number in 1..3 {
             sizes.failed(sid(number), 1_000, "a", at(0));
         }
-        assert_eq!(sizes.of(&sid(3)), 200);
+        assert_eq!(sizes.size_for(&sid(3)), 200);
     }
 
     fn after_all(failures: &str) -> PageSize {

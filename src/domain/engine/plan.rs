@@ -99,7 +99,7 @@ pub enum Step {
 
 /// What is to be done for a call, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Turn {
+struct ScheduledStep {
     due_at: Timestamp,
     lane: Lane,
     step: Step,
@@ -144,8 +144,8 @@ impl EarlyPlan {
 
 impl ReadPlan {
     /// What is to be done next for a call, if anything ever is.
-    fn turn(&self, call: &CallProgress, early: EarlyPlan, now: Timestamp) -> Option<Turn> {
-        let read = self.next_read(call, early, now).map(|next| Turn {
+    fn turn(&self, call: &CallProgress, early: EarlyPlan, now: Timestamp) -> Option<ScheduledStep> {
+        let read = self.next_read(call, early, now).map(|next| ScheduledStep {
             due_at: next.due_at,
             lane: match next.stage {
                 Stage::Live => Lane::Live,
@@ -167,7 +167,7 @@ impl ReadPlan {
             },
         });
         let Some(fetch_at) = self.fetch_at(call) else { return read };
-        let fetch = Turn {
+        let fetch = ScheduledStep {
             due_at: fetch_at,
             lane: Lane::Settling,
             step: Step::Fetch(call.sid),
@@ -177,7 +177,11 @@ impl ReadPlan {
             // One request at a time for a call: that it goes on is to be known first.
             Some(read) if fetch_at > now => {
                 let changes_at = Some(fetch_at);
-                Some(if read.due_at < fetch_at { Turn { changes_at, ..read } } else { fetch })
+                Some(if read.due_at < fetch_at {
+                    ScheduledStep { changes_at, ..read }
+                } else {
+                    fetch
+                })
             }
             Some(_) | None => Some(fetch),
         }

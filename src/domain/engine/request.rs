@@ -118,12 +118,12 @@ pub struct Answer {
     /// How long the request took.
     pub took: Duration,
     /// What it shows, or why it shows nothing.
-    pub result: Result<Shown, Failure>,
+    pub result: Result<AnswerContent, Failure>,
 }
 
 /// What an answer shows.
 #[derive(Clone, Debug)]
-pub enum Shown {
+pub enum AnswerContent {
     /// A page of calls.
     Calls(Page<Call>),
     /// A call.
@@ -136,7 +136,7 @@ pub enum Shown {
     ErrorLog(Page<Reported>),
 }
 
-impl Shown {
+impl AnswerContent {
     /// The page of calls, if it is one.
     pub(super) fn calls(self) -> Option<Page<Call>> {
         if let Self::Calls(page) = self { Some(page) } else { None }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::domain::words::call::{Call, CallStatus, Direction};
 use failure::{Failure, FailureReason, PageSizeVerdict, Verdict};
-use request::{Answer, NextPage, Page, Shown};
+use request::{Answer, AnswerContent, NextPage, Page};
 
 #[test]
 fn with_one_request_at_a_time_none_waits_for_all_pages_of_another() {
@@ -14,9 +14,9 @@ fn with_one_request_at_a_time_none_waits_for_all_pages_of_another() {
         asked.push(request.ask.resource().as_str());
         let shown = match request.ask {
             // Lists and events without end.
-            Ask::Calls { .. } => Shown::Calls(page(vec![call(9)], asked.len())),
-            Ask::CallEvents { .. } => Shown::CallEvents(page(Vec::new(), asked.len())),
-            Ask::Accounts(_) => Shown::Accounts(page(Vec::new(), asked.len())),
+            Ask::Calls { .. } => AnswerContent::Calls(page(vec![call(9)], asked.len())),
+            Ask::CallEvents { .. } => AnswerContent::CallEvents(page(Vec::new(), asked.len())),
+            Ask::Accounts(_) => AnswerContent::Accounts(page(Vec::new(), asked.len())),
             Ask::Call(_) | Ask::ErrorLog { .. } => panic!("nothing else is due"),
         };
         engine.on_answer(request.id, answer(Ok(shown), 2_000), moment(2_000));
@@ -34,7 +34,7 @@ fn places_are_wanted_only_for_what_would_be_asked() {
     assert_eq!(next.requests.len(), 1);
     assert!(!next.lacks_places, "one request at a time is all that the pace allows");
     // Nothing is due before the account's first second.
-    let mut engine = Engine::new(settings(), Known::default());
+    let mut engine = Engine::new(settings(), InitialState::default());
     let first = engine.next(usize::MAX, at(0)).requests;
     assert_eq!(first.len(), 1);
     assert!(!engine.next(0, at(0)).lacks_places);
@@ -60,8 +60,8 @@ fn during_a_pause_nothing_is_asked_and_its_end_is_when_to_look_again() {
 
 #[test]
 fn while_calls_are_refused_subaccounts_are_looked_for() {
-    let mut engine = Engine::new(settings(), Known::default());
-    engine.last_turn = Turn::Accounts;
+    let mut engine = Engine::new(settings(), InitialState::default());
+    engine.last_turn = RequestClass::Accounts;
     let list = engine.next(usize::MAX, at(0)).requests.pop().expect("a list");
     assert_eq!(list.ask.resource().as_str(), "calls");
     let refused = Failure {
@@ -74,7 +74,7 @@ fn while_calls_are_refused_subaccounts_are_looked_for() {
     let accounts = engine.next(usize::MAX, at(1)).requests.pop().expect("the accounts");
     assert_eq!(accounts.ask.resource().as_str(), "accounts");
     let none = Page { items: Vec::new(), rejected: 0, next: NextPage::End };
-    engine.on_answer(accounts.id, answer(Ok(Shown::Accounts(none)), 1), moment(1));
+    engine.on_answer(accounts.id, answer(Ok(AnswerContent::Accounts(none)), 1), moment(1));
     let next = engine.next(usize::MAX, at(2));
     assert!(next.requests.is_empty());
     assert_eq!(next.wake_at, at(60), "the shortest pause after a refusal");
@@ -85,8 +85,11 @@ fn what_was_lost_is_asked_again_and_its_answer_changes_nothing_any_more() {
     let mut engine = begun(5);
     let lost = engine.next(usize::MAX, at(2_000)).requests.pop().expect("something is due");
     engine.abandon_all();
-    let effects =
-        engine.on_answer(lost.id, answer(Ok(Shown::Calls(page(vec![], 0))), 2_000), moment(2_000));
+    let effects = engine.on_answer(
+        lost.id,
+        answer(Ok(AnswerContent::Calls(page(vec![], 0))), 2_000),
+        moment(2_000),
+    );
     assert!(!effects.needs_commit && effects.measures.is_empty());
     let again = engine.next(usize::MAX, at(2_000)).requests;
     assert!(again.len() == 1 && again[0].id > lost.id);
@@ -95,18 +98,20 @@ fn what_was_lost_is_asked_again_and_its_answer_changes_nothing_any_more() {
 /// An account that has begun, with so many calls that ended long ago.
 fn begun(calls: u32) -> Engine {
     let progress = |number| CallProgress::begin(&call(number), at(0)).0;
-    let known = Known { calls: (1..=calls).map(progress).collect(), ..Known::default() };
+    let known =
+        InitialState { calls: (1..=calls).map(progress).collect(), ..InitialState::default() };
     let mut engine = Engine::new(settings(), known);
-    engine.last_turn = Turn::Accounts;
+    engine.last_turn = RequestClass::Accounts;
     // Three answers have to agree on Twilio's time.
     for _ in 0..3 {
         let request = engine.next(1, at(0)).requests.pop().expect("a list");
         assert_eq!(request.ask.resource().as_str(), "calls");
-        let list = Shown::Calls(Page { items: Vec::new(), rejected: 0, next: NextPage::End });
+        let list =
+            AnswerContent::Calls(Page { items: Vec::new(), rejected: 0, next: NextPage::End });
         engine.on_answer(request.id, answer(Ok(list), 0), moment(0));
-        engine.last_turn = Turn::Accounts;
+        engine.last_turn = RequestClass::Accounts;
     }
-    engine.last_turn = Turn::Read;
+    engine.last_turn = RequestClass::Read;
     engine
 }
 
@@ -151,13 +156,13 @@ fn page<T>(items: Vec<T>, number: usize) -> Page<T> {
     Page { items, rejected: 0, next: NextPage::At { position: link.clone(), link } }
 }
 
-fn answer(result: Result<Shown, Failure>, second: i64) -> Answer {
+fn answer(result: Result<AnswerContent, Failure>, second: i64) -> Answer {
     let (answered_at, date) = (Some(at(second)), Some(at(second)));
     Answer { answered_at, date, took: Duration::from_millis(300), result }
 }
 
-fn moment(second: i64) -> Moment {
-    Moment { now: at(second), random: 0, room: usize::MAX }
+fn moment(second: i64) -> Context {
+    Context { now: at(second), random: 0, room: usize::MAX }
 }
 
 fn at(second: i64) -> Timestamp {

@@ -38,7 +38,7 @@ pub struct Cause {
 
 /// What is worth a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum News {
+pub enum TroubleChange {
     /// It can't be read, or for another reason than before.
     CannotRead(Cause),
     /// It can be read again, after this long.
@@ -47,7 +47,7 @@ pub enum News {
 
 /// What one failure says by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Weight {
+pub enum Severity {
     /// It is part of normal work, as Twilio's 429s are: trouble only if it lasts.
     Normal,
     /// The next request may succeed.
@@ -66,7 +66,7 @@ pub struct Failure<S> {
     /// When it was asked for.
     pub asked_at: Timestamp,
     /// What it says by itself.
-    pub weight: Weight,
+    pub weight: Severity,
     /// Why.
     pub cause: Cause,
 }
@@ -139,7 +139,7 @@ impl<S: Ord> Trouble<S> {
     }
 
     /// Notes a failure.
-    pub fn failed(&mut self, failure: Failure<S>, now: Timestamp) -> Option<News> {
+    pub fn failed(&mut self, failure: Failure<S>, now: Timestamp) -> Option<TroubleChange> {
         let (since, known) = self.since.unwrap_or((failure.asked_at, Timestamp::MIN));
         // Requests that were in flight together are one failure.
         let is_new = known <= failure.asked_at;
@@ -148,13 +148,13 @@ impl<S: Ord> Trouble<S> {
             self.failing.insert(failure.of, (failure.page, now));
         }
         let weight = match failure.weight {
-            Weight::Normal => 0,
-            Weight::Ordinary => u32::from(is_new),
-            Weight::Certain => IN_A_ROW,
+            Severity::Normal => 0,
+            Severity::Ordinary => u32::from(is_new),
+            Severity::Certain => IN_A_ROW,
         };
         self.in_a_row = self.in_a_row.saturating_add(weight);
-        self.is_certain |= failure.weight == Weight::Certain;
-        if failure.weight != Weight::Normal || self.last.is_none() {
+        self.is_certain |= failure.weight == Severity::Certain;
+        if failure.weight != Severity::Normal || self.last.is_none() {
             let is_alike = self.last.as_ref() == Some(&failure.cause);
             self.alike = if is_alike { self.alike.saturating_add(weight) } else { weight.max(1) };
             self.last = Some(failure.cause);
@@ -163,7 +163,7 @@ impl<S: Ord> Trouble<S> {
     }
 
     /// Looks whether it has lasted long enough.
-    pub fn look(&mut self, now: Timestamp) -> Option<News> {
+    pub fn look(&mut self, now: Timestamp) -> Option<TroubleChange> {
         let (since, _) = self.since?;
         let last = self.last.as_ref()?;
         let is_changed = self.told.as_ref().is_some_and(|told| told != last);
@@ -176,7 +176,7 @@ impl<S: Ord> Trouble<S> {
         let told = self.told.clone().filter(|told| self.logged.as_ref() != Some(told))?;
         self.may_log(now).then(|| {
             self.logged = Some(told.clone());
-            News::CannotRead(told)
+            TroubleChange::CannotRead(told)
         })
     }
 
@@ -208,7 +208,7 @@ impl<S: Ord> Trouble<S> {
     }
 
     /// Notes a page that was read: a list can be read again once the page that failed was.
-    pub fn read(&mut self, of: &S, page: u32, now: Timestamp) -> Option<News> {
+    pub fn read(&mut self, of: &S, page: u32, now: Timestamp) -> Option<TroubleChange> {
         self.has_succeeded = true;
         let is_behind = self.failing.get(of).is_some_and(|&(failed, _)| failed <= page);
         if is_behind {
@@ -223,7 +223,7 @@ impl<S: Ord> Trouble<S> {
         }
     }
 
-    fn end(&mut self, now: Timestamp) -> Option<News> {
+    fn end(&mut self, now: Timestamp) -> Option<TroubleChange> {
         let (since, _) = self.since.take()?;
         self.failing.clear();
         self.in_a_row = 0;
@@ -232,7 +232,7 @@ impl<S: Ord> Trouble<S> {
         self.last = None;
         self.told = None;
         let lasted = Duration::try_from(now.duration_since(since)).unwrap_or_default();
-        self.logged.take().map(|_| News::CanRead(lasted))
+        self.logged.take().map(|_| TroubleChange::CanRead(lasted))
     }
 }
 

@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use crate::domain::track::listing::ListKind;
 use crate::domain::words::sid::CallSid;
 
-use super::effects::{Effects, Line, Measure};
+use super::effects::{Effects, Line, MetricUpdate};
 use super::failure::{Failure, Verdict};
 use super::request::Resource;
-use super::trouble::{self, Cause, News, Trouble, Weight};
+use super::trouble::{self, Cause, Severity, Trouble, TroubleChange};
 
 /// What keeps the resources of an account from being read.
 #[derive(Debug)]
@@ -80,19 +80,21 @@ impl<S: Ord> Watched<S> {
         self.tell(news, effects);
     }
 
-    fn tell(&mut self, news: Option<News>, effects: &mut Effects) {
+    fn tell(&mut self, news: Option<TroubleChange>, effects: &mut Effects) {
         let resource = self.resource;
         match news {
             None => {}
-            Some(News::CannotRead(cause)) => {
+            Some(TroubleChange::CannotRead(cause)) => {
                 effects.lines.push(Line::CannotRead { resource, cause })
             }
-            Some(News::CanRead(lasted)) => effects.lines.push(Line::CanRead { resource, lasted }),
+            Some(TroubleChange::CanRead(lasted)) => {
+                effects.lines.push(Line::CanRead { resource, lasted })
+            }
         }
         let told = self.trouble.told().map(|(cause, since)| (cause.text.clone(), since));
         if told != self.told {
             self.told.clone_from(&told);
-            effects.measures.push(Measure::Trouble { resource, told });
+            effects.measures.push(MetricUpdate::Trouble { resource, told });
         }
     }
 }
@@ -103,12 +105,12 @@ pub(super) fn cause(failure: &Failure) -> Cause {
 }
 
 /// What a failure says by itself.
-pub(super) fn weight(failure: &Failure, is_accounts: bool) -> Weight {
+pub(super) fn weight(failure: &Failure, is_accounts: bool) -> Severity {
     match failure.verdict {
-        Verdict::Throttled { .. } => Weight::Normal,
-        Verdict::Refused if is_accounts => Weight::Certain,
+        Verdict::Throttled { .. } => Severity::Normal,
+        Verdict::Refused if is_accounts => Severity::Certain,
         Verdict::Refused | Verdict::Failed { .. } | Verdict::NotFound | Verdict::Unreadable => {
-            Weight::Ordinary
+            Severity::Ordinary
         }
     }
 }

@@ -28,7 +28,7 @@ label_enum! {
 
 impl ContentType {
     /// The class of a `Content-Type` header (RFC 9110, section 8.3), parameters and case ignored.
-    pub fn of(header: Option<&str>) -> Self {
+    pub fn from_header(header: Option<&str>) -> Self {
         let essence = header.unwrap_or_default().split([';', ',']).next().unwrap_or_default();
         let essence = essence.trim();
         let is = |name: &str| essence.eq_ignore_ascii_case(name);

@@ -99,7 +99,7 @@ impl RequestKind {
     }
 
     /// The kind of a Call Event's request.
-    pub fn of(event: &CallEvent, url: &WebhookUrl<'_>) -> Self {
+    pub fn classify(event: &CallEvent, url: &WebhookUrl<'_>) -> Self {
         let parameters = &event.request.parameters;
         let has = |parameter| parameters.has(parameter);
         let has_call_status = has(Parameter::CallStatus);
@@ -279,6 +279,10 @@ mod tests {
             response: None,
         };
         let parsed = WebhookUrl::parse(url).expect("a URL");
-        assert_eq!(RequestKind::of(&event, &parsed), expected, "{method} {url} {parameters:?}");
+        assert_eq!(
+            RequestKind::classify(&event, &parsed),
+            expected,
+            "{method} {url} {parameters:?}"
+        );
     }
 }

@@ -46,7 +46,7 @@ pub struct Observation {
 /// Judges one Call Event. The only copies of its text that survive are host and route.
 pub fn observe(event: &CallEvent, routes: &Routes) -> Result<Observation, Rejection> {
     let url = WebhookUrl::parse(&event.request.url).ok_or(Rejection::InvalidUrl)?;
-    let kind = RequestKind::of(event, &url);
+    let kind = RequestKind::classify(event, &url);
     let verdict = verdict::judge(expected(kind, event), event.response.as_ref())
         .map_err(|InvalidCode| Rejection::InvalidCode)?;
     let told_ms = event.response.as_ref().and_then(|response| response.duration_ms);

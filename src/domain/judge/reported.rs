@@ -33,7 +33,7 @@ pub struct Reported {
 impl Reported {
     /// Takes an entry. The only copies of its URL that survive are host and route, and those only of
     /// calls: URLs of other products are not ours to group.
-    pub fn of(entry: &LoggedError, routes: &Routes) -> Self {
+    pub fn judge(entry: &LoggedError, routes: &Routes) -> Self {
         let url = entry.request_url.as_deref().filter(|_| entry.product == Product::Voice);
         let url = url.and_then(WebhookUrl::parse);
         Self {

@@ -27,13 +27,17 @@ impl Code {
     pub const NONE: Self = Self(None);
 
     /// The code for an HTTP status; `None` outside 100–599.
-    pub fn of(status: u16) -> Option<Self> {
+    pub fn from_status(status: u16) -> Option<Self> {
         (100..=599).contains(&status).then(|| Self(NonZeroU16::new(status)))
     }
 
     /// The code with this label.
     pub fn from_label(label: &str) -> Option<Self> {
-        if label == "none" { Some(Self::NONE) } else { label.parse().ok().and_then(Self::of) }
+        if label == "none" {
+            Some(Self::NONE)
+        } else {
+            label.parse().ok().and_then(Self::from_status)
+        }
     }
 
     fn status(self) -> u16 {
@@ -154,7 +158,7 @@ pub fn judge(expected: Expected, response: Option<&Response>) -> Result<Verdict,
         None | Some(0) => return Ok(no_answer(Reason::NoResponse)),
         Some(status) => u16::try_from(status).map_err(|_| InvalidCode)?,
     };
-    let code = Code::of(status).ok_or(InvalidCode)?;
+    let code = Code::from_status(status).ok_or(InvalidCode)?;
     let answer = Verdict::success(code);
     if expected == Expected::Nothing {
         return Ok(answer);
@@ -211,7 +215,7 @@ fn judge_sound(answer: Verdict, response: &Response) -> Verdict {
 }
 
 fn content_type(response: &Response) -> ContentType {
-    ContentType::of(response.content_type.as_deref())
+    ContentType::from_header(response.content_type.as_deref())
 }
 
 fn judge_twiml(answer: Verdict, response: &Response) -> Verdict {

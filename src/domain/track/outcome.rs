@@ -47,7 +47,8 @@ pub struct CallOutcome {
 /// A cut-off is decided by the last failing request that no success follows, a recovery by the last
 /// failing request. A fallback URL that fails, too, is later than what it was to rescue.
 pub fn outcome(items: &[Item]) -> Option<CallOutcome> {
-    let mut heard: Vec<Heard<'_>> = items.iter().filter_map(Heard::of).collect();
+    let mut heard: Vec<CallerFacingRequest<'_>> =
+        items.iter().filter_map(CallerFacingRequest::new).collect();
     if is_newest_first(items) {
         heard.reverse();
     }
@@ -84,16 +85,16 @@ pub fn outcome(items: &[Item]) -> Option<CallOutcome> {
 
 /// The last of some requests, which are in the reverse order of the list: of those that were surely not
 /// made before another, the one that the list shows last.
-fn last<'a>(backwards: &[&'a Heard<'a>]) -> Option<&'a Heard<'a>> {
+fn last<'a>(backwards: &[&'a CallerFacingRequest<'a>]) -> Option<&'a CallerFacingRequest<'a>> {
     let latest = backwards.iter().filter_map(|request| request.asked_at).max();
-    let may_be_last = |request: &&&Heard<'_>| {
+    let may_be_last = |request: &&&CallerFacingRequest<'_>| {
         request.asked_at.is_none_or(|at| latest < Some(after(at, RESOLUTION)))
     };
     backwards.iter().find(may_be_last).copied()
 }
 
 /// A request whose answer the caller hears.
-struct Heard<'a> {
+struct CallerFacingRequest<'a> {
     observation: &'a Observation,
     created_at: Option<Timestamp>,
     /// The earliest time at which it can have been made, as far as Twilio tells.
@@ -101,8 +102,8 @@ struct Heard<'a> {
     is_success: bool,
 }
 
-impl<'a> Heard<'a> {
-    fn of(item: &'a Item) -> Option<Self> {
+impl<'a> CallerFacingRequest<'a> {
+    fn new(item: &'a Item) -> Option<Self> {
         let observation = item.observed.as_ref().ok().filter(|_| item.is_heard)?;
         let is_success = observation.verdict.failure.is_none();
         // A sound that is played says nothing of the document that follows.

@@ -27,7 +27,7 @@ pub struct Item {
 
 impl Item {
     /// Judges a Call Event of a call.
-    pub fn of(event: &CallEvent, call: CallSid, digests: Digests, routes: &Routes) -> Self {
+    pub fn judge(event: &CallEvent, call: CallSid, digests: Digests, routes: &Routes) -> Self {
         let observed = observe::observe(event, routes);
         let is_heard =
             observed.as_ref().is_ok_and(|observed| match observe::expected(observed.kind, event) {

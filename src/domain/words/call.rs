@@ -46,7 +46,7 @@ impl CallStatus {
     }
 
     /// The status for Twilio's word, [`CallStatus::Other`] for a word not known here.
-    pub fn of(word: &str) -> Self {
+    pub fn from_word(word: &str) -> Self {
         Self::from_label(word).unwrap_or(Self::Other)
     }
 }
@@ -71,7 +71,7 @@ label_enum! {
 
 impl Direction {
     /// The direction for Twilio's word, [`Direction::Other`] for a word not known here.
-    pub fn of(word: &str) -> Self {
+    pub fn from_word(word: &str) -> Self {
         Self::from_label(word).unwrap_or(Self::Other)
     }
 }

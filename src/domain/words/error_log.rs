@@ -31,7 +31,7 @@ label_enum! {
 
 impl Level {
     /// The level for Twilio's word, in whatever case.
-    pub fn of(word: &str) -> Self {
+    pub fn from_word(word: &str) -> Self {
         match word.to_ascii_lowercase().as_str() {
             "info" => Self::Notice,
             word => Self::from_label(word).unwrap_or(Self::Other),
@@ -84,7 +84,7 @@ impl ErrorCode {
     ];
 
     /// The code for Twilio's digits.
-    pub fn of(digits: &str) -> Self {
+    pub fn from_digits(digits: &str) -> Self {
         let is_digits = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
         let number =
             digits.parse().ok().filter(|number| is_digits && (1..=MAX_CODE).contains(number));
@@ -119,7 +119,7 @@ impl ErrorCode {
 
     /// The code with this label, if it is one.
     pub fn from_label(label: &str) -> Option<Self> {
-        let code = Self::of(label);
+        let code = Self::from_digits(label);
         (code != Self::Other || label == "other").then_some(code)
     }
 }
@@ -178,7 +178,7 @@ mod tests {
             ("", "other"),
             ("+15005550006", "other"),
         ] {
-            assert_eq!(ErrorCode::of(digits).to_string(), expected, "{digits}");
+            assert_eq!(ErrorCode::from_digits(digits).to_string(), expected, "{digits}");
         }
         assert_eq!(ErrorCode::from_label("other"), Some(ErrorCode::Other));
         assert_eq!(ErrorCode::from_label("x"), None);
@@ -196,7 +196,7 @@ mod tests {
             assert_eq!(Product::of_resource(sid).as_str(), expected, "{sid}");
         }
         assert_eq!(
-            ["ERROR", "warning", "INFO", ""].map(|word| Level::of(word).as_str()),
+            ["ERROR", "warning", "INFO", ""].map(|word| Level::from_word(word).as_str()),
             ["error", "warning", "notice", "other"]
         );
     }

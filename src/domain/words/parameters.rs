@@ -58,7 +58,7 @@ pub enum Parameter {
 }
 
 impl Parameter {
-    fn of(normalised: &[u8]) -> Option<Self> {
+    fn from_name(normalised: &[u8]) -> Option<Self> {
         Some(match normalised {
             b"accountsid" => Self::AccountSid,
             b"callsid" => Self::CallSid,
@@ -132,7 +132,7 @@ impl Parameters {
             normalise(key.as_ref(), &mut parameters.text);
             let name = &parameters.text[from..];
             let first_bytes = first_bytes(name);
-            parameters.known |= Parameter::of(name).map_or(0, Parameter::bit);
+            parameters.known |= Parameter::from_name(name).map_or(0, Parameter::bit);
             match name {
                 b"callsid" => {
                     parameters.call_sid = value(raw).and_then(|sid| CallSid::parse(&sid).ok());

@@ -6,7 +6,7 @@ use crate::domain::words::sid::AccountSid;
 
 /// Which subaccounts are polled, and under which label.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub struct SubaccountFilter {
     /// Only these, if there are any: SIDs or labels, `*` for any text.
     pub include: Vec<String>,
     /// Never these.
@@ -21,7 +21,7 @@ pub struct Wanted {
     pub configured: BTreeSet<AccountSid>,
 }
 
-impl Wanted {
+impl SubaccountFilter {
     /// The label of a subaccount.
     pub fn label(&self, sid: AccountSid) -> String {
         match (self.names.get(&sid), &self.region) {
@@ -84,7 +84,7 @@ mod tests {
         let names = BTreeMap::from([(sid, "acme".to_owned())]);
         let label = |names: &BTreeMap<AccountSid, String>, region: Option<&str>| {
             let (names, region) = (names.clone(), region.map(str::to_owned));
-            Wanted { names, region, ..Wanted::default() }.label(sid)
+            SubaccountFilter { names, region, ..SubaccountFilter::default() }.label(sid)
         };
         assert_eq!(label(&names, Some("ie1")), "acme");
         assert_eq!(label(&BTreeMap::new(), Some("ie1")), format!("{sid}@ie1"));
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn closed_accounts_are_not_polled_and_suspended_ones_are() {
         for (status, expected) in [("active", true), ("suspended", true), ("closed", false)] {
-            assert_eq!(Wanted::default().wants(sid(), status), expected, "{status}");
+            assert_eq!(SubaccountFilter::default().wants(sid(), status), expected, "{status}");
         }
     }
 

@@ -9,11 +9,11 @@ use crate::domain::judge::verdict::Reason;
 use crate::domain::track::twilio_time::seconds_between;
 use crate::domain::words::sid::CallSid;
 use crate::store::failures::{
-    MAX_PER_ACCOUNT, MAX_PER_ENDPOINT, MAX_RESULTS, RecentFailure, RecentFailures,
+    FailureFilter, MAX_PER_ACCOUNT, MAX_PER_ENDPOINT, MAX_RESULTS, RecentFailure, RecentFailures,
 };
 
 use super::super::pages::{age, frame};
-use super::question::{DEFAULT_LIMIT, Question, webhook_kinds};
+use super::query::{self, webhook_kinds};
 use super::reported;
 
 /// Links are relative, so that a proxy may add a path of its own before them.
@@ -24,21 +24,21 @@ const DEFAULT_REGION: &str = "us1";
 
 /// What was found.
 pub(super) fn found(
-    question: &Question,
+    filter: &FailureFilter,
     found: &RecentFailures,
     accounts: &[String],
     now: Timestamp,
 ) -> Markup {
     let body = html! {
         h1 { "Most recent failing requests" }
-        (form(question, accounts))
+        (form(filter, accounts))
         p.more {
             @if found.total > 0 { span { (how_many(found)) } }
-            @if let Some(older) = question.older(found) {
-                a href=(older.link(PATH)) { "Older" }
+            @if let Some(older) = query::older(filter, found) {
+                a href=(query::link(&older, PATH)) { "Older" }
             }
-            @if question.is_filtered() { a href=(PATH) { "All" } }
-            a href=(question.link(JSON_PATH)) { "JSON" }
+            @if query::is_filtered(filter) { a href=(PATH) { "All" } }
+            a href=(query::link(filter, JSON_PATH)) { "JSON" }
             a href="./" { "Overview" }
         }
         (reported::section(&found.reported, now))
@@ -46,7 +46,7 @@ pub(super) fn found(
             h2 { "Counted from Call Events" }
         }
         @if found.failures.is_empty() {
-            (nothing(question))
+            (nothing(filter))
         } @else {
             table {
                 thead {
@@ -56,11 +56,11 @@ pub(super) fn found(
                     }
                 }
                 tbody {
-                    @for failure in &found.failures { (row(question, failure, now)) }
+                    @for failure in &found.failures { (row(filter, failure, now)) }
                 }
             }
-            @if let Some(older) = question.older(found) {
-                p { a href=(older.link(PATH)) { "Older" } }
+            @if let Some(older) = query::older(filter, found) {
+                p { a href=(query::link(&older, PATH)) { "Older" } }
             }
         }
     };
@@ -82,28 +82,28 @@ pub(super) fn refusal(status: StatusCode, problems: &[String]) -> Markup {
     frame("Failures - twilio-call-exporter", &body)
 }
 
-fn form(question: &Question, accounts: &[String]) -> Markup {
+fn form(filter: &FailureFilter, accounts: &[String]) -> Markup {
     let mut known: Vec<&str> = accounts.iter().map(String::as_str).collect();
     // What is asked for stays in the form, whether it exists or not.
-    known.extend(question.accounts.iter().map(String::as_str));
+    known.extend(filter.accounts.iter().map(String::as_str));
     known.sort_unstable();
     known.dedup();
-    let asked: Vec<&str> = question.accounts.iter().map(String::as_str).collect();
-    let kinds: Vec<&str> = question.kinds.iter().map(|kind| kind.as_str()).collect();
-    let reasons: Vec<&str> = question.reasons.iter().map(|reason| reason.as_str()).collect();
+    let asked: Vec<&str> = filter.accounts.iter().map(String::as_str).collect();
+    let kinds: Vec<&str> = filter.kinds.iter().map(|kind| kind.as_str()).collect();
+    let reasons: Vec<&str> = filter.reasons.iter().map(|reason| reason.as_str()).collect();
     let all_kinds: Vec<&str> = webhook_kinds().map(RequestKind::as_str).collect();
     let all_reasons: Vec<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
     let time = |time: Option<Timestamp>| time.map(|time| time.to_string()).unwrap_or_default();
-    let limit = question.limit.unwrap_or(DEFAULT_LIMIT);
+    let limit = filter.limit;
     html! {
         form action=(PATH) method="get" {
             (selects("Account", "account", &known, &asked))
-            (inputs("Host", "host", &question.hosts))
-            (inputs("Route", "route", &question.routes))
+            (inputs("Host", "host", &filter.hosts))
+            (inputs("Route", "route", &filter.routes))
             (selects("Kind", "kind", &all_kinds, &kinds))
             (selects("Reason", "reason", &all_reasons, &reasons))
-            label { "From (UTC)" input name="from" value=(time(question.from)) placeholder="2026-01-31T16:20:00Z"; }
-            label { "To (UTC)" input name="to" value=(time(question.to)) placeholder="2026-01-31T16:40:00Z"; }
+            label { "From (UTC)" input name="from" value=(time(filter.from)) placeholder="2026-01-31T16:20:00Z"; }
+            label { "To (UTC)" input name="to" value=(time(filter.to)) placeholder="2026-01-31T16:40:00Z"; }
             label { "At most" input name="limit" type="number" min="1" max=(MAX_RESULTS) value=(limit); }
             button { "Filter" }
         }
@@ -144,11 +144,11 @@ fn how_many(found: &RecentFailures) -> String {
     }
 }
 
-fn row(question: &Question, failure: &RecentFailure, now: Timestamp) -> Markup {
-    let narrowed = |narrow: &dyn Fn(&mut Question)| {
-        let mut narrowed = question.clone();
+fn row(filter: &FailureFilter, failure: &RecentFailure, now: Timestamp) -> Markup {
+    let narrowed = |narrow: &dyn Fn(&mut FailureFilter)| {
+        let mut narrowed = filter.clone();
         narrow(&mut narrowed);
-        narrowed.link(PATH)
+        query::link(&narrowed, PATH)
     };
     let (host, route) = (&failure.endpoint.host, &failure.endpoint.route);
     html! {
@@ -203,10 +203,10 @@ pub(super) fn console(call_sid: CallSid, region: &str) -> String {
 }
 
 /// An empty answer may mean several things.
-fn nothing(question: &Question) -> Markup {
+fn nothing(filter: &FailureFilter) -> Markup {
     html! {
         p {
-            @if question.is_filtered() {
+            @if query::is_filtered(filter) {
                 "No recorded failing request matches these filters."
             } @else {
                 "No failing request is recorded."
@@ -221,7 +221,7 @@ fn nothing(question: &Question) -> Markup {
                 " know of all."
             }
             li { "Only accounts that are polled now are shown." }
-            @if question.is_filtered() {
+            @if query::is_filtered(filter) {
                 li { "Host and route are compared exactly, as the labels on /metrics have them." }
             }
         }

@@ -8,6 +8,7 @@ use crate::domain::judge::route::Endpoint;
 use crate::domain::judge::verdict::{Code, Reason};
 use crate::domain::words::error_log::{ErrorCode, Level};
 use crate::domain::words::sid::CallSid;
+use crate::store::failures::FailureFilter;
 use jiff::Timestamp;
 
 /// Text that ends an attribute, an element and a line, if it is let.
@@ -57,7 +58,7 @@ fn what_the_error_log_reports_has_a_section_of_its_own_with_what_the_code_means(
     (unknown.code, unknown.call_sid) = (ErrorCode::Other, None);
     let reported = vec![unknown, report("/a", 0)];
     let found = RecentFailures { reported, ..RecentFailures::default() };
-    let page = page::found(&Question::default(), &found, &[], at(40)).into_string();
+    let page = page::found(&query::all(), &found, &[], at(40)).into_string();
     for expected in [
         "<h2>Reported by Twilio's error log</h2>",
         "40 s ago",
@@ -125,16 +126,16 @@ fn labels_and_queries_never_become_markup() {
         let mut reported = report(&text, 0);
         reported.endpoint.host = text.clone();
         reported.account = text.clone();
-        let question = Question {
+        let filter = FailureFilter {
             accounts: vec![text.clone()],
             hosts: vec![text.clone()],
             routes: vec![text.clone()],
-            ..Question::default()
+            ..query::all()
         };
         let found = RecentFailures { failures: vec![failure], total: 2, reported: vec![reported] };
         let problems = [format!("found `{text}`")];
         [
-            page::found(&question, &found, &[text], at(40)).into_string(),
+            page::found(&filter, &found, &[text], at(40)).into_string(),
             page::refusal(StatusCode::BAD_REQUEST, &problems).into_string(),
         ]
     };
@@ -168,7 +169,7 @@ pub(super) fn failure(route: &str, second: i64) -> RecentFailure {
         region: "us1".to_owned(),
         endpoint: Endpoint { host: "h".to_owned(), route: route.to_owned() },
         kind: RequestKind::VoiceUrl,
-        code: Code::of(502).expect("a code"),
+        code: Code::from_status(502).expect("a code"),
         reason: Reason::Http5xx,
         malformation: None,
         duration_ms: Some(143),
@@ -189,9 +190,9 @@ fn report(route: &str, second: i64) -> RecentReport {
 }
 
 fn page_of(query: &str, failures: Vec<RecentFailure>, total: usize) -> String {
-    let question = Question::read(query).expect("a question");
+    let filter = query::parse(query).expect("a filter");
     let found = RecentFailures { failures, total, reported: Vec::new() };
-    page::found(&question, &found, &["prod".to_owned()], at(40)).into_string()
+    page::found(&filter, &found, &["prod".to_owned()], at(40)).into_string()
 }
 
 /// Names of all elements, with how often each begins.

@@ -12,7 +12,7 @@ use prometheus::proto::MetricFamily;
 use crate::domain::track::twilio_time::seconds_between;
 use crate::metrics::catalog::{self, Family};
 
-use super::super::Site;
+use super::super::HttpState;
 use super::{age, frame};
 
 /// One account, as its gauges tell.
@@ -28,13 +28,13 @@ struct AccountRow {
     troubles: Vec<(&'static str, String, f64)>,
 }
 
-pub(in crate::http) async fn landing(State(site): State<Site>) -> Html<String> {
-    let families = (site.gather)();
-    let now = seconds_between(jiff::Timestamp::UNIX_EPOCH, (site.time)());
-    let health = Health { is_ready: (site.is_ready)(), is_writable: is_writable(&families) };
+pub(in crate::http) async fn landing(State(state): State<HttpState>) -> Html<String> {
+    let families = (state.gather)();
+    let now = seconds_between(jiff::Timestamp::UNIX_EPOCH, (state.time)());
+    let health = Health { is_ready: (state.is_ready)(), is_writable: is_writable(&families) };
     let mut rows = rows(&families);
-    for told in site.troubles.all() {
-        let for_seconds = seconds_between(told.since, (site.now)());
+    for told in state.troubles.all() {
+        let for_seconds = seconds_between(told.since, (state.now)());
         let row = rows.entry(told.account).or_default();
         row.troubles.push((told.resource, told.why, for_seconds));
     }

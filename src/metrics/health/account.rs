@@ -5,8 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use prometheus::{GaugeVec, IntCounterVec};
 
-use crate::domain::engine::account::Lateness;
-use crate::domain::engine::effects::{CountedEntries, CountedEvents, Measure, ReadResult};
+use crate::domain::engine::account::AccountLag;
+use crate::domain::engine::effects::{CountedEntries, CountedEvents, MetricUpdate, ReadResult};
 use crate::domain::engine::failure::retry_reasons;
 use crate::domain::engine::plan::Stage;
 use crate::domain::engine::request::Resource;
@@ -93,41 +93,41 @@ impl AccountHealth {
     }
 
     /// Notes a number that the engine measured.
-    pub fn note(&self, measure: &Measure) {
+    pub fn note(&self, measure: &MetricUpdate) {
         let (health, label) = (&self.health, self.label.as_str());
         match measure {
-            Measure::Up(is_up) => self.set(&health.up, f64::from(u8::from(*is_up))),
-            Measure::Retried(reason) => {
+            MetricUpdate::Up(is_up) => self.set(&health.up, f64::from(u8::from(*is_up))),
+            MetricUpdate::Retried(reason) => {
                 health.api_retries.with_label_values(&[label, reason]).inc();
             }
-            Measure::Skipped(time) => {
+            MetricUpdate::Skipped(time) => {
                 health.skipped_seconds.with_label_values(&[label]).inc_by(time.as_secs_f64());
             }
-            Measure::TwilioAhead(by) => health.twilio_ahead(*by),
-            Measure::CallsRejected(count) => self.add(&health.calls_rejected, *count),
-            Measure::CallsDeferred(count) => self.add(&health.calls_deferred, *count),
-            Measure::ListRead { kind: ListKind::Recent, took, at } => {
+            MetricUpdate::TwilioAhead(by) => health.twilio_ahead(*by),
+            MetricUpdate::CallsRejected(count) => self.add(&health.calls_rejected, *count),
+            MetricUpdate::CallsDeferred(count) => self.add(&health.calls_deferred, *count),
+            MetricUpdate::ListRead { kind: ListKind::Recent, took, at } => {
                 self.set(&health.last_success, seconds_between(Timestamp::UNIX_EPOCH, *at));
                 let took = took.as_secs_f64();
                 health.pass_duration.with_label_values(&[label]).observe(took);
             }
-            Measure::ListRead { .. } => {}
-            Measure::Events(events) => self.events(events),
-            Measure::ErrorLog(entries) => self.error_log(entries),
-            Measure::Read { stage, result, count } => {
+            MetricUpdate::ListRead { .. } => {}
+            MetricUpdate::Events(events) => self.events(events),
+            MetricUpdate::ErrorLog(entries) => self.error_log(entries),
+            MetricUpdate::Read { stage, result, count } => {
                 let labels = [label, stage.as_str(), result.as_str()];
                 health.call_reads.with_label_values(&labels).inc_by(*count);
             }
-            Measure::Audited { late_events } => {
+            MetricUpdate::Audited { late_events } => {
                 self.add(&health.audited_calls, 1);
                 self.add(&health.late_call_events, *late_events);
             }
-            Measure::Trouble { resource, told } => self.trouble(*resource, told.clone()),
-            Measure::Lateness(lateness) => self.lateness(lateness),
-            Measure::PollInterval(interval) => {
+            MetricUpdate::Trouble { resource, told } => self.trouble(*resource, told.clone()),
+            MetricUpdate::AccountLag(lag) => self.lag(lag),
+            MetricUpdate::PollInterval(interval) => {
                 self.set(&health.poll_interval, interval.as_secs_f64());
             }
-            Measure::RequiredConcurrency(required) => {
+            MetricUpdate::RequiredConcurrency(required) => {
                 self.set(&health.api_required_concurrency, *required);
             }
         }
@@ -212,19 +212,19 @@ impl AccountHealth {
     }
 
     /// Notes how late the account is, and which calls are active.
-    fn lateness(&self, lateness: &Lateness) {
-        self.set(&self.health.settling_overdue, lateness.overdue.as_secs_f64());
-        self.set(&self.health.catching_up, f64::from(u8::from(lateness.is_catching_up)));
-        self.set(&self.health.calls_unreadable, as_float(lateness.unreadable));
+    fn lag(&self, lag: &AccountLag) {
+        self.set(&self.health.settling_overdue, lag.overdue.as_secs_f64());
+        self.set(&self.health.catching_up, f64::from(u8::from(lag.is_catching_up)));
+        self.set(&self.health.calls_unreadable, as_float(lag.unreadable));
         for stage in Stage::ALL {
-            let count = lateness.pending.get(stage.as_str()).copied().unwrap_or(0);
+            let count = lag.pending.get(stage.as_str()).copied().unwrap_or(0);
             self.health
                 .calls_pending
                 .with_label_values(&[self.label.as_str(), stage.as_str()])
                 .set(as_float(count));
         }
         for (direction, status) in active() {
-            let count = lateness.active.get(&(direction, status)).copied().unwrap_or(0);
+            let count = lag.active.get(&(direction, status)).copied().unwrap_or(0);
             self.health
                 .calls_active
                 .with_label_values(&[self.label.as_str(), direction.as_str(), status.as_str()])

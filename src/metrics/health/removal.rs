@@ -76,8 +76,8 @@ mod tests {
 
     use jiff::Timestamp;
 
-    use crate::domain::engine::account::Lateness;
-    use crate::domain::engine::effects::{CountedEntries, CountedEvents, Measure};
+    use crate::domain::engine::account::AccountLag;
+    use crate::domain::engine::effects::{CountedEntries, CountedEvents, MetricUpdate};
     use crate::domain::engine::request::Resource;
     use crate::domain::judge::observe::Rejection;
     use crate::domain::track::listing::ListKind;
@@ -92,15 +92,15 @@ mod tests {
             let account = health.account(label, "AC1", "active");
             let (now, told) = (Timestamp::UNIX_EPOCH, "refused".to_owned());
             for measure in [
-                Measure::Up(true),
-                Measure::ListRead { kind: ListKind::Recent, took: Duration::ZERO, at: now },
-                Measure::PollInterval(Duration::ZERO),
-                Measure::Retried("timeout"),
-                Measure::RequiredConcurrency(1.0),
-                Measure::Trouble { resource: Resource::Calls, told: Some((told, now)) },
-                Measure::Lateness(Lateness::default()),
-                Measure::ErrorLog(CountedEntries { read_at: Some(now), ..Default::default() }),
-                Measure::Events(CountedEvents {
+                MetricUpdate::Up(true),
+                MetricUpdate::ListRead { kind: ListKind::Recent, took: Duration::ZERO, at: now },
+                MetricUpdate::PollInterval(Duration::ZERO),
+                MetricUpdate::Retried("timeout"),
+                MetricUpdate::RequiredConcurrency(1.0),
+                MetricUpdate::Trouble { resource: Resource::Calls, told: Some((told, now)) },
+                MetricUpdate::AccountLag(AccountLag::default()),
+                MetricUpdate::ErrorLog(CountedEntries { read_at: Some(now), ..Default::default() }),
+                MetricUpdate::Events(CountedEvents {
                     rejected: vec![Rejection::ALL[0]],
                     ..CountedEvents::default()
                 }),

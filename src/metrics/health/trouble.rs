@@ -6,11 +6,11 @@ use jiff::Timestamp;
 
 /// What can't be read at present.
 #[derive(Clone, Debug, Default)]
-pub struct Troubles(Arc<Mutex<Vec<Told>>>);
+pub struct Troubles(Arc<Mutex<Vec<UnreadableResource>>>);
 
 /// One resource of one account that can't be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct UnreadableResource {
     /// The account's label.
     pub account: String,
     /// What can't be read, as the label `resource` has it.
@@ -23,7 +23,7 @@ pub struct Told {
 
 impl Troubles {
     /// All there is.
-    pub fn all(&self) -> Vec<Told> {
+    pub fn all(&self) -> Vec<UnreadableResource> {
         self.known().clone()
     }
 
@@ -37,7 +37,7 @@ impl Troubles {
         known.retain(|known| known.account != account || known.resource != resource);
         known.extend(told.map(|(why, since)| {
             let account = account.to_owned();
-            Told { account, resource, why, since }
+            UnreadableResource { account, resource, why, since }
         }));
     }
 
@@ -45,7 +45,7 @@ impl Troubles {
         self.known().retain(|known| !is_gone(&known.account));
     }
 
-    fn known(&self) -> MutexGuard<'_, Vec<Told>> {
+    fn known(&self) -> MutexGuard<'_, Vec<UnreadableResource>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -22,8 +22,8 @@ use super::super::exemplar::Exemplar;
 pub(super) use place::Wanted;
 
 use super::{
-    AccountId, Cell, Claim, EndpointEntry, EndpointId, Entry, Fact, GroupEntry, GroupId, Hold,
-    Ledger, LedgerLimits, Missing, Overflow, Scope, bound_ms, room, sum,
+    AccountId, Cell, EndpointEntry, EndpointId, Entry, Exceeded, Fact, GroupEntry, GroupId, Hold,
+    Ledger, LedgerLimits, LimitShare, Overflow, Scope, bound_ms, room, sum,
 };
 
 /// A request that failed, as it was counted: over a cap, its endpoint is the shared one.
@@ -73,18 +73,18 @@ const MAX_ERROR_CODES: usize = 100;
 
 /// Where an event is counted.
 #[derive(Clone, Copy)]
-struct Place {
+struct CountedAt {
     endpoint: EndpointId,
     group: GroupId,
     /// Whether the group is new.
     is_first: bool,
     /// What there is no room for in a place of its own.
-    missing: Option<Missing>,
+    missing: Option<Exceeded>,
 }
 
 /// What an event of an account is counted by.
 #[derive(Clone, Copy)]
-struct Terms {
+struct CountingRules {
     account: AccountId,
     limits: LedgerLimits,
     /// Of endpoints and groups that it brings.
@@ -206,12 +206,12 @@ impl Ledger {
         is_history: bool,
         limits: LedgerLimits,
         now: Timestamp,
-    ) -> Terms {
+    ) -> CountingRules {
         let is_known_at_once = is_history || limits.hold_back.is_zero();
         let is_released = is_known_at_once || !self.was_scraped;
         let is_released_unscraped = is_released && !is_known_at_once;
         let hold = Hold { is_released, held_since: now, shown_at: None };
-        Terms { account, limits, hold, is_released_unscraped }
+        CountingRules { account, limits, hold, is_released_unscraped }
     }
 
     fn note_event(&self, delta: &mut Delta, endpoint: EndpointId, at: Timestamp) {
@@ -229,15 +229,15 @@ impl Ledger {
         &self,
         delta: &mut Delta,
         event: &Observation,
-        terms: Terms,
+        terms: CountingRules,
     ) -> (EndpointId, Scope) {
         let code = Cell::Requests(event.verdict.code);
         let place = self.find_place(delta, event, terms);
-        let Place { endpoint: endpoint_id, is_first, missing, .. } = place;
+        let CountedAt { endpoint: endpoint_id, is_first, missing, .. } = place;
         let (endpoint, group) = (Scope::Endpoint(endpoint_id), Scope::Group(place.group));
         let code_has_room = self.makes_room(delta, (group, code), is_first, terms.limits);
         delta.add(group, if code_has_room { code } else { Cell::OtherRequests }, 1);
-        let missing = missing.or((!code_has_room).then_some(Missing::CodeSeries));
+        let missing = missing.or((!code_has_room).then_some(Exceeded::CodeSeries));
         if let Some(missing) = missing {
             delta.note_overflow(terms.account, &event.endpoint, missing);
         }
@@ -262,7 +262,7 @@ impl Ledger {
         delta: &mut Delta,
         reported: &Reported,
         (at, counted_at): (Timestamp, Timestamp),
-        terms: Terms,
+        terms: CountingRules,
     ) -> CountedReport {
         let endpoint = reported.endpoint.as_ref().map(|endpoint| {
             let wanted = Wanted { endpoint, is_configured: reported.is_configured, group: None };
@@ -325,7 +325,7 @@ impl Ledger {
             return true;
         }
         let series = room::cell_series(code);
-        let has_room = is_first || self.has_room(delta, series, Claim::Common, limits);
+        let has_room = is_first || self.has_room(delta, series, LimitShare::Common, limits);
         delta.series += if has_room { series } else { 0 };
         has_room
     }
@@ -355,7 +355,7 @@ impl Delta {
         self.endpoints.get(&endpoint).is_some_and(|entry| entry.endpoint == Endpoint::overflow())
     }
 
-    fn note_overflow(&mut self, account: AccountId, endpoint: &Endpoint, missing: Missing) {
+    fn note_overflow(&mut self, account: AccountId, endpoint: &Endpoint, missing: Exceeded) {
         *self.overflowed.entry(account).or_default() += 1;
         let first = || Overflow { endpoint: endpoint.clone(), missing };
         self.first_overflows.entry(account).or_insert_with(first);

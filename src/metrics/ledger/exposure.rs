@@ -18,7 +18,7 @@ const RELEASE_UNSEEN_AFTER: Duration = Duration::from_secs(5 * 60);
 
 /// What an answer shows of what is held at 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shown {
+pub struct ShownZeros {
     /// The endpoints and groups that it shows at 0.
     pub held: Vec<Scope>,
     exposure: u64,
@@ -104,13 +104,13 @@ impl Ledger {
     }
 
     /// What an answer that is made of the ledger as it is shows of what is held at 0.
-    pub fn shown(&self) -> Shown {
+    pub fn shown(&self) -> ShownZeros {
         let held = self.held().filter(|held| self.accounts.contains_key(&held.account));
-        Shown { held: held.map(|held| held.scope).collect(), exposure: self.exposure }
+        ShownZeros { held: held.map(|held| held.scope).collect(), exposure: self.exposure }
     }
 
     /// Notes what an answer has shown.
-    pub fn mark_shown(&mut self, shown: &Shown, now: Timestamp) {
+    pub fn mark_shown(&mut self, shown: &ShownZeros, now: Timestamp) {
         self.was_scraped = true;
         // Accounts came, went or were renamed since: the next answer tells what it shows of them.
         if shown.exposure != self.exposure {

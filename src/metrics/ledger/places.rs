@@ -25,14 +25,14 @@ pub struct Overflow {
     /// Where the request went.
     pub endpoint: Endpoint,
     /// What there was no room for.
-    pub missing: Missing,
+    pub missing: Exceeded,
 }
 
 /// What there is no room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Missing {
+pub enum Exceeded {
     /// Another endpoint of the account: it has as many as it may.
-    Place,
+    Endpoints,
     /// The series of an endpoint or a kind: all accounts together have as many as they may.
     Series,
     /// The series of a code, likewise: the request stays on its route.
@@ -41,7 +41,7 @@ pub enum Missing {
 
 /// How much of a limit something new may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Claim {
+pub(super) enum LimitShare {
     /// What is not kept: another endpoint of a host, another kind, another code.
     Common,
     /// All of it: the first endpoint of a host.
@@ -51,7 +51,7 @@ pub(super) enum Claim {
     Configured,
 }
 
-impl Claim {
+impl LimitShare {
     /// Places of an account.
     fn places(self, limits: LedgerLimits) -> usize {
         let all = limits.routes_per_account;
@@ -89,13 +89,13 @@ impl Ledger {
         key: &(AccountId, Endpoint),
         wanted: Wanted<'_>,
         limits: LedgerLimits,
-    ) -> Result<(), Missing> {
+    ) -> Result<(), Exceeded> {
         let (account, Endpoint { host, .. }) = key;
         let is_new_host = !self.has_host(delta, *account, host);
         let claim = match (wanted.is_configured, is_new_host) {
-            (true, _) => Claim::Configured,
-            (false, true) => Claim::NewHost,
-            (false, false) => Claim::Common,
+            (true, _) => LimitShare::Configured,
+            (false, true) => LimitShare::NewHost,
+            (false, false) => LimitShare::Common,
         };
         let known = self.places_taken.get(account).copied().unwrap_or(0);
         let taken = known + own_endpoints(&delta.new_endpoints, *account).count();
@@ -109,9 +109,9 @@ impl Ledger {
             None => room::ENDPOINT_SERIES,
         };
         if !has_place {
-            Err(Missing::Place)
+            Err(Exceeded::Endpoints)
         } else if !self.has_room(delta, series, claim, limits) {
-            Err(Missing::Series)
+            Err(Exceeded::Series)
         } else {
             Ok(())
         }
@@ -124,15 +124,15 @@ impl Ledger {
         endpoint: EndpointId,
         group: Option<(RequestKind, Code)>,
         limits: LedgerLimits,
-    ) -> Result<(), Missing> {
+    ) -> Result<(), Exceeded> {
         let Some((kind, code)) = group else { return Ok(()) };
         if self.group(delta, endpoint, kind).is_some() {
             return Ok(());
         }
         let series = self.new_group_series_with(delta, endpoint, kind)
             + room::cell_series(Cell::Requests(code));
-        let has_room = self.has_room(delta, series, Claim::Common, limits);
-        has_room.then_some(()).ok_or(Missing::Series)
+        let has_room = self.has_room(delta, series, LimitShare::Common, limits);
+        has_room.then_some(()).ok_or(Exceeded::Series)
     }
 
     fn has_host(&self, delta: &Delta, account: AccountId, host: &str) -> bool {

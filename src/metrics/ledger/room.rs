@@ -17,7 +17,7 @@ use crate::domain::words::error_log::{ErrorCode, Level, Product};
 
 use super::super::catalog::WEBHOOK_SECONDS;
 use super::apply::Delta;
-use super::{Cell, Claim, EndpointId, GroupId, Ledger, LedgerLimits};
+use super::{Cell, EndpointId, GroupId, Ledger, LedgerLimits, LimitShare};
 
 /// Series that a shown account has at most without endpoints: its finished calls, the outcomes that an
 /// earlier version counted by account alone, its API requests whose code found no room, and of its
@@ -124,13 +124,13 @@ impl Ledger {
         &self,
         delta: &Delta,
         series: usize,
-        claim: Claim,
+        claim: LimitShare,
         limits: LedgerLimits,
     ) -> bool {
         // What each account has in any case may be more than is kept for others.
         let (known, new) = match claim {
-            Claim::Common => (self.series(), delta.series),
-            Claim::NewHost | Claim::Configured => (
+            LimitShare::Common => (self.series(), delta.series),
+            LimitShare::NewHost | LimitShare::Configured => (
                 self.series.saturating_sub(self.shared_series),
                 delta.series.saturating_sub(delta.shared_series),
             ),

@@ -96,7 +96,7 @@ fn each_failing_request_is_handed_out_under_the_endpoint_it_was_counted_under() 
         endpoint: failures[0].endpoint,
         kind: RequestKind::VoiceUrl,
         at: now(),
-        code: Code::of(200).expect("a code"),
+        code: Code::from_status(200).expect("a code"),
         reason: Reason::Timeout,
         malformation: None,
         duration_ms: Some(143),
@@ -252,7 +252,7 @@ fn event(route: &str, failure: Option<Reason>) -> Fact {
             duration_ms: Some(143),
             has_invalid_duration: false,
             verdict: Verdict {
-                code: Code::of(200).expect("a code"),
+                code: Code::from_status(200).expect("a code"),
                 failure,
                 malformation: None,
                 content_type: Some(ContentType::TextXml),

@@ -45,7 +45,7 @@ async fn a_copy_during_which_the_log_was_begun_again_is_taken_again() {
     let (store, _thread) = open(&directory).expect("a store");
     let id = attach(&store, "us1").await.id;
     fill(&store, id).await;
-    let [from, to] = [&directory, &copy].map(|directory| Paths::of(directory.path()));
+    let [from, to] = [&directory, &copy].map(|directory| Paths::in_directory(directory.path()));
     let begun = |log: &Path| std::fs::read(log).expect("a log")[..32].to_owned();
     let (runtime, writing) = (tokio::runtime::Handle::current(), store.clone());
     let attempts = tokio::task::spawn_blocking(move || {

@@ -91,13 +91,14 @@ async fn tell(scrapers: &mut [Scraper], down: Option<std::ops::Range<i64>>) {
 /// bucket, and calls that it cut off.
 fn scrape(store: &Store, second: i64) -> Option<[u64; 4]> {
     let committed = store.committed();
+    committed.note_scrape();
     let mut exposition = Exposition::new(Format::Text);
     let shown = {
         let ledger = committed.read();
         snapshot::write(&ledger, false, &mut exposition);
         ledger.shown()
     };
-    committed.publish(|ledger| ledger.mark_shown(&shown, at(second)));
+    committed.note_shown(shown, at(second));
     let text = exposition.finish().concat();
     let value = |start: &str, label: &str| {
         let line = text.lines().find(|line| line.starts_with(start) && line.contains(label))?;
@@ -116,7 +117,8 @@ fn failure() -> [Fact; 2] {
         unreachable!("an event")
     };
     observation.duration_ms = Some(20);
-    observation.verdict.code = crate::domain::judge::verdict::Code::of(500).expect("a code");
+    observation.verdict.code =
+        crate::domain::judge::verdict::Code::from_status(500).expect("a code");
     observation.verdict.failure = Some(crate::domain::judge::verdict::Reason::Http5xx);
     let (outcome, decided_by) = (Outcome::CutOff, observation.clone());
     let cut_off = Fact::Outcome { outcome, decided_by, at, is_history };

@@ -13,7 +13,7 @@ const DAY: i64 = 86_400;
 async fn a_route_without_events_for_35_days_goes_and_begins_as_new_when_it_returns() {
     let directory = directory();
     let (store, thread) = open(&directory).expect("a new store");
-    store.committed().publish(|ledger| ledger.mark_shown(&ledger.shown(), now()));
+    store.committed().note_scrape();
     let id = attach(&store, "us1").await.id;
     commit(&store, id, 0, &[("/old", 0), ("/busy", 0), ("/late", 0)]).await;
     assert_eq!(follow(&store, id, 1..34).await, 0);

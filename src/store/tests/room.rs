@@ -103,7 +103,7 @@ async fn a_value_that_is_as_large_as_can_be_stays_so_in_memory_and_in_the_store(
     assert_eq!(duration_sum(&store), MAX_VALUE);
 }
 
-async fn attach_as_region(store: &Store, region: &str) -> Attached {
+async fn attach_as_region(store: &Store, region: &str) -> AttachedAccount {
     let key = AccountKey { sid: sid(), region: region.to_owned() };
     store.attach(key, region.to_owned()).await.expect("attached")
 }
@@ -220,7 +220,7 @@ fn event_of(route: &str, kind: RequestKind, code: u16) -> Fact {
     };
     observation.endpoint = Endpoint { host: "h".to_owned(), route: route.to_owned() };
     observation.kind = kind;
-    observation.verdict.code = Code::of(code).unwrap_or(Code::NONE);
+    observation.verdict.code = Code::from_status(code).unwrap_or(Code::NONE);
     Fact::Event { observation, call_sid, at, is_history }
 }
 

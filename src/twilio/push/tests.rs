@@ -184,7 +184,7 @@ fn read(request: PushRequest<'_>) -> Vec<String> {
 }
 
 fn show(entry: &LoggedError) -> String {
-    let reported = Reported::of(entry, &Routes::default());
+    let reported = Reported::judge(entry, &Routes::default());
     let at = reported.generated_at.map_or_else(String::new, |at| at.to_string());
     let endpoint = reported.endpoint.map(|endpoint| format!("{}{}", endpoint.host, endpoint.route));
     format!(

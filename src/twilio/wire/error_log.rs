@@ -42,7 +42,7 @@ pub fn decode_logged_error(item: &RawItem<'_>) -> Option<LoggedError> {
         product: Product::of_resource(resource),
         call_sid: CallSid::parse(resource).ok(),
         code: wire.error_code.into(),
-        level: Level::of(wire.log_level.as_deref().unwrap_or_default()),
+        level: Level::from_word(wire.log_level.as_deref().unwrap_or_default()),
         generated_at: date(&wire.date_generated).or_else(|| date(&wire.date_created)),
         request_url: wire.request_url.into_string(),
     })
@@ -51,7 +51,7 @@ pub fn decode_logged_error(item: &RawItem<'_>) -> Option<LoggedError> {
 impl From<Number> for ErrorCode {
     fn from(number: Number) -> Self {
         match number {
-            Number::Value(code) => Self::of(&code.to_string()),
+            Number::Value(code) => Self::from_digits(&code.to_string()),
             Number::Absent | Number::Unreadable => Self::Other,
         }
     }

@@ -162,7 +162,7 @@ impl Entry<'_> {
             product: Product::of_resource(self.resource),
             call_sid: CallSid::parse(self.resource).ok(),
             code: ErrorCode::from(self.code),
-            level: Level::of(self.level.unwrap_or_default()),
+            level: Level::from_word(self.level.unwrap_or_default()),
             request_url: self.request_url,
             generated_at: self.generated_at,
         })

@@ -28,7 +28,7 @@ fn the_specifications_call_events_are_read_without_loss() {
         assert_eq!((response.code, response.duration_ms), (Some(201), Some(50)));
         assert_eq!(response.created_at, parse_date("Tue, 11 Aug 2020 17:44:08 GMT"));
         assert!(event.request.parameters.names().any(|name| name == b"accountsid"));
-        let item = Item::of(&event, call(), digests(), &Routes::default());
+        let item = Item::judge(&event, call(), digests(), &Routes::default());
         assert_eq!(item.observed.expect("observed").kind.as_str(), "api_request");
     }
     let empty = Page::cut(fixture!("oai-call-events.example.readEmpty.json")).expect("a page");
@@ -223,7 +223,7 @@ fn the_identity_of_an_event_covers_the_duration_that_was_told() {
         let json = event_with("request_duration", told);
         let raw = serde_json::from_str(&json).expect("JSON");
         let event = decode_call_event(&RawItem::new(raw)).expect("an event");
-        Item::of(&event, call(), digests(), &Routes::default()).identity
+        Item::judge(&event, call(), digests(), &Routes::default()).identity
     };
     // As it ever was: another identity would count events again that were counted before.
     assert_ne!(identify("9223372036854775807"), identify("600001"));
@@ -291,13 +291,13 @@ fn call() -> CallSid {
 fn observe(json: &str) -> Result<Observation, Rejection> {
     let raw = serde_json::from_str(json).expect("JSON");
     let event = decode_call_event(&RawItem::new(raw))?;
-    Item::of(&event, call(), digests(), &Routes::default()).observed
+    Item::judge(&event, call(), digests(), &Routes::default()).observed
 }
 
 fn item_of(json: &str) -> Item {
     let raw = serde_json::from_str(json).expect("JSON");
     let event = decode_call_event(&RawItem::new(raw)).expect("an event");
-    Item::of(&event, call(), digests(), &Routes::default())
+    Item::judge(&event, call(), digests(), &Routes::default())
 }
 
 /// An event that is in order but for one field.

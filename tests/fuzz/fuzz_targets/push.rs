@@ -14,7 +14,7 @@ use ring::{digest, hmac};
 use secrecy::SecretString;
 use twilio_call_exporter::domain::engine::lists::ListPlan;
 use twilio_call_exporter::domain::engine::plan::ReadPlan;
-use twilio_call_exporter::domain::engine::{Engine, Known, Settings};
+use twilio_call_exporter::domain::engine::{Engine, InitialState, Settings};
 use twilio_call_exporter::domain::judge::reported::Reported;
 use twilio_call_exporter::domain::judge::route::Routes;
 use twilio_call_exporter::domain::track::digest::DigestKey;
@@ -115,7 +115,7 @@ fn is_only_taken_once(request: PushRequest<'_>) {
     };
     let routes = Routes::default();
     let entries: Vec<Reported> =
-        taken.entries.iter().map(|entry| Reported::of(entry, &routes)).collect();
+        taken.entries.iter().map(|entry| Reported::judge(entry, &routes)).collect();
     for entry in &entries {
         let endpoint = entry.endpoint.as_ref();
         assert!(endpoint.is_none_or(|of| of.host.len() <= 256 && of.route.len() <= 256));
@@ -154,7 +154,7 @@ fn engine() -> Engine {
     };
     let error_log = Some(ErrorLogProgress { since, known_to: since });
     let lists = ListProgress { error_log, ..ListProgress::default() };
-    Engine::new(settings, Known { lists, ..Known::default() })
+    Engine::new(settings, InitialState { lists, ..InitialState::default() })
 }
 
 fn sign(text: &str) -> String {

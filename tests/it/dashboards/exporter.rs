@@ -21,7 +21,7 @@ pub(crate) fn dashboard() -> Dashboard {
         rows: vec![
             ("", glance()),
             ("", instances()),
-            ("Lag", lateness()),
+            ("Lag", lag()),
             ("Requests to Twilio", requests()),
             ("Call Event reads", reads()),
             ("Store and process", process()),
@@ -98,7 +98,7 @@ fn instances() -> Vec<Panel> {
     ]
 }
 
-fn lateness() -> Vec<Panel> {
+fn lag() -> Vec<Panel> {
     let read = format!("twilio_exporter_last_success_timestamp_seconds{{{ACCOUNT}}}");
     vec![
         Panel::lines("Overdue settling reads", "Delay of the most overdue settling read, for the ten accounts furthest behind. Dashed: alert threshold.")

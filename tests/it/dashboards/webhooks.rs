@@ -40,7 +40,7 @@ pub(crate) fn dashboard() -> Dashboard {
             ("Failures", failing()),
             ("Requests and responses", answers()),
             ("Latency", latency()),
-            ("Lag", lateness()),
+            ("Lag", lag()),
         ],
     }
 }
@@ -253,7 +253,7 @@ fn latency() -> Vec<Panel> {
     ]
 }
 
-fn lateness() -> Vec<Panel> {
+fn lag() -> Vec<Panel> {
     let buckets = format!("rate({LATENESS}_bucket{{{ACCOUNT}}}[$__rate_interval])");
     let lag = |q: f64| quantile(q, "le", &buckets);
     vec![

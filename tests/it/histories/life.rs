@@ -14,13 +14,13 @@ use tempfile::TempDir;
 use twilio_call_exporter::domain::engine::effects::Effects;
 use twilio_call_exporter::domain::engine::lists::ListPlan;
 use twilio_call_exporter::domain::engine::plan::ReadPlan;
-use twilio_call_exporter::domain::engine::{Engine, Known, Moment, Settings};
+use twilio_call_exporter::domain::engine::{Context, Engine, InitialState, Settings};
 use twilio_call_exporter::domain::judge::reported::Reported;
 use twilio_call_exporter::domain::judge::route::Routes;
 use twilio_call_exporter::domain::words::sid::{AccountSid, CallSid};
 use twilio_call_exporter::metrics::health::Health;
 use twilio_call_exporter::metrics::ledger::{AccountId, Cell, Ledger, LedgerLimits, Scope};
-use twilio_call_exporter::store::{AccountKey, Attached, Store, StoreThread};
+use twilio_call_exporter::store::{AccountKey, AttachedAccount, Store, StoreThread};
 
 use super::Lived;
 use super::twilio::{self, Manners, OnItsWay};
@@ -212,7 +212,7 @@ impl Life {
             // Now and then there is room for one call only.
             let is_scarce = !world.is_calm && program.engine.tracked_calls() % 5 == 4;
             let room = if is_scarce { 1 } else { usize::MAX };
-            let moment = Moment { now: local, random: self.random.u64(..), room };
+            let moment = Context { now: local, random: self.random.u64(..), room };
             effects.merge(program.engine.on_answer(answer.id, answer.answer(local), moment));
             self.lived.steps += 1;
         }
@@ -220,7 +220,7 @@ impl Life {
         self.lived.steps += 1;
         if self.random.u8(..20) == 0 {
             let pushed = world.pushed(now, &mut self.random).into_iter();
-            let pushed = pushed.map(|entry| Reported::of(&entry, &Routes::default())).collect();
+            let pushed = pushed.map(|entry| Reported::judge(&entry, &Routes::default())).collect();
             let taken = program.engine.on_push(pushed, 0, local);
             self.lived.pushes += u64::from(taken.is_some());
             effects.merge(taken.unwrap_or_default());
@@ -313,11 +313,11 @@ impl Life {
             is_pushed: random.bool(),
             digest_key: store.digest_key(),
         };
-        let Attached { id, lists, calls, reported, .. } = attached;
+        let AttachedAccount { id, lists, calls, reported, .. } = attached;
         Program {
             id,
             max_concurrency: settings.max_concurrency,
-            engine: Engine::new(settings, Known { lists, calls, reported }),
+            engine: Engine::new(settings, InitialState { lists, calls, reported }),
             store,
             thread,
             skew: world.skew(),

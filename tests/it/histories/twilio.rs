@@ -9,7 +9,7 @@ use twilio_call_exporter::domain::engine::failure::{
     Failure, FailureReason, PageSizeVerdict, Verdict,
 };
 use twilio_call_exporter::domain::engine::request::{
-    Answer, Ask, NextPage, Page, PageRequest, Request, RequestId, Shown,
+    Answer, AnswerContent, Ask, NextPage, Page, PageRequest, Request, RequestId,
 };
 use twilio_call_exporter::domain::judge::reported::Reported;
 use twilio_call_exporter::domain::judge::route::Routes;
@@ -27,7 +27,7 @@ pub(super) struct OnItsWay {
     pub(super) id: RequestId,
     asked_at: i64,
     date: Timestamp,
-    result: Result<Shown, Failure>,
+    result: Result<AnswerContent, Failure>,
 }
 
 impl OnItsWay {
@@ -119,7 +119,7 @@ fn show(
     is_quiet: bool,
     now: i64,
     (random, lived): (&mut Rng, &mut Lived),
-) -> Result<Shown, Failure> {
+) -> Result<AnswerContent, Failure> {
     let breaks = !is_quiet && random.u8(..20) == 0;
     let size = match ask {
         Ask::Calls { page, .. }
@@ -139,11 +139,11 @@ fn show(
             let shown = cut(calls, page, size);
             let broken = breaks.then(|| break_page(page, &shown, random));
             lived.failures += u64::from(broken.is_some());
-            Ok(Shown::Calls(broken.unwrap_or(shown)))
+            Ok(AnswerContent::Calls(broken.unwrap_or(shown)))
         }
         Ask::Call(sid) => {
             let unknown = || failure(FailureReason::NotFound, Verdict::NotFound);
-            world.call(*sid, now).map(Shown::Call).ok_or_else(unknown)
+            world.call(*sid, now).map(AnswerContent::Call).ok_or_else(unknown)
         }
         Ask::CallEvents { call, .. } if world.refuses(*call, now) => {
             Err(failure(FailureReason::Unauthorized, Verdict::Refused))
@@ -153,21 +153,21 @@ fn show(
             lived.pages += u64::from(shown.next != NextPage::End);
             let broken = breaks.then(|| break_page(page, &shown, random));
             lived.failures += u64::from(broken.is_some());
-            Ok(Shown::CallEvents(broken.unwrap_or(shown)))
+            Ok(AnswerContent::CallEvents(broken.unwrap_or(shown)))
         }
         Ask::ErrorLog { from, page } => {
-            let judge = |entry| Reported::of(&entry, &Routes::default());
+            let judge = |entry| Reported::judge(&entry, &Routes::default());
             let entries = world.error_log(*from, now).into_iter().map(judge).collect();
             let size = world.log_page_size.min(usize::from(page.size));
             let mut shown = cut(entries, page, size);
             random.shuffle(&mut shown.items);
             let broken = breaks.then(|| break_page(page, &shown, random));
             lived.failures += u64::from(broken.is_some());
-            Ok(Shown::ErrorLog(broken.unwrap_or(shown)))
+            Ok(AnswerContent::ErrorLog(broken.unwrap_or(shown)))
         }
         Ask::Accounts(page) => {
             let account = |number| ListedAccount::new(subaccount(number), "active");
-            Ok(Shown::Accounts(cut((1..4).map(account).collect(), page, 2)))
+            Ok(AnswerContent::Accounts(cut((1..4).map(account).collect(), page, 2)))
         }
     }
 }
@@ -191,7 +191,7 @@ fn events(
             ..failure(FailureReason::TooLarge, Verdict::Unreadable)
         });
     }
-    let judge = |(event, _)| Item::of(&event, call, digests, &Routes::default());
+    let judge = |(event, _)| Item::judge(&event, call, digests, &Routes::default());
     let mut items: Vec<Item> = shown.items.into_iter().map(judge).collect();
     if is_whole {
         random.shuffle(&mut items);

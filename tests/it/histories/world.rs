@@ -79,7 +79,7 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn of(seed: u64) -> Self {
+    pub(super) fn from_seed(seed: u64) -> Self {
         let mut random = Rng::with_seed(seed);
         let shows_live = random.bool();
         let span = if random.u8(..10) == 0 { 3 * 3600 } else { 1800 };

@@ -7,7 +7,7 @@ mod capacity;
 mod catch_up;
 mod dates;
 mod failures;
-mod lateness;
+mod lag;
 mod learning;
 
 use super::*;
@@ -316,7 +316,7 @@ fn reading_of(
         response,
     };
     let digests = Digests::new(DigestKey::new([1; 16]), DigestVersion::CURRENT);
-    let item = crate::domain::track::reading::Item::of(
+    let item = crate::domain::track::reading::Item::judge(
         &event,
         sid(1),
         digests,

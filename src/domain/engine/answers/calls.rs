@@ -7,27 +7,27 @@ use crate::domain::words::call::Call;
 use crate::domain::words::sid::CallSid;
 
 use super::super::account::CallChanges;
-use super::super::effects::{Effects, Line, Measure};
+use super::super::effects::{Effects, Line, MetricUpdate};
 use super::super::failure::{Failure, PageSizeVerdict, Verdict};
 use super::super::lists::{AfterPage, ListRun, Stop};
 use super::super::page_size::smaller;
 use super::super::request::Page;
-use super::super::trouble::{self, Cause, Weight};
-use super::{Engine, Heard, Moment, add_changes, failed_at};
+use super::super::trouble::{self, Cause, Severity};
+use super::{AnswerContext, Context, Engine, add_changes, failed_at};
 
 impl Engine {
     pub(super) fn list_answered(
         &mut self,
         mut run: ListRun,
         result: Result<Page<Call>, Failure>,
-        heard: Heard,
+        heard: AnswerContext,
         effects: &mut Effects,
     ) -> Vec<CallSid> {
         self.is_listing = false;
         let page = match result {
             Ok(page) => page,
             Err(failure) => {
-                effects.measures.push(Measure::Up(false));
+                effects.measures.push(MetricUpdate::Up(false));
                 self.list_failed(run, &failure, heard, effects);
                 return Vec::new();
             }
@@ -39,7 +39,7 @@ impl Engine {
             self.await_time(run.kind, heard, effects);
             return Vec::new();
         }
-        effects.measures.push(Measure::Up(true));
+        effects.measures.push(MetricUpdate::Up(true));
         if !was_started {
             run.asked_at = self.progress.now(heard.moment.now);
         }
@@ -47,11 +47,11 @@ impl Engine {
     }
 
     /// Before Twilio's time is known, its pages say nothing else.
-    fn await_time(&mut self, kind: ListKind, heard: Heard, effects: &mut Effects) {
+    fn await_time(&mut self, kind: ListKind, heard: AnswerContext, effects: &mut Effects) {
         let now = self.progress.now(heard.moment.now);
         self.progress.lists.await_time(now);
         if self.progress.time().is_doubtful() {
-            effects.measures.push(Measure::Up(false));
+            effects.measures.push(MetricUpdate::Up(false));
             let text = "nothing is read yet: the `Date` headers of Twilio's answers disagree with each other, or with this machine's clock";
             let cause = Cause { reason: "date", text: text.to_owned() };
             let now = heard.moment.now;
@@ -63,14 +63,14 @@ impl Engine {
         &mut self,
         mut run: ListRun,
         page: &Page<Call>,
-        heard: Heard,
+        heard: AnswerContext,
         effects: &mut Effects,
     ) -> Vec<CallSid> {
         let now = self.progress.now(heard.moment.now);
         let room = heard.moment.room;
         let (changes, after) = self.progress.take_page(&mut run, page, room, heard.date, now);
-        effects.measures.push(Measure::CallsRejected(page.rejected));
-        effects.measures.push(Measure::CallsDeferred(changes.left));
+        effects.measures.push(MetricUpdate::CallsRejected(page.rejected));
+        effects.measures.push(MetricUpdate::CallsDeferred(changes.left));
         if changes.left > 0 && !self.has_no_room {
             self.has_no_room = true;
             effects.lines.push(Line::NoRoom);
@@ -85,13 +85,13 @@ impl Engine {
         changed
     }
 
-    fn list_complete(&mut self, run: &ListRun, moment: Moment, effects: &mut Effects) {
-        let Moment { now, random, .. } = moment;
+    fn list_complete(&mut self, run: &ListRun, moment: Context, effects: &mut Effects) {
+        let Context { now, random, .. } = moment;
         let at = self.progress.now(now);
         self.progress.finish_list(run, AfterPage::Complete, at, random);
         self.list_sizes.read(&run.kind, run.page_size, now);
         let took = now.duration_since(self.list_began_at).unsigned_abs();
-        effects.measures.push(Measure::ListRead { kind: run.kind, took, at });
+        effects.measures.push(MetricUpdate::ListRead { kind: run.kind, took, at });
         if std::mem::take(&mut self.has_no_room) {
             effects.lines.push(Line::HasRoom);
         }
@@ -100,15 +100,15 @@ impl Engine {
     }
 
     /// Notes that a list ended before its end. Only one that is complete mends it.
-    fn list_stopped(&mut self, run: &ListRun, stop: Stop, moment: Moment, effects: &mut Effects) {
-        let Moment { now, random, .. } = moment;
+    fn list_stopped(&mut self, run: &ListRun, stop: Stop, moment: Context, effects: &mut Effects) {
+        let Context { now, random, .. } = moment;
         let at = self.progress.now(now);
         self.progress.finish_list(run, AfterPage::Stopped(stop), at, random);
         match stop {
             Stop::NoRoom => {}
             Stop::Capped | Stop::Empty | Stop::Repeated | Stop::Undecodable | Stop::Foreign => {
                 let reason = stop.as_str();
-                effects.measures.push(Measure::Retried(reason));
+                effects.measures.push(MetricUpdate::Retried(reason));
                 let text = format!(
                     "Twilio's list stopped before its end ({reason}): it is read again from where it is known"
                 );
@@ -122,10 +122,10 @@ impl Engine {
         &mut self,
         mut run: ListRun,
         failure: &Failure,
-        heard: Heard,
+        heard: AnswerContext,
         effects: &mut Effects,
     ) {
-        let Moment { now, random, .. } = heard.moment;
+        let Context { now, random, .. } = heard.moment;
         effects.lines.push(Line::ListFailed { kind: run.kind, error: failure.text.clone() });
         let mut is_accounts = false;
         let is_passing = match failure.verdict {
@@ -157,7 +157,7 @@ impl Engine {
             }
         }
         // A next page has the size of the first.
-        let is_too_big = run.page_size > self.list_sizes.of(&run.kind);
+        let is_too_big = run.page_size > self.list_sizes.size_for(&run.kind);
         if is_passing && !is_too_big && run.may_resume() {
             self.list = Some(run);
         } else {
@@ -169,7 +169,7 @@ impl Engine {
         &mut self,
         sid: CallSid,
         result: Result<Call, Failure>,
-        heard: Heard,
+        heard: AnswerContext,
         effects: &mut Effects,
     ) -> Vec<CallSid> {
         let now = heard.moment.now;
@@ -200,5 +200,5 @@ impl Engine {
 
 /// Answers that could be read, and are of no use.
 fn unusable(of: ListKind, page: u32, cause: Cause, now: Timestamp) -> trouble::Failure<ListKind> {
-    trouble::Failure { of, page, asked_at: now, weight: Weight::Certain, cause }
+    trouble::Failure { of, page, asked_at: now, weight: Severity::Certain, cause }
 }

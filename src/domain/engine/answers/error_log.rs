@@ -7,11 +7,11 @@ use jiff::Timestamp;
 use crate::domain::judge::reported::Reported;
 use crate::domain::track::twilio_time::{before, seconds_between};
 
-use super::super::effects::{CountedEntries, Effects, Fact, Line, Measure};
+use super::super::effects::{CountedEntries, Effects, Fact, Line, MetricUpdate};
 use super::super::error_log::LogPage;
 use super::super::failure::{Failure, Verdict};
 use super::super::request::Page;
-use super::{Engine, Heard, failed_at};
+use super::{AnswerContext, Engine, failed_at};
 
 /// An entry that is older than this when it is counted is old news: no one should be paged for it.
 const OLD_NEWS: Duration = Duration::from_secs(15 * 60);
@@ -35,7 +35,7 @@ impl Engine {
     pub(super) fn error_log_answered(
         &mut self,
         result: Result<Page<Reported>, Failure>,
-        heard: Heard,
+        heard: AnswerContext,
         effects: &mut Effects,
     ) {
         let (local, random) = (heard.moment.now, heard.moment.random);
@@ -49,7 +49,7 @@ impl Engine {
         match failure {
             Some(failure) => {
                 if was_read {
-                    effects.measures.push(Measure::Retried(failure.reason.as_str()));
+                    effects.measures.push(MetricUpdate::Retried(failure.reason.as_str()));
                 }
                 let is_accounts = failure.verdict == Verdict::Refused;
                 let failed = failed_at(&failure, (), 0, heard.asked_at, is_accounts);
@@ -66,7 +66,7 @@ impl Engine {
         effects: &mut Effects,
     ) {
         if self.progress.lists.is_started() && self.error_log.begin_pushed(twilio_now) {
-            effects.measures.push(Measure::ErrorLog(CountedEntries::default()));
+            effects.measures.push(MetricUpdate::ErrorLog(CountedEntries::default()));
         }
     }
 
@@ -79,7 +79,7 @@ impl Engine {
             lags: page.new.iter().map(|(_, at)| seconds_between(*at, now)).collect(),
             read_at: page.is_complete.then_some(now),
         };
-        effects.measures.push(Measure::ErrorLog(numbers));
+        effects.measures.push(MetricUpdate::ErrorLog(numbers));
         for (reported, at) in page.new {
             if let Some(call_sid) = reported.call_sid {
                 self.progress.report(call_sid, now);

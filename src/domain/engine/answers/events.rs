@@ -12,13 +12,13 @@ use crate::domain::track::twilio_time::{before, seconds_between};
 use crate::domain::words::call::Direction;
 use crate::domain::words::sid::CallSid;
 
-use super::super::effects::{CountedEvents, Effects, Fact, Line, Measure, ReadResult};
+use super::super::effects::{CountedEvents, Effects, Fact, Line, MetricUpdate, ReadResult};
 use super::super::events_run::{AfterEvents, EventsRun};
 use super::super::failure::{Failure, FailureReason, PageSizeVerdict, Verdict};
 use super::super::plan::{Read, Stage};
 use super::super::request::Page;
 use super::super::troubles::cause;
-use super::{Engine, Heard, failed_at};
+use super::{AnswerContext, Engine, failed_at};
 
 /// How long ago an event can have happened that is counted now: Twilio's lists are followed back for 30
 /// days at most (`poll.catch_up`).
@@ -30,7 +30,7 @@ impl Engine {
         &mut self,
         mut run: EventsRun,
         result: Result<Page<Item>, Failure>,
-        heard: Heard,
+        heard: AnswerContext,
         effects: &mut Effects,
     ) -> Option<CallSid> {
         if result.is_ok() {
@@ -53,7 +53,7 @@ impl Engine {
         &mut self,
         run: &EventsRun,
         reading: &Reading,
-        heard: Heard,
+        heard: AnswerContext,
         effects: &mut Effects,
     ) -> Option<CallSid> {
         let (read, local) = (run.read, heard.moment.now);
@@ -105,7 +105,7 @@ impl Engine {
             let (at, is_history) = self.progress.dated(created_at, now);
             effects.batch.facts.push(Fact::Event { observation, call_sid: sid, at, is_history });
         }
-        effects.measures.push(Measure::Events(numbers));
+        effects.measures.push(MetricUpdate::Events(numbers));
         if let Some(CallOutcome { outcome, decided_by, created_at }) = counted.outcome {
             let (at, is_history) = self.progress.dated(created_at, now);
             effects.batch.facts.push(Fact::Outcome { outcome, decided_by, at, is_history });
@@ -124,7 +124,7 @@ impl Engine {
         &mut self,
         run: &EventsRun,
         failure: &Failure,
-        heard: Heard,
+        heard: AnswerContext,
         effects: &mut Effects,
     ) -> Option<CallSid> {
         let (read, now) = (run.read, heard.moment.now);
@@ -134,7 +134,7 @@ impl Engine {
         }
         if matches!(failure.reason, FailureReason::Endless | FailureReason::Shifted) {
             // All its pages could be read.
-            effects.measures.push(Measure::Retried(failure.reason.as_str()));
+            effects.measures.push(MetricUpdate::Retried(failure.reason.as_str()));
         }
         let mut is_accounts = false;
         match failure.verdict {
@@ -169,14 +169,18 @@ impl Engine {
         &mut self,
         read: Read,
         failure: &Failure,
-        heard: Heard,
+        heard: AnswerContext,
         effects: &mut Effects,
     ) -> Option<CallSid> {
         let Read { sid: call_sid, stage, .. } = read;
         let now = self.progress.now(heard.moment.now);
         let why = failure_of(failure.verdict);
         if self.progress.read_failed(read, why, now, heard.moment.random) {
-            effects.measures.push(Measure::Read { stage, result: ReadResult::Failed, count: 1 });
+            effects.measures.push(MetricUpdate::Read {
+                stage,
+                result: ReadResult::Failed,
+                count: 1,
+            });
             effects.lines.push(Line::GaveUp { call_sid, stage, error: failure.text.clone() });
             return Some(call_sid);
         }
@@ -201,13 +205,13 @@ fn measure_read(read: Read, reading: &Reading, new: u64, effects: &mut Effects) 
     let Read { stage, skips, .. } = read;
     let is_empty = reading.items.is_empty();
     let result = if is_empty { ReadResult::Empty } else { ReadResult::Found };
-    effects.measures.push(Measure::Read { stage, result, count: 1 });
+    effects.measures.push(MetricUpdate::Read { stage, result, count: 1 });
     if stage == Stage::Audit {
-        effects.measures.push(Measure::Audited { late_events: new });
+        effects.measures.push(MetricUpdate::Audited { late_events: new });
     }
     if skips > 0 {
         let (stage, result) = (Stage::AfterEnd, ReadResult::Skipped);
-        effects.measures.push(Measure::Read { stage, result, count: u64::from(skips) });
+        effects.measures.push(MetricUpdate::Read { stage, result, count: u64::from(skips) });
     }
 }
 

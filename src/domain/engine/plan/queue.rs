@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{EarlyPlan, Lane, ReadPlan, Step, Turn};
+use super::{EarlyPlan, Lane, ReadPlan, ScheduledStep, Step};
 use crate::domain::track::progress::CallProgress;
 use crate::domain::track::twilio_time::before;
 use crate::domain::words::sid::CallSid;
@@ -23,33 +23,33 @@ const AUDIT_ONE_IN: u64 = 52;
 /// The calls that wait for something.
 #[derive(Debug, Default)]
 pub struct Queue {
-    settling: Turns,
-    backlog: Turns,
-    after_end: Turns,
-    live: Turns,
-    audit: Turns,
+    settling: CallsByTime,
+    backlog: CallsByTime,
+    after_end: CallsByTime,
+    live: CallsByTime,
+    audit: CallsByTime,
     /// When a call's place changes by itself.
-    timers: Turns,
+    timers: CallsByTime,
     /// Active calls by their beginning.
-    active: Turns,
-    places: BTreeMap<CallSid, Place>,
+    active: CallsByTime,
+    places: BTreeMap<CallSid, QueuePosition>,
     /// Counts the steps taken, so that lanes take turns.
     taken: u64,
 }
 
 /// Calls, the first in time first.
-type Turns = BTreeSet<(Timestamp, CallSid)>;
+type CallsByTime = BTreeSet<(Timestamp, CallSid)>;
 
 /// Where a call stands.
 #[derive(Clone, Copy, Debug, Default)]
-struct Place {
+struct QueuePosition {
     due: Option<(Lane, Timestamp)>,
     timer: Option<Timestamp>,
     active_since: Option<Timestamp>,
 }
 
-impl Place {
-    fn of(
+impl QueuePosition {
+    fn new(
         (call, is_busy): (&CallProgress, bool),
         plan: &ReadPlan,
         early: EarlyPlan,
@@ -58,11 +58,11 @@ impl Place {
         let active_since = call.ended_at.is_none().then_some(call.began_at);
         let turn = if is_busy { None } else { plan.turn(call, early, now) };
         let (due, timer) = match turn {
-            Some(Turn { due_at, lane, changes_at, .. }) if due_at <= now => {
+            Some(ScheduledStep { due_at, lane, changes_at, .. }) if due_at <= now => {
                 // What has changed already needs no timer, or it would be looked at each time.
                 (Some((lane, due_at)), changes_at.filter(|&at| at > now))
             }
-            Some(Turn { due_at, changes_at, .. }) => {
+            Some(ScheduledStep { due_at, changes_at, .. }) => {
                 // Before it is due, it may become something else that is due later.
                 let changes_at = changes_at.filter(|&at| at > now);
                 (None, Some(changes_at.map_or(due_at, |at| at.min(due_at))))
@@ -93,9 +93,10 @@ impl Queue {
         early: EarlyPlan,
         now: Timestamp,
     ) {
-        let of =
-            |known: (&'a CallProgress, bool)| (known.0.sid, Place::of(known, plan, early, now));
-        let places: Vec<(CallSid, Place)> =
+        let of = |known: (&'a CallProgress, bool)| {
+            (known.0.sid, QueuePosition::new(known, plan, early, now))
+        };
+        let places: Vec<(CallSid, QueuePosition)> =
             calls.map(of).filter(|(_, place)| place.waits()).collect();
         for lane in Lane::ALL {
             let due = places.iter().filter_map(|&(sid, place)| Some((place.due?, sid)));
@@ -118,7 +119,7 @@ impl Queue {
         now: Timestamp,
     ) {
         self.remove(call.sid);
-        let place = Place::of((call, is_busy), plan, early, now);
+        let place = QueuePosition::new((call, is_busy), plan, early, now);
         if let Some((lane, due_at)) = place.due {
             self.lane(lane).insert((due_at, call.sid));
         }
@@ -206,13 +207,13 @@ impl Queue {
             (Lane::Live, &self.live),
             (Lane::Audit, &self.audit),
         ];
-        let of = |(lane, turns): (Lane, &'_ Turns)| {
+        let of = |(lane, turns): (Lane, &'_ CallsByTime)| {
             turns.iter().map(move |&(at, sid)| (sid, (lane, at))).collect::<Vec<_>>()
         };
         lanes.into_iter().flat_map(of).collect()
     }
 
-    fn lane(&mut self, lane: Lane) -> &mut Turns {
+    fn lane(&mut self, lane: Lane) -> &mut CallsByTime {
         match lane {
             Lane::Settling => &mut self.settling,
             Lane::Backlog => &mut self.backlog,

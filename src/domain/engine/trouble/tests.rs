@@ -22,7 +22,7 @@ fn trouble_is_told_once_with_its_cause_and_once_when_it_is_over() {
     for second in 2..4_000 {
         assert_eq!(fail(&mut lists, "recent", 0, "dns", second), None);
     }
-    assert_eq!(lists.read(&"recent", 0, at(4_000)), Some(News::CanRead(seconds(4_000))));
+    assert_eq!(lists.read(&"recent", 0, at(4_000)), Some(TroubleChange::CanRead(seconds(4_000))));
     assert_eq!(lists.told(), None);
     assert_eq!(lists.read(&"recent", 0, at(4_001)), None);
 }
@@ -51,7 +51,7 @@ fn another_cause_is_told_once_it_is_seen_twice() {
     ] {
         assert_eq!(fail(&mut lists, "recent", 0, reason, second), expected, "{second}");
     }
-    assert_eq!(lists.read(&"recent", 0, at(9)), Some(News::CanRead(seconds(9))));
+    assert_eq!(lists.read(&"recent", 0, at(9)), Some(TroubleChange::CanRead(seconds(9))));
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn a_later_page_that_always_fails_is_trouble_though_the_first_is_read() {
         lines.extend(lists.read(&"recent", 9, at(second)));
         lines.extend(fail(&mut lists, "deep", 2, "timeout", second + 30));
     }
-    assert_eq!(lines, [News::CannotRead(cause("timeout"))]);
+    assert_eq!(lines, [TroubleChange::CannotRead(cause("timeout"))]);
     assert!(lists.read(&"deep", 2, at(9_000)).is_some());
 }
 
@@ -78,7 +78,7 @@ fn a_list_that_is_not_wanted_any_more_is_forgotten() {
     assert_eq!(lists.look(at(800)), None);
     assert_eq!(fail(&mut lists, "active", 0, "dns", 801), cannot("dns"));
     assert_eq!(lists.read(&"recent", 0, at(1_000)), None);
-    assert_eq!(lists.read(&"recent", 0, at(2_000)), Some(News::CanRead(seconds(2_000))));
+    assert_eq!(lists.read(&"recent", 0, at(2_000)), Some(TroubleChange::CanRead(seconds(2_000))));
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn calls_that_can_not_be_read_are_trouble_when_no_other_is_read() {
     }
     assert_eq!(fail(&mut calls, "c2", 0, "server_error", 200), None);
     assert_eq!(fail(&mut calls, "c3", 0, "server_error", 201), cannot("server_error"));
-    assert_eq!(calls.read(&"c4", 0, at(211)), Some(News::CanRead(seconds(210))));
+    assert_eq!(calls.read(&"c4", 0, at(211)), Some(TroubleChange::CanRead(seconds(210))));
     assert_eq!(fail(&mut calls, "c1", 0, "server_error", 300), None);
     assert_eq!(calls.look(at(300 + 3_599)), None);
     assert_eq!(calls.look(at(300 + 3_600)), cannot("server_error"));
@@ -118,7 +118,7 @@ fn what_is_part_of_normal_work_is_trouble_only_if_it_lasts() {
     let mut lists = Trouble::of_lists();
     for second in 0..45 {
         let failure =
-            Failure { weight: Weight::Normal, ..failure("recent", 0, "throttled", second) };
+            Failure { weight: Severity::Normal, ..failure("recent", 0, "throttled", second) };
         assert_eq!(lists.failed(failure, at(second)), None);
     }
     assert_eq!(lists.look(at(45)), cannot("throttled"));
@@ -128,7 +128,7 @@ fn what_is_part_of_normal_work_is_trouble_only_if_it_lasts() {
 fn what_no_further_request_mends_is_told_at_once() {
     let mut lists = Trouble::of_lists();
     let certain = |reason, second| Failure {
-        weight: Weight::Certain,
+        weight: Severity::Certain,
         ..failure("recent", 0, reason, second)
     };
     assert_eq!(lists.failed(certain("unauthorized", 0), at(0)), cannot("unauthorized"));
@@ -155,7 +155,7 @@ fn fail(
     page: u32,
     reason: &'static str,
     second: i64,
-) -> Option<News> {
+) -> Option<TroubleChange> {
     trouble.failed(failure(of, page, reason, second), at(second))
 }
 
@@ -165,11 +165,11 @@ fn failure(
     reason: &'static str,
     second: i64,
 ) -> Failure<&'static str> {
-    Failure { of, page, asked_at: at(second), weight: Weight::Ordinary, cause: cause(reason) }
+    Failure { of, page, asked_at: at(second), weight: Severity::Ordinary, cause: cause(reason) }
 }
 
-fn cannot(reason: &'static str) -> Option<News> {
-    Some(News::CannotRead(cause(reason)))
+fn cannot(reason: &'static str) -> Option<TroubleChange> {
+    Some(TroubleChange::CannotRead(cause(reason)))
 }
 
 fn cause(reason: &'static str) -> Cause {

@@ -86,7 +86,7 @@ pub(super) fn is_key(label: &[u8]) -> bool {
 
 fn is_data_in_plain(text: &[u8]) -> bool {
     let name = without_extension(text);
-    let count = Count::of(name);
+    let count = Count::new(name);
     // Words in letters alone are most of all segments.
     if count.lower == name.len() {
         return false;

@@ -33,7 +33,7 @@ pub(super) struct Count {
 }
 
 impl Count {
-    pub(super) fn of(text: &[u8]) -> Self {
+    pub(super) fn new(text: &[u8]) -> Self {
         let mut count = Self::default();
         for byte in text {
             count.digits += usize::from(byte.is_ascii_digit());

@@ -101,7 +101,7 @@ fn reading_with(version: DigestVersion, words: &str) -> Reading {
         .filter(|word| !word.contains('!'))
         .map(|word| match word {
             "x" => Item::rejected(b"x", digests, Rejection::Malformed),
-            _ => Item::of(
+            _ => Item::judge(
                 &event(&word[..1], word.ends_with('?')),
                 sid(),
                 digests,

@@ -8,9 +8,9 @@ use crate::domain::judge::route::Endpoint;
 use crate::domain::judge::verdict::Code;
 
 use super::super::{
-    AccountId, EndpointEntry, EndpointId, GroupEntry, GroupId, Ledger, Missing, Scope, room,
+    AccountId, EndpointEntry, EndpointId, Exceeded, GroupEntry, GroupId, Ledger, Scope, room,
 };
-use super::{Delta, Place, Terms};
+use super::{CountedAt, CountingRules, Delta};
 
 /// A place that something has to be counted at.
 #[derive(Clone, Copy)]
@@ -27,14 +27,19 @@ impl Ledger {
     /// Where an event is counted, or the outcome that it decides: both have the same place, which is made
     /// where there is none. The event itself may have been counted elsewhere, by other patterns, or its
     /// endpoint may have retired since.
-    pub(super) fn find_place(&self, delta: &mut Delta, event: &Observation, terms: Terms) -> Place {
+    pub(super) fn find_place(
+        &self,
+        delta: &mut Delta,
+        event: &Observation,
+        terms: CountingRules,
+    ) -> CountedAt {
         let group = Some((event.kind, event.verdict.code));
         let Observation { endpoint, is_configured, .. } = event;
         let wanted = Wanted { endpoint, is_configured: *is_configured, group };
         let (endpoint, missing) = self.find_endpoint(delta, wanted, terms);
         let is_first = self.group(delta, endpoint, event.kind).is_none();
         let group = self.find_group(delta, endpoint, event.kind, terms);
-        Place { endpoint, group, is_first, missing }
+        CountedAt { endpoint, group, is_first, missing }
     }
 
     /// The endpoint under which something is counted, and what there is no room for in its own.
@@ -42,8 +47,8 @@ impl Ledger {
         &self,
         delta: &mut Delta,
         wanted: Wanted<'_>,
-        terms: Terms,
-    ) -> (EndpointId, Option<Missing>) {
+        terms: CountingRules,
+    ) -> (EndpointId, Option<Exceeded>) {
         if *wanted.endpoint == Endpoint::overflow() {
             return (self.find_overflow(delta, terms), None);
         }
@@ -60,7 +65,7 @@ impl Ledger {
     }
 
     /// The endpoint that all share that found no room: there is room for it in any case.
-    fn find_overflow(&self, delta: &mut Delta, terms: Terms) -> EndpointId {
+    fn find_overflow(&self, delta: &mut Delta, terms: CountingRules) -> EndpointId {
         let key = (terms.account, Endpoint::overflow());
         self.endpoint(delta, &key).unwrap_or_else(|| self.add_endpoint(delta, key, terms))
     }
@@ -73,7 +78,7 @@ impl Ledger {
         &self,
         delta: &mut Delta,
         key: (AccountId, Endpoint),
-        terms: Terms,
+        terms: CountingRules,
     ) -> EndpointId {
         let last = self.endpoints.last_key_value().map(|(id, _)| *id);
         let last = last.max(delta.endpoints.last_key_value().map(|(id, _)| *id));
@@ -108,7 +113,7 @@ impl Ledger {
         delta: &mut Delta,
         endpoint: EndpointId,
         kind: RequestKind,
-        terms: Terms,
+        terms: CountingRules,
     ) -> GroupId {
         if let Some(id) = self.group(delta, endpoint, kind) {
             return id;

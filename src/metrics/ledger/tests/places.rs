@@ -37,7 +37,7 @@ fn the_series_of_one_host_leave_room_for_hosts_without_any() {
             let mut fact = on(NOISY, "/a");
             if let Fact::Event { observation, .. } = &mut fact {
                 observation.kind = *kind;
-                observation.verdict.code = Code::of(code).expect("a code");
+                observation.verdict.code = Code::from_status(code).expect("a code");
             }
             fact
         })
@@ -113,15 +113,15 @@ fn what_there_is_no_room_for_is_told_with_the_first_request() {
     let full = LedgerLimits { series: 0, ..limits() };
     let mut code = on(NOISY, "/a");
     if let Fact::Event { observation, .. } = &mut code {
-        observation.verdict.code = Code::of(404).expect("a code");
+        observation.verdict.code = Code::from_status(404).expect("a code");
     }
     for (facts, limits, route, missing) in [
-        (noise(0..4), few, "/aac", Missing::Place),
-        (noise(1..4), full, "/aab", Missing::Series),
-        (vec![code], full, "/a", Missing::CodeSeries),
+        (noise(0..4), few, "/aac", Exceeded::Endpoints),
+        (noise(1..4), full, "/aab", Exceeded::Series),
+        (vec![code], full, "/a", Exceeded::CodeSeries),
     ] {
         let mut ledger = ledger();
-        if missing == Missing::CodeSeries {
+        if missing == Exceeded::CodeSeries {
             count(&mut ledger, &[on(NOISY, "/a")], super::limits());
         }
         let entry = Entry { account: ACCOUNT, facts: &facts, learnt_at: None };

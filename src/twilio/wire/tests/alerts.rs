@@ -66,7 +66,7 @@ fn a_field_of_any_type_spoils_no_entry() {
             let json = format!("{{\"sid\":\"{SID}\",\"{field}\":{value}}}");
             let raw = serde_json::from_str(&json).expect("JSON");
             let entry = decode_logged_error(&RawItem::new(raw)).expect(&json);
-            let reported = format!("{:?}", Reported::of(&entry, &Routes::default()));
+            let reported = format!("{:?}", Reported::judge(&entry, &Routes::default()));
             assert!(!reported.contains("secret") && !reported.contains("1500555"), "{reported}");
         }
     }
@@ -97,7 +97,7 @@ fn an_envelope_of_any_shape_tells_no_next_page_or_one() {
 }
 
 fn show(entry: &LoggedError) -> String {
-    let reported = Reported::of(entry, &Routes::default());
+    let reported = Reported::judge(entry, &Routes::default());
     let place = reported.endpoint.map(|endpoint| format!("{}{}", endpoint.host, endpoint.route));
     let generated_at = reported.generated_at.map(|at| at.to_string()).unwrap_or_default();
     let call = reported.call_sid.map(|sid| sid.to_string());

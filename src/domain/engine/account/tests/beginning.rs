@@ -96,7 +96,7 @@ fn first_start(calls: u32) -> AccountProgress {
 }
 
 fn is_late(account: &mut AccountProgress, second: i64) -> bool {
-    account.lateness(at(second)).is_catching_up
+    account.lag(at(second)).is_catching_up
 }
 
 fn read_one(account: &mut AccountProgress, number: u32, second: i64) {

@@ -88,7 +88,7 @@ impl Story {
             if tenth % 600 == 0 {
                 // The cursor is the lists' business.
                 account.lists.cursor = Some(now);
-                told.is_late = account.lateness(now).is_catching_up;
+                told.is_late = account.lag(now).is_catching_up;
                 told.was_late |= told.is_late;
             }
         }

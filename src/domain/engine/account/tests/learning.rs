@@ -143,5 +143,5 @@ fn item(began_at: Timestamp) -> Item {
         }),
     };
     let digests = Digests::new(DigestKey::new([1; 16]), DigestVersion::CURRENT);
-    Item::of(&event, any_sid(1), digests, &Routes::default())
+    Item::judge(&event, any_sid(1), digests, &Routes::default())
 }

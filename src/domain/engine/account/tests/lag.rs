@@ -12,7 +12,7 @@ const HOUR: i64 = 3_600;
 fn lateness_tells_what_is_overdue() {
     let mut account = account();
     list(&mut account, &[ended(1, 0)], 5);
-    let overdue = |account: &mut AccountProgress, second| account.lateness(at(second)).overdue;
+    let overdue = |account: &mut AccountProgress, second| account.lag(at(second)).overdue;
     assert_eq!(overdue(&mut account, DUE), Duration::ZERO);
     assert_eq!(overdue(&mut account, DUE + 901), Duration::from_secs(901));
     read(&mut account, Stage::Settling, 2_000);
@@ -23,8 +23,8 @@ fn lateness_tells_what_is_overdue() {
 fn an_account_whose_cursor_is_old_is_catching_up() {
     let mut account = account();
     account.lists.cursor = Some(at(5_000));
-    assert!(!account.lateness(at(5_900)).is_catching_up);
-    assert!(account.lateness(at(5_901)).is_catching_up);
+    assert!(!account.lag(at(5_900)).is_catching_up);
+    assert!(account.lag(at(5_901)).is_catching_up);
 }
 
 #[test]
@@ -56,12 +56,12 @@ fn several_late_calls_that_are_more_than_a_twentieth_of_those_that_are_due_make_
         (Case { late: 3, read_long_ago: 1_000, ..Case::default() }, true),
     ] {
         let mut account = case.account();
-        let lateness = account.lateness(at(Case::NOW));
-        assert_eq!(lateness.is_catching_up, expected, "{case:?}");
+        let lag = account.lag(at(Case::NOW));
+        assert_eq!(lag.is_catching_up, expected, "{case:?}");
         let unreadable = case.unreadable + case.unreadable_lately;
-        assert_eq!(lateness.unreadable, u64::from(unreadable), "{case:?}");
+        assert_eq!(lag.unreadable, u64::from(unreadable), "{case:?}");
         let is_overdue = case.late + case.waiting > 0;
-        assert_eq!(!lateness.overdue.is_zero(), is_overdue, "{case:?}");
+        assert_eq!(!lag.overdue.is_zero(), is_overdue, "{case:?}");
     }
 }
 
@@ -83,9 +83,9 @@ fn one_call_that_fails_while_others_are_read_is_unreadable_and_makes_nothing_lat
             if second > DUE && !account.calls[&sid(1)].failing.is_on_its_own() || minute % 10 == 5 {
                 fail(&mut account, Stage::Settling, failure, second);
             }
-            let lateness = account.lateness(at(second));
-            assert!(!lateness.is_catching_up, "{failure:?} after {minute} minutes");
-            told.push((lateness.unreadable, lateness.overdue.is_zero()));
+            let lag = account.lag(at(second));
+            assert!(!lag.is_catching_up, "{failure:?} after {minute} minutes");
+            told.push((lag.unreadable, lag.overdue.is_zero()));
         }
         let first = told.iter().position(|told| *told == (1, true)).expect("it is unreadable");
         assert!((30..60).contains(&first), "{failure:?} after {first} minutes");
@@ -106,10 +106,10 @@ fn the_only_call_of_a_quiet_account_holds_no_page_back_though_it_may_be_an_outag
         let second = minute * 60;
         account.lists.cursor = Some(at(second));
         assert!(!fail(&mut account, Stage::Settling, ReadFailure::Failed, second));
-        let lateness = account.lateness(at(second));
-        assert!(!lateness.is_catching_up, "after {minute} minutes");
-        assert_eq!(lateness.unreadable, 0, "no other call was read");
-        assert_eq!(lateness.overdue, Duration::from_secs(secs(second - DUE)));
+        let lag = account.lag(at(second));
+        assert!(!lag.is_catching_up, "after {minute} minutes");
+        assert_eq!(lag.unreadable, 0, "no other call was read");
+        assert_eq!(lag.overdue, Duration::from_secs(secs(second - DUE)));
     }
 }
 
@@ -120,8 +120,8 @@ fn an_outage_of_call_events_is_told_from_the_third_call_on_and_so_is_its_end() {
     list(&mut account, &calls, 40 * 60);
     let told = |account: &mut AccountProgress, second| {
         account.lists.cursor = Some(at(second));
-        let lateness = account.lateness(at(second));
-        (lateness.is_catching_up, lateness.unreadable)
+        let lag = account.lag(at(second));
+        (lag.is_catching_up, lag.unreadable)
     };
     // Two calls are more than 15 minutes overdue, then three.
     assert_eq!(told(&mut account, DUE + QUARTER + 61), (false, 0));
@@ -153,7 +153,7 @@ fn an_account_that_reads_less_than_it_has_falls_behind_and_says_so() {
         if number % 10 != 0 {
             read_one(&mut account, number, now);
         }
-        told.push(account.lateness(at(now)).is_catching_up);
+        told.push(account.lag(at(now)).is_catching_up);
     }
     // Half an hour has 180 calls. The tenth is late a quarter of an hour after it should have been read.
     let is_late = |second: i64| told[usize::try_from(second / 10).expect("not negative")];

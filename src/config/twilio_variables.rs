@@ -1,7 +1,7 @@
 //! The account that the variables of Twilio's own tools name.
 
 use crate::domain::words::sid::{AccountSid, ApiKeySid};
-use crate::domain::words::subaccounts::Wanted;
+use crate::domain::words::subaccounts::SubaccountFilter;
 use crate::twilio::{Credentials, Proxy};
 
 use super::Environment;
@@ -74,7 +74,7 @@ pub(super) fn account_of_environment(
         base_url,
         region,
         discovers: false,
-        subaccounts: Wanted::default(),
+        subaccounts: SubaccountFilter::default(),
         push_secret: push_secret.map(PushSecret),
     };
     reader.shown += &show::account(&account, &source, signs_only.then_some(&token), proxy);

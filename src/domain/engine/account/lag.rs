@@ -29,7 +29,7 @@ const SAID_FOR: Duration = Duration::from_secs(65);
 
 /// How late the account is.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Lateness {
+pub struct AccountLag {
     /// How long the most overdue settling read is overdue, calls that can't be read apart.
     pub overdue: Duration,
     /// Whether the past is being caught up: what is counted now happened long ago.
@@ -97,21 +97,21 @@ impl AccountProgress {
     /// How late the account is. One that began with the past is catching up until that was read: its
     /// lists, and each call that was long overdue, at least as far as one attempt. Without such calls
     /// what it counts is recent, and it is not catching up.
-    pub fn lateness(&mut self, now: Timestamp) -> Lateness {
-        let mut lateness = Lateness::default();
+    pub fn lag(&mut self, now: Timestamp) -> AccountLag {
+        let mut lag = AccountLag::default();
         let (plan, early, mut due) = (&self.reads, self.early_plan(), Due::default());
         let (mut has_past, mut is_past_read) = (false, true);
         for call in self.calls.values() {
             if call.ended_at.is_none() {
-                *lateness.active.entry((call.direction, call.status)).or_default() += 1;
+                *lag.active.entry((call.direction, call.status)).or_default() += 1;
             }
             if let Some(next) = plan.next_read(call, early, now) {
-                *lateness.pending.entry(next.stage.as_str()).or_default() += 1;
+                *lag.pending.entry(next.stage.as_str()).or_default() += 1;
             }
             if call.is_unreadable() {
-                lateness.unreadable += 1;
+                lag.unreadable += 1;
             } else {
-                lateness.overdue = lateness.overdue.max(plan.overdue(call, now));
+                lag.overdue = lag.overdue.max(plan.overdue(call, now));
             }
             due.add(call, plan, now);
             if self.began_behind_at.is_some_and(|at| is_of_the_past(call, plan, at)) {
@@ -123,7 +123,7 @@ impl AccountProgress {
         self.began_behind_at = self
             .began_behind_at
             .filter(|&at| is_behind || (has_past && (!is_past_read || now < after(at, SAID_FOR))));
-        lateness.is_catching_up = is_behind || due.are_late() || self.began_behind_at.is_some();
-        lateness
+        lag.is_catching_up = is_behind || due.are_late() || self.began_behind_at.is_some();
+        lag
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::clock::Clock;
-use crate::domain::engine::request::{Answer, Ask, Request, RequestId, Shown};
+use crate::domain::engine::request::{Answer, AnswerContent, Ask, Request, RequestId};
 use crate::domain::judge::reported::Reported;
 use crate::domain::judge::route::Routes;
 use crate::domain::track::digest::Digests;
@@ -15,7 +15,7 @@ use crate::twilio::{self, Attempt, Client};
 
 /// What requests of an account are made with.
 #[derive(Clone, Debug)]
-pub(super) struct Asker {
+pub(super) struct RequestSender {
     pub(super) client: Client,
     pub(super) account: AccountSid,
     pub(super) routes: Arc<Routes>,
@@ -23,30 +23,33 @@ pub(super) struct Asker {
 }
 
 /// A request that has come back.
-pub(super) struct Asked {
+pub(super) struct CompletedRequest {
     pub(super) id: RequestId,
     /// What was sent, if anything was.
     pub(super) attempt: Option<Attempt>,
     pub(super) answer: Answer,
 }
 
-impl Asker {
+impl RequestSender {
     /// Sends a request, and waits for its answer.
-    pub(super) async fn ask(self, Request { id, ask }: Request) -> Asked {
+    pub(super) async fn ask(self, Request { id, ask }: Request) -> CompletedRequest {
         let Self { client, account, routes, .. } = &self;
         let twilio::Answer { attempt, result } = match &ask {
             Ask::Calls { filter, page } => {
-                client.list_calls(*account, *filter, page).await.map(Shown::Calls)
+                client.list_calls(*account, *filter, page).await.map(AnswerContent::Calls)
             }
-            Ask::Call(call) => client.fetch_call(*account, *call).await.map(Shown::Call),
+            Ask::Call(call) => client.fetch_call(*account, *call).await.map(AnswerContent::Call),
             Ask::CallEvents { call, digests, page } => {
                 let judge = |item: &RawItem<'_>| judge(item, *call, *digests, routes);
-                client.call_events(*account, *call, page, judge).await.map(Shown::CallEvents)
+                client
+                    .call_events(*account, *call, page, judge)
+                    .await
+                    .map(AnswerContent::CallEvents)
             }
-            Ask::Accounts(page) => client.list_accounts(page).await.map(Shown::Accounts),
+            Ask::Accounts(page) => client.list_accounts(page).await.map(AnswerContent::Accounts),
             Ask::ErrorLog { from, page } => {
-                let judge = |entry: &LoggedError| Reported::of(entry, routes);
-                client.error_log(*from, page, judge).await.map(Shown::ErrorLog)
+                let judge = |entry: &LoggedError| Reported::judge(entry, routes);
+                client.error_log(*from, page, judge).await.map(AnswerContent::ErrorLog)
             }
         };
         let sent = attempt.as_ref();
@@ -56,13 +59,13 @@ impl Asker {
             took: sent.map(|sent| sent.took).unwrap_or_default(),
             result: result.map_err(|error| error.failure(ask.resource())),
         };
-        Asked { id, attempt, answer }
+        CompletedRequest { id, attempt, answer }
     }
 }
 
 fn judge(item: &RawItem<'_>, call: CallSid, digests: Digests, routes: &Routes) -> Item {
     match decode_call_event(item) {
-        Ok(event) => Item::of(&event, call, digests, routes),
+        Ok(event) => Item::judge(&event, call, digests, routes),
         Err(rejection) => Item::rejected(item.json().as_bytes(), digests, rejection),
     }
 }

@@ -12,11 +12,8 @@ use std::path::Path;
 use figment::value::{Dict, Value};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::file;
-use super::layers;
-use super::problem::{Problem, Problems};
-use super::reader::{Reader, Section};
-use super::shape;
+use crate::config::reader::{Reader, Section};
+use crate::config::{Problem, Problems, file, layers, shape};
 
 /// Most bytes of a file with certificates.
 const MAX_PEM_BYTES: u64 = 1 << 20;

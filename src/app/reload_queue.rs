@@ -14,13 +14,13 @@ const EVERY: Duration = Duration::from_secs(5);
 
 /// The reloads that are asked for.
 #[derive(Default)]
-pub(super) struct ReloadTurns {
+pub(super) struct ReloadQueue {
     is_asked: bool,
     replies: Vec<ReloadReply>,
     last: Option<Instant>,
 }
 
-impl ReloadTurns {
+impl ReloadQueue {
     /// Asks for a reload; the reply waits for it. As many replies wait as there are connections.
     pub(super) fn ask(&mut self, reply: Option<ReloadReply>) {
         self.is_asked = true;
