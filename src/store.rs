@@ -1,8 +1,8 @@
-//! The edge to the disk: one SQLite file, one writer, one transaction per batch.
+//! Persistence: one SQLite file with a single writer, which commits each batch in one transaction.
 //!
-//! What was counted and that it was counted are committed together; only then is it published to
-//! the ledger that scrapes read. Everything else reaches the store through the handle here, so that
-//! another database can stand in its place. Does not know that Twilio exists.
+//! Counts and the record of what has been counted are committed together, and only then published to the
+//! ledger that scrapes read. The rest of the program uses the store only through the handle in this module,
+//! so that another database could replace SQLite. The store knows nothing of Twilio's API.
 
 mod accounts;
 pub mod backup;
@@ -41,43 +41,43 @@ pub use accounts::Subaccount;
 pub use error::{CommitError, OpenError};
 use failures::FailureReader;
 
-/// What identifies an account in the store: never its name or its URL, which may change.
+/// Identifies an account in the store. Its name and its URL may change and aren't part of the key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AccountKey {
     /// The account's SID.
     pub sid: AccountSid,
-    /// The region that processes and keeps its calls, such as `us1`.
+    /// The region that processes and stores its calls, such as `us1`.
     pub region: String,
 }
 
-/// An account as the store knows it.
+/// An account's stored state.
 #[derive(Debug)]
 pub struct AttachedAccount {
     /// Its id.
     pub id: AccountId,
-    /// How far its lists are known.
+    /// The progress of its lists.
     pub lists: ListProgress,
     /// Its calls.
     pub calls: Vec<CallProgress>,
-    /// The latest entries of its error log that were counted, each with when it happened.
+    /// The latest counted entries of its error log, each with its time.
     pub reported: Vec<(ErrorLogSid, Timestamp)>,
-    /// Its subaccounts, as they were last remembered.
+    /// Its subaccounts as of their last listing.
     pub subaccounts: Vec<Subaccount>,
 }
 
-/// What a commit did besides counting.
+/// The side effects of a commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CommitReport {
-    /// Events that were counted under the overflow endpoint.
+    /// The number of events counted under the overflow endpoint.
     pub overflowed: u64,
-    /// What first found no room.
+    /// The first overflow.
     pub first_overflow: Option<Overflow>,
-    /// Endpoints that were let go because they had no event for long.
+    /// The number of endpoints retired after a long time without events.
     pub retired: u64,
 }
 
-/// A command to the writer. Bounded by its senders: each account waits for its answer before it
-/// sends again, and questions have a few places.
+/// A command to the writer. The senders bound the queue: an account waits for the reply before it sends
+/// again, and a query needs one of a few permits.
 #[derive(Debug)]
 enum Command {
     Attach {
@@ -107,20 +107,20 @@ enum Command {
         reply: oneshot::Sender<Result<(), CommitError>>,
     },
     Limit(LedgerLimits),
-    Recent(failures::Question),
+    Recent(failures::Query),
 }
 
 type Reply = oneshot::Sender<Result<CommitReport, CommitError>>;
 
-/// Tells that a commit failed.
-fn refuse(replies: impl Iterator<Item = Reply>, error: &str) {
+/// Replies that a commit failed.
+fn reply_failed(replies: impl Iterator<Item = Reply>, error: &str) {
     for reply in replies {
-        // A poller that stopped meanwhile asks for it again when it starts.
+        // A poller that has stopped requests the same data again when it restarts.
         let _gone = reply.send(Err(CommitError::Failed(error.to_owned())));
     }
 }
 
-/// A handle to the store.
+/// A handle to the store. The writer stops when the last one is dropped.
 #[derive(Clone, Debug)]
 pub struct Store {
     commands: Arc<mpsc::Sender<Command>>,
@@ -131,7 +131,7 @@ pub struct Store {
     is_lost: Arc<AtomicBool>,
 }
 
-/// The writer's thread. It ends, and closes the file, when the last [`Store`] is gone.
+/// The writer's thread. It ends and closes the file when the last [`Store`] is dropped.
 #[derive(Debug)]
 pub struct StoreThread {
     thread: thread::JoinHandle<()>,
@@ -139,14 +139,13 @@ pub struct StoreThread {
 }
 
 impl StoreThread {
-    /// Waits until the thread has ended, which it does early only by a fault of ours.
+    /// Waits until the thread has ended. It ends early only because of a bug.
     pub async fn ended(&mut self) {
-        // Nothing is ever sent: its end of the channel goes with the thread.
+        // Nothing is ever sent: the thread drops its sender when it ends.
         let _gone = (&mut self.ended).await;
     }
 
-    /// Waits until everything is on disk and the file is closed; tells whether the thread ended as it
-    /// was meant to.
+    /// Waits until everything is on disk and the file is closed. Returns `false` if the thread panicked.
     pub fn join(self) -> bool {
         self.thread.join().is_ok()
     }
@@ -156,8 +155,8 @@ impl Store {
     /// Opens or creates the store in a directory, and starts its writer.
     ///
     /// # Errors
-    /// [`OpenError`] where the directory can't be used, another process has it, or the file is not
-    /// a store of this program. Nothing is overwritten.
+    /// [`OpenError`] if the directory can't be used, another process holds it, or the file isn't an intact
+    /// store of this program. Nothing is overwritten.
     pub fn open(
         directory: &Path,
         limits: LedgerLimits,
@@ -190,92 +189,92 @@ impl Store {
         Ok((store, StoreThread { thread, ended }))
     }
 
-    /// The committed ledger.
+    /// Returns the committed ledger.
     pub fn committed(&self) -> Committed {
         self.committed.clone()
     }
 
-    /// A handle that reads the recorded failures, and doesn't keep the store open.
+    /// Returns a handle that reads the recorded failures and doesn't keep the store open.
     pub fn failures(&self) -> FailureReader {
         FailureReader::new(&self.commands)
     }
 
-    /// The key of this store's digests.
+    /// Returns the key of this store's digests.
     pub fn digest_key(&self) -> DigestKey {
         self.digest_key
     }
 
-    /// When the store was created.
+    /// Returns when the store was created.
     pub fn created_at(&self) -> Timestamp {
         self.created_at
     }
 
-    /// Whether the store was created just now.
+    /// Returns whether this run created the store.
     pub fn is_new(&self) -> bool {
         self.is_new
     }
 
-    /// Whether the files were removed or replaced while in use: nothing is committed until they are
-    /// back. Apart from the handle, so that it doesn't keep the store open.
+    /// Returns a function that reports whether the files were removed or replaced while in use. Nothing is
+    /// committed until they are back. The function doesn't keep the store open.
     pub fn is_lost(&self) -> impl Fn() -> bool + Send + Sync + 'static {
         let is_lost = Arc::clone(&self.is_lost);
         move || is_lost.load(Ordering::Relaxed)
     }
 
-    /// Shows an account's series under a label, and loads what is known of it.
+    /// Shows an account's series under a label, and loads the account's state.
     pub async fn attach(
         &self,
         key: AccountKey,
         label: String,
     ) -> Result<AttachedAccount, CommitError> {
-        self.ask(|reply| Command::Attach { key, label, reply }).await
+        self.request(|reply| Command::Attach { key, label, reply }).await
     }
 
-    /// Makes a batch durable and visible. If it fails, nothing of it is either.
+    /// Makes a batch durable and visible. If this fails, no part of it is durable or visible.
     pub async fn commit(
         &self,
         account: AccountId,
         batch: Arc<Batch>,
     ) -> Result<CommitReport, CommitError> {
-        self.ask(|reply| Command::Commit { account, batch, reply }).await
+        self.request(|reply| Command::Commit { account, batch, reply }).await
     }
 
-    /// Hides an account's series; their values stay.
+    /// Hides an account's series; their values are kept.
     pub fn detach(&self, account: AccountId) {
-        // A writer that is gone shows nothing either.
+        // If the writer has ended, the program is stopping.
         let _gone = self.commands.send(Command::Detach { account });
     }
 
-    /// Shows the series of accounts under their labels, before their calls are loaded.
+    /// Shows the series of known accounts under these labels, before their calls are loaded.
     pub async fn show(&self, labels: BTreeMap<AccountKey, String>) -> Result<(), CommitError> {
-        self.ask(|reply| Command::Show { labels, reply }).await
+        self.request(|reply| Command::Show { labels, reply }).await
     }
 
-    /// Remembers which subaccounts an account has, in place of those that it had.
+    /// Replaces the stored subaccounts of an account.
     pub async fn remember_subaccounts(
         &self,
         parent: AccountKey,
         found: Vec<Subaccount>,
     ) -> Result<(), CommitError> {
-        self.ask(|reply| Command::RememberSubaccounts { parent, found, reply }).await
+        self.request(|reply| Command::RememberSubaccounts { parent, found, reply }).await
     }
 
-    /// Shows accounts under other labels, all at once, since two may have exchanged theirs; hides those
-    /// that have none. Accounts that are not named stay as they are, and so do all values.
+    /// Relabels shown accounts, all at once because two may have swapped their labels. Hides those whose label
+    /// is `None`. Other accounts stay as they are, and all values are kept.
     pub async fn relabel(
         &self,
         labels: BTreeMap<AccountKey, Option<String>>,
     ) -> Result<(), CommitError> {
-        self.ask(|reply| Command::Relabel { labels, reply }).await
+        self.request(|reply| Command::Relabel { labels, reply }).await
     }
 
-    /// Bounds what comes from now on. What is there already stays.
+    /// Sets the limits for what is added from now on. Existing series stay.
     pub fn limit(&self, limits: LedgerLimits) {
-        // A writer that is gone lets nothing in either.
+        // If the writer has ended, nothing more is added.
         let _gone = self.commands.send(Command::Limit(limits));
     }
 
-    async fn ask<T>(
+    async fn request<T>(
         &self,
         command: impl FnOnce(oneshot::Sender<Result<T, CommitError>>) -> Command,
     ) -> Result<T, CommitError> {

@@ -1,7 +1,7 @@
-//! Which accounts the store knows, and whose subaccounts they are, so that a restart shows and polls them
-//! at once, before Twilio has listed them.
+//! Stores which accounts are known and whose subaccounts they are, so that a restart shows and polls them at
+//! once, before Twilio has listed them.
 //!
-//! Which of them are wanted, and under which labels, is the configuration's to say.
+//! The configuration decides which of them are used, and under which labels.
 
 use std::collections::BTreeMap;
 
@@ -13,31 +13,31 @@ use crate::metrics::ledger::AccountId;
 use super::AccountKey;
 use super::error::OpenError;
 
-/// A subaccount, as its account's subaccounts were last listed.
+/// A subaccount, as of the last listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subaccount {
-    /// Its SID; it has its account's region.
+    /// Its SID. Its region is that of its account.
     pub sid: AccountSid,
-    /// The status that Twilio told.
+    /// Its status, as reported by Twilio.
     pub status: String,
 }
 
-/// The labels of those accounts that the store knows.
-pub(super) fn named<T>(
+/// Returns the labels of the accounts that the store knows, by id.
+pub(super) fn by_id<T>(
     connection: &Connection,
     labels: BTreeMap<AccountKey, T>,
 ) -> rusqlite::Result<BTreeMap<AccountId, T>> {
     let mut statement =
         connection.prepare_cached("SELECT id FROM account WHERE sid = ?1 AND region = ?2")?;
-    let mut named = BTreeMap::new();
+    let mut by_id = BTreeMap::new();
     for (key, label) in labels {
         let id = statement.query_row(params![key.sid.to_string(), key.region], |row| row.get(0));
-        named.extend(id.optional()?.map(|id| (AccountId(id), label)));
+        by_id.extend(id.optional()?.map(|id| (AccountId(id), label)));
     }
-    Ok(named)
+    Ok(by_id)
 }
 
-/// The subaccounts of an account.
+/// Loads the subaccounts of an account.
 pub(super) fn subaccounts(
     connection: &Connection,
     parent: &AccountKey,
@@ -57,7 +57,7 @@ pub(super) fn subaccounts(
     Ok(subaccounts)
 }
 
-/// Replaces the subaccounts of an account; those that it no longer has stay as accounts.
+/// Replaces the subaccounts of an account. Former subaccounts stay as accounts.
 pub(super) fn remember(
     connection: &Connection,
     parent: &AccountKey,

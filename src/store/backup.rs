@@ -1,11 +1,10 @@
-//! A copy of the store in one file, taken while the program runs or while it is stopped.
+//! Copies the store to one file, while the program runs or is stopped.
 //!
-//! The running program holds the database exclusively, so SQLite can't open it a second time. The files
-//! can be read all the same, and SQLite's log makes the copy consistent: pages that a checkpoint moves
-//! while the database is being copied are in the log, too, as long as the log is the same one afterwards.
-//! A log that was begun again has another header; then the copy is taken again. What was copied is opened
-//! like a store, with every check of `whole`, before it gets its name. Nothing in the store's directory
-//! is written or locked.
+//! A running program holds the database exclusively, so SQLite can't open it a second time. Its files can
+//! still be read, and SQLite's log makes the copy consistent: pages that a checkpoint moves during the copy
+//! are also in the log, unless the log was restarted in the meantime. A restarted log has another header, and
+//! the copy is then repeated. The copy is opened like a store, with all the checks of `whole`, before it gets
+//! its name. Nothing in the store's directory is written or locked.
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
@@ -21,70 +20,70 @@ use super::error::OpenError;
 use super::files::{ExistingFiles, Paths};
 use super::whole;
 
-/// How often a copy is taken before it is given up: a log lasts for some thousand pages.
+/// The number of attempts to copy: a log lasts for some thousand pages.
 const ATTEMPTS: u32 = 20;
-/// How long to wait before the next attempt, once more for each one that failed.
+/// The pause before a further attempt, multiplied by the number of failed ones.
 const PAUSE: Duration = Duration::from_millis(50);
-/// SQLite's log begins with its own number and salts, which differ each time it is begun again.
+/// The size in bytes of the log's header, whose sequence number and salts change at each restart of the log.
 const LOG_HEADER: usize = 32;
 
-/// Why there is no backup.
+/// Why the backup failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
-    /// There is something where the backup is to be.
-    #[error("`{}` exists already: choose another file", path.display())]
+    /// Something exists at the backup's path.
+    #[error("`{}` already exists: choose another file", path.display())]
     Exists {
         /// The file.
         path: PathBuf,
     },
-    /// The backup would be taken for a part of the store.
+    /// The backup would be mistaken for a part of the store.
     #[error("`{}` is a name of the store's own files: choose another file", path.display())]
     OwnFile {
         /// The file.
         path: PathBuf,
     },
     /// The path doesn't name a file.
-    #[error("`{}` names no file: give the path of the file to create", path.display())]
+    #[error("`{}` doesn't name a file: give the path of the file to create", path.display())]
     NoName {
         /// The path.
         path: PathBuf,
     },
     /// There is no store.
-    #[error("there is no store in `{}`: name its directory with --storage.path", path.display())]
+    #[error("there is no store in `{}`: set --storage.path to its directory", path.display())]
     NoStore {
         /// The directory.
         path: PathBuf,
     },
     /// The store can't be read.
-    #[error("cannot read `{}`: run this as the user that the exporter runs as, or as root", path.display())]
+    #[error("cannot read `{}`: run this as the exporter's user or as root", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// The backup can't be written.
-    #[error("cannot write the backup `{}`: check that its directory exists, is writable and has room", path.display())]
+    #[error("cannot write the backup `{}`: check that its directory exists, is writable and has free space", path.display())]
     Write {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The log was begun again during each attempt.
+    /// The log was restarted during each attempt.
     #[error(
         "the store changes faster than it can be copied: try again later, or stop the exporter first"
     )]
     Changing,
-    /// What was copied is no whole store.
-    #[error("the store failed its checks, so there is no backup: {0}")]
+    /// The copy isn't an intact store.
+    #[error("the store failed its checks, so no backup was made: {0}")]
     Store(OpenError),
 }
 
-/// Writes a backup of the store in a directory to a new file; returns its size in bytes.
+/// Writes a backup of the store in a directory to a new file. Returns the file's size in bytes.
 ///
 /// # Errors
-/// [`BackupError`]; then there is no such file, and what was there is as it was.
+/// [`BackupError`]: the file wasn't created, and existing files are unchanged.
 pub fn backup(storage: &Path, target: &Path) -> Result<u64, BackupError> {
     let storage = storage.canonicalize().map_err(|source| unreadable(storage, source))?;
     let (parent, name) = split(target)?;
@@ -119,10 +118,10 @@ pub fn backup(storage: &Path, target: &Path) -> Result<u64, BackupError> {
     Ok(size)
 }
 
-/// Removes what an unfinished backup of this process has written so far.
+/// Removes the unfinished backup of this process.
 pub fn abandon(target: &Path) {
     let Ok((parent, name)) = split(target) else { return };
-    // What can't be removed harms nothing.
+    // Leftovers do no harm.
     let _gone = fs::remove_dir_all(Partial::path(parent, name));
 }
 
@@ -150,7 +149,7 @@ fn refuse_existing(file: &Path, shown: &Path) -> Result<(), BackupError> {
     }
 }
 
-/// A directory beside the backup, for the backup until it is whole. It goes, whatever happens.
+/// A directory next to the backup, which holds it until it is complete. Removed on drop.
 #[derive(Debug)]
 struct Partial {
     directory: PathBuf,
@@ -178,7 +177,7 @@ impl Drop for Partial {
     }
 }
 
-/// Copies database and log as they were at one moment. `between` is called between the two, each time.
+/// Copies the database and its log as of one moment. Each attempt calls `between` between the two files.
 pub(super) fn copy(
     from: &Paths,
     to: &Paths,
@@ -201,7 +200,7 @@ pub(super) fn copy(
     Err(BackupError::Changing)
 }
 
-/// Opens a file, if there is one. Others than regular ones are refused: reading a FIFO may never end.
+/// Opens a file, if there is one. Only regular files are accepted: reading a FIFO may never end.
 fn open(path: &Path) -> io::Result<Option<File>> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_file() => File::open(path).map(Some),
@@ -211,7 +210,7 @@ fn open(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// The header of a log; `None` where there is no log, `Some` of nothing where it is empty.
+/// Reads a log's header: `None` if there is no log, and no bytes if it is empty.
 fn log_header(log: &Path) -> Result<Option<Vec<u8>>, BackupError> {
     let unreadable = |source| BackupError::Read { path: log.to_owned(), source };
     let Some(file) = open(log).map_err(unreadable)? else { return Ok(None) };
@@ -221,7 +220,7 @@ fn log_header(log: &Path) -> Result<Option<Vec<u8>>, BackupError> {
     Ok(Some(header))
 }
 
-/// Copies a file over another; tells whether there is one.
+/// Copies a file over another. If there is no such file, removes the other and returns `false`.
 fn copy_file(from: &Path, to: &Path, target: &Path) -> Result<bool, BackupError> {
     let unwritable = |source| BackupError::Write { path: target.to_owned(), source };
     let unreadable = |source| BackupError::Read { path: from.to_owned(), source };
@@ -238,13 +237,13 @@ fn copy_file(from: &Path, to: &Path, target: &Path) -> Result<bool, BackupError>
     Ok(true)
 }
 
-/// Checks a copy, and moves its log into the database: a single file is left, which any SQLite reads.
+/// Checks a copy and moves its log into the database, which leaves a single file that any SQLite can read.
 pub(super) fn merge(copied: &Paths) -> Result<(), OpenError> {
-    let found = copied.look()?;
+    let found = copied.inspect()?;
     let connection = whole::open(copied, found, whole::Locking::Private)?;
     connection.pragma_update(None, "journal_mode", "DELETE")?;
     connection.close().map_err(|(_, error)| error)?;
-    match copied.look()? {
+    match copied.inspect()? {
         ExistingFiles::Database => Ok(()),
         ExistingFiles::Nothing | ExistingFiles::DatabaseAndLog => {
             Err(OpenError::Corrupt { what: "its log could not be moved into it".to_owned() })
@@ -252,10 +251,10 @@ pub(super) fn merge(copied: &Paths) -> Result<(), OpenError> {
     }
 }
 
-/// Gives a file its name, and never takes that of another.
+/// Gives a backup its name, without replacing another file.
 fn publish(partial: &Path, file: &Path) -> io::Result<()> {
     match fs::hard_link(partial, file) {
-        // Some file systems have no links: there was no such file a moment ago.
+        // Some file systems have no hard links. A moment ago, no file had this name.
         Err(error) if error.kind() != ErrorKind::AlreadyExists => fs::rename(partial, file),
         linked => linked,
     }

@@ -1,6 +1,6 @@
-//! Our types as rows, and back.
+//! Converts the program's types to rows and back.
 //!
-//! The texts here are a contract with every store ever written: a change needs a migration.
+//! Existing stores contain the texts that are defined here: changing one needs a migration.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
@@ -22,7 +22,7 @@ use crate::metrics::ledger::{
 
 use super::error::OpenError;
 
-/// Loads all series values.
+/// Loads the ledger. Held endpoints and groups are held from `now` on.
 pub(super) fn load_ledger(connection: &Connection, now: Timestamp) -> Result<Ledger, OpenError> {
     let mut ledger = Ledger::default();
     let mut statement = connection
@@ -73,13 +73,13 @@ fn hold(row: &Row<'_>, at: usize, now: Timestamp) -> rusqlite::Result<Hold> {
     Ok(Hold { is_released: row.get(at)?, held_since: now, shown_at: None })
 }
 
-/// An instant from milliseconds.
+/// Converts milliseconds to an instant.
 pub(super) fn instant(ms: i64) -> Result<Timestamp, OpenError> {
     Timestamp::from_millisecond(ms)
-        .map_err(|_| OpenError::Corrupt { what: format!("`{ms}` is no time") })
+        .map_err(|_| OpenError::Corrupt { what: format!("`{ms}` isn't a valid time") })
 }
 
-/// A scope as table name and id.
+/// Encodes a scope as its kind and id.
 pub(super) fn encode_scope(scope: Scope) -> (&'static str, u32) {
     match scope {
         Scope::Account(AccountId(id)) => ("account", id),
@@ -97,7 +97,7 @@ fn decode_scope(scope: &str, id: u32) -> Option<Scope> {
     }
 }
 
-/// A cell as text, such as `requests:200`.
+/// Encodes a cell as text, such as `requests:200`.
 pub(super) fn encode_cell(cell: Cell) -> String {
     match cell {
         Cell::Requests(code) => format!("requests:{code}"),
@@ -150,7 +150,7 @@ fn decode_cell(text: &str) -> Option<Cell> {
     }
 }
 
-/// Loads an account's calls; `now` stands for when lists last showed them.
+/// Loads an account's calls, with `now` as the time at which a list last contained them.
 pub(super) fn load_calls(
     connection: &Connection,
     account: AccountId,
@@ -225,7 +225,7 @@ pub(super) fn store_call(
     Ok(())
 }
 
-/// Digests as 8 bytes and counts as 4, little endian.
+/// Encodes each digest in 8 bytes and its count in 4, both little-endian.
 fn encode_multiset(multiset: &Multiset) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(multiset.pairs().len() * PAIR_BYTES);
     for (Digest(digest), count) in multiset.pairs() {
@@ -239,7 +239,7 @@ const PAIR_BYTES: usize = 12;
 
 fn decode_multiset(bytes: &[u8]) -> Result<Multiset, OpenError> {
     let (pairs, []) = bytes.as_chunks::<PAIR_BYTES>() else {
-        return Err(corrupt("call", "digests of an odd length"));
+        return Err(corrupt("call", "digests of an invalid length"));
     };
     let pair = |bytes: &[u8; PAIR_BYTES]| {
         let (mut digest, mut count) = ([0; 8], [0; 4]);
@@ -255,7 +255,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_cell_comes_back_as_it_went() {
+    fn cells_round_trip() {
         let code = Code::from_status(503).expect("a code");
         let mut cells = vec![
             Cell::Requests(code),
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn digests_come_back_as_they_went() {
+    fn digests_round_trip() {
         let multiset = Multiset::new(vec![(Digest(u64::MAX), 1), (Digest(3), u32::MAX)]);
         assert_eq!(decode_multiset(&encode_multiset(&multiset)).expect("a multiset"), multiset);
         assert!(decode_multiset(&[0; 13]).is_err());

@@ -1,18 +1,18 @@
-//! When the store was created: by Twilio's clock, as soon as a batch tells it.
+//! The store's creation time, by Twilio's clock.
 //!
-//! A store may be created before the machine's clock is set. What was written then is put right in the
-//! run that created it, by the first batch that was learnt at a known time.
+//! A store may be created before the machine's clock is set. The run that created it corrects the time with
+//! the first batch that was learnt at a known time.
 
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::Connection;
 
-/// A smaller error stays: it means nothing to an age in hours, and each change looks like a new store.
+/// Smaller errors stay: they don't matter to an age in hours, and each change looks like a new store.
 const TOLERANCE: SignedDuration = SignedDuration::from_mins(1);
 
-/// The creation of a store that this run created, until its time is known to be right.
+/// The creation time of the open store, and whether it is known to be right.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Creation {
-    /// By the local clock.
+    /// The creation time by the local clock.
     created_at: Timestamp,
     is_checked: bool,
 }
@@ -22,8 +22,8 @@ impl Creation {
         Self { created_at, is_checked: !is_new }
     }
 
-    /// The time to write in place of the one that was written, if that was wrong. `learnt_at` is Twilio's
-    /// time at the local time `now`.
+    /// Returns the corrected creation time if the stored one is wrong. `learnt_at` is Twilio's time at the
+    /// local time `now`.
     pub(super) fn corrected(
         &self,
         learnt_at: Option<Timestamp>,
@@ -34,13 +34,13 @@ impl Creation {
         (offset.abs() > TOLERANCE).then_some(at)
     }
 
-    /// Notes that a batch with a time was committed.
+    /// Marks the time as checked if a committed batch had a time.
     pub(super) fn note_committed(&mut self, learnt_at: Option<Timestamp>) {
         self.is_checked |= learnt_at.is_some();
     }
 }
 
-/// Writes when the store was created.
+/// Writes the creation time.
 pub(super) fn write(connection: &Connection, at: Timestamp) -> rusqlite::Result<()> {
     let update = "UPDATE meta SET value = ?1 WHERE key = 'created_ms'";
     connection.execute(update, [at.as_millisecond()]).map(drop)

@@ -1,9 +1,9 @@
-//! The open database: each transaction leaves checksums that match what it wrote.
+//! The open database, with checksums that every transaction updates.
 //!
-//! A checksum of a table is the sum of a hash of each of its rows, kept with the number of rows and
-//! changed in the transaction that changes the rows. Opening reads every row and compares. So a
-//! value, a label, a key or a row that changed by other means than this program is noticed, wherever
-//! in the file it lies. This is against damage, not against forgery: the hash has no secret.
+//! A table's checksum is its number of rows and the sum of their hashes. The transaction that changes rows
+//! also changes the checksum. Opening a store reads every row and compares. This detects any value, label,
+//! key or row that something other than this program has changed, anywhere in the file. It protects against
+//! damage, not forgery: the hash has no secret.
 
 use std::collections::BTreeMap;
 use std::hash::Hasher;
@@ -16,21 +16,21 @@ use siphasher::sip::SipHasher13;
 
 use super::error::OpenError;
 
-/// The table of checksums, which has none itself: damaged, it matches nothing.
+/// The table of checksums. It has no checksum of its own: if it is damaged, it doesn't match the rows.
 pub(super) const TABLE: &str = "checksum";
 
-/// A database whose checksums match.
+/// A database whose checksums match its rows.
 #[derive(Debug)]
 pub(super) struct Database {
     connection: Connection,
     tables: Vec<String>,
-    /// What the current transaction changed, by position in `tables`.
+    /// The changes of the current transaction, by index into `tables`.
     changes: Changes,
 }
 
 type Changes = Arc<Mutex<BTreeMap<usize, Sum>>>;
 
-/// How many rows, and the wrapping sum of their hashes; of a change, what is to be added.
+/// A number of rows and the wrapping sum of their hashes, or the difference that a change makes to both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Sum {
     rows: i64,
@@ -43,9 +43,9 @@ impl Sum {
         Self { rows, hashes: self.hashes.wrapping_add(other.hashes) }
     }
 
-    /// One row that comes, or one that goes.
-    fn of_row(hash: u64, comes: bool) -> Self {
-        if comes {
+    /// The difference that one added or removed row makes.
+    fn from_row(hash: u64, is_added: bool) -> Self {
+        if is_added {
             Self { rows: 1, hashes: hash }
         } else {
             Self { rows: -1, hashes: hash.wrapping_neg() }
@@ -54,25 +54,25 @@ impl Sum {
 }
 
 impl Database {
-    /// Keeps the checksums of a database up to date from here on.
+    /// Keeps the checksums of a database up to date from now on.
     ///
-    /// Triggers report each row that comes, changes or goes, so that no statement can be forgotten.
-    /// They are temporary: they belong to this connection and are in no file.
+    /// Triggers report each inserted, updated or deleted row, so no statement can be missed. They are
+    /// temporary: they belong to this connection and aren't stored.
     pub(super) fn new(connection: Connection) -> rusqlite::Result<Self> {
         let tables = tables(&connection)?;
         let changes = Changes::default();
         let (names, changed) = (tables.clone(), Arc::clone(&changes));
         let flags = FunctionFlags::SQLITE_UTF8;
         connection.create_scalar_function("row_changed", -1, flags, move |row| {
-            let (table, comes) = (usize::from(row.get::<u16>(0)?), row.get(1)?);
+            let (table, is_added) = (usize::from(row.get::<u16>(0)?), row.get(1)?);
             let name = names.get(table).map_or("", String::as_str);
             let hash = hash(name, (2..row.len()).map(|at| row.get_raw(at)));
             let mut changed = changed.lock().unwrap_or_else(PoisonError::into_inner);
             let sum = changed.entry(table).or_default();
-            *sum = sum.plus(Sum::of_row(hash, comes));
+            *sum = sum.plus(Sum::from_row(hash, is_added));
             Ok(true)
         })?;
-        // Without it, rows that `INSERT OR REPLACE` replaces go unreported.
+        // Without this, rows that `INSERT OR REPLACE` replaces aren't reported.
         connection.pragma_update(None, "recursive_triggers", true)?;
         connection.pragma_update(None, "temp_store", "MEMORY")?;
         for (number, table) in tables.iter().enumerate() {
@@ -81,19 +81,19 @@ impl Database {
         Ok(Self { connection, tables, changes })
     }
 
-    /// The connection, for reading: rows that are changed through it have no checksum.
+    /// The connection, for reading only: changes made through it don't update the checksums.
     pub(super) fn read(&self) -> &Connection {
         &self.connection
     }
 
-    /// Changes rows in one transaction, which either is durable afterwards or changed nothing.
+    /// Changes rows in one transaction. On success it is durable; on failure nothing has changed.
     pub(super) fn write<T>(
         &mut self,
         change: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
-        debug_assert!(self.changes().is_empty(), "rows were changed without their checksums");
+        debug_assert!(self.changes().is_empty(), "rows were changed outside of `write`");
         let written = self.try_write(change);
-        // What a transaction changed that was rolled back.
+        // Those of a transaction that was rolled back.
         self.changes().clear();
         written
     }
@@ -136,12 +136,12 @@ fn add(connection: &Connection, table: &str, change: Sum) -> rusqlite::Result<()
     Ok(())
 }
 
-/// Whether a database has checksums: those of earlier versions don't.
+/// Returns whether a database has checksums. Those of earlier versions don't.
 pub(super) fn has_checksums(connection: &Connection) -> rusqlite::Result<bool> {
     connection.table_exists(None, TABLE)
 }
 
-/// Compares all rows with the checksums.
+/// Verifies all rows against the checksums.
 pub(super) fn verify(connection: &Connection) -> Result<(), OpenError> {
     let mut statement = connection.prepare("SELECT name, count, sum FROM checksum")?;
     let known = statement.query_map([], |row| {
@@ -156,13 +156,13 @@ pub(super) fn verify(connection: &Connection) -> Result<(), OpenError> {
     }
     if found.len() != known.len() {
         return Err(OpenError::Corrupt {
-            what: "there are checksums of unknown tables".to_owned(),
+            what: "there are checksums for unknown tables".to_owned(),
         });
     }
     Ok(())
 }
 
-/// Writes the checksums of all rows as they are, which a migration may have changed.
+/// Replaces the checksums by those of the current rows, which a migration may have changed.
 pub(super) fn recompute(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute("DELETE FROM checksum", [])?;
     for (table, sum) in read_all(connection)? {
@@ -183,14 +183,14 @@ fn read_all(connection: &Connection) -> rusqlite::Result<BTreeMap<String, Sum>> 
         while let Some(row) = rows.next()? {
             let values = (0..columns).map(|at| row.get_ref(at));
             let values = values.collect::<rusqlite::Result<Vec<_>>>()?;
-            sum = sum.plus(Sum::of_row(hash(&table, values.into_iter()), true));
+            sum = sum.plus(Sum::from_row(hash(&table, values.into_iter()), true));
         }
         sums.insert(table, sum);
     }
     Ok(sums)
 }
 
-/// All tables that have a checksum.
+/// Lists the tables that have a checksum.
 fn tables(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut statement = connection.prepare(
         "SELECT name FROM main.sqlite_schema WHERE type = 'table' AND name <> ?1 ORDER BY name",
@@ -198,35 +198,35 @@ fn tables(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     statement.query_map([TABLE], |row| row.get(0))?.collect()
 }
 
-/// The triggers that report what happens to a table's rows.
+/// Returns the SQL of the triggers that report changes to a table's rows.
 fn triggers(connection: &Connection, number: usize, table: &str) -> rusqlite::Result<String> {
     let mut columns: Vec<String> = Vec::new();
     connection.pragma(None, "table_info", table, |row| {
         columns.push(row.get("name")?);
         Ok(())
     })?;
-    let report = |row: &str, comes: u8| {
+    let report = |row: &str, is_added: u8| {
         let columns: Vec<String> =
             columns.iter().map(|column| format!("{row}.\"{column}\"")).collect();
-        format!("SELECT row_changed({number}, {comes}, {});", columns.join(", "))
+        format!("SELECT row_changed({number}, {is_added}, {});", columns.join(", "))
     };
-    let (came, went) = (report("NEW", 1), report("OLD", 0));
+    let (added, removed) = (report("NEW", 1), report("OLD", 0));
     let trigger = |event: &str, body: &str| {
         format!(
             "CREATE TEMP TRIGGER {table}_{event} AFTER {event} ON main.\"{table}\" BEGIN {body} END;"
         )
     };
-    Ok(trigger("INSERT", &came)
-        + &trigger("UPDATE", &(went.clone() + &came))
-        + &trigger("DELETE", &went))
+    Ok(trigger("INSERT", &added)
+        + &trigger("UPDATE", &(removed.clone() + &added))
+        + &trigger("DELETE", &removed))
 }
 
-/// The hash of a row: its table, and of each column the type and the value.
+/// Hashes a row: the table's name, then the type and value of each column.
 fn hash<'a>(table: &str, values: impl Iterator<Item = ValueRef<'a>>) -> u64 {
     let mut hasher = SipHasher13::new();
     let mut put = |kind: u8, bytes: &[u8]| {
         hasher.write_u8(kind);
-        // The same on every machine.
+        // The same bytes on every machine.
         hasher.write(&u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_le_bytes());
         hasher.write(bytes);
     };

@@ -8,14 +8,14 @@ use rusqlite::ffi::{SQLITE_IOERR_LOCK, SQLITE_IOERR_RDLOCK, SQLITE_IOERR_UNLOCK}
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
-/// SQLite's codes for a lock that the system refused.
+/// SQLite's codes for locks that the operating system refused.
 const LOCK_ERRORS: [i32; 3] = [SQLITE_IOERR_LOCK, SQLITE_IOERR_RDLOCK, SQLITE_IOERR_UNLOCK];
 
-/// What to do about a store that can't be used, and what that costs.
+/// The remedies for a store that can't be used, and their consequences.
 const WAY_OUT: &str = "restore the storage directory from a backup (Call Events that Twilio still shows are counted \
                        again), or move it away and start again (all counters start at 0, and recorded failures are lost)";
 
-/// Why the store can't be opened. The program stops: without its store it would count wrongly.
+/// Why the store can't be opened. The program stops: it would count wrongly without its store.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The directory can't be created or written.
@@ -26,52 +26,52 @@ pub enum OpenError {
         /// Why.
         source: io::Error,
     },
-    /// Another process has it.
+    /// Another process uses it.
     #[error("the storage directory `{}` is in use by {holder}: stop that process, or choose another directory with --storage.path", path.display())]
     Locked {
         /// The directory.
         path: PathBuf,
-        /// Who has it.
+        /// The process that uses it.
         holder: String,
     },
-    /// Its file system has no locks, as NFS without a lock service, and some of FUSE, SMB and 9p.
-    #[error("the file system of the storage directory `{}` refuses file locks, which keep two processes from counting into one store: use a local disk or a block volume instead of a network or shared file system, and name it with --storage.path", path.display())]
+    /// Its file system has no locks, such as NFS without a lock service, and some of FUSE, SMB and 9p.
+    #[error("the file system of the storage directory `{}` refuses file locks, which prevent two processes from using one store: use a local disk or block volume instead of a network or shared file system, and set --storage.path to it", path.display())]
     NoLocks {
         /// The directory.
         path: PathBuf,
         /// Why.
         source: io::Error,
     },
-    /// The file is a database of another program, or no database.
+    /// The file is a database of another program, or isn't a database.
     #[error("`{}` is not a store of twilio-call-exporter, or its header is damaged: choose another directory with --storage.path, or {}", path.display(), WAY_OUT)]
     Foreign {
         /// The file.
         path: PathBuf,
     },
     /// The file was written by a newer version.
-    #[error("`{}` has schema version {found}, this program knows up to {known}: run the version that wrote it, choose another directory with --storage.path, or {}", path.display(), WAY_OUT)]
+    #[error("`{}` has schema version {found}, but this program supports only up to {known}: run the version that wrote it, choose another directory with --storage.path, or {}", path.display(), WAY_OUT)]
     Newer {
         /// The file.
         path: PathBuf,
         /// Its version.
         found: u32,
-        /// The newest known.
+        /// The newest supported version.
         known: u32,
     },
-    /// The file may only be read.
+    /// The file is read-only.
     #[error("`{}` can't be written: make it writable for this user, or choose another directory with --storage.path", path.display())]
     ReadOnly {
         /// The file.
         path: PathBuf,
     },
-    /// The path is a symbolic link, which leads to a file that SQLite's log doesn't lie beside.
-    #[error("`{}` is a symbolic link: put the file itself there, or choose its directory with --storage.path", path.display())]
+    /// The path is a symbolic link: SQLite's log wouldn't be next to the file.
+    #[error("`{}` is a symbolic link: replace it by the file itself, or set --storage.path to the file's directory", path.display())]
     Symlink {
         /// The link.
         path: PathBuf,
     },
-    /// Files that belong together aren't there together.
-    #[error("the store `{}` is incomplete ({what}): put the files back that belong together, {}", path.display(), WAY_OUT)]
+    /// The files are missing in part, or don't belong together.
+    #[error("the store `{}` is incomplete ({what}): put back the files that belong together, {}", path.display(), WAY_OUT)]
     Incomplete {
         /// The database.
         path: PathBuf,
@@ -81,11 +81,11 @@ pub enum OpenError {
     /// The file is damaged.
     #[error("the store is damaged ({what}): {}", WAY_OUT)]
     Corrupt {
-        /// What was found.
+        /// The damage.
         what: String,
     },
     /// Another program has the database open, such as `sqlite3`.
-    #[error("another program has the store's database open: close it, and start again")]
+    #[error("another program has the store's database open: close that program and start again")]
     Busy(#[source] rusqlite::Error),
     /// SQLite failed for another reason.
     #[error(
@@ -93,19 +93,19 @@ pub enum OpenError {
         WAY_OUT
     )]
     Sqlite(#[source] rusqlite::Error),
-    /// The operating system gave no randomness.
-    #[error("cannot make a key for the store: no randomness from the operating system")]
+    /// The operating system provided no random bytes.
+    #[error("cannot create a key for the store: the operating system provided no random bytes")]
     Random,
-    /// The operating system gave no thread.
+    /// The operating system couldn't start a thread.
     #[error("cannot start the store's thread")]
     Thread(#[source] io::Error),
 }
 
 impl OpenError {
-    /// The error of a database that couldn't be locked, told from one whose file system has no locks:
-    /// SQLite says of both that the database is busy.
+    /// Replaces the error by [`Self::NoLocks`] if the file system has no locks: SQLite reports the database as
+    /// busy then, as it does when another process has locked it.
     pub(super) fn or_no_locks(self, database: &Path, directory: &Path) -> Self {
-        let may_be = match &self {
+        let is_lock_error = match &self {
             Self::Busy(_) => true,
             Self::Sqlite(error) => {
                 error.sqlite_error().is_some_and(|error| LOCK_ERRORS.contains(&error.extended_code))
@@ -123,14 +123,14 @@ impl OpenError {
             | Self::Thread(_) => false,
         };
         match try_lock(database) {
-            Err(source) if may_be && source.kind() != io::ErrorKind::WouldBlock => {
+            Err(source) if is_lock_error && source.kind() != io::ErrorKind::WouldBlock => {
                 Self::NoLocks { path: directory.to_owned(), source }
             }
             Ok(()) | Err(_) => self,
         }
     }
 
-    /// The same error about another file: the one that this is a copy of.
+    /// Replaces the error's file by the one that it is a copy of.
     pub(super) fn about(mut self, file: &Path) -> Self {
         match &mut self {
             Self::Directory { path, .. }
@@ -151,7 +151,7 @@ impl OpenError {
     }
 }
 
-/// Takes a lock on a file as SQLite does, and lets go of it.
+/// Locks a file as SQLite does, and releases the lock.
 fn try_lock(file: &Path) -> io::Result<()> {
     let file = match File::options().read(true).write(true).open(file) {
         Ok(file) => file,
@@ -160,7 +160,7 @@ fn try_lock(file: &Path) -> io::Result<()> {
     };
     match rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(()),
-        // POSIX allows either where another process has the lock.
+        // POSIX allows either error if another process has the lock.
         Err(Errno::ACCESS | Errno::AGAIN) => Err(io::ErrorKind::WouldBlock.into()),
         Err(error) => Err(error.into()),
     }
@@ -175,16 +175,16 @@ impl From<rusqlite::Error> for OpenError {
             }
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy(error),
             Some(_) => Self::Sqlite(error),
-            // Not SQLite's: a row is missing, or holds another type than was written.
+            // Not SQLite's own: a row is missing, or a value has the wrong type.
             None => Self::Corrupt { what: error.to_string() },
         }
     }
 }
 
-/// Why a commit failed. Nothing of it is counted or shown.
+/// Why a commit failed. No part of it is counted or shown.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
-    /// The disk is full, failed, or SQLite found something wrong.
+    /// The disk is full or failed, or SQLite found an error.
     #[error("cannot write to the store: {0}")]
     Failed(String),
     /// The program is stopping.

@@ -1,7 +1,7 @@
-//! The entries of Twilio's error log that were counted, so that each is counted once.
+//! Remembers the counted entries of Twilio's error log, so that each is counted once.
 //!
-//! A row holds a SID, a time, an error code and a Call SID: no text, parameter or URL. It is written in the
-//! transaction that counts its entry.
+//! A row holds an entry's SID, account, time, endpoint, error code, level and Call SID, but no text, parameter
+//! or URL. It is written in the transaction that counts the entry.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,28 +21,28 @@ use super::failures::{FailureFilter, MAX_REPORTED, RecentReport, rows};
 
 /// How long an entry is remembered, in milliseconds: Twilio keeps its log for 30 days.
 const REMEMBERED_MS: i64 = 31 * 24 * 60 * 60 * 1000;
-/// Most entries that are remembered of an account, the newest: twenty times as many as Twilio shows at once.
+/// The maximum number of entries remembered per account: twenty times as many as Twilio shows at once.
 const MAX_PER_ACCOUNT: i64 = 200_000;
-/// Most entries that an account begins with: twice as many as Twilio shows at once.
+/// The maximum number of entries loaded for an account: twice as many as Twilio shows at once.
 const MAX_LATEST: i64 = 20_000;
 
-/// A batch's facts, with its account and when they were learnt.
+/// An account, the facts of its batch, and when they were learnt.
 pub(super) type Facts<'a> = (AccountId, Cow<'a, [Fact]>, Option<Timestamp>);
 
-/// The facts of batches with their accounts and when they were learnt, without those entries that are counted
-/// already: by the store, or by a batch before. One from a time of which entries are forgotten counts as such.
+/// Returns the facts of batches without the entries that are already counted, by the store or by an earlier
+/// batch. Entries from a time whose entries are forgotten are taken as counted.
 pub(super) fn uncounted<'a>(
     connection: &Connection,
     batches: impl Iterator<Item = (AccountId, &'a Batch)>,
 ) -> rusqlite::Result<Vec<Facts<'a>>> {
-    let mut before = BTreeSet::new();
+    let mut seen = BTreeSet::new();
     let mut statement = connection.prepare_cached(
         "SELECT 1 FROM error_log_entry WHERE account_id = ?1 AND sid = ?2
          UNION ALL SELECT 1 FROM account WHERE id = ?1 AND ?3 <= error_log_forgotten_ms",
     )?;
     let mut is_new = |account: AccountId, sid: ErrorLogSid, at: Timestamp| {
         let key = params![account.0, sid.to_string(), at.as_millisecond()];
-        Ok::<_, rusqlite::Error>(!statement.exists(key)? && before.insert((account, sid)))
+        Ok::<_, rusqlite::Error>(!statement.exists(key)? && seen.insert((account, sid)))
     };
     let mut uncounted = Vec::new();
     for (account, batch) in batches {
@@ -64,7 +64,7 @@ pub(super) fn uncounted<'a>(
     Ok(uncounted)
 }
 
-/// Writes the entries of a batch, and forgets those that are too old or too many.
+/// Writes the entries of a batch, and forgets the oldest ones beyond the limits of age and number.
 pub(super) fn record(connection: &Connection, reports: &[CountedReport]) -> rusqlite::Result<()> {
     let mut newest: BTreeSet<(AccountId, i64)> = BTreeSet::new();
     for report in reports {
@@ -90,7 +90,7 @@ pub(super) fn record(connection: &Connection, reports: &[CountedReport]) -> rusq
     Ok(())
 }
 
-/// Forgets the entries of an account from before an instant, and those that are too many.
+/// Forgets an account's entries before an instant, and the oldest ones beyond [`MAX_PER_ACCOUNT`].
 fn forget(connection: &Connection, account: AccountId, before_ms: i64) -> rusqlite::Result<()> {
     let last_of_many = connection
         .prepare_cached(
@@ -104,7 +104,7 @@ fn forget(connection: &Connection, account: AccountId, before_ms: i64) -> rusqli
         .prepare_cached("DELETE FROM error_log_entry WHERE account_id = ?1 AND at_ms < ?2")?
         .execute(params![account.0, before_ms])?;
     if forgotten > 0 {
-        // What is forgotten must not be counted again.
+        // Forgotten entries must not be counted again.
         connection
             .prepare_cached(
                 "UPDATE account SET error_log_forgotten_ms = max(coalesce(error_log_forgotten_ms, ?2), ?2)
@@ -115,7 +115,7 @@ fn forget(connection: &Connection, account: AccountId, before_ms: i64) -> rusqli
     Ok(())
 }
 
-/// The entries of an account from an instant on, each with when it happened.
+/// Loads an account's newest entries since an instant, each with its time.
 pub(super) fn latest(
     connection: &Connection,
     account: AccountId,
@@ -135,8 +135,8 @@ pub(super) fn latest(
     Ok(latest)
 }
 
-/// The newest entries about webhooks that match, of accounts with their labels: those that no Call Event has
-/// confirmed, which is then the better record.
+/// Returns the newest entries about webhooks that match, without those that a Call Event has confirmed: it is
+/// the better record. `accounts` has the labels of the shown accounts.
 pub(super) fn unconfirmed(
     connection: &Connection,
     accounts: &BTreeMap<u32, String>,

@@ -1,7 +1,7 @@
-//! The most recent failing requests: what is kept of them, and how they are asked for.
+//! The most recent failing requests: the recorded data, and queries for it.
 //!
-//! A record is written in the transaction that counts its failure, so that each is there exactly
-//! once; `rows` does that. Here are the questions, and the handle that pages ask them through.
+//! A record is written in the transaction that counts its failure, so that each exists exactly once; `rows`
+//! does that. This module defines the queries, and the handle through which pages send them.
 
 pub(super) mod rows;
 
@@ -20,43 +20,43 @@ use crate::domain::words::sid::CallSid;
 
 use super::Command;
 
-/// Most records of an account: as many as one page shows, so that it can show all of them.
+/// The maximum number of records of an account: as many as one page shows, so that it can show all of them.
 pub const MAX_PER_ACCOUNT: usize = 1_000;
-/// Most records of an endpoint: enough to see a pattern, and five routes that fail at once leave
-/// each other room.
+/// The maximum number of records of an endpoint: enough to see a pattern, and few enough for five routes that
+/// fail at once to fit.
 pub const MAX_PER_ENDPOINT: usize = 200;
-/// Most records of one answer: a page that a browser still shows at once.
+/// The maximum number of records in one answer: a browser still shows a page of that size at once.
 pub const MAX_RESULTS: usize = 1_000;
-/// Most entries of the error log of an account, and of one answer: those of the last minutes matter, as Call
-/// Events take the place of the rest.
+/// The maximum number of error log entries of an account, and in one answer: only those of the last minutes
+/// matter, because Call Events replace the rest.
 pub const MAX_REPORTED: usize = 200;
-/// Most questions before the writer at once: they take turns with commits, which matter more.
-const MAX_QUESTIONS: usize = 4;
-/// How long a person waits before being told that the disk hangs.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The maximum number of queries queued at the writer: they delay commits, which matter more.
+const MAX_QUERIES: usize = 4;
+/// How long a query may take before a page says that the disk hangs.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Which failures are asked for; of an empty list any value will do.
+/// Selects failures. An empty list matches any value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FailureFilter {
-    /// Labels of accounts.
+    /// Account labels.
     pub accounts: Vec<String>,
     /// Host labels.
     pub hosts: Vec<String>,
     /// Route labels.
     pub routes: Vec<String>,
-    /// What the request was for.
+    /// Kinds of requests.
     pub kinds: Vec<RequestKind>,
-    /// Why it failed.
+    /// Reasons for the failure.
     pub reasons: Vec<Reason>,
     /// The earliest time.
     pub from: Option<Timestamp>,
     /// The latest time.
     pub to: Option<Timestamp>,
-    /// How many at most; over [`MAX_RESULTS`] is cut.
+    /// The maximum number of results, at most [`MAX_RESULTS`].
     pub limit: usize,
 }
 
-/// A failing request, as it was recorded.
+/// A recorded failing request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecentFailure {
     /// When Twilio recorded the answer.
@@ -67,21 +67,21 @@ pub struct RecentFailure {
     pub region: String,
     /// Where the request went, as counted.
     pub endpoint: Endpoint,
-    /// What it was for.
+    /// The kind of the request.
     pub kind: RequestKind,
     /// The code label.
     pub code: Code,
     /// Why it failed.
     pub reason: Reason,
-    /// Which rule of XML was broken, where that is why.
+    /// The XML rule that the document broke, if that is the reason.
     pub malformation: Option<Malformation>,
-    /// How long it took, in milliseconds.
+    /// The duration of the request in milliseconds.
     pub duration_ms: Option<u64>,
     /// The call that leads back to it.
     pub call_sid: CallSid,
 }
 
-/// An entry of the error log about a webhook, which no Call Event has confirmed yet.
+/// An entry of the error log about a webhook that no Call Event has confirmed yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecentReport {
     /// When it happened.
@@ -92,33 +92,33 @@ pub struct RecentReport {
     pub region: String,
     /// Where the request went, as counted.
     pub endpoint: Endpoint,
-    /// What went wrong.
+    /// The error code.
     pub code: ErrorCode,
-    /// How bad it is.
+    /// The severity.
     pub level: Level,
     /// The call that leads back to it.
     pub call_sid: Option<CallSid>,
 }
 
-/// What was asked for.
+/// The answer to a query.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecentFailures {
-    /// The newest that match, newest first.
+    /// The newest matching failures, newest first.
     pub failures: Vec<RecentFailure>,
-    /// How many match in all.
+    /// The total number of matching failures.
     pub total: usize,
-    /// The newest entries of the error log that match, newest first; none where kinds or reasons are asked
-    /// for, which they don't tell.
+    /// The newest matching entries of the error log, newest first. Empty if the filter has kinds or reasons,
+    /// which entries don't have.
     pub reported: Vec<RecentReport>,
 }
 
 /// Why the failures can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The disk, or whoever asked before, took too long.
-    #[error("the store does not answer")]
+    /// The disk or earlier queries took too long.
+    #[error("the store did not answer in time")]
     Timeout,
-    /// SQLite found something wrong.
+    /// SQLite found an error.
     #[error("cannot read the store: {0}")]
     Failed(String),
     /// The program is stopping.
@@ -126,59 +126,59 @@ pub enum ReadError {
     Closed,
 }
 
-/// A question on its way to the writer. It keeps its place until it is answered, even if nobody
-/// waits any more: a disk that hangs lets no queue grow.
+/// A query queued at the writer. It keeps its permit until it is answered, even if the sender has given up,
+/// so that the queue can't grow while the disk hangs.
 #[derive(Debug)]
-pub(super) struct Question {
+pub(super) struct Query {
     pub(super) filter: FailureFilter,
     pub(super) reply: oneshot::Sender<Result<RecentFailures, ReadError>>,
-    pub(super) _place: OwnedSemaphorePermit,
+    pub(super) _permit: OwnedSemaphorePermit,
 }
 
 /// A handle that reads the recorded failures.
 ///
-/// It goes through the writer's thread, which holds the file exclusively, and doesn't keep that
-/// thread alive: a browser that is slow to take its page must not hold up the end of the program.
+/// Queries go through the writer's thread, which holds the file exclusively. The handle doesn't keep that
+/// thread alive: a browser that reads its page slowly must not delay the program's shutdown.
 #[derive(Clone, Debug)]
 pub struct FailureReader {
     commands: Weak<mpsc::Sender<Command>>,
-    places: Arc<Semaphore>,
-    patience: Duration,
+    permits: Arc<Semaphore>,
+    timeout: Duration,
 }
 
 impl FailureReader {
     pub(super) fn new(commands: &Arc<mpsc::Sender<Command>>) -> Self {
-        let places = Arc::new(Semaphore::new(MAX_QUESTIONS));
-        Self { commands: Arc::downgrade(commands), places, patience: PATIENCE }
+        let permits = Arc::new(Semaphore::new(MAX_QUERIES));
+        Self { commands: Arc::downgrade(commands), permits, timeout: TIMEOUT }
     }
 
-    /// The most recent failures that match, of the accounts that are shown.
+    /// Returns the most recent matching failures of the accounts that are shown.
     ///
     /// # Errors
-    /// [`ReadError`] where the store takes too long, fails or is closed.
+    /// [`ReadError`] if the store takes too long, fails or is closed.
     pub async fn recent(&self, filter: FailureFilter) -> Result<RecentFailures, ReadError> {
-        let answer = tokio::time::timeout(self.patience, self.ask(filter));
+        let answer = tokio::time::timeout(self.timeout, self.query(filter));
         answer.await.map_err(|_| ReadError::Timeout)?
     }
 
-    async fn ask(&self, filter: FailureFilter) -> Result<RecentFailures, ReadError> {
-        let place = Arc::clone(&self.places).acquire_owned().await;
-        let place = place.map_err(|_| ReadError::Closed)?;
+    async fn query(&self, filter: FailureFilter) -> Result<RecentFailures, ReadError> {
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let permit = permit.map_err(|_| ReadError::Closed)?;
         let (reply, answer) = oneshot::channel();
-        let question = Command::Recent(Question { filter, reply, _place: place });
+        let command = Command::Recent(Query { filter, reply, _permit: permit });
         let commands = self.commands.upgrade().ok_or(ReadError::Closed)?;
-        commands.send(question).map_err(|_| ReadError::Closed)?;
+        commands.send(command).map_err(|_| ReadError::Closed)?;
         drop(commands);
         answer.await.map_err(|_| ReadError::Closed)?
     }
 
     #[cfg(test)]
-    pub(super) fn with_patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+    pub(super) fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
         self
     }
     #[cfg(test)]
-    pub(super) fn free_places(&self) -> usize {
-        self.places.available_permits()
+    pub(super) fn free_permits(&self) -> usize {
+        self.permits.available_permits()
     }
 }

@@ -1,9 +1,9 @@
-//! The store's files as the directory shows them: what must not be opened, who else may read them,
-//! and whether they are still the ones that are open.
+//! Checks the store's files: which must not be opened, whether other users may access them, and whether they
+//! are still the ones that are open.
 //!
-//! A file that is removed or replaced stays open: writing to it succeeds and is lost when the program
-//! ends. So the writer compares, before it promises anything, what the paths lead to with what it
-//! opened. Only looks at names and attributes; SQLite alone opens the files.
+//! A file that is removed or replaced stays open: writes to it succeed and are lost when the program ends. So
+//! before it commits anything, the writer compares the files at the paths with those that it opened. Only
+//! names and attributes are read here; SQLite alone opens the files.
 
 use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
@@ -20,12 +20,12 @@ use super::error::OpenError;
 const DATABASE: &str = "exporter.db";
 /// SQLite's log of what isn't in the database file yet.
 const LOG: &str = "exporter.db-wal";
-/// SQLite's rollback journal, which a whole store never has.
+/// SQLite's rollback journal, which an intact store never has.
 const JOURNAL: &str = "exporter.db-journal";
-/// Permissions of anybody but the owner.
-const OF_OTHERS: u32 = 0o077;
+/// The permission bits of everyone but the owner.
+const GROUP_AND_OTHERS: u32 = 0o077;
 
-/// Where the files are.
+/// The paths of the store's files.
 #[derive(Clone, Debug)]
 pub(super) struct Paths {
     pub(super) database: PathBuf,
@@ -33,14 +33,14 @@ pub(super) struct Paths {
     journal: PathBuf,
 }
 
-/// What lies in a directory before the database is opened.
+/// The files in a directory before the database is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ExistingFiles {
-    /// Nothing: a store is to be created.
+    /// None: a store is created.
     Nothing,
     /// A database without a log, or with an empty one.
     Database,
-    /// A database and a log with content, as after a kill.
+    /// A database and a log with content, as after a crash.
     DatabaseAndLog,
 }
 
@@ -53,7 +53,7 @@ impl Paths {
         }
     }
 
-    /// Whether a name in the directory is one of a store's files, now or while it is made.
+    /// Returns whether a name is that of a store's file, or of a store that is being created.
     pub(super) fn is_own(name: &Path) -> bool {
         let name = name.as_os_str().as_encoded_bytes();
         name == super::schema::LOCK_NAME.as_bytes()
@@ -62,32 +62,34 @@ impl Paths {
             })
     }
 
-    /// Looks at what is there, and refuses what can't be a whole store.
-    pub(super) fn look(&self) -> Result<ExistingFiles, OpenError> {
+    /// Returns which files exist. Refuses those that can't be an intact store.
+    pub(super) fn inspect(&self) -> Result<ExistingFiles, OpenError> {
         let [database, log, journal] =
             [&self.database, &self.log, &self.journal].map(|path| size_of(path));
         let (database, log, journal) = (database?, log?, journal?);
         let has = |size: Option<u64>| size.is_some_and(|size| size > 0);
-        let torn = |what| Err(OpenError::Incomplete { path: self.database.clone(), what });
+        let incomplete = |what| Err(OpenError::Incomplete { path: self.database.clone(), what });
         if database.is_some() && rustix::fs::access(&self.database, Access::WRITE_OK).is_err() {
             return Err(OpenError::ReadOnly { path: self.database.clone() });
         }
         match database {
-            _ if has(journal) => torn("a journal that another program left lies beside it"),
-            None if has(log) => torn("it is missing, and its log exporter.db-wal isn't empty"),
-            Some(0) if has(log) => torn("it is empty, and its log exporter.db-wal isn't"),
-            Some(0) => torn("it is empty"),
+            _ if has(journal) => incomplete("there is a journal of another program next to it"),
+            None if has(log) => {
+                incomplete("it is missing, and its log exporter.db-wal isn't empty")
+            }
+            Some(0) if has(log) => incomplete("it is empty, and its log exporter.db-wal isn't"),
+            Some(0) => incomplete("it is empty"),
             None => Ok(ExistingFiles::Nothing),
             Some(_) if has(log) => Ok(ExistingFiles::DatabaseAndLog),
             Some(_) => Ok(ExistingFiles::Database),
         }
     }
 
-    /// Names each file, and the directory, that other users may read or enter.
+    /// Warns about each file, and the directory, that other users may access.
     pub(super) fn warn_of_readers(&self, directory: &Path, lock: &Path) {
         for path in [directory, lock, &self.database, &self.log] {
             let Ok(metadata) = fs::symlink_metadata(path) else { continue };
-            if metadata.mode() & OF_OTHERS != 0 {
+            if metadata.mode() & GROUP_AND_OTHERS != 0 {
                 tracing::warn!(
                     path = %path.display(),
                     mode = format!("{:04o}", metadata.mode() & 0o7777),
@@ -98,8 +100,8 @@ impl Paths {
     }
 }
 
-/// The size of a file, or `None` where there is none. Refuses what isn't a regular file: a symbolic
-/// link leads elsewhere, and a FIFO blocks.
+/// Returns a file's size, or `None` if there is no file. Refuses anything but a regular file: a symbolic link
+/// leads elsewhere, and a FIFO blocks.
 fn size_of(path: &Path) -> Result<Option<u64>, OpenError> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_symlink() => Err(OpenError::Symlink { path: path.to_owned() }),
@@ -110,14 +112,14 @@ fn size_of(path: &Path) -> Result<Option<u64>, OpenError> {
     }
 }
 
-/// The files that are open, to be compared with what their paths lead to.
+/// The open files, to be compared with those at their paths.
 #[derive(Debug)]
 pub(super) struct OpenFiles {
     files: Vec<(PathBuf, Identity)>,
     are_lost: Arc<AtomicBool>,
 }
 
-/// Which file a path leads to, and how long it is.
+/// The identity and the size of the file at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Identity {
     device: u64,
@@ -135,20 +137,20 @@ impl Identity {
     }
 }
 
-/// What became of a file that is open.
+/// What happened to an open file.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{}` was {what} while in use", path.display())]
 pub(super) struct FileLoss {
     pub(super) path: PathBuf,
     what: &'static str,
-    /// Whether the database is as it should be, and what the log held can still go into it.
+    /// Whether the database is intact, so that the log's content can still be written to it.
     pub(super) can_be_saved: bool,
 }
 
 impl OpenFiles {
-    /// Notes which files were just opened. `directory` is the one the program was given, so that a
-    /// symbolic link on the way that leads elsewhere later is noticed.
-    pub(super) fn note(directory: &Path) -> io::Result<Self> {
+    /// Records the files that were just opened. `directory` is the path that the program was given, so that a
+    /// changed symbolic link on the way is detected.
+    pub(super) fn new(directory: &Path) -> io::Result<Self> {
         let paths = Paths::in_directory(&std::path::absolute(directory)?);
         let files = [paths.database, paths.log].map(|path| {
             let identity =
@@ -159,13 +161,12 @@ impl OpenFiles {
         Ok(Self { files, are_lost: Arc::new(AtomicBool::new(false)) })
     }
 
-    /// Whether one of them was removed or replaced, as the last check found.
+    /// Returns a flag that is set while the last check found a file removed or replaced.
     pub(super) fn are_lost(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.are_lost)
     }
 
-    /// Compares the files with what their paths lead to. An attribute that can't be read tells
-    /// nothing.
+    /// Compares the open files with those at their paths. Attributes that can't be read are ignored.
     pub(super) fn check(&self) -> Result<(), FileLoss> {
         let losses = self.files.iter().filter_map(|(path, opened)| {
             let (what, is_intact) = match fs::symlink_metadata(path)
@@ -180,13 +181,13 @@ impl OpenFiles {
             let can_be_saved = is_intact && path.ends_with(LOG);
             Some(FileLoss { path: path.clone(), what, can_be_saved })
         });
-        // The database is first: only if it is well can its log be saved.
+        // The database comes first: the log can be saved only if the database is intact.
         let checked = { losses }.next().map_or(Ok(()), Err);
         self.are_lost.store(checked.is_err(), Ordering::Relaxed);
         checked
     }
 
-    /// Takes note of the sizes that our own writing has left.
+    /// Records the sizes of the files after a write by this program.
     pub(super) fn note_sizes(&mut self) {
         for (path, opened) in &mut self.files {
             if let Ok(metadata) = fs::symlink_metadata(path)
@@ -199,7 +200,7 @@ impl OpenFiles {
 }
 
 fn is_gone(error: &io::Error) -> bool {
-    // Each kind of error there may be one day: only these say that the file isn't there.
+    // Of all kinds of errors, only these mean that the file doesn't exist.
     [ErrorKind::NotFound, ErrorKind::NotADirectory, ErrorKind::StaleNetworkFileHandle]
         .contains(&error.kind())
 }

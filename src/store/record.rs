@@ -1,4 +1,4 @@
-//! What a batch changes, as rows: new endpoints and groups, series values, progress.
+//! Writes a batch's changes: new endpoints and groups, series values, progress.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::codec;
 use super::error::OpenError;
 use super::{AccountKey, Batch};
 
-/// The id of an account, and how far its lists are known.
+/// Loads an account's id and the progress of its lists.
 pub(super) fn load_progress(
     connection: &Connection,
     key: &AccountKey,
@@ -71,7 +71,7 @@ pub(super) fn store_progress(
     Ok(())
 }
 
-/// Writes what facts change.
+/// Writes the changes that facts make to the ledger.
 pub(super) fn store_delta(
     connection: &Connection,
     committed: &Committed,
@@ -106,7 +106,7 @@ pub(super) fn store_delta(
                 entry.hold.is_released,
             ])?;
     }
-    // The values are collected first: no scrape waits for the disk.
+    // Collected before writing, so that no scrape waits for the disk.
     let values: BTreeMap<_, u64> = {
         let ledger = committed.read();
         let value = |(&(scope, cell), added): (&(Scope, _), &u64)| {
@@ -116,7 +116,7 @@ pub(super) fn store_delta(
     };
     for ((scope, cell), value) in values {
         let (scope, id) = codec::encode_scope(scope);
-        // SQLite's integers are signed, and the ledger's values are bounded by the largest of them.
+        // SQLite's integers are signed. The ledger's values never exceed the largest of them.
         let value = i64::try_from(value).unwrap_or(i64::MAX);
         connection
             .prepare_cached(

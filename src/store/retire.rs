@@ -1,9 +1,9 @@
-//! Deleting what has no events any more, so that the file stays bounded over years.
+//! Deletes what no longer has events, so that the file stays bounded over years.
 //!
-//! Time is Twilio's: an account's list cursor tells how far it is known. No local clock that is
-//! wrong for once can delete anything, and while Twilio can't be reached nothing grows old.
-//! Invariant: only time in which an account was followed makes anything old. Where a cursor jumps, over
-//! a downtime or because an earlier one was wrong, everything grows younger by the jump.
+//! Age is measured by Twilio's time: an account's list cursor is the time up to which its lists are known. So
+//! a wrong local clock can't delete anything, and nothing ages while Twilio can't be reached.
+//! Invariant: endpoints age only while their account is polled. If a cursor jumps, after a downtime or because
+//! an earlier one was wrong, all of its endpoints become younger by the jump.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,19 +16,19 @@ use crate::metrics::ledger::{AccountId, Committed, EndpointId};
 
 use super::schema::Opened;
 
-/// How long a pair of host and route, or a removed account, is kept without events. Longer than
+/// How long an endpoint (a host and a route) or a removed account is kept without events. Longer than
 /// Prometheus looks back for a month's error budget.
 const KEPT_FOR: Duration = Duration::from_secs(35 * 24 * 60 * 60);
 
-/// A longer step of a cursor is a jump: lists are read every few minutes.
+/// Longer steps of a cursor are jumps: lists are read every few minutes.
 const LONGEST_STEP: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long an account must have been followed before removed accounts are deleted by its cursor: those
-/// that were not attached yet are attached by then.
+/// How long an account must have been polled before its cursor lets removed accounts be deleted. By then,
+/// all accounts that are still configured are attached.
 const FOLLOWED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
-/// How often an account is looked through for what can go.
-const LOOK_EVERY: Duration = Duration::from_secs(60 * 60);
+/// How often an account is searched for anything to delete.
+const SEARCH_EVERY: Duration = Duration::from_secs(60 * 60);
 
-/// How far accounts were followed since the program started.
+/// How long accounts have been polled without a jump since the program started.
 #[derive(Debug, Default)]
 pub(super) struct CursorHistory(BTreeMap<AccountId, AccountCursor>);
 
@@ -36,16 +36,16 @@ pub(super) struct CursorHistory(BTreeMap<AccountId, AccountCursor>);
 struct AccountCursor {
     cursor: Option<Timestamp>,
     followed_for: Duration,
-    looked_at: Option<Timestamp>,
+    searched_at: Option<Timestamp>,
 }
 
 impl CursorHistory {
-    /// Begins with the cursor that the store has.
+    /// Starts with the stored cursor.
     pub(super) fn begin(&mut self, account: AccountId, cursor: Option<Timestamp>) {
         self.0.entry(account).or_default().cursor = cursor;
     }
 
-    /// How far cursors are about to jump, of those that do.
+    /// Returns the accounts whose cursor is about to jump, each with the length of the jump.
     pub(super) fn jumps(
         &self,
         cursors: impl Iterator<Item = (AccountId, Option<Timestamp>)>,
@@ -57,20 +57,20 @@ impl CursorHistory {
         cursors.filter_map(jump).collect()
     }
 
-    /// Notes where a cursor is now. Returns whether it is time to look for what can go, and whether
-    /// that may be accounts.
+    /// Records a new cursor. Returns `None` if a search isn't due, otherwise whether the search may delete
+    /// accounts.
     pub(super) fn advance(&mut self, account: AccountId, cursor: Timestamp) -> Option<bool> {
-        let course = self.0.entry(account).or_default();
-        let step = course.cursor.replace(cursor).map_or(Duration::ZERO, |from| step(from, cursor));
-        course.followed_for =
-            if step > LONGEST_STEP { Duration::ZERO } else { course.followed_for + step };
-        let is_due = course.looked_at.is_none_or(|looked| after(looked, LOOK_EVERY) <= cursor);
-        is_due.then_some(course.followed_for >= FOLLOWED_FOR)
+        let state = self.0.entry(account).or_default();
+        let step = state.cursor.replace(cursor).map_or(Duration::ZERO, |from| step(from, cursor));
+        state.followed_for =
+            if step > LONGEST_STEP { Duration::ZERO } else { state.followed_for + step };
+        let is_due = state.searched_at.is_none_or(|at| after(at, SEARCH_EVERY) <= cursor);
+        is_due.then_some(state.followed_for >= FOLLOWED_FOR)
     }
 
-    /// Notes that an account was looked through.
-    pub(super) fn looked(&mut self, account: AccountId, cursor: Timestamp) {
-        self.0.entry(account).or_default().looked_at = Some(cursor);
+    /// Records that an account was searched.
+    pub(super) fn mark_searched(&mut self, account: AccountId, cursor: Timestamp) {
+        self.0.entry(account).or_default().searched_at = Some(cursor);
     }
 }
 
@@ -78,7 +78,7 @@ fn step(from: Timestamp, to: Timestamp) -> Duration {
     Duration::try_from(to.duration_since(from)).unwrap_or_default()
 }
 
-/// Makes an account's endpoints younger, by the time in which it was not followed.
+/// Makes an account's endpoints younger by the time in which the account wasn't polled.
 pub(super) fn postpone(
     connection: &Connection,
     AccountId(account): AccountId,
@@ -93,8 +93,8 @@ pub(super) fn postpone(
     Ok(())
 }
 
-/// Deletes an account's endpoints without events, and if it `may_delete_accounts` those that were
-/// removed, from the store and then from the ledger. Returns how many endpoints of the account went.
+/// Deletes an account's endpoints without events and, if `may_delete_accounts`, the accounts that were
+/// removed: first from the store, then from the ledger. Returns the number of deleted endpoints of the account.
 pub(super) fn retire(
     store: &mut Opened,
     committed: &Committed,
@@ -129,7 +129,7 @@ pub(super) fn retire(
                     account = label,
                     host = entry.endpoint.host,
                     route = entry.endpoint.route,
-                    "no events for 35 days: its series are retired"
+                    "retired the series of a route without events for 35 days"
                 );
             }
         }
@@ -141,7 +141,7 @@ pub(super) fn retire(
     Ok(u64::try_from(idle.len()).unwrap_or(u64::MAX))
 }
 
-/// Accounts that nobody polls, and whose lists were last read before an instant.
+/// Returns the accounts that aren't polled and whose lists were last read before `since`.
 fn removed_accounts(
     connection: &Connection,
     committed: &Committed,
@@ -177,7 +177,7 @@ fn delete_account(connection: &Connection, id: u32) -> rusqlite::Result<()> {
 fn delete_endpoint(connection: &Connection, id: u32) -> rusqlite::Result<()> {
     for statement in [
         "DELETE FROM failure WHERE endpoint_id = ?1",
-        // That it was counted is still to be known.
+        // The entry stays, so that it isn't counted again.
         "UPDATE error_log_entry SET endpoint_id = NULL WHERE endpoint_id = ?1",
         "DELETE FROM series WHERE scope = 'group' AND scope_id IN
             (SELECT id FROM request_group WHERE endpoint_id = ?1)",

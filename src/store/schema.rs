@@ -18,17 +18,17 @@ use super::error::OpenError;
 use super::files::{ExistingFiles, OpenFiles, Paths};
 use super::whole;
 
-/// Marks the file as ours (SQLite's `application_id`): the letters `TCEv`.
+/// Marks the file as this program's (SQLite's `application_id`): the letters `TCEv`.
 pub(super) const APPLICATION_ID: i64 = 0x5443_4576;
-/// A store that is being created.
+/// The name of a store that is being created.
 const UNFINISHED_NAME: &str = "exporter.db.new";
-/// The lock file beside it, which names its holder.
+/// The lock file next to the store, which contains the process ID of its holder.
 pub(super) const LOCK_NAME: &str = "lock";
 
-/// Size of the log's file in bytes while it holds nothing: the 1,000 pages after which SQLite empties it.
+/// The largest size of the log's file after a checkpoint, in bytes: the 1,000 pages after which SQLite runs one.
 const MAX_IDLE_LOG: i64 = 4 * 1024 * 1024;
 
-/// One step per schema version, from empty on. A step is never changed once released.
+/// One step per schema version, starting with an empty database. A released step is never changed.
 pub(super) const MIGRATIONS: [&str; 7] = [
     "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -139,8 +139,8 @@ pub(super) const MIGRATIONS: [&str; 7] = [
 ",
 ];
 
-/// What tells damage: a checksum of each table, which `migrate` fills, and the number of commits, which
-/// tells an old log from a new one.
+/// Detects damage: a checksum of each table, which `migrate` computes, and the number of commits, which
+/// distinguishes an old log from a new one.
 const CHECKSUMS: &str = "
     CREATE TABLE checksum (
         name TEXT PRIMARY KEY,
@@ -170,56 +170,56 @@ impl Opened {
         change: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
         let written = self.database.write(change);
-        // At once: another size later on is not of our making.
+        // Immediately: if the size changes later, another program did that.
         self.files.note_sizes();
         written
     }
 }
 
-/// Opens the store of a directory, creating both where they don't exist. What is there is written
-/// only once it has proven to be whole.
+/// Opens the store in a directory, and creates both if they don't exist. An existing store is written only
+/// after it has passed all checks.
 pub(super) fn open(given: &Path, now: Timestamp) -> Result<Opened, OpenError> {
     let unusable = |source| OpenError::Directory { path: given.to_owned(), source };
     create_private_directory(given).map_err(unusable)?;
-    // Links on the way to the directory are followed, and none in it.
+    // Symbolic links on the way to the directory are followed, those in it aren't.
     let directory = given.canonicalize().map_err(unusable)?;
     let lock_path = directory.join(LOCK_NAME);
     let lock = lock(given, &lock_path)?;
     let paths = Paths::in_directory(&directory);
     paths.warn_of_readers(&directory, &lock_path);
-    let found = paths.look()?;
+    let found = paths.inspect()?;
     if found == ExistingFiles::Nothing {
         let unfinished = directory.join(UNFINISHED_NAME);
         create(&directory, &paths, now).map_err(|error| error.or_no_locks(&unfinished, given))?;
     }
     let opened = whole::open(&paths, found, whole::Locking::Files);
     let mut connection = opened.map_err(|error| error.or_no_locks(&paths.database, given))?;
-    let is_of_old = compact::prepare(&connection)?;
-    // WAL with synchronous=FULL: a commit is on disk when it returns, for one fsync of the log.
+    let needs_rewrite = compact::prepare(&connection)?;
+    // WAL with synchronous=FULL: a commit is on disk when it returns, at the cost of one fsync of the log.
     //
-    // Why is it safe to go on after a failed fsync, which some systems forget the next time? What
-    // was not synced is written anew before it is synced again: the next commit begins at the frame
-    // where the failed one began, and a checkpoint that failed starts over. Should the failed commit
-    // have reached the disk all the same and the program die, its counts are there with the
-    // progress that keeps them from being counted again.
+    // It is safe to continue after a failed fsync, although on some systems the next fsync then succeeds without
+    // having written those pages. Data that wasn't synced is written again before the next fsync: the next commit
+    // starts at the frame where the failed one started, and a failed checkpoint starts over. If the failed
+    // commit did reach the disk and the program dies, its counts are there together with the progress that
+    // prevents counting them again.
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    // What a large transaction leaves of the log is cut off again.
+    // Truncates the log after a large transaction.
     connection.pragma_update(None, "journal_size_limit", MAX_IDLE_LOG)?;
     connection.set_prepared_statement_cache_capacity(64);
     migrate(&mut connection)?;
-    if is_of_old && let Err(error) = compact::rewrite(&connection) {
-        tracing::warn!(%error, "cannot write the store anew: its file will not shrink until the next start");
+    if needs_rewrite && let Err(error) = compact::rewrite(&connection) {
+        tracing::warn!(%error, "cannot rewrite the store: its file will not shrink until the next start");
     }
     let (digest_key, created_at) = read_meta(&connection)?;
     let database = Database::new(connection)?;
-    let files = OpenFiles::note(given).map_err(unusable)?;
+    let files = OpenFiles::new(given).map_err(unusable)?;
     let is_new = found == ExistingFiles::Nothing;
     Ok(Opened { database, digest_key, created_at, is_new, files, paths, _lock: lock })
 }
 
-/// Makes a store under another name, and gives it its own once it is whole: a program that is killed
-/// meanwhile leaves no store, rather than a part of one.
+/// Creates a store under another name and renames it when it is complete: if the program is killed before
+/// that, it leaves no store rather than a part of one.
 fn create(directory: &Path, paths: &Paths, now: Timestamp) -> Result<(), OpenError> {
     let unusable = |source| OpenError::Directory { path: directory.to_owned(), source };
     let unfinished = directory.join(UNFINISHED_NAME);
@@ -240,7 +240,7 @@ fn create(directory: &Path, paths: &Paths, now: Timestamp) -> Result<(), OpenErr
         let insert = "INSERT INTO meta VALUES ('digest_key', ?1), ('created_ms', ?2)";
         transaction.execute(insert, params![key.as_slice(), now.as_millisecond()])
     })?;
-    // Closed, all of it is in the one file.
+    // The database is closed now, so that everything is in the one file.
     fs::rename(&unfinished, &paths.database).map_err(unusable)?;
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(unusable)
 }
@@ -249,7 +249,7 @@ fn create_private_directory(directory: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
 }
 
-/// Takes the lock of a directory, or tells who has it.
+/// Locks a directory. The error names the process that holds the lock.
 fn lock(directory: &Path, path: &Path) -> Result<File, OpenError> {
     let unusable = |source| OpenError::Directory { path: directory.to_owned(), source };
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -262,7 +262,7 @@ fn lock(directory: &Path, path: &Path) -> Result<File, OpenError> {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
-            // The holder is a kindness: without it the message still says what is wrong.
+            // If the process ID can't be read, the message is less specific.
             let _unknown = file.take(64).read_to_string(&mut holder);
             let holder = holder.trim().parse::<u32>().map_or_else(
                 |_| "another process".to_owned(),
@@ -274,7 +274,7 @@ fn lock(directory: &Path, path: &Path) -> Result<File, OpenError> {
             return Err(OpenError::NoLocks { path: directory.to_owned(), source });
         }
     }
-    // On a full disk the lock holds all the same, and what was counted can be served.
+    // On a full disk, the lock works without the process ID, and the counters can be served.
     let _nameless = file
         .set_len(0)
         .and_then(|()| file.rewind())
@@ -282,25 +282,25 @@ fn lock(directory: &Path, path: &Path) -> Result<File, OpenError> {
     Ok(file)
 }
 
-/// The newest schema version.
+/// Returns the newest schema version.
 pub(super) fn known_version() -> u32 {
     u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX)
 }
 
-/// The schema version of a database.
+/// Returns the schema version of a database.
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<u32> {
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     Ok(u32::try_from(version).unwrap_or(u32::MAX))
 }
 
-/// Brings the schema up to date in one transaction, which also makes the checksums match.
+/// Brings the schema up to date in one transaction, which also recomputes the checksums.
 fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
     let done = version(connection)?;
     if done == known_version() {
         return Ok(());
     }
-    // The database file is complete then, without its log: whether a log belongs to it is told by
-    // what the file says of itself.
+    // This completes the database file, so that `whole` can later check, from the file alone, whether a log
+    // belongs to it.
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
     let transaction = connection.transaction()?;
     for (_, step) in (1_u32..).zip(MIGRATIONS).filter(|(version, _)| *version > done) {
@@ -321,6 +321,6 @@ fn read_meta(connection: &Connection) -> Result<(DigestKey, Timestamp), OpenErro
         <[u8; 16]>::try_from(key).map_err(|_| corrupt("its digest key has the wrong length"))?;
     let created: i64 = connection.query_row(read, ["created_ms"], |row| row.get(0))?;
     let created = Timestamp::from_millisecond(created)
-        .map_err(|_| corrupt("its creation time is no time"))?;
+        .map_err(|_| corrupt("its creation time isn't a valid time"))?;
     Ok((DigestKey::new(key), created))
 }

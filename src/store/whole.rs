@@ -1,9 +1,9 @@
-//! Whether a database is a whole store of this program, before anything is written to it.
+//! Checks that a database is an intact store of this program, before anything is written to it.
 //!
-//! Looked at are the header, the schema, the structure, the checksums, and whether the log belongs to
-//! the file. A log that is cut short, or damaged in the middle, ends before the damage: SQLite finds
-//! the last commit that is whole, counters and progress go back to it together, and what it doesn't
-//! hold is read again. Everything else is refused, and left as it was.
+//! The checks cover the header, the schema, the structure, the checksums, and whether the log belongs to the
+//! file. A log that is cut short, or damaged in the middle, ends before the damage: SQLite goes back to the last
+//! complete commit, which restores matching counters and progress, and the rest is read from Twilio again.
+//! Everything else is refused and left unchanged.
 
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
@@ -17,25 +17,25 @@ use super::error::OpenError;
 use super::files::{ExistingFiles, Paths};
 use super::schema::{APPLICATION_ID, MIGRATIONS, known_version, version};
 
-/// How a database is kept from others.
+/// How a database is protected from other processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Locking {
     /// By locks of the file system.
     Files,
-    /// Not at all: it lies where nothing else looks for it, and its file system may have no locks.
+    /// Not at all: nothing else knows its path, and its file system may not support locks.
     Private,
 }
 
-/// Opens the database of a store, or says why it isn't whole.
+/// Opens the database of a store. The error says why it isn't intact.
 pub(super) fn open(
     paths: &Paths,
     found: ExistingFiles,
     locking: Locking,
 ) -> Result<Connection, OpenError> {
     let file = &paths.database;
-    // Before the database is opened: it reads nothing but the file, whatever lies beside it.
+    // Read before the database is opened, from the file alone.
     let alone = match found {
-        ExistingFiles::DatabaseAndLog => Stamp::of_file_alone(file).ok(),
+        ExistingFiles::DatabaseAndLog => Stamp::read_without_log(file).ok(),
         ExistingFiles::Nothing | ExistingFiles::Database => None,
     };
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
@@ -46,10 +46,10 @@ pub(super) fn open(
         Locking::Private => Connection::open_with_flags_and_vfs(file, flags, c"unix-none")?,
     };
     refuse_read_only(&connection, file)?;
-    // Refused, it is closed without writing the log into the file.
+    // If the database is refused, closing it must not write the log into the file.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    // Before anything is read: the log's index is kept in memory then, and needs no room on a disk
-    // that may be full.
+    // Set before anything is read: the log's index is then kept in memory and needs no space on a disk that
+    // may be full.
     connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
     check_identity(&connection, file)?;
     check_schema(&connection)?;
@@ -65,7 +65,7 @@ pub(super) fn open(
     Ok(connection)
 }
 
-/// Refuses a file that another program, or a newer version of this one, has written.
+/// Refuses a file written by another program or by a newer version of this one.
 fn check_identity(connection: &Connection, file: &Path) -> Result<(), OpenError> {
     let path = || file.to_owned();
     let application_id = connection.pragma_query_value(None, "application_id", |row| row.get(0));
@@ -86,7 +86,7 @@ fn check_identity(connection: &Connection, file: &Path) -> Result<(), OpenError>
     Ok(())
 }
 
-/// SQLite opens a file that it may not write for reading alone, and complains much later.
+/// Refuses a file that can't be written: SQLite opens it read-only and fails only much later.
 pub(super) fn refuse_read_only(connection: &Connection, file: &Path) -> Result<(), OpenError> {
     if connection.is_readonly(MAIN_DB)? {
         return Err(OpenError::ReadOnly { path: file.to_owned() });
@@ -94,17 +94,17 @@ pub(super) fn refuse_read_only(connection: &Connection, file: &Path) -> Result<(
     Ok(())
 }
 
-/// Compares tables and indexes with what the migrations make; anything else is not of this program.
+/// Refuses a schema that differs from the one that the migrations create.
 fn check_schema(connection: &Connection) -> Result<(), OpenError> {
-    let made = Connection::open_in_memory()?;
+    let reference = Connection::open_in_memory()?;
     for (_, step) in (1..=version(connection)?).zip(MIGRATIONS) {
-        made.execute_batch(step)?;
+        reference.execute_batch(step)?;
     }
-    let (expected, mut found) = (definitions(&made)?, definitions(connection)?);
+    let (expected, mut found) = (definitions(&reference)?, definitions(connection)?);
     for (name, definition) in expected {
         let what = match found.remove(&name) {
             Some(same) if same == definition => continue,
-            Some(_) => format!("`{name}` is defined in another way"),
+            Some(_) => format!("`{name}` is defined differently"),
             None => format!("`{name}` is missing"),
         };
         return Err(OpenError::Corrupt { what });
@@ -112,13 +112,13 @@ fn check_schema(connection: &Connection) -> Result<(), OpenError> {
     match found.into_iter().next() {
         None => Ok(()),
         Some((name, (kind, ..))) => {
-            let what = format!("the {kind} `{name}` is not of this program");
+            let what = format!("the {kind} `{name}` doesn't belong to this program");
             Err(OpenError::Corrupt { what })
         }
     }
 }
 
-/// Kind, table and text of all that a schema defines, by name.
+/// The type, table and SQL of each object in a schema, by name.
 type Definitions = BTreeMap<String, (String, String, Option<String>)>;
 
 fn definitions(connection: &Connection) -> rusqlite::Result<Definitions> {
@@ -129,16 +129,16 @@ fn definitions(connection: &Connection) -> rusqlite::Result<Definitions> {
     rows.collect()
 }
 
-/// Has SQLite look at each page, and compare the indexes with their tables.
+/// Has SQLite check every page and compare the indexes with their tables.
 fn check_structure(connection: &Connection) -> Result<(), OpenError> {
     let verdict: String =
         connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
-    // Of several lines the last says what, and the first only where.
+    // Of several lines, the first says only where the damage is, and the last says what it is.
     let last = verdict.lines().last().unwrap_or_default();
     if last == "ok" { Ok(()) } else { Err(OpenError::Corrupt { what: last.to_owned() }) }
 }
 
-/// What tells which store a file is of, and how far it has come.
+/// Identifies a store and how many commits it holds.
 #[derive(Debug)]
 struct Stamp {
     is_empty: bool,
@@ -157,9 +157,9 @@ impl Stamp {
         Ok(Self { is_empty: false, digest_key, commits })
     }
 
-    /// Reads a database file as if it had no log. A kill may have left it half written, which its
-    /// log makes good: an error tells nothing.
-    fn of_file_alone(file: &Path) -> rusqlite::Result<Self> {
+    /// Reads a database file as if it had no log. Errors can be ignored: a crash may leave the file half
+    /// written, and its log completes it.
+    fn read_without_log(file: &Path) -> rusqlite::Result<Self> {
         let mut uri = "file:".to_owned();
         for byte in file.as_os_str().as_bytes() {
             match byte {
@@ -175,15 +175,15 @@ impl Stamp {
         Self::read(&Connection::open_with_flags(uri, flags)?)
     }
 
-    /// Refuses a log that takes the file, which this is, back or to another store. A file whose
-    /// checkpoint was interrupted is never ahead of its log.
+    /// Refuses a log that would turn the file, which this describes, into an earlier state or another store. A
+    /// file is never ahead of its log, even after an interrupted checkpoint.
     fn check_log(&self, with_log: &Self, file: &Path) -> Result<(), OpenError> {
         let what = if self.is_empty {
             "it is empty, and its log exporter.db-wal isn't"
         } else if self.digest_key.is_some() && self.digest_key != with_log.digest_key {
             "its log exporter.db-wal belongs to another store"
         } else if self.commits > with_log.commits {
-            "its log exporter.db-wal is older, or was cut short after it had been written to it"
+            "its log exporter.db-wal is older, or was cut short after it was written to the database"
         } else {
             return Ok(());
         };

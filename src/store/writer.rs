@@ -1,4 +1,4 @@
-//! The one writer: takes batches, commits them together, publishes what was committed.
+//! The single writer: takes batches, commits them together and publishes them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -25,15 +25,15 @@ use super::files::FileLoss;
 use super::record;
 use super::retire;
 use super::schema::Opened;
-use super::{AccountKey, AttachedAccount, Batch, Command, CommitReport, Reply};
+use super::{AccountKey, AttachedAccount, Batch, Command, CommitReport, Reply, reply_failed};
 
-/// How often held groups are looked at while nothing else happens.
+/// How often the writer checks for due releases while it receives no commands.
 const TICK: Duration = Duration::from_millis(500);
-/// How often free pages are given back: some at a time, so that no commit waits long.
+/// How often free pages are returned to the file system: some at a time, so that no commit waits long.
 const COMPACT_EVERY: Duration = Duration::from_secs(60);
-/// How often a release that failed is tried again while nothing is committed.
+/// How often a failed release is retried while nothing is committed.
 const RETRY_RELEASE_EVERY: Duration = Duration::from_secs(30);
-/// Most batches in one transaction: enough that hundreds of accounts share one fsync.
+/// The maximum number of batches in one transaction: hundreds of accounts can share one fsync.
 const MAX_BATCHES: usize = 256;
 
 /// The writer's state.
@@ -44,12 +44,12 @@ pub(super) struct Writer {
     health: Health,
     now: Box<dyn Fn() -> Timestamp + Send>,
     knows_scraped: bool,
-    followed: retire::CursorHistory,
+    cursors: retire::CursorHistory,
     creation: Creation,
     compacted_at: Option<Instant>,
-    /// Since when a release failed, and no commit has succeeded.
+    /// When a release failed, unless a commit has succeeded since.
     release_failed_at: Option<Instant>,
-    /// What became of the files while they were in use; nothing is committed meanwhile.
+    /// What happened to the files while in use. Nothing is committed until they are back.
     loss: Option<FileLoss>,
 }
 
@@ -72,7 +72,7 @@ impl Writer {
             health,
             now,
             knows_scraped,
-            followed: retire::CursorHistory::default(),
+            cursors: retire::CursorHistory::default(),
             creation,
             compacted_at: None,
             release_failed_at: None,
@@ -80,7 +80,7 @@ impl Writer {
         }
     }
 
-    /// Works until all handles are gone.
+    /// Runs until all handles are dropped.
     pub(super) fn run(mut self, inbox: &mpsc::Receiver<Command>) {
         self.note_size();
         loop {
@@ -92,7 +92,7 @@ impl Writer {
             self.check_files();
             let mut pending: Vec<Pending> = Vec::new();
             for command in first.into_iter().chain(inbox.try_iter().take(MAX_BATCHES)) {
-                // Whoever takes over an account sees what was committed before him.
+                // A new owner of an account sees the batches that were sent before.
                 let is_takeover = matches!(
                     command,
                     Command::Attach { .. }
@@ -109,14 +109,14 @@ impl Writer {
                     }
                     Command::Attach { key, label, reply } => {
                         let attached = self.attach(&key, &label);
-                        // Nobody waits for an account that went away.
+                        // There is no receiver if the account was removed.
                         let _gone = reply.send(attached);
                     }
-                    Command::Recent(question) => {
-                        if !question.reply.is_closed() {
+                    Command::Recent(query) => {
+                        if !query.reply.is_closed() {
                             let connection = self.store.database.read();
-                            let found = rows::recent(connection, &self.committed, &question.filter);
-                            let _gone = question.reply.send(found);
+                            let found = rows::recent(connection, &self.committed, &query.filter);
+                            let _gone = query.reply.send(found);
                         }
                     }
                     Command::Show { labels, reply } => {
@@ -155,7 +155,7 @@ impl Writer {
 
     fn attach(&mut self, key: &AccountKey, label: &str) -> Result<AttachedAccount, CommitError> {
         let sid = key.sid.to_string();
-        self.refuse_lost().map_err(CommitError::Failed)?;
+        self.ensure_not_lost().map_err(CommitError::Failed)?;
         self.store.write(|transaction| {
             transaction.execute(
                 "INSERT INTO account (sid, region) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
@@ -171,7 +171,7 @@ impl Writer {
         };
         let subaccounts = accounts::subaccounts(connection, key)?;
         let now = (self.now)();
-        self.followed.begin(id, lists.cursor);
+        self.cursors.begin(id, lists.cursor);
         self.committed.publish(|ledger| {
             ledger.show(id, label.to_owned(), now);
             if lists.error_log.is_some() {
@@ -182,7 +182,7 @@ impl Writer {
     }
 
     fn show(&self, labels: BTreeMap<AccountKey, String>) -> Result<(), CommitError> {
-        let (named, now) = (accounts::named(self.store.database.read(), labels)?, (self.now)());
+        let (named, now) = (accounts::by_id(self.store.database.read(), labels)?, (self.now)());
         self.committed.publish(|ledger| {
             for (id, label) in named {
                 ledger.show(id, label, now);
@@ -192,12 +192,12 @@ impl Writer {
     }
 
     fn remember(&mut self, parent: &AccountKey, found: &[Subaccount]) -> Result<(), CommitError> {
-        self.refuse_lost().map_err(CommitError::Failed)?;
+        self.ensure_not_lost().map_err(CommitError::Failed)?;
         Ok(self.store.write(|transaction| accounts::remember(transaction, parent, found))?)
     }
 
     fn relabel(&self, labels: BTreeMap<AccountKey, Option<String>>) -> Result<(), CommitError> {
-        let (named, now) = (accounts::named(self.store.database.read(), labels)?, (self.now)());
+        let (named, now) = (accounts::by_id(self.store.database.read(), labels)?, (self.now)());
         self.committed.publish(|ledger| ledger.relabel(named, now));
         Ok(())
     }
@@ -208,14 +208,14 @@ impl Writer {
             Ok(delta) => delta,
             Err(error) => {
                 self.health.committed(began.elapsed(), false);
-                return super::refuse(
+                return reply_failed(
                     pending.into_iter().map(|(.., reply)| reply),
                     &error.to_string(),
                 );
             }
         };
         let cursors = pending.iter().map(|(account, batch, _)| (*account, batch.lists.cursor));
-        let jumps = self.followed.jumps(cursors);
+        let jumps = self.cursors.jumps(cursors);
         let written = self.write(&pending, &delta, &jumps);
         self.health.committed(began.elapsed(), written.is_ok());
         match written {
@@ -240,16 +240,16 @@ impl Writer {
                     let first_overflow = first_overflows.remove(&account);
                     let retired =
                         batch.lists.cursor.map_or(0, |cursor| self.retire(account, cursor));
-                    // A poller that stopped meanwhile finds it in the store when it starts again.
+                    // A poller that has stopped finds the changes in the store when it restarts.
                     let _gone =
                         reply.send(Ok(CommitReport { overflowed, first_overflow, retired }));
                 }
             }
-            Err(error) => super::refuse(pending.into_iter().map(|(.., reply)| reply), &error),
+            Err(error) => reply_failed(pending.into_iter().map(|(.., reply)| reply), &error),
         }
     }
 
-    /// What the facts of batches change that are not counted yet.
+    /// Computes the changes made by those facts that aren't counted yet.
     fn delta(&self, pending: &[Pending]) -> rusqlite::Result<Delta> {
         let batches = pending.iter().map(|(account, batch, _)| (*account, &**batch));
         let uncounted = error_log::uncounted(self.store.database.read(), batches)?;
@@ -267,7 +267,7 @@ impl Writer {
         delta: &Delta,
         jumps: &[(AccountId, Duration)],
     ) -> Result<(), String> {
-        self.refuse_lost()?;
+        self.ensure_not_lost()?;
         let learnt_at = pending.iter().find_map(|(_, batch, _)| batch.learnt_at);
         let created_at = self.creation.corrected(learnt_at, (self.now)());
         let written = self.store.write(|transaction| {
@@ -290,28 +290,28 @@ impl Writer {
         Ok(())
     }
 
-    /// Notices when the files are removed or replaced, and when they are back.
+    /// Detects when the files are removed or replaced, and when they are back.
     fn check_files(&mut self) {
         let loss = self.store.files.check().err();
         if loss == self.loss {
             return;
         }
         let connection = self.store.database.read();
-        // Whatever lies there now, the log of another file must not be written into it.
+        // SQLite must not write its log into a file that replaced the database.
         let may_close = loss.as_ref().is_none_or(|loss| loss.can_be_saved);
         let no_checkpoint = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
         if let Err(error) = connection.set_db_config(no_checkpoint, !may_close) {
-            tracing::debug!(%error, "cannot tell SQLite how to close the store");
+            tracing::debug!(%error, "cannot configure how SQLite closes the store");
         }
         self.health.store_writable(loss.is_none());
         match &loss {
             Some(loss) => tracing::warn!(
                 "{loss}: nothing is counted until it is back. {}",
                 if loss.can_be_saved {
-                    "Restart this process: it saves what the file holds when it stops"
+                    "Restart this process: it saves the file's content when it stops"
                 } else {
                     "Move it back, and counting resumes. Until this process ends, root can copy a \
-                     deleted file from /proc/<pid>/fd. Without it, stop the process, restore the \
+                     deleted file from /proc/<pid>/fd. If that is impossible, stop the process, restore the \
                      storage directory from a backup, and start it again"
                 }
             ),
@@ -320,11 +320,11 @@ impl Writer {
         self.loss = loss;
     }
 
-    fn refuse_lost(&self) -> Result<(), String> {
+    fn ensure_not_lost(&self) -> Result<(), String> {
         self.loss.as_ref().map_or(Ok(()), |loss| Err(loss.to_string()))
     }
 
-    /// Makes due releases durable, then shows the values.
+    /// Makes due releases durable, then shows their values.
     fn release(&mut self) -> rusqlite::Result<()> {
         self.committed.apply_shown();
         let was_scraped = self.committed.was_scraped();
@@ -353,34 +353,36 @@ impl Writer {
         Ok(())
     }
 
-    /// Lets go of an account's endpoints without events, and of accounts that were removed. Returns
-    /// how many endpoints went. What fails is tried again with a later batch.
+    /// Deletes an account's endpoints without events, and accounts that were removed. Returns the number of
+    /// deleted endpoints. After an error, a later batch retries.
     fn retire(&mut self, account: AccountId, cursor: Timestamp) -> u64 {
-        let Some(may_delete_accounts) = self.followed.advance(account, cursor) else { return 0 };
+        let Some(may_delete_accounts) = self.cursors.advance(account, cursor) else { return 0 };
         let (store, committed) = (&mut self.store, &self.committed);
         match retire::retire(store, committed, account, cursor, may_delete_accounts) {
             Ok(retired) => {
-                self.followed.looked(account, cursor);
+                self.cursors.mark_searched(account, cursor);
                 retired
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot retire what has no events");
+                tracing::warn!(%error, "cannot retire routes without events");
                 0
             }
         }
     }
 
-    /// Gives back free pages. What fails is tried again, and a full disk is told by commits.
+    /// Returns free pages to the file system. Errors are retried; commits report a full disk.
     fn compact(&mut self) {
         self.compacted_at = Some(Instant::now());
         match compact::compact(self.store.database.read()) {
-            // Nothing was written: another size is not of our making, and is for the check to find.
+            // Nothing was written: if the size has changed, another program did that, and the check finds it.
             Ok(0) => return,
             Ok(pages) => {
-                tracing::debug!(pages, "gave free pages of the store back");
+                tracing::debug!(pages, "shrank the store's file");
                 self.note_size();
             }
-            Err(error) => tracing::warn!(%error, "cannot give free pages of the store back"),
+            Err(error) => {
+                tracing::warn!(%error, "cannot shrink the store's file")
+            }
         }
         self.store.files.note_sizes();
     }
@@ -392,7 +394,7 @@ impl Writer {
     }
 }
 
-/// Whether so much time has passed since an instant, or there was none.
+/// Returns whether `time` has passed since an instant, or there is no instant.
 fn has_passed(since: Option<Instant>, time: Duration) -> bool {
     since.is_none_or(|at| at.elapsed() >= time)
 }

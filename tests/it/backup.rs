@@ -82,11 +82,11 @@ async fn a_backup_overwrites_nothing_and_leaves_nothing_behind_when_it_is_refuse
     std::os::unix::fs::symlink("nowhere", outside.join("link")).expect("linked");
     let before = (contents(&storage), names(&outside));
     for (target, expected) in [
-        (outside.join("kept"), "exists already"),
-        (outside.join("link"), "exists already"),
-        (outside.clone(), "exists already"),
-        (outside.join("new/"), "names no file"),
-        (outside.join(".."), "names no file"),
+        (outside.join("kept"), "already exists"),
+        (outside.join("link"), "already exists"),
+        (outside.clone(), "already exists"),
+        (outside.join("new/"), "doesn't name a file"),
+        (outside.join(".."), "doesn't name a file"),
         (outside.join("no/where.db"), "cannot write the backup"),
         (storage.join("exporter.db"), "store's own files"),
         (storage.join("exporter.db-wal"), "store's own files"),

@@ -1,6 +1,6 @@
-//! Failing requests as rows: written with the batch that counts them, bounded, and read.
+//! Failing requests as rows: written with the batch that counts them, limited in number, and queried.
 //!
-//! A row holds labels, a code, a duration and a Call SID: no parameter, body, number or URL.
+//! A row holds labels, a code, a duration and a Call SID, but no parameter, body, phone number or URL.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +21,7 @@ use super::{
     RecentFailures,
 };
 
-/// Writes the failures of a batch, and drops what is over the bounds.
+/// Writes the failures of a batch, and deletes the oldest ones beyond the limits.
 pub(in crate::store) fn record(
     connection: &Connection,
     failures: &[FailedRequest],
@@ -70,17 +70,17 @@ pub(in crate::store) fn record(
     Ok(())
 }
 
-/// The failures of one batch that can be within the bounds, oldest first: after a storm thousands
-/// need not be written only to be dropped.
+/// Returns the failures of one batch that can be within the limits, oldest first: after a burst of failures,
+/// thousands need not be written only to be deleted.
 pub(in crate::store) fn most_recent(failures: &[FailedRequest]) -> Vec<&FailedRequest> {
     let mut newest_first: Vec<&FailedRequest> = failures.iter().rev().collect();
-    // Stable: of one instant the last counted stays the newest.
+    // The sort is stable: of failures at the same time, the last one counted stays the newest.
     newest_first.sort_by_key(|failed| std::cmp::Reverse(failed.at));
-    let mut of_endpoint: BTreeMap<EndpointId, usize> = BTreeMap::new();
-    let mut of_account: BTreeMap<AccountId, usize> = BTreeMap::new();
+    let mut per_endpoint: BTreeMap<EndpointId, usize> = BTreeMap::new();
+    let mut per_account: BTreeMap<AccountId, usize> = BTreeMap::new();
     newest_first.retain(|failed| {
-        let of_endpoint = of_endpoint.entry(failed.endpoint).or_default();
-        let of_account = of_account.entry(failed.account).or_default();
+        let of_endpoint = per_endpoint.entry(failed.endpoint).or_default();
+        let of_account = per_account.entry(failed.account).or_default();
         let has_room = *of_endpoint < MAX_PER_ENDPOINT && *of_account < MAX_PER_ACCOUNT;
         *of_endpoint += usize::from(has_room);
         *of_account += usize::from(has_room);
@@ -90,19 +90,19 @@ pub(in crate::store) fn most_recent(failures: &[FailedRequest]) -> Vec<&FailedRe
     newest_first
 }
 
-/// The most recent failures that match.
+/// Returns the most recent matching failures.
 pub(in crate::store) fn recent(
     connection: &Connection,
     committed: &Committed,
     filter: &FailureFilter,
 ) -> Result<RecentFailures, ReadError> {
-    // Labels of accounts are the ledger's, and it is let go before the disk is asked: no scrape
-    // waits for it.
+    // The ledger has the account labels. Its lock is released before the disk is read, so that no scrape
+    // waits.
     let accounts: BTreeMap<u32, String> = {
         let ledger = committed.read();
-        let is_asked = |label| filter.accounts.is_empty() || filter.accounts.contains(label);
-        let asked = ledger.accounts().iter().filter(|(_, label)| is_asked(label));
-        asked.map(|(AccountId(id), label)| (*id, label.clone())).collect()
+        let is_selected = |label| filter.accounts.is_empty() || filter.accounts.contains(label);
+        let selected = ledger.accounts().iter().filter(|(_, label)| is_selected(label));
+        selected.map(|(AccountId(id), label)| (*id, label.clone())).collect()
     };
     let read = || {
         let reported = error_log::unconfirmed(connection, &accounts, filter)?;
@@ -148,14 +148,14 @@ fn query(
     Ok(found)
 }
 
-/// The values that will do; `NULL` where any will.
+/// Encodes the accepted values, or `NULL` if any value is accepted.
 pub(in crate::store) fn any_of<'a>(
     values: impl ExactSizeIterator<Item = &'a str>,
 ) -> Option<String> {
     (values.len() > 0).then(|| list(values))
 }
 
-/// A list as SQLite's `json_each` takes it: one parameter for any number of values.
+/// Encodes a list for SQLite's `json_each`: one parameter for any number of values.
 fn list<T: Into<serde_json::Value>>(values: impl IntoIterator<Item = T>) -> String {
     values.into_iter().map(Into::into).collect::<serde_json::Value>().to_string()
 }
