@@ -1,4 +1,4 @@
-//! What is durable after a commit, what is not shown after a failed one, and what is refused.
+//! Tests of the writer: commits and their failures, restarts, labels, and releases of held series.
 
 mod backup;
 mod compact;
@@ -31,14 +31,14 @@ use crate::domain::words::sid::CallSid;
 use crate::metrics::ledger::{Cell, Scope};
 
 use error_log::reported;
-use faults::{open_with_failing_writes, open_with_orders};
+use faults::{open_with_failing_writes, open_with_fault_injector};
 
 #[tokio::test]
-async fn what_was_committed_is_there_after_a_restart() {
+async fn committed_data_survives_a_restart() {
     let directory = directory();
     let mut call = progress();
     call.counted = Multiset::new(vec![(Digest(7), 2)]);
-    call.digest_version = DigestVersion::from_number(0).expect("no newer one");
+    call.digest_version = DigestVersion::from_number(0).expect("a known version");
     call.credits = Multiset::new(vec![(Digest(9), 1)]);
     let (key, cursor) = {
         let (store, thread) = open(&directory).expect("a new store");
@@ -66,7 +66,7 @@ async fn what_was_committed_is_there_after_a_restart() {
 }
 
 #[tokio::test]
-async fn an_account_is_known_by_sid_and_region_and_not_by_its_label() {
+async fn an_account_is_identified_by_sid_and_region() {
     let directory = directory();
     let (store, _thread) = open(&directory).expect("a new store");
     let first = attach(&store, "us1").await.id;
@@ -78,7 +78,7 @@ async fn an_account_is_known_by_sid_and_region_and_not_by_its_label() {
 }
 
 #[tokio::test]
-async fn two_accounts_that_exchange_names_do_so_at_once_and_others_stay_hidden() {
+async fn labels_are_swapped_at_once_and_hidden_accounts_stay_hidden() {
     let directory = directory();
     let (store, _thread) = open(&directory).expect("a new store");
     let key = |region: &str| AccountKey { sid: sid(), region: region.to_owned() };
@@ -86,29 +86,29 @@ async fn two_accounts_that_exchange_names_do_so_at_once_and_others_stay_hidden()
     for region in ["us1", "ie1", "au1"] {
         ids.push(store.attach(key(region), region.to_owned()).await.expect("attached").id);
     }
-    // One of them was hidden, and comes with its loop; one isn't known yet.
+    // One is hidden until its polling starts, and one isn't known yet.
     store.detach(ids[2]);
     let named = [("us1", "ie1"), ("ie1", "us1"), ("au1", "au1"), ("jp1", "jp1")];
     let named = named.map(|(region, name)| (key(region), Some(name.to_owned())));
     store.relabel(BTreeMap::from(named)).await.expect("shown");
     let expected = [(ids[0], "ie1".to_owned()), (ids[1], "us1".to_owned())];
     assert_eq!(store.committed().read().accounts(), &BTreeMap::from(expected));
-    // One that has no label any more goes, and what is not named stays.
+    // An account without a label is hidden, and one that isn't named stays.
     store.relabel(BTreeMap::from([(key("us1"), None)])).await.expect("hidden");
     let expected = [(ids[1], "us1".to_owned())];
     assert_eq!(store.committed().read().accounts(), &BTreeMap::from(expected));
 }
 
 #[tokio::test]
-async fn who_takes_an_account_over_sees_what_was_sent_before_him() {
+async fn a_new_owner_sees_earlier_batches() {
     let directory = directory();
-    let (store, _thread, writer) = open_with_orders(&directory);
+    let (store, _thread, writer) = open_with_fault_injector(&directory);
     let id = attach(&store, "us1").await.id;
     let hanging = writer.hang();
     let batch = Arc::new(Batch { calls: vec![progress()], ..Batch::default() });
     let (committed, attached) = tokio::join!(store.commit(id, batch), async {
         let attached = attach(&store, "us1");
-        // Both wait in the queue when the disk is back.
+        // Both commands are queued when the disk works again.
         tokio::join!(attached, async { drop(hanging) }).0
     });
     committed.expect("committed");
@@ -116,7 +116,7 @@ async fn who_takes_an_account_over_sees_what_was_sent_before_him() {
 }
 
 #[tokio::test]
-async fn a_forgotten_call_is_gone() {
+async fn a_forgotten_call_is_deleted() {
     let directory = directory();
     let (store, _thread) = open(&directory).expect("a new store");
     let id = attach(&store, "us1").await.id;
@@ -130,7 +130,7 @@ async fn a_forgotten_call_is_gone() {
 }
 
 #[tokio::test]
-async fn a_commit_that_fails_shows_nothing_and_can_be_tried_again() {
+async fn a_failed_commit_shows_nothing_and_can_be_retried() {
     let directory = directory();
     let (store, _thread, writes_fail) = open_with_failing_writes(&directory, health());
     let id = attach(&store, "us1").await.id;
@@ -147,7 +147,7 @@ async fn a_commit_that_fails_shows_nothing_and_can_be_tried_again() {
 }
 
 #[tokio::test]
-async fn a_held_group_is_released_by_the_writer_and_stays_so() {
+async fn a_released_group_stays_released_after_a_restart() {
     let directory = directory();
     let (store, thread) = open(&directory).expect("a new store");
     let id = attach(&store, "us1").await.id;
@@ -166,7 +166,7 @@ async fn a_held_group_is_released_by_the_writer_and_stays_so() {
 }
 
 #[tokio::test]
-async fn a_release_is_shown_only_once_it_is_durable() {
+async fn a_release_is_shown_only_when_it_is_durable() {
     let directory = directory();
     let registry = Registry::new();
     let health = Health::register(&registry).expect("instruments");
@@ -180,14 +180,14 @@ async fn a_release_is_shown_only_once_it_is_durable() {
     writes_fail.store(true, Ordering::Relaxed);
     store.committed().note_shown(held.clone(), Timestamp::MIN);
     until(|| value(&registry, "twilio_exporter_store_errors_total") > 0.0).await;
-    assert_eq!(store.committed().read().shown(), held, "a crash would hold them again");
+    assert_eq!(store.committed().read().shown(), held, "after a crash, they would be held again");
     writes_fail.store(false, Ordering::Relaxed);
     store.commit(id, Arc::new(Batch::default())).await.expect("committed");
     until(|| store.committed().read().shown().held.is_empty()).await;
 }
 
 #[tokio::test]
-async fn a_release_that_fails_is_tried_again_seldom_or_once_the_store_can_be_written() {
+async fn a_failed_release_is_retried_rarely_and_after_a_commit() {
     let directory = directory();
     let registry = Registry::new();
     let health = Health::register(&registry).expect("instruments");
@@ -197,7 +197,7 @@ async fn a_release_that_fails_is_tried_again_seldom_or_once_the_store_can_be_wri
     writes_fail.store(true, Ordering::Relaxed);
     store.committed().note_scrape();
     until(|| errors() > 0.0).await;
-    // The writer looks for releases after each commit: it has done so after all of these but the last.
+    // The writer checks for releases after each commit: it has done so after all of these but the last.
     for _ in 0..5 {
         store.commit(id, Arc::new(Batch::default())).await.expect_err("nothing can be written");
     }
@@ -209,20 +209,22 @@ async fn a_release_that_fails_is_tried_again_seldom_or_once_the_store_can_be_wri
 }
 
 #[tokio::test]
-async fn a_writer_that_ends_early_is_noticed() {
+async fn an_early_end_of_the_writer_is_detected() {
     let directory = directory();
-    let (store, mut thread, writer) = open_with_orders(&directory);
+    let (store, mut thread, writer) = open_with_fault_injector(&directory);
     let id = attach(&store, "us1").await.id;
     let early = tokio::time::timeout(Duration::from_millis(100), thread.ended()).await;
-    assert!(early.is_err(), "it lives");
-    writer.give(|| panic!("as meant"));
-    tokio::time::timeout(Duration::from_secs(30), thread.ended()).await.expect("it has ended");
+    assert!(early.is_err(), "the writer has ended");
+    writer.run(|| panic!("the test ends the writer"));
+    tokio::time::timeout(Duration::from_secs(30), thread.ended())
+        .await
+        .expect("the writer has ended");
     let refused = store.commit(id, Arc::new(Batch::default())).await;
     assert!(matches!(refused, Err(CommitError::Closed)), "{refused:?}");
     assert!(!thread.join());
 }
 
-/// Waits for a condition, half a minute at most: machines are busy.
+/// Waits for a condition, for at most half a minute: the machine may be busy.
 async fn until(holds: impl Fn() -> bool) {
     for _ in 0..600 {
         if holds() {
@@ -230,7 +232,7 @@ async fn until(holds: impl Fn() -> bool) {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    panic!("not within half a minute");
+    panic!("the condition didn't hold within half a minute");
 }
 
 fn rows_of_meta(directory: &TempDir, key: &str) -> i64 {
@@ -293,7 +295,7 @@ fn key_bytes(directory: &TempDir) -> Vec<u8> {
         .expect("a key")
 }
 
-/// A copy of the store's file as it is: the open store holds its own exclusively.
+/// Opens a copy of the store's file: the open store holds its own exclusively.
 fn copy_of(directory: &TempDir) -> Connection {
     let copy = directory.path().join("copy.db");
     let _none = std::fs::remove_file(copy.with_extension("db-shm"));

@@ -1,11 +1,11 @@
-//! Backups that are taken while the store is written.
+//! Tests of backups taken while the store is written.
 
 use super::*;
 use crate::store::backup::backup;
 use crate::store::files::Paths;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_backup_of_a_busy_store_is_whole_and_holds_what_was_committed_before() {
+async fn backups_of_a_busy_store_are_intact_and_current() {
     let directory = directory();
     let (store, _thread) = open(&directory).expect("a store");
     let id = attach(&store, "us1").await.id;
@@ -15,7 +15,7 @@ async fn each_backup_of_a_busy_store_is_whole_and_holds_what_was_committed_befor
         async move {
             while !is_over.load(Ordering::SeqCst) {
                 let finished = Fact::Finished(Direction::Inbound, CallStatus::Completed);
-                // Some pages each, so that the log is begun again now and then.
+                // Each writes some pages, so that the log restarts now and then.
                 let calls = (0..200).map(numbered).collect();
                 let batch = Batch { facts: vec![finished], calls, ..Batch::default() };
                 store.commit(id, Arc::new(batch)).await.expect("committed");
@@ -29,7 +29,7 @@ async fn each_backup_of_a_busy_store_is_whole_and_holds_what_was_committed_befor
         let copied = tokio::task::spawn_blocking(move || backup(&from, &to)).await;
         copied.expect("no panic").unwrap_or_else(|error| panic!("backup {number}: {error}"));
         let after = finished(&store, id);
-        let (restored, _thread) = open(&copy).expect("a whole store");
+        let (restored, _thread) = open(&copy).expect("an intact store");
         let id = attach(&restored, "us1").await.id;
         let found = finished(&restored, id);
         assert!((before..=after + 1).contains(&found), "{before} {found} {after}");
@@ -40,27 +40,27 @@ async fn each_backup_of_a_busy_store_is_whole_and_holds_what_was_committed_befor
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_during_which_the_log_was_begun_again_is_taken_again() {
+async fn the_copy_is_repeated_if_the_log_restarts() {
     let (directory, copy) = (directory(), directory());
     let (store, _thread) = open(&directory).expect("a store");
     let id = attach(&store, "us1").await.id;
     fill(&store, id).await;
     let [from, to] = [&directory, &copy].map(|directory| Paths::in_directory(directory.path()));
-    let begun = |log: &Path| std::fs::read(log).expect("a log")[..32].to_owned();
+    let header = |log: &Path| std::fs::read(log).expect("a log")[..32].to_owned();
     let (runtime, writing) = (tokio::runtime::Handle::current(), store.clone());
     let attempts = tokio::task::spawn_blocking(move || {
         let mut attempts = 0;
         copy_during(&from, &to, || {
             attempts += 1;
-            let before = begun(&from.log);
-            while attempts == 1 && begun(&from.log) == before {
+            let before = header(&from.log);
+            while attempts == 1 && header(&from.log) == before {
                 runtime.block_on(fill(&writing, id));
             }
         });
         attempts
     });
     assert_eq!(attempts.await.expect("no panic"), 2);
-    let (restored, _thread) = open(&copy).expect("a whole store");
+    let (restored, _thread) = open(&copy).expect("an intact store");
     let id = attach(&restored, "us1").await.id;
     assert_eq!(finished(&restored, id), finished(&store, id));
 }
@@ -75,7 +75,7 @@ async fn fill(store: &Store, id: AccountId) {
 
 fn copy_during(from: &Paths, to: &Paths, between: impl FnMut()) {
     crate::store::backup::copy(from, to, &to.database, between).expect("copied");
-    crate::store::backup::merge(to).expect("a whole store");
+    crate::store::backup::merge(to).expect("an intact store");
 }
 
 fn numbered(number: u32) -> CallProgress {

@@ -1,14 +1,14 @@
-//! A file that was large once and needn't stay so.
+//! Tests of a file that was large once and shrinks.
 
 use super::*;
 use crate::store::schema::Opened;
 use crate::store::{compact, schema};
 
-/// Calls of a busy day: some 8 MiB.
+/// The number of calls of a busy day: some 8 MiB.
 const CALLS: usize = 30_000;
 
 #[test]
-fn after_a_busy_day_the_file_shrinks_to_twice_what_it_holds() {
+fn the_file_shrinks_to_twice_its_content_after_a_busy_day() {
     let directory = directory();
     let mut store = schema::open(directory.path(), now()).expect("a new store");
     fill(&mut store, CALLS);
@@ -35,11 +35,11 @@ fn after_a_busy_day_the_file_shrinks_to_twice_what_it_holds() {
         .read()
         .query_row("SELECT count(*) FROM call", [], |row| row.get(0))
         .expect("a count");
-    assert_eq!(left, 11, "and loses nothing");
+    assert_eq!(left, 11, "other calls were lost");
 }
 
 #[tokio::test]
-async fn the_writer_gives_free_pages_back_by_itself() {
+async fn the_writer_returns_free_pages() {
     let directory = directory();
     let mut store = schema::open(directory.path(), now()).expect("a new store");
     fill(&mut store, CALLS);
@@ -55,13 +55,13 @@ async fn the_writer_gives_free_pages_back_by_itself() {
 }
 
 #[test]
-fn what_a_large_transaction_leaves_of_the_log_is_cut_off() {
+fn the_log_is_truncated_after_a_large_transaction() {
     let directory = directory();
     let mut store = schema::open(directory.path(), now()).expect("a new store");
     let log = || std::fs::metadata(file(&directory).with_extension("db-wal")).expect("a log").len();
     fill(&mut store, CALLS);
     assert!(log() > 4 * 1024 * 1024);
-    // The log begins anew with the first commit after all of it is in the file.
+    // The log restarts with the first commit after a complete checkpoint.
     write(&mut store, "INSERT INTO meta VALUES ('a', 1)");
     assert!(log() <= 4 * 1024 * 1024, "{} bytes", log());
 }
@@ -79,7 +79,7 @@ fn write(store: &mut Opened, sql: &str) {
     store.database.write(|transaction| transaction.execute_batch(sql)).expect("written");
 }
 
-/// The file as it is after everything in the log went into it.
+/// Returns the size of the file after a checkpoint.
 fn size(connection: &Connection) -> i64 {
     number(connection, "page_count") * number(connection, "page_size")
 }

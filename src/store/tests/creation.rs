@@ -1,9 +1,9 @@
-//! A store that was created while the machine's clock was wrong.
+//! Tests of a store that was created while the machine's clock was wrong.
 
 use super::*;
 
 #[tokio::test]
-async fn a_creation_by_a_wrong_clock_is_put_right_once_twilios_time_is_known() {
+async fn a_wrong_creation_time_is_corrected_by_twilios_clock() {
     let directory = directory();
     let registry = Registry::new();
     let health = Health::register(&registry).expect("instruments");
@@ -23,7 +23,7 @@ async fn a_creation_by_a_wrong_clock_is_put_right_once_twilios_time_is_known() {
     let twilio = Timestamp::from_second(1_763_072_000).expect("an instant");
     commit(Some(twilio)).await;
     assert_eq!(created(), 1_763_072_000.0);
-    // Once is enough: what comes later may be a step of Twilio's.
+    // It is corrected once: a later difference may be a step of Twilio's clock.
     commit(Some(now())).await;
     assert_eq!(created(), 1_763_072_000.0);
     drop(store);
@@ -47,5 +47,5 @@ async fn until_open(directory: &TempDir) -> (Store, StoreThread) {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    opened.expect("within half a minute")
+    opened.expect("a store within half a minute")
 }

@@ -1,5 +1,5 @@
-//! Damage of every kind: a store that was damaged is refused, with a way out and left as it is, or it
-//! comes up with what it held. It never starts with other values.
+//! Tests of damage: a damaged store is refused with a remedy and left unchanged, or opens with the values that
+//! it held. It never opens with other values.
 
 mod log;
 
@@ -14,10 +14,10 @@ use crate::domain::judge::route::Endpoint;
 use crate::store::failures::rows;
 use crate::store::{codec, schema};
 
-/// Size of a page, SQLite's default.
+/// The size of a page: SQLite's default.
 const PAGE: usize = 4_096;
-/// Damages of each kind.
-const TIMES: usize = 50;
+/// The number of runs of each kind of damage.
+const RUNS: usize = 50;
 
 /// A kind of damage to a file's bytes.
 type Damage = fn(&mut Vec<u8>, &mut Rng);
@@ -34,11 +34,11 @@ const DAMAGES: [(&str, Damage); 7] = [
         let page = page(bytes, random);
         random.fill(&mut bytes[page]);
     }),
-    ("pages change places", |bytes, random| {
+    ("two pages are swapped", |bytes, random| {
         let (one, other) = (page(bytes, random), page(bytes, random));
-        let was = bytes[one.clone()].to_owned();
+        let saved = bytes[one.clone()].to_owned();
         bytes.copy_within(other.clone(), one.start);
-        bytes[other].copy_from_slice(&was);
+        bytes[other].copy_from_slice(&saved);
     }),
     ("it is cut short", |bytes, random| bytes.truncate(random.usize(0..bytes.len()))),
     ("a few bytes are overwritten", |bytes, random| {
@@ -48,24 +48,24 @@ const DAMAGES: [(&str, Damage); 7] = [
 ];
 
 #[tokio::test]
-async fn a_damaged_file_is_refused_or_comes_up_right() {
+async fn a_damaged_file_is_refused_or_opens_with_its_values() {
     let image = Image::make().await;
     let mut random = Rng::with_seed(1);
     let (mut refused, mut right) = (0, 0);
     for (kind, damage) in DAMAGES {
         for (is_killed, name) in [(false, "exporter.db"), (true, "exporter.db"), (true, LOG)] {
-            for number in 0..TIMES {
+            for number in 0..RUNS {
                 let files = image.copy(is_killed);
                 let path = files.path().join(name);
                 let mut bytes = fs::read(&path).expect("read");
                 damage(&mut bytes, &mut random);
                 fs::write(&path, bytes).expect("written");
-                let story = format!("{kind}: {name}, killed: {is_killed}, number {number}");
-                match outcome(&files, &story) {
+                let case = format!("{kind}: {name}, killed: {is_killed}, number {number}");
+                match outcome(&files, &case) {
                     None => refused += 1,
                     Some(found) => {
                         right += 1;
-                        image.assert_right(&found, is_killed, name == LOG, &story);
+                        image.assert_right(&found, is_killed, name == LOG, &case);
                     }
                 }
             }
@@ -75,7 +75,7 @@ async fn a_damaged_file_is_refused_or_comes_up_right() {
 }
 
 #[tokio::test]
-async fn what_another_program_changed_is_refused() {
+async fn changes_by_another_program_are_refused() {
     let image = Image::make().await;
     let mut changes: Vec<String> = [
         "CREATE TRIGGER t AFTER UPDATE ON series BEGIN UPDATE series SET value = 0; END",
@@ -136,13 +136,13 @@ async fn what_another_program_changed_is_refused() {
 const LOG: &str = "exporter.db-wal";
 const JOURNAL: &str = "exporter.db-journal";
 
-/// Two sets of files that hold much of everything, and all that they may come up with.
+/// Two sets of files with many rows in the tables, and the states that they may open with.
 struct Image {
-    /// A database alone, as a program leaves it that was stopped.
+    /// A database without a log, as a stopped program leaves it.
     stopped: TempDir,
-    /// A database with a log of more commits, as a kill leaves it.
+    /// A database with a log of further commits, as a killed program leaves it.
     killed: TempDir,
-    /// What the store held: when it was stopped, and after each commit in the log.
+    /// The states of the store: when it was stopped, and after each commit in the log.
     states: Vec<String>,
 }
 
@@ -161,7 +161,7 @@ impl Image {
         for number in 30..50 {
             commit(&store, number).await;
             let now = state(&copy(directory.path())).expect("a store");
-            // An attached account is a commit of its own, before the batch.
+            // Attaching the account is a separate commit, before the batch.
             states.push(now);
         }
         let killed = copy(directory.path());
@@ -176,17 +176,17 @@ impl Image {
         copy(if is_killed { self.killed.path() } else { self.stopped.path() })
     }
 
-    fn assert_right(&self, found: &str, is_killed: bool, is_log: bool, story: &str) {
+    fn assert_right(&self, found: &str, is_killed: bool, is_log: bool, case: &str) {
         let is_right = match (is_killed, is_log) {
             (false, _) => found == self.states[0],
             (true, false) => Some(found) == self.states.last().map(String::as_str),
             (true, true) => self.states.iter().any(|state| state == found),
         };
-        assert!(is_right, "{story}: it came up with other values");
+        assert!(is_right, "{case}: it opened with other values");
     }
 }
 
-/// A batch with routes, failures and calls of its own, on one of two accounts.
+/// Commits a batch with its own routes, failures and calls, for one of two accounts.
 async fn commit(store: &Store, number: usize) {
     let region = if number.is_multiple_of(2) { "us1" } else { "ie1" };
     let id = attach(store, region).await.id;
@@ -220,21 +220,21 @@ async fn commit(store: &Store, number: usize) {
     store.commit(id, Arc::new(batch)).await.expect("committed");
 }
 
-/// Opens a store: what it came up with, or `None` if it was refused as it must be.
-fn outcome(files: &TempDir, story: &str) -> Option<String> {
+/// Opens a store. Returns its state, or `None` if it was refused with a remedy and left unchanged.
+fn outcome(files: &TempDir, case: &str) -> Option<String> {
     let before = contents(files.path());
     match state(files) {
         Ok(state) => Some(state),
         Err(error) => {
             let message = error.to_string();
-            assert!(message.contains("backup"), "{story}: no way out: {message}");
-            assert_eq!(contents(files.path()), before, "{story}: written to: {message}");
+            assert!(message.contains("backup"), "{case}: no remedy: {message}");
+            assert_eq!(contents(files.path()), before, "{case}: the files were changed: {message}");
             None
         }
     }
 }
 
-/// All that a program sees of a store.
+/// Returns everything that the program reads from a store.
 fn state(files: &TempDir) -> Result<String, OpenError> {
     let opened = schema::open(files.path(), now())?;
     let connection = opened.database.read();
@@ -260,7 +260,7 @@ fn state(files: &TempDir) -> Result<String, OpenError> {
     Ok(state)
 }
 
-/// The database and what lies beside it; a log of no bytes is none.
+/// Returns the contents of the database, its log and its journal. An empty file counts as missing.
 fn contents(directory: &Path) -> Vec<Option<Vec<u8>>> {
     let of = |name: &str| fs::read(directory.join(name)).ok().filter(|bytes| !bytes.is_empty());
     ["exporter.db", LOG, JOURNAL].map(of).into()
@@ -276,7 +276,7 @@ fn copy(from: &Path) -> TempDir {
     to
 }
 
-/// In memory where there is such a place: thousands of stores are opened.
+/// Returns a directory in memory if possible: thousands of stores are opened.
 fn in_memory() -> TempDir {
     let memory = Path::new("/dev/shm");
     let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
@@ -287,7 +287,7 @@ fn flip(bytes: &mut [u8], random: &mut Rng, before: usize) {
     bytes[random.usize(0..before.min(bytes.len()))] ^= 1 << random.u8(0..8);
 }
 
-/// A page; of the log, what is about one.
+/// Returns the range of a random page, which in a log is only roughly one page.
 fn page(bytes: &[u8], random: &mut Rng) -> Range<usize> {
     let at = random.usize(0..bytes.len() / PAGE) * PAGE;
     at..at + PAGE

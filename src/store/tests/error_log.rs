@@ -1,4 +1,4 @@
-//! An entry of the error log is counted once, however often and from whichever source it arrives.
+//! An entry of the error log is counted once, however often and from wherever it arrives.
 
 use super::*;
 use crate::domain::judge::reported::Reported;
@@ -12,15 +12,15 @@ use crate::store::failures::FailureFilter;
 const DAY: i64 = 86_400;
 
 #[tokio::test]
-async fn an_entry_is_counted_once_over_batches_restarts_and_within_one_commit() {
+async fn an_entry_is_counted_once_across_batches_and_restarts() {
     let directory = directory();
-    let (store, thread, writer) = open_with_orders(&directory);
+    let (store, thread, writer) = open_with_fault_injector(&directory);
     let id = attach(&store, "us1").await.id;
     commit(&store, id, &[(1, 0), (2, 0), (1, 0)]).await;
     assert_eq!(counted(&store), 2);
     commit(&store, id, &[(2, 0), (3, 0)]).await;
     assert_eq!(counted(&store), 3);
-    // From the poll and by a push, in one transaction.
+    // The same entry from a poll and a push, in one transaction.
     let hanging = writer.hang();
     let ((), (), ()) =
         tokio::join!(commit(&store, id, &[(4, 0)]), commit(&store, id, &[(4, 0), (5, 0)]), async {
@@ -42,7 +42,7 @@ async fn an_entry_is_counted_once_over_batches_restarts_and_within_one_commit() 
 }
 
 #[tokio::test]
-async fn an_entry_whose_batch_fails_is_counted_by_the_next() {
+async fn an_entry_of_a_failed_batch_is_counted_by_the_next() {
     let directory = directory();
     let (store, _thread, fails) = open_with_failing_writes(&directory, health());
     let id = attach(&store, "us1").await.id;
@@ -56,7 +56,7 @@ async fn an_entry_whose_batch_fails_is_counted_by_the_next() {
 }
 
 #[tokio::test]
-async fn entries_are_forgotten_after_31_days_and_not_with_their_endpoint() {
+async fn entries_are_forgotten_after_31_days_but_outlive_their_endpoint() {
     let directory = directory();
     let (store, thread) = open(&directory).expect("a new store");
     let id = attach(&store, "us1").await.id;
@@ -66,7 +66,7 @@ async fn entries_are_forgotten_after_31_days_and_not_with_their_endpoint() {
     // A forgotten entry that is pushed again is not counted again.
     commit(&store, id, &[(1, 0), (4, 32)]).await;
     assert_eq!((sids(&directory), counted(&store)), (vec![2, 3, 4], 4));
-    // Its endpoint retires when nothing was heard of it for 35 days.
+    // The endpoint retires after 35 days without events.
     for day in 0..80 {
         let cursor = Some(now() + jiff::SignedDuration::from_secs(day * DAY));
         let lists = ListProgress { cursor, ..ListProgress::default() };
@@ -79,7 +79,7 @@ async fn entries_are_forgotten_after_31_days_and_not_with_their_endpoint() {
 }
 
 #[tokio::test]
-async fn an_entry_is_shown_until_the_call_event_of_its_request_is_counted() {
+async fn an_entry_is_shown_until_a_call_event_confirms_it() {
     let directory = directory();
     let (store, _thread) = open(&directory).expect("a new store");
     let id = attach(&store, "us1").await.id;
@@ -111,7 +111,7 @@ async fn an_entry_is_shown_until_the_call_event_of_its_request_is_counted() {
     ] {
         assert_eq!(recent(filter(change)).await.len(), expected);
     }
-    // Of another call, of another route, and of this one.
+    // Events of another call, of another route, and of the entry's own call and route.
     for (route, call, expected) in [("/voice", 1, 2), ("/", 9, 2), ("/voice", 9, 0)] {
         let Fact::Event { mut observation, at, is_history, .. } = event() else {
             unreachable!("an event")
@@ -126,7 +126,7 @@ async fn an_entry_is_shown_until_the_call_event_of_its_request_is_counted() {
 }
 
 #[tokio::test]
-async fn a_storm_of_a_day_fits_into_the_store_and_its_newest_entries_are_known_at_a_start() {
+async fn a_burst_of_entries_stays_small_on_disk_and_its_newest_are_loaded() {
     let directory = directory();
     let (store, thread) = open(&directory).expect("a new store");
     let id = attach(&store, "us1").await.id;
@@ -142,14 +142,14 @@ async fn a_storm_of_a_day_fits_into_the_store_and_its_newest_entries_are_known_a
     assert!(size <= 40 * 1024 * 1024, "{size} bytes");
     let (store, _thread) = open(&directory).expect("the same store");
     let reported = attach(&store, "us1").await.reported;
-    assert_eq!(reported.len(), 20_000, "those of one instant");
+    assert_eq!(reported.len(), 20_000, "the entries of one instant");
 }
 
 async fn commit(store: &Store, id: AccountId, entries: &[(u64, i64)]) {
     store.commit(id, Arc::new(batch(entries))).await.expect("committed");
 }
 
-/// Entries with these numbers, of these days.
+/// Returns a batch of entries with these numbers, from these days.
 fn batch(entries: &[(u64, i64)]) -> Batch {
     let at = |day: i64| now() + jiff::SignedDuration::from_secs(day * DAY);
     let facts = entries.iter().map(|&(number, day)| Fact::Reported {
@@ -177,7 +177,7 @@ pub(super) fn reported(number: u64, route: Option<&str>) -> Reported {
     }
 }
 
-/// All entries that are counted.
+/// Returns the number of counted entries.
 fn counted(store: &Store) -> u64 {
     let committed = store.committed();
     let ledger = committed.read();
@@ -185,7 +185,7 @@ fn counted(store: &Store) -> u64 {
     cells.filter(|(cell, _)| matches!(cell, Cell::ErrorLog(..))).map(|(_, value)| value).sum()
 }
 
-/// The numbers of the entries that are remembered.
+/// Returns the numbers of the remembered entries.
 fn sids(directory: &TempDir) -> Vec<u64> {
     let copy = copy_of(directory);
     let mut statement =

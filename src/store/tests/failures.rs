@@ -1,4 +1,4 @@
-//! Recorded failures: once, bounded, filtered, and read without holding anything up.
+//! Tests of recorded failures: recorded once, limited, filtered, and read without blocking anything.
 
 use super::*;
 use crate::domain::judge::kind::RequestKind;
@@ -12,7 +12,7 @@ use crate::store::failures::{
 };
 
 #[tokio::test]
-async fn a_failure_is_recorded_as_it_was_counted_and_survives_a_restart() {
+async fn a_recorded_failure_survives_a_restart() {
     let directory = directory();
     let before = {
         let (store, thread) = open(&directory).expect("a new store");
@@ -48,7 +48,7 @@ async fn a_failure_is_recorded_as_it_was_counted_and_survives_a_restart() {
 }
 
 #[tokio::test]
-async fn an_account_is_shown_under_its_present_label_and_only_while_it_is_attached() {
+async fn failures_have_the_current_label_and_are_hidden_with_their_account() {
     let directory = directory();
     let (store, _thread) = open(&directory).expect("a new store");
     let id = attach(&store, "us1").await.id;
@@ -57,14 +57,14 @@ async fn an_account_is_shown_under_its_present_label_and_only_while_it_is_attach
     store.attach(key, "renamed".to_owned()).await.expect("attached");
     assert_eq!(recent(&store).await.failures[0].account, "renamed");
     let under = |label: &str| FailureFilter { accounts: vec![label.to_owned()], ..all() };
-    assert_eq!(ask(&store, under("renamed")).await.total, 1);
-    assert_eq!(ask(&store, under("prod")).await.total, 0);
+    assert_eq!(query(&store, under("renamed")).await.total, 1);
+    assert_eq!(query(&store, under("prod")).await.total, 0);
     store.detach(id);
     assert_eq!(recent(&store).await, RecentFailures::default());
 }
 
 #[tokio::test]
-async fn a_commit_that_fails_records_nothing_and_its_repetition_records_once() {
+async fn a_failed_commit_records_nothing_and_its_retry_records_once() {
     let directory = directory();
     let (store, _thread, writes_fail) = open_with_failing_writes(&directory, health());
     let id = attach(&store, "us1").await.id;
@@ -78,30 +78,30 @@ async fn a_commit_that_fails_records_nothing_and_its_repetition_records_once() {
 }
 
 #[tokio::test]
-async fn a_route_keeps_its_most_recent_failures_whether_they_come_at_once_or_one_by_one() {
+async fn a_route_keeps_its_most_recent_failures() {
     let directory = directory();
     let (store, _thread) = open(&directory).expect("a new store");
     let id = attach(&store, "us1").await.id;
     let kept = i64::try_from(MAX_PER_ENDPOINT).expect("few");
-    // A storm of one batch, newest in the middle of it; and the quiet route beside it.
-    let storm = (2_500..5_000).chain(0..2_500).map(|second| failing("/storm", second));
-    commit(&store, id, storm.chain([failing("/quiet", 1)]).collect()).await;
-    assert_eq!(seconds(&store, "/storm").await, ((5_000 - kept)..5_000).rev().collect::<Vec<_>>());
+    // A burst in one batch, with the newest in its middle; and a quiet route.
+    let burst = (2_500..5_000).chain(0..2_500).map(|second| failing("/burst", second));
+    commit(&store, id, burst.chain([failing("/quiet", 1)]).collect()).await;
+    assert_eq!(seconds(&store, "/burst").await, ((5_000 - kept)..5_000).rev().collect::<Vec<_>>());
     assert_eq!(seconds(&store, "/quiet").await, [1]);
-    // One more, older than all that are kept, then one newer.
-    commit(&store, id, vec![failing("/storm", 1)]).await;
-    commit(&store, id, vec![failing("/storm", 5_000)]).await;
+    // One that is older than all that are kept, then a newer one.
+    commit(&store, id, vec![failing("/burst", 1)]).await;
+    commit(&store, id, vec![failing("/burst", 5_000)]).await;
     let expected: Vec<_> = ((5_001 - kept)..=5_000).rev().collect();
-    assert_eq!(seconds(&store, "/storm").await, expected);
-    assert_eq!(rows_in(&directory, "/storm"), kept);
+    assert_eq!(seconds(&store, "/burst").await, expected);
+    assert_eq!(rows_in(&directory, "/burst"), kept);
 }
 
 #[test]
-fn of_a_storm_only_what_can_be_kept_is_written() {
+fn a_burst_writes_only_failures_within_the_limits() {
     let Fact::Event { observation, call_sid, at: first, .. } = failing("/a", 0) else {
         unreachable!("a failing request is an event")
     };
-    let storm: Vec<FailedRequest> = (0..100_000_u32)
+    let burst: Vec<FailedRequest> = (0..100_000_u32)
         .map(|number| FailedRequest {
             account: AccountId(1 + number % 2),
             endpoint: EndpointId(number % 40),
@@ -114,14 +114,14 @@ fn of_a_storm_only_what_can_be_kept_is_written() {
             call_sid,
         })
         .collect();
-    let kept = rows::most_recent(&storm);
+    let kept = rows::most_recent(&burst);
     assert_eq!(kept.len(), 2 * MAX_PER_ACCOUNT);
     let numbers: Vec<_> = kept.iter().filter_map(|failed| failed.duration_ms).collect();
     assert_eq!(numbers, (98_000..100_000).collect::<Vec<_>>(), "in the order of counting");
 }
 
 #[tokio::test]
-async fn of_one_instant_the_last_counted_is_the_newest() {
+async fn at_equal_times_the_last_counted_is_the_newest() {
     let directory = directory();
     let (store, _thread) = open(&directory).expect("a new store");
     let id = attach(&store, "us1").await.id;
@@ -134,7 +134,7 @@ async fn of_one_instant_the_last_counted_is_the_newest() {
 }
 
 #[tokio::test]
-async fn an_account_keeps_its_most_recent_failures_and_leaves_others_theirs() {
+async fn an_account_keeps_its_most_recent_failures_and_those_of_others_stay() {
     let directory = directory();
     let (store, _thread) = open(&directory).expect("a new store");
     let other = attach(&store, "ie1").await.id;
@@ -148,8 +148,8 @@ async fn an_account_keeps_its_most_recent_failures_and_leaves_others_theirs() {
     assert_eq!(found.total, MAX_PER_ACCOUNT + 1);
     let mut of_account = found.failures.iter().filter(|failure| failure.region == "us1");
     let oldest = of_account.next_back().expect("failures");
-    assert_eq!(oldest.at, at(3_050), "six and two thirds of ten routes");
-    // The same bound within one batch.
+    assert_eq!(oldest.at, at(3_050), "the failures of six and two thirds of ten routes are kept");
+    // The same limit within one batch.
     let all_at_once = (0..10).flat_map(|part| {
         (0..150).map(move |second| failing(&format!("/{part}"), 20_000 + part * 1_000 + second))
     });
@@ -158,7 +158,7 @@ async fn an_account_keeps_its_most_recent_failures_and_leaves_others_theirs() {
 }
 
 #[tokio::test]
-async fn the_answer_is_filtered_newest_first_and_cut() {
+async fn the_answer_is_filtered_sorted_and_limited() {
     let directory = directory();
     let (store, _thread) = open(&directory).expect("a new store");
     let id = attach(&store, "us1").await.id;
@@ -168,7 +168,7 @@ async fn the_answer_is_filtered_newest_first_and_cut() {
     let elsewhere = with(failing("/a", 4), |event| event.endpoint.host = "elsewhere".to_owned());
     commit(&store, id, vec![failing("/a", 1), gather, broken, failing("/a", 2), elsewhere]).await;
     let check = async |filter: FailureFilter, expected: &[i64]| {
-        let found = ask(&store, filter.clone()).await;
+        let found = query(&store, filter.clone()).await;
         let seconds: Vec<_> = found.failures.iter().map(|failure| second(failure.at)).collect();
         assert_eq!(seconds, expected, "{filter:?}");
     };
@@ -183,30 +183,30 @@ async fn the_answer_is_filtered_newest_first_and_cut() {
     check(FailureFilter { reasons: vec![Reason::Http5xx, Reason::Dns], ..all() }, &[3]).await;
     check(FailureFilter { from: Some(at(2)), to: Some(at(4)), ..all() }, &[4, 3, 2]).await;
     check(FailureFilter { limit: 2, ..all() }, &[5, 4]).await;
-    let cut = ask(&store, FailureFilter { limit: 2, ..all() }).await;
-    assert_eq!(cut.total, 5, "what was cut is counted");
+    let cut = query(&store, FailureFilter { limit: 2, ..all() }).await;
+    assert_eq!(cut.total, 5, "the total includes those beyond the limit");
 }
 
 #[tokio::test]
-async fn a_disk_that_hangs_is_told_and_lets_no_queue_grow() {
+async fn queries_time_out_on_a_hanging_disk_and_the_queue_stays_bounded() {
     let directory = directory();
-    let (store, _thread, writer) = open_with_orders(&directory);
+    let (store, _thread, writer) = open_with_fault_injector(&directory);
     let hanging = writer.hang();
-    let reader = store.failures().with_patience(Duration::from_millis(20));
+    let reader = store.failures().with_timeout(Duration::from_millis(20));
     for _ in 0..10 {
         let answer = reader.recent(all()).await;
         assert!(matches!(answer, Err(ReadError::Timeout)), "{answer:?}");
     }
-    assert_eq!(reader.free_places(), 0, "questions wait at the writer");
+    assert_eq!(reader.free_permits(), 0, "the queries wait at the writer");
     drop(hanging);
-    // The disk is back: the places are free again, too.
-    let patient = reader.with_patience(Duration::from_secs(60));
+    // The disk works again, and the permits are free again.
+    let patient = reader.with_timeout(Duration::from_secs(60));
     patient.recent(all()).await.expect("an answer");
-    assert!(patient.free_places() > 0);
+    assert!(patient.free_permits() > 0);
 }
 
 #[tokio::test]
-async fn a_reader_that_somebody_still_holds_does_not_keep_the_store_open() {
+async fn a_reader_does_not_keep_the_store_open() {
     let directory = directory();
     let (store, thread) = open(&directory).expect("a new store");
     let reader = store.failures();
@@ -220,18 +220,18 @@ async fn commit(store: &Store, account: AccountId, facts: Vec<Fact>) {
     store.commit(account, Arc::new(batch)).await.expect("committed");
 }
 
-async fn ask(store: &Store, filter: FailureFilter) -> RecentFailures {
+async fn query(store: &Store, filter: FailureFilter) -> RecentFailures {
     store.failures().recent(filter).await.expect("an answer")
 }
 
 async fn recent(store: &Store) -> RecentFailures {
     let limit = 2 * MAX_PER_ACCOUNT;
-    ask(store, FailureFilter { limit, ..all() }).await
+    query(store, FailureFilter { limit, ..all() }).await
 }
 
 async fn seconds(store: &Store, route: &str) -> Vec<i64> {
     let filter = FailureFilter { routes: vec![route.to_owned()], ..all() };
-    ask(store, filter).await.failures.iter().map(|failure| second(failure.at)).collect()
+    query(store, filter).await.failures.iter().map(|failure| second(failure.at)).collect()
 }
 
 fn all() -> FailureFilter {
@@ -277,7 +277,7 @@ fn second(at: Timestamp) -> i64 {
     at.as_second() - 1_700_000_000
 }
 
-/// Rows beside the open store: what is kept is bounded, not only what is shown.
+/// Counts the rows in a copy of the store: the number of stored rows is limited, not only of those shown.
 fn rows_in(directory: &TempDir, route: &str) -> i64 {
     key_bytes(directory);
     let copy = Connection::open(directory.path().join("copy.db")).expect("a copy");

@@ -1,10 +1,10 @@
-//! Stores whose disk refuses to write or hangs, and whose writer panics, when a test says so.
+//! Stores whose disk fails or hangs, or whose writer panics, when a test asks for it.
 
 use rusqlite::functions::FunctionFlags;
 
 use super::*;
 
-/// A store whose writes fail while the flag is set: by SQLite's own refusal, at the very end of a commit.
+/// Opens a store whose writes fail while the flag is set: SQLite refuses the commit at its very end.
 pub(super) fn open_with_failing_writes(
     directory: &TempDir,
     health: Health,
@@ -29,37 +29,37 @@ pub(super) fn open_with_failing_writes(
     (store, thread, writes_fail)
 }
 
-type Order = Box<dyn FnOnce() + Send>;
+type Task = Box<dyn FnOnce() + Send>;
 
-/// Orders to a writer, which it carries out in its own thread.
-pub(super) struct Orders(mpsc::SyncSender<Order>);
+/// Runs tasks in the thread of a writer.
+pub(super) struct FaultInjector(mpsc::SyncSender<Task>);
 
-impl Orders {
-    /// Waits until the writer begins to carry it out.
-    pub(super) fn give(&self, order: impl FnOnce() + Send + 'static) {
-        self.0.send(Box::new(order)).expect("the writer lives");
+impl FaultInjector {
+    /// Runs a task. Returns when the writer has received it.
+    pub(super) fn run(&self, task: impl FnOnce() + Send + 'static) {
+        self.0.send(Box::new(task)).expect("a running writer");
     }
 
-    /// Holds the writer up, as a disk that hangs does, until what this returns is dropped.
+    /// Blocks the writer, as a hanging disk does, until the returned value is dropped.
     pub(super) fn hang(&self) -> mpsc::Sender<()> {
-        let (hanging, until) = mpsc::channel();
-        self.give(move || {
-            let _over = until.recv();
+        let (hanging, dropped) = mpsc::channel();
+        self.run(move || {
+            let _closed = dropped.recv();
         });
         hanging
     }
 }
 
-/// A store whose writer carries out orders when it asks the clock, which it does every half second.
-pub(super) fn open_with_orders(directory: &TempDir) -> (Store, StoreThread, Orders) {
-    let (orders, inbox) = mpsc::sync_channel::<Order>(0);
+/// Opens a store whose writer runs tasks when it reads the clock, which it does every half second.
+pub(super) fn open_with_fault_injector(directory: &TempDir) -> (Store, StoreThread, FaultInjector) {
+    let (tasks, inbox) = mpsc::sync_channel::<Task>(0);
     let clock = move || {
-        if let Ok(order) = inbox.try_recv() {
-            order();
+        if let Ok(task) = inbox.try_recv() {
+            task();
         }
         now()
     };
     let (store, thread) =
         Store::open(directory.path(), limits(), health(), clock).expect("a store");
-    (store, thread, Orders(orders))
+    (store, thread, FaultInjector(tasks))
 }

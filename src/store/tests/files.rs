@@ -1,4 +1,4 @@
-//! Files that are removed or replaced while they are in use, links, and stores that are half made.
+//! Tests of files that are removed or replaced while in use, of links, and of half-created stores.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use super::*;
 
 #[tokio::test]
-async fn a_store_that_is_removed_counts_nothing_until_it_is_back() {
+async fn nothing_is_counted_while_the_store_is_removed() {
     for name in ["exporter.db", "exporter.db-wal", ""] {
         let directory = directory();
         let data = directory.path().join("data");
@@ -26,7 +26,7 @@ async fn a_store_that_is_removed_counts_nothing_until_it_is_back() {
         assert!(refused.contains("removed while in use"), "{refused}");
         let key = AccountKey { sid: sid(), region: "ie1".to_owned() };
         store.attach(key, "other".to_owned()).await.expect_err("not written either");
-        assert_eq!(finished(&store, id), 1, "what was counted is served");
+        assert_eq!(finished(&store, id), 1, "the counts are still served");
         fs::rename(&away, &file).expect("moved back");
         until(|| !is_lost()).await;
         assert_eq!(value(&registry, writable), 1.0, "{name}");
@@ -38,7 +38,7 @@ async fn a_store_that_is_removed_counts_nothing_until_it_is_back() {
 }
 
 #[tokio::test]
-async fn a_file_that_replaces_the_store_is_never_written_to() {
+async fn a_file_that_replaces_the_store_is_never_written() {
     let directory = directory();
     let backup = {
         let (store, thread) = open(&directory).expect("a new store");
@@ -47,7 +47,7 @@ async fn a_file_that_replaces_the_store_is_never_written_to() {
         drop_store_ok((store, thread));
         fs::read(file(&directory)).expect("read")
     };
-    // Renamed over it, as good tools do; copied into it; and cut off.
+    // Renamed over the file, as good tools do; copied into it; and truncated.
     let replaced: [(&str, Replace); 3] = [
         ("replaced", |directory, backup| {
             let other = directory.path().join("other");
@@ -55,12 +55,12 @@ async fn a_file_that_replaces_the_store_is_never_written_to() {
             fs::rename(other, file(directory)).expect("moved");
         }),
         ("overwritten", |directory, backup| fs::write(file(directory), backup).expect("written")),
-        ("overwritten", |directory, _| fs::write(file(directory), b"").expect("cut off")),
+        ("overwritten", |directory, _| fs::write(file(directory), b"").expect("truncated")),
     ];
     for (what, replace) in replaced {
         let (store, thread) = open(&directory).expect("the store");
         let id = attach(&store, "us1").await.id;
-        // Enough for the file to be longer than the backup, and too little for SQLite to notice.
+        // Enough for the file to be longer than the backup, and too little for SQLite to detect.
         store.commit(id, Arc::new(calls(1_000..1_100))).await.expect("committed");
         drop_store_ok((store, thread));
         let (store, thread) = open(&directory).expect("the store");
@@ -73,7 +73,11 @@ async fn a_file_that_replaces_the_store_is_never_written_to() {
         let refused = commit(&store, id).await.expect_err("refused").to_string();
         assert!(refused.contains(what), "{refused}");
         drop_store_ok((store, thread));
-        assert_eq!(fs::read(file(&directory)).expect("read"), after, "{what}: written into it");
+        assert_eq!(
+            fs::read(file(&directory)).expect("read"),
+            after,
+            "{what}: the file was written"
+        );
         let message = refusal(&directory);
         assert!(message.contains("backup"), "{what}: {message}");
         let _log = fs::remove_file(directory.path().join("exporter.db-wal"));
@@ -82,7 +86,7 @@ async fn a_file_that_replaces_the_store_is_never_written_to() {
 }
 
 #[tokio::test]
-async fn a_log_that_is_removed_is_saved_when_the_program_stops() {
+async fn a_removed_log_is_saved_when_the_program_stops() {
     let directory = directory();
     let (store, thread) = open(&directory).expect("a new store");
     let id = attach(&store, "us1").await.id;
@@ -97,7 +101,7 @@ async fn a_log_that_is_removed_is_saved_when_the_program_stops() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn files_that_are_deleted_can_be_copied_while_the_program_runs() {
+async fn deleted_files_can_be_copied_while_the_program_runs() {
     let directory = directory();
     let (store, thread) = open(&directory).expect("a new store");
     let id = attach(&store, "us1").await.id;
@@ -136,7 +140,7 @@ fn a_store_without_its_lock_file_is_not_opened_twice() {
 }
 
 #[test]
-fn links_in_the_directory_are_not_followed_and_links_to_it_are() {
+fn links_to_the_directory_are_followed_but_not_those_in_it() {
     let elsewhere = directory();
     let theirs = elsewhere.path().join("theirs");
     for name in ["lock", "exporter.db", "exporter.db-wal", "exporter.db-journal"] {
@@ -166,7 +170,7 @@ fn a_fifo_in_place_of_the_database_is_refused_at_once() {
 }
 
 #[test]
-fn a_store_that_was_half_made_is_made_again() {
+fn a_half_created_store_is_created_again() {
     let directory = directory();
     for leftover in ["exporter.db.new", "exporter.db.new-wal", "exporter.db.new-journal"] {
         fs::write(directory.path().join(leftover), b"half of it").expect("written");
@@ -181,7 +185,7 @@ fn a_store_that_was_half_made_is_made_again() {
     assert_eq!(names, [Ok("exporter.db".to_owned()), Ok("lock".to_owned())]);
 }
 
-/// Puts something in the place of the database, given a backup.
+/// Replaces the database, given a backup.
 type Replace = fn(&TempDir, &[u8]);
 
 async fn commit(store: &Store, id: AccountId) -> Result<CommitReport, CommitError> {

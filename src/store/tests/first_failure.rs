@@ -1,7 +1,7 @@
-//! The first failure of a new route is an increase for every scraper, whenever the program dies.
+//! The first failure of a new route is an increase for every scraper, whenever the program crashes.
 //!
-//! Crashes are between the store's steps. What lies inside one, between a commit and its showing,
-//! looks from outside like a crash just after it: the commit is all that remains.
+//! Crashes happen between the store's steps. A crash within a step, between a commit and its publication, looks
+//! from outside like one just after it: only the commit remains.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -12,10 +12,10 @@ use crate::metrics::snapshot;
 
 /// When the failure is counted, in seconds.
 const FAILURE: i64 = 100;
-/// The seconds of a story.
-const STORY: std::ops::Range<i64> = 0..1_500;
+/// The seconds of a simulation.
+const DURATION: std::ops::Range<i64> = 0..1_500;
 
-/// The interval and the phase of a scraper in seconds, and what it saw.
+/// A scraper with its interval and phase in seconds, and the values that it saw.
 struct Scraper {
     interval: i64,
     phase: i64,
@@ -23,11 +23,11 @@ struct Scraper {
 }
 
 #[tokio::test]
-async fn the_first_failure_is_an_increase_wherever_the_program_crashes() {
+async fn the_first_failure_is_an_increase_despite_crashes() {
     for crash_at in [99, 100, 105, 115, 130, 160, 165, 170, 175, 180, 200] {
         for down in [5, 400] {
             let mut scrapers = [scraper(30, 0), scraper(60, 10)];
-            tell(&mut scrapers, Some(crash_at..crash_at + down)).await;
+            simulate(&mut scrapers, Some(crash_at..crash_at + down)).await;
             for scraper in scrapers {
                 check(&scraper.seen, &format!("crash at {crash_at} for {down} s: {scraper:?}"));
             }
@@ -36,34 +36,34 @@ async fn the_first_failure_is_an_increase_wherever_the_program_crashes() {
 }
 
 #[tokio::test]
-async fn one_scraper_sees_it_too_and_without_any_it_is_shown_after_minutes() {
+async fn one_scraper_sees_the_increase_and_without_scrapes_the_hold_expires() {
     let mut one = [scraper(60, 0)];
-    tell(&mut one, None).await;
+    simulate(&mut one, None).await;
     check(&one[0].seen, "one scraper");
-    // The first scrape of all makes what comes later be held; then nobody looks for a while.
+    // After the first scrape, new series are held; then there are no scrapes for a while.
     let mut late = [scraper(1_400, 0)];
-    tell(&mut late, None).await;
+    simulate(&mut late, None).await;
     assert_eq!(late[0].seen, [None, Some([1, 1, 1, 1])]);
 }
 
-/// 0 is seen before 1, in all four series; nothing falls; and 1 is seen in the end.
-fn check(seen: &[Option<[u64; 4]>], story: &str) {
+/// Checks that all four series start at 0, never decrease and end at 1.
+fn check(seen: &[Option<[u64; 4]>], scenario: &str) {
     let values: Vec<[u64; 4]> = seen.iter().copied().flatten().collect();
-    assert_eq!(values.first(), Some(&[0, 0, 0, 0]), "{story}");
-    assert_eq!(values.last(), Some(&[1, 1, 1, 1]), "{story}");
-    assert!(values.is_sorted(), "{story}");
+    assert_eq!(values.first(), Some(&[0, 0, 0, 0]), "{scenario}");
+    assert_eq!(values.last(), Some(&[1, 1, 1, 1]), "{scenario}");
+    assert!(values.is_sorted(), "{scenario}");
 }
 
-/// Lives through a story: one failure, scrapes, and one span in which the program is down.
-async fn tell(scrapers: &mut [Scraper], down: Option<std::ops::Range<i64>>) {
+/// Simulates one failure, scrapes, and a time in which the program is down.
+async fn simulate(scrapers: &mut [Scraper], down: Option<std::ops::Range<i64>>) {
     let directory = directory();
     let clock = Arc::new(AtomicI64::new(0));
     let mut running = None;
     let mut is_counted = false;
-    for second in STORY.step_by(5) {
+    for second in DURATION.step_by(5) {
         clock.store(second, Ordering::SeqCst);
         if down.as_ref().is_some_and(|down| down.contains(&second)) {
-            // The handles go and the writer ends where it is; what it has not committed is lost.
+            // The handles are dropped and the writer ends; uncommitted data is lost.
             if let Some((store, thread)) = running.take() {
                 drop_store_ok((store, thread));
             }
@@ -81,14 +81,14 @@ async fn tell(scrapers: &mut [Scraper], down: Option<std::ops::Range<i64>>) {
                 scraper.seen.push(scrape(store, second));
             }
         }
-        // The writer looks at what is due after each command; the second answer is proof of it.
+        // The writer checks for due releases after each command; the second reply proves that it has.
         attach(store, "us1").await;
         attach(store, "us1").await;
     }
 }
 
-/// What a scrape shows of the route: failures, requests in the histogram, those in one
-/// bucket, and calls that it cut off.
+/// Scrapes the route's values: failures, requests in the histogram, requests in one bucket, and calls that
+/// were cut off.
 fn scrape(store: &Store, second: i64) -> Option<[u64; 4]> {
     let committed = store.committed();
     committed.note_scrape();

@@ -1,4 +1,4 @@
-//! Stores of every earlier version, brought up to date.
+//! Tests of migrating the stores of every earlier version.
 
 use super::*;
 use crate::domain::judge::route::Endpoint;
@@ -10,11 +10,11 @@ use crate::metrics::snapshot;
 use crate::store::database;
 use crate::store::schema::{APPLICATION_ID, MIGRATIONS};
 
-/// Versions from here on tell damage from what they wrote, and begin with a file that is whole.
+/// The first version with checksums. Its database file has all tables from the start, without its log.
 const FIRST_WITH_CHECKSUMS: u32 = 5;
 
 #[tokio::test]
-async fn a_store_of_any_earlier_version_is_brought_up_to_date_and_keeps_what_it_counted() {
+async fn every_earlier_version_is_migrated_and_keeps_its_counts() {
     let known = u32::try_from(MIGRATIONS.len()).expect("a few versions");
     for version in 1..known {
         let directory = directory();
@@ -41,7 +41,7 @@ async fn a_store_of_any_earlier_version_is_brought_up_to_date_and_keeps_what_it_
 }
 
 #[tokio::test]
-async fn a_store_of_an_earlier_version_is_looked_at_before_it_is_changed() {
+async fn an_earlier_version_is_checked_before_it_is_migrated() {
     for version in 1..u32::try_from(MIGRATIONS.len()).expect("a few versions") {
         let directory = directory();
         write_old(&directory, version);
@@ -51,16 +51,16 @@ async fn a_store_of_an_earlier_version_is_looked_at_before_it_is_changed() {
         drop(other);
         let before = std::fs::read(file(&directory)).expect("read");
         let message = refusal(&directory);
-        assert!(message.contains("the trigger `t` is not of this program"), "{message}");
+        assert!(message.contains("the trigger `t` doesn't belong to this program"), "{message}");
         assert_eq!(std::fs::read(file(&directory)).expect("read"), before, "version {version}");
     }
 }
 
 #[tokio::test]
-async fn a_store_of_an_earlier_version_that_was_killed_comes_with_its_log() {
+async fn an_earlier_version_is_recovered_from_its_log_after_a_crash() {
     for version in 1..FIRST_WITH_CHECKSUMS {
         let (old, directory) = (directory(), directory());
-        // As earlier versions begin: the file has no table yet, and the log has all.
+        // Earlier versions start like this: the file has no tables yet, and the log has all of them.
         let running = Connection::open(file(&old)).expect("a database");
         running.pragma_update(None, "journal_mode", "WAL").expect("set");
         write_rows(&running, version);
@@ -75,10 +75,10 @@ async fn a_store_of_an_earlier_version_that_was_killed_comes_with_its_log() {
     }
 }
 
-/// No new schema version: an earlier version that opens the store counts by account again, shows the
+/// The schema version is unchanged: an earlier version that opens the store counts by account again, shows the
 /// series that it knows, and keeps the others.
 #[tokio::test]
-async fn outcomes_that_were_counted_by_account_stay_so_and_new_ones_have_an_endpoint() {
+async fn outcomes_counted_by_account_stay_and_new_ones_have_an_endpoint() {
     let directory = directory();
     let known = u32::try_from(MIGRATIONS.len()).expect("a few versions");
     write_old(&directory, known);
@@ -115,7 +115,7 @@ async fn outcomes_that_were_counted_by_account_stay_so_and_new_ones_have_an_endp
     assert_eq!(outcomes(&store), after);
 }
 
-/// The series of outcomes, without what all have in common.
+/// Returns the series of outcomes, without their common prefix.
 fn outcomes(store: &Store) -> Vec<String> {
     let mut exposition = Exposition::new(Format::Text);
     snapshot::write(&store.committed().read(), false, &mut exposition);
@@ -126,7 +126,7 @@ fn outcomes(store: &Store) -> Vec<String> {
     text.lines().filter_map(|line| line.strip_prefix(common)).map(str::to_owned).collect()
 }
 
-/// What every version knows of the account is what the present one shows.
+/// Checks that the account has the values that every version stores.
 async fn check(store: &Store, version: u32, failures: u64) {
     let id = attach(store, "us1").await.id;
     assert_eq!((id, finished(store, id)), (AccountId(1), 7), "version {version}");
@@ -135,7 +135,7 @@ async fn check(store: &Store, version: u32, failures: u64) {
     assert_eq!(value, failures, "version {version}");
 }
 
-/// A store as a version left it: made by the first, and brought up to it.
+/// Writes a store as an earlier version leaves it: created by the first version, then migrated step by step.
 fn write_old(directory: &TempDir, version: u32) {
     write_rows(&Connection::open(file(directory)).expect("a database"), version);
 }
@@ -152,7 +152,7 @@ fn write_rows(old: &Connection, version: u32) {
     old.pragma_update(None, "user_version", version).expect("set");
 }
 
-/// What a version could write that its predecessor couldn't.
+/// Returns the rows that a version can write and its predecessor couldn't.
 fn rows_of(version: u32) -> String {
     match version {
         1 => format!(

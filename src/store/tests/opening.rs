@@ -1,11 +1,11 @@
-//! What is opened, with which settings, and what is refused.
+//! Tests of opening a store: its settings, and what is refused.
 
 use rusqlite::OpenFlags;
 
 use super::*;
 
 #[test]
-fn a_second_process_is_told_who_has_the_store() {
+fn the_error_names_the_process_that_holds_the_store() {
     let directory = directory();
     let (_store, _thread) = open(&directory).expect("a new store");
     let message = refusal(&directory);
@@ -13,7 +13,7 @@ fn a_second_process_is_told_who_has_the_store() {
 }
 
 #[test]
-fn a_file_that_is_not_ours_is_refused_and_left_alone() {
+fn a_foreign_file_is_refused_and_left_unchanged() {
     let directory = directory();
     std::fs::write(file(&directory), b"not a database, and long enough to be looked at")
         .expect("written");
@@ -27,18 +27,21 @@ fn a_file_that_is_not_ours_is_refused_and_left_alone() {
 }
 
 #[test]
-fn a_store_of_a_newer_version_is_refused() {
+fn a_newer_schema_version_is_refused() {
     let directory = directory();
     drop_store(open(&directory));
     let connection = Connection::open(file(&directory)).expect("a database");
     connection.pragma_update(None, "user_version", 99).expect("updated");
     drop(connection);
     let message = refusal(&directory);
-    assert!(message.contains("schema version 99") && message.contains("knows up to"), "{message}");
+    assert!(
+        message.contains("schema version 99") && message.contains("supports only up to"),
+        "{message}"
+    );
 }
 
 #[test]
-fn a_damaged_store_is_refused_with_a_way_out() {
+fn a_damaged_store_is_refused_with_a_remedy() {
     let directory = directory();
     drop_store(open(&directory));
     let mut bytes = std::fs::read(file(&directory)).expect("read");
@@ -51,20 +54,20 @@ fn a_damaged_store_is_refused_with_a_way_out() {
 }
 
 #[test]
-fn a_file_that_may_only_be_read_is_refused_with_a_way_out() {
+fn a_read_only_file_is_refused_with_a_remedy() {
     let directory = directory();
     drop_store(open(&directory));
-    // As root, permissions refuse nothing: opened for reading alone it is the same to SQLite.
+    // For root, permissions have no effect. A connection opened read-only is the same to SQLite.
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
     let connection = Connection::open_with_flags(file(&directory), flags).expect("readable");
     let error = whole::refuse_read_only(&connection, &file(&directory)).expect_err("refused");
     assert!(error.to_string().contains("make it writable"), "{error}");
     let connection = Connection::open(file(&directory)).expect("writable");
-    whole::refuse_read_only(&connection, &file(&directory)).expect("nothing to refuse");
+    whole::refuse_read_only(&connection, &file(&directory)).expect("writable");
 }
 
 #[test]
-fn a_directory_that_cannot_be_made_is_named() {
+fn the_error_for_an_unusable_directory_names_the_flag() {
     let directory = directory();
     let blocked = directory.path().join("file");
     std::fs::write(&blocked, b"").expect("written");

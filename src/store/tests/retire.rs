@@ -1,4 +1,4 @@
-//! What goes after 35 days without events, and what stays.
+//! Tests of what is deleted after 35 days without events, and what stays.
 
 use super::*;
 use crate::domain::judge::route::Endpoint;
@@ -10,16 +10,16 @@ use crate::metrics::snapshot;
 const DAY: i64 = 86_400;
 
 #[tokio::test]
-async fn a_route_without_events_for_35_days_goes_and_begins_as_new_when_it_returns() {
+async fn a_route_is_retired_after_35_days_and_restarts_at_zero() {
     let directory = directory();
     let (store, thread) = open(&directory).expect("a new store");
     store.committed().note_scrape();
     let id = attach(&store, "us1").await.id;
     commit(&store, id, 0, &[("/old", 0), ("/busy", 0), ("/late", 0)]).await;
-    assert_eq!(follow(&store, id, 1..34).await, 0);
+    assert_eq!(advance(&store, id, 1..34).await, 0);
     assert_eq!(commit(&store, id, 34, &[("/busy", 34)]).await.retired, 0);
-    assert_eq!(follow(&store, id, 35..36).await, 0);
-    // What comes in the same batch is no longer idle.
+    assert_eq!(advance(&store, id, 35..36).await, 0);
+    // A route with an event in the same batch is no longer idle.
     assert_eq!(commit(&store, id, 36, &[("/late", 36)]).await.retired, 1);
     assert_eq!(routes(&store), ["/busy", "/late"]);
     assert_eq!(rows(&directory, "endpoint"), 2);
@@ -31,9 +31,9 @@ async fn a_route_without_events_for_35_days_goes_and_begins_as_new_when_it_retur
     assert!(shown.contains("/late") && !shown.contains("/old"), "{shown}");
     commit(&store, id, 37, &[("/old", 37)]).await;
     let committed = store.committed();
-    assert_eq!(requests(&committed.read(), "/old"), 1, "its counter begins anew");
+    assert_eq!(requests(&committed.read(), "/old"), 1, "its counter restarts");
     assert_eq!(requests(&committed.read(), "/busy"), 2);
-    assert!(!committed.read().shown().held.is_empty(), "and is held at 0 like any new one");
+    assert!(!committed.read().shown().held.is_empty(), "and is held at 0 like a new one");
     let before = format!("{:?}", committed.read().cells);
     drop((store, committed));
     assert!(thread.join());
@@ -42,12 +42,12 @@ async fn a_route_without_events_for_35_days_goes_and_begins_as_new_when_it_retur
 }
 
 #[tokio::test]
-async fn a_route_whose_events_claim_to_be_decades_old_is_kept_from_when_they_were_learnt() {
+async fn events_dated_decades_ago_age_from_when_they_were_learnt() {
     let directory = directory();
     let (store, _thread) = open(&directory).expect("a new store");
     let id = attach(&store, "us1").await.id;
     for learnt_at in 0..=72 {
-        let kept = usize::from(learnt_at <= 71);
+        let expected = usize::from(learnt_at <= 71);
         let counts =
             if [0, 34, 36].contains(&learnt_at) { vec![fact("/old", -15_000)] } else { Vec::new() };
         let batch = Batch {
@@ -57,17 +57,17 @@ async fn a_route_whose_events_claim_to_be_decades_old_is_kept_from_when_they_wer
             ..Batch::default()
         };
         store.commit(id, Arc::new(batch)).await.expect("committed");
-        assert_eq!(routes(&store).len(), kept, "day {learnt_at}");
+        assert_eq!(routes(&store).len(), expected, "day {learnt_at}");
     }
 }
 
 #[tokio::test]
-async fn while_twilio_tells_nothing_nothing_grows_old() {
+async fn nothing_ages_while_the_lists_stand_still() {
     let directory = directory();
     let (store, _thread) = open(&directory).expect("a new store");
     let id = attach(&store, "us1").await.id;
     commit(&store, id, 0, &[("/old", 0)]).await;
-    // The lists stand still: an outage, however long, or a local clock that is years ahead.
+    // The lists stand still: a long outage, or a local clock that is years ahead.
     for _ in 0..3 {
         assert_eq!(commit(&store, id, 0, &[("/new", 36)]).await.retired, 0);
     }
@@ -75,7 +75,7 @@ async fn while_twilio_tells_nothing_nothing_grows_old() {
 }
 
 #[tokio::test]
-async fn a_removed_account_is_kept_for_35_days_and_one_that_fails_for_ever() {
+async fn a_removed_account_is_kept_for_35_days_and_a_failing_one_forever() {
     let directory = directory();
     {
         let (store, thread) = open(&directory).expect("a new store");
@@ -89,10 +89,10 @@ async fn a_removed_account_is_kept_for_35_days_and_one_that_fails_for_ever() {
     let (store, _thread) = open(&directory).expect("the same store");
     let failing = attach(&store, "failing").await.id;
     let polled = attach(&store, "polled").await.id;
-    follow(&store, polled, 1..34).await;
+    advance(&store, polled, 1..34).await;
     commit(&store, polled, 34, &[("/r", 34)]).await;
     assert_eq!((rows(&directory, "account"), rows(&directory, "endpoint")), (3, 3));
-    follow(&store, polled, 35..37).await;
+    advance(&store, polled, 35..37).await;
     assert_eq!((rows(&directory, "account"), rows(&directory, "endpoint")), (2, 2));
     assert_eq!(rows(&directory, "failure"), 3);
     let committed = store.committed();
@@ -102,33 +102,33 @@ async fn a_removed_account_is_kept_for_35_days_and_one_that_fails_for_ever() {
 }
 
 #[tokio::test]
-async fn nothing_goes_because_a_cursor_jumped() {
+async fn nothing_is_deleted_because_a_cursor_jumps() {
     let directory = directory();
     let (store, thread) = open(&directory).expect("a new store");
     let away = attach(&store, "away").await.id;
     commit(&store, away, 0, &[("/r", 0)]).await;
     let id = attach(&store, "us1").await.id;
     commit(&store, id, 0, &[("/old", 0)]).await;
-    assert_eq!(follow(&store, id, 1..21).await, 0);
+    assert_eq!(advance(&store, id, 1..21).await, 0);
     drop(store);
     assert!(thread.join());
-    // After 40 days of downtime, the lists go on where they are caught up from.
+    // After 40 days of downtime, the lists continue from where the catch-up starts.
     let (store, thread) = open(&directory).expect("the same store");
     let id = attach(&store, "us1").await.id;
-    assert_eq!(follow(&store, id, 60..61).await, 0);
-    assert_eq!(commit(&store, id, 100, &[]).await.retired, 0, "and jump once more");
-    assert_eq!(rows(&directory, "account"), 2, "an account that is not attached yet stays");
+    assert_eq!(advance(&store, id, 60..61).await, 0);
+    assert_eq!(commit(&store, id, 100, &[]).await.retired, 0, "another jump");
+    assert_eq!(rows(&directory, "account"), 2, "an account that isn't attached yet stays");
     drop(store);
     assert!(thread.join());
     let (store, _thread) = open(&directory).expect("the same store");
     let id = attach(&store, "us1").await.id;
-    // It was followed for 20 days before the first jump.
-    assert_eq!(follow(&store, id, 101..116).await, 0);
-    assert_eq!(follow(&store, id, 116..117).await, 1);
+    // It was polled for 20 days before the first jump.
+    assert_eq!(advance(&store, id, 101..116).await, 0);
+    assert_eq!(advance(&store, id, 116..117).await, 1);
 }
 
-/// Commits nothing but the lists of some days. Returns how many routes went.
-async fn follow(store: &Store, id: AccountId, days: std::ops::Range<i64>) -> u64 {
+/// Commits only the lists of some days. Returns the number of retired routes.
+async fn advance(store: &Store, id: AccountId, days: std::ops::Range<i64>) -> u64 {
     let mut retired = 0;
     for day in days {
         retired += commit(store, id, day, &[]).await.retired;
@@ -136,7 +136,7 @@ async fn follow(store: &Store, id: AccountId, days: std::ops::Range<i64>) -> u64
     retired
 }
 
-/// Commits one failing event per route, at a day, with the lists known to another.
+/// Commits one failing event per route, each on its day, with the lists known up to `known_to`.
 async fn commit(
     store: &Store,
     id: AccountId,
@@ -156,7 +156,7 @@ fn fact(route: &str, at: i64) -> Fact {
     Fact::Event { observation, call_sid, at: day(at), is_history }
 }
 
-/// Lists that are known to a day.
+/// Returns lists that are known up to a day.
 fn known_to(to: i64) -> ListProgress {
     ListProgress { cursor: Some(day(to)), ..ListProgress::default() }
 }

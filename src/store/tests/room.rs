@@ -1,4 +1,4 @@
-//! The bound on series, and sums that stay what they are: whatever is counted, in whatever order.
+//! The number of series stays within its limit, and sums stay right, for any facts in any order.
 
 use super::*;
 use crate::domain::judge::content_type::ContentType;
@@ -12,12 +12,12 @@ use crate::metrics::exposition::{Exposition, Format};
 use crate::metrics::ledger::{ACCOUNT_SERIES, MAX_VALUE, Scope};
 use crate::metrics::snapshot;
 
-/// Series that each account may have beyond the limit: its own, and the endpoint `other` with each of its
-/// kinds, a code apiece.
+/// The number of series that each account may have beyond the limit: its own, and those of the endpoint
+/// `other` with one code for each kind.
 const BEYOND: usize = ACCOUNT_SERIES + 461;
 
 #[tokio::test]
-async fn there_are_never_more_series_than_the_limit_and_no_request_is_lost() {
+async fn series_stay_within_the_limit_and_no_request_is_lost() {
     for seed in 0..40 {
         let mut random = fastrand::Rng::with_seed(seed);
         let series = [0, 100, 600, 2_000, 5_000][random.usize(..5)];
@@ -42,7 +42,7 @@ async fn there_are_never_more_series_than_the_limit_and_no_request_is_lost() {
             let batch = Batch { facts, lists, ..Batch::default() };
             let report = store.commit(id, Arc::new(batch)).await.expect("committed");
             if report.retired > 0 {
-                // Their counts are gone with them.
+                // The counts of retired endpoints are gone.
                 counted[at] = sums(&store, id);
             }
             let shown = durable(&store).lines().count();
@@ -65,7 +65,7 @@ async fn there_are_never_more_series_than_the_limit_and_no_request_is_lost() {
 }
 
 #[tokio::test]
-async fn where_codes_find_no_room_their_requests_share_one_and_stay_on_their_route() {
+async fn codes_without_room_are_counted_as_other_on_their_route() {
     let directory = directory();
     let (store, _thread) = open_limited(&directory, LedgerLimits { series: 120, ..limits() });
     let id = attach(&store, "us1").await.id;
@@ -83,7 +83,7 @@ async fn where_codes_find_no_room_their_requests_share_one_and_stay_on_their_rou
 }
 
 #[tokio::test]
-async fn a_value_that_is_as_large_as_can_be_stays_so_in_memory_and_in_the_store() {
+async fn values_saturate_in_memory_and_in_the_store() {
     let directory = directory();
     let (store, thread) = open(&directory).expect("a new store");
     let id = attach(&store, "us1").await.id;
@@ -108,7 +108,7 @@ async fn attach_as_region(store: &Store, region: &str) -> AttachedAccount {
     store.attach(key, region.to_owned()).await.expect("attached")
 }
 
-/// What an account's values add up to.
+/// The sums of an account's values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Sums {
     requests: u64,
@@ -165,15 +165,15 @@ fn sums(store: &Store, account: AccountId) -> Sums {
     sums
 }
 
-/// Any fact at all.
+/// Returns a random fact.
 fn fact(random: &mut fastrand::Rng) -> Fact {
     match random.u8(..10) {
         0 => Fact::Finished(pick(random, Direction::ALL), pick(random, CallStatus::ALL)),
         1 => {
-            let heard: Vec<RequestKind> =
+            let caller_facing: Vec<RequestKind> =
                 RequestKind::ALL.iter().copied().filter(|kind| kind.is_heard()).collect();
             let route = format!("/{}", random.u8(..20));
-            let of = event_of(&route, pick(random, &heard), random.u16(100..600));
+            let of = event_of(&route, pick(random, &caller_facing), random.u16(100..600));
             let Fact::Event { observation, is_history, .. } = of else { return of };
             let (outcome, at) = (pick(random, Outcome::ALL), day(random.i64(0..60)));
             Fact::Outcome { outcome, decided_by: observation, at, is_history }
@@ -184,7 +184,7 @@ fn fact(random: &mut fastrand::Rng) -> Fact {
             reported.code = ErrorCode::Number(random.u32(11_000..11_200));
             reported.product = pick(random, Product::ALL);
             reported.level = pick(random, Level::ALL);
-            // Older ones are forgotten, and not counted again.
+            // Older entries are forgotten and not counted.
             let at = day(random.i64(30..60));
             Fact::Reported { reported, at, is_history: random.bool() }
         }
@@ -224,7 +224,7 @@ fn event_of(route: &str, kind: RequestKind, code: u16) -> Fact {
     Fact::Event { observation, call_sid, at, is_history }
 }
 
-/// The samples of the durable families.
+/// Returns the samples of the durable metric families.
 fn durable(store: &Store) -> String {
     let mut exposition = Exposition::new(Format::Text);
     snapshot::write(&store.committed().read(), false, &mut exposition);

@@ -1,9 +1,9 @@
-//! Subaccounts that are remembered, so that a restart shows them at once.
+//! Tests of remembered subaccounts, which a restart shows at once.
 
 use super::*;
 
 #[tokio::test]
-async fn the_subaccounts_that_were_remembered_last_are_there_after_a_restart() {
+async fn the_latest_subaccounts_survive_a_restart() {
     let directory = directory();
     let (store, thread) = open(&directory).expect("a new store");
     assert_eq!(attach(&store, "us1").await.subaccounts, []);
@@ -25,7 +25,7 @@ async fn the_subaccounts_that_were_remembered_last_are_there_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_known_account_is_shown_before_it_is_loaded_and_an_unknown_one_is_not() {
+async fn a_known_account_is_shown_before_it_is_loaded() {
     let directory = directory();
     let (store, _thread) = open(&directory).expect("a new store");
     store.remember_subaccounts(key(1), vec![subaccount(2, "active")]).await.expect("remembered");
@@ -38,7 +38,7 @@ async fn a_known_account_is_shown_before_it_is_loaded_and_an_unknown_one_is_not(
 }
 
 #[tokio::test]
-async fn a_subaccount_that_could_not_be_remembered_leaves_those_from_before() {
+async fn a_failed_write_keeps_the_previous_subaccounts() {
     let directory = directory();
     let (store, _thread, writes_fail) = open_with_failing_writes(&directory, health());
     let found = vec![subaccount(2, "active")];

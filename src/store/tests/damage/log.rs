@@ -1,12 +1,12 @@
-//! Logs that are cut short, that are of another file, or that went into the file in part.
+//! Tests of logs that are cut short, belong to another file, or were partly written to the database.
 
 use super::*;
 
-/// Size of a page in the log, with its header.
+/// The size of a page in the log, including its header.
 const FRAME: usize = PAGE + 24;
 
 #[tokio::test]
-async fn a_log_that_is_cut_short_or_damaged_loses_only_what_its_last_commits_hold() {
+async fn a_log_that_is_cut_short_loses_only_its_last_commits() {
     let image = Image::make().await;
     let whole = fs::read(image.copy(true).path().join(LOG)).expect("read");
     let mut last = 0;
@@ -14,19 +14,19 @@ async fn a_log_that_is_cut_short_or_damaged_loses_only_what_its_last_commits_hol
         let files = image.copy(true);
         fs::write(files.path().join(LOG), &whole[..length]).expect("written");
         let found = outcome(&files, "cut short").expect("a store that opens");
-        let at = image.states.iter().position(|state| *state == found).expect("a state that was");
-        assert!(at >= last, "a longer log holds less");
+        let at = image.states.iter().position(|state| *state == found).expect("an earlier state");
+        assert!(at >= last, "a longer log lost more commits");
         last = at;
     }
-    assert_eq!(last, image.states.len() - 1, "all of it holds all");
+    assert_eq!(last, image.states.len() - 1, "the whole log holds all commits");
 }
 
 #[tokio::test]
-async fn a_checkpoint_that_is_interrupted_loses_nothing() {
+async fn an_interrupted_checkpoint_loses_nothing() {
     let image = Image::make().await;
     let files = image.copy(true);
     let before = fs::read(file(&files)).expect("read");
-    // Closed, all of the log is in the file.
+    // Closing the store moves all of the log to the file.
     state(&files).expect("a store");
     let after = fs::read(file(&files)).expect("read");
     let mut random = Rng::with_seed(2);
@@ -36,7 +36,7 @@ async fn a_checkpoint_that_is_interrupted_loses_nothing() {
         bytes.resize(after.len(), 0);
         let from_start = random.usize(0..after.len() / PAGE);
         for page in 0..after.len() / PAGE {
-            // Pages are written one after another; after a loss of power some may be missing.
+            // Pages are written one after another; after a power failure, any of them may be missing.
             if if number < 50 { page < from_start } else { random.bool() } {
                 bytes[page * PAGE..][..PAGE].copy_from_slice(&after[page * PAGE..][..PAGE]);
             }
@@ -48,7 +48,7 @@ async fn a_checkpoint_that_is_interrupted_loses_nothing() {
 }
 
 #[test]
-fn files_of_different_moments_are_refused_or_come_up_right() {
+fn files_of_different_moments_are_refused_or_open_with_valid_values() {
     let directory = in_memory();
     let mut random = Rng::with_seed(3);
     let mut moments = Vec::new();
@@ -82,15 +82,18 @@ fn files_of_different_moments_are_refused_or_come_up_right() {
             let files = in_memory();
             fs::copy(file(database), file(&files)).expect("copied");
             fs::copy(log.path().join(LOG), files.path().join(LOG)).expect("copied");
-            let is_one = database.path() == log.path();
+            let is_same = database.path() == log.path();
             match outcome(&files, "of two moments") {
                 None => {
-                    assert!(!is_one);
+                    assert!(!is_same);
                     refused += 1;
                 }
-                Some(found) if is_one => assert!(found == *of_log, "of one moment"),
+                Some(found) if is_same => assert!(found == *of_log, "of one moment"),
                 Some(found) => {
-                    assert!(moments.iter().any(|(_, state)| *state == found), "never so");
+                    assert!(
+                        moments.iter().any(|(_, state)| *state == found),
+                        "the store never had this state"
+                    );
                 }
             }
         }
@@ -113,7 +116,7 @@ async fn files_that_do_not_belong_together_are_refused() {
         drop(store);
         fs::read(file(&files)).expect("read")
     };
-    // As the file is that `PRAGMA journal_mode = WAL` makes of nothing.
+    // The file that `PRAGMA journal_mode = WAL` creates.
     let empty = {
         let directory = directory();
         let connection = Connection::open(file(&directory)).expect("a database");
@@ -129,7 +132,7 @@ async fn files_that_do_not_belong_together_are_refused() {
         ("it is empty", Some(&none), None, None),
         ("it is empty", Some(&none), None, Some(b"journal")),
         ("it is empty, and its log", Some(&empty), some, None),
-        ("journal that another program left", Some(&database), some, Some(b"journal")),
+        ("journal of another program", Some(&database), some, Some(b"journal")),
         ("is older", Some(&newer), some, None),
     ];
     for (what, database, log, journal) in cases {
