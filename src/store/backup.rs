@@ -83,7 +83,8 @@ pub enum BackupError {
 /// Writes a backup of the store in a directory to a new file. Returns the file's size in bytes.
 ///
 /// # Errors
-/// [`BackupError`]: the file wasn't created, and existing files are unchanged.
+/// [`BackupError`]. Existing files are unchanged, and no file is created unless only the final sync of its
+/// directory fails.
 pub fn backup(storage: &Path, target: &Path) -> Result<u64, BackupError> {
     let storage = storage.canonicalize().map_err(|source| unreadable(storage, source))?;
     let (parent, name) = split(target)?;

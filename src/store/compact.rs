@@ -32,7 +32,7 @@ pub(super) fn rewrite(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL; VACUUM")
 }
 
-/// Returns some pages to the file system if more than half of the file is free. Returns their number.
+/// Frees up to [`MAX_PAGES`] pages if more than half of the file is free. Returns the number of freed pages.
 pub(super) fn compact(connection: &Connection) -> rusqlite::Result<i64> {
     let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
     let (free, pages) = (number("freelist_count")?, number("page_count")?);

@@ -162,7 +162,7 @@ pub(super) fn verify(connection: &Connection) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Replaces the checksums by those of the current rows, which a migration may have changed.
+/// Replaces the checksums with those of the current rows, which a migration may have changed.
 pub(super) fn recompute(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute("DELETE FROM checksum", [])?;
     for (table, sum) in read_all(connection)? {

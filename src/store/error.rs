@@ -1,4 +1,4 @@
-//! Why the store can't be opened, and why a commit failed.
+//! Errors of opening the store and of committing to it.
 
 use std::fs::File;
 use std::io;
@@ -12,8 +12,9 @@ use rustix::io::Errno;
 const LOCK_ERRORS: [i32; 3] = [SQLITE_IOERR_LOCK, SQLITE_IOERR_RDLOCK, SQLITE_IOERR_UNLOCK];
 
 /// The remedies for a store that can't be used, and their consequences.
-const WAY_OUT: &str = "restore the storage directory from a backup (Call Events that Twilio still shows are counted \
-                       again), or move it away and start again (all counters start at 0, and recorded failures are lost)";
+const REMEDY: &str = "restore the storage directory from a backup (Call Events since the backup are counted again \
+                      if Twilio still shows them), or move it away and start again (all counters start at 0, and \
+                      recorded failures are lost)";
 
 /// Why the store can't be opened. The program stops: it would count wrongly without its store.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +24,7 @@ pub enum OpenError {
     Directory {
         /// The directory.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// Another process uses it.
@@ -39,17 +40,17 @@ pub enum OpenError {
     NoLocks {
         /// The directory.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// The file is a database of another program, or isn't a database.
-    #[error("`{}` is not a store of twilio-call-exporter, or its header is damaged: choose another directory with --storage.path, or {}", path.display(), WAY_OUT)]
+    #[error("`{}` is not a store of twilio-call-exporter, or its header is damaged: choose another directory with --storage.path, or {}", path.display(), REMEDY)]
     Foreign {
         /// The file.
         path: PathBuf,
     },
     /// The file was written by a newer version.
-    #[error("`{}` has schema version {found}, but this program supports only up to {known}: run the version that wrote it, choose another directory with --storage.path, or {}", path.display(), WAY_OUT)]
+    #[error("`{}` has schema version {found}, but this program supports only up to {known}: run the version that wrote it, choose another directory with --storage.path, or {}", path.display(), REMEDY)]
     Newer {
         /// The file.
         path: PathBuf,
@@ -65,13 +66,13 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// The path is a symbolic link: SQLite's log wouldn't be next to the file.
-    #[error("`{}` is a symbolic link: replace it by the file itself, or set --storage.path to the file's directory", path.display())]
+    #[error("`{}` is a symbolic link: replace it with the file itself, or set --storage.path to the file's directory", path.display())]
     Symlink {
         /// The link.
         path: PathBuf,
     },
-    /// The files are missing in part, or don't belong together.
-    #[error("the store `{}` is incomplete ({what}): put back the files that belong together, {}", path.display(), WAY_OUT)]
+    /// Some files are missing, or the files don't belong together.
+    #[error("the store `{}` is incomplete ({what}): put back the files that belong together, {}", path.display(), REMEDY)]
     Incomplete {
         /// The database.
         path: PathBuf,
@@ -79,7 +80,7 @@ pub enum OpenError {
         what: &'static str,
     },
     /// The file is damaged.
-    #[error("the store is damaged ({what}): {}", WAY_OUT)]
+    #[error("the store is damaged ({what}): {}", REMEDY)]
     Corrupt {
         /// The damage.
         what: String,
@@ -90,7 +91,7 @@ pub enum OpenError {
     /// SQLite failed for another reason.
     #[error(
         "cannot open the store: check the disk, and that this user may read and write its files, or {}",
-        WAY_OUT
+        REMEDY
     )]
     Sqlite(#[source] rusqlite::Error),
     /// The operating system provided no random bytes.
@@ -102,7 +103,7 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// Replaces the error by [`Self::NoLocks`] if the file system has no locks: SQLite reports the database as
+    /// Replaces the error with [`Self::NoLocks`] if the file system has no locks: SQLite reports the database as
     /// busy then, as it does when another process has locked it.
     pub(super) fn or_no_locks(self, database: &Path, directory: &Path) -> Self {
         let is_lock_error = match &self {
@@ -130,7 +131,7 @@ impl OpenError {
         }
     }
 
-    /// Replaces the error's file by the one that it is a copy of.
+    /// Replaces the file in the error with the original that it was copied from.
     pub(super) fn about(mut self, file: &Path) -> Self {
         match &mut self {
             Self::Directory { path, .. }

@@ -30,7 +30,7 @@ const MAX_LATEST: i64 = 20_000;
 pub(super) type Facts<'a> = (AccountId, Cow<'a, [Fact]>, Option<Timestamp>);
 
 /// Returns the facts of batches without the entries that are already counted, by the store or by an earlier
-/// batch. Entries from a time whose entries are forgotten are taken as counted.
+/// batch. Entries from a time whose entries have been forgotten are treated as counted.
 pub(super) fn uncounted<'a>(
     connection: &Connection,
     batches: impl Iterator<Item = (AccountId, &'a Batch)>,
@@ -135,8 +135,8 @@ pub(super) fn latest(
     Ok(latest)
 }
 
-/// Returns the newest entries about webhooks that match, without those that a Call Event has confirmed: it is
-/// the better record. `accounts` has the labels of the shown accounts.
+/// Returns the newest matching entries about webhooks, except those confirmed by a Call Event, which is the
+/// better record. `accounts` maps the ids of accounts to their labels.
 pub(super) fn unconfirmed(
     connection: &Connection,
     accounts: &BTreeMap<u32, String>,

@@ -214,7 +214,7 @@ async fn an_early_end_of_the_writer_is_detected() {
     let (store, mut thread, writer) = open_with_fault_injector(&directory);
     let id = attach(&store, "us1").await.id;
     let early = tokio::time::timeout(Duration::from_millis(100), thread.ended()).await;
-    assert!(early.is_err(), "the writer has ended");
+    assert!(early.is_err(), "the writer ended early");
     writer.run(|| panic!("the test ends the writer"));
     tokio::time::timeout(Duration::from_secs(30), thread.ended())
         .await

@@ -20,7 +20,7 @@ use super::schema::{APPLICATION_ID, MIGRATIONS, known_version, version};
 /// How a database is protected from other processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Locking {
-    /// By locks of the file system.
+    /// With file locks.
     Files,
     /// Not at all: nothing else knows its path, and its file system may not support locks.
     Private,
@@ -175,8 +175,8 @@ impl Stamp {
         Self::read(&Connection::open_with_flags(uri, flags)?)
     }
 
-    /// Refuses a log that would turn the file, which this describes, into an earlier state or another store. A
-    /// file is never ahead of its log, even after an interrupted checkpoint.
+    /// Refuses a log that would take the file, which `self` describes, back to an earlier state or to another
+    /// store. A file is never ahead of its log, even after an interrupted checkpoint.
     fn check_log(&self, with_log: &Self, file: &Path) -> Result<(), OpenError> {
         let what = if self.is_empty {
             "it is empty, and its log exporter.db-wal isn't"

@@ -92,7 +92,7 @@ impl Writer {
             self.check_files();
             let mut pending: Vec<Pending> = Vec::new();
             for command in first.into_iter().chain(inbox.try_iter().take(MAX_BATCHES)) {
-                // A new owner of an account sees the batches that were sent before.
+                // A new owner of an account must see the batches that were sent before.
                 let is_takeover = matches!(
                     command,
                     Command::Attach { .. }
@@ -380,9 +380,7 @@ impl Writer {
                 tracing::debug!(pages, "shrank the store's file");
                 self.note_size();
             }
-            Err(error) => {
-                tracing::warn!(%error, "cannot shrink the store's file")
-            }
+            Err(error) => tracing::warn!(%error, "cannot shrink the store's file"),
         }
         self.store.files.note_sizes();
     }

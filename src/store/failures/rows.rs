@@ -148,7 +148,7 @@ fn query(
     Ok(found)
 }
 
-/// Encodes the accepted values, or `NULL` if any value is accepted.
+/// Encodes the accepted values. Returns `None` if any value is accepted.
 pub(in crate::store) fn any_of<'a>(
     values: impl ExactSizeIterator<Item = &'a str>,
 ) -> Option<String> {

@@ -1,4 +1,4 @@
-//! An entry of the error log is counted once, however often and from wherever it arrives.
+//! An entry of the error log is counted once, however often it is polled or pushed.
 
 use super::*;
 use crate::domain::judge::reported::Reported;

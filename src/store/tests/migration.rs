@@ -10,7 +10,7 @@ use crate::metrics::snapshot;
 use crate::store::database;
 use crate::store::schema::{APPLICATION_ID, MIGRATIONS};
 
-/// The first version with checksums. Its database file has all tables from the start, without its log.
+/// The first version with checksums. From here on, the database file of a new store is complete without its log.
 const FIRST_WITH_CHECKSUMS: u32 = 5;
 
 #[tokio::test]

@@ -83,12 +83,12 @@ fn files_of_different_moments_are_refused_or_open_with_valid_values() {
             fs::copy(file(database), file(&files)).expect("copied");
             fs::copy(log.path().join(LOG), files.path().join(LOG)).expect("copied");
             let is_same = database.path() == log.path();
-            match outcome(&files, "of two moments") {
+            match outcome(&files, "files of two moments") {
                 None => {
                     assert!(!is_same);
                     refused += 1;
                 }
-                Some(found) if is_same => assert!(found == *of_log, "of one moment"),
+                Some(found) if is_same => assert!(found == *of_log, "files of the same moment"),
                 Some(found) => {
                     assert!(
                         moments.iter().any(|(_, state)| *state == found),
