@@ -1,10 +1,10 @@
-//! What calls and Call Events mean, and what to do next.
+//! The domain logic: what calls and Call Events mean, and what to request next.
 //!
-//! Four rooms, each of which imports only those below it: [`engine`] decides what is asked next and what
-//! an answer changes, [`track`] is what is known of calls and lists, [`judge`] says what one Call Event
-//! means, [`words`] are Twilio's nouns.
-//! Pure: synchronous functions over values, with the time and randomness as arguments.
-//! Knows no network, no disk, no JSON, no clock and no metric names.
+//! Four modules, each of which imports only those below it: [`engine`] decides what to request next and how
+//! a response changes the state, [`track`] holds the state of calls and lists, [`judge`] interprets a single
+//! Call Event, and [`words`] defines Twilio's types.
+//! Everything is pure: synchronous functions over values, with time and randomness as arguments. There is no
+//! network, disk, JSON, clock or metric name in here.
 
 pub mod engine;
 pub mod judge;

@@ -1,6 +1,6 @@
-//! What one Call Event means: its kind, its verdict, and the host and route it is counted by.
+//! Interprets a single Call Event: its kind, its verdict, and the host and route it is counted under.
 //!
-//! Knows nothing of other Call Events, nor of what was counted before.
+//! Nothing here depends on other Call Events or on what has been counted.
 
 pub mod content_type;
 pub mod kind;

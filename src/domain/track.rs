@@ -1,6 +1,6 @@
-//! What is known of calls and lists: how far each has come, and what of it was counted.
+//! The state of calls and lists: the progress of each, and what has been counted.
 //!
-//! Knows how things stand, and not what is asked next.
+//! This module doesn't decide what to request next; `engine` does.
 
 pub mod digest;
 pub mod failing;

@@ -1,4 +1,4 @@
-//! Twilio's nouns: calls, Call Events, their parameters, URLs and SIDs, and the texts that become labels.
+//! Twilio's types: calls, Call Events, their parameters, URLs and SIDs, and the text that becomes labels.
 
 pub mod account;
 pub mod call;

@@ -278,7 +278,7 @@ mod tests {
             },
             response: None,
         };
-        let parsed = WebhookUrl::parse(url).expect("a URL");
+        let parsed = WebhookUrl::parse(url).expect("valid URL");
         assert_eq!(
             RequestKind::classify(&event, &parsed),
             expected,

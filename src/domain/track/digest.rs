@@ -1,8 +1,8 @@
-//! The identity of a Call Event: a keyed digest of the few things about it that stay the same.
+//! The identity of a Call Event: a keyed digest of the parts that don't change.
 //!
-//! Covers neither bodies nor parameter values other than the call status and the sequence number:
-//! Twilio may redact those or add to them, and an unstable digest would count an event twice.
-//! Collisions are harmless, because a call's digests are counted as a multiset.
+//! Bodies aren't covered, nor are parameter values other than the call status and the sequence number:
+//! Twilio may redact or extend them, and an unstable digest would count an event twice.
+//! Collisions are harmless because a call's digests are counted as a multiset.
 
 use std::hash::Hasher;
 
@@ -11,37 +11,37 @@ use siphasher::sip::SipHasher24;
 use crate::domain::words::call_event::{CallEvent, NO_DURATION_MS, Request, Response};
 use crate::domain::words::webhook_url::WebhookUrl;
 
-/// The version of what a digest covers. A call is finished with the version it began with, so that
-/// a program with a newer one counts nothing of it again. A new version needs a new version of the
-/// schema, too: older programs must refuse the store.
+/// The version of a digest's definition. A call keeps the version it started with, so a release with a newer
+/// version doesn't count its events again. A new version also requires a new schema version: older releases
+/// must refuse the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DigestVersion(u8);
 
 impl DigestVersion {
-    /// Method, scheme, host, path, names of parameters, call status, sequence number; of the answer
-    /// its time in seconds, code and duration.
+    /// Covers the method, scheme, host, path, parameter names, call status and sequence number of the request,
+    /// and the time in seconds, code and duration of the response.
     const FIRST: Self = Self(1);
-    /// With which calls begin.
+    /// The version for new calls.
     pub const CURRENT: Self = Self::FIRST;
 
-    /// The number that is stored.
+    /// The number stored in the database.
     pub const fn number(self) -> u8 {
         self.0
     }
 
-    /// The version with a number, unless a newer program made it.
+    /// Returns the version with this number, or `None` if it comes from a newer release.
     pub const fn from_number(number: u8) -> Option<Self> {
         if number <= Self::CURRENT.0 { Some(Self(number)) } else { None }
     }
 }
 
-/// The key of the digests: random, made with the store and kept in it, so that a digest that leaks
-/// alone says nothing about what it covers.
+/// The key of the digests: random, generated with the store and kept in it, so that a leaked digest alone
+/// reveals nothing about its input.
 #[derive(Clone, Copy)]
 pub struct DigestKey([u8; 16]);
 
 impl DigestKey {
-    /// Takes 16 random bytes.
+    /// Creates a key from 16 random bytes.
     pub const fn new(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
@@ -53,30 +53,30 @@ impl std::fmt::Debug for DigestKey {
     }
 }
 
-/// A digest: 64 bits of SipHash-2-4.
+/// A 64-bit SipHash-2-4 digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest(pub u64);
 
-/// What identifies an item of a Call Events page.
+/// The identity of an item on a Call Events page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Identity {
-    /// A Call Event with its answer.
+    /// A Call Event with a response.
     Answered {
-        /// Over request and answer.
+        /// The digest of the request and the response.
         whole: Digest,
         /// Over the request alone.
         request: Digest,
     },
-    /// A Call Event whose answer is missing: it may be filled in later.
+    /// A Call Event without a response, which may be filled in later.
     Unanswered {
-        /// Over the request alone.
+        /// The digest of the request alone.
         request: Digest,
     },
-    /// An item that is no Call Event, by its bytes.
+    /// An item that isn't a valid Call Event, identified by its bytes.
     Rejected(Digest),
 }
 
-/// How the items of a call are told apart.
+/// Computes the identities of a call's items.
 #[derive(Clone, Copy, Debug)]
 pub struct Digests {
     key: DigestKey,
@@ -84,15 +84,15 @@ pub struct Digests {
 }
 
 impl Digests {
-    /// The digests of a call: with the store's key, and the version that the call began with.
+    /// Uses the store's key and the version that the call started with.
     pub const fn new(key: DigestKey, version: DigestVersion) -> Self {
         Self { key, version }
     }
 
-    /// The identity of a Call Event.
+    /// Returns the identity of a Call Event.
     pub fn identify(self, event: &CallEvent) -> Identity {
         let mut hasher = self.hasher(b"request");
-        // Written at once: a hash of forty short pieces takes several times as long.
+        // One write is several times faster than hashing forty short pieces.
         let mut covered = Vec::with_capacity(USUAL_BYTES);
         write_request(&mut covered, &event.request);
         hasher.write(&covered);
@@ -106,7 +106,7 @@ impl Digests {
         }
     }
 
-    /// The identity of an item that could not be read.
+    /// Returns the identity of an item that couldn't be parsed.
     pub fn identify_bytes(self, bytes: &[u8]) -> Identity {
         let mut hasher = self.hasher(b"bytes");
         hasher.write(&length(bytes.len()));
@@ -117,7 +117,7 @@ impl Digests {
     fn hasher(self, domain: &[u8]) -> SipHasher24 {
         let mut hasher = SipHasher24::new_with_key(&self.key.0);
         let mut covered = Vec::new();
-        // No digest of one version is one of another.
+        // Separates the digests of different versions.
         if self.version != DigestVersion::FIRST {
             write(&mut covered, &[self.version.0]);
         }
@@ -127,7 +127,7 @@ impl Digests {
     }
 }
 
-/// How much of a request is usually covered: room that need not grow.
+/// The initial capacity for a request's covered bytes; enough for most requests.
 const USUAL_BYTES: usize = 1_024;
 
 fn write_request(covered: &mut Vec<u8>, request: &Request) {
@@ -155,14 +155,14 @@ fn write_response(hasher: &mut SipHasher24, response: &Response) {
     hasher.write_u64(response.duration_ms.unwrap_or(NO_DURATION_MS));
 }
 
-/// Writes a length before the bytes, so that two fields never run into each other.
+/// Writes the length before the bytes, so adjacent fields can't be confused.
 fn write(covered: &mut Vec<u8>, bytes: &[u8]) {
     covered.extend(length(bytes.len()));
     covered.extend_from_slice(bytes);
 }
 
-/// A length in 64 bits, the low ones first, so that a store moved to another machine keeps its
-/// identities.
+/// Encodes a length as 64-bit little-endian, so that identities stay valid when the store moves to another
+/// machine.
 fn length(of: usize) -> [u8; 8] {
     u64::try_from(of).unwrap_or(u64::MAX).to_le_bytes()
 }
@@ -174,8 +174,8 @@ mod tests {
     use crate::domain::words::parameters::Parameters;
 
     #[test]
-    fn the_digests_of_a_version_are_for_ever() {
-        // What a store holds was made by earlier programs: another value here counts calls twice.
+    fn the_digests_of_a_version_never_change() {
+        // Stores hold digests from earlier releases: different values would count calls twice.
         let event = |url: &str, code| CallEvent {
             request: Request {
                 method: "POST".to_owned(),

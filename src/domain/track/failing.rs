@@ -1,8 +1,7 @@
-//! How long a call's events could not be read, and when the call is given up.
+//! Tracks how long reads of a call's events have failed, and decides when to give the call up.
 //!
-//! Invariant: an outage gives no call up. An attempt says something about its call only if another
-//! call of the account was read since the attempt before, and each kind of failure has its own
-//! clock.
+//! Invariant: no call is given up because of an outage. An attempt counts against its call only if another
+//! call of the account was read since the previous attempt, and each kind of failure has its own clock.
 
 use std::time::Duration;
 
@@ -10,43 +9,43 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::track::twilio_time::{after, moved};
 
-/// Failures of one kind before a call may be given up at all.
-const ATTEMPTS: u32 = 8;
-/// Attempts that say something about their call, from which on it fails on its own. If one request in
-/// ten fails by chance, four attempts in a row fail for one call in ten thousand.
-const ON_ITS_OWN: u32 = 3;
+/// The minimum number of counting failures of one kind before a call is given up.
+const MIN_ATTEMPTS: u32 = 8;
+/// The number of counting attempts from which a call is considered to fail on its own. If one request in ten
+/// fails by chance, four attempts in a row fail for one call in ten thousand.
+const MIN_OWN_ATTEMPTS: u32 = 3;
 /// The most that one attempt adds to its clock: waits between attempts are at most ten minutes.
-const LONGEST_GAP: Duration = Duration::from_secs(15 * 60);
-/// How long a call is tried that Twilio answers without showing its events.
-const ANSWERED_FOR: Duration = Duration::from_secs(60 * 60);
-/// How long a call is tried for which Twilio fails: that may pass by itself.
-const FAILED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
-/// After this long a call is given up whatever the reason: Twilio keeps Call Events for 30 days.
-const AT_LAST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+const MAX_GAP: Duration = Duration::from_secs(15 * 60);
+/// How long to keep trying a call if Twilio responds but doesn't show its events.
+const RETRY_ANSWERED: Duration = Duration::from_secs(60 * 60);
+/// How long to keep trying a call if Twilio fails, which may be temporary.
+const RETRY_FAILED: Duration = Duration::from_secs(24 * 60 * 60);
+/// A call is given up after this time for any reason: Twilio keeps Call Events for 30 days.
+const MAX_AGE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// Why a read of a call's events failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ReadFailure {
-    /// Twilio knows no such call (404).
+    /// Twilio doesn't know the call (404).
     NotFound,
     /// Twilio refuses to show the call's events (401, 403).
     Refused,
-    /// Twilio answers, but not with a complete list of events.
+    /// Twilio responds, but not with a complete list of events.
     Unreadable,
-    /// Twilio failed, or could not be reached.
+    /// Twilio failed or couldn't be reached.
     Failed,
 }
 
 impl ReadFailure {
-    fn is_tried_for(self) -> Duration {
+    fn retry_time(self) -> Duration {
         match self {
-            Self::NotFound | Self::Refused | Self::Unreadable => ANSWERED_FOR,
-            Self::Failed => FAILED_FOR,
+            Self::NotFound | Self::Refused | Self::Unreadable => RETRY_ANSWERED,
+            Self::Failed => RETRY_FAILED,
         }
     }
 }
 
-/// The failures of a call since its events were last read, if there were any. Few calls have some.
+/// The failures since a call's events were last read, if any. Boxed because few calls have any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Failing(Option<Box<Failures>>);
 
@@ -62,29 +61,29 @@ struct Failures {
 struct Clock {
     failure: ReadFailure,
     attempts: u32,
-    tried_for: Duration,
+    elapsed: Duration,
 }
 
 impl Failing {
-    /// How many attempts failed in a row: what the wait before the next one grows with.
+    /// Returns the number of consecutive failures; the wait before the next attempt grows with it.
     pub fn count(&self) -> u32 {
         self.0.as_ref().map_or(0, |failures| failures.count)
     }
 
-    /// Since when attempts have failed.
+    /// Returns the time of the first of these failures.
     pub fn since(&self) -> Option<Timestamp> {
         self.0.as_ref().map(|failures| failures.since)
     }
 
-    /// Whether the call fails on its own: several attempts failed, and another call of the account was
-    /// read between each and the one before.
+    /// Whether the call fails on its own: several attempts failed, and another call of the account was read
+    /// before each of them.
     pub fn is_on_its_own(&self) -> bool {
         let clocks = self.0.iter().flat_map(|failures| &failures.clocks);
-        clocks.map(|clock| clock.attempts).sum::<u32>() >= ON_ITS_OWN
+        clocks.map(|clock| clock.attempts).sum::<u32>() >= MIN_OWN_ATTEMPTS
     }
 
-    /// Notes a failed attempt; `others_read_at` is when another call of the account was last read.
-    /// Returns whether the call is to be given up.
+    /// Records a failed attempt; `others_read_at` is when another call of the account was last read.
+    /// Returns whether to give the call up.
     pub fn fail(
         &mut self,
         failure: ReadFailure,
@@ -99,24 +98,24 @@ impl Failing {
         let Failures { count, since, last_at, clocks } = failures.as_mut();
         *count = count.saturating_add(1);
         let before = std::mem::replace(last_at, now);
-        let is_at_last = after(*since, AT_LAST) < now;
+        let is_expired = after(*since, MAX_AGE) < now;
         if others_read_at <= Some(before) {
-            return is_at_last;
+            return is_expired;
         }
         let gap = Duration::try_from(now.duration_since(before)).unwrap_or_default();
         let known = clocks.iter().position(|clock| clock.failure == failure);
         let at = known.unwrap_or(clocks.len());
         if known.is_none() {
-            clocks.push(Clock { failure, attempts: 0, tried_for: Duration::ZERO });
+            clocks.push(Clock { failure, attempts: 0, elapsed: Duration::ZERO });
         }
         let clock = &mut clocks[at];
         clock.attempts += 1;
-        clock.tried_for += gap.min(LONGEST_GAP);
-        let is_tried = clock.attempts >= ATTEMPTS && clock.tried_for >= failure.is_tried_for();
-        is_tried || is_at_last
+        clock.elapsed += gap.min(MAX_GAP);
+        let is_exhausted = clock.attempts >= MIN_ATTEMPTS && clock.elapsed >= failure.retry_time();
+        is_exhausted || is_expired
     }
 
-    /// Moves along with the account's time.
+    /// Shifts its times when the estimate of Twilio's time moves.
     pub fn shift(&mut self, by: SignedDuration) {
         if let Some(failures) = &mut self.0 {
             failures.since = moved(failures.since, by);
@@ -132,7 +131,7 @@ mod tests {
     const HOUR: i64 = 3_600;
 
     #[test]
-    fn a_call_that_fails_while_others_are_read_is_given_up_by_the_clock_of_its_failure() {
+    fn a_call_that_fails_on_its_own_is_given_up_after_the_retry_time() {
         for (failure, hours) in [
             (ReadFailure::NotFound, 1),
             (ReadFailure::Refused, 1),
@@ -147,19 +146,19 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_gives_no_call_up_however_it_shows_and_ends() {
+    fn no_call_is_given_up_because_of_an_outage() {
         for failure in [ReadFailure::NotFound, ReadFailure::Refused, ReadFailure::Failed] {
             let mut failing = Failing::default();
             let mut fail = |at, others| failing.fail(failure, others, now(at));
             assert!((0..29 * 24 * 6).all(|ten_minutes| !fail(ten_minutes * 600, None)));
-            // It is over: another call was read, and this one fails once more.
+            // The outage ends: another call was read, and this one fails once more.
             let end = 29 * 24 * HOUR;
             assert!(!fail(end, other(end)));
         }
     }
 
     #[test]
-    fn failures_of_one_kind_do_not_age_another() {
+    fn each_kind_of_failure_has_its_own_clock() {
         let mut failing = Failing::default();
         for at in (0..2 * HOUR).step_by(60) {
             assert!(!failing.fail(ReadFailure::Failed, other(at), now(at)));
@@ -168,14 +167,14 @@ mod tests {
     }
 
     #[test]
-    fn attempts_count_only_if_another_call_was_read_between_them() {
+    fn an_attempt_counts_only_if_another_call_was_read_before_it() {
         let mut failing = Failing::default();
         let read_once = other(10);
         assert!((0..200).all(|n| !failing.fail(ReadFailure::NotFound, read_once, now(n * 600))));
     }
 
     #[test]
-    fn a_call_fails_on_its_own_after_three_attempts_with_another_call_read_before_each() {
+    fn a_call_fails_on_its_own_after_three_counting_attempts() {
         let failures = [ReadFailure::Failed, ReadFailure::NotFound];
         for (name, read_before, expected) in [
             ("each but the first", [false, true, true, true], true),
@@ -185,7 +184,7 @@ mod tests {
             let mut failing = Failing::default();
             let attempts = (0..).step_by(60).zip(failures.into_iter().cycle()).zip(read_before);
             for ((at, failure), is_read) in attempts {
-                assert!(!failing.is_on_its_own(), "{name}: too early");
+                assert!(!failing.is_on_its_own(), "{name}: too soon");
                 failing.fail(failure, is_read.then(|| other(at)).flatten(), now(at));
             }
             assert_eq!(failing.is_on_its_own(), expected, "{name}");
@@ -193,19 +192,19 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_nothing_can_be_said_about_is_given_up_after_thirty_days() {
+    fn a_call_is_given_up_after_thirty_days_even_during_an_outage() {
         let mut failing = Failing::default();
         assert!(!failing.fail(ReadFailure::Failed, None, now(0)));
         assert!(!failing.fail(ReadFailure::Failed, None, now(30 * 24 * HOUR)));
         assert!(failing.fail(ReadFailure::Failed, None, now(30 * 24 * HOUR + 1)));
     }
 
-    /// Another call was read just before.
+    /// The time just before, when another call was read.
     fn other(second: i64) -> Option<Timestamp> {
         Some(now(second - 1))
     }
 
     fn now(second: i64) -> Timestamp {
-        Timestamp::from_second(1_700_000_000 + second).expect("an instant")
+        Timestamp::from_second(1_700_000_000 + second).expect("valid timestamp")
     }
 }

@@ -1,4 +1,4 @@
-//! Lists of calls: what each asks for, and how far the lists of an account are known.
+//! Lists of calls: the filter of each, and how far an account's lists have been read.
 
 use jiff::Timestamp;
 
@@ -6,54 +6,54 @@ use crate::domain::words::call::CallStatus;
 use crate::domain::words::label::label_enum;
 
 label_enum! {
-    /// Why a list is read.
+    /// The purpose of a list.
     pub enum ListKind {
-        /// Calls that started since the cursor.
+        /// Calls that have started since the cursor.
         Recent = "recent",
-        /// Calls that ended lately.
+        /// Calls that ended recently.
         Ended = "ended",
         /// The first page of all calls.
         Unfiltered = "unfiltered",
-        /// Calls of one active status.
+        /// Calls with one of the active statuses.
         Active = "active",
         /// Recent calls with an hour's overlap.
         Deep = "deep",
     }
 }
 
-/// What a list asks for.
+/// The filter of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filter {
     /// Calls that started at or after an instant.
     StartedFrom(Timestamp),
     /// Calls that ended at or after an instant.
     EndedFrom(Timestamp),
-    /// Calls of one status.
+    /// Calls with one status.
     Status(CallStatus),
     /// All calls.
     Everything,
 }
 
-/// How far the lists of an account are known, as it is kept.
+/// The stored progress of an account's lists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ListProgress {
-    /// All calls that started before this, and that lists show, are known.
+    /// All listed calls that started before this time are known.
     pub cursor: Option<Timestamp>,
-    /// Calls that ended at or before this are forgotten once settled, and never taken up again.
+    /// Calls that ended at or before this time are forgotten once settled, and never tracked again.
     pub forget_before: Option<Timestamp>,
-    /// Twilio's time at the last complete list of calls by their end.
+    /// Twilio's time at the last complete list of ended calls.
     pub ended_to: Option<Timestamp>,
     /// Twilio's time at the last complete deep list.
     pub deep_to: Option<Timestamp>,
-    /// How far the error log is known, once it was asked for.
+    /// The progress of the error log, once it has been requested.
     pub error_log: Option<ErrorLogProgress>,
 }
 
-/// How far the error log of an account is known.
+/// The progress of an account's error log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ErrorLogProgress {
-    /// When it was first asked for: what happened before isn't counted.
+    /// When the log was first requested: earlier entries aren't counted.
     pub since: Timestamp,
-    /// When the newest entry happened that is known.
+    /// The time of the newest known entry.
     pub known_to: Timestamp,
 }

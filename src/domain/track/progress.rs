@@ -1,7 +1,7 @@
-//! What is known of one call: how far it has come, and which of its Call Events were counted.
+//! The state of a call: its progress, and which of its Call Events have been counted.
 //!
-//! Invariant: an event is counted when a complete read shows more occurrences of its identity than
-//! were counted before. Time and position decide nothing.
+//! Invariant: an event is counted when a complete read shows more occurrences of its identity than have been
+//! counted so far. Time and position are irrelevant.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,23 +18,23 @@ use crate::domain::track::twilio_time::{after, moved};
 use crate::domain::words::call::{Call, CallStatus, Direction};
 use crate::domain::words::sid::CallSid;
 
-/// How far in the future an end is believed: Twilio's time may be known too late for a while.
+/// How far in the future an end time may lie: the estimate of Twilio's time can run behind for a while.
 const MAX_AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long a call with an unknown status and no end may go on: calls last a day at most.
+/// The longest that a call with an unknown status and no end time may last: calls last a day at most.
 const MAX_UNKNOWN: Duration = Duration::from_secs(25 * 60 * 60);
-/// How long a call may be active: a day on the line, and days in the queue before.
+/// The longest that a call may be active: days in the queue, then up to a day on the line.
 const MAX_ACTIVE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// Digests with how often each was counted. Nearly all were once, so only other counts are kept.
+/// Digests and how often each was counted. Nearly all counts are 1, so only the others are stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Multiset {
-    /// Sorted, each once.
+    /// Sorted and unique.
     digests: Box<[Digest]>,
     repeated: BTreeMap<Digest, u32>,
 }
 
 impl Multiset {
-    /// Takes pairs in any order; of equal digests the larger count stays.
+    /// Creates a multiset from pairs in any order; for duplicate digests, the larger count wins.
     pub fn new(mut pairs: Vec<(Digest, u32)>) -> Self {
         pairs.sort_unstable_by_key(|&(digest, count)| (digest, std::cmp::Reverse(count)));
         pairs.dedup_by_key(|&mut (digest, _)| digest);
@@ -42,7 +42,7 @@ impl Multiset {
         Self { digests: pairs.into_iter().map(|(digest, _)| digest).collect(), repeated }
     }
 
-    /// How often a digest was counted.
+    /// Returns how often a digest was counted.
     pub fn count(&self, digest: Digest) -> u32 {
         if self.digests.binary_search(&digest).is_err() {
             return 0;
@@ -50,7 +50,7 @@ impl Multiset {
         self.repeated.get(&digest).copied().unwrap_or(1)
     }
 
-    /// All digests with their counts, sorted by digest.
+    /// Returns all digests with their counts, sorted by digest.
     pub fn pairs(&self) -> impl ExactSizeIterator<Item = (Digest, u32)> + '_ {
         let count = |digest| self.repeated.get(&digest).copied().unwrap_or(1);
         self.digests.iter().map(move |&digest| (digest, count(digest)))
@@ -66,76 +66,76 @@ impl Multiset {
     }
 }
 
-/// What is known of one call.
+/// The state of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallProgress {
-    /// The call.
+    /// The call's SID.
     pub sid: CallSid,
-    /// Who called whom.
+    /// The call's direction.
     pub direction: Direction,
-    /// Its status when last seen.
+    /// The status when last seen.
     pub status: CallStatus,
-    /// When it began: its start time, else its creation, else when it was first seen.
+    /// When the call began: its start time, else its creation, else when it was first seen.
     pub began_at: Timestamp,
-    /// When it ended, once it has. Never changes after that.
+    /// When the call ended. Never changes once set.
     pub ended_at: Option<Timestamp>,
-    /// Whether Twilio told the end time; without one, lists may show the call for ever.
+    /// Whether Twilio reported an end time; without one, lists may show the call indefinitely.
     pub has_end_time: bool,
-    /// When a list last showed it.
+    /// When the call last appeared in a list or was fetched.
     pub last_listed_at: Timestamp,
-    /// When it was last read while active.
+    /// When its events were last read while it was active.
     pub last_live_read_at: Option<Timestamp>,
-    /// How many of the reads after its end are behind it.
+    /// The number of reads after its end that are done or skipped.
     pub after_end_reads: u8,
-    /// What its early reads showed, until settling tells what they could have shown. Not kept over
-    /// a restart: fewer calls speak then.
+    /// What its early reads showed, kept until settling reveals what they could have shown. Lost on a restart,
+    /// which only shrinks the sample.
     pub early_reads: Vec<EarlyRead>,
-    /// When it was settled.
+    /// When the call was settled.
     pub settled_at: Option<Timestamp>,
-    /// Whether one more read is due after settling.
+    /// Whether an audit read is still due after settling.
     pub awaits_audit: bool,
-    /// The version of its digests.
+    /// The digest version used for its events.
     pub digest_version: DigestVersion,
-    /// Identities counted.
+    /// The identities counted so far.
     pub counted: Multiset,
-    /// Requests counted as unanswered, whose answers may still appear.
+    /// Requests counted as unanswered whose responses may still appear.
     pub credits: Multiset,
-    /// Reads that failed since the last good one.
+    /// The failed reads since the last successful one.
     pub failing: Failing,
-    /// When it may be read again after a failure.
+    /// The earliest time of the next read after a failure.
     pub retry_at: Option<Timestamp>,
-    /// How often in a row Twilio did not know it when it was fetched singly.
+    /// How many times in a row Twilio didn't find the call when it was fetched by SID.
     pub missing: u8,
-    /// When the error log told of it, if its events were not read since. Not kept over a restart.
+    /// When the error log mentioned the call, if its events haven't been read since. Lost on a restart.
     pub reported_at: Option<Timestamp>,
 }
 
-/// What seeing a call in a list changed.
+/// The change made by seeing a call in a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
-    /// Nothing that needs to be kept.
+    /// Nothing that needs to be stored.
     Nothing,
-    /// Something, but the call goes on.
+    /// The call changed, but continues.
     Changed,
-    /// The call has ended: it is counted now.
+    /// The call has ended and can be counted.
     Finished,
 }
 
-/// What a reading added.
+/// What a reading added to the counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counted {
-    /// The events that are new, with their times.
+    /// The new events and their times.
     pub events: Vec<(Observation, Option<Timestamp>)>,
-    /// The items that are new and say nothing.
+    /// The reasons why new items were rejected.
     pub rejected: Vec<Rejection>,
-    /// How many items had been counted before.
+    /// The number of items that had already been counted.
     pub duplicates: u64,
-    /// What callers felt, told once per call, when it settles.
+    /// The impact on the caller; set once per call, when it settles.
     pub outcome: Option<CallOutcome>,
 }
 
 impl CallProgress {
-    /// Begins with a call that was never seen before.
+    /// Starts tracking a new call.
     pub fn begin(call: &Call, now: Timestamp) -> (Self, Seen) {
         let mut progress = Self {
             sid: call.sid,
@@ -165,12 +165,12 @@ impl CallProgress {
         (progress, seen)
     }
 
-    /// Notes what a list, or a single fetch, shows of the call.
+    /// Updates the call from a list or a single fetch.
     pub fn see(&mut self, call: &Call, now: Timestamp) -> Seen {
         self.last_listed_at = now;
         self.missing = 0;
         if self.ended_at.is_some() {
-            // An ended call stays ended, and its end stays where it was first seen.
+            // An ended call stays ended, with the first end time seen.
             return Seen::Nothing;
         }
         let changed = self.status != call.status || self.direction != call.direction;
@@ -180,8 +180,8 @@ impl CallProgress {
             self.began_at = start;
         }
         if call.has_ended() {
-            // Without either, the call may have gone on until now. A call that ended long after now
-            // did not: it would never settle.
+            // Without an end time or update, the call may have lasted until now. An end time far in the
+            // future isn't credible, and the call would never settle.
             let end = call.end_time.or(call.date_updated).unwrap_or(now);
             let end = if end > after(now, MAX_AHEAD) { now } else { end };
             self.finish(end, call.end_time.is_some());
@@ -190,7 +190,7 @@ impl CallProgress {
         if changed { Seen::Changed } else { Seen::Nothing }
     }
 
-    /// Notes that the call has ended, as nothing else will say so: Twilio no longer knows it.
+    /// Marks the call as ended.
     pub fn finish(&mut self, at: Timestamp, has_end_time: bool) {
         self.ended_at = Some(at);
         self.has_end_time = has_end_time;
@@ -198,20 +198,20 @@ impl CallProgress {
         self.retry_at = None;
     }
 
-    /// Whether the call has been active for longer than Twilio's calls last: nothing will say that
-    /// it ended.
+    /// Whether the call has been active for longer than any Twilio call lasts, so its end will never be
+    /// reported.
     pub fn is_endless(&self, now: Timestamp) -> bool {
         let longest = if self.status.is_active() { MAX_ACTIVE } else { MAX_UNKNOWN };
         self.ended_at.is_none() && after(self.began_at, longest) < now
     }
 
-    /// Whether its events can't be read though those of other calls of the account are. Only an ended
-    /// call that isn't settled is: the counters lack nothing if a live read or an audit fails.
+    /// Whether its events can't be read although those of the account's other calls can. Always `false` for a
+    /// call that is active or settled: the counters miss nothing if a live read or an audit fails.
     pub fn is_unreadable(&self) -> bool {
         self.ended_at.is_some() && self.settled_at.is_none() && self.failing.is_on_its_own()
     }
 
-    /// Moves its waits along with the account's time.
+    /// Shifts its timers when the estimate of Twilio's time moves.
     pub fn shift(&mut self, by: SignedDuration) {
         self.last_listed_at = moved(self.last_listed_at, by);
         self.last_live_read_at = self.last_live_read_at.map(|at| moved(at, by));
@@ -220,10 +220,10 @@ impl CallProgress {
         self.failing.shift(by);
     }
 
-    /// Notes what an early read showed.
+    /// Records whether an early read showed any events.
     pub fn note_early(&mut self, stage: EarlyStage, read_at: Timestamp, has_shown: bool) {
         match self.early_reads.iter_mut().find(|read| read.stage == stage) {
-            // Of several live reads the last counts, and whether any showed something.
+            // Several live reads count as one, at the time of the last.
             Some(read) => {
                 read.read_at = read_at;
                 read.has_shown |= has_shown;
@@ -232,15 +232,15 @@ impl CallProgress {
         }
     }
 
-    /// Notes what a read after the end showed, which made some before it superfluous.
+    /// Records whether a read after the end showed any events, and skips the reads that it replaces.
     pub fn note_after_end(&mut self, skips: u8, read_at: Timestamp, has_shown: bool) {
         let read = self.after_end_reads.saturating_add(skips);
         self.note_early(EarlyStage::after_end(usize::from(read)), read_at, has_shown);
         self.after_end_reads = read.saturating_add(1);
     }
 
-    /// Counts what a complete reading shows for the first time. Unanswered requests wait until a
-    /// reading that `settles`.
+    /// Counts the items that a complete reading shows for the first time. Unanswered requests are only counted
+    /// by a reading that `settles` the call.
     pub fn count(&mut self, reading: &Reading, settles: bool) -> Counted {
         let mut counted = Counted::default();
         let mut occurrences: BTreeMap<Digest, u32> = BTreeMap::new();
@@ -250,7 +250,7 @@ impl CallProgress {
                 *unanswered.entry(request).or_default() += 1;
             }
         }
-        // Answers of requests that were counted as unanswered and no longer are.
+        // Requests counted as unanswered; the responses that have since appeared use up these credits.
         let mut credits: BTreeMap<Digest, u32> = BTreeMap::new();
         let mut unanswered_so_far: BTreeMap<Digest, u32> = BTreeMap::new();
         for item in &reading.items {

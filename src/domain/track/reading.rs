@@ -1,6 +1,6 @@
-//! A reading: all items that one read of a call's Call Events showed, already judged.
+//! A reading: all items returned by one read of a call's Call Events, already judged.
 //!
-//! Pages are judged as they come, so that no body outlives its page.
+//! Pages are judged as they arrive, so no response body outlives its page.
 
 use jiff::Timestamp;
 
@@ -12,16 +12,16 @@ use crate::domain::words::call_event::CallEvent;
 use crate::domain::words::parameters::Parameter;
 use crate::domain::words::sid::CallSid;
 
-/// One item of a page, judged.
+/// A judged item of a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
-    /// What makes it the same item in another read.
+    /// Identifies the item across reads.
     pub identity: Identity,
-    /// When Twilio recorded its answer.
+    /// When Twilio recorded the response.
     pub created_at: Option<Timestamp>,
-    /// What it says, or why it says nothing.
+    /// The observation, or why there is none.
     pub observed: Result<Observation, Rejection>,
-    /// Whether the caller hears the answer, or hears of its failure.
+    /// Whether the caller hears the response, or the effect of its failure.
     pub is_heard: bool,
 }
 
@@ -39,7 +39,7 @@ impl Item {
         Self { identity: digests.identify(event), created_at, observed, is_heard }
     }
 
-    /// Notes an item that could not be read as a Call Event.
+    /// Creates an item for JSON that isn't a valid Call Event.
     pub fn rejected(bytes: &[u8], digests: Digests, rejection: Rejection) -> Self {
         Self {
             identity: digests.identify_bytes(bytes),
@@ -50,20 +50,20 @@ impl Item {
     }
 }
 
-/// Whether a request is about a leg that this call has dialled, such as a whisper: only that leg hears
-/// the answer.
+/// Whether a request belongs to a leg dialled by this call, such as a whisper: only that leg hears the
+/// response.
 fn is_of_a_child(event: &CallEvent, call: CallSid) -> bool {
     let parameters = &event.request.parameters;
     parameters.has(Parameter::ParentCallSid) && parameters.call_sid != Some(call)
 }
 
-/// What a read showed.
+/// The result of one read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading {
-    /// All items, in the list's order.
+    /// All items, in list order.
     pub items: Vec<Item>,
-    /// Twilio's time at the first page.
+    /// Twilio's time when the first page arrived.
     pub read_at: Timestamp,
-    /// Whether the list was read to its end. If not, what it shows is true, but not all.
+    /// Whether the list was read to the end. If not, the items are valid but some are missing.
     pub is_complete: bool,
 }

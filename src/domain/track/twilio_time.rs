@@ -1,37 +1,37 @@
-//! Twilio's time, estimated from the `Date` headers of its own answers.
+//! Twilio's time, estimated from the `Date` headers of its responses.
 //!
-//! All comparisons with Twilio's times use it, so that a wrong local clock loses nothing. No single
-//! `Date` is believed: the offset in use is one that several answers agree on.
+//! All comparisons with Twilio's timestamps use this estimate, so a wrong local clock loses no data. No
+//! single `Date` is trusted: several responses must agree on an offset before it is used.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-/// How many offsets the median is taken of: with [`SPACING`], five minutes of polling.
+/// The number of offsets in the median: with [`SPACING`], five minutes of polling.
 const SAMPLES: usize = 15;
-/// Time between two offsets that are kept, so that a burst of odd answers counts as one.
+/// The minimum time between two samples, so that a burst of wrong dates counts as one.
 const SPACING: Duration = Duration::from_secs(20);
-/// How many answers have to agree.
-const WITNESSES: usize = 3;
-/// How far apart offsets that agree may lie: a slow answer is seconds old when it arrives.
-const AGREEMENT: SignedDuration = SignedDuration::from_secs(5);
-/// A step of the offset that is plausible at once: clocks that are not synchronised are off by minutes.
-const PLAUSIBLE: SignedDuration = SignedDuration::from_mins(2);
-/// How long answers must agree before an implausible offset is believed at the start.
-const FIRST_SPREAD: SignedDuration = SignedDuration::from_secs(30);
-/// How long answers must agree before the offset in use makes an implausible step.
-const SPREAD: SignedDuration = SignedDuration::from_mins(2);
-/// A smaller change of the median is noise: the resolution of `Date` is a second.
+/// The number of responses that must agree.
+const MIN_AGREEING: usize = 3;
+/// The largest distance from the median of an offset that agrees: a slow response is seconds old on arrival.
+const TOLERANCE: SignedDuration = SignedDuration::from_secs(5);
+/// The largest step of the offset that is accepted at once: unsynchronised clocks are off by minutes.
+const PLAUSIBLE_STEP: SignedDuration = SignedDuration::from_mins(2);
+/// How long responses must agree before a larger first offset is accepted.
+const FIRST_MIN_SPREAD: SignedDuration = SignedDuration::from_secs(30);
+/// How long responses must agree before a larger step of the current offset is accepted.
+const MIN_SPREAD: SignedDuration = SignedDuration::from_mins(2);
+/// Changes of the median up to this size are noise: the resolution of `Date` is one second.
 const NOISE: SignedDuration = SignedDuration::from_millis(500);
-/// A `Date` header is cut to the second: on average it lies half a second back.
+/// A `Date` header is truncated to the second, so on average it is half a second behind.
 const HALF_RESOLUTION: SignedDuration = SignedDuration::from_millis(500);
 
-/// The offset of Twilio's clock from the local one.
+/// The offset of Twilio's clock from the local clock.
 #[derive(Clone, Debug, Default)]
 pub struct TwilioTime {
     samples: VecDeque<Sample>,
-    /// Answers without a `Date`, while there was none with one.
+    /// The number of responses without a `Date` before the first with one.
     undated: usize,
     in_use: Option<SignedDuration>,
 }
@@ -43,10 +43,10 @@ struct Sample {
 }
 
 impl TwilioTime {
-    /// Notes the `Date` of one of Twilio's 200s, which arrived at a local time. Returns how far the
-    /// offset in use moved.
+    /// Records the `Date` of a 200 response from Twilio and the local time of its arrival. Returns the change
+    /// of the current offset.
     ///
-    /// Answers that never have a `Date` leave only the local clock to believe.
+    /// If no response has a `Date`, the local clock is used.
     pub fn observe(&mut self, date: Option<Timestamp>, local: Timestamp) -> SignedDuration {
         match date {
             Some(date) => self.sample((date + HALF_RESOLUTION).duration_since(local), local),
@@ -70,67 +70,67 @@ impl TwilioTime {
         self.samples.push_back(Sample { offset, taken_at: local });
     }
 
-    /// The offset to use from now on, if there is one to believe and it is not the one in use.
+    /// Returns the new offset if the responses agree on one that differs from the current offset.
     fn agreed(&self) -> Option<SignedDuration> {
         if self.samples.is_empty() {
-            let has_only_local = !self.is_known() && self.undated >= WITNESSES;
+            let has_only_local = !self.is_known() && self.undated >= MIN_AGREEING;
             return has_only_local.then_some(SignedDuration::ZERO);
         }
         let mut sorted: Vec<_> = self.samples.iter().map(|sample| sample.offset).collect();
         sorted.sort_unstable();
         let median = *sorted.get(sorted.len() / 2)?;
         let agreeing =
-            || self.samples.iter().filter(|sample| (sample.offset - median).abs() <= AGREEMENT);
+            || self.samples.iter().filter(|sample| (sample.offset - median).abs() <= TOLERANCE);
         let count = agreeing().count();
         let (first, last) = (agreeing().next()?, agreeing().next_back()?);
         let spread = last.taken_at.duration_since(first.taken_at);
         let step = (median - self.in_use.unwrap_or_default()).abs();
-        let wanted_spread = if self.is_known() { SPREAD } else { FIRST_SPREAD };
-        let is_believed = count >= WITNESSES
+        let min_spread = if self.is_known() { MIN_SPREAD } else { FIRST_MIN_SPREAD };
+        let is_accepted = count >= MIN_AGREEING
             && 2 * count > self.samples.len()
-            && (step <= PLAUSIBLE || spread >= wanted_spread);
-        let is_news = self.in_use.is_none() || step > NOISE;
-        (is_believed && is_news).then_some(median)
+            && (step <= PLAUSIBLE_STEP || spread >= min_spread);
+        let has_changed = self.in_use.is_none() || step > NOISE;
+        (is_accepted && has_changed).then_some(median)
     }
 
-    /// Whether there is an offset to believe.
+    /// Whether an offset has been established.
     pub fn is_known(&self) -> bool {
         self.in_use.is_some()
     }
 
-    /// Whether answers came that should have been enough, but contradict each other or, for less than
-    /// half a minute, the local clock.
+    /// Whether there are enough responses, but no offset yet: they disagree with each other, or have disagreed
+    /// with the local clock for less than half a minute.
     pub fn is_doubtful(&self) -> bool {
-        !self.is_known() && self.samples.len() > WITNESSES
+        !self.is_known() && self.samples.len() > MIN_AGREEING
     }
 
-    /// The offset in use: what is added to the local time.
+    /// Returns the current offset, to be added to the local time.
     pub fn offset(&self) -> SignedDuration {
         self.in_use.unwrap_or_default()
     }
 
-    /// Twilio's time at a local time.
+    /// Returns Twilio's time at a local time.
     pub fn at(&self, local: Timestamp) -> Timestamp {
         local.saturating_add(self.offset()).unwrap_or(local)
     }
 }
 
-/// The seconds from one instant to a later one, 0 if it isn't later.
+/// Returns the seconds from one instant to a later one, or 0 if it isn't later.
 pub fn seconds_between(earlier: Timestamp, later: Timestamp) -> f64 {
     later.duration_since(earlier).as_secs_f64().max(0.0)
 }
 
-/// An instant moved by a duration, clamped to the calendar's ends.
+/// Returns the instant plus a duration, clamped to the supported range.
 pub fn after(instant: Timestamp, delay: Duration) -> Timestamp {
     instant.saturating_add(delay).unwrap_or(Timestamp::MAX)
 }
 
-/// An instant moved back by a duration, clamped to the calendar's ends.
+/// Returns the instant minus a duration, clamped to the supported range.
 pub fn before(instant: Timestamp, delay: Duration) -> Timestamp {
     instant.saturating_sub(delay).unwrap_or(Timestamp::MIN)
 }
 
-/// An instant moved by an offset in either direction, clamped to the calendar's ends.
+/// Returns the instant plus a signed offset, clamped to the supported range.
 pub fn moved(instant: Timestamp, by: SignedDuration) -> Timestamp {
     let end = if by.is_negative() { Timestamp::MIN } else { Timestamp::MAX };
     instant.saturating_add(by).unwrap_or(end)
@@ -143,7 +143,7 @@ mod tests {
     const DAYS: i64 = 86_400;
 
     #[test]
-    fn three_answers_that_agree_with_the_local_clock_are_believed_at_once() {
+    fn three_responses_that_agree_with_the_local_clock_are_accepted_at_once() {
         let mut time = TwilioTime::default();
         for (count, expected) in [(1, false), (2, false), (3, true)] {
             observe(&mut time, 0, 30);
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_local_clock_is_corrected_once_answers_agreed_for_half_a_minute() {
+    fn a_wrong_local_clock_is_corrected_after_half_a_minute_of_agreement() {
         let mut time = TwilioTime::default();
         for second in (0..30).step_by(5) {
             observe(&mut time, second, 7_200);
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_dates_at_the_start_delay_it_and_are_not_believed() {
+    fn wrong_dates_at_the_start_delay_the_offset_and_are_ignored() {
         let mut time = TwilioTime::default();
         for offset in [40 * DAYS, 40 * DAYS, 0, 0] {
             observe(&mut time, 0, offset);
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_of_odd_dates_moves_nothing() {
+    fn a_burst_of_wrong_dates_does_not_change_the_offset() {
         let mut time = known();
         for _ in 0..100 {
             observe(&mut time, 30, 1_800);
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_offset_that_answers_agree_on_for_minutes_is_followed() {
+    fn a_new_offset_is_accepted_after_minutes_of_agreement() {
         let mut time = known();
         let mut moved = SignedDuration::ZERO;
         let seconds = (30..600).step_by(10);
@@ -196,12 +196,12 @@ mod tests {
             moved += observe(&mut time, second, 1_800);
             moved.as_secs() == 1_800
         });
-        assert!((150..330).contains(&moved_at.min().expect("followed")));
+        assert!((150..330).contains(&moved_at.min().expect("new offset accepted")));
         assert_eq!(time.offset().as_secs(), 1_800);
     }
 
     #[test]
-    fn dates_that_jitter_by_their_resolution_move_nothing() {
+    fn jitter_within_the_resolution_does_not_change_the_offset() {
         let mut time = known();
         for step in 0..100 {
             let date = at(20 * step) + SignedDuration::from_millis(300 * (step % 2));
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn without_any_date_the_local_clock_has_to_do() {
+    fn the_local_clock_is_used_if_no_response_has_a_date() {
         let mut time = TwilioTime::default();
         for _ in 0..3 {
             assert!(!time.is_known());
@@ -233,6 +233,6 @@ mod tests {
     }
 
     fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(1_700_000_000 + second).expect("an instant")
+        Timestamp::from_second(1_700_000_000 + second).expect("valid timestamp")
     }
 }

@@ -1,20 +1,20 @@
-//! An account or subaccount, as Twilio's list of accounts shows it.
+//! An account or subaccount from Twilio's list of accounts.
 
 use super::sid::AccountSid;
 
-/// An account of Twilio's list. The auth token that Twilio sends along is never decoded.
+/// A listed account. The auth token in Twilio's response is never decoded.
 ///
 /// Source: <https://www.twilio.com/docs/iam/api/account>.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedAccount {
-    /// Its SID.
+    /// The account's SID.
     pub sid: AccountSid,
-    /// `active`, `suspended`, `closed`, or what Twilio adds later as `other`.
+    /// `active`, `suspended`, `closed`, or `other` for any other status.
     pub status: &'static str,
 }
 
 impl ListedAccount {
-    /// An account with the status that Twilio tells.
+    /// Creates an account with the status reported by Twilio.
     pub fn new(sid: AccountSid, status: &str) -> Self {
         let status = match status {
             "active" => "active",

@@ -1,6 +1,6 @@
-//! A Call as Twilio's list shows it: only what says whether and when its Call Events are read.
+//! Twilio's Call resource, reduced to the properties that decide whether and when its Call Events are read.
 //!
-//! Source: <https://www.twilio.com/docs/voice/api/call-resource>. Every property may be null there.
+//! Source: <https://www.twilio.com/docs/voice/api/call-resource>, where every property may be null.
 
 use jiff::Timestamp;
 
@@ -26,18 +26,18 @@ label_enum! {
         NoAnswer = "no-answer",
         /// Cancelled before it was answered.
         Canceled = "canceled",
-        /// A status that Twilio added later.
+        /// An unknown status.
         Other = "other",
     }
 }
 
 impl CallStatus {
-    /// Whether a call with this status has not ended yet.
+    /// Whether a call with this status hasn't ended yet.
     pub const fn is_active(self) -> bool {
         matches!(self, Self::Queued | Self::Ringing | Self::InProgress)
     }
 
-    /// Whether a call with this status is known to have ended. An unknown status says neither.
+    /// Whether a call with this status has ended. An unknown status is neither active nor final.
     pub const fn is_final(self) -> bool {
         matches!(
             self,
@@ -45,7 +45,7 @@ impl CallStatus {
         )
     }
 
-    /// The status for Twilio's word, [`CallStatus::Other`] for a word not known here.
+    /// Parses Twilio's status; unknown ones become [`CallStatus::Other`].
     pub fn from_word(word: &str) -> Self {
         Self::from_label(word).unwrap_or(Self::Other)
     }
@@ -64,30 +64,30 @@ label_enum! {
         TrunkingOriginating = "trunking-originating",
         /// Elastic SIP Trunking, to the customer's side.
         TrunkingTerminating = "trunking-terminating",
-        /// Missing, or a direction that Twilio added later.
+        /// Missing, or an unknown direction.
         Other = "other",
     }
 }
 
 impl Direction {
-    /// The direction for Twilio's word, [`Direction::Other`] for a word not known here.
+    /// Parses Twilio's direction; unknown ones become [`Direction::Other`].
     pub fn from_word(word: &str) -> Self {
         Self::from_label(word).unwrap_or(Self::Other)
     }
 }
 
-/// One Call of a list, or fetched singly.
+/// A Call from a list or a single fetch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
     /// The call's SID.
     pub sid: CallSid,
-    /// The status when the list was read.
+    /// The status when it was read.
     pub status: CallStatus,
-    /// Who called whom.
+    /// The direction.
     pub direction: Direction,
-    /// When it was dialled; absent for a call that still waits.
+    /// When the call was dialled; absent while it is queued.
     pub start_time: Option<Timestamp>,
-    /// When it ended; absent while under way, and for some calls that failed.
+    /// When the call ended; absent while it is in progress, and for some failed calls.
     pub end_time: Option<Timestamp>,
     /// When Twilio created the resource.
     pub date_created: Option<Timestamp>,
@@ -96,8 +96,8 @@ pub struct Call {
 }
 
 impl Call {
-    /// When the call ended, as far as the resource tells: its end time, else the last change of a
-    /// call in a final status, else `None`.
+    /// Returns when the call ended: its end time; for a final status, else the last update, start or creation;
+    /// otherwise `None`.
     pub fn end(&self) -> Option<Timestamp> {
         match self.end_time {
             Some(end) => Some(end),
@@ -108,12 +108,12 @@ impl Call {
         }
     }
 
-    /// Whether the resource says that the call has ended, with or without saying when.
+    /// Whether the call has ended, with or without an end time.
     pub fn has_ended(&self) -> bool {
         self.end_time.is_some() || self.status.is_final()
     }
 
-    /// When the call began, as far as the resource tells.
+    /// Returns the start time, else the creation time.
     pub fn began(&self) -> Option<Timestamp> {
         self.start_time.or(self.date_created)
     }

@@ -1,7 +1,8 @@
-//! A Call Event: one request that Twilio made (or received), and the answer.
+//! A Call Event: a request that Twilio made (or received), and the response.
 //!
 //! Source: <https://www.twilio.com/docs/voice/api/call-event-resource>.
-//! Holds a caller's data in memory for as long as it takes to judge it; `Debug` shows none of it.
+//! A Call Event may contain personal data of the caller. It stays in memory only until it is judged, and
+//! `Debug` omits it.
 
 use std::fmt;
 
@@ -9,51 +10,50 @@ use jiff::Timestamp;
 
 use crate::domain::words::parameters::Parameters;
 
-/// One Call Event.
+/// A Call Event.
 #[derive(Debug)]
 pub struct CallEvent {
-    /// What was asked.
+    /// The request.
     pub request: Request,
-    /// What was answered; `None` while Twilio has no answer to show.
+    /// The response; `None` until Twilio shows one.
     pub response: Option<Response>,
 }
 
 /// The request of a Call Event.
 pub struct Request {
-    /// HTTP method, as sent.
+    /// The HTTP method, as sent.
     pub method: String,
-    /// The whole URL, as sent: may hold user info, tokens and phone numbers.
+    /// The full URL, as sent: may contain user info, tokens and phone numbers.
     pub url: String,
-    /// What was sent along.
+    /// The request parameters.
     pub parameters: Parameters,
 }
 
-/// Stands for a duration that is negative or no number. To the event's identity it is as if there were
-/// none.
+/// Stands for a duration that is negative or not a number. The event's identity treats it like a missing one.
 pub const NO_DURATION_MS: u64 = u64::MAX;
 
 /// The response of a Call Event.
 pub struct Response {
-    /// The HTTP status as Twilio tells it; 0 or absent where there was no answer.
+    /// The HTTP status as reported by Twilio; 0 or absent if there was no response.
     pub code: Option<i64>,
-    /// How long the request took, in milliseconds, as Twilio tells it: it identifies the event, however
-    /// odd it is. [`NO_DURATION_MS`] where what it tells is no duration.
+    /// The duration of the request in milliseconds, as reported by Twilio: part of the event's identity even if
+    /// implausible. [`NO_DURATION_MS`] if the value isn't a duration.
     pub duration_ms: Option<u64>,
-    /// The `Content-Type` of the answer, with its parameters.
+    /// The `Content-Type` of the response, with its parameters.
     pub content_type: Option<String>,
-    /// The answer itself.
+    /// The response body.
     pub body: Body,
-    /// When Twilio recorded the answer; 1 s resolution.
+    /// When Twilio recorded the response, with a resolution of 1 s.
     pub created_at: Option<Timestamp>,
 }
 
-/// The body of an answer, as far as the API shows it.
+/// The body of a response, as far as the API shows it.
 pub enum Body {
-    /// The text of the answer, possibly empty.
+    /// Text, possibly empty.
     Text(String),
-    /// Something other than a string: an answer that Twilio parsed, which nobody can judge as TwiML.
+    /// A JSON value other than a string: a body parsed by Twilio, which can't be judged as TwiML.
     Structured,
-    /// Null or missing: redacted, or never kept.
+    /// Null or missing: redacted, or never stored.
     Absent,
 }
 

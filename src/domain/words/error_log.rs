@@ -1,7 +1,7 @@
-//! Twilio's error log: errors and warnings of an account, known within seconds to a minute.
+//! Twilio's error log: an account's errors and warnings, available within seconds to a minute.
 //!
 //! Source: <https://www.twilio.com/docs/usage/monitor-alert>. An entry's text and request variables may
-//! hold a caller's data, and are never read.
+//! contain personal data of the caller and are never read.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use crate::domain::words::label::label_enum;
 use crate::domain::words::sid::{AccountSid, CallSid, ErrorLogSid};
 
-/// Largest number that is taken for an error code: Twilio's have five digits.
+/// The largest number accepted as an error code: Twilio's codes have five digits.
 const MAX_CODE: u32 = 999_999;
 
 label_enum! {
@@ -18,19 +18,19 @@ label_enum! {
     pub enum Level {
         /// Something failed.
         Error = "error",
-        /// Something is odd.
+        /// Something is unusual.
         Warning = "warning",
-        /// Something is worth knowing; pushed entries call it `INFO`.
+        /// For information; called `INFO` in pushed entries.
         Notice = "notice",
-        /// Detail for debugging.
+        /// Debugging details.
         Debug = "debug",
-        /// Missing, or a level that Twilio added later.
+        /// Missing, or an unknown level.
         Other = "other",
     }
 }
 
 impl Level {
-    /// The level for Twilio's word, in whatever case.
+    /// Parses Twilio's level, ignoring case.
     pub fn from_word(word: &str) -> Self {
         match word.to_ascii_lowercase().as_str() {
             "info" => Self::Notice,
@@ -40,7 +40,7 @@ impl Level {
 }
 
 label_enum! {
-    /// Which of Twilio's products an entry is of.
+    /// The Twilio product that an entry belongs to.
     pub enum Product {
         /// Calls.
         Voice = "voice",
@@ -52,7 +52,7 @@ label_enum! {
 }
 
 impl Product {
-    /// The product of the resource with a SID.
+    /// Returns the product of the resource with this SID.
     pub fn of_resource(sid: &str) -> Self {
         match sid.get(..2) {
             Some("CA") => Self::Voice,
@@ -65,15 +65,15 @@ impl Product {
 /// The `error_code` of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ErrorCode {
-    /// A code of Twilio's: <https://www.twilio.com/docs/api/errors>.
+    /// A Twilio error code: <https://www.twilio.com/docs/api/errors>.
     Number(u32),
-    /// Missing, no number that can be a code, or one of too many.
+    /// Missing, not a valid code, or beyond the limit on distinct codes.
     Other,
 }
 
 impl ErrorCode {
-    /// Codes of failing voice webhooks that are common: no answer or a wrong one, no connection, an unknown
-    /// host, TLS, a document that is no XML, and one that is no TwiML. Counted from 0 on for every endpoint.
+    /// Common codes of failing voice webhooks: an HTTP error, no connection, an unknown host, a TLS failure,
+    /// malformed XML, and a wrong content type. Every endpoint exports them from 0.
     pub const COMMON: [Self; 6] = [
         Self::Number(11_200),
         Self::Number(11_205),
@@ -83,7 +83,7 @@ impl ErrorCode {
         Self::Number(12_300),
     ];
 
-    /// The code for Twilio's digits.
+    /// Parses a code from Twilio's digits.
     pub fn from_digits(digits: &str) -> Self {
         let is_digits = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
         let number =
@@ -91,33 +91,33 @@ impl ErrorCode {
         number.map_or(Self::Other, Self::Number)
     }
 
-    /// What happened, in a few words, for the codes of voice webhooks.
+    /// Returns a short description of the code, for codes of voice webhooks.
     ///
     /// Source: <https://www.twilio.com/docs/api/errors>.
     pub const fn meaning(self) -> Option<&'static str> {
         let Self::Number(number) = self else { return None };
         Some(match number {
-            11_200 => "the webhook answered with an error",
-            11_205 => "no connection, or no answer in time",
-            11_206 => "the connection broke, or no valid HTTP answer",
+            11_200 => "the webhook responded with an error",
+            11_205 => "no connection, or no response in time",
+            11_206 => "the connection was lost, or the response wasn't valid HTTP",
             11_210 => "the host name can't be resolved",
             11_215 => "too many redirects",
-            11_217 => "an HTTP status that Twilio doesn't take",
+            11_217 => "an HTTP status that Twilio doesn't accept",
             11_220 => "the TLS handshake failed",
             11_235 => "the certificate can't be trusted",
-            11_236 => "the certificate is not valid yet, or expired",
+            11_236 => "the certificate isn't valid yet, or has expired",
             11_237 => "the certificate chain is incomplete",
             11_750 => "the TwiML is larger than 64 KiB",
-            12_100 => "the TwiML is no well-formed XML",
+            12_100 => "the TwiML isn't well-formed XML",
             12_200 => "the TwiML has an unknown verb or attribute",
-            12_300 => "the content type is none that Twilio takes",
+            12_300 => "a content type that Twilio doesn't accept",
             12_400 => "Twilio failed",
-            15_003 => "a status callback was not answered with 2xx",
+            15_003 => "a status callback didn't get a 2xx response",
             _ => return None,
         })
     }
 
-    /// The code with this label, if it is one.
+    /// Returns the code with this label, if there is one.
     pub fn from_label(label: &str) -> Option<Self> {
         let code = Self::from_digits(label);
         (code != Self::Other || label == "other").then_some(code)
@@ -133,23 +133,23 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-/// One entry, as Twilio shows it.
+/// An entry of the error log.
 pub struct LoggedError {
-    /// Unique, and the same wherever the entry shows up.
+    /// Unique, and the same in lists and pushes.
     pub sid: ErrorLogSid,
-    /// The account that it is of.
+    /// The account that the entry belongs to.
     pub account: Option<AccountSid>,
-    /// The product that it is of.
+    /// The product that the entry belongs to.
     pub product: Product,
-    /// The call that it is of.
+    /// The call that the entry belongs to.
     pub call_sid: Option<CallSid>,
-    /// What went wrong.
+    /// The error code.
     pub code: ErrorCode,
-    /// How bad it is.
+    /// The severity.
     pub level: Level,
-    /// The URL that was asked for: may hold user info, tokens and phone numbers.
+    /// The requested URL: may contain user info, tokens and phone numbers.
     pub request_url: Option<String>,
-    /// When it happened; 1 s resolution.
+    /// When the error happened, with a resolution of 1 s.
     pub generated_at: Option<Timestamp>,
 }
 
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_digits_that_can_be_a_code_are_one() {
+    fn only_digits_in_range_are_an_error_code() {
         for (digits, expected) in [
             ("11200", "11200"),
             ("011200", "11200"),
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_product_is_told_by_its_resource_and_a_level_in_any_case() {
+    fn the_product_follows_from_the_sid_and_the_level_ignores_case() {
         for (sid, expected) in [
             ("CA1", "voice"),
             ("SM1", "messaging"),

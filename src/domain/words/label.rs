@@ -1,14 +1,14 @@
-//! Closed label sets, and the bound on the open ones.
+//! Closed sets of label values, and the length limit for open ones.
 //!
-//! An enum made here is the documentation, the label values and the test matrix at once.
+//! An enum defined with `label_enum!` is the single source for documentation, label values and tests.
 
 use std::borrow::Cow;
 
-/// Longest label value in bytes: long enough for any real host or route, short enough that a
-/// hundred thousand series stay small.
+/// The maximum length of a label value in bytes: long enough for any real host or route, and short enough
+/// for a hundred thousand series.
 pub const MAX_LABEL_BYTES: usize = 256;
 
-/// Cuts a label value at [`MAX_LABEL_BYTES`], never inside a character.
+/// Truncates a label value to [`MAX_LABEL_BYTES`], never inside a character.
 pub fn cut(value: &str) -> &str {
     if value.len() <= MAX_LABEL_BYTES {
         return value;
@@ -17,8 +17,8 @@ pub fn cut(value: &str) -> &str {
     &value[..end]
 }
 
-/// A label value that is safe on a terminal and on a page: cut, and what can't be seen or changes
-/// what stands around it percent-encoded, as it would be in a URL.
+/// Makes a label value safe to print on terminals and web pages: truncates it, and percent-encodes
+/// characters that are invisible or affect the surrounding text, as in a URL.
 pub fn printable(value: Cow<'_, str>) -> String {
     if value.bytes().all(|byte| (0x20..0x7f).contains(&byte)) || !value.contains(is_unsafe) {
         return match value {
@@ -43,8 +43,8 @@ pub fn printable(value: Cow<'_, str>) -> String {
     safe
 }
 
-/// Whether a character can't be seen or changes what stands around it: controls, format characters
-/// (zero width, direction of text), and separators of lines.
+/// Whether a character is invisible or affects the surrounding text: control characters, format characters
+/// (zero width, text direction) and line separators.
 pub fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -63,15 +63,15 @@ macro_rules! label_enum {
         pub enum $name { $($(#[$variant_meta])* $variant,)+ }
 
         impl $name {
-            /// Every value, in declaration order.
+            /// All values, in declaration order.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
-            /// The label value.
+            /// Returns the label value.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)+ }
             }
 
-            /// The value with this label, if there is one.
+            /// Returns the variant with this label value, if there is one.
             pub fn from_label(label: &str) -> Option<Self> {
                 match label { $($text => Some(Self::$variant),)+ _ => None }
             }
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_label_is_cut_at_a_character_boundary() {
+    fn a_long_label_is_truncated_at_a_character_boundary() {
         let long = "é".repeat(200);
         let cut = cut(&long);
         assert_eq!(cut.len(), MAX_LABEL_BYTES);
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_seen_is_escaped() {
+    fn invisible_characters_are_percent_encoded() {
         for (value, expected) in [
             ("/voice 2\"<é>電話", "/voice 2\"<é>電話"),
             ("/\u{1b}[31m\r\n\t\0\u{7f}", "/%1B[31m%0D%0A%09%00%7F"),

@@ -1,7 +1,7 @@
-//! The parameters of a request: which there are, and the five values that decide anything.
+//! The parameters of a request: all names, and the five values that are needed.
 //!
-//! Twilio documents them as `CallSid` and Call Events show them as `call_sid`: case and underscores
-//! don't matter here. No other value is kept, and `Debug` shows none.
+//! Twilio documents names such as `CallSid`, but Call Events show `call_sid`: case and underscores are
+//! ignored. No other value is kept, and `Debug` omits them all.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -9,25 +9,25 @@ use std::ops::Range;
 
 use crate::domain::words::sid::CallSid;
 
-/// Parameters whose presence decides the kind of a request. Sources: the request parameters at
-/// <https://www.twilio.com/docs/voice/twiml#request-parameters> and on the pages of the verbs.
+/// Parameters whose presence determines the kind of a request. Sources: the request parameters at
+/// <https://www.twilio.com/docs/voice/twiml#request-parameters>, and the pages of the verbs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parameter {
-    /// The account: every webhook names it, whatever it is about.
+    /// The account; present in every webhook.
     AccountSid,
-    /// The call that a request belongs to: every TwiML request has one.
+    /// The call that a request belongs to; present in every TwiML request.
     CallSid,
     /// The call that dialled this one.
     ParentCallSid,
-    /// The state of that call.
+    /// The status of the request's call.
     CallStatus,
-    /// Why the fallback URL is asked.
+    /// Why the fallback URL is requested.
     ErrorCode,
-    /// Which URL had failed.
+    /// The URL that failed.
     ErrorUrl,
-    /// Progress of a recording.
+    /// The progress of a recording.
     RecordingStatus,
-    /// Where a recording lies.
+    /// The location of a recording.
     RecordingUrl,
     /// Asynchronous answering machine detection.
     MachineDetectionDuration,
@@ -35,25 +35,25 @@ pub enum Parameter {
     StreamSid,
     /// A transcription.
     TranscriptionSid,
-    /// How a dialled call went.
+    /// The outcome of a dialled call.
     DialCallStatus,
-    /// What a caller pressed.
+    /// The keys that a caller pressed.
     Digits,
-    /// What a caller said.
+    /// The recognised speech of a caller.
     SpeechResult,
-    /// What a caller may have said so far: the part that may still change.
+    /// A partial result of speech recognition: the part that may still change.
     UnstableSpeechResult,
-    /// What a caller may have said so far: the part that will not change.
+    /// A partial result of speech recognition: the part that won't change.
     StableSpeechResult,
-    /// How waiting in a queue ended.
+    /// How a caller left a queue.
     QueueResult,
-    /// Where in a queue the caller waits.
+    /// The caller's position in a queue.
     QueuePosition,
-    /// How long callers wait in a queue.
+    /// The average waiting time in a queue.
     AvgQueueTime,
-    /// How many callers wait in a queue.
+    /// The number of callers in a queue.
     CurrentQueueSize,
-    /// What happened in a conference.
+    /// The event of a conference.
     StatusCallbackEvent,
 }
 
@@ -90,20 +90,19 @@ impl Parameter {
     }
 }
 
-/// How many parameters a request usually has at most, and how long their names are together: room
-/// that need not grow.
+/// The initial capacity for names; enough for most requests.
 const USUAL_COUNT: usize = 32;
+/// The initial capacity for the bytes of all names; enough for most requests.
 const USUAL_BYTES: usize = 384;
 
-/// The parameters of a request: all names, and the values that decide the request's kind and
-/// identity.
+/// The parameters of a request: all names, and the values that determine its kind and identity.
 #[derive(Clone, Default)]
 pub struct Parameters {
-    /// All names in one text, as bytes: there are some twenty in each request, and they are only
-    /// compared and hashed.
+    /// All names, concatenated: a request has about twenty, and they are only compared and hashed.
     text: Vec<u8>,
     names: Vec<Name>,
-    known: u32,
+    /// A bit for each [`Parameter`] that is present.
+    present: u32,
     /// `call_sid`.
     pub call_sid: Option<CallSid>,
     /// `call_status`.
@@ -117,7 +116,7 @@ pub struct Parameters {
 }
 
 impl Parameters {
-    /// Collects parameters; `value` is asked only for those whose value matters.
+    /// Collects parameters; `value` is called only for those whose value is kept.
     pub fn collect<K: AsRef<str>, V>(
         pairs: impl IntoIterator<Item = (K, V)>,
         mut value: impl FnMut(V) -> Option<String>,
@@ -132,7 +131,7 @@ impl Parameters {
             normalise(key.as_ref(), &mut parameters.text);
             let name = &parameters.text[from..];
             let first_bytes = first_bytes(name);
-            parameters.known |= Parameter::from_name(name).map_or(0, Parameter::bit);
+            parameters.present |= Parameter::from_name(name).map_or(0, Parameter::bit);
             match name {
                 b"callsid" => {
                     parameters.call_sid = value(raw).and_then(|sid| CallSid::parse(&sid).ok());
@@ -143,28 +142,28 @@ impl Parameters {
                 b"callbacksource" => parameters.callback_source = value(raw),
                 _ => {}
             }
-            parameters.names.push(Name { first_bytes, place: from..parameters.text.len() });
+            parameters.names.push(Name { first_bytes, range: from..parameters.text.len() });
         }
         let text = &parameters.text;
         parameters.names.sort_unstable_by(|a, b| a.cmp_in(text, b));
         parameters
     }
 
-    /// Whether a parameter is there.
+    /// Whether a parameter is present.
     pub const fn has(&self, parameter: Parameter) -> bool {
-        self.known & parameter.bit() != 0
+        self.present & parameter.bit() != 0
     }
 
-    /// Whether the call was over when the request was made: Twilio obeys no TwiML any more.
+    /// Whether the call was over when the request was made, so that Twilio no longer executes TwiML.
     pub fn is_call_over(&self) -> bool {
         self.call_status.as_deref().is_some_and(|status| {
             matches!(status, "completed" | "busy" | "failed" | "no-answer" | "canceled")
         })
     }
 
-    /// All names as UTF-8, normalised and sorted.
+    /// Returns all names as UTF-8, normalised and sorted.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &[u8]> {
-        self.names.iter().map(|name| &self.text[name.place.clone()])
+        self.names.iter().map(|name| &self.text[name.range.clone()])
     }
 }
 
@@ -173,18 +172,18 @@ impl Parameters {
 #[derive(Clone)]
 struct Name {
     first_bytes: u64,
-    place: Range<usize>,
+    range: Range<usize>,
 }
 
 impl Name {
-    /// The order of bytes, which is the order of text.
+    /// Compares names bytewise, which is also the order of UTF-8 text.
     fn cmp_in(&self, text: &[u8], other: &Self) -> Ordering {
-        let whole = || text[self.place.clone()].cmp(&text[other.place.clone()]);
+        let whole = || text[self.range.clone()].cmp(&text[other.range.clone()]);
         self.first_bytes.cmp(&other.first_bytes).then_with(whole)
     }
 }
 
-/// The first eight bytes of a name, as a number of the same order.
+/// Returns the first eight bytes of a name as a number with the same order.
 fn first_bytes(name: &[u8]) -> u64 {
     let mut bytes = [0; 8];
     let count = name.len().min(bytes.len());
@@ -198,7 +197,7 @@ impl fmt::Debug for Parameters {
     }
 }
 
-/// Writes the name of a parameter without case and underscores: `CallSid` and `call_sid` are one.
+/// Appends a parameter name in lower case without underscores, so that `CallSid` equals `call_sid`.
 fn normalise(key: &str, text: &mut Vec<u8>) {
     if key.is_ascii() {
         let kept = key.bytes().filter(|&byte| byte != b'_');
@@ -214,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_parameter_is_known_in_any_casing() {
+    fn case_and_underscores_of_a_parameter_are_ignored() {
         for name in ["call_sid", "CallSid", "callSid", "CALL_SID", "callsid", "Call_Sid"] {
             let parameters = Parameters::collect([(name.to_owned(), ())], |()| None);
             assert!(parameters.has(Parameter::CallSid), "{name}");
@@ -226,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn five_values_are_kept_and_no_other_is_asked_for() {
+    fn only_five_values_are_read_and_kept() {
         let names = [
             "CallSid",
             "CallStatus",
@@ -237,12 +236,12 @@ mod tests {
             "digits",
         ];
         let pairs = names.map(|name| (name.to_owned(), name));
-        let mut asked = Vec::new();
+        let mut read = Vec::new();
         let parameters = Parameters::collect(pairs, |name| {
-            asked.push(name);
+            read.push(name);
             Some(name.to_owned())
         });
-        assert_eq!(asked, &names[..5]);
+        assert_eq!(read, &names[..5]);
         assert_eq!(parameters.callback_source.as_deref(), Some("callbackSource"));
         assert_eq!(format!("{parameters:?}"), "Parameters { count: 7, .. }");
     }

@@ -1,10 +1,10 @@
 //! Twilio's identifiers: two letters and 32 hexadecimal digits.
 //!
-//! A SID goes back into request paths as it came, so capital letters among the digits are kept, too.
+//! SIDs are used in request paths exactly as received, so upper-case digits are preserved.
 
 use std::fmt;
 
-/// A text that is no SID of the wanted kind. Carries no text: what came may be anything.
+/// The error for text that isn't a SID of the expected kind. Omits the text, which may be sensitive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected {noun} (`{prefix}` and 32 hex digits)")]
 pub struct InvalidSid {
@@ -12,11 +12,11 @@ pub struct InvalidSid {
     prefix: &'static str,
 }
 
-/// 32 hexadecimal digits, two in a byte: hundreds of thousands of SIDs are held.
+/// 32 hexadecimal digits, packed two per byte: hundreds of thousands of SIDs are kept in memory.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Digits {
     values: [u8; 16],
-    /// A bit for each digit that is a capital letter, the lowest for the first.
+    /// A bit for each upper-case digit; the lowest bit is the first digit.
     capitals: u32,
 }
 
@@ -49,10 +49,10 @@ macro_rules! sid {
         pub struct $name(Digits);
 
         impl $name {
-            /// The first of all in their order.
+            /// The smallest SID.
             pub const FIRST: Self = Self(Digits { values: [0; 16], capitals: 0 });
 
-            /// Its last 16 digits as a number: as good as random, and the same for ever.
+            /// Returns the last 16 digits as a number: effectively random, and always the same.
             pub fn number(&self) -> u64 {
                 let [.., a, b, c, d, e, f, g, h] = self.0.values;
                 u64::from_be_bytes([a, b, c, d, e, f, g, h])
@@ -100,13 +100,13 @@ sid!(
 );
 
 sid!(
-    /// The SID of an entry of the error log (`NO…`).
+    /// The SID of an error log entry (`NO…`).
     ErrorLogSid,
     "the SID of an error log entry",
     "NO"
 );
 
-/// Whether a text has the shape of any SID: two letters and 32 hexadecimal digits.
+/// Whether a text has the format of a SID: two letters and 32 hexadecimal digits.
 pub fn looks_like_sid(text: &str) -> bool {
     let bytes = text.as_bytes();
     bytes.len() == 34
@@ -119,9 +119,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sid_is_shown_as_it_came_and_nothing_else_is_a_sid() {
+    fn a_sid_round_trips_and_other_text_is_rejected() {
         let text = "CA0123456789abcdefABCDEF0123456789";
-        assert_eq!(CallSid::parse(text).expect("a SID").to_string(), text);
+        assert_eq!(CallSid::parse(text).expect("valid SID").to_string(), text);
         for not in
             ["", "CA", "AC0123456789abcdefABCDEF0123456789", "CA0123456789abcdefABCDEF012345678g"]
         {

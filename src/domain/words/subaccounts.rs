@@ -1,28 +1,26 @@
-//! Which subaccounts are polled, and what they are called.
+//! Selects and labels the subaccounts to poll.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::words::sid::AccountSid;
 
-/// Which subaccounts are polled, and under which label.
+/// Selects the subaccounts to poll, and labels them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SubaccountFilter {
-    /// Only these, if there are any: SIDs or labels, `*` for any text.
+    /// If not empty, only these are polled: SIDs or labels, where `*` matches any text.
     pub include: Vec<String>,
-    /// Never these.
+    /// Never polled; same format.
     pub exclude: Vec<String>,
-    /// Labels by SID; a SID without one is its own label, with the region behind it if there is one
-    /// here.
+    /// Labels by SID. Without one, the label is the SID, followed by the region if [`Self::region`] is set.
     pub names: BTreeMap<AccountSid, String>,
-    /// The region, where the same subaccounts may be polled in another one, too.
+    /// The region, if the same subaccounts may also be polled in another one.
     pub region: Option<String>,
-    /// Accounts of the same region that are configured themselves: polled twice, they would be
-    /// counted twice.
+    /// Accounts of the same region with their own configuration: polling them twice would count them twice.
     pub configured: BTreeSet<AccountSid>,
 }
 
 impl SubaccountFilter {
-    /// The label of a subaccount.
+    /// Returns the label of a subaccount.
     pub fn label(&self, sid: AccountSid) -> String {
         match (self.names.get(&sid), &self.region) {
             (Some(name), _) => name.clone(),
@@ -31,7 +29,7 @@ impl SubaccountFilter {
         }
     }
 
-    /// Whether a subaccount is to be polled.
+    /// Whether a subaccount should be polled.
     pub fn wants(&self, sid: AccountSid, status: &str) -> bool {
         let (text, label) = (sid.to_string(), self.label(sid));
         let is_in = |patterns: &[String]| {
@@ -44,7 +42,7 @@ impl SubaccountFilter {
     }
 }
 
-/// Whether a text matches a pattern in which `*` stands for any text.
+/// Whether a text matches a pattern in which `*` matches any text.
 fn matches(pattern: &str, text: &str) -> bool {
     let Some((prefix, rest)) = pattern.split_once('*') else { return pattern == text };
     let Some(mut tail) = text.strip_prefix(prefix) else { return false };
@@ -64,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_star_stands_for_any_text() {
+    fn a_star_matches_any_text() {
         for (pattern, text, expected) in [
             ("acme", "acme", true),
             ("acme", "acme-1", false),
@@ -79,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_is_a_name_or_a_sid_that_tells_the_region_where_there_are_several() {
+    fn a_label_is_the_name_or_the_sid_with_the_region_if_set() {
         let sid = sid();
         let names = BTreeMap::from([(sid, "acme".to_owned())]);
         let label = |names: &BTreeMap<AccountSid, String>, region: Option<&str>| {
@@ -92,13 +90,13 @@ mod tests {
     }
 
     #[test]
-    fn closed_accounts_are_not_polled_and_suspended_ones_are() {
+    fn suspended_accounts_are_polled_but_closed_ones_are_not() {
         for (status, expected) in [("active", true), ("suspended", true), ("closed", false)] {
             assert_eq!(SubaccountFilter::default().wants(sid(), status), expected, "{status}");
         }
     }
 
     fn sid() -> AccountSid {
-        AccountSid::parse("AC00000000000000000000000000000001").expect("a SID")
+        AccountSid::parse("AC00000000000000000000000000000001").expect("valid SID")
     }
 }

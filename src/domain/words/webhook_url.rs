@@ -1,24 +1,23 @@
-//! The parts of a webhook URL that may be kept: scheme, host and path.
+//! The parts of a webhook URL that are safe to keep: scheme, host and path.
 //!
-//! User info, query, fragment and path parameters are dropped here, before anything else sees the
-//! URL. Nothing is decoded or resolved, so that two different paths stay different.
+//! User info, query, fragment and path parameters are removed here, before any other code sees the URL.
+//! Nothing is decoded or resolved, so different paths stay different.
 
 use std::borrow::Cow;
 
-/// A URL without its secrets.
+/// A webhook URL without its secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebhookUrl<'a> {
-    /// Lower-case scheme.
+    /// The scheme, in lower case.
     pub scheme: Cow<'a, str>,
-    /// Lower-case host, with the port where it isn't the scheme's default.
+    /// The host, in lower case, with the port unless it is the scheme's default.
     pub host: Cow<'a, str>,
-    /// The path without path parameters, `/` where the URL has none.
+    /// The path without path parameters; `/` if the URL has none.
     pub path: Cow<'a, str>,
 }
 
 impl<'a> WebhookUrl<'a> {
-    /// Cuts a URL (RFC 3986, section 3) into the parts kept; `None` where there is no scheme or no
-    /// host.
+    /// Parses a URL (RFC 3986, section 3); returns `None` if it has no scheme or host.
     pub fn parse(url: &'a str) -> Option<Self> {
         let (scheme, rest) = url.trim().split_once("://")?;
         if !scheme.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -76,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn host_and_path_are_kept_and_everything_else_is_dropped() {
+    fn only_scheme_host_and_path_are_kept() {
         check("https://example.com", "https example.com /");
         check("HTTPS://Example.COM:443/Voice", "https example.com /Voice");
         check("http://example.com:8080/a/b?x=1#y", "http example.com:8080 /a/b");
@@ -89,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_without_a_host_is_none() {
+    fn a_url_without_a_valid_scheme_or_host_is_rejected() {
         for url in ["", "not a url", "/relative", "https://", "https:///path", "tel:+15005550006"] {
             assert_eq!(WebhookUrl::parse(url), None, "{url}");
         }

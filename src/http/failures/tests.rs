@@ -62,7 +62,7 @@ fn what_the_error_log_reports_has_a_section_of_its_own_with_what_the_code_means(
     for expected in [
         "<h2>Reported by Twilio's error log</h2>",
         "40 s ago",
-        "<a class=\"bad\" href=\"https://www.twilio.com/docs/api/errors/12300\" rel=\"noreferrer noopener\">12300</a> <span class=\"detail\">the content type is none that Twilio takes</span>",
+        "<a class=\"bad\" href=\"https://www.twilio.com/docs/api/errors/12300\" rel=\"noreferrer noopener\">12300</a> <span class=\"detail\">a content type that Twilio doesn't accept</span>",
         "calls/logs/CA00000000000000000000000000000008",
         "unknown",
         "No failing request is recorded.",

@@ -59,7 +59,7 @@ fn the_corpus_of_segments_is_data_or_stays() {
     for line in lines {
         let (segment, expected) = line.split_once('\t').expect("two fields");
         let url = format!("https://a.example/ivr/{segment}/menu");
-        let url = WebhookUrl::parse(&url).expect("a URL");
+        let url = WebhookUrl::parse(&url).expect("valid URL");
         let route = Routes::default().endpoint(&url).route;
         if route != format!("/ivr/{expected}/menu") {
             wrong.push(format!("{segment}: {route}"));
@@ -73,7 +73,7 @@ fn the_corpus_of_segments_is_data_or_stays() {
 #[test]
 fn an_absurdly_long_url_is_cut() {
     let url = format!("https://{}.example/{}", "h".repeat(10_000), "ä".repeat(10_000));
-    let endpoint = Routes::default().endpoint(&WebhookUrl::parse(&url).expect("a URL"));
+    let endpoint = Routes::default().endpoint(&WebhookUrl::parse(&url).expect("valid URL"));
     assert!(endpoint.host.len() <= 256 && endpoint.route.len() <= 256);
 }
 
@@ -110,7 +110,7 @@ fn a_number_is_data_however_it_is_written() {
         let mut random = fastrand::Rng::with_seed(seed);
         let segment = written(&mut random);
         let url = format!("https://a.example/ivr/{segment}/menu");
-        let endpoint = Routes::default().endpoint(&WebhookUrl::parse(&url).expect("a URL"));
+        let endpoint = Routes::default().endpoint(&WebhookUrl::parse(&url).expect("valid URL"));
         let route = endpoint.route.replace(":id.xml", ":id");
         assert_eq!(route, "/ivr/:id/menu", "seed {seed}: {segment}");
     }
@@ -175,8 +175,8 @@ fn any_text_becomes_labels_that_are_short_and_safe() {
 
 fn check(patterns: &[&str], url: &str, expected: &str) {
     let routes = Routes::new(
-        patterns.iter().map(|text| RoutePattern::parse(text).expect("a pattern")).collect(),
+        patterns.iter().map(|text| RoutePattern::parse(text).expect("valid pattern")).collect(),
     );
-    let endpoint = routes.endpoint(&WebhookUrl::parse(url).expect("a URL"));
+    let endpoint = routes.endpoint(&WebhookUrl::parse(url).expect("valid URL"));
     assert_eq!(format!("{} {}", endpoint.host, endpoint.route), expected, "{url}");
 }

@@ -139,7 +139,7 @@ fn answer(code: i64, content_type: &str, body: &str) -> Response {
 }
 
 fn show(verdict: Result<Verdict, InvalidCode>) -> String {
-    let verdict = verdict.expect("a code");
+    let verdict = verdict.expect("valid code");
     let mut text = verdict.code.to_string();
     for (mark, word) in [
         (" ", verdict.content_type.map(ContentType::as_str)),

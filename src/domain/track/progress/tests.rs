@@ -1,4 +1,4 @@
-//! Whole histories of one call's readings, and how often each event is counted.
+//! Tests how often each event is counted over a call's readings.
 
 use super::*;
 use crate::domain::judge::route::Routes;
@@ -8,38 +8,38 @@ use crate::domain::words::call_event::{Body, CallEvent, Request, Response};
 use crate::domain::words::parameters::Parameters;
 
 #[test]
-fn an_event_is_counted_once_however_often_and_in_whatever_order_it_is_read() {
+fn counts_an_event_once_across_readings_in_any_order() {
     check(&[("a b", 2), ("b a", 0), ("b a c", 1), ("c", 0), ("c b a d", 1)]);
 }
 
 #[test]
-fn equal_events_count_as_many_times_as_one_reading_shows_them() {
+fn counts_identical_events_as_often_as_one_reading_shows_them() {
     check(&[("a a", 2), ("a", 0), ("a a", 0), ("a a a", 1)]);
 }
 
 #[test]
-fn an_unanswered_request_waits_for_settling() {
+fn an_unanswered_request_is_counted_when_the_call_settles() {
     check(&[("a?", 0), ("a? b", 1), ("a? b !", 1), ("a? b !", 0)]);
 }
 
 #[test]
-fn an_answer_filled_in_before_settling_counts_once() {
+fn a_response_that_appears_before_settling_is_counted_once() {
     check(&[("a?", 0), ("a", 1), ("a !", 0)]);
 }
 
 #[test]
-fn an_answer_filled_in_after_settling_counts_once() {
+fn a_response_that_appears_after_settling_is_not_counted_again() {
     check(&[("a? !", 1), ("a !", 0), ("a !", 0)]);
     check(&[("a? a? !", 2), ("a a? !", 0), ("a a !", 0), ("a a a !", 1)]);
 }
 
 #[test]
-fn a_new_event_does_not_take_the_credit_of_one_that_is_still_unanswered() {
+fn a_new_event_does_not_use_the_credit_of_an_unanswered_request() {
     check(&[("a? !", 1), ("a? a !", 1), ("a a !", 0)]);
 }
 
 #[test]
-fn an_item_that_says_nothing_is_rejected_once() {
+fn an_invalid_item_is_rejected_once() {
     let mut progress = progress();
     assert_eq!(progress.count(&reading("x a"), false).rejected, [Rejection::Malformed]);
     assert_eq!(progress.count(&reading("x a x"), false).rejected, [Rejection::Malformed]);
@@ -47,7 +47,7 @@ fn an_item_that_says_nothing_is_rejected_once() {
 }
 
 #[test]
-fn a_call_keeps_the_end_that_was_seen_first() {
+fn the_first_end_time_is_kept() {
     let mut progress = progress();
     let mut call = call();
     assert_eq!(progress.see(&call, at(5)), Seen::Nothing);
@@ -61,7 +61,7 @@ fn a_call_keeps_the_end_that_was_seen_first() {
 }
 
 #[test]
-fn a_final_call_that_tells_no_end_may_have_gone_on_until_now() {
+fn a_final_call_without_an_end_time_ends_now() {
     let mut progress = progress();
     let call = Call { status: CallStatus::Completed, date_updated: None, ..call() };
     assert_eq!(progress.see(&call, at(3_600)), Seen::Finished);
@@ -69,19 +69,19 @@ fn a_final_call_that_tells_no_end_may_have_gone_on_until_now() {
 }
 
 #[test]
-fn a_program_with_a_newer_digest_counts_nothing_of_an_old_call_again() {
+fn a_newer_digest_version_does_not_recount_existing_calls() {
     let mut progress = progress();
-    progress.digest_version = DigestVersion::from_number(0).expect("no newer one");
+    progress.digest_version = DigestVersion::from_number(0).expect("known version");
     let began = reading_with(progress.digest_version, "a a b? x !");
     assert_eq!(progress.count(&began, true).events.len(), 3);
     let again = progress.count(&reading_with(progress.digest_version, "b a x a !"), true);
     assert_eq!((again.events.len(), again.rejected.len(), again.duplicates), (0, 0, 4));
     let wrong = progress.count(&reading_with(DigestVersion::CURRENT, "a !"), true);
-    assert_eq!(wrong.events.len(), 1, "which it would, were the version not kept");
+    assert_eq!(wrong.events.len(), 1, "the current version would count the event again");
 }
 
-/// Reads a history: a letter is an event, `?` behind it an unanswered one, `x` a broken item, and
-/// `!` makes the reading settle. Beside each reading stands how many events it counts.
+/// Checks the number of events counted by each reading. In a reading, a letter is an event, a letter with `?`
+/// an unanswered one, `x` an invalid item, and `!` settles the call.
 fn check(history: &[(&str, usize)]) {
     let mut progress = progress();
     for (step, (words, expected)) in history.iter().enumerate() {
@@ -146,9 +146,9 @@ fn call() -> Call {
 }
 
 fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(1_700_000_000 + second).expect("an instant")
+    Timestamp::from_second(1_700_000_000 + second).expect("valid timestamp")
 }
 
 fn sid() -> CallSid {
-    CallSid::parse("CA00000000000000000000000000000001").expect("a SID")
+    CallSid::parse("CA00000000000000000000000000000001").expect("valid SID")
 }

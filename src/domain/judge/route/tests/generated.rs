@@ -104,6 +104,6 @@ fn name(random: &mut fastrand::Rng) -> String {
 
 fn stays(segment: &str) -> bool {
     let url = format!("https://a.example/ivr/{segment}/menu");
-    let endpoint = Routes::default().endpoint(&WebhookUrl::parse(&url).expect("a URL"));
+    let endpoint = Routes::default().endpoint(&WebhookUrl::parse(&url).expect("valid URL"));
     !endpoint.route.contains(PLACEHOLDER)
 }

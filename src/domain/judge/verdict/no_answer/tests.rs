@@ -198,7 +198,8 @@ fn what_is_named_decides_nothing() {
 
 #[test]
 fn only_the_error_line_of_the_proxys_own_answer_decides() {
-    let text = |text: String| reason(Code::from_status(502).expect("a code"), &Body::Text(text));
+    let text =
+        |text: String| reason(Code::from_status(502).expect("valid code"), &Body::Text(text));
     let whole = |error: &str| {
         text(format!(
             "Twilio was unable to fetch content from: https://tls.example.com/dns\r\n{error}\r\nAccount SID: AC\r\nSSL Version: TLSv1.2\r\nURL Fragment: true\r\n"
@@ -212,8 +213,8 @@ fn only_the_error_line_of_the_proxys_own_answer_decides() {
     assert_eq!(text(format!("<p>{MARKER}\nError: timed out")), None);
     assert_eq!(text("Error: timed out".to_owned()), None);
     let error = format!("{MARKER}: x\nError: timed out");
-    assert_eq!(reason(Code::from_status(503).expect("a code"), &Body::Text(error)), None);
-    assert_eq!(reason(Code::from_status(502).expect("a code"), &Body::Absent), None);
+    assert_eq!(reason(Code::from_status(503).expect("valid code"), &Body::Text(error)), None);
+    assert_eq!(reason(Code::from_status(502).expect("valid code"), &Body::Absent), None);
     // However long a line is, only its beginning is looked at, and no character is cut.
     let long = format!("Error: {}Connection refused", "ü".repeat(MAX_CAUSE));
     assert_eq!(whole(&long), Some(Reason::NoResponse));
