@@ -172,7 +172,7 @@ fn each_mistake_is_told_with_place_key_found_and_wanted() {
         ("routes: /x", "FILE: routes: expected a list of patterns, got 2 characters"),
         (
             "routes: [x]",
-            "FILE: routes[0]: expected a route pattern: a pattern has a path, such as `/ivr/:tenant/menu`, optionally after a host, got 1 character",
+            "FILE: routes[0]: expected a route pattern: a pattern needs a path, such as `/ivr/:tenant/menu`, optionally after a host, got 1 character",
         ),
         ("routes: [/a, 7]", "FILE: routes[1]: expected a text, got a number of 1 digit"),
         (

@@ -45,15 +45,15 @@ fn each_broken_file_is_refused_with_its_reason() {
         ("section-is-a-list", "FILE: limits: expected a mapping, got a list"),
         (
             "route-with-query",
-            "FILE: routes[0]: expected a route pattern: a pattern has no query and no fragment, got 4 characters",
+            "FILE: routes[0]: expected a route pattern: a pattern can't contain a query or a fragment, got 4 characters",
         ),
         (
             "route-with-blank",
-            "FILE: routes[1]: expected a route pattern: a pattern has no white space and no control characters, got 4 characters",
+            "FILE: routes[1]: expected a route pattern: a pattern can't contain white space or control characters, got 4 characters",
         ),
         (
             "route-with-wildcard",
-            "FILE: routes[0]: expected a route pattern: `*` may only stand for the first labels of a host, as in `*.example.com/ivr`, got 4 characters",
+            "FILE: routes[0]: expected a route pattern: `*` can only stand for the first labels of a host, as in `*.example.com/ivr`, got 4 characters",
         ),
         (
             "route-without-name",

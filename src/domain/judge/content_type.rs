@@ -1,9 +1,9 @@
-//! The class of an answer's content type: a small closed set for a header that may say anything.
+//! Classifies a response's content type into a small, closed set.
 
 use crate::domain::words::label::label_enum;
 
 label_enum! {
-    /// The class of an answer's content type. All but the first three are non-XML.
+    /// The class of a response's content type. Only the first three are XML.
     pub enum ContentType {
         /// `text/xml`.
         TextXml = "text/xml",
@@ -11,15 +11,15 @@ label_enum! {
         ApplicationXml = "application/xml",
         /// Any other type that ends in `+xml`.
         OtherXml = "other_xml",
-        /// `text/html`, which Twilio reads as TwiML if it can.
+        /// `text/html`, which Twilio parses as TwiML if possible.
         TextHtml = "text/html",
-        /// `text/plain`, which Twilio reads aloud if it is no TwiML.
+        /// `text/plain`, which Twilio reads aloud unless it is TwiML.
         TextPlain = "text/plain",
-        /// `application/json`, which Twilio refuses.
+        /// `application/json`, which Twilio rejects.
         ApplicationJson = "application/json",
-        /// A sound, which Twilio plays.
+        /// `audio/*`, which Twilio plays.
         Audio = "audio",
-        /// Anything else, which Twilio refuses.
+        /// Anything else, which Twilio rejects.
         Other = "other",
         /// No content type.
         None = "none",
@@ -27,7 +27,7 @@ label_enum! {
 }
 
 impl ContentType {
-    /// The class of a `Content-Type` header (RFC 9110, section 8.3), parameters and case ignored.
+    /// Classifies a `Content-Type` header (RFC 9110, section 8.3), ignoring parameters and case.
     pub fn from_header(header: Option<&str>) -> Self {
         let essence = header.unwrap_or_default().split([';', ',']).next().unwrap_or_default();
         let essence = essence.trim();

@@ -1,8 +1,7 @@
-//! The kind of a request: who asked for what, and whether TwiML was expected.
+//! The kind of a request: its purpose, and what Twilio expects in response.
 //!
-//! A pure function of one Call Event. The first rule that matches decides; the parameters are those
-//! of Twilio's documentation (<https://www.twilio.com/docs/voice/twiml#request-parameters> and the
-//! pages of the verbs).
+//! The kind is a pure function of one Call Event, and the first matching rule decides. The parameters are
+//! documented at <https://www.twilio.com/docs/voice/twiml#request-parameters> and on the pages of the verbs.
 
 use crate::domain::words::call_event::CallEvent;
 use crate::domain::words::label::label_enum;
@@ -10,62 +9,62 @@ use crate::domain::words::parameters::{Parameter, Parameters};
 use crate::domain::words::webhook_url::WebhookUrl;
 
 label_enum! {
-    /// What a request was for.
+    /// The purpose of a request.
     pub enum RequestKind {
-        /// The customer's own call of Twilio's REST API: no webhook.
+        /// The customer's own request to Twilio's REST API, not a webhook.
         ApiRequest = "api_request",
-        /// Twilio asks the fallback URL after a failure.
+        /// The fallback URL, requested after a failure.
         FallbackUrl = "fallback_url",
-        /// Progress of the call, to whoever wants to know.
+        /// The progress of the call.
         StatusCallback = "status_callback",
-        /// What a caller may have said so far: partial results of `<Gather>`.
+        /// Partial speech results of `<Gather>`.
         GatherCallback = "gather_callback",
-        /// Progress of a recording.
+        /// The progress of a recording.
         RecordingCallback = "recording_callback",
         /// The result of asynchronous answering machine detection.
         AmdCallback = "amd_callback",
-        /// Progress of a media stream.
+        /// The progress of a media stream.
         StreamCallback = "stream_callback",
-        /// Progress of a transcription.
+        /// The progress of a transcription.
         TranscriptionCallback = "transcription_callback",
-        /// The download of a sound.
+        /// The download of an audio file.
         Media = "media",
         /// What to do after `<Dial>`.
         DialAction = "dial_action",
         /// What to do after `<Record>`.
         RecordAction = "record_action",
-        /// What to do with what a caller entered or said.
+        /// What to do with the caller's input to `<Gather>`.
         GatherAction = "gather_action",
         /// What to do after `<Enqueue>`.
         EnqueueAction = "enqueue_action",
-        /// What a caller hears while waiting in a queue.
+        /// What the caller hears while waiting in a queue.
         WaitUrl = "wait_url",
-        /// What to do with a call that begins.
+        /// What to do with a new call.
         VoiceUrl = "voice_url",
-        /// Any other question about a live call: redirects, whispers.
+        /// Any other request for TwiML during a call: redirects, whispers.
         TwimlRequest = "twiml_request",
         /// Everything else.
         OtherCallback = "other_callback",
     }
 }
 
-/// What Twilio expects of the answer to a request.
+/// What Twilio expects in response to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expected {
-    /// TwiML, which it executes, or a sound, which it plays.
+    /// TwiML, which it executes, or audio, which it plays.
     Twiml,
-    /// TwiML, of which it obeys nothing any more because the call is over.
+    /// TwiML, which it ignores because the call is over.
     IdleTwiml,
-    /// A sound, which it plays.
+    /// Audio, which it plays.
     Sound,
-    /// Nothing but a status: it ignores the body.
+    /// Only a status; it ignores the body.
     Status,
-    /// Nothing: Twilio itself gave the answer.
+    /// Nothing: the response comes from Twilio itself.
     Nothing,
 }
 
 impl RequestKind {
-    /// What Twilio expects of the answer while the call is alive.
+    /// Returns what Twilio expects in response while the call is active.
     pub const fn expected(self) -> Expected {
         match self {
             Self::FallbackUrl
@@ -88,17 +87,17 @@ impl RequestKind {
         }
     }
 
-    /// Whether Twilio executes the answer as TwiML.
+    /// Whether Twilio executes the response as TwiML.
     pub const fn expects_twiml(self) -> bool {
         matches!(self.expected(), Expected::Twiml)
     }
 
-    /// Whether the caller of a live call hears the answer: TwiML, or a sound.
+    /// Whether the caller of an active call hears the response: TwiML or audio.
     pub const fn is_heard(self) -> bool {
         matches!(self.expected(), Expected::Twiml | Expected::Sound)
     }
 
-    /// The kind of a Call Event's request.
+    /// Returns the kind of a Call Event's request.
     pub fn classify(event: &CallEvent, url: &WebhookUrl<'_>) -> Self {
         let parameters = &event.request.parameters;
         let has = |parameter| parameters.has(parameter);
@@ -120,7 +119,7 @@ impl RequestKind {
         } else if has(Parameter::TranscriptionSid) {
             Self::TranscriptionCallback
         } else if has(Parameter::StatusCallbackEvent) {
-            // Conferences and their participants, in which the answer is ignored.
+            // Events of conferences and participants; Twilio ignores the response.
             Self::OtherCallback
         } else if is_download(event) {
             Self::Media
@@ -138,9 +137,9 @@ impl RequestKind {
         {
             Self::WaitUrl
         } else if parameters.is_call_over() {
-            // Older callbacks carry no callback_source, and a finished call obeys no TwiML.
+            // Older callbacks have no callback_source, and Twilio executes no TwiML after a call.
             Self::StatusCallback
-        } else if begins_a_call(parameters) {
+        } else if is_new_call(parameters) {
             Self::VoiceUrl
         } else if has(Parameter::CallSid) && has_call_status {
             Self::TwimlRequest
@@ -150,8 +149,8 @@ impl RequestKind {
     }
 }
 
-/// Twilio's REST API: `api.twilio.com`, with or without a region, or an edge and a region. A base
-/// URL of ours plays no part: a proxy in front of the API is no application.
+/// Whether a URL belongs to Twilio's REST API: `api.twilio.com`, optionally with a region, or an edge and a
+/// region. The exporter's configured base URL is irrelevant: a proxy for the API isn't the application.
 fn is_rest_api(url: &WebhookUrl<'_>) -> bool {
     let is_api_host = url.host == "api.twilio.com"
         || url
@@ -164,7 +163,7 @@ fn is_rest_api(url: &WebhookUrl<'_>) -> bool {
     is_api_host && url.path.starts_with("/2010-04-01/Accounts/")
 }
 
-/// Partial results of speech recognition, which carry the ordinary parameters of a call.
+/// Whether a request carries partial results of speech recognition, along with a call's usual parameters.
 fn is_partial_result(parameters: &Parameters) -> bool {
     (parameters.has(Parameter::UnstableSpeechResult)
         || parameters.has(Parameter::StableSpeechResult))
@@ -172,15 +171,15 @@ fn is_partial_result(parameters: &Parameters) -> bool {
         && !parameters.has(Parameter::Digits)
 }
 
-/// Twilio fetches a sound to play without telling anything of the call; every webhook names at least
-/// the account.
+/// Whether a request downloads an audio file: Twilio sends no details of the call with it, while every webhook
+/// names at least the account.
 fn is_download(event: &CallEvent) -> bool {
     let of_webhook = [Parameter::AccountSid, Parameter::CallSid, Parameter::CallStatus];
     event.request.method.eq_ignore_ascii_case("GET")
         && !of_webhook.into_iter().any(|parameter| event.request.parameters.has(parameter))
 }
 
-fn begins_a_call(parameters: &Parameters) -> bool {
+fn is_new_call(parameters: &Parameters) -> bool {
     matches!(
         (parameters.direction.as_deref(), parameters.call_status.as_deref()),
         (Some("inbound"), Some("ringing")) | (Some("outbound-api"), Some("in-progress"))
@@ -195,7 +194,7 @@ mod tests {
     const HOOK: &str = "https://app.example.com/x";
 
     #[test]
-    fn the_first_rule_that_matches_decides() {
+    fn the_first_matching_rule_decides() {
         use RequestKind::*;
         const CALL: [&str; 2] = ["call_sid=CA", "call_status=in-progress"];
         for (parameters, expected) in [
@@ -232,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_api_is_known_by_host_and_path() {
+    fn the_rest_api_is_recognised_by_host_and_path() {
         use RequestKind::{ApiRequest, OtherCallback};
         for (url, expected) in [
             ("https://api.twilio.com/2010-04-01/Accounts/AC/Calls.json", ApiRequest),
@@ -249,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_download_is_a_get_that_names_neither_call_nor_account() {
+    fn a_download_is_a_get_without_a_call_or_account() {
         use RequestKind::{Media, OtherCallback, TwimlRequest};
         for (method, parameters, expected) in [
             ("GET", &[][..], Media),

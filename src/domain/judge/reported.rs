@@ -1,4 +1,4 @@
-//! From one entry of Twilio's error log to what is counted of it.
+//! Reduces an entry of Twilio's error log to what is counted.
 
 use jiff::Timestamp;
 
@@ -7,32 +7,32 @@ use crate::domain::words::error_log::{ErrorCode, Level, LoggedError, Product};
 use crate::domain::words::sid::{AccountSid, CallSid, ErrorLogSid};
 use crate::domain::words::webhook_url::WebhookUrl;
 
-/// What is kept of an entry.
+/// The parts of an entry that are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reported {
-    /// What makes it the same entry wherever it shows up.
+    /// Identifies the entry in lists and pushes.
     pub sid: ErrorLogSid,
-    /// The account that it is of, as far as Twilio tells.
+    /// The account that the entry belongs to, if Twilio reports it.
     pub account: Option<AccountSid>,
-    /// When it happened, as far as Twilio tells.
+    /// When the error happened, if Twilio reports it.
     pub generated_at: Option<Timestamp>,
-    /// The product that it is of.
+    /// The product that the entry belongs to.
     pub product: Product,
-    /// What went wrong.
+    /// The error code.
     pub code: ErrorCode,
-    /// How bad it is.
+    /// The severity.
     pub level: Level,
-    /// Where a voice webhook went.
+    /// The endpoint of a voice webhook.
     pub endpoint: Option<Endpoint>,
-    /// Whether a pattern of the user's names the endpoint.
+    /// Whether a configured pattern matches the endpoint.
     pub is_configured: bool,
-    /// The call that leads back to it.
+    /// The call in which the error happened.
     pub call_sid: Option<CallSid>,
 }
 
 impl Reported {
-    /// Takes an entry. The only copies of its URL that survive are host and route, and those only of
-    /// calls: URLs of other products are not ours to group.
+    /// Reduces an entry. Of its URL, only the host and route are kept, and only for voice: URLs of other products
+    /// aren't grouped.
     pub fn judge(entry: &LoggedError, routes: &Routes) -> Self {
         let url = entry.request_url.as_deref().filter(|_| entry.product == Product::Voice);
         let url = url.and_then(WebhookUrl::parse);
@@ -43,7 +43,7 @@ impl Reported {
             product: entry.product,
             code: entry.code,
             level: entry.level,
-            is_configured: url.as_ref().is_some_and(|url| routes.names(url)),
+            is_configured: url.as_ref().is_some_and(|url| routes.has_pattern_for(url)),
             endpoint: url.map(|url| routes.endpoint(&url)),
             call_sid: entry.call_sid,
         }

@@ -1,7 +1,7 @@
-//! Host and route: where a webhook went, as a bounded set of labels.
+//! Host and route: the endpoint of a webhook as label values.
 //!
-//! The user's patterns win; else a path becomes a template by replacing what looks like data.
-//! The cap on how many pairs an account may have is the ledger's.
+//! Configured patterns take precedence; otherwise, segments that look like data are replaced with a
+//! placeholder. The ledger limits how many host and route pairs an account may have.
 
 mod advice;
 mod host;
@@ -20,41 +20,41 @@ use crate::domain::words::webhook_url::WebhookUrl;
 pub use advice::pattern_for;
 pub use pattern::{InvalidPattern, RoutePattern};
 
-/// What stands in a label for what is data.
+/// Replaces data in a label.
 const PLACEHOLDER: &str = ":id";
 /// Twilio's own hosts, where the SIDs of flows and TwiML Bins are configuration, not data.
 const TWILIO_HOSTS: [&str; 2] = ["webhooks.twilio.com", "handler.twilio.com"];
 
-/// Where a webhook went.
+/// The endpoint of a webhook.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Endpoint {
-    /// Host label.
+    /// The host label.
     pub host: String,
-    /// Route label: the path as a template.
+    /// The route label: the path with data replaced.
     pub route: String,
 }
 
 impl Endpoint {
-    /// The endpoint that stands for all over a cap.
+    /// Returns the endpoint that stands for all those over the limit.
     pub fn overflow() -> Self {
         Self { host: "other".to_owned(), route: "other".to_owned() }
     }
 }
 
-/// The user's route patterns, in order.
+/// The configured route patterns, in order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Routes {
     patterns: Vec<RoutePattern>,
 }
 
 impl Routes {
-    /// Takes the patterns in the order in which they are tried.
+    /// Creates the routes from patterns in the order in which to try them.
     pub fn new(patterns: Vec<RoutePattern>) -> Self {
         Self { patterns }
     }
 
-    /// Whether a pattern names the endpoint of a URL.
-    pub fn names(&self, url: &WebhookUrl<'_>) -> bool {
+    /// Whether a pattern matches a URL.
+    pub fn has_pattern_for(&self, url: &WebhookUrl<'_>) -> bool {
         self.pattern(url).is_some()
     }
 
@@ -62,7 +62,7 @@ impl Routes {
         self.patterns.iter().find(|pattern| pattern.matches(&url.host, &url.path))
     }
 
-    /// The endpoint of a URL: the first pattern that matches, else the automatic template.
+    /// Returns the endpoint of a URL: from the first matching pattern, else with data replaced.
     pub fn endpoint(&self, url: &WebhookUrl<'_>) -> Endpoint {
         let pattern = self.pattern(url);
         let (host, route) = match pattern {
@@ -76,14 +76,14 @@ impl Routes {
     }
 }
 
-/// The path with every segment that is data replaced.
+/// Returns the path with every data segment replaced.
 fn template(host: &str, path: &str) -> String {
     let mut route = String::with_capacity(path.len().min(label::MAX_LABEL_BYTES));
     for (index, segment) in path.split('/').enumerate() {
         if index > 0 {
             route.push('/');
         }
-        // What follows is cut off.
+        // The rest would be truncated.
         if route.len() > label::MAX_LABEL_BYTES {
             break;
         }
@@ -94,7 +94,7 @@ fn template(host: &str, path: &str) -> String {
             route.push_str(segment);
         } else {
             route.push_str(PLACEHOLDER);
-            // Not behind what may be the end of an e-mail address.
+            // Omitted if it may be the end of an e-mail address.
             if !segment.contains(['@', '%']) {
                 route.push_str(segment::extension(segment));
             }

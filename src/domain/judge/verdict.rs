@@ -1,6 +1,6 @@
-//! The verdict on one answer: which code, which failure, which content type.
+//! The verdict on a response: its code, failure and content type.
 //!
-//! Where Twilio's behaviour is uncertain, the reading is chosen that never invents a failure.
+//! Where Twilio's behaviour is uncertain, the response isn't counted as a failure.
 
 mod no_answer;
 
@@ -15,23 +15,23 @@ use crate::domain::words::label::label_enum;
 
 /// Twilio's limit on a TwiML document in bytes (error 11750).
 const MAX_TWIML_BYTES: usize = 65_536;
-/// The status of an answer that has no content (RFC 9110, section 15.3.5).
+/// The status of a response without content (RFC 9110, section 15.3.5).
 const NO_CONTENT: u16 = 204;
 
-/// The HTTP status of the application's answer, `none` where it gave no answer.
+/// The HTTP status of the application's response; `none` if there was none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Code(Option<NonZeroU16>);
 
 impl Code {
-    /// No answer from the application.
+    /// No response from the application.
     pub const NONE: Self = Self(None);
 
-    /// The code for an HTTP status; `None` outside 100–599.
+    /// Returns the code for an HTTP status; `None` outside 100–599.
     pub fn from_status(status: u16) -> Option<Self> {
         (100..=599).contains(&status).then(|| Self(NonZeroU16::new(status)))
     }
 
-    /// The code with this label.
+    /// Returns the code with this label, if there is one.
     pub fn from_label(label: &str) -> Option<Self> {
         if label == "none" {
             Some(Self::NONE)
@@ -57,34 +57,34 @@ impl fmt::Display for Code {
 label_enum! {
     /// Why a request failed.
     pub enum Reason {
-        /// No answer: the application's answer had no content type.
+        /// No response: the application's response had no content type.
         MissingContentType = "missing_content_type",
-        /// No answer in time (Twilio gives up after 15 s at most).
+        /// No response in time (Twilio gives up after at most 15 s).
         Timeout = "timeout",
-        /// No answer: the application redirected Twilio too often (Twilio's error 11215).
+        /// No response: too many redirects (Twilio's error 11215).
         Redirects = "redirects",
-        /// No answer: the TLS handshake or the certificate failed.
+        /// No response: the TLS handshake failed, or the certificate is invalid.
         Tls = "tls",
-        /// No answer: the host name could not be resolved.
+        /// No response: the host name couldn't be resolved.
         Dns = "dns",
-        /// No answer: the connection could not be made, in time or at all, or was lost.
+        /// No response: the connection failed, timed out or was lost.
         Connection = "connection",
-        /// No answer, for a reason that Twilio doesn't tell.
+        /// No response, for a reason that Twilio doesn't report.
         NoResponse = "no_response",
-        /// The application answered 4xx.
+        /// The application responded with a 4xx status.
         Http4xx = "http_4xx",
-        /// The application itself answered 5xx.
+        /// The application itself responded with a 5xx status.
         Http5xx = "http_5xx",
         /// TwiML of more than 64 kB (Twilio's error 11750).
         TooLarge = "too_large",
-        /// A content type that Twilio can do nothing with: JSON for TwiML, or anything but `audio/*` for
-        /// a sound to play (Twilio's error 12300).
+        /// A content type that Twilio can't use: JSON instead of TwiML, or anything but `audio/*` for audio to play
+        /// (Twilio's error 12300).
         UnsupportedContentType = "unsupported_content_type",
         /// An empty or blank body where TwiML was expected.
         EmptyBody = "empty_body",
-        /// HTML or plain text that is no TwiML document.
+        /// HTML or plain text that isn't a TwiML document.
         NotTwiml = "not_twiml",
-        /// XML that isn't well-formed, or that has a DTD (Twilio's error 12100).
+        /// XML that isn't well-formed, or has a DTD (Twilio's error 12100).
         MalformedXml = "malformed_xml",
         /// Well-formed XML whose root isn't `<Response>`.
         WrongRoot = "wrong_root",
@@ -92,7 +92,7 @@ label_enum! {
 }
 
 impl Reason {
-    /// The reasons that a request of this kind can have.
+    /// Returns the reasons for which a request of this kind can fail.
     pub fn possible_for(kind: RequestKind) -> impl Iterator<Item = Self> {
         Self::ALL.iter().copied().filter(move |reason| match reason {
             Self::MissingContentType
@@ -117,40 +117,40 @@ impl Reason {
 }
 
 label_enum! {
-    /// What is odd about an answer without being a failure.
+    /// A problem with a response that isn't a failure.
     pub enum Warning {
-        /// The answer was a redirect (3xx other than 304).
+        /// The response was a redirect (3xx other than 304).
         Redirect = "redirect",
-        /// The TwiML has a verb that Twilio doesn't know (warning 12200).
+        /// The TwiML contains a verb unknown to Twilio (warning 12200).
         UnknownVerb = "unknown_verb",
     }
 }
 
-/// What one answer was worth.
+/// The verdict on a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// The code label.
+    /// The status code.
     pub code: Code,
-    /// Why it failed, if it did.
+    /// Why the request failed, if it did.
     pub failure: Option<Reason>,
-    /// Which rule of XML was broken, where that is why it failed.
+    /// The XML rule that was violated, if that is why the request failed.
     pub malformation: Option<Malformation>,
-    /// The content type, for kinds that expect TwiML and got a genuine 2xx answer.
+    /// The content type, for kinds that expect TwiML and got a genuine 2xx response.
     pub content_type: Option<ContentType>,
-    /// What is odd about it.
+    /// A problem that isn't a failure.
     pub warning: Option<Warning>,
-    /// Whether there was a 2xx answer whose body could not be judged.
+    /// Whether there was a 2xx response that couldn't be judged.
     pub is_unjudged: bool,
 }
 
-/// A code outside 100–599: the event is rejected.
+/// The error for a code that is neither 0 nor from 100 to 599; the event is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidCode;
 
-/// Judges an answer; an absent one, or one without a code, is no answer.
+/// Judges a response. A missing response, or one without a code, counts as no response.
 ///
 /// # Errors
-/// [`InvalidCode`] for a code that no HTTP answer has.
+/// Returns [`InvalidCode`] if the code isn't a valid HTTP status.
 pub fn judge(expected: Expected, response: Option<&Response>) -> Result<Verdict, InvalidCode> {
     let no_answer = |reason| Verdict { failure: Some(reason), ..Verdict::success(Code::NONE) };
     let Some(response) = response else { return Ok(no_answer(Reason::NoResponse)) };
@@ -194,12 +194,12 @@ impl Verdict {
     }
 }
 
-/// Twilio plays what calls itself a sound, and plays its application error instead of anything else
-/// (<https://www.twilio.com/docs/api/errors/12300>). The sound itself is not looked at.
+/// Judges a response to an audio download by its content type alone: Twilio plays `audio/*`, and an application
+/// error message for anything else (<https://www.twilio.com/docs/api/errors/12300>).
 fn judge_sound(answer: Verdict, response: &Response) -> Verdict {
     match content_type(response) {
         ContentType::Audio => answer,
-        // Twilio turns a missing content type into a 502 of its own: here it is just not shown.
+        // Twilio replaces responses without a content type with a 502, so here it is just not shown.
         ContentType::None if answer.code.status() != NO_CONTENT => {
             Verdict { is_unjudged: true, ..answer }
         }
@@ -241,7 +241,7 @@ fn judge_twiml(answer: Verdict, response: &Response) -> Verdict {
         | Type::None => {}
     }
     let unjudged = Verdict { is_unjudged: true, ..answer };
-    // A redacted body is no failure: nobody can tell.
+    // A redacted body can't be judged.
     let Some(text) = body.map(twiml::without_byte_order_mark) else { return unjudged };
     if text.trim().is_empty() {
         return failed(Reason::EmptyBody);

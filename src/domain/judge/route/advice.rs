@@ -1,17 +1,17 @@
-//! Which pattern would join the most routes that differ in what is data.
+//! Suggests the route pattern that would merge the most endpoints.
 
 use std::collections::BTreeMap;
 
 use super::pattern::RoutePattern;
 use super::{Endpoint, PLACEHOLDER};
 
-/// Fewest endpoints that a pattern is worth.
+/// The minimum number of endpoints that a suggested pattern merges.
 const MIN_JOINED: usize = 3;
-/// A position is data if it has a different value in at least one of so many endpoints.
+/// A position is data if it has at least one distinct value per this many endpoints.
 const VARIES: usize = 3;
 
-/// The pattern that joins the most endpoints, step by step: where one value is that of half of them, or
-/// where few differ, the most frequent value stands; elsewhere a placeholder.
+/// Returns the pattern that merges the most endpoints, built one position at a time: the most frequent value
+/// if at least half of the endpoints share it or few values differ, otherwise a placeholder.
 pub fn pattern_for<'a>(endpoints: impl Iterator<Item = &'a Endpoint>) -> Option<RoutePattern> {
     let mut by_length: BTreeMap<usize, Vec<Vec<&str>>> = BTreeMap::new();
     for endpoint in endpoints {
@@ -27,7 +27,7 @@ pub fn pattern_for<'a>(endpoints: impl Iterator<Item = &'a Endpoint>) -> Option<
         let varies = count * 2 < joined.len() && counts.len() * VARIES >= joined.len();
         text.push_str(if at > 1 { "/" } else { "" });
         if !varies {
-            // The data in a host's name is no part of its label.
+            // A host label with data replaced can't be part of a pattern.
             let is_known = at > 0 || !value.contains(PLACEHOLDER);
             text.push_str(if is_known { value } else { "" });
             joined.retain(|values| values[at] == value);
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_position_that_differs_becomes_a_placeholder() {
+    fn positions_that_vary_become_placeholders() {
         let words = ["ada", "bob", "cleo", "dora", "ede", "fay"];
         let each = |text: &str| words.map(|word| text.replace('$', word)).to_vec();
         for (groups, expected) in [

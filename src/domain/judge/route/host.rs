@@ -1,19 +1,20 @@
-//! The host label: a host with every label of it that is data replaced, such as the number of a
-//! tenant. The hosts of clouds hold generated names, which are configuration and stay.
+//! The host label: a host with data replaced, such as a tenant's phone number. Generated names in cloud hosts
+//! are configuration and are kept.
 
 use std::borrow::Cow;
 
 use super::PLACEHOLDER;
 use super::segment;
 
-/// Shortest number that is taken for a phone number.
+/// The minimum number of digits of a phone number.
 const MIN_NUMBER: usize = 7;
-/// Shortest group of digits at a word that belongs to a phone number: `tel500-…`, but not `ec2-…`.
+/// The minimum length of a group of digits attached to a word that is part of a phone number: `tel500-…`, but
+/// not `ec2-…`.
 const MIN_GROUP: usize = 3;
-/// Shortest label that can be a key.
+/// The minimum length of a label that can be a key.
 const MIN_LABEL: usize = 12;
 
-/// The host label of a host with its port.
+/// Returns the host label of a host with an optional port.
 pub(super) fn template(host: &str) -> Cow<'_, str> {
     let (name, port) = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
@@ -28,7 +29,7 @@ pub(super) fn template(host: &str) -> Cow<'_, str> {
     Cow::Owned(without_numbers(&labels.join(".")) + port)
 }
 
-/// Whether a host is too short for anything that is replaced, or an address of IP version 6.
+/// Whether a host is an IPv6 address, or too short to contain anything that is replaced.
 fn is_harmless(name: &str) -> bool {
     let (mut digits, mut length) = (0, 0);
     for byte in name.bytes() {
@@ -50,8 +51,8 @@ fn label(label: &str) -> Cow<'_, str> {
     Cow::Borrowed(if is_data { PLACEHOLDER } else { label })
 }
 
-/// The host with each phone number replaced: digits in a row, or with `.`, `-` and `_` between them.
-/// Four numbers up to 255 are an address.
+/// Returns the host with each phone number replaced: consecutive digits, or groups separated by `.`, `-` or
+/// `_`. Four numbers up to 255 are an IP address and stay.
 fn without_numbers(name: &str) -> String {
     let mut found = String::with_capacity(name.len());
     let mut rest = name;
@@ -69,9 +70,8 @@ fn without_numbers(name: &str) -> String {
     found
 }
 
-/// The length of the number at the beginning: its digits, and further groups of digits that stand
-/// alone. The digits at the end of a word, as in `ec2-203-…`, are a number of their own unless they are
-/// long.
+/// Returns the length of the number at the start: its digits, and further groups of digits. Groups attached to
+/// a word only count if they have at least [`MIN_GROUP`] digits, so that the `2` of `ec2-203-…` stands alone.
 fn number(text: &str, is_word: bool) -> usize {
     let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
     let mut end = digits(text);
@@ -94,7 +94,7 @@ fn is_address(number: &str) -> bool {
     groups.clone().count() == 4 && groups.into_iter().all(|group| group.parse::<u8>().is_ok())
 }
 
-/// The text of a label after its `xn--` (RFC 3492, section 6.2); `None` where it is none.
+/// Decodes the Punycode after `xn--` in a label (RFC 3492, section 6.2); returns `None` if it is invalid.
 fn punycode(code: &str) -> Option<String> {
     let (basic, code) = code.rsplit_once('-').unwrap_or(("", code));
     let mut text: Vec<char> = basic.chars().collect();
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_label_that_is_data_is_replaced_and_generated_names_stay() {
+    fn data_in_hosts_is_replaced_but_generated_names_stay() {
         for (host, expected) in [
             ("15005550006.tenant.example.com", ":id.tenant.example.com"),
             ("tel-15005550006.example.com:8443", "tel-:id.example.com:8443"),

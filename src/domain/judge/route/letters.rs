@@ -1,26 +1,26 @@
-//! How little a text reads like words, by its pairs of neighbouring characters.
+//! Detects random text by its pairs of adjacent characters.
 //!
-//! An id with three runs of digits needs no such judgement; this finds the ids with fewer, such as two in
-//! three of Meteor's.
+//! Ids with three runs of digits are detected without this; it finds those with fewer, such as two thirds of
+//! Meteor's.
 
 use super::token::parts;
 
-/// Shortest part that is judged. Shorter ones are abbreviations, such as `k8s` and `i18n`.
+/// The minimum length of a part that is scored. Shorter ones are abbreviations, such as `k8s` and `i18n`.
 const MIN_PART: usize = 5;
-/// Weight at which a stretch of pairs is random. One in 2,500 names of packages has such a stretch, and so do
+/// The weight at which a run of pairs counts as random. One in 2,500 package names has such a run, and so do
 /// 99 in 100 ids of 17 letters and digits.
 const RANDOM: i16 = 16;
-/// Fewest pairs of such a stretch: more than `html2pdf` and `pbkdf2` have.
+/// The minimum number of pairs in such a run: more than `html2pdf` and `pbkdf2` have.
 const MIN_PAIRS: usize = 8;
-/// Digit of [`PAIRS`] for a pair that is as frequent in words as in random text.
+/// The digit in [`PAIRS`] for a pair that is as frequent in words as in random text.
 const NEUTRAL: i16 = 4;
-/// Weight of a letter next to a digit.
+/// The weight of a letter next to a digit.
 const DIGIT_STEP: i16 = 4;
-/// Weight of a capital after a small letter.
+/// The weight of an upper-case letter after a lower-case one.
 const CAPITAL_STEP: i16 = 3;
-/// How much rarer a letter (column) follows another (row) in words than in random text, as a logarithm in
-/// steps of 0.4. Counted in dictionaries of nine European languages, names of packages, identifiers of
-/// programs, and words of telephony; the source in which a pair is most frequent counts.
+/// How much less often a letter (column) follows another (row) in words than in random text, as a logarithm in
+/// steps of 0.4. Counted in dictionaries of nine European languages, package names, program identifiers and
+/// telephony terms; for each pair, the source with the highest frequency is used.
 const PAIRS: [&[u8; 26]; 26] = [
     b"46329867267332859123447988",
     b"22840974269398179257399419",
@@ -50,8 +50,8 @@ const PAIRS: [&[u8; 26]; 26] = [
     b"08560979395653279886296913",
 ];
 
-/// Whether a text has a stretch that reads like no words.
-pub(super) fn holds_random(text: &[u8]) -> bool {
+/// Whether a text contains a run of characters that doesn't resemble words.
+pub(super) fn contains_random(text: &[u8]) -> bool {
     let (mut weight, mut pairs) = (0, 0);
     let parts = parts(text).filter(|part| part.len() >= MIN_PART).map(without_version);
     for pair in parts.flat_map(|part| part.windows(2)) {
@@ -64,7 +64,7 @@ pub(super) fn holds_random(text: &[u8]) -> bool {
     false
 }
 
-/// The part without the number or version at its end, which words have, too.
+/// Strips a trailing number or version, which words have, too.
 fn without_version(part: &[u8]) -> &[u8] {
     let end = part.iter().rposition(|byte| !byte.is_ascii_digit()).map_or(0, |last| last + 1);
     match &part[..end] {
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn random_letters_are_told_from_words() {
+    fn random_letters_are_distinguished_from_words() {
         for (text, expected) in [
             ("QuFTMEWrPAXnwK", true),
             ("xzDpZLBmXZKqLn", true),
@@ -105,12 +105,12 @@ mod tests {
             ("przychodnia-rejestracja", false),
             ("i18n-l10n-a11y-k8s", false),
         ] {
-            assert_eq!(holds_random(text.as_bytes()), expected, "{text}");
+            assert_eq!(contains_random(text.as_bytes()), expected, "{text}");
         }
     }
 
     #[test]
-    fn a_version_at_the_end_of_a_word_weighs_nothing() {
+    fn a_trailing_version_is_stripped() {
         for (part, expected) in
             [("voice2", "voice"), ("voiceV2", "voice"), ("v2", ""), ("2", ""), ("dev", "dev")]
         {

@@ -1,32 +1,32 @@
-//! The user's patterns: which paths, of which hosts, become one route.
+//! Configured patterns, which merge paths, optionally of certain hosts, into one route.
 
-/// One of the user's patterns: `/ivr/:tenant/menu`, or with a host `*.example.com/ivr/:tenant`.
+/// A configured pattern: `/ivr/:tenant/menu`, or with a host, `*.example.com/ivr/:tenant`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoutePattern {
     pub(super) host: Option<String>,
     pub(super) path: String,
 }
 
-/// Why a text is no route pattern.
+/// Why a text isn't a valid route pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPattern {
     /// There is no path.
-    #[error("a pattern has a path, such as `/ivr/:tenant/menu`, optionally after a host")]
+    #[error("a pattern needs a path, such as `/ivr/:tenant/menu`, optionally after a host")]
     NoPath,
-    /// A scheme, which a pattern has not: it would never match.
+    /// A scheme, with which a pattern would never match.
     #[error("a pattern begins with a host or a path, not with a scheme such as `https://`")]
     Scheme,
-    /// A query or fragment, which no path has.
-    #[error("a pattern has no query and no fragment")]
+    /// A query or fragment, which isn't part of a path.
+    #[error("a pattern can't contain a query or a fragment")]
     QueryOrFragment,
     /// White space or a control character.
-    #[error("a pattern has no white space and no control characters")]
+    #[error("a pattern can't contain white space or control characters")]
     Blank,
     /// A `:` without a name.
     #[error("a placeholder needs a name after its `:`")]
     UnnamedPlaceholder,
     /// A `*` that isn't the first label of the host.
-    #[error("`*` may only stand for the first labels of a host, as in `*.example.com/ivr`")]
+    #[error("`*` can only stand for the first labels of a host, as in `*.example.com/ivr`")]
     Wildcard,
 }
 
@@ -68,14 +68,15 @@ impl RoutePattern {
                 None => host == pattern,
             },
         };
-        let mut wanted = self.path.split('/');
+        let mut expected = self.path.split('/');
         let mut found = path.split('/');
         host_matches
             && loop {
-                match (wanted.next(), found.next()) {
+                match (expected.next(), found.next()) {
                     (None, None) => break true,
-                    (Some(want), Some(have)) if want == have => {}
-                    (Some(want), Some(have)) if want.starts_with(':') && !have.is_empty() => {}
+                    (Some(pattern), Some(segment)) if pattern == segment => {}
+                    (Some(pattern), Some(segment))
+                        if pattern.starts_with(':') && !segment.is_empty() => {}
                     (Some(_), Some(_)) | (None, Some(_)) | (Some(_), None) => break false,
                 }
             }
@@ -87,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_broken_pattern_is_refused_with_its_reason() {
+    fn an_invalid_pattern_is_rejected_with_its_reason() {
         use InvalidPattern::*;
         for (text, reason) in [
             ("", NoPath),

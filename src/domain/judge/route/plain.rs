@@ -1,17 +1,17 @@
-//! What a text says in plain characters, however it is written: percent-encoded, in full-width
-//! characters, with the digits of another script, or with invisible characters in between.
+//! Converts text to plain characters: from percent-encoding, full-width characters, digits of other scripts,
+//! and with invisible characters removed.
 //!
-//! Made only to recognise data; no label shows it.
+//! Only used to recognise data; never shown in a label.
 
 use std::borrow::Cow;
 
 use crate::domain::words::label;
 
-/// A letter that is no ASCII. No generator of ids writes one.
+/// Stands for a non-ASCII letter, which id generators don't use.
 pub(super) const OTHER_LETTER: u8 = 0x80;
 
-/// The text with one byte per visible character: every digit of another script is a `0`, every other letter
-/// [`OTHER_LETTER`], and everything else that is no ASCII a `-`.
+/// Returns one byte per visible character. Of non-ASCII characters, digits become `0`, letters
+/// [`OTHER_LETTER`], full-width forms their ASCII character, and the rest `-`.
 pub(super) fn plain(text: &str) -> Cow<'_, [u8]> {
     if text.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
         return Cow::Borrowed(text.as_bytes());
@@ -31,7 +31,7 @@ fn character(c: char) -> Option<u8> {
             let offset = u32::from(c) - 0xff01;
             u8::try_from(offset).ok().map(|offset| b'!' + offset)
         }
-        // Small commercial at.
+        // SMALL COMMERCIAL AT.
         '\u{fe6b}' => Some(b'@'),
         c if label::is_unsafe(c) || is_combining(c) => None,
         c if c.is_numeric() => Some(b'0'),
@@ -40,13 +40,13 @@ fn character(c: char) -> Option<u8> {
     }
 }
 
-/// Marks that change how the character before them looks, such as the frame of a key cap.
+/// Whether a character modifies the look of the previous one, such as the frame of a key cap.
 fn is_combining(c: char) -> bool {
     matches!(c, '\u{300}'..='\u{36f}' | '\u{20d0}'..='\u{20ff}' | '\u{fe00}'..='\u{fe0f}')
 }
 
-/// The text with its percent-encoded bytes decoded once, also in the form `%u0031` of JavaScript's
-/// `escape`; `None` where there are none.
+/// Decodes percent-encoded bytes once, including JavaScript's `escape` form `%u0031`; returns `None` if there
+/// are none.
 pub(super) fn decode(text: &[u8]) -> Option<String> {
     if !text.contains(&b'%') {
         return None;
@@ -63,7 +63,7 @@ pub(super) fn decode(text: &[u8]) -> Option<String> {
             _ => (None, tail),
         };
         match number {
-            // More than two digits are a code point.
+            // The `%u` form is a code point.
             Some(number) if tail.len() - after.len() > 2 => {
                 let c = char::from_u32(number).unwrap_or(char::REPLACEMENT_CHARACTER);
                 decoded.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());

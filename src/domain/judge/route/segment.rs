@@ -1,38 +1,38 @@
-//! Whether a segment of a path is data rather than a name: decided on what it says in plain ASCII
-//! ([`plain`](super::plain)) after a few decodings, in its parts as well as whole.
+//! Decides whether a path segment is data rather than a name, based on its decoded plain form
+//! ([`plain`](super::plain)), as a whole and in parts.
 
 use std::borrow::Cow;
 
 use super::plain::{OTHER_LETTER, decode, plain};
 use super::token::{Count, has_prefix, is_token, parts};
 
-/// Most times that a segment is decoded. What is encoded more often is data: no name is.
+/// The maximum number of times to decode a segment. No name is encoded more often, so the rest is data.
 const MAX_DECODINGS: usize = 4;
-/// Most bytes of a segment that are judged: labels are shorter.
+/// The maximum number of bytes of a segment to examine: labels are shorter.
 const MAX_JUDGED: usize = 1_024;
-/// Shortest number that is taken for a phone number or a key: local phone numbers have 7 digits.
+/// The minimum number of digits of a phone number or key: local phone numbers have 7 digits.
 const MIN_NUMBER: usize = 7;
-/// Most digits of a name that has letters between them: phone numbers in full have 10 and more.
+/// The maximum number of digits in a name with letters between them: full phone numbers have 10 or more.
 const MAX_DIGITS_IN_NAME: usize = 9;
-/// Most separators between two digits of one number, as in `1 (500) - 555`.
+/// The maximum number of separators between two digits of a number, as in `1 (500) - 555`.
 const MAX_SEPARATORS: usize = 3;
-/// Shortest run of nothing but hexadecimal digits that is taken for a key.
+/// The minimum number of hexadecimal digits of a key.
 const MIN_HEX: usize = 16;
-/// Characters of a SID.
+/// The length of a SID.
 const SID: usize = 34;
-/// Characters of a UUID (RFC 9562, section 4).
+/// The length of a UUID (RFC 9562, section 4).
 const UUID: usize = 36;
-/// Schemes of the addresses that calls and messages go to and come from.
+/// Schemes of the addresses of calls and messages.
 const SCHEMES: [&str; 7] = ["tel", "sip", "sips", "client", "whatsapp", "mailto", "callto"];
-/// Extensions of files that webhooks are served from or play. None is a top-level domain, so that
-/// none is the end of an e-mail address.
+/// Extensions of files that serve webhooks or that webhooks play. None is a top-level domain, so none can be the
+/// end of an e-mail address.
 const EXTENSIONS: [&str; 48] = [
     "xml", "twiml", "vxml", "ssml", "json", "jsonl", "txt", "html", "xhtml", "htm", "php", "asp",
     "aspx", "ashx", "jsp", "jspx", "cgi", "action", "cfm", "js", "mjs", "yaml", "yml", "csv",
     "pdf", "log", "mp3", "mp4", "wav", "wave", "ogg", "opus", "m4a", "aac", "amr", "aiff", "flac",
     "gsm", "ulaw", "alaw", "webm", "jpg", "jpeg", "png", "gif", "svg", "gz", "tar",
 ];
-/// Most letters and digits of an extension.
+/// The maximum length of an extension.
 const MAX_EXTENSION: usize = 5;
 
 /// Whether a segment is data rather than a name.
@@ -41,22 +41,22 @@ pub(super) fn is_data(segment: &str) -> bool {
     let segment = &segment[..end.unwrap_or(0)];
     let mut text = plain(segment);
     for _ in 0..MAX_DECODINGS {
-        // The digits of an encoded character are no digits of the segment: judged is what is left.
+        // Digits of percent-encoding aren't digits of the segment, so only decoded text is judged.
         let Some(decoded) = decode(&text) else { return is_data_in_plain(&text) };
         text = Cow::Owned(plain(&decoded).into_owned());
-        if holds_query(&text) {
+        if contains_query(&text) {
             return true;
         }
     }
     decode(&text).is_some() || is_data_in_plain(&text)
 }
 
-/// The extension of a file name, with its dot, or nothing.
+/// Returns the extensions of a file name, with their dots, or an empty string.
 pub(super) fn extension(segment: &str) -> &str {
     segment.get(without_extension(segment.as_bytes()).len()..).unwrap_or_default()
 }
 
-/// The name of a file, without any of its extensions: `1234.tar.gz` has two.
+/// Returns a file name without its extensions; `1234.tar.gz` has two.
 fn without_extension(mut segment: &[u8]) -> &[u8] {
     while let Some(dot) = segment.iter().rposition(|byte| *byte == b'.')
         && is_extension(&segment[dot + 1..])
@@ -70,13 +70,13 @@ fn is_extension(text: &[u8]) -> bool {
     EXTENSIONS.iter().any(|known| text.eq_ignore_ascii_case(known.as_bytes()))
 }
 
-/// Whether a decoded segment has a query, a fragment or a path parameter, which no label shows.
-fn holds_query(text: &[u8]) -> bool {
+/// Whether a decoded segment contains a query, a fragment or a path parameter, which must not appear in labels.
+fn contains_query(text: &[u8]) -> bool {
     text.iter().any(|byte| matches!(byte, b'?' | b'#' | b';'))
 }
 
-/// Whether the label of a host is a key, an id or an address. What generators write stays: the hosts
-/// of clouds are full of it.
+/// Whether a host's label is a key, an id or an address. Other generated names stay, as they are common in
+/// cloud hosts.
 pub(super) fn is_key(label: &[u8]) -> bool {
     parts(label).any(|part| is_hex(part) || is_sid(part))
         || has_uuid(label)
@@ -87,7 +87,7 @@ pub(super) fn is_key(label: &[u8]) -> bool {
 fn is_data_in_plain(text: &[u8]) -> bool {
     let name = without_extension(text);
     let count = Count::new(name);
-    // Words in letters alone are most of all segments.
+    // Most segments consist only of lower-case letters.
     if count.lower == name.len() {
         return false;
     }
@@ -106,7 +106,7 @@ fn is_number(name: &[u8], digits: usize) -> bool {
         || (digits >= MIN_NUMBER && longest_number(name) >= MIN_NUMBER)
 }
 
-/// Whether there are only digits, as in `42`, `{42}` and, whatever the extension, `42.do`.
+/// Whether a name is only digits, as in `42`, `{42}` and, with any extension, `42.do`.
 fn is_plain_number(name: &[u8]) -> bool {
     let is_edge = |byte: &u8| *byte == b'%' || !(byte.is_ascii_punctuation() || *byte == b' ');
     let start = name.iter().position(is_edge).unwrap_or(0);
@@ -118,8 +118,8 @@ fn is_plain_number(name: &[u8]) -> bool {
         && pieces.all(is_extension)
 }
 
-/// The most digits with nothing but separators between them. Those of a version, as in `v2-2023-01`,
-/// are no part of what follows.
+/// Returns the largest number of digits with only separators between them. The digits of a version, as in
+/// `v2-2023-01`, aren't part of the number after it.
 fn longest_number(name: &[u8]) -> usize {
     let (mut longest, mut digits, mut separators) = (0, 0, MAX_SEPARATORS + 1);
     for (at, byte) in name.iter().enumerate() {
@@ -137,7 +137,7 @@ fn longest_number(name: &[u8]) -> usize {
     longest
 }
 
-/// Whether a text ends in a version: up to four digits after a `v` that begins a word.
+/// Whether a text ends with a version: up to four digits after a `v` at the start of a word.
 fn ends_version(text: &[u8]) -> bool {
     let start = text.iter().rposition(|byte| !byte.is_ascii_digit());
     start.is_some_and(|v| {
@@ -146,7 +146,7 @@ fn ends_version(text: &[u8]) -> bool {
     })
 }
 
-/// Hexadecimal digits with a decimal one among them, also as `0x…`.
+/// Whether a part is a hexadecimal number, optionally with `0x`, that contains a decimal digit.
 fn is_hex(part: &[u8]) -> bool {
     let part = part.strip_prefix(b"0x").unwrap_or(part);
     part.len() >= MIN_HEX
@@ -169,13 +169,13 @@ fn has_uuid(name: &[u8]) -> bool {
     })
 }
 
-/// Whether a text is a parameter with its value.
+/// Whether a text is a parameter with a value.
 fn is_assignment(name: &[u8]) -> bool {
     let equals = name.iter().position(|byte| *byte == b'=');
     equals.is_some_and(|at| at > 0 && name[at + 1..].iter().any(|byte| *byte != b'='))
 }
 
-/// Whether something stands on either side of an `@`, or behind the scheme of an address.
+/// Whether there is text on both sides of an `@`, or after the scheme of an address.
 fn has_address(name: &[u8]) -> bool {
     let split = |separator| {
         let at = name.iter().position(|byte| *byte == separator)?;

@@ -1,11 +1,11 @@
-//! Hosts and paths, and the labels that they become.
+//! Tests the labels of hosts and paths.
 
 mod generated;
 
 use super::*;
 
 #[test]
-fn what_looks_like_data_is_replaced() {
+fn data_is_replaced() {
     for (url, expected) in [
         ("https://a.example/voice", "a.example /voice"),
         ("https://a.example/users/42/calls", "a.example /users/:id/calls"),
@@ -28,9 +28,9 @@ fn what_looks_like_data_is_replaced() {
     }
 }
 
-/// The corpus of the field: host and route, or `-` for a URL that is none.
+/// URLs from practice with their host and route, or `-` for an invalid URL.
 #[test]
-fn the_corpus_of_urls_becomes_the_routes_beside_it() {
+fn the_corpus_of_urls_has_the_expected_routes() {
     let corpus = include_str!("../../../../tests/fixtures/routes.tsv");
     let lines = corpus.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     let mut wrong = Vec::new();
@@ -50,9 +50,9 @@ fn the_corpus_of_urls_becomes_the_routes_beside_it() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Each segment stands in the middle of a path, where what is around it must stay.
+/// Each segment is tested in the middle of a path, whose other segments must stay.
 #[test]
-fn the_corpus_of_segments_is_data_or_stays() {
+fn the_corpus_of_segments_is_replaced_or_stays() {
     let corpus = include_str!("../../../../tests/fixtures/segments.tsv");
     let lines = corpus.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     let (mut wrong, mut data, mut words) = (Vec::new(), 0, 0);
@@ -67,11 +67,11 @@ fn the_corpus_of_segments_is_data_or_stays() {
         *if segment == expected { &mut words } else { &mut data } += 1;
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(data >= 200 && words >= 200, "{data} of data, {words} words");
+    assert!(data >= 200 && words >= 200, "{data} data segments, {words} names");
 }
 
 #[test]
-fn an_absurdly_long_url_is_cut() {
+fn a_very_long_url_is_truncated() {
     let url = format!("https://{}.example/{}", "h".repeat(10_000), "ä".repeat(10_000));
     let endpoint = Routes::default().endpoint(&WebhookUrl::parse(&url).expect("valid URL"));
     assert!(endpoint.host.len() <= 256 && endpoint.route.len() <= 256);
@@ -90,7 +90,7 @@ fn a_label_is_safe_on_a_terminal() {
 }
 
 #[test]
-fn the_users_patterns_win_and_may_name_a_host() {
+fn configured_patterns_take_precedence_and_may_name_a_host() {
     let patterns = ["/ivr/:tenant/menu", "*.preview.example.com/ivr/:tenant"];
     check(&patterns, "https://a.example/ivr/acme/menu", "a.example /ivr/:tenant/menu");
     check(
@@ -102,10 +102,9 @@ fn the_users_patterns_win_and_may_name_a_host() {
     check(&patterns, "https://a.example/ivr/acme/menu/x", "a.example /ivr/acme/menu/x");
 }
 
-/// A number is data in whatever script, with whatever between its digits, behind whatever word, and
-/// however often it is encoded.
+/// A number is data in any script, with any separators, after any word, and at any depth of encoding.
 #[test]
-fn a_number_is_data_however_it_is_written() {
+fn a_phone_number_is_data_in_any_notation() {
     for seed in 0..5_000 {
         let mut random = fastrand::Rng::with_seed(seed);
         let segment = written(&mut random);
@@ -136,7 +135,7 @@ fn written(random: &mut fastrand::Rng) -> String {
     match random.u8(..6) {
         0 => text,
         1 => percent_encoded(&text, |byte| !byte.is_ascii_alphanumeric()),
-        // Each byte, as no library does it.
+        // Every byte, although no library does that.
         rounds => (1..rounds).fold(percent_encoded(&text, |_| true), |text, _| {
             percent_encoded(&text, |byte| byte == b'%')
         }),
@@ -148,12 +147,12 @@ fn percent_encoded(text: &str, is_encoded: impl Fn(u8) -> bool) -> String {
         true => format!("%{byte:02X}"),
         false => char::from(byte).to_string(),
     };
-    // What is no ASCII is always encoded, so that each byte is a character.
+    // Non-ASCII bytes are always encoded, so that the result is ASCII.
     text.bytes().map(|b| if b.is_ascii() { byte(b) } else { format!("%{b:02X}") }).collect()
 }
 
 #[test]
-fn any_text_becomes_labels_that_are_short_and_safe() {
+fn labels_of_any_text_are_short_and_safe() {
     let alphabet: Vec<char> =
         "ab1F:/.-_%25@=;?#[]xn\u{0}\u{1b}\u{85}\u{202e}é電０٣\u{1d7ce}\u{fffd}".chars().collect();
     for seed in 0..20_000 {

@@ -1,30 +1,30 @@
-//! Tokens and generated ids: by what they begin with, by their runs of digits, and by how little they
-//! read like words.
+//! Recognises tokens and generated ids by their prefix, by their runs of digits, or because they don't resemble
+//! words.
 
-use super::letters::holds_random;
+use super::letters::contains_random;
 
-/// Fewest characters after what no word begins with, such as `ghp_`.
+/// The minimum number of characters after a prefix that no word has, such as `ghp_`.
 const MIN_AFTER: usize = 4;
-/// Fewest letters and digits in a row after what a word may begin with, such as `npm_`.
+/// The minimum number of consecutive letters and digits after a prefix that a word may have, such as `npm_`.
 const MIN_LONG_AFTER: usize = 16;
-/// Fewest letters and digits in a row after a scheme of authentication, such as `Bearer`.
+/// The minimum number of consecutive letters and digits after an authentication scheme, such as `Bearer`.
 const MIN_AFTER_SCHEME: usize = 8;
-/// Shortest text with three runs of digits among letters that a generator wrote.
+/// The minimum length of a generated id with three runs of digits among letters.
 const MIN_GENERATED: usize = 10;
-/// Runs of digits that a generator writes.
+/// The minimum number of runs of digits in such an id.
 const MIN_RUNS: usize = 3;
-/// Shortest part with two runs of digits that is no word: longer than `24x7` and `b2b2c`.
+/// The minimum length of a part with two runs of digits that isn't a word: longer than `24x7` and `b2b2c`.
 const MIN_JUMBLED: usize = 6;
 
-/// Whether a text holds a token or what an id generator writes.
+/// Whether a text contains a token or a generated id.
 pub(super) fn is_token(text: &[u8], count: &Count) -> bool {
     let is_cased = count.lower > 0 && count.upper > 0;
     has_prefix(text)
         || (count.digits >= MIN_RUNS && is_generated(text))
-        || (text.len() >= MIN_GENERATED && (count.digits > 0 || is_cased) && holds_random(text))
+        || (text.len() >= MIN_GENERATED && (count.digits > 0 || is_cased) && contains_random(text))
 }
 
-/// How many characters of each class a text has.
+/// The number of characters of each class in a text.
 #[derive(Default)]
 pub(super) struct Count {
     pub(super) digits: usize,
@@ -44,18 +44,18 @@ impl Count {
     }
 }
 
-/// Letters and digits in a row.
+/// Splits a text into runs of letters and digits.
 pub(super) fn parts(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(|byte| !byte.is_ascii_alphanumeric()).filter(|part| !part.is_empty())
 }
 
-/// Whether a text has a token with a known beginning.
+/// Whether a text contains a token with a known prefix.
 pub(super) fn has_prefix(text: &[u8]) -> bool {
     let mut rest = text;
     while let Some(start) = rest.iter().position(u8::is_ascii_alphanumeric) {
         let length = run(&rest[start..]);
         let (word, after) = rest[start..].split_at(length);
-        if begins_token(word, after) {
+        if is_token_prefix(word, after) {
             return true;
         }
         rest = after;
@@ -63,13 +63,13 @@ pub(super) fn has_prefix(text: &[u8]) -> bool {
     false
 }
 
-/// Letters and digits in a row at the beginning.
+/// Returns the number of letters and digits at the start.
 fn run(text: &[u8]) -> usize {
     text.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count()
 }
 
-/// Whether a word is the beginning of a token, by what stands after it.
-fn begins_token(word: &[u8], rest: &[u8]) -> bool {
+/// Whether a word is the prefix of a token, given the text after it.
+fn is_token_prefix(word: &[u8], rest: &[u8]) -> bool {
     let token = |between: &str| {
         rest.strip_prefix(between.as_bytes()).is_some_and(|token| token.len() >= MIN_AFTER)
     };
@@ -110,7 +110,7 @@ fn is_scheme(word: &[u8], rest: &[u8]) -> bool {
         && schemes.iter().any(|scheme| word.eq_ignore_ascii_case(scheme))
 }
 
-/// Whether runs of digits among letters show what a generator wrote: ULID, cuid, KSUID, xid, nanoid, Meteor.
+/// Whether runs of digits among letters indicate a generated id: ULID, cuid, KSUID, xid, nanoid, Meteor.
 fn is_generated(text: &[u8]) -> bool {
     let (mut runs, mut characters, mut is_jumbled) = (0, 0, false);
     for part in parts(text) {

@@ -1,8 +1,8 @@
-//! Reads an XML 1.0 document without a DTD, markup by markup, and refuses what isn't well-formed.
+//! Reads an XML 1.0 document without a DTD, one markup at a time, and rejects malformed input.
 //!
-//! Source: <https://www.w3.org/TR/xml/>, whose productions are named below. What breaks one of them
-//! is refused by every conforming parser, Twilio's included (error 12100), so leniency would hide
-//! failures. Namespaces are no matter: Twilio documents `<amazon:effect>` without a declaration.
+//! Source: <https://www.w3.org/TR/xml/>, whose productions are cited below. Every conforming parser, including
+//! Twilio's (error 12100), rejects text that violates one of them, so leniency would hide failures.
+//! Namespaces are ignored: Twilio documents `<amazon:effect>` without a declaration.
 
 mod grammar;
 
@@ -12,18 +12,18 @@ use crate::domain::words::label::label_enum;
 use grammar::{attributes, characters, declaration, name_length, reference, skip_space};
 
 label_enum! {
-    /// Which rule of XML a text breaks, as far as that leads a person to the mistake.
+    /// The XML rule that a text violates, distinguished where it helps to find the mistake.
     pub enum Malformation {
-        /// Something stands before the XML declaration or the root: a warning of the application's
-        /// language, a blank line.
+        /// Text before the XML declaration or the root element: a blank line, or a warning from the application's
+        /// runtime.
         BeforeProlog = "before the prolog",
-        /// The text ends in the middle.
+        /// The text ends before the document does.
         Truncated = "truncated",
-        /// A reference to an entity or a character that XML doesn't know, such as `&nbsp;`.
+        /// A reference to an entity or character that XML doesn't define or allow, such as `&nbsp;`.
         Entity = "entity",
         /// An `&` that should be `&amp;`, as in a URL.
         BareAmpersand = "bare ampersand",
-        /// An end tag that doesn't belong to the element that is open.
+        /// An end tag that doesn't match the open element.
         MismatchedTag = "mismatched tag",
         /// Any other rule.
         Other = "other",
@@ -31,9 +31,9 @@ label_enum! {
 }
 
 impl Malformation {
-    /// The same, or what it comes down to where the document itself begins further on: applications
-    /// write warnings in HTML in front of it.
-    pub(super) fn in_front_of(self, text: &str) -> Self {
+    /// Returns [`Self::BeforeProlog`] instead of [`Self::Other`] if the document only starts further into the
+    /// text: applications write HTML warnings before it.
+    pub(super) fn or_before_prolog(self, text: &str) -> Self {
         let begins = |start| text.find(start).is_some_and(|at| at > 0);
         if self == Self::Other && (begins("<?xml") || begins("<Response")) {
             Self::BeforeProlog
@@ -43,13 +43,12 @@ impl Malformation {
     }
 }
 
-/// Nothing, or an error where a rule doesn't hold.
+/// Returns an error unless a rule holds.
 fn require(holds: bool) -> Result<(), Malformation> {
     if holds { Ok(()) } else { Err(Malformation::Other) }
 }
 
-/// Why something expected doesn't stand at the beginning of a text: because it ends, or for another
-/// reason.
+/// Returns why a text doesn't start as expected: it is truncated if empty, else `otherwise`.
 fn unless_ended(text: &str, otherwise: Malformation) -> Malformation {
     if skip_space(text).is_empty() { Malformation::Truncated } else { otherwise }
 }
@@ -59,16 +58,16 @@ fn unless_ended(text: &str, otherwise: Malformation) -> Malformation {
 pub(super) enum Markup<'a> {
     /// An element begins.
     Element {
-        /// Its name with its prefix.
+        /// The name with its prefix.
         name: &'a str,
-        /// How many elements it stands in.
+        /// The number of enclosing elements.
         depth: usize,
     },
-    /// An element ends, or a comment, a CDATA section or a processing instruction was passed.
+    /// An end tag, comment, CDATA section or processing instruction.
     Other,
 }
 
-/// A reader in the middle of a document.
+/// Reads a document step by step.
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
     rest: &'a str,
@@ -78,16 +77,16 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Begins to read a document, past its declaration.
+    /// Starts reading a document after its XML declaration.
     pub(super) fn new(text: &'a str) -> Result<Self, Malformation> {
         let characters = characters(text)?;
         let rest = declaration(text)?;
-        // Room for what TwiML needs: deeper documents grow it.
+        // Enough for TwiML; deeper documents grow it.
         let open = Vec::with_capacity(8);
         Ok(Self { rest, open, has_root: false, has_bracket: characters.has_bracket })
     }
 
-    /// Reads to behind the next markup; `None` at the document's end.
+    /// Reads past the next markup; returns `None` at the end of the document.
     pub(super) fn next(&mut self) -> Result<Option<Markup<'a>>, Malformation> {
         self.text()?;
         let Some(rest) = self.rest.strip_prefix('<') else {
@@ -103,7 +102,7 @@ impl<'a> Reader<'a> {
         Ok(Some(Markup::Other))
     }
 
-    /// Text up to the next markup (production 14, CharData); outside the root only white space.
+    /// Reads text up to the next markup (production 14, CharData); only white space is allowed outside the root.
     fn text(&mut self) -> Result<(), Malformation> {
         let bytes = self.rest.as_bytes();
         let special = memchr2(b'<', b'&', bytes).unwrap_or(bytes.len());
@@ -126,12 +125,12 @@ impl<'a> Reader<'a> {
         if has_ampersand { references(text) } else { Ok(()) }
     }
 
-    /// What stands outside the root and may not.
+    /// Returns the error for content that isn't allowed outside the root.
     fn outside_root(&self) -> Malformation {
         if self.has_root { Malformation::Other } else { Malformation::BeforeProlog }
     }
 
-    /// A start tag or an empty element (productions 40 and 44), from its name on.
+    /// Reads a start tag or an empty element (productions 40 and 44), starting at its name.
     fn start_tag(&mut self, text: &'a str) -> Result<Markup<'a>, Malformation> {
         let depth = self.open.len();
         let (name, rest) = text.split_at(name_length(text));
@@ -152,7 +151,7 @@ impl<'a> Reader<'a> {
         Ok(Markup::Element { name, depth })
     }
 
-    /// An end tag (production 42), from its name on.
+    /// Reads an end tag (production 42), starting at its name.
     fn end_tag(&mut self, text: &'a str) -> Result<(), Malformation> {
         let open = self.open.pop().ok_or(Malformation::MismatchedTag)?;
         let (name, rest) = text.split_at(name_length(text));
@@ -167,8 +166,8 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// A comment (production 15), or a CDATA section (production 18) in an element; a DOCTYPE and
-    /// anything else is refused.
+    /// Reads a comment (production 15), or a CDATA section (production 18) inside an element; rejects a DOCTYPE and
+    /// anything else.
     fn comment_or_section(&mut self, text: &'a str) -> Result<(), Malformation> {
         const SECTION: &str = "[CDATA[";
         if let Some(comment) = text.strip_prefix("--") {
@@ -185,7 +184,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// A processing instruction (production 16), from its target on.
+    /// Reads a processing instruction (production 16), starting at its target.
     fn instruction(&mut self, text: &'a str) -> Result<(), Malformation> {
         let (target, rest) = text.split_at(name_length(text));
         if rest.is_empty() {
@@ -208,7 +207,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Every `&` begins a reference (production 67).
+/// Checks that every `&` begins a reference (production 67).
 fn references(text: &str) -> Result<(), Malformation> {
     let mut rest = text;
     while let Some((_, after)) = rest.split_once('&') {

@@ -1,5 +1,5 @@
-//! Which texts are TwiML. What is refused here, Apache Xerces refuses, too, whose messages Twilio
-//! quotes under error 12100.
+//! Tests which texts are TwiML. Apache Xerces, whose messages Twilio quotes for error 12100, also rejects
+//! everything rejected here.
 
 use super::*;
 
@@ -7,7 +7,7 @@ const TWIML: Document = Document::Twiml { has_unknown_verb: false };
 const UNKNOWN_VERB: Document = Document::Twiml { has_unknown_verb: true };
 
 #[test]
-fn what_twilio_executes_is_twiml() {
+fn accepts_what_twilio_executes() {
     for text in [
         "<Response/>",
         "<Response></Response >",
@@ -34,7 +34,7 @@ fn what_twilio_executes_is_twiml() {
 }
 
 #[test]
-fn every_verb_is_known_and_others_are_a_warning() {
+fn an_unknown_verb_is_a_warning() {
     for verb in VERBS {
         check(&format!("<Response><{verb}/></Response>"), TWIML);
     }
@@ -49,7 +49,7 @@ fn every_verb_is_known_and_others_are_a_warning() {
 }
 
 #[test]
-fn another_root_is_no_twiml() {
+fn a_different_root_element_is_not_twiml() {
     for text in [
         "<response/>",
         "<RESPONSE/>",
@@ -64,7 +64,7 @@ fn another_root_is_no_twiml() {
 }
 
 #[test]
-fn what_comes_before_or_after_the_document_breaks_it() {
+fn content_before_or_after_the_document_is_malformed() {
     for text in [
         "",
         "hello",
@@ -89,7 +89,7 @@ fn what_comes_before_or_after_the_document_breaks_it() {
 }
 
 #[test]
-fn a_truncated_document_is_malformed_wherever_it_ends() {
+fn a_document_truncated_at_any_point_is_malformed() {
     let whole = "<?xml version=\"1.0\"?><Response><Say voice=\"a\">x &amp; <![CDATA[y]]><!-- z --></Say></Response>";
     check(whole, TWIML);
     for (end, _) in whole.char_indices() {
@@ -98,7 +98,7 @@ fn a_truncated_document_is_malformed_wherever_it_ends() {
 }
 
 #[test]
-fn a_dtd_is_refused_and_no_entity_expanded() {
+fn a_dtd_is_rejected_and_no_entity_is_expanded() {
     for text in [
         "<!DOCTYPE Response><Response/>",
         "<!DOCTYPE r [<!ENTITY a \"aaaa\"><!ENTITY b \"&a;&a;\">]><Response><Say>&b;</Say></Response>",
@@ -113,7 +113,7 @@ fn a_dtd_is_refused_and_no_entity_expanded() {
 }
 
 #[test]
-fn what_breaks_a_rule_of_xml_is_malformed() {
+fn violations_of_xml_rules_are_malformed() {
     for text in [
         "<Response><Say>x</Response>",
         "<Response><Say>x</say></Response>",
@@ -125,7 +125,7 @@ fn what_breaks_a_rule_of_xml_is_malformed() {
         "<Response / >",
         "<1Response/>",
         "<Response><-/></Response>",
-        // Ampersands, the commonest mistake: in text, in a URL, in an attribute.
+        // Ampersands, the most common mistake: in text, in a URL, in an attribute.
         "<Response><Say>Marks & Spencer</Say></Response>",
         "<Response><Redirect>/x?a=1&b=2</Redirect></Response>",
         "<Response><Dial action=\"/x?a=1&b=2\"/></Response>",
@@ -172,7 +172,7 @@ fn what_breaks_a_rule_of_xml_is_malformed() {
 }
 
 #[test]
-fn many_attributes_are_compared_like_few() {
+fn duplicates_among_many_attributes_are_found() {
     let attributes: Vec<String> = (0..500).map(|n| format!("a{n}=\"\"")).collect();
     check(&format!("<Response {}/>", attributes.join(" ")), TWIML);
     for twice in [0, 15, 16, 17, 499] {
@@ -182,7 +182,7 @@ fn many_attributes_are_compared_like_few() {
 }
 
 #[test]
-fn what_nobody_can_read_is_no_failure() {
+fn misdecoded_or_deeply_nested_text_is_unreadable() {
     for text in ["\u{ff}\u{fe}<\0R\0", "<\0R\0e\0", "\0<\0R", "\u{fffd}\u{fffd}<\0R\0"] {
         check(text, Document::Unreadable);
     }
@@ -193,7 +193,7 @@ fn what_nobody_can_read_is_no_failure() {
 }
 
 #[test]
-fn the_mistake_is_named_in_words_of_ours() {
+fn the_malformation_names_the_mistake() {
     use Malformation::{BareAmpersand, BeforeProlog, Entity, MismatchedTag, Other, Truncated};
     for (text, expected) in [
         ("OK", BeforeProlog),

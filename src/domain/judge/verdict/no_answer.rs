@@ -1,23 +1,23 @@
-//! Why the application gave no answer, where Twilio's proxy answered in its place.
+//! Determines why the application didn't respond if Twilio's proxy responded in its place.
 //!
-//! The proxy tells the cause in a line of English that comes from the software it is built with. What
-//! it names (URLs, hosts, addresses) is taken out before words are looked for, so that a host such as
-//! `ssl.example.com` decides nothing.
+//! The proxy describes the cause in a line of English from the software it is built with. URLs, hosts and
+//! addresses are removed before the line is searched for words, so that a host such as `ssl.example.com`
+//! has no effect.
 
 use std::borrow::Cow;
 
 use super::{Code, Reason};
 use crate::domain::words::call_event::Body;
 
-/// How the body begins that Twilio's proxy makes up when the application gave no answer.
+/// The start of the body that Twilio's proxy generates if the application doesn't respond.
 const MARKER: &str = "Twilio was unable to fetch content from";
-/// The status of that answer.
+/// The status of that response.
 const BAD_GATEWAY: u16 = 502;
-/// What the line begins with that tells the cause.
+/// The start of the line that describes the cause.
 const CAUSE: &str = "error:";
-/// Most bytes of that line that are looked at: those on record have some hundred.
+/// The maximum number of bytes of that line to examine; recorded lines have about a hundred.
 const MAX_CAUSE: usize = 2_048;
-/// Terms with a hyphen. Other words with one may be names of hosts.
+/// Terms with a hyphen. Other words with a hyphen may be host names.
 const HYPHENATED: [&str; 12] = [
     "content-type",
     "time-out",
@@ -32,10 +32,10 @@ const HYPHENATED: [&str; 12] = [
     "end-of-stream",
     "half-closed",
 ];
-/// What says that something is not there.
+/// Words for something that is missing.
 const ABSENCE: [&str; 9] =
     ["no", "not", "missing", "without", "absent", "lacks", "empty", "null", "none"];
-/// What is said of TLS: also the names of Java's and OpenSSL's errors.
+/// Phrases for TLS errors, including Java's and OpenSSL's.
 const TLS: [&str; 23] = [
     "tls",
     "ssl",
@@ -61,7 +61,7 @@ const TLS: [&str; 23] = [
     "ciphers",
     "sni",
 ];
-/// What is said of names that can't be resolved.
+/// Phrases for names that can't be resolved.
 const DNS: [&str; 25] = [
     "dns",
     "nxdomain",
@@ -89,12 +89,12 @@ const DNS: [&str; 25] = [
     "service not known",
     "servname",
 ];
-/// What is said where the connection stood and the answer was awaited.
+/// Phrases for a timeout on an established connection.
 const LATE_ANSWER: [&str; 4] =
     ["read timed out", "read timeout", "response timeout", "response timed out"];
-/// What is said of connections that could not be made.
+/// Phrases for connections that couldn't be established.
 const CONNECT: [&str; 3] = ["connect", "connecting", "econnrefused"];
-/// What is said of connections that could not be made or were lost.
+/// Phrases for connections that couldn't be established or were lost.
 const CONNECTION: [&str; 38] = [
     "connect",
     "connecting",
@@ -135,19 +135,19 @@ const CONNECTION: [&str; 38] = [
     "premature close",
     "premature end",
 ];
-/// What redirects are called.
+/// Words for redirects.
 const REDIRECTS: [&str; 5] = ["redirect", "redirects", "redirected", "redirection", "redirections"];
-/// What is said of them where they don't end.
+/// Words for too many redirects, together with [`REDIRECTS`].
 const ENDLESS: [&str; 11] = [
     "many", "maximum", "max", "limit", "exceeded", "exceeds", "stopped", "loop", "circular",
     "cycle", "count",
 ];
-/// What is said of an answer that didn't come in time.
+/// Phrases for timeouts.
 const TIMEOUT: [&str; 6] =
     ["timeout", "timeouts", "timed out", "time out", "deadline exceeded", "max stream duration"];
 
-/// The reason why Twilio's proxy answered in the application's place, if it did: a 502 whose body says
-/// so. A genuine 502 has any other body.
+/// Returns the reason if Twilio's proxy responded in the application's place: with a 502 whose body begins with
+/// [`MARKER`]. A genuine 502 has a different body.
 pub(super) fn reason(code: Code, body: &Body) -> Option<Reason> {
     let Body::Text(text) = body else { return None };
     if code.status() != BAD_GATEWAY || !text.trim_start().starts_with(MARKER) {
@@ -158,10 +158,10 @@ pub(super) fn reason(code: Code, body: &Body) -> Option<Reason> {
         let (start, rest) = line.split_at_checked(CAUSE.len())?;
         start.eq_ignore_ascii_case(CAUSE).then_some(rest)
     });
-    Some(cause.map_or(Reason::NoResponse, of_cause))
+    Some(cause.map_or(Reason::NoResponse, classify_cause))
 }
 
-fn of_cause(cause: &str) -> Reason {
+fn classify_cause(cause: &str) -> Reason {
     let end = (0..=cause.len().min(MAX_CAUSE)).rev().find(|at| cause.is_char_boundary(*at));
     let words = words(&cause[..end.unwrap_or(0)]);
     let says =
@@ -185,7 +185,7 @@ fn of_cause(cause: &str) -> Reason {
     }
 }
 
-/// The words of a line in lower case, with a space around each, without what names a place.
+/// Returns the words of a line in lower case, with spaces around each, without hosts, addresses and paths.
 fn words(line: &str) -> String {
     let mut words = String::from(" ");
     for token in line.split(|c: char| c.is_whitespace() || "=,()[]{}<>\"'`|".contains(c)) {
@@ -200,7 +200,7 @@ fn words(line: &str) -> String {
     words
 }
 
-/// What a token says: nothing if it names a place.
+/// Returns the words of a token: none if it is a URL, host, address or path.
 fn plain_words(token: &str) -> Cow<'_, str> {
     if token.contains("://") || token.starts_with('/') {
         return Cow::Borrowed("");
@@ -209,20 +209,20 @@ fn plain_words(token: &str) -> Cow<'_, str> {
         return Cow::Owned(camel_words(exception));
     }
     let is_hyphenated_term = || HYPHENATED.iter().any(|term| token.eq_ignore_ascii_case(term));
-    if is_place(token) || (token.contains('-') && !is_hyphenated_term()) {
+    if is_location(token) || (token.contains('-') && !is_hyphenated_term()) {
         return Cow::Borrowed("");
     }
     Cow::Borrowed(token)
 }
 
-/// The name of a Java exception without its package: `java.net.UnknownHostException`.
+/// Returns the name of a Java exception such as `java.net.UnknownHostException`, without its package.
 fn exception(token: &str) -> Option<&str> {
     let name = token.rsplit(['.', '$']).next().unwrap_or(token);
     let is_exception = ["Exception", "Error"].iter().any(|end| name.ends_with(end));
     (is_exception && name.bytes().all(|byte| byte.is_ascii_alphanumeric())).then_some(name)
 }
 
-/// The words of a name in camel case: `SSLHandshakeException` has three.
+/// Splits a name in camel case into words: `SSLHandshakeException` has three.
 fn camel_words(name: &str) -> String {
     let bytes = name.as_bytes();
     let mut words = String::with_capacity(name.len() + 4);
@@ -237,12 +237,12 @@ fn camel_words(name: &str) -> String {
     words
 }
 
-/// Whether a token names a host or an address, with a port, a path or a user beside it or not.
-fn is_place(token: &str) -> bool {
+/// Whether a token contains a host or an address, with or without a port, path or user.
+fn is_location(token: &str) -> bool {
     token.split(['/', ':', '@']).any(|part| is_host(part) || is_v4(part)) || is_v6(token)
 }
 
-/// A name with a dot whose last label is a word.
+/// Whether a name contains a dot and its last label is a word.
 fn is_host(name: &str) -> bool {
     let name = name.trim_end_matches('.');
     let last = name.rsplit('.').next().unwrap_or_default();
@@ -259,7 +259,7 @@ fn is_v6(token: &str) -> bool {
     token.matches(':').count() > 1 && token.split([':', '%', '/', '.']).all(is_hexadecimal)
 }
 
-/// TLS and SSL without their versions: `TLSv1.2` is TLS.
+/// Strips the version from TLS and SSL: `tlsv1` becomes `tls`.
 fn version_free(word: String) -> String {
     let name = ["tls", "ssl"].into_iter().find(|name| {
         word.strip_prefix(name).is_some_and(|rest| {

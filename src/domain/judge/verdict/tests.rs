@@ -1,11 +1,11 @@
-//! A table of answers and what they are worth.
+//! Tests the verdicts on responses.
 
 use super::*;
 
 const TWIML: &str = "<Response><Say>Hi</Say></Response>";
 
 #[test]
-fn a_good_answer_counts_its_content_type() {
+fn a_valid_response_has_its_content_type() {
     check(VOICE, answer(200, "text/xml", TWIML), "200 text/xml");
     check(VOICE, answer(200, "Application/XML; charset=utf-8", TWIML), "200 application/xml");
     check(VOICE, answer(200, "application/twiml+xml", TWIML), "200 other_xml");
@@ -21,7 +21,7 @@ fn a_good_answer_counts_its_content_type() {
 }
 
 #[test]
-fn an_answer_that_is_no_twiml_fails_by_reason() {
+fn a_response_that_is_not_twiml_fails_with_its_reason() {
     let large = format!("<Response><Say>{}</Say></Response>", "a".repeat(65_536));
     for (content_type, body, expected) in [
         ("text/xml", large.as_str(), "200 text/xml !too_large"),
@@ -55,7 +55,7 @@ fn a_redacted_body_is_never_a_failure() {
 }
 
 #[test]
-fn a_callback_may_answer_what_it_likes() {
+fn a_callback_is_judged_by_its_status_only() {
     for (code, content_type, body, expected) in [
         (204, "", "", "204"),
         (200, "application/json", "{}", "200"),
@@ -68,14 +68,14 @@ fn a_callback_may_answer_what_it_likes() {
 }
 
 #[test]
-fn redirects_are_hops_and_304_is_a_success() {
+fn a_redirect_is_a_warning_and_304_a_success() {
     check(VOICE, answer(302, "text/html", ""), "302 +redirect");
     check(VOICE, answer(304, "", ""), "304");
     check(VOICE, answer(100, "", ""), "100");
 }
 
 #[test]
-fn a_sound_is_judged_by_its_content_type() {
+fn audio_is_judged_by_its_content_type() {
     for (code, content_type, expected) in [
         (200, "audio/mpeg", "200"),
         (206, "Audio/X-WAV; rate=8000", "206"),
@@ -97,7 +97,7 @@ fn a_sound_is_judged_by_its_content_type() {
 }
 
 #[test]
-fn no_response_and_code_0_are_no_answer_and_an_odd_code_is_rejected() {
+fn code_0_is_no_response_and_an_invalid_code_is_rejected() {
     check(VOICE, answer(0, "", ""), "none !no_response");
     assert_eq!(show(judge(Expected::Twiml, None)), "none !no_response");
     for code in [-1, 1, 99, 600, 100_000] {
@@ -112,7 +112,7 @@ fn an_api_request_is_never_a_failure() {
 }
 
 #[test]
-fn every_verdict_has_a_reason_that_its_kind_can_have() {
+fn the_possible_reasons_depend_on_the_kind() {
     let possible: Vec<_> = Reason::possible_for(RequestKind::StatusCallback).collect();
     assert_eq!(possible.len(), 9);
     let of_media: Vec<_> = Reason::possible_for(RequestKind::Media).collect();

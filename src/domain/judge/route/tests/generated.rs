@@ -1,4 +1,4 @@
-//! What generators of ids write becomes `:id`, and names in words stay, whatever the seed.
+//! Tests that generated ids become `:id` and that names made of words stay.
 
 use super::super::*;
 
@@ -12,11 +12,11 @@ const CROCKFORD: &str = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const XID: &str = "0123456789abcdefghijklmnopqrstuv";
 const HEX: &str = "0123456789abcdef";
 
-/// Ids of each generator that are tried.
+/// The number of ids tested per generator.
 const IDS: usize = 2_000;
 
-/// Per generator: what precedes its id, the alphabet, how many characters, and how many of [`IDS`] may stay.
-/// What is too short to be told from words in all cases may stay more often.
+/// Per generator: its prefix, alphabet, number of characters, and how many of [`IDS`] may stay. Short ids can't
+/// always be distinguished from words, so more of them may stay.
 const GENERATORS: [(&str, &str, &str, usize, usize); 25] = [
     ("Meteor", "", METEOR, 17, 20),
     ("Meteor behind a word", "call-", METEOR, 17, 20),
@@ -46,7 +46,7 @@ const GENERATORS: [(&str, &str, &str, usize, usize); 25] = [
 ];
 
 #[test]
-fn what_generators_write_becomes_id() {
+fn generated_ids_become_id() {
     let mut random = fastrand::Rng::with_seed(17);
     let mut wrong = Vec::new();
     for (name, before, alphabet, length, may_stay) in GENERATORS {
@@ -64,15 +64,15 @@ fn what_generators_write_becomes_id() {
 }
 
 #[test]
-fn names_in_words_stay_with_a_number_or_a_version() {
+fn names_stay_even_with_a_number_or_version() {
     let mut random = fastrand::Rng::with_seed(17);
     let names = (0..20_000).map(|_| name(&mut random));
     let wrong: Vec<String> = names.filter(|name| !stays(name)).collect();
-    // Of many abbreviations in a row one in thousands reads like no words.
+    // One in thousands of names with many abbreviations doesn't resemble words.
     assert!(wrong.len() <= 5, "{}: {:?}", wrong.len(), &wrong[..wrong.len().min(20)]);
 }
 
-/// A name as an application may give it to a webhook.
+/// Returns a name that an application may give to a webhook.
 fn name(random: &mut fastrand::Rng) -> String {
     const WORDS: &str = "voice twilio ivr menu call callback status dial gather record recording \
         dtmf sms twiml webhook inbound outbound agent queue conference transfer fallback handler \

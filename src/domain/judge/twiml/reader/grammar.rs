@@ -1,4 +1,4 @@
-//! The pieces of XML 1.0 below markup: characters, names, attributes, references, the declaration.
+//! The XML 1.0 grammar within markup: characters, names, attributes, references and the declaration.
 
 use std::collections::BTreeSet;
 
@@ -6,18 +6,18 @@ use memchr::memchr;
 
 use super::{Malformation, references, require, unless_ended};
 
-/// Attributes of one element that are compared pair by pair; more are rare, and go into a set.
+/// The number of attributes of an element that are compared pairwise; further ones are rare and go into a set.
 const FEW_ATTRIBUTES: usize = 16;
 
-/// What a look at all bytes of a document tells.
+/// The result of scanning all bytes of a document.
 pub(super) struct Characters {
-    /// Whether there is any `]`: without one, no text needs a look for `]]>`.
+    /// Whether there is any `]`; if not, no text needs to be searched for `]]>`.
     pub(super) has_bracket: bool,
 }
 
-/// Checks that every character of a document is one that XML allows (production 2, Char).
+/// Checks that XML allows every character of a document (production 2, Char).
 pub(super) fn characters(text: &str) -> Result<Characters, Malformation> {
-    // Without branches on the way, this loop is vectorised.
+    // Free of branches, so that the compiler vectorises this loop.
     let (mut has_control, mut has_lead_byte, mut has_bracket) = (false, false, false);
     for &byte in text.as_bytes() {
         has_control |= (byte < 0x20) & (byte != b'\t') & (byte != b'\n') & (byte != b'\r');
@@ -29,8 +29,8 @@ pub(super) fn characters(text: &str) -> Result<Characters, Malformation> {
     Ok(Characters { has_bracket })
 }
 
-/// Passes the declaration of a document, if it has one (production 23, XMLDecl). Which encoding it
-/// names is no matter: the answer has come to us as text.
+/// Returns the text after the XML declaration, if any (production 23, XMLDecl). The declared encoding is
+/// ignored, because the text is already decoded.
 pub(super) fn declaration(text: &str) -> Result<&str, Malformation> {
     let Some(mut rest) = text.strip_prefix("<?xml").filter(|rest| rest.starts_with(is_space))
     else {
@@ -62,13 +62,13 @@ pub(super) fn declaration(text: &str) -> Result<&str, Malformation> {
     rest.strip_prefix("?>").ok_or_else(otherwise)
 }
 
-/// How many bytes of a text, from its start, are a name; 0 where none begins.
+/// Returns the length in bytes of the name at the start of a text; 0 if there is none.
 pub(super) fn name_length(text: &str) -> usize {
     let bytes = text.as_bytes();
     let length = bytes.iter().take_while(|byte| CLASSES[usize::from(**byte)] & PART != 0).count();
     let is_ascii_name = bytes.first().is_some_and(|byte| CLASSES[usize::from(*byte)] & START != 0);
     match bytes.get(length) {
-        // Beyond ASCII, characters are looked at one by one.
+        // Names beyond ASCII are checked one character at a time.
         Some(0x80..) => {
             let mut chars = text.char_indices();
             if !chars.next().is_some_and(|(_, first)| is_name_start(first)) {
@@ -81,11 +81,11 @@ pub(super) fn name_length(text: &str) -> usize {
     }
 }
 
-/// Bit of a byte that may begin a name.
+/// The bit of a byte that may start a name.
 const START: u8 = 1;
-/// Bit of a byte that may be part of a name.
+/// The bit of a byte that may be part of a name.
 const PART: u8 = 2;
-/// What each ASCII byte may be in a name; others have no bit.
+/// The bits of each ASCII byte; other bytes have none.
 const CLASSES: [u8; 256] = {
     let mut classes = [0; 256];
     let mut byte = 0_u8;
@@ -100,7 +100,7 @@ const CLASSES: [u8; 256] = {
     classes
 };
 
-/// Passes the attributes of a start tag, none of which may come twice (productions 40 and 41).
+/// Returns the text after the attributes of a start tag, which must be unique (productions 40 and 41).
 pub(super) fn attributes(text: &str) -> Result<&str, Malformation> {
     let mut few = [""; FEW_ATTRIBUTES];
     let mut count = 0;
@@ -120,8 +120,8 @@ pub(super) fn attributes(text: &str) -> Result<&str, Malformation> {
     Ok(skip_space(rest))
 }
 
-/// The next attribute's name and value, and what follows; `None` where no name does. The value holds
-/// no `<`, and every `&` in it begins a reference (production 10, AttValue).
+/// Returns the next attribute's name and value, and the text after it; `None` if no name follows. The value
+/// contains no `<`, and every `&` in it begins a reference (production 10, AttValue).
 fn attribute(text: &str) -> Result<Option<(&str, &str, &str)>, Malformation> {
     let trimmed = skip_space(text);
     let length = name_length(trimmed);
@@ -139,7 +139,7 @@ fn attribute(text: &str) -> Result<Option<(&str, &str, &str)>, Malformation> {
         None => return Err(Malformation::Truncated),
     };
     let bytes = rest.as_bytes();
-    // Values are short: a plain loop is faster than a vectorised search is begun.
+    // Values are so short that a plain loop is faster than starting a vectorised search.
     let is_special = |byte: &u8| *byte == quote || matches!(byte, b'<' | b'&');
     let special = bytes.iter().position(is_special).ok_or(Malformation::Truncated)?;
     let end = match bytes[special] {
@@ -155,8 +155,8 @@ fn attribute(text: &str) -> Result<Option<(&str, &str, &str)>, Malformation> {
     Ok(Some((name, value, &rest[end + 1..])))
 }
 
-/// Passes a reference behind its `&`: to a character that XML allows, or to one of the five entities
-/// that need no DTD (productions 66 and 68).
+/// Returns the text after a reference, given the text after its `&`. It must refer to a character that XML
+/// allows, or to one of the five entities that need no DTD (productions 66 and 68).
 pub(super) fn reference(text: &str) -> Result<&str, Malformation> {
     let (sign, name) = if text.starts_with('#') { text.split_at(1) } else { ("", text) };
     let length = name.bytes().take_while(|byte| CLASSES[usize::from(*byte)] & PART != 0).count();
@@ -174,7 +174,7 @@ pub(super) fn reference(text: &str) -> Result<&str, Malformation> {
     if is_known { Ok(rest) } else { Err(Malformation::Entity) }
 }
 
-/// Whether a number names a character that XML allows.
+/// Whether a character reference's number is a character that XML allows.
 fn is_character(number: &str) -> bool {
     let code = match number.strip_prefix('x') {
         Some(hex) if hex.bytes().all(|b| b.is_ascii_hexdigit()) => u32::from_str_radix(hex, 16),
@@ -188,12 +188,12 @@ fn is_character(number: &str) -> bool {
     }
 }
 
-/// White space is these four characters only (production 3, S).
+/// Whether a character is XML white space (production 3, S).
 fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\r' | '\n')
 }
 
-/// What follows white space.
+/// Returns the text after leading white space.
 pub(super) fn skip_space(text: &str) -> &str {
     let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
     let length = text.as_bytes().iter().take_while(|byte| is_space(byte)).count();

@@ -1,12 +1,12 @@
-//! Wordings of Twilio's error pages, of its proxy as recorded, of Java, Envoy, OpenSSL, glibc and
-//! others, and what each comes down to.
+//! Tests the classification of messages: recorded from Twilio's proxy, from Twilio's error pages, and from Java,
+//! Envoy, OpenSSL, glibc and other software.
 
 use super::super::{Code, Reason};
 use super::*;
 use crate::domain::words::call_event::Body;
 
 #[test]
-fn twilios_own_wordings_are_sorted_by_cause() {
+fn classifies_twilios_own_messages() {
     for (cause, expected) in [
         // Recorded bodies of the proxy.
         (
@@ -24,10 +24,10 @@ fn twilios_own_wordings_are_sorted_by_cause() {
         ),
         ("Failed to connect to ip 192.0.2.6: No route to host: /192.0.2.6:443", Reason::Connection),
         ("Blacklisted IP", Reason::Connection),
-        // Its other limits, worded alike.
+        // Its other limits, in similar words.
         ("Connect timeout is triggered. Configured ct is 5000ms", Reason::Connection),
         ("Read timeout is triggered. Configured rt is 15000ms", Reason::Timeout),
-        // Titles of the error pages 112xx, and the older voice stack.
+        // Titles of the error pages 112xx, and messages of the older voice stack.
         ("HTTP communication total time out triggered", Reason::Timeout),
         ("HTTP connection failure", Reason::Connection),
         ("HTTP Connection Failure - Read timed out", Reason::Timeout),
@@ -44,10 +44,10 @@ fn twilios_own_wordings_are_sorted_by_cause() {
 }
 
 #[test]
-fn wordings_of_other_software_are_sorted_by_cause() {
+fn classifies_messages_of_other_software() {
     use Reason::{Connection, Dns, MissingContentType, NoResponse, Redirects, Timeout, Tls};
     for (cause, expected) in [
-        // Java and Netty, whose exceptions name the cause.
+        // Java and Netty, where the exception names the cause.
         ("java.net.UnknownHostException: ivr.example.com", Dns),
         ("java.net.UnknownHostException: ivr.example.com: Name or service not known", Dns),
         ("java.nio.channels.UnresolvedAddressException", Dns),
@@ -161,7 +161,7 @@ fn wordings_of_other_software_are_sorted_by_cause() {
         ("Time-out waiting for an answer", Timeout),
         ("missing Content-Type header", MissingContentType),
         ("IP address is not allowed", Connection),
-        // Nothing that is known.
+        // Unknown causes.
         ("", NoResponse),
         ("Something else", NoResponse),
         ("Invalid header name", NoResponse),
@@ -173,7 +173,7 @@ fn wordings_of_other_software_are_sorted_by_cause() {
 }
 
 #[test]
-fn what_is_named_decides_nothing() {
+fn hosts_addresses_and_paths_are_ignored() {
     for (place, expected) in [
         ("crossland.example", Reason::Connection),
         ("ssl.example.com", Reason::Connection),
@@ -197,7 +197,7 @@ fn what_is_named_decides_nothing() {
 }
 
 #[test]
-fn only_the_error_line_of_the_proxys_own_answer_decides() {
+fn only_the_error_line_of_the_proxys_response_is_classified() {
     let text =
         |text: String| reason(Code::from_status(502).expect("valid code"), &Body::Text(text));
     let whole = |error: &str| {
@@ -215,13 +215,13 @@ fn only_the_error_line_of_the_proxys_own_answer_decides() {
     let error = format!("{MARKER}: x\nError: timed out");
     assert_eq!(reason(Code::from_status(503).expect("valid code"), &Body::Text(error)), None);
     assert_eq!(reason(Code::from_status(502).expect("valid code"), &Body::Absent), None);
-    // However long a line is, only its beginning is looked at, and no character is cut.
+    // Only the start of a long line is examined, cut at a character boundary.
     let long = format!("Error: {}Connection refused", "ü".repeat(MAX_CAUSE));
     assert_eq!(whole(&long), Some(Reason::NoResponse));
 }
 
 fn check(cause: &str, expected: Reason) {
     for cause in [cause.to_owned(), format!("{cause}."), format!("  {cause}")] {
-        assert_eq!(of_cause(&cause), expected, "{cause}");
+        assert_eq!(classify_cause(&cause), expected, "{cause}");
     }
 }
