@@ -1,6 +1,6 @@
 //! Interprets a single Call Event: its kind, its verdict, and the host and route it is counted under.
 //!
-//! Nothing here depends on other Call Events or on what has been counted.
+//! Nothing here depends on other Call Events or on earlier counts.
 
 pub mod content_type;
 pub mod kind;

@@ -29,17 +29,17 @@ label_enum! {
         TranscriptionCallback = "transcription_callback",
         /// The download of an audio file.
         Media = "media",
-        /// What to do after `<Dial>`.
+        /// The `action` URL of `<Dial>`.
         DialAction = "dial_action",
-        /// What to do after `<Record>`.
+        /// The `action` URL of `<Record>`.
         RecordAction = "record_action",
-        /// What to do with the caller's input to `<Gather>`.
+        /// The `action` URL of `<Gather>`, with the caller's input.
         GatherAction = "gather_action",
-        /// What to do after `<Enqueue>`.
+        /// The `action` URL of `<Enqueue>`.
         EnqueueAction = "enqueue_action",
-        /// What the caller hears while waiting in a queue.
+        /// The wait URL: TwiML or audio for a caller in a queue.
         WaitUrl = "wait_url",
-        /// What to do with a new call.
+        /// The URL that handles a new call.
         VoiceUrl = "voice_url",
         /// Any other request for TwiML during a call: redirects, whispers.
         TwimlRequest = "twiml_request",

@@ -1,4 +1,4 @@
-//! Reduces an entry of Twilio's error log to what is counted.
+//! Reduces an entry of Twilio's error log to the parts needed for counting.
 
 use jiff::Timestamp;
 

@@ -45,7 +45,7 @@ pub struct CallOutcome {
 /// cut-off is reported by mistake.
 ///
 /// A cut-off is decided by the last failed request that isn't followed by a success, a recovery by the last
-/// failed request. A failed fallback request is later than the request that it was to rescue.
+/// failed request. A failed fallback request is later than the request that it was meant to rescue.
 pub fn outcome(items: &[Item]) -> Option<CallOutcome> {
     let mut requests: Vec<CallerFacingRequest<'_>> =
         items.iter().filter_map(CallerFacingRequest::new).collect();

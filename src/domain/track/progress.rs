@@ -121,7 +121,7 @@ pub enum Seen {
     Finished,
 }
 
-/// What a reading added to the counts.
+/// The result of counting a reading.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counted {
     /// The new events and their times.

@@ -14,7 +14,7 @@ label_enum! {
         Queued = "queued",
         /// Ringing at the other end.
         Ringing = "ringing",
-        /// Answered and under way.
+        /// Answered and in progress.
         InProgress = "in-progress",
         /// Answered and ended normally.
         Completed = "completed",

@@ -75,7 +75,7 @@ fn an_item_without_a_time_keeps_its_position_in_the_list() {
 fn the_last_failure_without_a_later_success_decides() {
     use Outcome::{CutOff, Recovered};
     for (history, expected, decided_by) in [
-        // A failed fallback request is later than the request that it was to rescue.
+        // A failed fallback request is later than the request that it was meant to rescue.
         ("ok@0 bad#menu@2 bad#fallback@3", CutOff, "fallback"),
         ("bad#voice@0 ok@1 bad#menu@2 cb@4", CutOff, "menu"),
         ("bad#voice@0 bad#fallback@1 ok@2", Recovered, "fallback"),
