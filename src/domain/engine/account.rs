@@ -1,6 +1,7 @@
-//! What is known of one account: its calls, how far its lists are known, and what to do next.
+//! The state of one account: its calls, how far its lists have been read, and what to do next.
 //!
-//! The engine asks for steps, has them performed, and reports back here. All times are Twilio's, which run on the monotonic clock; a correction of their offset moves every wait along.
+//! The engine asks for steps, performs them and reports the results here. All times are Twilio's. They run on
+//! the monotonic clock; when their offset is corrected, every wait moves with it.
 
 mod failures;
 mod lag;
@@ -26,56 +27,56 @@ use crate::domain::words::sid::CallSid;
 pub use lag::{AccountLag, is_cursor_behind};
 pub use lists::{CallChanges, DATE_TOLERANCE};
 
-/// Audits an hour that are always made, however few calls there are.
+/// The number of settled calls an hour that are always audited.
 const AUDITS_PER_HOUR: u64 = 50;
-/// Beyond that, one call in this many is audited.
+/// Beyond that, one settled call in this many is audited.
 const AUDIT_ONE_IN: u64 = 100;
-/// Most calls that are remembered because the error log told of them, and no list has shown them yet. The
-/// next list of ended calls forgets them.
+/// The maximum number of calls to remember that the error log mentioned before any list returned them. They
+/// are forgotten once a list of ended calls has been read to its end.
 const MAX_REPORTED: usize = 1_000;
-/// Longest wait after a settling read that Twilio answered too early by its own clock.
+/// The longest wait after a settling read that was too early by Twilio's clock.
 const TOO_EARLY_CAP: Duration = Duration::from_secs(60);
 
-/// What is known of one account.
+/// The state of one account.
 #[derive(Debug)]
 pub struct AccountProgress {
     reads: ReadPlan,
-    /// Its calls. Boxed, because up to half of a map's space is unused.
+    /// Its calls, boxed because up to half of a map's space is unused.
     pub calls: BTreeMap<CallSid, Box<CallProgress>>,
-    /// How far its lists are known.
+    /// How far its lists have been read.
     pub lists: Lists,
     time: TwilioTime,
     /// Calls with a request in flight.
     busy: BTreeSet<CallSid>,
-    /// Calls in the order of their turns.
+    /// The calls by their next step.
     queue: Queue,
-    /// Calls that changed since they were placed in it.
-    moved: BTreeSet<CallSid>,
+    /// Calls that have changed since they were last placed in the queue.
+    to_requeue: BTreeSet<CallSid>,
     learning: Learning,
     demand: Demand,
-    /// Least time between two reads of an active call, by what the account can afford.
+    /// The shortest time between two reads of an active call that the account can afford.
     live_interval: Duration,
-    /// Calls that the error log told of before any list showed them.
+    /// Calls that the error log mentioned before any list returned them.
     reported: BTreeSet<CallSid>,
     /// When a call's events were last read.
     last_read_at: Option<Timestamp>,
     /// When a list was last read to its end.
     last_listed_at: Option<Timestamp>,
-    /// When the account began, if that was with the past, which isn't read yet.
-    began_behind_at: Option<Timestamp>,
+    /// When the account started, if it started with a backlog that hasn't been read yet.
+    started_behind_at: Option<Timestamp>,
     audit_hour: Option<Timestamp>,
     settled_this_hour: u64,
     audits_this_hour: u64,
 }
 
 impl AccountProgress {
-    /// Begins with what the store knows.
+    /// Resumes from the stored state.
     pub fn resume(reads: ReadPlan, lists: Lists, calls: Vec<CallProgress>) -> Self {
         let calls: BTreeMap<_, _> =
             calls.into_iter().map(|call| (call.sid, Box::new(call))).collect();
         Self {
             reads,
-            moved: calls.keys().copied().collect(),
+            to_requeue: calls.keys().copied().collect(),
             calls,
             lists,
             time: TwilioTime::default(),
@@ -87,25 +88,25 @@ impl AccountProgress {
             reported: BTreeSet::new(),
             last_read_at: None,
             last_listed_at: None,
-            began_behind_at: None,
+            started_behind_at: None,
             audit_hour: None,
             settled_this_hour: 0,
             audits_this_hour: 0,
         }
     }
 
-    /// Twilio's time at a local time.
+    /// Converts a local time to Twilio's time.
     pub fn now(&self, local: Timestamp) -> Timestamp {
         self.time.at(local)
     }
 
-    /// What is known of Twilio's time.
+    /// The estimate of Twilio's time.
     pub fn time(&self) -> &TwilioTime {
         &self.time
     }
 
-    /// Learns Twilio's time from the `Date` of one of its 200s, which arrived at a local time.
-    /// Begins once it is known, and then returns how much of the past was cut off.
+    /// Updates the estimate of Twilio's time with the `Date` of a 200 response, which arrived at local time
+    /// `local`. Starts the account once the time is known, and then returns how much of the past is skipped.
     pub fn learn_time(&mut self, date: Option<Timestamp>, local: Timestamp) -> Option<Duration> {
         let by = self.time.observe(date, local);
         if self.lists.is_started() {
@@ -114,12 +115,12 @@ impl AccountProgress {
                 self.demand.shift(by);
                 for call in self.calls.values_mut() {
                     call.shift(by);
-                    self.moved.insert(call.sid);
+                    self.to_requeue.insert(call.sid);
                 }
                 for at in [
                     &mut self.last_read_at,
                     &mut self.last_listed_at,
-                    &mut self.began_behind_at,
+                    &mut self.started_behind_at,
                     &mut self.audit_hour,
                 ] {
                     *at = at.map(|at| moved(at, by));
@@ -130,13 +131,13 @@ impl AccountProgress {
         self.time.is_known().then(|| self.start(self.now(local)))
     }
 
-    /// Begins, now that Twilio's time is known. Returns how much of the past was cut off.
+    /// Starts the account, now that Twilio's time is known. Returns how much of the past is skipped.
     pub fn start(&mut self, now: Timestamp) -> Duration {
         for call in self.calls.values_mut() {
             call.last_listed_at = now;
-            self.moved.insert(call.sid);
+            self.to_requeue.insert(call.sid);
         }
-        self.began_behind_at = is_cursor_behind(self.lists.cursor, now).then_some(now);
+        self.started_behind_at = is_cursor_behind(self.lists.cursor, now).then_some(now);
         self.lists.start(now)
     }
 
@@ -144,14 +145,14 @@ impl AccountProgress {
         EarlyPlan { thinned: self.learning.thinned(), live_interval: self.live_interval }
     }
 
-    /// The list that is due, if one is, and when the next one will be.
+    /// Returns the list that is due, if any, and when the next one is due.
     pub fn due_list(&self, now: Timestamp) -> (Option<ListRun>, Timestamp) {
         let (oldest_young, has_old) = self.queue.active(FOLLOWED_BY_RECENT, now);
         self.lists.next(ActiveCalls { oldest_young, has_old }, now)
     }
 
-    /// What is due for a call. It counts as busy until the end of that is reported. Before Twilio's time
-    /// is known, nothing is.
+    /// Returns the next step that is due for a call. The call is busy until the result is reported. Nothing is
+    /// due before Twilio's time is known.
     pub fn due_step(&mut self, now: Timestamp) -> Option<Step> {
         if !self.has_due_step(now) {
             return None;
@@ -170,28 +171,28 @@ impl AccountProgress {
         }
     }
 
-    /// Whether something is due for a call.
+    /// Requeues calls if necessary, and returns whether a step is due for any call.
     pub fn has_due_step(&mut self, now: Timestamp) -> bool {
         if self.lists.is_started() {
-            self.place(now);
+            self.requeue(now);
         }
         self.lists.is_started() && self.queue.has_due()
     }
 
-    /// When something will be due for a call, if nothing happens before.
+    /// When the queue has to be looked at again, unless something changes earlier.
     pub fn step_at(&self) -> Option<Timestamp> {
         self.queue.wake_at()
     }
 
-    /// Puts the calls that have changed, and those whose time has come, where they belong.
-    fn place(&mut self, now: Timestamp) {
-        let (ripe, early) = (self.queue.ripe(now), self.early_plan());
-        if self.queue.is_empty() && self.moved.len() >= self.calls.len() {
-            self.moved.clear();
+    /// Updates the queue positions of calls that have changed or whose timers have expired.
+    fn requeue(&mut self, now: Timestamp) {
+        let (expired, early) = (self.queue.expired_timers(now), self.early_plan());
+        if self.queue.is_empty() && self.to_requeue.len() >= self.calls.len() {
+            self.to_requeue.clear();
             let calls = self.calls.values().map(|call| (&**call, self.busy.contains(&call.sid)));
             return self.queue.fill(calls, &self.reads, early, now);
         }
-        for sid in std::mem::take(&mut self.moved).into_iter().chain(ripe) {
+        for sid in std::mem::take(&mut self.to_requeue).into_iter().chain(expired) {
             match self.calls.get(&sid) {
                 Some(call) => {
                     self.queue.place((call, self.busy.contains(&sid)), &self.reads, early, now);
@@ -201,19 +202,19 @@ impl AccountProgress {
         }
     }
 
-    /// Notes that a call's request came back.
-    fn free(&mut self, sid: CallSid) {
+    /// Notes that a call's request is no longer in flight.
+    fn mark_idle(&mut self, sid: CallSid) {
         self.busy.remove(&sid);
-        self.moved.insert(sid);
+        self.to_requeue.insert(sid);
     }
 
-    /// Notes that the error log tells of a call: its events are read at once, also where a list shows it
-    /// only later.
+    /// Notes that the error log mentions a call. Its events are read at once, or as soon as a list returns the
+    /// call.
     pub fn report(&mut self, sid: CallSid, now: Timestamp) {
         match self.calls.get_mut(&sid) {
             Some(call) if call.settled_at.is_none() => {
                 call.reported_at = Some(now);
-                self.moved.insert(sid);
+                self.to_requeue.insert(sid);
             }
             Some(_) => {}
             None if self.reported.len() < MAX_REPORTED => {
@@ -223,8 +224,8 @@ impl AccountProgress {
         }
     }
 
-    /// Takes a reading of a call's events. One that is not complete counts what it shows, settles
-    /// nothing, and is to be reported as failed as well.
+    /// Processes a reading of a call's events. The events of an incomplete reading are counted, but it doesn't
+    /// settle the call, and the caller must also report it as failed.
     pub fn take_reading(
         &mut self,
         read: Read,
@@ -232,8 +233,8 @@ impl AccountProgress {
         now: Timestamp,
     ) -> Option<Counted> {
         let Read { sid, stage, skips } = read;
-        self.free(sid);
-        // A `Date` far in the future settles nothing.
+        self.mark_idle(sid);
+        // A `Date` far in the future must not settle the call.
         let read_at = reading.read_at.min(after(now, DATE_TOLERANCE));
         let audits = self.decide_audit(now);
         let call = self.calls.get_mut(&sid)?;
@@ -250,14 +251,14 @@ impl AccountProgress {
         match stage {
             Stage::Reported => {}
             Stage::Live => {
-                // The next read waits for the schedule, which no `Date` moves.
+                // The next read is scheduled by our estimate of the time, not by this answer's `Date`.
                 call.last_live_read_at = Some(now);
                 call.note_early(EarlyStage::LIVE, read_at, !reading.items.is_empty());
             }
             Stage::AfterEnd => {
                 call.note_after_end(skips, read_at, !reading.items.is_empty());
             }
-            // Read twice at once: what callers felt is counted by the first.
+            // The call was read twice at once: the first reading has already counted its outcome.
             Stage::Settling if call.settled_at.is_some() => {}
             Stage::Settling if settles => {
                 call.settled_at = Some(read_at);
@@ -267,7 +268,7 @@ impl AccountProgress {
                 self.settled_this_hour += 1;
                 self.audits_this_hour += u64::from(audits);
             }
-            // Asked too early by Twilio's own clock: not settled, asked again.
+            // Too early by Twilio's clock: the call isn't settled and is read again.
             Stage::Settling => {
                 let early = self.reads.until_settling(call, read_at);
                 let wait = early.clamp(Duration::from_secs(1), TOO_EARLY_CAP);
@@ -278,15 +279,16 @@ impl AccountProgress {
         Some(counted)
     }
 
-    /// When an event counts as having happened, and whether it is old news: it may tell no time, and an
-    /// odd one in the future must not be the most recent for ever.
+    /// Returns the time to record for an event, and whether the event predates the account's first poll. An
+    /// event may have no time. A time in the future is capped, so that the event doesn't stay the most recent
+    /// one forever.
     pub fn dated(&self, created_at: Option<Timestamp>, now: Timestamp) -> (Timestamp, bool) {
         let at = created_at.unwrap_or(now).min(after(now, DATE_TOLERANCE));
         (at, self.lists.is_history(created_at))
     }
 
-    /// Whether a call that settles now is audited later: the first fifty an hour, then one in a
-    /// hundred.
+    /// Whether a call that settles now is audited later: the first fifty an hour, then one in a hundred. Resets
+    /// the counts every hour.
     fn decide_audit(&mut self, now: Timestamp) -> bool {
         let hour = self.audit_hour.get_or_insert(now);
         if after(*hour, Duration::from_secs(3600)) <= now {
@@ -297,19 +299,19 @@ impl AccountProgress {
         self.audits_this_hour < AUDITS_PER_HOUR.max(self.settled_this_hour / AUDIT_ONE_IN)
     }
 
-    /// Takes back all steps, because it isn't known which one was lost. A call that is read twice
-    /// at once is counted once all the same.
+    /// Marks all calls as idle, because it isn't known which step was lost. A call that is then read twice at
+    /// once is still counted once.
     pub fn abandon_all(&mut self) {
-        self.moved.append(&mut self.busy);
+        self.to_requeue.append(&mut self.busy);
     }
 
-    /// Takes back a step that was never performed.
+    /// Marks a call as idle whose step was never performed.
     pub fn abandon(&mut self, sid: CallSid) {
-        self.free(sid);
+        self.mark_idle(sid);
     }
 
-    /// Forgets the calls that no list can bring back, ends those that nothing else will end, and
-    /// measures what reads cost. Looks at every call.
+    /// Forgets the calls that no list can return any more, ends active calls that have exceeded the maximum
+    /// duration, and updates the measured demand. Visits every call.
     pub fn keep_house(&mut self, max_concurrency: usize, now: Timestamp) -> CallChanges {
         let mut found = CallChanges::default();
         if !self.lists.is_started() {
@@ -322,12 +324,12 @@ impl AccountProgress {
             } else if call.is_endless(now) {
                 call.finish(now, false);
                 found.finish(call, CallStatus::Other);
-                self.moved.insert(call.sid);
+                self.to_requeue.insert(call.sid);
             }
         }
         for sid in &found.forgotten {
             self.calls.remove(sid);
-            self.moved.insert(*sid);
+            self.to_requeue.insert(*sid);
         }
         self.demand.calls_ended(found.finished.len());
         self.demand.measure(now);
@@ -336,7 +338,7 @@ impl AccountProgress {
         found
     }
 
-    /// The concurrent requests that the planned reads need, at the durations of late.
+    /// The number of concurrent requests that the planned reads need, given recent request durations.
     pub fn required_concurrency(&self) -> f64 {
         self.demand.required_concurrency(self.read_rates())
     }
@@ -360,7 +362,7 @@ impl AccountProgress {
     }
 }
 
-/// Reads of a call that are always planned: one settles it, and one in a hundred is audited.
+/// The reads that every call needs: one to settle it, and an audit of one call in a hundred.
 const SETTLING_AND_AUDIT: f64 = 1.01;
 
 #[cfg(test)]

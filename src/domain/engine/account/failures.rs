@@ -1,4 +1,4 @@
-//! Reads of Call Events that failed: when a call is read again, and when it is given up.
+//! Failed reads of Call Events: when a call is read again, and when it is given up.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use crate::domain::track::failing::ReadFailure;
 use crate::domain::track::learning::EarlyStage;
 use crate::domain::track::twilio_time::after;
 
-/// When an early read is tried again: it is of no use later.
+/// The waits between attempts of an early read, which is useless if it comes late.
 const EARLY_RETRY: Backoff = Backoff::of_request(Duration::from_secs(60));
-/// When a settling read or an audit is tried again.
+/// The waits between attempts of a settling read or an audit.
 const SETTLING_RETRY: Backoff = Backoff::of_request(Duration::from_secs(10 * 60));
 
 impl AccountProgress {
-    /// Takes note that a read failed. Returns whether the call is given up.
+    /// Notes that a read failed. Returns whether the call is given up.
     pub fn read_failed(
         &mut self,
         read: Read,
@@ -26,9 +26,9 @@ impl AccountProgress {
         random: u64,
     ) -> bool {
         let Read { sid, stage, skips } = read;
-        self.free(sid);
+        self.mark_idle(sid);
         let Some(call) = self.calls.get_mut(&sid) else { return false };
-        // A call that isn't shown yet has no events yet: an early read of it is done.
+        // Twilio answered without showing the call's events: there may be none yet, so an early read is done.
         match (stage, failure) {
             (Stage::Reported | Stage::Live | Stage::AfterEnd, ReadFailure::Failed)
             | (Stage::Settling | Stage::Audit, _) => {}
@@ -50,12 +50,12 @@ impl AccountProgress {
             Stage::Reported | Stage::Live | Stage::AfterEnd => (EARLY_RETRY, false),
             Stage::Settling | Stage::Audit => (SETTLING_RETRY, true),
         };
-        let is_tried_enough = call.failing.fail(failure, self.last_read_at, now);
+        let is_exhausted = call.failing.fail(failure, self.last_read_at, now);
         call.retry_at = Some(after(now, retry.wait(call.failing.count(), random)));
-        if may_give_up && is_tried_enough {
+        if may_give_up && is_exhausted {
             call.settled_at.get_or_insert(now);
             call.awaits_audit = false;
         }
-        may_give_up && is_tried_enough
+        may_give_up && is_exhausted
     }
 }

@@ -1,4 +1,4 @@
-//! What pages of lists, and calls that were fetched singly, tell an account.
+//! How pages of lists, and calls fetched individually, change an account.
 
 use std::time::Duration;
 
@@ -13,22 +13,22 @@ use crate::domain::track::twilio_time::after;
 use crate::domain::words::call::{Call, CallStatus, Direction};
 use crate::domain::words::sid::CallSid;
 
-/// How far a `Date` may lie ahead of what all of them together say.
+/// How far a single `Date` may be ahead of the estimate of Twilio's time.
 pub const DATE_TOLERANCE: Duration = Duration::from_secs(2);
-/// How often in a row Twilio must not know an active call, each half an hour after the one before
-/// and with lists read in between, before the call counts as ended.
+/// How many fetches in a row must find that Twilio doesn't know an active call before the call is considered
+/// ended. The fetches are half an hour apart, and only those with a list read in between count.
 const MISSING_FETCHES: u8 = 3;
 
-/// What a list page, a fetched call or housekeeping changed.
+/// The changes made by a list page, a fetched call or housekeeping.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CallChanges {
-    /// Calls whose progress must be kept.
+    /// Calls whose progress must be stored.
     pub changed: Vec<CallSid>,
-    /// Calls that have finished, each once.
+    /// Calls that have finished, each reported once.
     pub finished: Vec<(Direction, CallStatus)>,
-    /// Calls that were shown and not taken up, because as many are tracked as may be.
+    /// The number of new calls on the page that aren't tracked because the limit is reached.
     pub left: u64,
-    /// Calls that no list can bring back.
+    /// Calls that no list can return any more.
     pub forgotten: Vec<CallSid>,
 }
 
@@ -40,8 +40,8 @@ impl CallChanges {
 }
 
 impl AccountProgress {
-    /// Takes a page of a list that Twilio dated. At most `room` new calls are taken up; the others
-    /// stay in Twilio's list. Returns what changed, and what follows the page.
+    /// Processes a page of a list; `date` is its `Date` header. At most `room` new calls are tracked; the others
+    /// stay in Twilio's list. Returns the changes and how the list continues.
     pub fn take_page(
         &mut self,
         run: &mut ListRun,
@@ -50,32 +50,32 @@ impl AccountProgress {
         date: Option<Timestamp>,
         now: Timestamp,
     ) -> (CallChanges, AfterPage) {
-        // The page's own `Date` tells how far the list is known, and nothing else: it may be wrong. An
-        // odd one moves no cursor past the present.
+        // The page's `Date` may be wrong, so it only determines how far the list has been read. Capping it keeps
+        // the cursor out of the future.
         let date = date.unwrap_or(now).min(after(now, DATE_TOLERANCE));
         let mut changes = CallChanges::default();
         let most = self.calls.len().saturating_add(room);
         for call in &page.items {
             if self.calls.contains_key(&call.sid) {
-                self.see(call, now, &mut changes);
-            } else if run.asks_for(call) && self.lists.admits(call) {
+                self.update(call, now, &mut changes);
+            } else if run.matches(call) && self.lists.admits(call) {
                 if self.calls.len() < most {
-                    self.take_up(call, now, &mut changes);
+                    self.track(call, now, &mut changes);
                 } else {
                     changes.left += 1;
-                    run.leave_call();
+                    run.mark_untracked();
                 }
             }
         }
         self.demand.calls_ended(changes.finished.len());
-        (changes, run.turn(page, date))
+        (changes, run.advance(page, date))
     }
 
     /// Notes how a list ended.
     pub fn finish_list(&mut self, run: &ListRun, after: AfterPage, now: Timestamp, random: u64) {
         if after == AfterPage::Complete {
             self.last_listed_at = Some(now);
-            // What it did not show is no call that lists show soon.
+            // No list is going to return the reported calls that this one didn't.
             if run.kind == ListKind::Ended {
                 self.reported.clear();
             }
@@ -83,34 +83,34 @@ impl AccountProgress {
         self.lists.finish(run, after, now, random);
     }
 
-    /// Takes a call that was fetched singly; `None` if Twilio does not know it.
+    /// Processes the result of fetching a single call: `None` if Twilio doesn't know it.
     pub fn take_fetched(
         &mut self,
         sid: CallSid,
         fetched: Option<&Call>,
         now: Timestamp,
     ) -> CallChanges {
-        self.free(sid);
+        self.mark_idle(sid);
         let mut changes = CallChanges::default();
         match fetched {
-            Some(call) if call.sid == sid => self.see(call, now, &mut changes),
-            Some(_) | None => self.miss(sid, now, &mut changes),
+            Some(call) if call.sid == sid => self.update(call, now, &mut changes),
+            Some(_) | None => self.note_missing(sid, now, &mut changes),
         }
         self.demand.calls_ended(changes.finished.len());
         changes
     }
 
-    /// Notes that a single fetch failed; the call is fetched again after half an hour.
+    /// Notes that fetching a single call failed; it is fetched again after half an hour.
     pub fn fetch_failed(&mut self, sid: CallSid, now: Timestamp) {
-        self.free(sid);
+        self.mark_idle(sid);
         if let Some(call) = self.calls.get_mut(&sid) {
             call.last_listed_at = now;
         }
     }
 
-    /// Notes that Twilio does not know an active call. One answer proves nothing, nor does any while
-    /// lists can't be read either.
-    fn miss(&mut self, sid: CallSid, now: Timestamp, changes: &mut CallChanges) {
+    /// Notes that Twilio doesn't know an active call. A single answer proves nothing, and answers don't count
+    /// while lists can't be read either.
+    fn note_missing(&mut self, sid: CallSid, now: Timestamp, changes: &mut CallChanges) {
         let Some(call) = self.calls.get_mut(&sid) else { return };
         if call.ended_at.is_some() {
             return;
@@ -125,23 +125,23 @@ impl AccountProgress {
         }
     }
 
-    fn take_up(&mut self, call: &Call, now: Timestamp, changes: &mut CallChanges) {
+    fn track(&mut self, call: &Call, now: Timestamp, changes: &mut CallChanges) {
         let (mut progress, seen) = CallProgress::begin(call, now);
         progress.reported_at = self.reported.remove(&call.sid).then_some(now);
         self.calls.insert(call.sid, Box::new(progress));
         self.lists.found_new_call(now);
-        self.note(call, seen, changes);
+        self.record(call, seen, changes);
     }
 
-    fn see(&mut self, call: &Call, now: Timestamp, changes: &mut CallChanges) {
+    fn update(&mut self, call: &Call, now: Timestamp, changes: &mut CallChanges) {
         if let Some(progress) = self.calls.get_mut(&call.sid) {
             let seen = progress.see(call, now);
-            self.note(call, seen, changes);
+            self.record(call, seen, changes);
         }
     }
 
-    fn note(&mut self, call: &Call, seen: Seen, changes: &mut CallChanges) {
-        self.moved.insert(call.sid);
+    fn record(&mut self, call: &Call, seen: Seen, changes: &mut CallChanges) {
+        self.to_requeue.insert(call.sid);
         match seen {
             Seen::Nothing => {}
             Seen::Changed => changes.changed.push(call.sid),

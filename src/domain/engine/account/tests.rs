@@ -1,4 +1,4 @@
-//! An account's histories: found, read, settled, audited, forgotten, given up.
+//! The lifecycle of an account's calls: found, read, settled, audited, forgotten or given up.
 
 use crate::domain::track::digest::{DigestKey, DigestVersion, Digests};
 use crate::domain::words::call::{Call, Direction};
@@ -18,7 +18,7 @@ use crate::domain::track::listing::ListProgress;
 use crate::domain::track::outcome::Outcome;
 
 #[test]
-fn a_finished_call_is_counted_once_however_often_lists_show_it() {
+fn a_finished_call_is_counted_once_even_if_listed_repeatedly() {
     let mut account = account();
     let call = ended(1, 0);
     assert_eq!(list(&mut account, &[call.clone(), call.clone()], 5).finished.len(), 1);
@@ -26,7 +26,7 @@ fn a_finished_call_is_counted_once_however_often_lists_show_it() {
 }
 
 #[test]
-fn a_call_goes_from_found_to_forgotten() {
+fn a_call_is_read_settled_audited_and_forgotten() {
     let mut account = account();
     list(&mut account, &[ended(1, 0)], 5);
     assert_eq!(steps(&mut account, 16), ["after_end"]);
@@ -42,7 +42,7 @@ fn a_call_goes_from_found_to_forgotten() {
     account.lists.forget_before = Some(at(0));
     assert_eq!(forget(&mut account, 100_000), [sid(1)]);
     assert_eq!(list(&mut account, &[ended(1, 0)], 100_030), CallChanges::default());
-    assert!(account.calls.is_empty(), "a forgotten call was taken up anew");
+    assert!(account.calls.is_empty(), "a forgotten call must not be tracked again");
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn a_busy_call_is_not_read_twice_at_once() {
 }
 
 #[test]
-fn a_settling_read_that_twilio_answers_too_early_settles_nothing() {
+fn a_settling_read_answered_too_early_does_not_settle_the_call() {
     let mut account = account();
     list(&mut account, &[ended(1, 0)], 5);
     read(&mut account, Stage::Settling, 960);
@@ -66,7 +66,7 @@ fn a_settling_read_that_twilio_answers_too_early_settles_nothing() {
 }
 
 #[test]
-fn a_refused_read_that_came_late_leaves_those_before_it_behind() {
+fn a_late_read_that_fails_still_replaces_earlier_reads() {
     let mut account = account();
     list(&mut account, &[ended(1, 0)], 5);
     // The first early read was due at 15 s, the second is at 120 s.
@@ -81,7 +81,7 @@ fn a_refused_read_that_came_late_leaves_those_before_it_behind() {
 }
 
 #[test]
-fn an_early_read_of_a_call_that_is_not_shown_yet_is_done() {
+fn an_early_read_that_is_not_found_is_done() {
     let mut account = account();
     list(&mut account, &[ended(1, 0)], 5);
     assert_eq!(steps(&mut account, 16), ["after_end"]);
@@ -91,20 +91,20 @@ fn an_early_read_of_a_call_that_is_not_shown_yet_is_done() {
 }
 
 #[test]
-fn what_callers_felt_is_told_once_even_if_a_call_is_read_twice_at_once() {
+fn a_calls_outcome_is_counted_once_even_if_the_call_is_read_twice_at_once() {
     let mut account = account();
     list(&mut account, &[ended(1, 0)], 5);
     let failing = failing_reading(1_000);
     let mut settle = || {
         let changes = account.take_reading(read_of(1, Stage::Settling), &failing, at(1_000));
-        changes.expect("a known call").outcome.map(|found| found.outcome)
+        changes.expect("a known call").outcome.map(|outcome| outcome.outcome)
     };
     assert_eq!(settle(), Some(Outcome::CutOff));
     assert_eq!(settle(), None);
 }
 
 #[test]
-fn an_answer_from_the_past_is_not_asked_for_again_at_once() {
+fn waits_a_minute_after_a_settling_read_dated_long_before_it_is_due() {
     let mut account = account();
     list(&mut account, &[ended(1, 0)], 5);
     account.take_reading(read_of(1, Stage::Settling), &reading(363), at(963));
@@ -112,7 +112,7 @@ fn an_answer_from_the_past_is_not_asked_for_again_at_once() {
 }
 
 #[test]
-fn an_active_call_that_twilio_does_not_know_ends_only_after_several_fetches() {
+fn an_active_call_missing_from_twilio_ends_after_three_fetches() {
     let mut account = account();
     list(&mut account, &[active(1, 0)], 5);
     let miss = |account: &mut AccountProgress, second| {
@@ -122,7 +122,7 @@ fn an_active_call_that_twilio_does_not_know_ends_only_after_several_fetches() {
     };
     assert_eq!(miss(&mut account, 1_900), []);
     assert_eq!(miss(&mut account, 3_800), []);
-    // A list that shows it proves that it is there.
+    // A list that returns the call proves that it exists.
     list(&mut account, &[active(1, 0)], 4_000);
     assert_eq!(miss(&mut account, 5_900), []);
     assert_eq!(miss(&mut account, 7_800), []);
@@ -131,7 +131,7 @@ fn an_active_call_that_twilio_does_not_know_ends_only_after_several_fetches() {
 }
 
 #[test]
-fn while_no_list_can_be_read_a_missing_call_proves_nothing() {
+fn a_missing_call_does_not_end_while_lists_fail() {
     let mut account = account();
     list(&mut account, &[active(1, 0)], 5);
     for hour in 1..100 {
@@ -140,7 +140,7 @@ fn while_no_list_can_be_read_a_missing_call_proves_nothing() {
 }
 
 #[test]
-fn a_call_that_nothing_ends_settles_some_day() {
+fn a_call_without_an_end_is_ended_after_the_maximum_duration() {
     const DAY: i64 = 86_400;
     let keep_house =
         |account: &mut AccountProgress, second| account.keep_house(4, at(second)).finished;
@@ -157,7 +157,7 @@ fn a_call_that_nothing_ends_settles_some_day() {
 }
 
 #[test]
-fn new_calls_wait_in_twilios_list_when_there_is_no_room_and_known_ones_go_on() {
+fn without_room_new_calls_wait_and_known_calls_are_updated() {
     let mut account = account();
     list(&mut account, &[active(1, 0)], 5);
     let mut run = run(&account, 35);
@@ -167,7 +167,7 @@ fn new_calls_wait_in_twilios_list_when_there_is_no_room_and_known_ones_go_on() {
     assert_eq!((changes.left, changes.finished.len()), (1, 1));
     assert_eq!(after, AfterPage::Stopped(Stop::NoRoom));
     account.finish_list(&run, after, at(35), 0);
-    assert_eq!(account.lists.cursor, None, "what was left is found again");
+    assert_eq!(account.lists.cursor, None, "the untracked call must be found again");
     assert_eq!(account.calls.keys().copied().collect::<Vec<_>>(), [sid(1), sid(3)]);
 }
 
@@ -188,7 +188,7 @@ fn an_audit_counts_requests_that_are_still_unanswered() {
 }
 
 #[test]
-fn a_reading_that_stopped_before_its_end_counts_what_it_shows_and_settles_nothing() {
+fn an_incomplete_reading_counts_its_events_but_does_not_settle_the_call() {
     let mut account = account();
     list(&mut account, &[ended(1, 0)], 5);
     let stopped = Reading { is_complete: false, ..answered_reading(1_000) };
@@ -224,7 +224,7 @@ fn beyond_fifty_an_hour_one_settled_call_in_a_hundred_is_audited() {
 }
 
 #[test]
-fn what_lists_showed_before_a_restart_is_dated_by_twilios_time() {
+fn a_restart_resets_last_listed_times_to_twilios_time() {
     let mut account = account();
     list(&mut account, &[active(1, 0)], 5);
     account.calls.values_mut().for_each(|call| call.last_listed_at = at(-90_000));
@@ -240,7 +240,7 @@ fn list(account: &mut AccountProgress, calls: &[Call], second: i64) -> CallChang
     changes
 }
 
-/// What is due for calls, as far as requests are free.
+/// The steps that are due, up to the number of free requests.
 fn due(account: &mut AccountProgress, now: Timestamp, free: usize) -> Vec<Step> {
     std::iter::from_fn(|| account.due_step(now)).take(free).collect()
 }
@@ -280,7 +280,7 @@ fn read(account: &mut AccountProgress, stage: Stage, second: i64) {
     assert!(changes.is_some());
 }
 
-/// A request that has no answer yet.
+/// A reading of a webhook request without a response.
 fn failing_reading(second: i64) -> Reading {
     reading_of(None, second)
 }
@@ -329,7 +329,7 @@ fn reading(second: i64) -> Reading {
     Reading { items: Vec::new(), read_at: at(second), is_complete: true }
 }
 
-/// An account that nothing is known of.
+/// An account without stored state.
 fn fresh() -> AccountProgress {
     resume(ListProgress::default())
 }

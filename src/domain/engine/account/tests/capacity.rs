@@ -1,54 +1,54 @@
-//! An account at the limit of its concurrent requests: settling holds, and early reads give way.
+//! At an account's concurrency limit, settling reads stay on time and early reads give way.
 //!
-//! Hours of virtual time in which each request takes 300 ms, lists included.
+//! The tests simulate hours of virtual time in which each request, including lists, takes 300 ms.
 
 use super::*;
 
-/// Requests in flight at once.
+/// The maximum number of requests in flight.
 const CONCURRENCY: usize = 4;
 /// How long a request takes, in milliseconds.
 const REQUEST_MS: i64 = 300;
-/// How finely time passes: each request takes three steps.
+/// The resolution of time: each request takes three steps.
 const STEP_MS: i64 = 100;
-/// Time between two lists, in seconds.
+/// The time between two lists, in seconds.
 const LIST_EVERY: i64 = 30;
-/// Calls of a page of a list.
+/// The number of calls on a list page.
 const PAGE: i64 = 1_000;
 const HOUR: i64 = 3_600;
 
 #[test]
 fn at_1_1_million_calls_a_day_settling_is_at_most_two_minutes_late_for_six_hours() {
-    let mut load = Load::begin(1_100_000, 20);
-    load.live(6 * HOUR);
-    assert!(load.settled > 250_000, "{} settled", load.settled);
-    assert!(load.latest <= Duration::from_secs(120), "{:?} late", load.latest);
-    assert!(load.audited > 400, "{} audits", load.audited);
-    let required = load.account.required_concurrency();
-    assert!(required > 4.0, "{required} concurrent requests say that this is too much");
+    let mut simulation = Simulation::new(1_100_000, 20);
+    simulation.run(6 * HOUR);
+    assert!(simulation.settled > 250_000, "{} settled", simulation.settled);
+    assert!(simulation.latest <= Duration::from_secs(120), "{:?} late", simulation.latest);
+    assert!(simulation.audited > 400, "{} audits", simulation.audited);
+    let required = simulation.account.required_concurrency();
+    assert!(required > 4.0, "{required} concurrent requests don't exceed the limit");
 }
 
 #[test]
-fn at_400_000_calls_a_day_the_first_read_after_an_end_comes_within_half_a_minute() {
-    let mut load = Load::begin(400_000, 180);
-    load.live(2 * HOUR);
-    assert!(load.median_first_read() <= 30_000, "{} ms", load.median_first_read());
-    assert!(load.latest <= Duration::from_secs(10), "{:?} late", load.latest);
+fn at_400_000_calls_a_day_half_of_the_first_reads_come_within_30_seconds() {
+    let mut simulation = Simulation::new(400_000, 180);
+    simulation.run(2 * HOUR);
+    assert!(simulation.median_first_read() <= 30_000, "{} ms", simulation.median_first_read());
+    assert!(simulation.latest <= Duration::from_secs(10), "{:?} late", simulation.latest);
 }
 
 #[test]
-fn thousands_of_active_calls_hold_up_no_read_after_an_end() {
-    // 3,300 calls are active at any time: read every minute, they would need 16 requests at once.
-    let mut load = Load::begin(80_000, 3_564);
-    load.live(3 * HOUR);
-    assert!(load.median_first_read() <= 30_000, "{} ms", load.median_first_read());
-    assert!(load.live_reads > 3_000, "{} reads of active calls", load.live_reads);
+fn thousands_of_active_calls_do_not_delay_reads_of_ended_calls() {
+    // 3,300 calls are active at any time. Reading each every minute would need 16 concurrent requests.
+    let mut simulation = Simulation::new(80_000, 3_564);
+    simulation.run(3 * HOUR);
+    assert!(simulation.median_first_read() <= 30_000, "{} ms", simulation.median_first_read());
+    assert!(simulation.live_reads > 3_000, "{} reads of active calls", simulation.live_reads);
 }
 
-/// Calls of one length at a steady rate, and the requests that read them.
-struct Load {
+/// A simulation of calls of one length at a steady rate, and of the requests that read them.
+struct Simulation {
     account: AccountProgress,
-    /// What each call shows, from the beginning: nothing is learnt that would save early reads.
-    shown: Reading,
+    /// The reading of every call, which has an event from the start, so that early reads are never thinned.
+    reading: Reading,
     per_day: i64,
     length: i64,
     ms: i64,
@@ -58,15 +58,15 @@ struct Load {
     audited: u64,
     live_reads: u64,
     latest: Duration,
-    /// How long after its end each call was first read, in milliseconds.
+    /// The delays between each call's end and its first read after it, in milliseconds.
     first_reads: Vec<i64>,
 }
 
-impl Load {
-    fn begin(per_day: i64, length: i64) -> Self {
+impl Simulation {
+    fn new(per_day: i64, length: i64) -> Self {
         Self {
             account: account(),
-            shown: answered_reading(0),
+            reading: answered_reading(0),
             per_day,
             length,
             ms: 0,
@@ -79,11 +79,11 @@ impl Load {
         }
     }
 
-    fn live(&mut self, seconds: i64) {
+    fn run(&mut self, seconds: i64) {
         while self.ms < seconds * 1_000 {
             self.answer();
             if self.ms % (LIST_EVERY * 1_000) == 0 {
-                // What ended long ago goes, as it would by the deep list.
+                // Forget old calls, as the deep list would.
                 self.account.lists.forget_before = Some(instant_ms(self.ms - 2_000 * 1_000));
                 self.account.keep_house(CONCURRENCY, self.now());
                 self.list();
@@ -109,7 +109,7 @@ impl Load {
             let (sid, stage, skips) = match step {
                 Some(Step::Read { read, .. }) => (read.sid, read.stage, read.skips),
                 Some(Step::Fetch(sid)) => {
-                    // Lists show a call only when it starts and ends: it goes on.
+                    // The call is still active: lists return it only when it starts and ends.
                     let start_time = Some(self.account.calls[&sid].began_at);
                     let call = Call { sid, start_time, ..active(0, 0) };
                     self.account.take_fetched(sid, Some(&call), now);
@@ -132,15 +132,15 @@ impl Load {
                 (Stage::Audit, _) => self.audited += 1,
             }
             self.account.request_took(Duration::from_millis(300));
-            self.shown.read_at = now;
-            self.account.take_reading(Read { sid, stage, skips }, &self.shown, now);
+            self.reading.read_at = now;
+            self.account.take_reading(Read { sid, stage, skips }, &self.reading, now);
         }
     }
 
-    /// Reads a list, whose pages take requests one after another.
+    /// Reads a list, whose pages are requested one after another.
     fn list(&mut self) {
         let (now, second) = (self.now(), self.ms / 1_000);
-        // Those that started or ended since the list before.
+        // The calls that started or ended since the previous list.
         let first_from = |second: i64| (second.max(0) * self.per_day + 86_399) / 86_400;
         let since = |second: i64| first_from(second + 1 - LIST_EVERY)..first_from(second + 1);
         let (started, ended_by_now) = (since(second), since(second - self.length));
@@ -157,7 +157,7 @@ impl Load {
         let mut run =
             self.account.lists.next(ActiveCalls::default(), now).0.expect("a list is due");
         self.account.take_page(&mut run, &page(&calls), usize::MAX, Some(now), now);
-        // A list reaches back to five minutes before the cursor.
+        // A list starts five minutes before the cursor.
         let overlap = 5 * 60 * self.per_day / 86_400;
         let pages = (i64::try_from(calls.len()).expect("few") + overlap) / PAGE + 1;
         for page in 1..=pages {

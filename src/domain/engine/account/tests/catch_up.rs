@@ -1,70 +1,70 @@
-//! After downtime: the past is caught up beside the present, and neither starves the other.
+//! After downtime, the backlog is read along with current calls, and neither starves the other.
 
 use super::*;
 use crate::domain::track::twilio_time::before;
 
-/// How many requests may be in flight.
+/// The maximum number of requests in flight.
 const CONCURRENCY: usize = 4;
 
 #[test]
-fn after_six_hours_of_downtime_the_past_is_caught_up_and_lateness_tells_it() {
+fn catches_up_after_six_hours_of_downtime_and_reports_it() {
     let caught_up =
-        Story { per_day: 8_000, down_for: 6 * 3_600, watched_for: 1_800, tenths_per_request: 1 }
-            .live();
-    assert!(caught_up.was_late, "six hours are told");
-    assert!(!caught_up.is_late, "and their end");
-    assert_eq!(caught_up.left, 0, "everything that was due is settled");
+        Simulation { per_day: 8_000, down_for: 6 * 3_600, runs_for: 1_800, tenths_per_request: 1 }
+            .run();
+    assert!(caught_up.was_late, "catching up is reported");
+    assert!(!caught_up.is_late, "and so is its end");
+    assert_eq!(caught_up.left, 0, "all calls that were due are settled");
     assert!(caught_up.slowest <= Duration::from_secs(31), "{:?}", caught_up.slowest);
 }
 
 #[test]
-fn with_a_day_of_backlog_at_a_million_calls_a_day_current_calls_settle_within_2_minutes() {
-    // A tenth of the calls at a tenth of the speed: 40 requests a second for a million a day.
-    let story = Story {
+fn with_a_days_backlog_of_a_million_calls_current_calls_settle_within_2_minutes() {
+    // Scaled down to a tenth: equivalent to 40 requests per second for a million calls a day.
+    let simulation = Simulation {
         per_day: 100_000,
         down_for: 24 * 3_600,
-        watched_for: 1_500,
+        runs_for: 1_500,
         tenths_per_request: 10,
     };
-    let caught_up = story.live();
-    assert!(caught_up.settled_now > 500, "{} current calls", caught_up.settled_now);
+    let caught_up = simulation.run();
+    assert!(caught_up.current_settled > 500, "{} current calls", caught_up.current_settled);
     assert!(caught_up.slowest <= Duration::from_secs(120), "{:?}", caught_up.slowest);
-    assert!(caught_up.is_late, "a day isn't caught up in minutes");
-    let share = caught_up.of_backlog * 4;
+    assert!(caught_up.is_late, "a day's backlog takes more than minutes");
+    let share = caught_up.backlog_reads * 4;
     assert!(share >= caught_up.requests - 4, "the backlog got {share} / 4 requests");
 }
 
-/// Calls of two seconds at a steady rate, a downtime, and the time after it.
-struct Story {
+/// A simulation of calls at a steady rate, a downtime, and the time after it.
+struct Simulation {
     per_day: i64,
     down_for: i64,
-    watched_for: i64,
+    runs_for: i64,
     /// How long a request takes, in tenths of a second.
     tenths_per_request: i64,
 }
 
-/// What came of it.
+/// The result of a simulation.
 #[derive(Default)]
 struct CaughtUp {
     requests: u64,
-    of_backlog: u64,
-    settled_now: u64,
-    /// The longest that a call of the present waited for its settling read, once it was due.
+    backlog_reads: u64,
+    current_settled: u64,
+    /// The longest time that a current call waited for its settling read once that was due.
     slowest: Duration,
     was_late: bool,
     is_late: bool,
     left: usize,
 }
 
-impl Story {
-    fn live(&self) -> CaughtUp {
+impl Simulation {
+    fn run(&self) -> CaughtUp {
         let mut account = account();
         account.lists.cursor = Some(at(0));
-        let mut told = CaughtUp::default();
+        let mut result = CaughtUp::default();
         let back = self.down_for;
         let mut listed = 0;
-        // In tenths of a second since the program is back.
-        for tenth in 0..self.watched_for * 10 {
+        // In tenths of a second since the end of the downtime.
+        for tenth in 0..self.runs_for * 10 {
             let now = instant(back * 10 + tenth);
             if tenth % 300 == 0 {
                 listed = self.list(&mut account, listed, now);
@@ -72,34 +72,34 @@ impl Story {
             let may_ask = tenth % self.tenths_per_request == 0;
             let free = if may_ask { CONCURRENCY } else { 0 };
             for step in due(&mut account, now, free) {
-                told.requests += 1;
+                result.requests += 1;
                 let Step::Read { read: Read { sid, stage, skips }, .. } = step else { continue };
                 let overdue = reads().overdue(&account.calls[&sid], now);
-                // Due before the program was back: that is the past.
-                let is_past = account.calls[&sid].ended_at < Some(at(back - 963));
-                told.of_backlog += u64::from(is_past);
-                if stage == Stage::Settling && !is_past {
-                    told.settled_now += 1;
-                    told.slowest = told.slowest.max(overdue);
+                // Calls that were due before the end of the downtime are backlog.
+                let is_backlog = account.calls[&sid].ended_at < Some(at(back - 963));
+                result.backlog_reads += u64::from(is_backlog);
+                if stage == Stage::Settling && !is_backlog {
+                    result.current_settled += 1;
+                    result.slowest = result.slowest.max(overdue);
                 }
                 let reading = Reading { items: Vec::new(), read_at: now, is_complete: true };
                 account.take_reading(Read { sid, stage, skips }, &reading, now);
             }
             if tenth % 600 == 0 {
-                // The cursor is the lists' business.
+                // The lists are up to date; only reads can be behind.
                 account.lists.cursor = Some(now);
-                told.is_late = account.lag(now).is_catching_up;
-                told.was_late |= told.is_late;
+                result.is_late = account.lag(now).is_catching_up;
+                result.was_late |= result.is_late;
             }
         }
-        let end = instant((back + self.watched_for) * 10);
+        let end = instant((back + self.runs_for) * 10);
         let overdue =
             account.calls.values().map(|call| reads().overdue(call, before(end, A_MINUTE)));
-        told.left = overdue.filter(|&overdue| overdue > A_MINUTE).count();
-        told
+        result.left = overdue.filter(|&overdue| overdue > A_MINUTE).count();
+        result
     }
 
-    /// Shows the calls that ended up to now. Returns how many there were in all.
+    /// Lists the calls that have ended since number `from`. Returns how many have ended in total.
     fn list(&self, account: &mut AccountProgress, from: i64, now: Timestamp) -> i64 {
         let second = now.duration_since(at(0)).as_secs();
         let to = second * self.per_day / 86_400;

@@ -1,16 +1,16 @@
-//! Dates that are wrong, and corrections of Twilio's time.
+//! Wrong dates, and corrections of Twilio's time.
 
 use super::*;
 
 #[test]
-fn an_end_far_in_the_future_is_not_believed() {
+fn an_end_time_far_in_the_future_is_replaced_by_now() {
     let mut account = account();
     list(&mut account, &[ended(1, 40 * 86_400)], 5);
     assert_eq!(account.calls[&sid(1)].ended_at, Some(at(5)));
 }
 
 #[test]
-fn one_answer_dated_far_ahead_moves_no_cursor_and_settles_nothing() {
+fn an_answer_dated_far_ahead_neither_moves_the_cursor_nor_settles_a_call() {
     let mut account = account();
     let far = 40 * 86_400;
     let mut run = run(&account, 5);
@@ -23,7 +23,7 @@ fn one_answer_dated_far_ahead_moves_no_cursor_and_settles_nothing() {
 }
 
 #[test]
-fn an_answer_dated_far_back_ends_no_call_long_ago() {
+fn an_answer_dated_far_back_does_not_backdate_a_calls_end() {
     let mut account = account();
     let calls = [Call { end_time: None, ..ended(1, 0) }];
     let mut run = run(&account, 5);
@@ -32,7 +32,7 @@ fn an_answer_dated_far_back_ends_no_call_long_ago() {
 }
 
 #[test]
-fn an_account_begins_once_several_answers_agree_on_the_time() {
+fn an_account_starts_once_several_answers_agree_on_the_time() {
     let mut account = fresh();
     let learn = |account: &mut AccountProgress, date| account.learn_time(Some(date), at(0));
     assert_eq!(learn(&mut account, at(40 * 86_400)), None);
@@ -58,7 +58,7 @@ fn a_correction_of_twilios_time_changes_no_wait() {
         account.step_at().expect("a read will be due").duration_since(now)
     };
     let before = wait(&mut account, 70);
-    // Twilio's time is found to be 40 days ahead: answers have said so for minutes.
+    // Twilio's time turns out to be 40 days ahead, as answers have shown for minutes.
     for step in 0..20 {
         account.learn_time(Some(at(40 * 86_400)), at(70) + step * Duration::from_millis(1));
     }
@@ -66,17 +66,17 @@ fn a_correction_of_twilios_time_changes_no_wait() {
     for step in 1..20 {
         account.learn_time(Some(at(40 * 86_400 + 70 + 20 * step)), at(70 + 20 * step));
     }
-    assert!(account.now(at(70)) > at(40 * 86_400), "followed");
+    assert!(account.now(at(70)) > at(40 * 86_400), "the correction was applied");
     assert_eq!(wait(&mut account, 70), before);
 }
 
 #[test]
-fn an_answer_dated_far_back_brings_no_read_of_an_active_call_forward() {
+fn an_answer_dated_far_back_does_not_bring_the_next_live_read_forward() {
     let mut account = account();
     list(&mut account, &[active(1, 0)], 5);
     assert_eq!(steps(&mut account, 61), ["live"]);
-    let odd = reading(-40 * 86_400);
-    account.take_reading(read_of(1, Stage::Live), &odd, at(61));
+    let misdated = reading(-40 * 86_400);
+    account.take_reading(read_of(1, Stage::Live), &misdated, at(61));
     assert_eq!(steps(&mut account, 62), [""; 0]);
     assert_eq!(steps(&mut account, 121), ["live"]);
 }

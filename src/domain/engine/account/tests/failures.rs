@@ -1,11 +1,11 @@
-//! Calls whose events can't be read: tried again, and given up by clocks of their own.
+//! Calls whose events can't be read are retried, and given up after a time that depends on the failure.
 
 use super::*;
 
 const HOUR: i64 = 3_600;
 
 #[test]
-fn a_call_that_alone_fails_is_given_up_by_the_clock_of_its_failure() {
+fn a_call_that_fails_alone_is_given_up_after_a_time_that_depends_on_the_failure() {
     for (failure, hours) in [
         (ReadFailure::NotFound, 1),
         (ReadFailure::Refused, 1),
@@ -14,7 +14,7 @@ fn a_call_that_alone_fails_is_given_up_by_the_clock_of_its_failure() {
     ] {
         let mut account = account();
         list(&mut account, &[ended(1, 0), ended(2, 0)], 5);
-        // The daemon was away for a day: that alone is no reason to give up.
+        // The exporter was down for a day; that alone isn't a reason to give up.
         let begin = 24 * HOUR;
         let tries = (0..).step_by(300).take_while(|second| {
             read_other(&mut account, begin + second - 1);
@@ -26,12 +26,12 @@ fn a_call_that_alone_fails_is_given_up_by_the_clock_of_its_failure() {
 }
 
 #[test]
-fn an_outage_of_days_gives_up_no_call_nor_does_its_end() {
+fn no_call_is_given_up_during_or_right_after_a_long_outage() {
     for failure in [ReadFailure::NotFound, ReadFailure::Refused, ReadFailure::Failed] {
         let mut account = account();
         list(&mut account, &[ended(1, 0), ended(2, 0)], 5);
         assert!((1..600).all(|n| !fail(&mut account, Stage::Settling, failure, n * 600)));
-        // Others can be read again, and this one fails once more in each way.
+        // Other calls can be read again, while this one fails once more in each way.
         for failure in [ReadFailure::Failed, ReadFailure::NotFound, ReadFailure::Refused] {
             read_other(&mut account, 600 * 600);
             assert!(!fail(&mut account, Stage::Settling, failure, 600 * 600 + 1));
@@ -40,7 +40,7 @@ fn an_outage_of_days_gives_up_no_call_nor_does_its_end() {
 }
 
 #[test]
-fn a_call_that_is_read_begins_again_when_it_fails_later() {
+fn a_successful_read_resets_the_time_until_a_call_is_given_up() {
     let mut account = account();
     list(&mut account, &[ended(1, 0), ended(2, 0)], 5);
     for round in 0..10 {
@@ -53,22 +53,22 @@ fn a_call_that_is_read_begins_again_when_it_fails_later() {
 }
 
 #[test]
-fn an_audit_that_fails_is_tried_again_like_any_read() {
+fn a_failed_audit_is_retried_and_eventually_given_up() {
     let mut account = account();
     list(&mut account, &[ended(1, 0), ended(2, 0)], 5);
     read(&mut account, Stage::Settling, 1_000);
-    assert!(!fail(&mut account, Stage::Audit, ReadFailure::NotFound, 4_700), "at once");
+    assert!(!fail(&mut account, Stage::Audit, ReadFailure::NotFound, 4_700), "given up at once");
     assert!(account.calls[&sid(1)].awaits_audit);
     assert!(steps(&mut account, 6_000).contains(&"audit"));
     let is_given_up = (0..30).any(|n| {
         read_other(&mut account, 6_000 + n * 300);
         fail(&mut account, Stage::Audit, ReadFailure::NotFound, 6_001 + n * 300)
     });
-    assert!(is_given_up, "and given up at last");
+    assert!(is_given_up, "never given up");
     assert!(!account.calls[&sid(1)].awaits_audit);
 }
 
-/// Another call of the account is read.
+/// Reads another call of the account.
 fn read_other(account: &mut AccountProgress, second: i64) {
     let changes = account.take_reading(read_of(2, Stage::Live), &reading(second), at(second));
     assert!(changes.is_some());

@@ -1,5 +1,5 @@
-//! What a call costs, in accounts whose events appear live, only after 15 minutes, or first so and
-//! then so: the default plan, hours of virtual time.
+//! The number of reads per call for accounts whose events appear live, only 15 minutes after the call, or change
+//! from one to the other, with the default plan and over hours of virtual time.
 
 use super::*;
 use crate::domain::judge::route::Routes;
@@ -9,64 +9,64 @@ use crate::domain::words::parameters::Parameters;
 
 /// An hour in seconds.
 const HOUR: i64 = 3_600;
-/// When events appear that don't appear live, in seconds after a call's end.
+/// When events appear that don't appear live, in seconds after the call's end.
 const QUARTER: i64 = 15 * 60;
-/// How long calls last: as long as what five reads a call are allowed for.
+/// The length of calls in seconds, for which at most five reads per call are expected.
 const LENGTH: i64 = 120;
-/// Calls an hour: so many that fifty audits are few.
+/// The number of calls per hour: enough for fifty audits to be negligible.
 const CALLS: i64 = 3_000;
 
 #[test]
-fn where_events_appear_after_15_minutes_a_call_costs_hardly_more_than_one_read() {
-    let mut world = World::begin();
-    world.live(2 * HOUR, |_| false);
-    let reads = world.reads_per_settled_call(2 * HOUR, |_| false);
+fn with_delayed_events_a_call_takes_hardly_more_than_one_read() {
+    let mut simulation = Simulation::new();
+    simulation.run(2 * HOUR, |_| false);
+    let reads = simulation.reads_per_settled_call(2 * HOUR, |_| false);
     assert!(reads <= 1.1, "{reads} reads per call");
 }
 
 #[test]
-fn where_events_appear_live_a_call_costs_at_most_five_reads_and_its_numbers_are_fresh() {
-    let mut world = World::begin();
-    world.live(2 * HOUR, |_| true);
-    let reads = world.reads_per_settled_call(2 * HOUR, |_| true);
+fn with_live_events_a_call_takes_three_to_five_reads() {
+    let mut simulation = Simulation::new();
+    simulation.run(2 * HOUR, |_| true);
+    let reads = simulation.reads_per_settled_call(2 * HOUR, |_| true);
     assert!((3.0..=5.0).contains(&reads), "{reads} reads per call");
 }
 
 #[test]
-fn an_account_that_begins_to_show_its_events_live_is_read_early_again() {
-    let mut world = World::begin();
-    world.live(2 * HOUR, |_| false);
-    world.live(2 * HOUR, |_| true);
-    let reads = world.reads_per_settled_call(HOUR, |_| true);
-    assert!(reads >= 3.0, "{reads} reads per call: its numbers are old");
-    world.live(2 * HOUR, |_| false);
-    let reads = world.reads_per_settled_call(HOUR, |_| false);
-    assert!(reads <= 1.1, "{reads} reads per call, and back");
+fn early_reads_resume_when_events_start_to_appear_live() {
+    let mut simulation = Simulation::new();
+    simulation.run(2 * HOUR, |_| false);
+    simulation.run(2 * HOUR, |_| true);
+    let reads = simulation.reads_per_settled_call(HOUR, |_| true);
+    assert!(reads >= 3.0, "{reads} reads per call: metrics are stale");
+    simulation.run(2 * HOUR, |_| false);
+    let reads = simulation.reads_per_settled_call(HOUR, |_| false);
+    assert!(reads <= 1.1, "{reads} reads per call after events are delayed again");
 }
 
-/// An account whose calls come at a steady rate, and are read at once when they are due.
-struct World {
+/// A simulation of an account with calls at a steady rate, each read as soon as it is due.
+struct Simulation {
     account: AccountProgress,
     now: i64,
-    begun: i64,
+    started: i64,
     reads: u64,
     settled: u64,
 }
 
-impl World {
-    fn begin() -> Self {
-        Self { account: account(), now: 0, begun: 0, reads: 0, settled: 0 }
+impl Simulation {
+    fn new() -> Self {
+        Self { account: account(), now: 0, started: 0, reads: 0, settled: 0 }
     }
 
     fn reads_per_settled_call(&mut self, seconds: i64, is_live: fn(i64) -> bool) -> f64 {
         let (reads, settled) = (self.reads, self.settled);
-        self.live(seconds, is_live);
+        self.run(seconds, is_live);
         let float = |number: u64| f64::from(u32::try_from(number).expect("few"));
         float(self.reads - reads) / float(self.settled - settled)
     }
 
-    /// Lives on; whether a call's events appear live is said by when it begins.
-    fn live(&mut self, seconds: i64, is_live: fn(i64) -> bool) {
+    /// Advances time by `seconds`. `is_live` returns whether events appear live at a given time.
+    fn run(&mut self, seconds: i64, is_live: fn(i64) -> bool) {
         for now in self.now..self.now + seconds {
             if now % 30 == 0 {
                 self.list(now);
@@ -93,11 +93,11 @@ impl World {
         self.now += seconds;
     }
 
-    /// Shows the calls that have begun, and those that have ended since a list showed them.
+    /// Lists the calls that have started or ended since the previous list.
     fn list(&mut self, now: i64) {
         let to = now * CALLS / HOUR;
         let mut calls = Vec::new();
-        for number in (self.begun - (LENGTH + 60) * CALLS / HOUR).max(0)..to {
+        for number in (self.started - (LENGTH + 60) * CALLS / HOUR).max(0)..to {
             let began = number * HOUR / CALLS;
             let has_ended = began + LENGTH <= now;
             let call = Call {
@@ -109,11 +109,11 @@ impl World {
             calls.push(call);
         }
         list(&mut self.account, &calls, now);
-        self.begun = to;
+        self.started = to;
     }
 }
 
-/// As random as Twilio's.
+/// A SID that is as random as Twilio's.
 fn any_sid(number: i64) -> CallSid {
     let mut random = fastrand::Rng::with_seed(u64::try_from(number).expect("positive"));
     CallSid::parse(&format!("CA{:016x}{:016x}", number, random.u64(..))).expect("a SID")
@@ -126,7 +126,7 @@ fn step_sid(step: Step) -> CallSid {
     }
 }
 
-/// An event of a second after a call's beginning.
+/// An event one second after a call's start.
 fn item(began_at: Timestamp) -> Item {
     let event = CallEvent {
         request: Request {
