@@ -1,7 +1,7 @@
-//! Which call is read when.
+//! When the events of each call are read.
 //!
-//! A call is read while active and shortly after its end, to have fresh numbers; the settling read
-//! is what correctness rests on, and the audit estimates what even that missed.
+//! A call is read while active and shortly after its end to keep the metrics fresh. Correctness depends on the
+//! settling read; audits estimate how much even that misses.
 
 mod queue;
 
@@ -19,31 +19,31 @@ use crate::domain::words::sid::CallSid;
 
 pub use queue::Queue;
 
-/// How long an active call may go unseen by every list before it is fetched singly.
-/// The lists of the active statuses take turns within 24 minutes.
+/// How long an active call may be absent from all lists before it is fetched individually.
+/// Each active status is listed at least every 24 minutes.
 const UNSEEN_AFTER: Duration = Duration::from_secs(30 * 60);
-/// How far behind a settling read may be and still count as current. What is later waits with the
-/// backlog: after a downtime it would hold up for half an hour what is due now.
-const CURRENT_LANE: Duration = Duration::from_secs(2 * 60);
-/// From when on it is late.
-const LATE: Duration = CURRENT_LANE.saturating_add(Duration::from_millis(1));
-/// How long a call without an end time is remembered after lists stop showing it.
-const ENDLESS_MEMORY: Duration = Duration::from_secs(48 * 60 * 60);
-/// How far behind an account is that is catching up, with its lists or with its settling reads.
+/// The most that a settling read may be overdue without joining the backlog. After downtime, overdue reads would
+/// otherwise delay current ones for half an hour.
+const BACKLOG_AFTER: Duration = Duration::from_secs(2 * 60);
+/// When an overdue settling read joins the backlog.
+const BACKLOG_FROM: Duration = BACKLOG_AFTER.saturating_add(Duration::from_millis(1));
+/// How long a call without an end time is kept after lists stop returning it.
+const NO_END_TIME_RETENTION: Duration = Duration::from_secs(48 * 60 * 60);
+/// An account is catching up when its lists or its settling reads are further behind than this.
 pub const CATCHING_UP_AFTER: Duration = Duration::from_secs(15 * 60);
 
 label_enum! {
     /// Why a call's events are read.
     pub enum Stage {
-        /// Because the error log tells of it.
+        /// Because the error log mentions the call.
         Reported = "reported",
         /// While the call is active.
         Live = "live",
         /// Soon after its end.
         AfterEnd = "after_end",
-        /// For the last time that must not be missed.
+        /// Once the events are final; this read must not be skipped.
         Settling = "settling",
-        /// Once more, to see whether settling missed something.
+        /// Again, to check whether the settling read missed events.
         Audit = "audit",
     }
 }
@@ -51,13 +51,13 @@ label_enum! {
 /// When the events of a call are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadPlan {
-    /// Time between two reads of an active call.
+    /// The time between two reads of an active call.
     pub live_interval: Duration,
-    /// When an ended call is read early, counted from its end.
+    /// The delays from a call's end to its early reads.
     pub after_end: Vec<Duration>,
-    /// When it is settled, counted from its end.
+    /// The delay from a call's end to its settling read.
     pub settle_delay: Duration,
-    /// When it is audited, counted from its settling.
+    /// The delay from the settling read to the audit.
     pub audit_after: Duration,
 }
 
@@ -66,57 +66,57 @@ pub struct ReadPlan {
 pub struct NextRead {
     /// When it is due.
     pub due_at: Timestamp,
-    /// Why.
+    /// The reason for the read.
     pub stage: Stage,
-    /// Early reads that are skipped for this one.
+    /// The number of early reads that this one replaces.
     pub skips: u8,
 }
 
-/// Which call is read, and why.
+/// A read of a call's events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Read {
     /// The call.
     pub sid: CallSid,
-    /// Why.
+    /// The reason for the read.
     pub stage: Stage,
-    /// Early reads that are skipped for this one.
+    /// The number of early reads that this one replaces.
     pub skips: u8,
 }
 
-/// What to do next for one call.
+/// The next step for a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Read its Call Events.
     Read {
-        /// Which call, and why.
+        /// The call and the reason.
         read: Read,
-        /// How its items are told apart.
+        /// The version of the digests that identify its items.
         version: DigestVersion,
     },
-    /// Fetch the call itself, because no list has shown it for long.
+    /// Fetch the call itself, because no list has returned it for a long time.
     Fetch(CallSid),
 }
 
-/// What is to be done for a call, and when.
+/// The next step for a call, and when it is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct ScheduledStep {
     due_at: Timestamp,
     lane: Lane,
     step: Step,
-    /// When, once it is due, it becomes something else if nobody does it.
+    /// When a different step replaces it if it hasn't been performed by then.
     changes_at: Option<Timestamp>,
 }
 
-/// What waits for a request. Settling goes first, since correctness rests on it; the backlog keeps
-/// at least one request in four, and audits one in fifty. Early reads take what is left.
+/// The queues that compete for requests. Settling goes first, since correctness depends on it; the backlog gets
+/// at least one request in four, and audits one in 52. Early reads get the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lane {
-    /// Settling reads that became due lately, and calls that no list shows, which settle only after
-    /// they were seen to end.
+    /// Settling reads that became due recently, and fetches of calls that no list returns: such a call can't settle
+    /// until its end is known.
     Settling,
     /// Settling reads that are late.
     Backlog,
-    /// Early reads of calls that ended.
+    /// Early reads of ended calls, and reads of calls that the error log mentions.
     AfterEnd,
     /// Reads of active calls.
     Live,
@@ -131,9 +131,9 @@ impl Lane {
 /// How early reads differ from the configured plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EarlyPlan {
-    /// Stages that are thinned because they show nothing.
+    /// Stages that are thinned because their reads find no events.
     pub thinned: Thinned,
-    /// Least time between two reads of an active call: stretched while requests are scarce.
+    /// The shortest time between two reads of an active call, stretched while requests are scarce.
     pub live_interval: Duration,
 }
 
@@ -143,14 +143,19 @@ impl EarlyPlan {
 }
 
 impl ReadPlan {
-    /// What is to be done next for a call, if anything ever is.
-    fn turn(&self, call: &CallProgress, early: EarlyPlan, now: Timestamp) -> Option<ScheduledStep> {
+    /// Returns the next step for a call, due or not; `None` if there will be none.
+    fn next_step(
+        &self,
+        call: &CallProgress,
+        early: EarlyPlan,
+        now: Timestamp,
+    ) -> Option<ScheduledStep> {
         let read = self.next_read(call, early, now).map(|next| ScheduledStep {
             due_at: next.due_at,
             lane: match next.stage {
                 Stage::Live => Lane::Live,
                 Stage::AfterEnd | Stage::Reported => Lane::AfterEnd,
-                Stage::Settling if self.overdue(call, now) > CURRENT_LANE => Lane::Backlog,
+                Stage::Settling if self.overdue(call, now) > BACKLOG_AFTER => Lane::Backlog,
                 Stage::Settling => Lane::Settling,
                 Stage::Audit => Lane::Audit,
             },
@@ -160,8 +165,10 @@ impl ReadPlan {
             },
             changes_at: match next.stage {
                 Stage::AfterEnd => call.ended_at.map(|end| self.next_change(end, now)),
-                Stage::Settling => call.ended_at.map(|end| after(self.settle_at(end), LATE)),
-                // Once settling is due, that shows what the read would show.
+                Stage::Settling => {
+                    call.ended_at.map(|end| after(self.settle_at(end), BACKLOG_FROM))
+                }
+                // Once the settling read is due, it covers this read.
                 Stage::Reported => call.ended_at.map(|end| self.settle_at(end)),
                 Stage::Live | Stage::Audit => None,
             },
@@ -174,7 +181,7 @@ impl ReadPlan {
             changes_at: None,
         };
         match read {
-            // One request at a time for a call: that it goes on is to be known first.
+            // A call has one request at a time: once the fetch is due, it goes first.
             Some(read) if fetch_at > now => {
                 let changes_at = Some(fetch_at);
                 Some(if read.due_at < fetch_at {
@@ -187,33 +194,32 @@ impl ReadPlan {
         }
     }
 
-    /// When another early read, or settling, takes the place of the one that is due.
+    /// When another early read, or the settling read, replaces the early read that is due.
     fn next_change(&self, end: Timestamp, now: Timestamp) -> Timestamp {
         let indices = 0..self.after_end.len();
         let changes = indices
-            .flat_map(|index| [after(end, self.after_end[index]), self.pointless_at(end, index)]);
+            .flat_map(|index| [after(end, self.after_end[index]), self.skipped_from(end, index)]);
         changes.filter(|&at| at > now).fold(self.settle_at(end), Timestamp::min)
     }
 
-    /// When an early read that was not made is skipped: half the way from when it is due to
-    /// settling.
-    fn pointless_at(&self, end: Timestamp, index: usize) -> Timestamp {
+    /// When an early read that hasn't been made is skipped: halfway between its due time and the settling read.
+    fn skipped_from(&self, end: Timestamp, index: usize) -> Timestamp {
         let due_at = after(end, self.after_end[index]);
         let left = Duration::try_from(self.settle_at(end).duration_since(due_at));
         after(due_at, left.unwrap_or_default() / 2)
     }
 
-    /// When a call is fetched singly unless a list shows it before.
+    /// When a call is fetched individually, unless a list returns it earlier.
     fn fetch_at(&self, call: &CallProgress) -> Option<Timestamp> {
-        let may_go_on = call.status.is_active() || call.status == CallStatus::Other;
-        if call.ended_at.is_some() || !may_go_on {
+        let may_be_active = call.status.is_active() || call.status == CallStatus::Other;
+        if call.ended_at.is_some() || !may_be_active {
             return None;
         }
         let fetch_at = after(call.last_listed_at, UNSEEN_AFTER);
         Some(call.retry_at.map_or(fetch_at, |retry| retry.max(fetch_at)))
     }
 
-    /// The next read of a call, if there will be one.
+    /// Returns the next read of a call, if there will be one.
     pub fn next_read(
         &self,
         call: &CallProgress,
@@ -242,8 +248,8 @@ impl ReadPlan {
         Some(NextRead { due_at, ..next })
     }
 
-    /// Time between two reads of an active call: a long call, or one that Twilio never ends, is
-    /// read at a sixtieth of its age.
+    /// The time between two reads of an active call: at least a sixtieth of its age, so that a long call, or one
+    /// that Twilio never ends, is read less and less often.
     fn live_interval_of(&self, call: &CallProgress, early: EarlyPlan, last: Timestamp) -> Duration {
         let age = Duration::try_from(last.duration_since(call.began_at)).unwrap_or_default();
         self.live_interval.max(early.live_interval).max(age / 60)
@@ -257,15 +263,15 @@ impl ReadPlan {
         now: Timestamp,
     ) -> NextRead {
         let settle_at = self.settle_at(end);
-        let behind = usize::from(call.after_end_reads).min(self.after_end.len());
-        let skips = |index: usize| u8::try_from(index - behind).unwrap_or(u8::MAX);
+        let done = usize::from(call.after_end_reads).min(self.after_end.len());
+        let skips = |index: usize| u8::try_from(index - done).unwrap_or(u8::MAX);
         let due_at = |index: usize| after(end, self.after_end[index]);
-        let mut ahead = (behind..self.after_end.len())
+        let mut remaining = (done..self.after_end.len())
             .filter(|&index| !early.thinned.skips(EarlyStage::after_end(index), call.sid))
-            .filter(|&index| now < self.pointless_at(end, index));
-        // The last that is due takes the place of those before it.
-        let due = ahead.clone().take_while(|&index| due_at(index) <= now).last();
-        match due.or_else(|| ahead.next()).filter(|_| now < settle_at) {
+            .filter(|&index| now < self.skipped_from(end, index));
+        // The last read that is due replaces those before it.
+        let due = remaining.clone().take_while(|&index| due_at(index) <= now).last();
+        match due.or_else(|| remaining.next()).filter(|_| now < settle_at) {
             Some(index) => {
                 NextRead { due_at: due_at(index), stage: Stage::AfterEnd, skips: skips(index) }
             }
@@ -277,12 +283,12 @@ impl ReadPlan {
         }
     }
 
-    /// When the settling read of a call is due: late enough that Twilio's answer settles it.
+    /// When the settling read of a call is due: late enough for Twilio's answer to settle it.
     pub(super) fn settle_at(&self, end: Timestamp) -> Timestamp {
         after(end, self.settle_delay + SETTLE_MARGIN + DATE_MARGIN)
     }
 
-    /// Whether a read that Twilio answered at `read_at` settles a call.
+    /// Whether a read that Twilio answered at `read_at` settles the call.
     pub fn settles(&self, call: &CallProgress, stage: Stage, read_at: Timestamp) -> bool {
         match stage {
             Stage::Settling => call
@@ -292,14 +298,14 @@ impl ReadPlan {
         }
     }
 
-    /// How long before a read would settle a call Twilio answered it.
+    /// How much too early Twilio answered a read for it to settle the call.
     pub fn until_settling(&self, call: &CallProgress, read_at: Timestamp) -> Duration {
         let settles_at =
             call.ended_at.map_or(read_at, |end| after(end, self.settle_delay + SETTLE_MARGIN));
         Duration::try_from(settles_at.duration_since(read_at)).unwrap_or_default()
     }
 
-    /// How long a call's settling read is overdue.
+    /// How long a call's settling read has been overdue.
     pub fn overdue(&self, call: &CallProgress, now: Timestamp) -> Duration {
         match (call.ended_at, call.settled_at) {
             (Some(end), None) => {
@@ -310,20 +316,20 @@ impl ReadPlan {
     }
 }
 
-/// Twilio's times are cut to the second: a call may have ended up to a second later than it says.
+/// Twilio truncates times to the second: a call may have ended up to a second later than its end time.
 const SETTLE_MARGIN: Duration = Duration::from_secs(1);
-/// The `Date` of an answer is cut to the second, too, and our idea of Twilio's time is off by up to
-/// half a second: asked this much later, the first answer settles the call.
+/// The `Date` of an answer is also truncated to the second, and our estimate of Twilio's time is off by up to
+/// half a second. With this margin, the first answer settles the call.
 const DATE_MARGIN: Duration = Duration::from_secs(2);
 
-/// Whether a call is done with, and no list can bring it back.
+/// Whether all reads of a call are done and no list can return it any more.
 pub fn is_forgettable(
     call: &CallProgress,
     forget_before: Option<Timestamp>,
     now: Timestamp,
 ) -> bool {
     let (Some(end), Some(horizon)) = (call.ended_at, forget_before) else { return false };
-    let is_gone = call.has_end_time || after(call.last_listed_at, ENDLESS_MEMORY) < now;
+    let is_gone = call.has_end_time || after(call.last_listed_at, NO_END_TIME_RETENTION) < now;
     call.settled_at.is_some() && !call.awaits_audit && end <= horizon && is_gone
 }
 

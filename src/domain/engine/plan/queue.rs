@@ -1,8 +1,8 @@
-//! The calls of an account in the order of their turns, so that a look at the plan costs what is
-//! due and not what is known.
+//! The calls of an account by their next step, so that the cost of finding due calls depends on how many are due,
+//! not on how many are tracked.
 //!
-//! A call's place follows from the call, the plan and the time. Whoever changes a call says so; when
-//! time changes a place, a timer does.
+//! A call's position follows from the call, the plan and the time. Code that changes a call must place it again;
+//! a timer marks when the passing of time changes its position.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,13 +14,13 @@ use crate::domain::track::progress::CallProgress;
 use crate::domain::track::twilio_time::before;
 use crate::domain::words::sid::CallSid;
 
-/// One request in this many is the backlog's, if there is one.
+/// One request in this many goes to the backlog, if there is one.
 const BACKLOG_ONE_IN: u64 = 4;
-/// One request in this many is an audit's: one call in a hundred is audited, so that audits keep up.
-/// A multiple of the above, so that neither takes the other's turn.
+/// One request in this many goes to an audit. Only one call in a hundred is audited, so audits keep up.
+/// A multiple of [`BACKLOG_ONE_IN`], so that the two never fall on the same request.
 const AUDIT_ONE_IN: u64 = 52;
 
-/// The calls that wait for something.
+/// The calls that wait for a step or are active.
 #[derive(Debug, Default)]
 pub struct Queue {
     settling: CallsByTime,
@@ -28,19 +28,19 @@ pub struct Queue {
     after_end: CallsByTime,
     live: CallsByTime,
     audit: CallsByTime,
-    /// When a call's place changes by itself.
+    /// When each call's position changes with time.
     timers: CallsByTime,
-    /// Active calls by their beginning.
+    /// Active calls by when they began.
     active: CallsByTime,
-    places: BTreeMap<CallSid, QueuePosition>,
-    /// Counts the steps taken, so that lanes take turns.
+    positions: BTreeMap<CallSid, QueuePosition>,
+    /// The number of calls taken from the queue; it determines which lane goes first.
     taken: u64,
 }
 
-/// Calls, the first in time first.
+/// Calls ordered by time, earliest first.
 type CallsByTime = BTreeSet<(Timestamp, CallSid)>;
 
-/// Where a call stands.
+/// A call's position in the queue.
 #[derive(Clone, Copy, Debug, Default)]
 struct QueuePosition {
     due: Option<(Lane, Timestamp)>,
@@ -56,14 +56,14 @@ impl QueuePosition {
         now: Timestamp,
     ) -> Self {
         let active_since = call.ended_at.is_none().then_some(call.began_at);
-        let turn = if is_busy { None } else { plan.turn(call, early, now) };
-        let (due, timer) = match turn {
+        let next = if is_busy { None } else { plan.next_step(call, early, now) };
+        let (due, timer) = match next {
             Some(ScheduledStep { due_at, lane, changes_at, .. }) if due_at <= now => {
-                // What has changed already needs no timer, or it would be looked at each time.
+                // A timer in the past would cause the call to be placed again every time.
                 (Some((lane, due_at)), changes_at.filter(|&at| at > now))
             }
             Some(ScheduledStep { due_at, changes_at, .. }) => {
-                // Before it is due, it may become something else that is due later.
+                // A different step, due later, may replace it before it is due.
                 let changes_at = changes_at.filter(|&at| at > now);
                 (None, Some(changes_at.map_or(due_at, |at| at.min(due_at))))
             }
@@ -72,20 +72,20 @@ impl QueuePosition {
         Self { due, timer, active_since }
     }
 
-    /// Whether there is anything to wait for.
-    fn waits(&self) -> bool {
+    /// Whether the call belongs in the queue.
+    fn is_queued(&self) -> bool {
         self.due.is_some() || self.timer.is_some() || self.active_since.is_some()
     }
 }
 
 impl Queue {
-    /// Whether nothing waits.
+    /// Whether the queue is empty.
     pub fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.positions.is_empty()
     }
 
-    /// Puts all calls where they belong by now, each with whether it is busy, into an empty queue:
-    /// a set that is built at once takes half the time of one that grows.
+    /// Places all calls, each with whether it is busy, in an empty queue. Building a set at once takes half as
+    /// long as inserting calls one by one.
     pub fn fill<'a>(
         &mut self,
         calls: impl Iterator<Item = (&'a CallProgress, bool)>,
@@ -93,24 +93,25 @@ impl Queue {
         early: EarlyPlan,
         now: Timestamp,
     ) {
-        let of = |known: (&'a CallProgress, bool)| {
+        let position = |known: (&'a CallProgress, bool)| {
             (known.0.sid, QueuePosition::new(known, plan, early, now))
         };
-        let places: Vec<(CallSid, QueuePosition)> =
-            calls.map(of).filter(|(_, place)| place.waits()).collect();
+        let positions: Vec<(CallSid, QueuePosition)> =
+            calls.map(position).filter(|(_, position)| position.is_queued()).collect();
         for lane in Lane::ALL {
-            let due = places.iter().filter_map(|&(sid, place)| Some((place.due?, sid)));
+            let due = positions.iter().filter_map(|&(sid, position)| Some((position.due?, sid)));
             let due = due.filter(|&((found, _), _)| found == lane);
             *self.lane(lane) = due.map(|((_, at), sid)| (at, sid)).collect();
         }
-        let timers = places.iter().filter_map(|&(sid, place)| Some((place.timer?, sid)));
+        let timers = positions.iter().filter_map(|&(sid, position)| Some((position.timer?, sid)));
         self.timers = timers.collect();
-        let active = places.iter().filter_map(|&(sid, place)| Some((place.active_since?, sid)));
+        let active =
+            positions.iter().filter_map(|&(sid, position)| Some((position.active_since?, sid)));
         self.active = active.collect();
-        self.places = places.into_iter().collect();
+        self.positions = positions.into_iter().collect();
     }
 
-    /// Puts a call where it belongs by now; one that is busy waits for nothing.
+    /// Places a call at its current position; a busy call waits for no step.
     pub fn place(
         &mut self,
         (call, is_busy): (&CallProgress, bool),
@@ -119,49 +120,48 @@ impl Queue {
         now: Timestamp,
     ) {
         self.remove(call.sid);
-        let place = QueuePosition::new((call, is_busy), plan, early, now);
-        if let Some((lane, due_at)) = place.due {
+        let position = QueuePosition::new((call, is_busy), plan, early, now);
+        if let Some((lane, due_at)) = position.due {
             self.lane(lane).insert((due_at, call.sid));
         }
-        self.timers.extend(place.timer.map(|at| (at, call.sid)));
-        self.active.extend(place.active_since.map(|at| (at, call.sid)));
-        if place.waits() {
-            self.places.insert(call.sid, place);
+        self.timers.extend(position.timer.map(|at| (at, call.sid)));
+        self.active.extend(position.active_since.map(|at| (at, call.sid)));
+        if position.is_queued() {
+            self.positions.insert(call.sid, position);
         }
     }
 
-    /// Takes a call out that is no longer known.
+    /// Removes a call.
     pub fn remove(&mut self, sid: CallSid) {
-        let Some(place) = self.places.remove(&sid) else { return };
-        if let Some((lane, due_at)) = place.due {
+        let Some(position) = self.positions.remove(&sid) else { return };
+        if let Some((lane, due_at)) = position.due {
             self.lane(lane).remove(&(due_at, sid));
         }
-        if let Some(at) = place.timer {
+        if let Some(at) = position.timer {
             self.timers.remove(&(at, sid));
         }
-        if let Some(at) = place.active_since {
+        if let Some(at) = position.active_since {
             self.active.remove(&(at, sid));
         }
     }
 
-    /// The calls whose time has come to be placed anew.
-    pub fn ripe(&self, now: Timestamp) -> Vec<CallSid> {
+    /// Returns the calls that have to be placed again because their timers have expired.
+    pub fn expired_timers(&self, now: Timestamp) -> Vec<CallSid> {
         self.timers.iter().take_while(|&&(at, _)| at <= now).map(|&(_, sid)| sid).collect()
     }
 
-    /// When the next call's time will come.
+    /// When the next timer expires.
     pub fn wake_at(&self) -> Option<Timestamp> {
         self.timers.first().map(|&(at, _)| at)
     }
 
-    /// Whether a call is due.
+    /// Whether any call is due.
     pub fn has_due(&self) -> bool {
         let lanes = [&self.settling, &self.backlog, &self.after_end, &self.live, &self.audit];
-        lanes.iter().any(|turns| !turns.is_empty())
+        lanes.iter().any(|calls| !calls.is_empty())
     }
 
-    /// When the oldest active call began that is younger than an age, and whether an older one is
-    /// active.
+    /// Returns when the oldest active call of at most `age` began, and whether an older call is active.
     pub fn active(&self, age: Duration, now: Timestamp) -> (Option<Timestamp>, bool) {
         let limit = before(now, age);
         let oldest_young = self.active.range((limit, CallSid::FIRST)..).next();
@@ -169,14 +169,14 @@ impl Queue {
         (oldest_young.map(|&(began_at, _)| began_at), has_old)
     }
 
-    /// How many calls are active.
+    /// The number of active calls.
     pub fn active_calls(&self) -> usize {
         self.active.len()
     }
 
-    /// The next call that is due, as lanes take turns. Settling is done in the order in which it
-    /// became due; early reads are perishable, so the one that became due last comes first. The
-    /// caller places the call again.
+    /// Returns the next call that is due, alternating between lanes. Settling reads are taken in the order in which
+    /// they became due. Early reads lose their value with time, so the one that became due last is taken first.
+    /// The caller must place the call again.
     pub fn next_due(&mut self) -> Option<CallSid> {
         use Lane::{AfterEnd, Audit, Backlog, Live, Settling};
         let order = if self.taken % AUDIT_ONE_IN == 1 {
@@ -187,17 +187,17 @@ impl Queue {
             [Settling, AfterEnd, Live, Backlog, Audit]
         };
         let (_, sid) = order.into_iter().find_map(|lane| {
-            let turns = self.lane(lane);
+            let calls = self.lane(lane);
             match lane {
-                AfterEnd | Live => turns.last().copied(),
-                Settling | Backlog | Audit => turns.first().copied(),
+                AfterEnd | Live => calls.last().copied(),
+                Settling | Backlog | Audit => calls.first().copied(),
             }
         })?;
         self.taken += 1;
         Some(sid)
     }
 
-    /// The calls that are due, and where they wait.
+    /// The calls that are due, with their lanes and due times.
     #[cfg(test)]
     pub(super) fn due(&self) -> BTreeMap<CallSid, (Lane, Timestamp)> {
         let lanes = [
@@ -207,10 +207,10 @@ impl Queue {
             (Lane::Live, &self.live),
             (Lane::Audit, &self.audit),
         ];
-        let of = |(lane, turns): (Lane, &'_ CallsByTime)| {
-            turns.iter().map(move |&(at, sid)| (sid, (lane, at))).collect::<Vec<_>>()
+        let calls_of = |(lane, calls): (Lane, &'_ CallsByTime)| {
+            calls.iter().map(move |&(at, sid)| (sid, (lane, at))).collect::<Vec<_>>()
         };
-        lanes.into_iter().flat_map(of).collect()
+        lanes.into_iter().flat_map(calls_of).collect()
     }
 
     fn lane(&mut self, lane: Lane) -> &mut CallsByTime {
@@ -225,8 +225,8 @@ impl Queue {
 }
 
 impl ReadPlan {
-    /// What is due for a call now.
+    /// Returns the step that is due for a call now.
     pub fn step(&self, call: &CallProgress, early: EarlyPlan, now: Timestamp) -> Option<Step> {
-        self.turn(call, early, now).filter(|turn| turn.due_at <= now).map(|turn| turn.step)
+        self.next_step(call, early, now).filter(|next| next.due_at <= now).map(|next| next.step)
     }
 }

@@ -1,4 +1,4 @@
-//! When one call is read, and which of many comes first.
+//! When a call is read, and which of several calls is read first.
 
 use crate::domain::words::call::{Call, Direction};
 use std::collections::BTreeMap;
@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::*;
 
 #[test]
-fn an_active_call_is_read_at_intervals_from_its_beginning() {
+fn an_active_call_is_read_at_growing_intervals() {
     let mut call = active(0);
     check(&call, 10, "live at 60");
     call.last_live_read_at = Some(at(61));
@@ -31,7 +31,7 @@ fn an_ended_call_is_read_early_and_then_settled() {
 }
 
 #[test]
-fn an_early_read_that_was_not_made_is_skipped_for_the_next() {
+fn a_missed_early_read_is_replaced_by_the_next_read() {
     let call = ended(0);
     check(&call, 200, "after_end at 120, skips 1");
     check(&call, 963, "settling at 963, skips 2");
@@ -39,7 +39,7 @@ fn an_early_read_that_was_not_made_is_skipped_for_the_next() {
 }
 
 #[test]
-fn an_early_read_is_skipped_half_the_way_to_settling() {
+fn an_early_read_is_skipped_halfway_to_settling() {
     let call = ended(0);
     check(&call, 541, "after_end at 120, skips 1");
     check(&call, 542, "settling at 963, skips 2");
@@ -64,7 +64,7 @@ fn a_failed_read_waits_for_its_retry() {
 }
 
 #[test]
-fn a_read_settles_only_by_twilios_clock() {
+fn a_read_settles_a_call_by_twilios_clock() {
     let call = ended(0);
     assert!(!plan().settles(&call, Stage::Settling, at(960)));
     assert!(plan().settles(&call, Stage::Settling, at(961)));
@@ -72,7 +72,7 @@ fn a_read_settles_only_by_twilios_clock() {
 }
 
 #[test]
-fn settling_goes_first_the_backlog_has_its_share_and_early_reads_take_what_is_left() {
+fn settling_goes_first_then_the_backlogs_share_then_early_reads() {
     let calls = |kinds: &[(i64, i64)]| {
         let ends = kinds.iter().flat_map(|&(from, count)| from..from + count);
         ends.map(|end| CallProgress { sid: sid(u32::try_from(end).expect("small")), ..ended(end) })
@@ -86,7 +86,7 @@ fn settling_goes_first_the_backlog_has_its_share_and_early_reads_take_what_is_le
 }
 
 #[test]
-fn audits_have_a_share_however_much_is_due() {
+fn audits_get_a_share_under_load() {
     let settling = (8_940..9_000)
         .map(|end| CallProgress { sid: sid(u32::try_from(end).expect("small")), ..ended(end) });
     let audits = (1..10).map(|number| CallProgress {
@@ -100,7 +100,7 @@ fn audits_have_a_share_however_much_is_due() {
 }
 
 #[test]
-fn of_early_reads_the_last_that_became_due_comes_first() {
+fn the_early_read_that_became_due_last_goes_first() {
     let calls = [9_930, 9_970, 9_950].map(|end: i64| CallProgress {
         sid: sid(u32::try_from(end).expect("small")),
         ..ended(end)
@@ -118,7 +118,7 @@ fn of_early_reads_the_last_that_became_due_comes_first() {
     assert_eq!(order, [9_970, 9_950, 9_930, 1].map(sid));
 }
 
-/// The order in which calls are read at 10,000 s, a letter each; backlog shows as b.
+/// The order in which calls are read at 10,000 s, one letter each; `b` is the backlog.
 fn order(calls: &[CallProgress], count: usize) -> String {
     let now = at(10_000);
     let calls: BTreeMap<CallSid, &CallProgress> =
@@ -128,14 +128,14 @@ fn order(calls: &[CallProgress], count: usize) -> String {
     let mut take = || {
         let call = calls[&queue.next_due()?];
         queue.place((call, true), &plan(), FULL, now);
-        let is_late = plan().overdue(call, now) > CURRENT_LANE;
+        let is_late = plan().overdue(call, now) > BACKLOG_AFTER;
         plan().step(call, FULL, now).map(|step| if is_late { 'b' } else { letter(&step) })
     };
     std::iter::from_fn(&mut take).take(count).collect()
 }
 
 #[test]
-fn a_call_that_no_list_shows_any_more_is_fetched() {
+fn fetches_a_call_that_lists_no_longer_return() {
     let mut call = active(0);
     call.last_live_read_at = Some(at(1_900));
     let mut queue = Queue::default();
@@ -146,30 +146,31 @@ fn a_call_that_no_list_shows_any_more_is_fetched() {
 }
 
 #[test]
-fn the_queue_knows_at_any_time_what_a_look_at_every_call_finds() {
+fn the_queue_agrees_with_the_plan_at_all_times() {
     let mut random = fastrand::Rng::with_seed(1);
     for _ in 0..300 {
         let (mut queue, mut calls, mut now) = (Queue::default(), Vec::new(), 4_000);
         for _ in 0..60 {
             now += random.i64(0..60) * random.i64(0..20);
-            let ripe = queue.ripe(at(now));
-            for call in calls.iter().filter(|call: &&CallProgress| ripe.contains(&call.sid)) {
+            let expired = queue.expired_timers(at(now));
+            for call in calls.iter().filter(|call: &&CallProgress| expired.contains(&call.sid)) {
                 queue.place((call, false), &plan(), FULL, at(now));
             }
             let number = random.usize(..=calls.len());
             let sid = sid(u32::try_from(number).expect("few"));
-            let call = CallProgress { sid, ..any(&mut random, now) };
+            let call = CallProgress { sid, ..random_call(&mut random, now) };
             queue.place((&call, false), &plan(), FULL, at(now));
             if number == calls.len() {
                 calls.push(call)
             } else {
                 calls[number] = call
             }
-            assert!(queue.ripe(at(now)).is_empty(), "looked at again and again");
+            assert!(queue.expired_timers(at(now)).is_empty(), "a timer that stays expired");
             let found = queue.due();
             for call in &calls {
-                let turn = plan().turn(call, FULL, at(now)).filter(|turn| turn.due_at <= at(now));
-                let expected = turn.map(|turn| (turn.lane, turn.due_at));
+                let next = plan().next_step(call, FULL, at(now));
+                let due = next.filter(|next| next.due_at <= at(now));
+                let expected = due.map(|next| (next.lane, next.due_at));
                 assert_eq!(found.get(&call.sid), expected.as_ref(), "at {now}: {call:?}");
             }
             let mut filled = Queue::default();
@@ -180,25 +181,25 @@ fn the_queue_knows_at_any_time_what_a_look_at_every_call_finds() {
 }
 
 #[test]
-fn a_call_is_forgotten_when_no_list_can_bring_it_back() {
+fn a_call_is_forgotten_once_no_list_can_return_it() {
     let mut call = ended(0);
     let forgettable =
         |call: &CallProgress, horizon, now| is_forgettable(call, Some(at(horizon)), at(now));
     assert!(!forgettable(&call, 0, 100), "not settled");
     call.settled_at = Some(at(1_000));
     assert!(forgettable(&call, 0, 100));
-    assert!(!forgettable(&call, -1, 100), "a list may still show it");
+    assert!(!forgettable(&call, -1, 100), "a list may still return it");
     call.awaits_audit = true;
-    assert!(!forgettable(&call, 0, 100), "awaits its audit");
+    assert!(!forgettable(&call, 0, 100), "not audited");
     call.awaits_audit = false;
     call.has_end_time = false;
-    assert!(!forgettable(&call, 0, 100), "lists may show it for ever");
+    assert!(!forgettable(&call, 0, 100), "it has no end time, so lists may return it later");
     assert!(forgettable(&call, 0, 200_000));
 }
 
 #[test]
-fn a_call_is_read_with_the_digests_it_began_with() {
-    let older = DigestVersion::from_number(0).expect("no newer one");
+fn a_call_keeps_its_digest_version() {
+    let older = DigestVersion::from_number(0).expect("a known version");
     for version in [older, DigestVersion::CURRENT] {
         let call = CallProgress { digest_version: version, ..ended(0) };
         let step = plan().step(&call, FULL, at(2000));
@@ -242,8 +243,8 @@ fn plan() -> ReadPlan {
     }
 }
 
-/// A call in any state that it may be in at a time.
-fn any(random: &mut fastrand::Rng, now: i64) -> CallProgress {
+/// A call in a random state that is possible at a given time.
+fn random_call(random: &mut fastrand::Rng, now: i64) -> CallProgress {
     let earlier = now - random.i64(0..60) * random.i64(0..60);
     let mut call = if random.bool() { active(earlier) } else { ended(earlier) };
     call.last_listed_at = at(now - random.i64(0..2_000));
