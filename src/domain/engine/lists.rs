@@ -1,8 +1,8 @@
-//! Finding calls: which list is read next, and how far the lists are known.
+//! Finding calls: which list is read next, and how far the lists have been read.
 //!
-//! Lists are newest first by start time, their pages shift while being read, their time filters may
-//! cut to the day, a queued call may have no start time and a failed one no end time. So no single
-//! list finds every call, every list overlaps the one before, and what is too old is left out here.
+//! Twilio sorts lists by start time, newest first. Pages shift while a list is being read, time filters may be
+//! truncated to the day, a queued call may have no start time and a failed one no end time. So no single list
+//! finds every call, each list overlaps the previous one, and calls that are too old are dropped here.
 
 mod run;
 
@@ -17,49 +17,49 @@ use crate::domain::words::call::{Call, CallStatus};
 
 pub use run::{AfterPage, ListRun, MAX_LIST_PAGES, Stop};
 
-/// How far a list of recent calls reaches behind the cursor: calls appear in lists late.
+/// How far a list of recent calls reaches back before the cursor: calls appear in lists with a delay.
 const OVERLAP: Duration = Duration::from_secs(5 * 60);
 /// Active calls younger than this are followed by the list of recent calls.
 pub const FOLLOWED_BY_RECENT: Duration = Duration::from_secs(15 * 60);
-/// How often calls are looked for by their end: what recent lists miss is found within minutes.
+/// How often calls are listed by end time, to find calls that recent lists miss within minutes.
 const ENDED_EVERY: Duration = Duration::from_secs(5 * 60);
-/// How often the unfiltered first page is read, for calls without any time.
+/// How often the first page of the unfiltered list is read, to find calls without any time.
 const UNFILTERED_EVERY: Duration = Duration::from_secs(10 * 60);
-/// How often one active status is listed while older calls are active; the statuses take turns.
+/// How often calls of an active status are listed while older calls are active; the statuses take turns.
 const ACTIVE_EVERY: Duration = Duration::from_secs(6 * 60);
-/// How often the deep list is read, and how far it reaches behind the one before.
+/// How often the deep list is read, and how far it overlaps the previous one.
 const DEEP_EVERY: Duration = Duration::from_secs(60 * 60);
 /// An account without a new call for this long is listed more slowly.
 const IDLE_AFTER: Duration = Duration::from_secs(60 * 60);
 /// How often an idle account is listed.
 const IDLE_EVERY: Duration = Duration::from_secs(2 * 60);
-/// When a list is tried again after a failure.
+/// The waits between attempts of a list that fails.
 const RETRY: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(120));
-/// How often Twilio is asked for its time before lists begin, after the first few answers.
+/// How often a request is made to learn Twilio's time, after the first few answers.
 const TIME_EVERY: Duration = Duration::from_secs(5);
-/// Answers that are asked for at once, to learn Twilio's time: as many as have to agree.
+/// The number of requests made in quick succession to learn Twilio's time: as many answers have to agree.
 const TIME_AT_ONCE: u32 = 3;
 
-/// How often lists are read, and how far back a first or late start looks.
+/// How often lists are read, and how far back they reach after a start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListPlan {
-    /// Time between two lists of recent calls.
+    /// The time between two lists of recent calls.
     pub interval: Duration,
-    /// How far an account without a cursor looks back.
+    /// How far back an account without a cursor looks.
     pub initial_lookback: Duration,
-    /// How far back a stale cursor is caught up.
+    /// How far back an account with a stale cursor catches up.
     pub catch_up: Duration,
-    /// Time between two looks at the error log; `None`: it isn't read.
+    /// The time between two reads of the error log; `None` if it isn't read.
     pub error_log_interval: Option<Duration>,
 }
 
-/// How far the lists are known.
+/// The schedule of an account's lists, and how far they have been read.
 #[derive(Clone, Debug)]
 pub struct Lists {
     plan: ListPlan,
-    /// All calls that started before this, and that lists show, are known.
+    /// All calls that started before this time and appear in lists have been found.
     pub cursor: Option<Timestamp>,
-    /// Calls that ended at or before this are forgotten once settled, and never taken up anew.
+    /// Calls that ended at or before this time are forgotten once settled, and never tracked again.
     pub forget_before: Option<Timestamp>,
     is_started: bool,
     recent: Schedule,
@@ -70,20 +70,20 @@ pub struct Lists {
     active_turn: usize,
     last_new_call_at: Option<Timestamp>,
     fresh_since: Option<Timestamp>,
-    /// Answers that came before Twilio's time was known.
+    /// The number of answers received before Twilio's time was known.
     early_answers: u32,
 }
 
-/// When one kind of list is read, and how far it is known.
+/// When one kind of list is read, and how far it has been read.
 #[derive(Clone, Copy, Debug, Default)]
 struct Schedule {
-    /// When it was last asked for, read to its end or not.
+    /// When it was last requested, whether or not it was read to its end.
     asked_at: Option<Timestamp>,
-    /// Twilio's time at the last one that was read to its end.
+    /// Twilio's time at the start of the last list that was read to its end.
     known_to: Option<Timestamp>,
-    /// When it may be asked for again after a failure.
+    /// When it may be requested again after a failure.
     retry_at: Option<Timestamp>,
-    /// Failures since it was last read.
+    /// The number of failures since it was last read.
     failures: u32,
 }
 
@@ -94,17 +94,17 @@ impl Schedule {
     }
 }
 
-/// What the lists need to know of the calls.
+/// The facts about active calls that the choice of lists depends on.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ActiveCalls {
-    /// When the oldest active call younger than a quarter of an hour began.
+    /// When the oldest active call of at most a quarter of an hour began.
     pub oldest_young: Option<Timestamp>,
     /// Whether an older call is active.
     pub has_old: bool,
 }
 
 impl Lists {
-    /// Begins at what the store knows.
+    /// Resumes from the stored state.
     pub fn resume(plan: ListPlan, known: ListProgress) -> Self {
         let at = |known_to| Schedule { known_to, ..Schedule::default() };
         Self {
@@ -124,7 +124,7 @@ impl Lists {
         }
     }
 
-    /// How far the lists are known, to be kept.
+    /// How far the lists have been read, to be stored.
     pub fn progress(&self) -> ListProgress {
         ListProgress {
             cursor: self.cursor,
@@ -135,8 +135,8 @@ impl Lists {
         }
     }
 
-    /// Moves the schedules along with the account's time, so that no wait grows or shrinks when the
-    /// offset of Twilio's clock is corrected.
+    /// Shifts the schedules with the account's time, so that no wait changes when the offset of Twilio's clock is
+    /// corrected.
     pub fn shift(&mut self, by: SignedDuration) {
         let shift = |at: &mut Option<Timestamp>| *at = at.map(|at| moved(at, by));
         for kind in ListKind::ALL {
@@ -147,27 +147,27 @@ impl Lists {
         shift(&mut self.last_new_call_at);
     }
 
-    /// Notes an answer that came before Twilio's time is known: the next is asked for soon.
+    /// Notes an answer received before Twilio's time is known, and schedules the next request soon.
     pub fn await_time(&mut self, now: Timestamp) {
         self.early_answers += 1;
         let is_soon = self.early_answers < TIME_AT_ONCE;
         self.unfiltered.retry_at = Some(if is_soon { now } else { after(now, TIME_EVERY) });
     }
 
-    /// Whether Twilio's time is known, and with it the account's horizon.
+    /// Whether Twilio's time, and so the account's horizon, is known.
     pub fn is_started(&self) -> bool {
         self.is_started
     }
 
-    /// Sets the account's first horizon, or moves a stale cursor up to what is caught up. Returns
-    /// how much was cut off. Needs Twilio's time: by a local clock that is wrong by hours, all
-    /// calls would lie before the horizon.
+    /// Sets the account's first horizon, or moves a stale cursor to the earliest time that is caught up. Returns how
+    /// much of the past is skipped. `now` must be Twilio's time: if a local clock were hours ahead, all calls would
+    /// lie before the horizon.
     pub fn start(&mut self, now: Timestamp) -> Duration {
         self.is_started = true;
         self.last_new_call_at = Some(now);
         self.unfiltered.retry_at = None;
-        // A start that got no further than its horizon is made good from there. Neither may lie in
-        // the future: it would hide what comes until then.
+        // If an earlier start only set the horizon, resume from there. Neither time may be in the future: calls
+        // would be missed until then.
         self.forget_before = self.forget_before.map(|horizon| horizon.min(now));
         self.cursor = self.cursor.or(self.forget_before).map(|cursor| cursor.min(now));
         let earliest = before(now, self.plan.catch_up);
@@ -186,28 +186,27 @@ impl Lists {
                 first
             }
         };
-        // These may be behind the cursor, and then go on from where they were.
+        // These lists may be behind the cursor; they resume where they stopped.
         let resumed = |at: Option<Timestamp>| Some(at.unwrap_or(known_to).clamp(earliest, now));
         self.ended.known_to = resumed(self.ended.known_to);
         self.deep.known_to = resumed(self.deep.known_to);
         skipped
     }
 
-    /// Whether something happened before the account was first polled: old news, which nobody
-    /// should be paged for.
+    /// Whether something happened before the account was first polled, and so must not fire alerts.
     pub fn is_history(&self, at: Option<Timestamp>) -> bool {
         matches!((self.fresh_since, at), (Some(since), Some(at)) if at < since)
     }
 
-    /// Notes that a call was found that nobody knew.
+    /// Notes that a new call was found.
     pub fn found_new_call(&mut self, now: Timestamp) {
         self.last_new_call_at = Some(now);
     }
 
-    /// The list that is due, and when the next one will be.
+    /// Returns the list that is due, if any, and when the next one is due.
     pub fn next(&self, active: ActiveCalls, now: Timestamp) -> (Option<ListRun>, Timestamp) {
         if !self.is_started {
-            // The first answers tell Twilio's time; a list without a time filter needs none.
+            // The first answers reveal Twilio's time, so the list must not need a time filter.
             let due_at = self.unfiltered.retry_at.unwrap_or(now);
             let run = ListRun::new(ListKind::Unfiltered, Filter::Everything, now);
             return ((due_at <= now).then_some(run), due_at);
@@ -222,14 +221,14 @@ impl Lists {
             candidates.push((self.active.due_at(ACTIVE_EVERY), ListKind::Active));
         }
         let wake_at = candidates.iter().map(|&(at, _)| at).min().unwrap_or(now);
-        // The most overdue first, so that a slow or failing list never starves another.
+        // The most overdue list goes first, so that a slow or failing list never starves another.
         let due = candidates.iter().filter(|&&(at, _)| at <= now);
         let kind = due.min_by_key(|&&(at, _)| at).map(|&(_, kind)| kind);
         let run = |kind| ListRun::new(kind, self.filter(kind, active, now), now);
         (kind.map(run), wake_at)
     }
 
-    /// Time between two lists of recent calls, stretched for an account without calls.
+    /// The time between two lists of recent calls, stretched for an idle account.
     pub fn interval(&self, now: Timestamp) -> Duration {
         match self.last_new_call_at {
             Some(last) if after(last, IDLE_AFTER) < now => self.plan.interval.max(IDLE_EVERY),
@@ -267,15 +266,15 @@ impl Lists {
         match after {
             AfterPage::Continue => {}
             AfterPage::Complete => self.complete(run),
-            // Regular lists go on from where they are known to.
-            AfterPage::Stopped(Stop::Capped | Stop::NoRoom) => self.asked(run),
+            // The next list of this kind resumes from where the last complete one began.
+            AfterPage::Stopped(Stop::Capped | Stop::NoRoom) => self.reschedule(run),
             AfterPage::Stopped(
                 Stop::Empty | Stop::Repeated | Stop::Undecodable | Stop::Foreign,
             ) => self.fail(run, now, random),
         }
     }
 
-    fn asked(&mut self, run: &ListRun) {
+    fn reschedule(&mut self, run: &ListRun) {
         let schedule = self.schedule(run.kind);
         schedule.asked_at = Some(run.asked_at);
         schedule.retry_at = None;
@@ -284,14 +283,13 @@ impl Lists {
     }
 
     fn complete(&mut self, run: &ListRun) {
-        self.asked(run);
+        self.reschedule(run);
         let schedule = self.schedule(run.kind);
         schedule.known_to = schedule.known_to.max(run.began_at);
         match (run.kind, run.filter) {
             (ListKind::Recent, _) => self.cursor = self.cursor.max(run.began_at),
             (ListKind::Deep, Filter::StartedFrom(from)) if self.cursor.is_some() => {
-                // Nothing that ended before the deepest list began is asked for again, nor what the
-                // list of ended calls has still to cover.
+                // Only forget calls that neither the next deep list nor the list of ended calls can return.
                 let ended = self.ended.known_to.map_or(from, |known_to| before(known_to, OVERLAP));
                 self.forget_before = self.forget_before.max(Some(before(from.min(ended), OVERLAP)));
             }
@@ -299,8 +297,8 @@ impl Lists {
         }
     }
 
-    /// Notes that a list could not be read: it is asked for again soon, and no other kind waits
-    /// for it. What it would have covered stays to be covered.
+    /// Notes that a list could not be read. It is requested again soon, without delaying other kinds, and the next
+    /// attempt covers the same period.
     pub fn fail(&mut self, run: &ListRun, now: Timestamp, random: u64) {
         let schedule = self.schedule(run.kind);
         schedule.failures = schedule.failures.saturating_add(1);
@@ -317,7 +315,7 @@ impl Lists {
         }
     }
 
-    /// Whether a call that nobody knows may be taken up: not if it may have been forgotten.
+    /// Whether an unknown call may be tracked: not if it may already have been counted and forgotten.
     pub fn admits(&self, call: &Call) -> bool {
         match (call.end(), self.forget_before) {
             (Some(end), Some(horizon)) => end > horizon,

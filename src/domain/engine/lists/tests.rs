@@ -1,4 +1,4 @@
-//! Lists that overlap, shift, loop and go on too far.
+//! Lists that overlap, shift, loop or don't end.
 
 use super::*;
 use crate::domain::engine::request::{NextPage, Page};
@@ -9,7 +9,7 @@ const MINUTE: i64 = 60;
 const HOUR: i64 = 3_600;
 
 #[test]
-fn a_first_start_looks_back_and_forgets_what_was_before() {
+fn a_first_start_looks_back_and_ignores_earlier_calls() {
     let mut lists = Lists::resume(plan(), ListProgress::default());
     assert_eq!(lists.start(at(0)), Duration::ZERO);
     assert!(lists.is_history(Some(at(-1))) && !lists.is_history(Some(at(0))));
@@ -20,7 +20,7 @@ fn a_first_start_looks_back_and_forgets_what_was_before() {
 }
 
 #[test]
-fn a_stale_cursor_is_caught_up_as_far_as_wanted_and_the_rest_is_told() {
+fn a_stale_cursor_catches_up_to_the_limit_and_reports_the_gap() {
     let mut lists = known(-30 * HOUR, Some(-32 * HOUR));
     assert_eq!(lists.start(at(0)), Duration::from_secs(6 * 3600));
     assert_eq!(next(&lists, 0).filter, Filter::StartedFrom(at(-24 * HOUR - 5 * MINUTE)));
@@ -29,11 +29,11 @@ fn a_stale_cursor_is_caught_up_as_far_as_wanted_and_the_rest_is_told() {
 }
 
 #[test]
-fn the_cursor_moves_to_the_first_page_and_only_when_the_list_was_read_to_its_end() {
+fn the_cursor_moves_to_the_date_of_the_first_page_once_a_list_is_complete() {
     let mut lists = begun();
     let mut run = next(&lists, 0);
-    assert_eq!(turn(&mut run, &[ended(-5)], Some("/2"), 1), AfterPage::Continue);
-    assert_eq!(turn(&mut run, &[ended(-9)], None, 50), AfterPage::Complete);
+    assert_eq!(advance(&mut run, &[ended(-5)], Some("/2"), 1), AfterPage::Continue);
+    assert_eq!(advance(&mut run, &[ended(-9)], None, 50), AfterPage::Complete);
     for stop in Stop::ALL {
         lists.finish(&run, AfterPage::Stopped(*stop), at(50), 0);
         assert_eq!(lists.cursor, None, "{stop}");
@@ -62,48 +62,48 @@ fn only_a_page_without_a_next_page_completes_a_list() {
         (&[][..], 0, Some("/2"), Stopped(Stop::Empty)),
         (&[][..], 5, Some("/2"), Stopped(Stop::Undecodable)),
         (&calls[..], 5, Some("/2"), Continue),
-        // A server that cuts the filter to its day shows calls of that day that were not asked for.
+        // A server that truncates the filter to the day returns earlier calls of that day.
         (&[started(-2 * HOUR)][..], 0, Some("/2"), Complete),
         (&[started(-2 * HOUR), unstarted()][..], 0, Some("/2"), Continue),
         (&yesterday[..], 0, Some("/2"), Continue),
     ] {
         let mut run = next(&begun(), 0);
         let page = Page { rejected, ..page(calls, next_page) };
-        assert_eq!(run.turn(&page, at(0)), expected, "{page:?}");
+        assert_eq!(run.advance(&page, at(0)), expected, "{page:?}");
     }
 }
 
 #[test]
-fn a_page_that_comes_again_stops_its_list_by_its_address_or_by_its_calls() {
-    let pages = |number| Call { sid: sid(number), ..ended(-5) };
-    let (first, second) = ([pages(1), pages(2)], [pages(3), pages(4)]);
+fn a_repeated_page_link_or_a_page_with_the_same_calls_stops_a_list() {
+    let call = |number| Call { sid: sid(number), ..ended(-5) };
+    let (first, second) = ([call(1), call(2)], [call(3), call(4)]);
     let stopped = AfterPage::Stopped(Stop::Repeated);
     let mut run = next(&begun(), 0);
-    assert_eq!(turn(&mut run, &first, Some("/2"), 0), AfterPage::Continue);
-    assert_eq!(turn(&mut run, &second, Some("/2"), 0), stopped);
+    assert_eq!(advance(&mut run, &first, Some("/2"), 0), AfterPage::Continue);
+    assert_eq!(advance(&mut run, &second, Some("/2"), 0), stopped);
     let mut run = next(&begun(), 0);
-    assert_eq!(turn(&mut run, &first, Some("/2"), 0), AfterPage::Continue);
-    assert_eq!(turn(&mut run, &first, Some("/3"), 0), stopped);
+    assert_eq!(advance(&mut run, &first, Some("/2"), 0), AfterPage::Continue);
+    assert_eq!(advance(&mut run, &first, Some("/3"), 0), stopped);
 }
 
 #[test]
-fn a_list_without_end_stops_at_its_cap() {
+fn an_endless_list_stops_at_the_page_limit() {
     let mut run = next(&begun(), 0);
     let calls = [ended(-5)];
     let last =
-        (1..=MAX_LIST_PAGES).map(|page| turn(&mut run, &calls, Some(&format!("/{page}")), 0));
+        (1..=MAX_LIST_PAGES).map(|page| advance(&mut run, &calls, Some(&format!("/{page}")), 0));
     assert_eq!(last.last(), Some(AfterPage::Stopped(Stop::Capped)));
 }
 
 #[test]
-fn a_list_that_left_calls_for_want_of_room_is_not_known_to_its_end() {
+fn a_list_with_untracked_calls_is_incomplete() {
     let mut run = next(&begun(), 0);
-    run.leave_call();
-    assert_eq!(turn(&mut run, &[ended(-5)], None, 0), AfterPage::Stopped(Stop::NoRoom));
+    run.mark_untracked();
+    assert_eq!(advance(&mut run, &[ended(-5)], None, 0), AfterPage::Stopped(Stop::NoRoom));
 }
 
 #[test]
-fn lists_of_ended_calls_and_deep_ones_go_on_after_a_restart_from_where_they_were() {
+fn ended_and_deep_lists_resume_after_a_restart() {
     let known = ListProgress {
         cursor: Some(at(0)),
         forget_before: None,
@@ -125,13 +125,13 @@ fn the_horizon_waits_for_the_list_of_ended_calls() {
     let mut lists = Lists::resume(plan(), known);
     lists.start(at(0));
     let mut deep = ListRun::new(ListKind::Deep, Filter::StartedFrom(at(-HOUR)), at(0));
-    turn(&mut deep, &[], None, 0);
+    advance(&mut deep, &[], None, 0);
     lists.finish(&deep, AfterPage::Complete, at(0), 0);
     assert_eq!(lists.forget_before, Some(at(-3 * HOUR - 10 * MINUTE)));
 }
 
 #[test]
-fn a_horizon_in_the_future_hides_nothing() {
+fn a_horizon_in_the_future_hides_no_calls() {
     let mut lists = known(40 * 24 * HOUR, Some(40 * 24 * HOUR));
     lists.start(at(0));
     assert_eq!((lists.cursor, lists.forget_before), (Some(at(0)), Some(at(0))));
@@ -141,7 +141,7 @@ fn a_horizon_in_the_future_hides_nothing() {
 fn a_correction_of_the_clock_changes_no_wait() {
     let mut lists = resumed(-60);
     let mut run = next(&lists, 0);
-    turn(&mut run, &[], None, 0);
+    advance(&mut run, &[], None, 0);
     lists.finish(&run, AfterPage::Complete, at(0), 0);
     let wait = |lists: &Lists, now| {
         let Schedule { asked_at, .. } = lists.recent;
@@ -155,7 +155,7 @@ fn a_correction_of_the_clock_changes_no_wait() {
 }
 
 #[test]
-fn within_an_hour_at_most_150_lists_are_read() {
+fn reads_at_most_150_lists_an_hour() {
     let mut lists = resumed(-60);
     let active = ActiveCalls { oldest_young: None, has_old: true };
     let mut kinds = std::collections::BTreeMap::<ListKind, u32>::new();
@@ -163,7 +163,7 @@ fn within_an_hour_at_most_150_lists_are_read() {
         lists.found_new_call(at(second));
         while let (Some(mut run), _) = lists.next(active, at(second)) {
             *kinds.entry(run.kind).or_default() += 1;
-            turn(&mut run, &[], None, second);
+            advance(&mut run, &[], None, second);
             lists.finish(&run, AfterPage::Complete, at(second), 0);
         }
     }
@@ -173,7 +173,7 @@ fn within_an_hour_at_most_150_lists_are_read() {
 
 #[test]
 fn an_idle_account_is_listed_every_two_minutes() {
-    // An account that never shows a call after a restart is idle, too.
+    // An account without any calls since a restart is also idle.
     let mut lists = resumed(-60);
     assert_eq!(lists.interval(at(HOUR)), Duration::from_secs(30));
     assert_eq!(lists.interval(at(HOUR + 1)), Duration::from_secs(120));
@@ -183,12 +183,12 @@ fn an_idle_account_is_listed_every_two_minutes() {
 }
 
 #[test]
-fn the_horizon_moves_with_the_deep_list_and_never_back() {
+fn the_horizon_follows_the_deep_list_and_never_moves_back() {
     let mut lists = known(0, Some(-3 * HOUR));
     lists.start(at(0));
     let deep = |from: i64| {
         let mut run = ListRun::new(ListKind::Deep, Filter::StartedFrom(at(from)), at(0));
-        turn(&mut run, &[], None, from + HOUR);
+        advance(&mut run, &[], None, from + HOUR);
         run
     };
     lists.ended.known_to = Some(at(0));
@@ -199,16 +199,16 @@ fn the_horizon_moves_with_the_deep_list_and_never_back() {
 }
 
 #[test]
-fn before_twilios_time_is_known_only_the_unfiltered_list_is_read() {
+fn reads_only_the_unfiltered_list_until_twilios_time_is_known() {
     let lists = known(-60, None);
     assert_eq!(next(&lists, 0).kind, ListKind::Unfiltered);
     assert_eq!(next(&resumed(-60), 0).kind, ListKind::Recent);
 }
 
 #[test]
-fn a_list_that_fails_leaves_its_gap_to_be_covered_and_no_other_waits_for_it() {
+fn a_failed_list_is_retried_for_the_same_period_without_delaying_others() {
     let mut lists = resumed(-60);
-    let (mut kinds, mut again) = (Vec::new(), None);
+    let (mut kinds, mut retried) = (Vec::new(), None);
     for second in 0..600 {
         while let (Some(mut run), _) = lists.next(ActiveCalls::default(), at(second)) {
             kinds.push(run.kind);
@@ -216,26 +216,26 @@ fn a_list_that_fails_leaves_its_gap_to_be_covered_and_no_other_waits_for_it() {
                 lists.fail(&run, at(second), u64::MAX);
                 continue;
             }
-            if run.kind == ListKind::Ended && again.is_none() {
-                again = Some(run.filter);
+            if run.kind == ListKind::Ended && retried.is_none() {
+                retried = Some(run.filter);
             }
-            turn(&mut run, &[], None, second);
+            advance(&mut run, &[], None, second);
             lists.finish(&run, AfterPage::Complete, at(second), 0);
         }
     }
-    // After 1, 2, 4 … 32 s: six times within the minute that it fails.
+    // It is retried after 1, 2, 4 … 32 s: six times within the minute during which it fails.
     let failed = kinds.iter().take_while(|kind| **kind != ListKind::Deep).count();
     assert!(failed <= 4, "Deep waits for Ended: {kinds:?}");
     assert!(kinds.iter().filter(|kind| **kind == ListKind::Ended).count() < 12, "{kinds:?}");
     assert_eq!(
-        again,
+        retried,
         Some(Filter::EndedFrom(at(-6 * MINUTE))),
-        "since the start, less the overlap"
+        "from the start, minus the overlap"
     );
 }
 
 #[test]
-fn a_list_of_recent_calls_that_fails_or_takes_long_starves_no_other() {
+fn a_failing_or_slow_recent_list_starves_no_other_list() {
     for fails in [true, false] {
         let mut lists = resumed(-60);
         let mut kinds = std::collections::BTreeMap::<ListKind, u32>::new();
@@ -246,12 +246,12 @@ fn a_list_of_recent_calls_that_fails_or_takes_long_starves_no_other() {
                 continue;
             };
             *kinds.entry(run.kind).or_default() += 1;
-            // Each pass takes longer than the interval between two.
+            // Each pass takes longer than the list interval.
             second += 31;
             if fails && run.kind == ListKind::Recent {
                 lists.fail(&run, at(second), u64::MAX);
             } else {
-                turn(&mut run, &[], None, second);
+                advance(&mut run, &[], None, second);
                 lists.finish(&run, AfterPage::Complete, at(second), 0);
             }
         }
@@ -261,23 +261,23 @@ fn a_list_of_recent_calls_that_fails_or_takes_long_starves_no_other() {
 }
 
 #[test]
-fn a_cursor_in_the_future_hides_nothing() {
+fn a_cursor_in_the_future_hides_no_calls() {
     let mut lists = known(24 * HOUR, None);
     lists.start(at(0));
     assert_eq!(lists.cursor, Some(at(0)));
 }
 
 #[test]
-fn a_page_that_fails_is_asked_for_again_a_few_times() {
+fn a_failed_page_is_retried_five_times() {
     let mut run = next(&begun(), 0);
-    assert!(!run.may_resume(), "a first page is asked for anew anyway");
-    turn(&mut run, &[ended(-5)], Some("/2"), 0);
+    assert!(!run.may_resume(), "the list restarts at its first page anyway");
+    advance(&mut run, &[ended(-5)], Some("/2"), 0);
     assert_eq!((0..9).filter(|_| run.may_resume()).count(), 5);
 }
 
-/// What follows a page that could be decoded.
-fn turn(run: &mut ListRun, calls: &[Call], next: Option<&str>, second: i64) -> AfterPage {
-    run.turn(&page(calls, next), at(second))
+/// Advances a list by a page whose items could all be decoded.
+fn advance(run: &mut ListRun, calls: &[Call], next: Option<&str>, second: i64) -> AfterPage {
+    run.advance(&page(calls, next), at(second))
 }
 
 fn page(calls: &[Call], next: Option<&str>) -> Page<Call> {
