@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Exponential back-off with jitter: waits double from the first up to a cap. Of each, a random half is
-/// taken, so that what failed together doesn't come back together.
+/// Exponential backoff with jitter: waits double from the first up to a cap. Up to half of each wait is randomly
+/// cut, so that requests that failed together aren't repeated together.
 #[derive(Clone, Copy, Debug)]
 pub struct Backoff {
     first: Duration,
@@ -11,18 +11,18 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Waits from half of `first` to `first` after one failure, and never longer than `cap`.
+    /// Creates a backoff that waits between half of `first` and `first` after one failure, and never longer than `cap`.
     pub const fn new(first: Duration, cap: Duration) -> Self {
         Self { first, cap }
     }
 
-    /// For a request to Twilio, which advises to start small: a 429 to a small client passes within a
-    /// second.
+    /// Creates a backoff for requests to Twilio, which recommends a short first wait: for a small client, a 429 passes
+    /// within a second.
     pub const fn of_request(cap: Duration) -> Self {
         Self::new(Duration::from_millis(500), cap)
     }
 
-    /// The wait after so many failures in a row.
+    /// The wait after `failures` failures in a row.
     pub fn wait(self, failures: u32, random: u64) -> Duration {
         let doubled = 1_u32
             .checked_shl(failures.saturating_sub(1))
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_wait_doubles_up_to_its_cap_and_keeps_at_least_half() {
+    fn waits_double_up_to_the_cap_and_jitter_cuts_at_most_half() {
         let (first, cap) = (Duration::from_millis(500), Duration::from_secs(60));
         for failures in 0..80 {
             for random in [0, 1, 499, 999, u64::MAX] {

@@ -1,10 +1,10 @@
-//! How many requests an account may have in flight: slow up, all the way down at a 429.
+//! The limit on an account's requests in flight: it grows slowly and drops to one after a 429.
 
-/// Successes that earn one more concurrent request.
+/// The number of successes after which the limit grows by one.
 const SUCCESSES_PER_STEP: u32 = 20;
 
-/// The adaptive limit of one account. Twilio limits concurrent requests per account and shares
-/// the limit with the customer's live calls: <https://www.twilio.com/docs/api/errors/20429>.
+/// The adaptive limit of one account. Twilio limits concurrent requests per account, and the customer's live calls
+/// share that limit: <https://www.twilio.com/docs/api/errors/20429>.
 #[derive(Clone, Debug)]
 pub struct Concurrency {
     limit: usize,
@@ -13,17 +13,17 @@ pub struct Concurrency {
 }
 
 impl Concurrency {
-    /// Starts at one request, to grow to at most `max`.
+    /// Starts at one request and grows to at most `max`.
     pub fn new(max: usize) -> Self {
         Self { limit: 1, max: max.max(1), successes: 0 }
     }
 
-    /// How many requests may be in flight.
+    /// The maximum number of requests in flight.
     pub fn limit(&self) -> usize {
         self.limit
     }
 
-    /// Notes a request that succeeded.
+    /// Notes that a request succeeded.
     pub fn succeeded(&mut self) {
         self.successes += 1;
         if self.successes >= SUCCESSES_PER_STEP {
@@ -32,7 +32,7 @@ impl Concurrency {
         }
     }
 
-    /// Notes a 429: one request at a time until twenty have succeeded.
+    /// Notes a 429: the limit is one until twenty requests have succeeded.
     pub fn throttled(&mut self) {
         self.limit = 1;
         self.successes = 0;
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_limit_grows_by_successes_up_to_the_maximum_and_falls_to_one() {
+    fn the_limit_grows_with_successes_and_drops_to_one_after_a_429() {
         let mut concurrency = Concurrency::new(3);
         assert_eq!(concurrency.limit(), 1);
         for _ in 0..200 {

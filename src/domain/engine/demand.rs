@@ -1,7 +1,7 @@
-//! How many concurrent requests an account's reads would need.
+//! How many concurrent requests an account's reads need.
 //!
-//! Twilio limits concurrent requests, so what a plan costs is reads a second times their duration.
-//! Where that is more than the account may use, reads of active calls are spread out.
+//! Twilio limits concurrent requests, so the cost of a plan is its reads per second times their duration. If that
+//! exceeds the account's limit, active calls are read less often.
 
 use std::time::Duration;
 
@@ -9,32 +9,32 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::track::twilio_time::moved;
 
-/// Time over which rates are averaged, in seconds: long enough to smooth a burst of calls.
+/// The time over which rates are averaged, in seconds: long enough to smooth out a burst of calls.
 const AVERAGED_OVER: f64 = 300.0;
-/// Severity of one request's duration in their average.
+/// The weight of one request's duration in the moving average.
 const DURATION_WEIGHT: f64 = 0.05;
-/// Part of the allowed concurrency that reads of active calls may always plan with.
+/// The share of the allowed concurrency that is always available to reads of active calls.
 const LIVE_SHARE: f64 = 0.05;
 
-/// What the reads of an account need.
+/// The measurements that an account's demand is computed from.
 #[derive(Clone, Debug, Default)]
 pub struct Demand {
-    /// Average duration of a read's request, in seconds.
+    /// The average duration of a request for Call Events, in seconds.
     request_seconds: Option<f64>,
-    /// Calls that end, a second.
+    /// The average number of calls that end per second.
     ended_per_second: f64,
     ended: u32,
     measured_at: Option<Timestamp>,
 }
 
-/// How often calls are read, by the plan.
+/// How often calls are read according to the plan.
 #[derive(Clone, Copy, Debug)]
 pub struct ReadRates {
-    /// Reads of a call from its end on.
+    /// The number of reads of a call after its end.
     pub after_end: f64,
-    /// Active calls.
+    /// The number of active calls.
     pub active: usize,
-    /// Time between two reads of an active call; `None` if active calls are not read.
+    /// The time between two reads of an active call; `None` if active calls aren't read.
     pub live_interval: Option<Duration>,
 }
 
@@ -46,12 +46,12 @@ impl Demand {
         *average += (seconds - *average) * DURATION_WEIGHT;
     }
 
-    /// Notes that calls ended.
+    /// Notes that `count` calls ended.
     pub fn calls_ended(&mut self, count: usize) {
         self.ended = self.ended.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
     }
 
-    /// Brings the average rates up to date.
+    /// Updates the average rate of ended calls.
     pub fn measure(&mut self, now: Timestamp) {
         let Some(before) = self.measured_at else {
             self.measured_at = Some(now);
@@ -68,12 +68,12 @@ impl Demand {
         self.measured_at = Some(now);
     }
 
-    /// Moves along with the account's time.
+    /// Shifts the time of the last measurement with the account's time.
     pub fn shift(&mut self, by: SignedDuration) {
         self.measured_at = self.measured_at.map(|at| moved(at, by));
     }
 
-    /// The concurrent requests that all planned reads need.
+    /// The number of concurrent requests that all planned reads need.
     pub fn required_concurrency(&self, rates: ReadRates) -> f64 {
         let live = rates
             .live_interval
@@ -81,8 +81,8 @@ impl Demand {
         (self.ended_per_second * rates.after_end + live) * self.request_seconds.unwrap_or_default()
     }
 
-    /// Time between two reads of an active call that the account can afford, once the calls that
-    /// ended have been read.
+    /// The shortest time between two reads of an active call that the account can afford, given the reads of ended
+    /// calls.
     pub fn affordable_live_interval(&self, rates: ReadRates, max_concurrency: usize) -> Duration {
         let after_end = self.required_concurrency(ReadRates { live_interval: None, ..rates });
         let allowed = count(max_concurrency);
@@ -102,22 +102,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plan_needs_its_reads_a_second_times_their_duration() {
+    fn required_concurrency_is_reads_per_second_times_duration() {
         let demand = demand(10);
         let rates =
             ReadRates { after_end: 3.0, active: 600, live_interval: Some(Duration::from_secs(60)) };
-        // (10 calls a second x 3 reads + 600 calls / 60 s) x 0.3 s.
+        // (10 calls per second × 3 reads + 600 calls / 60 s) × 0.3 s.
         let required = demand.required_concurrency(rates);
         assert!((required - 12.0).abs() < 0.1, "{required}");
     }
 
     #[test]
-    fn active_calls_are_read_with_what_is_left() {
+    fn reads_of_active_calls_use_the_spare_concurrency() {
         let rates = ReadRates { after_end: 1.0, active: 3_300, live_interval: None };
-        // 4 requests at once less 3 for calls that ended leave one, which makes 3.3 reads a second.
+        // Of 4 concurrent requests, 3 are needed for ended calls. The fourth makes 3.3 reads per second.
         let interval = demand(10).affordable_live_interval(rates, 4);
         assert!((980..1_000).contains(&interval.as_secs()), "{interval:?}");
-        // Where nothing is left, they may still plan with a twentieth.
+        // If none is spare, active calls still get a twentieth of the concurrency.
         let interval = demand(100).affordable_live_interval(rates, 4);
         assert_eq!(interval.as_secs(), 4_950);
     }

@@ -1,12 +1,12 @@
-//! How an account is asked: how many requests at once, and when not at all.
+//! How requests of an account are paced: how many may be in flight, and when requests pause.
 //!
-//! In local time: what is learnt of Twilio's clock must not move a pause.
+//! All times are local, so that corrections of Twilio's time don't move a pause.
 //!
-//! One failure concerns one call, and so does one refusal; those of several calls, with nothing read
-//! in between, concern the account.
+//! A failure or refusal concerns only its call. Failures or refusals of several calls, with none read in between,
+//! concern the account.
 //!
-//! Invariant: an account never has more requests in flight than its limit, and after a 429 at most one
-//! until one has succeeded that was made after it.
+//! Invariant: an account never has more requests in flight than its limit, and after a 429 at most one until a
+//! request made after the 429 succeeds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -21,28 +21,26 @@ use crate::domain::track::twilio_time::after;
 use crate::domain::words::call::Direction;
 use crate::domain::words::sid::CallSid;
 
-/// Failures of this many different calls in a row are the account's, not the calls'.
-const CALLS_THAT_SPEAK_FOR_ALL: usize = 3;
-/// The wait after a 429: the limit is on concurrency, so it passes quickly.
+/// Consecutive failures of this many different calls concern the account.
+const ACCOUNT_FAILURES: usize = 3;
+/// The wait after a 429, which is short because Twilio limits concurrency.
 const THROTTLED: Backoff = Backoff::of_request(Duration::from_secs(60));
-/// The wait while Twilio fails: an outage is noticed to be over within two minutes.
+/// The wait while Twilio fails, which is at most two minutes, so that the end of an outage is detected soon.
 const FAILING: Backoff = Backoff::of_request(Duration::from_secs(120));
-/// Refusals of this many different calls are the account's if the calls are unlike: of several
-/// directions.
-const UNLIKE_REFUSALS: usize = 3;
-/// Refusals of this many different calls are the account's even if the calls are alike.
-const ALIKE_REFUSALS: usize = 10;
-/// Refusals of lists that are the account's, whichever lists they are.
+/// Refusals of this many different calls concern the account if the calls have different directions.
+const MIXED_REFUSALS: usize = 3;
+/// Refusals of this many different calls concern the account even if all have the same direction.
+const UNIFORM_REFUSALS: usize = 10;
+/// This many consecutive refusals of lists concern the account, whatever the kinds of lists.
 const LIST_REFUSALS: u32 = 3;
-/// The wait after refused credentials, from a minute on: a person has to act.
+/// The wait after refused credentials, starting at one minute, since an operator has to act.
 const REFUSED: Backoff = Backoff::new(Duration::from_secs(120), Duration::from_secs(600));
 
-/// How an account is asked.
+/// The pace of an account's requests.
 #[derive(Clone, Debug)]
 pub struct Pace {
     concurrency: Concurrency,
-    /// The last request that had been made when a 429 came: until one after it succeeds, there is one
-    /// request at a time.
+    /// The last request made before a 429 arrived. Until a later request succeeds, requests are made one at a time.
     probes_after: Option<RequestId>,
     throttled: u32,
     failing: u32,
@@ -51,15 +49,15 @@ pub struct Pace {
     refused_calls: BTreeMap<CallSid, Direction>,
     refused_lists: BTreeSet<ListKind>,
     list_refusals: u32,
-    /// Nothing is asked before.
+    /// No requests are made before this time.
     paused_until: Timestamp,
-    /// Calls are refused to these credentials, and not asked for before.
+    /// No lists or events are requested before this time, because the credentials may not list calls.
     calls_paused_until: Timestamp,
     reads_paused_until: Timestamp,
 }
 
 impl Pace {
-    /// Starts with one request at a time, to grow to `max`.
+    /// Starts with a limit of one request, which may grow to `max`.
     pub fn new(max: usize) -> Self {
         Self {
             concurrency: Concurrency::new(max),
@@ -77,12 +75,12 @@ impl Pace {
         }
     }
 
-    /// How many requests may be in flight.
+    /// The maximum number of requests in flight.
     pub fn limit(&self) -> usize {
         self.concurrency.limit()
     }
 
-    /// How many more requests may be made beside those in flight.
+    /// The number of requests that may be made in addition to those in flight.
     pub fn free(&self, in_flight: usize) -> usize {
         match self.probes_after {
             Some(_) => usize::from(in_flight == 0),
@@ -90,28 +88,27 @@ impl Pace {
         }
     }
 
-    /// When any request may be made again.
+    /// When requests of any kind may be made again.
     pub fn all_paused_until(&self) -> Timestamp {
         self.paused_until
     }
 
-    /// When calls may be listed again. The list of accounts may be open to credentials that calls are
-    /// refused to.
+    /// When calls may be listed again. Credentials that may not list calls may still list accounts.
     pub fn paused_until(&self) -> Timestamp {
         self.paused_until.max(self.calls_paused_until)
     }
 
-    /// When call events may be read again.
+    /// When Call Events may be read again.
     pub fn reads_paused_until(&self) -> Timestamp {
         self.reads_paused_until.max(self.paused_until())
     }
 
-    /// Notes that a request was answered with what it asked for.
+    /// Notes that a request succeeded, which ends probing if it was made after the last 429.
     pub fn answered(&mut self, id: RequestId) {
         self.probes_after = self.probes_after.filter(|last| id <= *last);
     }
 
-    /// Notes a request that succeeded.
+    /// Notes a success: the limit may grow, and failures are no longer consecutive.
     pub fn succeeded(&mut self) {
         self.concurrency.succeeded();
         self.throttled = 0;
@@ -119,14 +116,14 @@ impl Pace {
         self.failed_calls.clear();
     }
 
-    /// Notes that a list could be read.
+    /// Notes that a list was read.
     pub fn list_succeeded(&mut self) {
         self.succeeded();
         self.refused_lists.clear();
         self.list_refusals = 0;
     }
 
-    /// Notes that call events could be read.
+    /// Notes that Call Events were read.
     pub fn read_succeeded(&mut self) {
         self.succeeded();
         self.refused = 0;
@@ -134,7 +131,7 @@ impl Pace {
         self.reads_paused_until = Timestamp::MIN;
     }
 
-    /// Notes a 429, when `last` was the last request that had been made.
+    /// Notes a 429; `last` is the last request made so far.
     pub fn throttled(
         &mut self,
         last: RequestId,
@@ -144,14 +141,14 @@ impl Pace {
     ) {
         self.concurrency.throttled();
         self.probes_after = Some(last);
-        // Those that were in flight together are one refusal.
+        // Requests that were in flight together count as throttled once.
         self.throttled += u32::from(self.throttled == 0 || self.paused_until <= now);
         let wait = THROTTLED.wait(self.throttled, random).max(retry_after.unwrap_or_default());
         self.paused_until = self.paused_until.max(after(now, wait));
     }
 
-    /// Notes that Twilio failed or could not be reached, for a call or for a list. What Twilio asks
-    /// to wait for one call is that call's wait, until other calls fail as well.
+    /// Notes that Twilio failed or couldn't be reached, for a call or, if `None`, for a list. A `Retry-After` for a
+    /// call doesn't pause the account until other calls fail too.
     pub fn failed(
         &mut self,
         call: Option<CallSid>,
@@ -159,22 +156,23 @@ impl Pace {
         now: Timestamp,
         random: u64,
     ) {
-        let speaks_for_all = match call {
+        let is_account_wide = match call {
             None => true,
             Some(call) => {
                 self.failed_calls.insert(call);
-                self.failed_calls.len() >= CALLS_THAT_SPEAK_FOR_ALL
+                self.failed_calls.len() >= ACCOUNT_FAILURES
             }
         };
-        if speaks_for_all {
+        if is_account_wide {
             self.failing += u32::from(self.failing == 0 || self.paused_until <= now);
             let wait = FAILING.wait(self.failing, random).max(retry_after.unwrap_or_default());
             self.paused_until = self.paused_until.max(after(now, wait));
         }
     }
 
-    /// Notes that Twilio refuses to show a call's events. Returns whether the refusal is the
-    /// account's: unlike calls are refused, or many, and none is read in between. Reads pause then.
+    /// Notes that Twilio refuses to return a call's events. Returns whether the refusal concerns the account: several
+    /// calls of different directions are refused, or many of the same one, with none read in between. If so, reads
+    /// pause.
     pub fn read_refused(
         &mut self,
         call: CallSid,
@@ -182,21 +180,21 @@ impl Pace {
         now: Timestamp,
         random: u64,
     ) -> bool {
-        if self.refused_calls.len() < ALIKE_REFUSALS {
+        if self.refused_calls.len() < UNIFORM_REFUSALS {
             self.refused_calls.insert(call, direction);
         }
         let refused = self.refused_calls.len();
-        let is_unlike = self.refused_calls.values().any(|other| *other != direction);
-        let is_accounts = refused >= ALIKE_REFUSALS || (is_unlike && refused >= UNLIKE_REFUSALS);
-        if is_accounts && self.reads_paused_until <= now {
-            self.reads_paused_until = after(now, self.longer_refusal(random));
+        let is_mixed = self.refused_calls.values().any(|other| *other != direction);
+        let is_account_wide =
+            refused >= UNIFORM_REFUSALS || (is_mixed && refused >= MIXED_REFUSALS);
+        if is_account_wide && self.reads_paused_until <= now {
+            self.reads_paused_until = after(now, self.next_refusal_wait(random));
         }
-        is_accounts
+        is_account_wide
     }
 
-    /// Notes that Twilio refuses a list. Returns whether the refusal is the account's: unlike lists
-    /// are refused, or one again and again, and none is read in between. All that is asked about calls
-    /// pauses then.
+    /// Notes that Twilio refuses a list. Returns whether the refusal concerns the account: it is the only list,
+    /// several kinds of lists are refused, or one repeatedly, with none read in between. If so, lists and reads pause.
     pub fn list_refused(
         &mut self,
         kind: ListKind,
@@ -206,15 +204,15 @@ impl Pace {
     ) -> bool {
         self.refused_lists.insert(kind);
         self.list_refusals = self.list_refusals.saturating_add(1);
-        let is_accounts =
+        let is_account_wide =
             is_only_list || self.refused_lists.len() > 1 || self.list_refusals >= LIST_REFUSALS;
-        if is_accounts && self.paused_until() <= now {
-            self.calls_paused_until = after(now, self.longer_refusal(random));
+        if is_account_wide && self.paused_until() <= now {
+            self.calls_paused_until = after(now, self.next_refusal_wait(random));
         }
-        is_accounts
+        is_account_wide
     }
 
-    fn longer_refusal(&mut self, random: u64) -> Duration {
+    fn next_refusal_wait(&mut self, random: u64) -> Duration {
         self.refused = self.refused.saturating_add(1);
         REFUSED.wait(self.refused, random)
     }
@@ -224,13 +222,13 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// The shortest wait of the first refusal.
+    /// The shortest wait after the first refusal.
     const REFUSED_FIRST: Duration = Duration::from_secs(60);
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
     const LAST: RequestId = RequestId::FIRST;
 
     #[test]
-    fn one_failing_call_pauses_nobody_and_three_pause_the_account() {
+    fn one_failing_call_pauses_nothing_but_three_pause_the_account() {
         let mut pace = Pace::new(4);
         for digit in [1, 1, 1, 2] {
             pace.failed(Some(call(digit)), None, NOW, 0);
@@ -241,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_success_between_clears_the_suspicion() {
+    fn a_success_resets_the_count_of_failed_calls() {
         let mut pace = Pace::new(4);
         pace.failed(Some(call(1)), None, NOW, 0);
         pace.failed(Some(call(2)), None, NOW, 0);
@@ -251,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_retry_after_is_honoured() {
+    fn honours_retry_after() {
         let mut pace = Pace::new(4);
         pace.throttled(LAST, Some(Duration::from_secs(90)), NOW, 0);
         assert_eq!(pace.paused_until(), after(NOW, Duration::from_secs(90)));
@@ -259,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_429_one_request_at_a_time_tries_until_one_that_was_made_after_it_succeeds() {
+    fn after_a_429_makes_one_request_at_a_time_until_a_later_one_succeeds() {
         let mut pace = Pace::new(4);
         for _ in 0..200 {
             pace.succeeded();
@@ -268,19 +266,19 @@ mod tests {
         let probe = LAST.next();
         pace.throttled(LAST, None, NOW, 0);
         assert_eq!([0, 1].map(|in_flight| pace.free(in_flight)), [1, 0]);
-        // A success that was asked for before the 429 proves nothing.
+        // The success of a request made before the 429 doesn't count.
         pace.answered(LAST);
         assert_eq!([0, 1].map(|in_flight| pace.free(in_flight)), [1, 0]);
         pace.answered(probe);
-        assert_eq!(pace.free(0), 1, "the limit grows by successes alone");
-        // Throttled again, the probe that has succeeded proves nothing any more.
+        assert_eq!(pace.free(0), 1, "only successes raise the limit");
+        // After another 429, the earlier probe no longer counts.
         pace.throttled(probe, None, NOW, 0);
         pace.answered(probe);
         assert_eq!([0, 1].map(|in_flight| pace.free(in_flight)), [1, 0]);
     }
 
     #[test]
-    fn requests_that_are_refused_together_lengthen_the_pause_once() {
+    fn requests_throttled_together_lengthen_the_pause_once() {
         let mut pace = Pace::new(4);
         for _ in 0..4 {
             pace.throttled(LAST, None, NOW, 0);
@@ -294,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_429_never_shortens_what_twilio_asked_to_wait() {
+    fn a_later_429_never_shortens_a_pause() {
         let mut pace = Pace::new(4);
         pace.throttled(LAST, Some(Duration::from_secs(90)), NOW, 0);
         let later = after(NOW, Duration::from_secs(1));
@@ -304,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn what_twilio_asks_to_wait_for_one_call_pauses_no_other() {
+    fn retry_after_of_one_call_does_not_pause_other_calls() {
         let mut pace = Pace::new(4);
         for digit in [1, 1, 1, 2] {
             pace.failed(Some(call(digit)), Some(Duration::from_secs(30)), NOW, 0);
@@ -315,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_call_pauses_nothing_and_unlike_ones_pause_the_reads() {
+    fn one_refused_call_pauses_nothing_but_mixed_directions_pause_reads() {
         use Direction::{Inbound, OutboundDial};
         let mut pace = Pace::new(4);
         for (digit, direction) in [(1, Inbound), (1, Inbound), (1, OutboundDial), (2, Inbound)] {
@@ -324,8 +322,8 @@ mod tests {
         assert_eq!(pace.reads_paused_until(), Timestamp::MIN);
         assert!(pace.read_refused(call(3), OutboundDial, NOW, 0));
         assert_eq!(pace.reads_paused_until(), after(NOW, REFUSED_FIRST));
-        assert!(pace.paused_until() <= NOW, "lists go on");
-        // What was in flight with it lengthens nothing; a refusal after the pause does.
+        assert!(pace.paused_until() <= NOW, "lists continue");
+        // A refusal during the pause doesn't lengthen it; one after the pause does.
         assert!(pace.read_refused(call(4), Inbound, NOW, 0));
         assert_eq!(pace.reads_paused_until(), after(NOW, REFUSED_FIRST));
         let again = after(NOW, REFUSED_FIRST);
@@ -337,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn many_alike_calls_that_are_refused_in_a_row_pause_the_reads() {
+    fn ten_consecutive_refusals_of_one_direction_pause_reads() {
         let mut pace = Pace::new(4);
         let refused =
             |pace: &mut Pace, digit| pace.read_refused(call(digit), Direction::Inbound, NOW, 0);
@@ -348,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn one_refused_list_pauses_nothing_and_others_with_it_the_account() {
+    fn one_refused_list_pauses_nothing_but_several_pause_the_account() {
         let refused = |pace: &mut Pace, kind| pace.list_refused(kind, false, NOW, 0);
         let mut pace = Pace::new(4);
         for _ in 0..100 {
@@ -363,7 +361,7 @@ mod tests {
         let kinds = [ListKind::Recent; 3];
         assert_eq!(kinds.map(|kind| refused(&mut pace, kind)), [false, false, true]);
         let mut pace = Pace::new(4);
-        assert!(pace.list_refused(ListKind::Unfiltered, true, NOW, 0), "the only list there is");
+        assert!(pace.list_refused(ListKind::Unfiltered, true, NOW, 0), "the only list");
     }
 
     fn call(digit: u32) -> CallSid {
