@@ -41,7 +41,7 @@ label_enum! {
         Live = "live",
         /// Soon after its end.
         AfterEnd = "after_end",
-        /// Once the events are final; this read must not be skipped.
+        /// After the settle delay: the last read that must not be skipped.
         Settling = "settling",
         /// Again, to check whether the settling read missed events.
         Audit = "audit",

@@ -140,7 +140,7 @@ fn a_missing_call_does_not_end_while_lists_fail() {
 }
 
 #[test]
-fn a_call_without_an_end_is_ended_after_the_maximum_duration() {
+fn an_endless_call_is_ended_after_the_maximum_duration() {
     const DAY: i64 = 86_400;
     let keep_house =
         |account: &mut AccountProgress, second| account.keep_house(4, at(second)).finished;

@@ -43,7 +43,7 @@ fn catching_up_is_reported_for_at_least_65_seconds() {
 fn calls_that_are_not_long_overdue_are_not_a_backlog() {
     let mut account = fresh();
     account.start(at(0));
-    // A call that ended 31 minutes ago would be long overdue; half an hour isn't enough.
+    // A call is long overdue 1,863 s after its end; this one ended half an hour ago.
     list(&mut account, &[ended(0, -1_800)], 1);
     account.lists.cursor = Some(at(1));
     assert!(!is_catching_up(&mut account, 1));

@@ -46,7 +46,7 @@ fn an_account_is_behind_if_three_calls_and_over_a_twentieth_of_due_calls_are_lat
         (Case { unreadable: 19, ..Case::default() }, false),
         (Case { unreadable: 19, read_on_time: 4, ..Case::default() }, false),
         (Case { unreadable: 500, late: 3, read_on_time: 20, ..Case::default() }, true),
-        // They do count while they became unreadable only recently.
+        // Until they are half an hour overdue, they count.
         (
             Case { recently_unreadable: 2, unreadable: 19, read_on_time: 4, ..Case::default() },
             false,
