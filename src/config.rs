@@ -1,7 +1,8 @@
-//! The configuration: layers merged by figment, checked here once, everything wrong told at once.
+//! The configuration: figment merges the layers, and this module checks the result and reports all problems
+//! together.
 //!
-//! Secrets are read beside the layers and never shown. Reading the environment is the only thing
-//! here that looks at the process.
+//! Secrets are read outside the layers and never shown. Apart from files, only `Environment::from_process`
+//! reads process state.
 
 mod account;
 pub mod duration;
@@ -39,74 +40,74 @@ pub use secret::SecretSource;
 
 use reader::{Reader, Section};
 
-/// Shortest `poll` duration: tests scale delays, and Twilio's times are whole seconds.
-const LEAST: Duration = Duration::from_secs(1);
-/// Shortest time for a request.
-const LEAST_TIMEOUT: Duration = Duration::from_millis(100);
-/// Longest duration of any kind: Twilio keeps Call Events for about that long.
-const MOST: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Most bytes of a file with root certificates: a whole system's bundle is a fifth of that.
+/// The shortest `poll` duration; Twilio's times are whole seconds, and tests scale delays.
+const MIN_DURATION: Duration = Duration::from_secs(1);
+/// The shortest request timeout.
+const MIN_TIMEOUT: Duration = Duration::from_millis(100);
+/// The longest duration allowed anywhere: Twilio keeps Call Events for about that long.
+const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 3600);
+/// The maximum size of a file with root certificates, in bytes: about five times a system's whole bundle.
 const MAX_CA_BYTES: u64 = 1 << 20;
-/// Most early reads after a call's end.
+/// The maximum number of early reads after a call ends.
 const MAX_AFTER_END: usize = 8;
-/// Most route patterns: each is tried for each event.
+/// The maximum number of route patterns: each one is tried for each event.
 const MAX_ROUTES: usize = 1_000;
-/// Longest hold-back: a scrape interval that long is none.
+/// The longest hold-back: scrape intervals are never this long.
 const MAX_HOLD_BACK: Duration = Duration::from_secs(600);
 
 /// The whole configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The accounts to poll; at least one.
+    /// The accounts to poll; never empty.
     pub accounts: Vec<AccountConfig>,
     /// When lists are read.
     pub lists: ListPlan,
     /// When the events of a call are read.
     pub reads: ReadPlan,
-    /// How Twilio is asked.
+    /// How requests to Twilio are made.
     pub api: ApiConfig,
     /// The user's route patterns.
     pub routes: Routes,
-    /// Bounds on the ledger.
+    /// The limits of the ledger.
     pub limits: LedgerLimits,
-    /// Most calls that all accounts together track at once.
+    /// The maximum number of calls tracked at once, over all accounts.
     pub tracked_calls: usize,
-    /// The URL that Twilio was given to push entries of the error log to, if it was.
+    /// The URL to which Twilio pushes error log entries, if configured.
     pub push_url: Option<PublicUrl>,
-    /// Whether OpenMetrics scrapes get exemplars.
+    /// Whether OpenMetrics scrapes include exemplars.
     pub exemplars: bool,
-    /// What the operator should know, one line each.
+    /// Notices for the operator, one line each.
     pub notices: Vec<String>,
-    /// What of it the file says.
+    /// Which parts come from the file.
     pub origin: Origin,
-    /// All of it as YAML, as it was read.
+    /// The effective configuration as YAML.
     shown: String,
 }
 
-/// How Twilio is asked.
+/// How requests to Twilio are made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiConfig {
-    /// Most concurrent requests per account.
+    /// The maximum number of concurrent requests per account.
     pub max_concurrency: usize,
-    /// Most concurrent requests in all.
+    /// The maximum number of concurrent requests in total.
     pub max_total_concurrency: usize,
-    /// Further root certificates.
+    /// A file with additional root certificates.
     pub ca_file: Option<PathBuf>,
-    /// What each client is given; the certificates once their file was read.
+    /// The options of each HTTP client; the certificates are set once their file has been read.
     pub client: ClientOptions,
 }
 
 /// Loads and checks the configuration.
 ///
 /// # Errors
-/// All problems at once.
+/// Returns all problems together.
 pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Config, Problems> {
-    load_after(&Origin::default(), file, environment)
+    load_replacing(&Origin::default(), file, environment)
 }
 
-/// Loads and checks the configuration that takes the place of a former one.
-fn load_after(
-    former: &Origin,
+/// Loads and checks the configuration that replaces a previous one.
+fn load_replacing(
+    previous: &Origin,
     file: Option<&Path>,
     environment: &Environment,
 ) -> Result<Config, Problems> {
@@ -121,7 +122,7 @@ fn load_after(
         .collect();
     let (figment, keys) = layers::merge(file, environment, &mut problems);
     let data = figment::Provider::data(&figment).map_err(|error| {
-        // Neither its text nor its path is told: both may hold what stands in the wrong place.
+        // Leave out figment's text and path: both may contain a misplaced secret.
         let text = format!("cannot be read as a configuration ({} levels deep)", error.path.len());
         Problems(vec![Problem { place: "configuration".to_owned(), key: String::new(), text }])
     })?;
@@ -129,19 +130,19 @@ fn load_after(
     let mut reader = Reader::new(&figment);
     reader.problems = problems;
     let mut top = Section::new("", dict);
-    let mut of_proxy = Vec::new();
-    let proxy = proxy::of_environment(environment, &mut of_proxy);
+    let mut proxy_problems = Vec::new();
+    let proxy = proxy::from_environment(environment, &mut proxy_problems);
     reader.show(&top, "accounts", "");
     let accounts = read_accounts(&mut reader, &mut top, &figment, environment, proxy.as_ref());
-    // A file that can't be read, or whose accounts can't, may well have accounts.
-    let has_none = accounts.is_empty() && reader.problems.is_empty();
-    reader.problems.append(&mut of_proxy);
+    // If the file or its accounts can't be read, accounts may well be configured.
+    let has_no_accounts = accounts.is_empty() && reader.problems.is_empty();
+    reader.problems.append(&mut proxy_problems);
     let origin = Origin { keys, has_accounts: !accounts.is_empty() };
     let mut notices = Vec::new();
     if file.is_some() && origin.keys.is_empty() {
-        notices.push("the configuration file is empty: everything is at its default".to_owned());
+        notices.push("the configuration file is empty: using the defaults".to_owned());
     }
-    let refusal = origin.refusal(former).filter(|_| has_none);
+    let refusal = origin.refusal(previous).filter(|_| has_no_accounts);
     let accounts = if let Some((key, text)) = refusal {
         let place = file.map_or_else(String::new, |path| path.display().to_string());
         reader.problem(&place, key.to_owned(), text.to_owned());
@@ -149,15 +150,15 @@ fn load_after(
     } else if origin.has_accounts {
         if environment.get("TWILIO_ACCOUNT_SID").is_some() {
             notices.push(
-                "TWILIO_ACCOUNT_SID and its companions are ignored: the file has accounts"
+                "TWILIO_ACCOUNT_SID and the related variables are ignored: the file has accounts"
                     .to_owned(),
             );
         }
         let mut accounts: Vec<AccountConfig> = accounts.into_iter().flatten().collect();
-        account::note_others(&mut accounts);
+        account::set_other_accounts(&mut accounts);
         accounts
-    } else if has_none {
-        twilio_variables::account_of_environment(&mut reader, environment, proxy.as_ref())
+    } else if has_no_accounts {
+        twilio_variables::account_from_environment(&mut reader, environment, proxy.as_ref())
             .into_iter()
             .collect()
     } else {
@@ -193,17 +194,17 @@ fn load_after(
     }
 }
 
-/// Loads and checks the configuration, and reads the certificates that it names. What a `former` one,
-/// which it replaces, took from the file must not be lost in silence.
+/// Loads and checks the configuration, and reads the certificates that it names. Refuses a configuration that
+/// loses all keys, or all accounts, that the `previous` one took from its file.
 ///
 /// # Errors
-/// All problems at once.
+/// Returns all problems together.
 pub fn load_with_certificates(
-    former: &Origin,
+    previous: &Origin,
     file: Option<&Path>,
     environment: &Environment,
 ) -> Result<Config, Problems> {
-    let mut config = load_after(former, file, environment)?;
+    let mut config = load_replacing(previous, file, environment)?;
     if let Some(path) = &config.api.ca_file {
         let problem = |text: String| {
             let (place, key) = (shape::path(path), "api.ca_file".to_owned());
@@ -211,7 +212,7 @@ pub fn load_with_certificates(
         };
         let pem = file::read(path, MAX_CA_BYTES)
             .map_err(|error| problem(format!("cannot be read: {}", file::why(&error))))?;
-        let pem = file::without_mark(pem);
+        let pem = file::strip_byte_order_mark(pem);
         if !crate::twilio::client::are_certificates(&pem) {
             return Err(problem("expected certificates in PEM".to_owned()));
         }
@@ -220,7 +221,7 @@ pub fn load_with_certificates(
     Ok(config)
 }
 
-/// The accounts of the file; `None` for one that can't be used.
+/// Reads the accounts in the file; `None` for an account that can't be used.
 fn read_accounts(
     reader: &mut Reader<'_>,
     top: &mut Section,
@@ -236,16 +237,18 @@ fn read_accounts(
         let account = account::read(reader, index, value, environment, proxy);
         if let Some(account) = &account {
             if !names.insert(account.label.clone()) {
-                let text = "is the name of two accounts: expected names that differ".to_owned();
+                let text = "is used by two accounts: expected unique names".to_owned();
                 reader.problem(&place, format!("accounts[{index}].name"), text);
             }
             let mut subaccounts = account.subaccounts.names.values().cloned();
             if !subaccounts.all(|name| names.insert(name)) {
-                let text = "has a name that is taken: expected names that differ".to_owned();
+                let text =
+                    "contains a name that is already in use: expected unique names".to_owned();
                 reader.problem(&place, format!("accounts[{index}].subaccounts.names"), text);
             }
             if !identities.insert((account.account_sid, account.region.clone())) {
-                let text = "stands twice in the same region: expected each account once".to_owned();
+                let text =
+                    "is listed twice in the same region: expected each account once".to_owned();
                 reader.problem(&place, format!("accounts[{index}].account_sid"), text);
             }
         }
@@ -254,7 +257,7 @@ fn read_accounts(
     accounts
 }
 
-/// A list that only the file may hold.
+/// Reads a list that can only be set in the file.
 fn file_only(
     reader: &mut Reader<'_>,
     top: &mut Section,
@@ -278,32 +281,38 @@ fn file_only(
 
 fn read_poll(reader: &mut Reader<'_>, top: &mut Section) -> (ListPlan, ReadPlan) {
     let mut section = reader.section(top, "poll");
-    let interval = reader.duration(&mut section, "interval", LEAST, MOST);
-    let live_interval = reader.duration(&mut section, "live_interval", LEAST, MOST);
+    let interval = reader.duration(&mut section, "interval", MIN_DURATION, MAX_DURATION);
+    let live_interval = reader.duration(&mut section, "live_interval", MIN_DURATION, MAX_DURATION);
     let before = reader.problems.len();
-    let after_end = reader.durations(&mut section, "after_end", LEAST, MOST);
-    let settle_delay = reader.duration(&mut section, "settle_delay", LEAST, MOST);
-    let are_durations = reader.problems.len() == before;
+    let after_end = reader.durations(&mut section, "after_end", MIN_DURATION, MAX_DURATION);
+    let settle_delay = reader.duration(&mut section, "settle_delay", MIN_DURATION, MAX_DURATION);
+    let are_valid = reader.problems.len() == before;
     let is_increasing = after_end.windows(2).all(|pair| pair[0] < pair[1]);
     let is_early = after_end.last().is_none_or(|last| *last < settle_delay);
-    if are_durations && !(is_increasing && is_early && after_end.len() <= MAX_AFTER_END) {
+    if are_valid && !(is_increasing && is_early && after_end.len() <= MAX_AFTER_END) {
         let text = format!(
             "expected at most {MAX_AFTER_END} durations, each longer than the one before and shorter than poll.settle_delay ({})",
             duration::show(settle_delay)
         );
         reader.problem("configuration", section.key("after_end"), text);
     }
-    let audit_after = reader.duration(&mut section, "audit_after", LEAST, MOST);
+    let audit_after = reader.duration(&mut section, "audit_after", MIN_DURATION, MAX_DURATION);
     let key = "error_log_interval";
-    let error_log_interval = reader.duration(&mut section, key, Duration::ZERO, MOST);
-    if !error_log_interval.is_zero() && error_log_interval < LEAST {
-        let text = format!("expected 0s, or a duration from {}", duration::show(LEAST));
+    let error_log_interval = reader.duration(&mut section, key, Duration::ZERO, MAX_DURATION);
+    if !error_log_interval.is_zero() && error_log_interval < MIN_DURATION {
+        let text =
+            format!("expected 0s or a duration of at least {}", duration::show(MIN_DURATION));
         reader.problem("configuration", section.key(key), text);
     }
     let lists = ListPlan {
         interval,
-        initial_lookback: reader.duration(&mut section, "initial_lookback", LEAST, MOST),
-        catch_up: reader.duration(&mut section, "catch_up", LEAST, MOST),
+        initial_lookback: reader.duration(
+            &mut section,
+            "initial_lookback",
+            MIN_DURATION,
+            MAX_DURATION,
+        ),
+        catch_up: reader.duration(&mut section, "catch_up", MIN_DURATION, MAX_DURATION),
         error_log_interval: Some(error_log_interval).filter(|interval| !interval.is_zero()),
     };
     reader.finish(section);
@@ -316,8 +325,13 @@ fn read_api(reader: &mut Reader<'_>, top: &mut Section, proxy: Option<Proxy>) ->
         max_concurrency: reader.number(&mut section, "max_concurrency", 1, 100),
         max_total_concurrency: reader.number(&mut section, "max_total_concurrency", 1, 1_000),
         client: ClientOptions {
-            connect_timeout: reader.duration(&mut section, "connect_timeout", LEAST_TIMEOUT, MOST),
-            timeout: reader.duration(&mut section, "timeout", LEAST_TIMEOUT, MOST),
+            connect_timeout: reader.duration(
+                &mut section,
+                "connect_timeout",
+                MIN_TIMEOUT,
+                MAX_DURATION,
+            ),
+            timeout: reader.duration(&mut section, "timeout", MIN_TIMEOUT, MAX_DURATION),
             ca_pem: None,
             proxy,
         },
@@ -344,7 +358,7 @@ fn read_routes(reader: &mut Reader<'_>, top: &mut Section, figment: &figment::Fi
                 value,
                 &format!("a route pattern: {error}"),
             ),
-            None => reader.wrong(top, &format!("routes[{index}]"), value, "a text"),
+            None => reader.wrong(top, &format!("routes[{index}]"), value, "a string"),
         }
     }
     let shown: Vec<String> = routes.iter().map(ToString::to_string).collect();

@@ -1,4 +1,4 @@
-//! An account of the configuration: who it is, how it signs in, where its API is.
+//! Reads an account: its SID, its credentials and the URL of its API.
 
 use std::collections::BTreeMap;
 
@@ -15,42 +15,43 @@ use super::secret::SecretSource;
 use super::shape;
 use super::show;
 
-/// Longest name of an account, in bytes: it is a label.
+/// The maximum length of an account's name, in bytes: it becomes a label.
 const MAX_NAME_BYTES: usize = 256;
-/// Longest region or edge: Twilio's have up to 12 letters, and a token in their place has 32.
-const MAX_PLACE_BYTES: usize = 20;
-/// `AC` and 32 digits.
+/// The maximum length of a region or edge, in bytes: Twilio's have at most 12 letters, and an auth token
+/// pasted by mistake has 32.
+const MAX_REGION_BYTES: usize = 20;
+/// The length of a SID: `AC` and 32 hex digits.
 const SID_BYTES: usize = 34;
-/// What [`is_name`] expects.
+/// Describes what [`is_name`] accepts.
 const EXPECTED_NAME: &str =
     "a name of 1 to 256 bytes without control characters, and no other account's SID";
-/// Regions whose edge need not be given.
-const HOME_EDGES: [(&str, &str); 3] = [("ie1", "dublin"), ("au1", "sydney"), ("jp1", "tokyo")];
+/// Regions with a default edge.
+const DEFAULT_EDGES: [(&str, &str); 3] = [("ie1", "dublin"), ("au1", "sydney"), ("jp1", "tokyo")];
 /// The region of `api.twilio.com`.
 pub(super) const DEFAULT_REGION: &str = "us1";
 
 /// An account to poll.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AccountConfig {
-    /// Its label: its name, or its SID where it has none.
+    /// The value of the label `account`: the account's name, or its SID if it has none.
     pub label: String,
-    /// Its SID.
+    /// The Account SID.
     pub account_sid: AccountSid,
-    /// How it signs in.
+    /// The credentials for Twilio's API.
     pub credentials: Credentials,
-    /// Where its API is.
+    /// The base URL of its API.
     pub base_url: BaseUrl,
-    /// The region that keeps its calls, part of its identity in the store.
+    /// The region that stores its calls, part of its identity in the store.
     pub region: String,
-    /// Whether subaccounts are looked for.
+    /// Whether subaccounts are discovered.
     pub discovers: bool,
-    /// Which of them are polled.
+    /// Which subaccounts are polled.
     pub subaccounts: SubaccountFilter,
-    /// What signs the entries of its error log that Twilio pushes.
+    /// The secret with which Twilio signs the error log entries that it pushes, if known.
     pub push_secret: Option<PushSecret>,
 }
 
-/// What signs pushes: an auth token, or the secret of a shared key in its place.
+/// The secret that signs pushes: an auth token, or a shared key used instead.
 #[derive(Clone, Debug)]
 pub struct PushSecret(pub SecretString);
 
@@ -61,24 +62,24 @@ impl PartialEq for PushSecret {
 }
 
 impl AccountConfig {
-    /// Which subaccounts are polled, if they are looked for.
+    /// Which subaccounts are polled, if they are discovered.
     pub fn wanted(&self) -> Option<&SubaccountFilter> {
         self.discovers.then_some(&self.subaccounts)
     }
 }
 
-/// Notes, where subaccounts are looked for, which other accounts there are.
-pub(super) fn note_others(accounts: &mut [AccountConfig]) {
+/// Tells the subaccount filters which other accounts are configured.
+pub(super) fn set_other_accounts(accounts: &mut [AccountConfig]) {
     let all: Vec<(AccountSid, String)> =
         accounts.iter().map(|account| (account.account_sid, account.region.clone())).collect();
     for AccountConfig { account_sid, region, subaccounts, .. } in
         accounts.iter_mut().filter(|account| account.discovers)
     {
-        // In another region the same subaccounts are other accounts, whose labels must differ.
+        // The same subaccount in another region is a different account, and needs a different label.
         let is_first =
-            all.iter().find(|(sid, _)| sid == account_sid).is_none_or(|(_, of)| of == region);
+            all.iter().find(|(sid, _)| sid == account_sid).is_none_or(|(_, other)| other == region);
         subaccounts.region = (!is_first).then(|| region.clone());
-        let same_region = all.iter().filter(|(_, of)| of == region);
+        let same_region = all.iter().filter(|(_, other)| other == region);
         subaccounts.configured = same_region.map(|(sid, _)| *sid).collect();
     }
 }
@@ -110,7 +111,7 @@ pub(super) fn read(
     if name.as_ref().is_some_and(|name| !is_name(name, sid, &region)) {
         reader.problem(&place, section.key("name"), format!("expected {EXPECTED_NAME}"));
     }
-    let head_at = reader.shown.len();
+    let start = reader.shown.len();
     let (discovers, subaccounts) = if section.has("subaccounts") {
         read_subaccounts(reader, &mut section, &region)
     } else {
@@ -120,7 +121,7 @@ pub(super) fn read(
     reader.finish(section);
     let (account_sid, (credentials, source)) = sid.zip(credentials)?;
     let label = name.unwrap_or_else(|| account_sid.to_string());
-    // The token that the account signs in with is the one that Twilio signs with.
+    // An auth token used as the password is also the token that Twilio signs with.
     let is_token = credentials.username == account_sid.to_string();
     let (push_secret, push_source) = push_secret.unzip();
     let push_secret =
@@ -135,20 +136,22 @@ pub(super) fn read(
         subaccounts,
         push_secret,
     };
-    // Before its subaccounts.
-    let head = show::account(&account, &source, push_source.as_ref(), proxy);
-    reader.shown.insert_str(head_at, &head);
+    // Print the account before its subaccounts.
+    let printed = show::account(&account, &source, push_source.as_ref(), proxy);
+    reader.shown.insert_str(start, &printed);
     Some(account)
 }
 
-/// Whether a text can be the label of an account. One that begins as a SID belongs to that account,
-/// which may be polled, too, and where there are several regions goes by it and its region.
+/// Whether a text is a valid label for an account. A label that starts with a SID may only belong to the
+/// account with that SID: that account may be polled too, and, with several regions, is labelled by its SID
+/// and region.
 fn is_name(text: &str, sid: Option<AccountSid>, region: &str) -> bool {
-    let begins_as_sid = text.get(..SID_BYTES).is_some_and(|begin| AccountSid::parse(begin).is_ok());
+    let starts_with_sid =
+        text.get(..SID_BYTES).is_some_and(|start| AccountSid::parse(start).is_ok());
     !text.is_empty()
         && text.len() <= MAX_NAME_BYTES
         && !text.contains(char::is_control)
-        && (!begins_as_sid
+        && (!starts_with_sid
             || sid
                 .map(|sid| sid.to_string())
                 .is_none_or(|sid| text == sid || text == format!("{sid}@{region}")))
@@ -161,17 +164,17 @@ fn read_sid<T>(
     name: &'static str,
     parse: fn(&str) -> Result<T, InvalidSid>,
 ) -> Option<T> {
-    let was_there = section.has(name);
+    let was_present = section.has(name);
     let sid = match reader.text(section, name) {
         Some(text) => parse_sid(bare(&text), parse),
-        // Told already.
-        None if was_there => return None,
+        // Already reported.
+        None if was_present => return None,
         None => parse("").map_err(|error| format!("is missing: {error}")),
     };
     sid.map_err(|text| reader.problem(place, section.key(name), text)).ok()
 }
 
-/// Parses a SID; else what is said of the text.
+/// Parses a SID; the error is ready to be shown.
 pub(super) fn parse_sid<T>(
     text: &str,
     parse: fn(&str) -> Result<T, InvalidSid>,
@@ -240,7 +243,7 @@ fn read_credentials(
     }
 }
 
-/// The secret that signs pushes, where it isn't the one that the account signs in with.
+/// Reads the secret that signs pushes, if it differs from the account's own auth token.
 fn read_push_secret(
     reader: &mut Reader<'_>,
     section: &mut Section,
@@ -267,7 +270,7 @@ fn read_push_secret(
 
 type MakeSource = fn(String) -> SecretSource;
 
-/// The keys that name a secret: key, whether it goes with an API key, and what it makes.
+/// The keys that name a source of a secret: the key, whether it requires an API key, and the source.
 const SECRET_KEYS: [(&str, bool, MakeSource); 6] = [
     ("auth_token_file", false, |path| SecretSource::File(path.into())),
     ("auth_token_env", false, SecretSource::Environment),
@@ -277,13 +280,13 @@ const SECRET_KEYS: [(&str, bool, MakeSource); 6] = [
     ("api_secret_credential", true, SecretSource::Credential),
 ];
 
-/// The keys that name the secret that signs pushes.
+/// The keys that name the source of the secret that signs pushes.
 const PUSH_KEYS: [(&str, MakeSource); 3] = [
     ("push_auth_token_file", |path| SecretSource::File(path.into())),
     ("push_auth_token_env", SecretSource::Environment),
     ("push_auth_token_credential", SecretSource::Credential),
 ];
-/// The key that would hold the secret itself, which is refused.
+/// The key that would contain the secret itself, which is refused.
 const PUSH_INLINE: &str = "push_auth_token";
 
 fn read_base_url(reader: &mut Reader<'_>, section: &mut Section, place: &str) -> (BaseUrl, String) {
@@ -295,14 +298,14 @@ fn read_base_url(reader: &mut Reader<'_>, section: &mut Section, place: &str) ->
     })
 }
 
-/// Base URL and region from what was given; else the key that is wrong, and why.
+/// Returns the base URL and region; the error is the wrong key and the reason.
 pub(super) fn resolve_base_url(
     url: Option<String>,
     region: Option<String>,
     edge: Option<String>,
 ) -> Result<(BaseUrl, String), (&'static str, String)> {
     let is_label = |text: &String| {
-        (1..=MAX_PLACE_BYTES).contains(&text.len())
+        (1..=MAX_REGION_BYTES).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
     };
     for (name, text) in [("region", &region), ("edge", &edge)] {
@@ -310,7 +313,7 @@ pub(super) fn resolve_base_url(
             return Err((
                 name,
                 format!(
-                    "expected up to {MAX_PLACE_BYTES} lower-case letters and digits, such as `ie1` or `dublin`, got {}",
+                    "expected up to {MAX_REGION_BYTES} lower-case letters and digits, such as `ie1` or `dublin`, got {}",
                     shape::text(text)
                 ),
             ));
@@ -325,8 +328,9 @@ pub(super) fn resolve_base_url(
         return Ok((url, region.unwrap_or_else(|| DEFAULT_REGION.to_owned())));
     }
     let region = region.unwrap_or_else(|| DEFAULT_REGION.to_owned());
-    let home = HOME_EDGES.iter().find(|(of, _)| *of == region).map(|(_, edge)| (*edge).to_owned());
-    match edge.or(home) {
+    let default_edge =
+        DEFAULT_EDGES.iter().find(|(name, _)| *name == region).map(|(_, edge)| (*edge).to_owned());
+    match edge.or(default_edge) {
         Some(edge) => match BaseUrl::parse(&format!("https://api.{edge}.{region}.twilio.com")) {
             Ok(url) => Ok((url, region)),
             Err(error) => Err(("edge", error.to_string())),
@@ -334,13 +338,13 @@ pub(super) fn resolve_base_url(
         None if region == DEFAULT_REGION => Ok((BaseUrl::default(), region)),
         None => Err((
             "edge",
-            // The region may be a token that is short enough for one.
+            // Don't quote the region: it may be a secret that is short enough for a region.
             "is missing: expected the edge of this region, such as `dublin` for `ie1`".to_owned(),
         )),
     }
 }
 
-/// Whether subaccounts are looked for, and which are polled.
+/// Reads whether subaccounts are discovered, and which are polled.
 fn read_subaccounts(
     reader: &mut Reader<'_>,
     section: &mut Section,

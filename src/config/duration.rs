@@ -1,12 +1,12 @@
-//! Durations as people write them: `30s`, `16m`, `1h30m`.
+//! Durations such as `30s`, `16m` and `1h30m`.
 
 use std::time::Duration;
 
-/// Units, largest first, in milliseconds.
+/// The units in milliseconds, largest first.
 const UNITS: [(&str, u64); 5] =
     [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
-/// Reads a duration; `None` if it is none.
+/// Parses a duration; returns `None` if the text isn't one.
 pub fn parse(text: &str) -> Option<Duration> {
     let mut rest = text.trim();
     if rest.is_empty() {
@@ -25,7 +25,7 @@ pub fn parse(text: &str) -> Option<Duration> {
     Some(Duration::from_millis(total_ms))
 }
 
-/// Writes a duration so that [`parse`] reads it back.
+/// Formats a duration in the form that [`parse`] reads.
 pub fn show(duration: Duration) -> String {
     let mut rest = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     if rest == 0 {
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_duration_is_read_and_written() {
+    fn parses_and_formats_durations() {
         for (text, seconds) in [
             ("30s", 30.0),
             ("16m", 960.0),
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_none() {
+    fn refuses_anything_else() {
         for text in [
             "",
             "30",

@@ -1,22 +1,22 @@
-//! The environment's variables: which there are, what they say, and which of them are not meant for
-//! this program although they have its prefix.
+//! Reads environment variables, and skips those that have this program's prefix but were set by Kubernetes
+//! for a Service.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-/// Begins the names of Services whose variables have our prefix.
+/// The prefix of the variables of a Service whose name starts with `twilio-exporter`.
 const SERVICE: &str = "TWILIO_EXPORTER";
-/// The protocols of a Service.
+/// The protocols that a Service can use.
 const PROTOCOLS: [&str; 3] = ["tcp", "udp", "sctp"];
 
-/// The variables that this program looks at.
+/// The environment variables: those with a UTF-8 value, and the names of the others.
 #[derive(Clone, Default)]
 pub struct Environment(pub(super) BTreeMap<String, String>, Vec<String>);
 
 impl Environment {
-    /// The process's own.
+    /// Returns the variables of this process.
     pub fn from_process() -> Self {
         Self::from_os(std::env::vars_os())
     }
@@ -29,51 +29,51 @@ impl Environment {
                     readable.insert(name, value);
                 }
                 (Ok(name), Err(_)) => unreadable.push(name),
-                // A name of ours is ASCII.
+                // All names that this program reads are ASCII.
                 (Err(_), _) => {}
             }
         }
         Self(readable, unreadable)
     }
 
-    /// Other variables.
+    /// Creates an environment from the given variables.
     pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
         Self(pairs.into_iter().map(owned).collect(), Vec::new())
     }
 
-    /// The variables that are not valid UTF-8.
+    /// The names of the variables whose value isn't valid UTF-8.
     pub(super) fn unreadable(&self) -> impl Iterator<Item = &String> {
         self.1.iter()
     }
 
-    /// A variable as it was set.
+    /// The unchanged value of a variable.
     pub(super) fn raw(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
 
-    /// Whether a variable is set, readable or not.
+    /// Whether a variable is set, even to a value that isn't valid UTF-8.
     pub(super) fn is_set(&self, name: &str) -> bool {
         self.0.contains_key(name) || self.is_unreadable(name)
     }
 
-    /// Whether a variable is set to something that is not valid UTF-8.
+    /// Whether a variable is set to a value that isn't valid UTF-8.
     pub(super) fn is_unreadable(&self, name: &str) -> bool {
         self.1.iter().any(|unreadable| unreadable == name)
     }
 
-    /// A variable without what can't be seen around it.
+    /// The value of a variable without invisible characters at its ends.
     pub(super) fn trimmed(&self, name: &str) -> Option<&str> {
         self.raw(name).map(|value| value.trim_matches(is_blank))
     }
 
-    /// A variable that is set to something, without what surrounds it by accident.
+    /// The value of a variable, trimmed by [`bare`]; `None` if nothing is left.
     pub(super) fn get(&self, name: &str) -> Option<String> {
         self.raw(name).map(bare).filter(|value| !value.is_empty()).map(str::to_owned)
     }
 
-    /// The variables with a prefix: the rest of their names, and their values without what surrounds
-    /// them by accident. Left out are those that Kubernetes sets for a Service.
+    /// The variables with a prefix: the rest of each name, and the value trimmed by [`bare`]. Leaves out
+    /// those that Kubernetes sets for a Service.
     pub(super) fn with_prefix(&self, prefix: &str) -> impl Iterator<Item = (&str, &str)> {
         let ours = self.0.iter().filter(|(name, value)| !is_service_link(name, value));
         ours.filter_map(move |(name, value)| Some((name.strip_prefix(prefix)?, bare(value))))
@@ -86,15 +86,15 @@ impl fmt::Debug for Environment {
     }
 }
 
-/// A text without the white space, invisible characters and quotes around it: `docker --env-file` keeps
-/// quotes, and files end in a newline. No value that this program reads begins or ends with any of them.
+/// Strips white space, invisible characters and quotes from both ends: `docker --env-file` keeps quotes, and
+/// files end in a newline. No value that this program reads starts or ends with any of them.
 pub(super) fn bare(text: &str) -> &str {
     let mut bare = text;
     loop {
         bare = bare.trim_matches(is_blank);
         let unquoted = ['"', '\''].iter().find_map(|quote| {
-            let begun = bare.strip_prefix(*quote)?;
-            begun.strip_suffix(*quote)
+            let rest = bare.strip_prefix(*quote)?;
+            rest.strip_suffix(*quote)
         });
         match unquoted {
             Some(inner) => bare = inner,
@@ -103,15 +103,15 @@ pub(super) fn bare(text: &str) -> &str {
     }
 }
 
-/// Whether a character can't be seen: white space, control characters, marks of the byte order and of
-/// the direction, and spaces without a width.
+/// Whether a character is invisible: white space, control characters, byte order and direction marks, and
+/// zero-width spaces.
 fn is_blank(c: char) -> bool {
     let is_invisible = matches!(c, '\u{feff}' | '\u{200b}'..='\u{200f}' | '\u{2060}');
     c.is_whitespace() || c.is_control() || is_invisible
 }
 
-/// Whether Kubernetes has set a variable for a Service whose name begins with `twilio-exporter`, by the
-/// form of both its name and its value.
+/// Whether Kubernetes has set a variable for a Service whose name starts with `twilio-exporter`, judging by
+/// its name and value.
 ///
 /// Source: <https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables>.
 fn is_service_link(name: &str, value: &str) -> bool {
@@ -123,7 +123,7 @@ fn is_service_link(name: &str, value: &str) -> bool {
             PROTOCOLS.contains(&protocol) && address.parse::<SocketAddr>().is_ok()
         })
     };
-    let is_of_port = |tail: &str| {
+    let is_port_variable = |tail: &str| {
         let mut parts = tail.splitn(3, '_');
         let number = parts.next().unwrap_or_default();
         let protocol = parts.next().unwrap_or_default().to_ascii_lowercase();
@@ -140,9 +140,9 @@ fn is_service_link(name: &str, value: &str) -> bool {
     (rest.ends_with("_SERVICE_HOST") && is_address())
         || ((rest.ends_with("_SERVICE_PORT") || rest.contains("_SERVICE_PORT_")) && is_port(value))
         || (rest.ends_with("_PORT") && is_link())
-        || rest
-            .match_indices("PORT_")
-            .any(|(at, found)| rest[..at].ends_with('_') && is_of_port(&rest[at + found.len()..]))
+        || rest.match_indices("PORT_").any(|(at, found)| {
+            rest[..at].ends_with('_') && is_port_variable(&rest[at + found.len()..])
+        })
 }
 
 #[cfg(test)]
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn service_links_are_known_by_the_forms_of_name_and_value() {
+    fn recognises_service_links_by_name_and_value() {
         for service in ["", "_METRICS", "_2", "_METRICS_SERVICE", "_PORT", "_SERVICE_PORT"] {
             for (suffix, value) in [
                 ("_SERVICE_HOST", "10.0.0.1"),
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_surrounds_a_value_by_accident_is_taken_away() {
+    fn strips_white_space_invisible_characters_and_quotes() {
         for text in [
             "a b",
             " a b\r\n",

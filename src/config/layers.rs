@@ -1,4 +1,4 @@
-//! The layers of a configuration, as figment providers that know their name.
+//! The layers of the configuration as named figment providers.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,22 +13,22 @@ use super::file;
 use super::problem::Problem;
 use super::shape;
 
-/// Prefix of the environment variables that stand for keys.
+/// The prefix of environment variables that set configuration keys.
 pub(crate) const PREFIX: &str = "TWILIO_EXPORTER_";
-/// The defaults: the example file itself, so that the two can't differ.
+/// The defaults, read from the example file so that the two can't differ.
 pub(crate) const DEFAULTS: &str = include_str!("../../config/exporter.yml");
-/// Name of the layer of defaults.
+/// The name of the layer of defaults.
 const DEFAULTS_NAME: &str = "defaults";
-/// Name of the layer of the environment, never shown. No file has it: no path has a NUL.
+/// The name of the environment's layer, never shown. No file can have it: no path contains a NUL.
 pub(crate) const ENVIRONMENT_NAME: &str = "environment\0";
-/// Most bytes of a configuration file: thousands of accounts.
+/// The maximum size of a configuration file, in bytes: enough for thousands of accounts.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// Most levels of an environment variable, in its name or in its value: figment goes down by
-/// recursion. The deepest key needs three.
+/// The maximum nesting depth of an environment variable's name or value: figment recurses into it. The
+/// deepest key needs three levels.
 const MAX_DEPTH: usize = 16;
 
-/// YAML for figment, by serde-saphyr: figment's own YAML parser is deprecated.
+/// YAML for figment, parsed by serde-saphyr: figment's own YAML parser is deprecated.
 #[derive(Debug)]
 struct Yaml;
 
@@ -41,7 +41,7 @@ impl Format for Yaml {
     }
 }
 
-/// A layer with a name for messages.
+/// A layer with a name to show in messages.
 struct Layer {
     name: String,
     dict: Dict,
@@ -57,52 +57,52 @@ impl Provider for Layer {
     }
 }
 
-/// The layers, merged, and the keys that the file sets.
+/// Merges the layers; also returns the keys that the file sets.
 pub(crate) fn merge(
     file: Option<&Path>,
     environment: &Environment,
     problems: &mut Vec<Problem>,
 ) -> (Figment, BTreeSet<String>) {
-    let mut keep = |found: Result<Dict, Problem>| {
+    let mut or_report = |found: Result<Dict, Problem>| {
         found.unwrap_or_else(|problem| {
             problems.push(problem);
             Dict::new()
         })
     };
-    let defaults = keep(parse(DEFAULTS, DEFAULTS_NAME));
-    let mut of_file = Dict::new();
+    let defaults = or_report(parse(DEFAULTS, DEFAULTS_NAME));
+    let mut file_values = Dict::new();
     if let Some(path) = file {
-        of_file = keep(read_file("--config.file", path));
-        drop_nulls(&mut of_file, &defaults);
+        file_values = or_report(read_file("--config.file", path));
+        drop_nulls(&mut file_values, &defaults);
     }
-    let mut values = Dict::new();
+    let mut environment_values = Dict::new();
     for (path, value) in environment.with_prefix(PREFIX) {
-        insert(&mut values, &path.to_ascii_lowercase().replace("__", "."), value);
+        insert(&mut environment_values, &path.to_ascii_lowercase().replace("__", "."), value);
     }
     let name = file.map_or_else(String::new, |path| path.display().to_string());
     let mut keys = BTreeSet::new();
-    note_keys(&Value::from(of_file.clone()), "", &mut keys);
+    collect_keys(&Value::from(file_values.clone()), "", &mut keys);
     let figment = Figment::new()
         .merge(Layer { name: DEFAULTS_NAME.to_owned(), dict: defaults })
-        .merge(Layer { name, dict: of_file })
-        .merge(Layer { name: ENVIRONMENT_NAME.to_owned(), dict: values });
+        .merge(Layer { name, dict: file_values })
+        .merge(Layer { name: ENVIRONMENT_NAME.to_owned(), dict: environment_values });
     (figment, keys)
 }
 
-/// Notes the keys of a layer, those of its sections as `poll.interval`, and those of an account as
+/// Collects the keys of a layer: those of a section as `poll.interval`, those of an account as
 /// `accounts[AC…].name`.
-fn note_keys(value: &Value, path: &str, keys: &mut BTreeSet<String>) {
+fn collect_keys(value: &Value, path: &str, keys: &mut BTreeSet<String>) {
     match value {
         Value::Dict(_, dict) => {
             let dot = if path.is_empty() { "" } else { "." };
             for (name, value) in dict {
-                note_keys(value, &format!("{path}{dot}{name}"), keys);
+                collect_keys(value, &format!("{path}{dot}{name}"), keys);
             }
         }
         Value::Array(_, values) if values.iter().any(|value| value.as_dict().is_some()) => {
             for value in values {
                 let sid = value.find_ref("account_sid").and_then(Value::as_str);
-                note_keys(value, &format!("{path}[{}]", sid.unwrap_or_default().trim()), keys);
+                collect_keys(value, &format!("{path}[{}]", sid.unwrap_or_default().trim()), keys);
             }
         }
         Value::Array(..)
@@ -116,8 +116,8 @@ fn note_keys(value: &Value, path: &str, keys: &mut BTreeSet<String>) {
     }
 }
 
-/// Drops the nulls of a layer whose keys have a value below: they stand for that value. Others
-/// stay, to be told as unknown.
+/// Drops nulls whose keys have a value in the layer below: they stand for that value. Other nulls are kept,
+/// to be reported as unknown keys.
 fn drop_nulls(dict: &mut Dict, below: &Dict) {
     dict.retain(|key, value| match (below.get(key), value) {
         (Some(_), value) if is_null(value) => false,
@@ -133,7 +133,7 @@ fn insert(dict: &mut Dict, path: &str, text: &str) {
     let inner = path.split_once('.').filter(|_| path.matches('.').count() < MAX_DEPTH);
     match inner {
         None => {
-            // Numbers, lists and booleans are read as such, anything else is a text.
+            // Numbers, lists and booleans are parsed; anything else is a string.
             let is_shallow = text.matches(['[', '{']).count() < MAX_DEPTH;
             let value = if is_shallow { text.parse().ok() } else { None };
             dict.insert(path.to_owned(), value.unwrap_or_else(|| Value::from(text)));
@@ -147,7 +147,8 @@ fn insert(dict: &mut Dict, path: &str, text: &str) {
     }
 }
 
-/// A file that is its own and only layer: where its values come from, and they.
+/// Reads a file that is the only layer; returns the figment, to look up where values come from, and the
+/// values.
 pub(crate) fn alone(path: &Path) -> Result<(Figment, Dict), Problem> {
     let layer =
         Layer { name: path.display().to_string(), dict: read_file("--web.config.file", path)? };
@@ -156,7 +157,7 @@ pub(crate) fn alone(path: &Path) -> Result<(Figment, Dict), Problem> {
     Ok((figment, data.unwrap_or_default()))
 }
 
-/// Reads a file as far as it is YAML with a mapping at the top.
+/// Reads a YAML file with a mapping at the top level.
 fn read_file(flag: &str, path: &Path) -> Result<Dict, Problem> {
     let unread = |error: std::io::Error| Problem {
         place: format!("{flag}, {}", shape::path(path)),
@@ -166,7 +167,7 @@ fn read_file(flag: &str, path: &Path) -> Result<Dict, Problem> {
     let bytes = file::read(path, MAX_FILE_BYTES).map_err(unread)?;
     let place = path.display().to_string();
     let problem = |text: String| Problem { place: place.clone(), key: String::new(), text };
-    // Before UTF-8: the cut may go through a character.
+    // Check the size before decoding: the cut may split a character.
     if u64::try_from(bytes.len()).is_ok_and(|bytes| bytes > MAX_FILE_BYTES) {
         return Err(problem(format!("is larger than {MAX_FILE_BYTES} bytes")));
     }
@@ -174,16 +175,16 @@ fn read_file(flag: &str, path: &Path) -> Result<Dict, Problem> {
     parse(&text, &place)
 }
 
-/// Reads YAML with a mapping at the top, or nothing.
+/// Parses YAML with a mapping at the top level, or an empty document.
 fn parse(text: &str, place: &str) -> Result<Dict, Problem> {
     let problem =
         |text: &str| Problem { place: place.to_owned(), key: String::new(), text: text.to_owned() };
-    // Not by figment's `Data`, which turns an error into the parser's text, and so into the line.
+    // Don't use figment's `Data`: it turns an error into the parser's text, which quotes the line.
     match Yaml::from_str::<Value>(text) {
         Ok(Value::Dict(_, dict)) => Ok(dict),
         Ok(Value::Empty(..)) => Ok(Dict::new()),
         Ok(_) => Err(problem("expected a mapping with keys such as `accounts:`")),
-        // Only the place is told: the parser's own text quotes the line, which may hold a secret.
+        // Report only the position: the parser's text quotes the line, which may contain a secret.
         Err(error) => Err(match error.location() {
             Some(at) => Problem {
                 place: format!("{place}:{}:{}", at.line(), at.column()),
@@ -206,12 +207,10 @@ pub(crate) fn place_of(figment: &Figment, value: &Value, key: &str) -> String {
     }
 }
 
-/// Whether a value comes from the environment.
 pub(crate) fn is_from_environment(figment: &Figment, value: &Value) -> bool {
     figment.get_metadata(value.tag()).is_some_and(|metadata| metadata.name == ENVIRONMENT_NAME)
 }
 
-/// Null, as a value.
 pub(crate) fn is_null(value: &Value) -> bool {
     matches!(value, Value::Empty(_, Empty::None | Empty::Unit))
 }

@@ -1,5 +1,5 @@
-//! What of a configuration came from its file, and what a reload must not lose in silence: a file that
-//! is empty, or was cut off while it was written, is valid.
+//! Records what a configuration took from its file, so that a reload can't silently lose it: an empty file,
+//! or one that was cut off while being written, is valid YAML.
 
 use std::collections::BTreeSet;
 
@@ -8,30 +8,31 @@ use std::collections::BTreeSet;
 pub struct Origin {
     /// The keys that the file sets.
     pub(super) keys: BTreeSet<String>,
-    /// Whether the accounts are those of the file.
+    /// Whether the accounts come from the file.
     pub(super) has_accounts: bool,
 }
 
 impl Origin {
-    /// Why a file must not take the place of the one that was read before: the key, and the reason.
-    pub(super) fn refusal(&self, former: &Self) -> Option<(&'static str, &'static str)> {
-        if self.keys.is_empty() && !former.keys.is_empty() {
-            let text = "is empty: it sets nothing any more; to run with the defaults, restart";
+    /// Why a file must not replace the previous one: the key and the reason.
+    pub(super) fn refusal(&self, previous: &Self) -> Option<(&'static str, &'static str)> {
+        if self.keys.is_empty() && !previous.keys.is_empty() {
+            let text = "is empty and sets nothing; to run with the defaults, restart";
             return Some(("", text));
         }
-        let has_lost_accounts = former.has_accounts && !self.has_accounts;
+        let has_lost_accounts = previous.has_accounts && !self.has_accounts;
         has_lost_accounts.then_some((
             "accounts",
-            "has no account any more; to run with the account of the environment, restart",
+            "lists no accounts; to run with the account from the environment, restart",
         ))
     }
 
-    /// The keys that were set before, and are no longer. Left out are those of whole accounts.
-    pub fn lost(&self, former: &Self) -> Vec<String> {
+    /// The keys that were set before and no longer are, except those of accounts that were removed
+    /// completely.
+    pub fn lost(&self, previous: &Self) -> Vec<String> {
         let is_kept = |key: &&String| match key.split_once(']') {
             None => true,
             Some((account, _)) => self.keys.iter().any(|key| key.starts_with(account)),
         };
-        former.keys.difference(&self.keys).filter(is_kept).cloned().collect()
+        previous.keys.difference(&self.keys).filter(is_kept).cloned().collect()
     }
 }

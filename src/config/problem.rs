@@ -1,5 +1,4 @@
-//! What is wrong with a configuration: all of it at once, each as *where: key: expected,
-//! got*.
+//! Problems with a configuration, all reported together, each as *where: key: expected …, got …*.
 
 use std::fmt;
 
@@ -8,9 +7,9 @@ use std::fmt;
 pub struct Problem {
     /// The file or the environment variable.
     pub place: String,
-    /// The key, such as `poll.interval`; empty where none is meant.
+    /// The key, such as `poll.interval`; empty if the problem isn't about a key.
     pub key: String,
-    /// What was found, and what is wanted.
+    /// What was expected and what was found.
     pub text: String,
 }
 

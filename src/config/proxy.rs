@@ -1,4 +1,4 @@
-//! The proxy of the environment, found where the HTTP client and curl look for it.
+//! Finds the proxy in the same environment variables as the HTTP client and curl.
 
 use crate::twilio::Proxy;
 use crate::twilio::proxy::InvalidProxy;
@@ -7,15 +7,15 @@ use super::environment::Environment;
 use super::problem::Problem;
 use super::shape;
 
-/// The variables that name a proxy for https, the first one that is set wins. `HTTP_PROXY` is not one of
-/// them: only this machine is asked without TLS, and never through a proxy.
+/// The variables that name a proxy for https, in order of precedence. `HTTP_PROXY` isn't one of them: only
+/// loopback addresses are reached without TLS, and never through a proxy.
 const PROXIES: [[&str; 2]; 2] = [["HTTPS_PROXY", "https_proxy"], ["ALL_PROXY", "all_proxy"]];
-/// The variables that name the hosts that are reached without it.
+/// The variables that name the hosts to reach without the proxy.
 const EXCEPTIONS: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
-/// The proxy that the environment names, if there is any. One that can't be used is a problem whichever
-/// accounts there are: a reload may bring one that needs it.
-pub(super) fn of_environment(
+/// Returns the proxy that the environment names, if any. An invalid proxy is a problem even if no account
+/// needs it: a reload may add one that does.
+pub(super) fn from_environment(
     environment: &Environment,
     problems: &mut Vec<Problem>,
 ) -> Option<Proxy> {
@@ -24,7 +24,7 @@ pub(super) fn of_environment(
         problems.push(Problem { place, key: String::new(), text });
     };
     let set = |names: [&'static str; 2]| names.into_iter().find(|name| environment.is_set(name));
-    // A variable that is set to nothing names none, and hides the other way of writing it.
+    // An empty variable names no proxy, and hides its other spelling.
     let names = PROXIES.into_iter().filter_map(set);
     let name = names.into_iter().find(|name| environment.trimmed(name) != Some(""))?;
     let Some(text) = environment.trimmed(name) else {
@@ -42,13 +42,13 @@ pub(super) fn of_environment(
     match Proxy::parse(text, &exceptions, name) {
         Ok(proxy) => Some(proxy),
         Err(error) => {
-            problem(name, refused(error, text));
+            problem(name, describe(error, text));
             None
         }
     }
 }
 
-fn refused(error: InvalidProxy, text: &str) -> String {
+fn describe(error: InvalidProxy, text: &str) -> String {
     format!(
         "expected a proxy such as `http://proxy.example.com:3128`, got {}: {error}",
         shape::text(text)

@@ -1,4 +1,4 @@
-//! Where Twilio pushes entries of its error log to, and whose can be told from forged ones.
+//! Reads the URL to which Twilio pushes error log entries, and checks that pushes can be verified.
 
 use crate::twilio::push::PublicUrl;
 
@@ -7,8 +7,8 @@ use super::environment::bare;
 use super::reader::{Reader, Section};
 use super::show;
 
-/// Reads `push:`. An account without the secret that signs can only be polled, which is worth a notice; where
-/// none has one, nothing that is pushed could ever be taken.
+/// Reads `push:`. An account without a secret that signs pushes can only be polled, which causes a notice. If
+/// no account has one, no push could ever be accepted, which is a problem.
 pub(super) fn read(
     reader: &mut Reader<'_>,
     top: &mut Section,
@@ -33,11 +33,11 @@ pub(super) fn read(
     let without: Vec<&str> = without.map(|account| account.label.as_str()).collect();
     if url.is_some() && !without.is_empty() {
         if without.len() == accounts.len() {
-            let text = "needs an account whose auth token signs what is pushed: expected `push_auth_token_file`, `push_auth_token_env` or `push_auth_token_credential` beside its API key";
+            let text = "needs an account with an auth token to verify pushes: expected `push_auth_token_file`, `push_auth_token_env` or `push_auth_token_credential` in addition to its API key";
             reader.problem("configuration", key, text.to_owned());
         } else {
             notices.push(format!(
-                "what Twilio pushes can't be verified for {}: give `push_auth_token_file`, `push_auth_token_env` or `push_auth_token_credential` beside its API key",
+                "pushes can't be verified for {}: set `push_auth_token_file`, `push_auth_token_env` or `push_auth_token_credential` in addition to its API key",
                 without.join(", ")
             ));
         }

@@ -1,5 +1,4 @@
-//! Reads keys out of the merged layers, and collects on the way everything that is wrong, and what is
-//! printed of it: a key that is read is printed.
+//! Reads keys from the merged layers. Collects all problems, and prints each key that is read.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -15,16 +14,16 @@ use super::problem::Problem;
 use super::shape;
 use super::show;
 
-/// Collects problems, and what is printed, while keys are read.
+/// Collects problems and printed keys while reading.
 #[derive(Debug)]
 pub(crate) struct Reader<'a> {
     figment: &'a Figment,
     pub(crate) problems: Vec<Problem>,
-    /// The keys that were read with their values, as YAML; no key that may hold a secret.
+    /// The keys read so far with their values, as YAML; never a key that may hold a secret.
     pub(crate) shown: String,
 }
 
-/// A mapping whose keys are taken out one by one; what is left is unknown.
+/// A mapping whose keys are taken out one by one; those left at the end are unknown.
 #[derive(Debug)]
 pub(crate) struct Section {
     path: String,
@@ -43,13 +42,13 @@ impl Section {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
-    /// Takes a key out; a null counts as missing.
+    /// Takes a key out; null counts as missing.
     pub(crate) fn take(&mut self, name: &'static str) -> Option<Value> {
         self.known.push(name);
         self.dict.remove(name).filter(|value| !is_null(value))
     }
 
-    /// Whether a key stood here, taken or not.
+    /// Whether a key was present, taken or not.
     pub(crate) fn was_given(&self, name: &str) -> bool {
         self.given.contains(name)
     }
@@ -64,12 +63,12 @@ impl<'a> Reader<'a> {
         Self { figment, problems: Vec::new(), shown: String::new() }
     }
 
-    /// Notes a problem with a value, of which only the shape is shown.
+    /// Records a problem with a value; shows only its shape.
     pub(crate) fn wrong(&mut self, section: &Section, name: &str, value: &Value, expected: &str) {
         self.expected(section, name, value, expected, &shape::describe(value));
     }
 
-    /// Notes a problem with the value of a key that can hold no secret.
+    /// Records a problem with the value of a key that can't hold a secret.
     fn wrong_plain(&mut self, section: &Section, name: &str, value: &Value, expected: &str) {
         self.expected(section, name, value, expected, &shape::plain(value));
     }
@@ -87,7 +86,7 @@ impl<'a> Reader<'a> {
         self.problems.push(Problem { place, key, text: format!("expected {expected}, got {got}") });
     }
 
-    /// Notes a problem that has nothing to do with one value.
+    /// Records a problem that isn't about a single value.
     pub(crate) fn problem(&mut self, place: &str, key: String, text: String) {
         self.problems.push(Problem { place: place.to_owned(), key, text });
     }
@@ -123,7 +122,7 @@ impl<'a> Reader<'a> {
         let value = section.take(name)?;
         let text = value.as_str().map(str::to_owned);
         if text.is_none() {
-            self.wrong(section, name, &value, "a text");
+            self.wrong(section, name, &value, "a string");
         }
         text
     }
@@ -155,16 +154,16 @@ impl<'a> Reader<'a> {
         &mut self,
         section: &mut Section,
         name: &'static str,
-        least: usize,
-        most: usize,
+        min: usize,
+        max: usize,
     ) -> usize {
-        let mut read = least;
+        let mut read = min;
         if let Some(value) = section.take(name) {
             let number = value.to_u128().and_then(|number| usize::try_from(number).ok());
-            match number.filter(|number| (least..=most).contains(number)) {
+            match number.filter(|number| (min..=max).contains(number)) {
                 Some(number) => read = number,
                 None => {
-                    let expected = format!("a whole number from {least} to {most}");
+                    let expected = format!("a whole number from {min} to {max}");
                     self.wrong_plain(section, name, &value, &expected);
                 }
             }
@@ -177,34 +176,31 @@ impl<'a> Reader<'a> {
         &mut self,
         section: &mut Section,
         name: &'static str,
-        least: Duration,
-        most: Duration,
+        min: Duration,
+        max: Duration,
     ) -> Duration {
         let value = section.take(name);
-        let read = value.and_then(|value| self.duration_of(section, name, &value, least, most));
-        let read = read.unwrap_or(least);
+        let read = value.and_then(|value| self.parse_duration(section, name, &value, min, max));
+        let read = read.unwrap_or(min);
         self.show(section, name, &duration::show(read));
         read
     }
 
-    fn duration_of(
+    fn parse_duration(
         &mut self,
         section: &Section,
         name: &str,
         value: &Value,
-        least: Duration,
-        most: Duration,
+        min: Duration,
+        max: Duration,
     ) -> Option<Duration> {
         let duration = value.as_str().and_then(duration::parse);
-        let fits = duration.filter(|duration| (least..=most).contains(duration));
+        let fits = duration.filter(|duration| (min..=max).contains(duration));
         if fits.is_none() {
             let mut expected = "a duration such as `30s`, `16m` or `24h`".to_owned();
             if duration.is_some() {
-                expected = format!(
-                    "a duration from {} to {}",
-                    duration::show(least),
-                    duration::show(most)
-                );
+                expected =
+                    format!("a duration from {} to {}", duration::show(min), duration::show(max));
             }
             self.wrong_plain(section, name, value, &expected);
         }
@@ -215,13 +211,13 @@ impl<'a> Reader<'a> {
         &mut self,
         section: &mut Section,
         name: &'static str,
-        least: Duration,
-        most: Duration,
+        min: Duration,
+        max: Duration,
     ) -> Vec<Duration> {
         let values = self.list(section, name, "a list of durations such as `[15s, 2m]`");
         let each = values.iter();
         let read: Vec<Duration> =
-            each.filter_map(|value| self.duration_of(section, name, value, least, most)).collect();
+            each.filter_map(|value| self.parse_duration(section, name, value, min, max)).collect();
         let shown: Vec<String> = read.iter().copied().map(duration::show).collect();
         self.show(section, name, &format!("[{}]", shown.join(", ")));
         read
@@ -229,10 +225,10 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn texts(&mut self, section: &mut Section, name: &'static str) -> Vec<String> {
         let mut texts = Vec::new();
-        for value in self.list(section, name, "a list of texts") {
+        for value in self.list(section, name, "a list of strings") {
             match value.as_str() {
                 Some(text) => texts.push(bare(text).to_owned()),
-                None => self.wrong(section, name, &value, "a list of texts"),
+                None => self.wrong(section, name, &value, "a list of strings"),
             }
         }
         self.show(section, name, &show::json(&texts));
@@ -255,13 +251,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Notes the keys that are left. One that is nearly a key of ours is a typo and shown; any other
-    /// may be a secret itself.
+    /// Reports the keys that are left. A key that resembles a known one is a typo and is shown; any other may
+    /// itself be a secret.
     pub(crate) fn finish(&mut self, section: Section) {
         let known: Vec<String> = section.known.iter().map(|name| format!("`{name}`")).collect();
         for (name, value) in &section.dict {
             let words = DEFAULTS.split(|c: char| !(c.is_ascii_lowercase() || c == '_'));
-            let is_typo = shape::is_almost(name, words.chain(section.known.iter().copied()));
+            let is_typo = shape::is_misspelled(name, words.chain(section.known.iter().copied()));
             let place =
                 place_of(self.figment, value, &section.key(if is_typo { name } else { "…" }));
             let (key, unknown) = if is_typo {

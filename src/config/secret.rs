@@ -1,6 +1,6 @@
-//! Secrets: read straight from where they are into a type that doesn't print.
+//! Reads secrets directly from their source into a type that doesn't print.
 //!
-//! No secret passes through figment, and no message here quotes one.
+//! No secret passes through figment, and no message quotes one.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,13 +11,13 @@ use super::environment::{Environment, bare};
 use super::file;
 use super::shape;
 
-/// Most bytes of a file with a secret.
+/// The maximum size of a file with a secret, in bytes.
 const MAX_SECRET_BYTES: u64 = 64 * 1024;
 
-/// The quotes that people put around a value.
+/// The quotes that users put around values.
 const QUOTES: [char; 3] = ['"', '\'', '`'];
 
-/// Where a secret is.
+/// Where a secret comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretSource {
     /// A file.
@@ -42,7 +42,7 @@ impl SecretSource {
     /// Reads the secret.
     ///
     /// # Errors
-    /// What is wrong with the place, never with what stands there.
+    /// Describes what is wrong, without quoting the content.
     pub(super) fn read(&self, environment: &Environment) -> Result<SecretString, String> {
         let secret = match self {
             Self::File(path) => read_file(path)?,
@@ -75,44 +75,45 @@ impl SecretSource {
     }
 }
 
-/// Why a text is no secret of Twilio's: those are letters and digits. A proxy in Twilio's place may
-/// have others, so that only what no HTTP client could send as meant is refused, and what was copied
-/// with more than the secret.
+/// Why a text can't be a secret of Twilio's, which consists of letters and digits. A proxy in front of Twilio
+/// may use other characters, so this only refuses text that no HTTP client could send as intended, and text
+/// that was copied with more than the secret.
 fn mistake(secret: &str) -> Option<&'static str> {
     let statement = secret.strip_prefix("export ").unwrap_or(secret);
     let is_assignment = ["=", ": "].iter().any(|sign| {
         let Some((name, value)) = statement.split_once(sign) else { return false };
         let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
             && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-        // What base64 ends with is no value.
+        // The padding of base64 isn't a value.
         is_name && !value.trim_matches('=').is_empty()
     });
     if secret.is_empty() {
         Some("is empty")
     } else if secret.contains('\0') {
-        Some("contains NUL characters: expected the secret alone, in UTF-8")
+        Some("contains NUL characters: expected only the secret, in UTF-8")
     } else if secret.contains(['\n', '\r']) {
-        Some("has more than one line: expected the secret alone")
+        Some("has more than one line: expected only the secret")
     } else if secret.contains(char::is_control) {
-        Some("contains control characters: expected the secret alone")
+        Some("contains control characters: expected only the secret")
     } else if !secret.is_ascii() {
-        Some("contains characters that are not ASCII: expected the secret alone")
+        Some("contains non-ASCII characters: expected only the secret")
     } else if is_assignment {
-        Some("contains an assignment (`NAME=value`): expected the value alone")
+        Some("contains an assignment (`NAME=value`): expected only the value")
     } else if secret.starts_with(QUOTES) || secret.ends_with(QUOTES) {
         Some("has a quote at one end: expected the secret without quotes")
     } else if secret.starts_with("${") || secret.starts_with("$(") {
-        Some("contains the name of a variable that was not replaced: expected the secret itself")
+        Some("contains an unexpanded variable: expected the secret itself")
     } else {
         None
     }
 }
 
-/// Reads a file whose path may be the secret itself.
+/// Reads a file; its path may itself be a misplaced secret.
 fn read_file(path: &Path) -> Result<String, String> {
-    let cannot =
-        |error: &std::io::Error| format!("cannot read {}: {}", shape::path(path), file::why(error));
-    let bytes = file::read(path, MAX_SECRET_BYTES).map_err(|error| cannot(&error))?;
+    let cannot_read = |error: &std::io::Error| {
+        format!("cannot_read read {}: {}", shape::path(path), file::why(error))
+    };
+    let bytes = file::read(path, MAX_SECRET_BYTES).map_err(|error| cannot_read(&error))?;
     if u64::try_from(bytes.len()).is_ok_and(|bytes| bytes > MAX_SECRET_BYTES) {
         return Err(format!("{} is larger than {MAX_SECRET_BYTES} bytes", shape::path(path)));
     }

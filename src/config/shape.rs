@@ -1,26 +1,26 @@
-//! What an error says of a value that it must not repeat: its shape.
+//! Describes the shape of a value that an error must not quote.
 //!
-//! A token can be pasted anywhere, so a value is shown only where its key can hold no secret (a
-//! number, a duration, a flag) and it has that form. Of every other value, unknown key and path that
-//! does not exist, an error says what it is and how long it is.
+//! A token can be pasted anywhere. A value is shown only if its key can't hold a secret (a number, a
+//! duration, a flag) and it has that form. For every other value, unknown key and nonexistent path, an error
+//! only says what it is and how long it is.
 
 use std::path::Path;
 
 use figment::value::Value;
 
-/// Most digits of a number or duration that is shown: local phone numbers have 7.
+/// The maximum number of digits of a number or duration that is shown: local phone numbers have 7.
 const MAX_DIGITS: usize = 6;
-/// The units that are shown in a duration, known ones and those that people try.
+/// The units that are shown in a duration: valid ones and common mistakes.
 const UNITS: [&str; 16] = [
     "", "ns", "us", "ms", "s", "sec", "secs", "second", "seconds", "m", "min", "mins", "h", "d",
     "w", "y",
 ];
-/// What people write for a flag.
+/// Values that users write for a flag.
 const FLAGS: [&str; 10] = ["true", "false", "yes", "no", "on", "off", "y", "n", "0", "1"];
-/// Most letters by which an unknown key differs from one of ours and is still shown.
+/// The maximum edit distance between an unknown key and a known one for the unknown key to be shown.
 const MAX_EDITS: usize = 2;
 
-/// Whether a text has the form of a number, a duration or a flag, none of which is a secret.
+/// Whether a text looks like a number, a duration or a flag, and so can't be a secret.
 fn is_plain(text: &str) -> bool {
     FLAGS.iter().any(|flag| text.eq_ignore_ascii_case(flag)) || is_quantity(text)
 }
@@ -35,7 +35,7 @@ fn is_quantity(text: &str) -> bool {
         && unsigned.split(is_number).all(|unit| UNITS.contains(&unit))
 }
 
-/// The value of a key for a number, a duration or a flag: shown where it has that form.
+/// Describes the value of a number, duration or flag key: quoted if it has that form.
 pub(super) fn plain(value: &Value) -> String {
     match value {
         Value::String(_, text) if is_plain(text) => format!("`{text}`"),
@@ -52,21 +52,21 @@ pub(super) fn plain(value: &Value) -> String {
     }
 }
 
-/// What a value is, without a part of it.
+/// Describes a value without quoting any part of it.
 pub(super) fn describe(value: &Value) -> String {
     match value {
         Value::String(_, text) => self::text(text),
         Value::Char(_, character) => self::text(&character.to_string()),
-        Value::Bool(..) => "a truth value".to_owned(),
+        Value::Bool(..) => "a boolean".to_owned(),
         Value::Num(..) => {
             let text = number(value).unwrap_or_default();
             match text.bytes().filter(u8::is_ascii_digit).count() {
                 0 => "a number".to_owned(),
-                1 => "a number of 1 digit".to_owned(),
-                digits => format!("a number of {digits} digits"),
+                1 => "a number with 1 digit".to_owned(),
+                digits => format!("a number with {digits} digits"),
             }
         }
-        Value::Empty(..) => "nothing".to_owned(),
+        Value::Empty(..) => "null".to_owned(),
         Value::Dict(..) => "a mapping".to_owned(),
         Value::Array(..) => "a list".to_owned(),
     }
@@ -78,16 +78,16 @@ fn number(value: &Value) -> Option<String> {
     whole.or_else(|| value.to_num().and_then(|n| n.to_f64()).map(|n| format!("{n:?}")))
 }
 
-/// The length of a text.
+/// Describes the length of a text.
 pub fn text(text: &str) -> String {
     match text.chars().count() {
-        0 => "an empty text".to_owned(),
+        0 => "an empty string".to_owned(),
         1 => "1 character".to_owned(),
         length => format!("{length} characters"),
     }
 }
 
-/// A path as far as it exists: what names nothing on this machine may be the secret itself.
+/// Shows the part of a path that exists: a path that doesn't exist may itself be a secret.
 pub fn path(path: &Path) -> String {
     let length = text(&path.to_string_lossy());
     let found = path.ancestors().find(|part| part.symlink_metadata().is_ok());
@@ -99,9 +99,9 @@ pub fn path(path: &Path) -> String {
     }
 }
 
-/// Whether an unknown key, such as `poll.intervall`, consists of these words, or of what is so close
-/// to them that it can be nothing else.
-pub(super) fn is_almost<'a>(key: &str, words: impl Iterator<Item = &'a str> + Clone) -> bool {
+/// Whether an unknown key, such as `poll.intervall`, consists only of these words or close misspellings of
+/// them.
+pub(super) fn is_misspelled<'a>(key: &str, words: impl Iterator<Item = &'a str> + Clone) -> bool {
     let is_known = |part: &str| {
         part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
             && words.clone().any(|word| word.len() > MAX_EDITS && are_close(part, word))
@@ -109,13 +109,13 @@ pub(super) fn is_almost<'a>(key: &str, words: impl Iterator<Item = &'a str> + Cl
     key.split('.').all(is_known)
 }
 
-/// Whether at most [`MAX_EDITS`] insertions, removals and replacements make one word the other.
+/// Whether at most [`MAX_EDITS`] insertions, deletions and substitutions turn one word into the other.
 fn are_close(left: &str, right: &str) -> bool {
     let (left, right) = (left.as_bytes(), right.as_bytes());
     if left.len().abs_diff(right.len()) > MAX_EDITS {
         return false;
     }
-    // The distances of the prefix of `left` read so far from each prefix of `right`.
+    // The distances between the prefix of `left` read so far and each prefix of `right`.
     let mut distances: Vec<usize> = (0..=right.len()).collect();
     for (row, a) in left.iter().enumerate() {
         let mut diagonal = distances[0];
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_durations_and_flags_are_shown_and_nothing_that_could_be_a_secret() {
+    fn shows_numbers_durations_and_flags_but_nothing_that_could_be_a_secret() {
         for shown in
             ["30", "-5s", "1.5", "1.5h", "15 min", "500ms", "1h30m", "yes", "TRUE", "100000"]
         {
@@ -142,7 +142,7 @@ mod tests {
         }
         for (hidden, shape) in [
             ("soon", "4 characters"),
-            ("", "an empty text"),
+            ("", "an empty string"),
             ("x", "1 character"),
             ("5550006", "7 characters"),
             ("+15005550006", "12 characters"),
@@ -156,15 +156,15 @@ mod tests {
         }
         assert_eq!(plain(&Value::from(99)), "`99`");
         assert_eq!(plain(&Value::from(1.5)), "`1.5`");
-        assert_eq!(plain(&Value::from(15_005_550_006_u64)), "a number of 11 digits");
-        assert_eq!(plain(&Value::from(-5_550_006)), "a number of 7 digits");
+        assert_eq!(plain(&Value::from(15_005_550_006_u64)), "a number with 11 digits");
+        assert_eq!(plain(&Value::from(-5_550_006)), "a number with 7 digits");
     }
 
     #[test]
-    fn a_key_is_shown_if_it_is_a_typo() {
+    fn recognises_misspelled_keys() {
         let words = ["interval", "api", "auth_token_file"];
         for key in ["intervall", "intrval", "Interval", "api", "auth-token-file", "api.intervall"] {
-            assert!(is_almost(key, words.into_iter()), "{key}");
+            assert!(is_misspelled(key, words.into_iter()), "{key}");
         }
         for key in [
             "",
@@ -175,12 +175,12 @@ mod tests {
             "auth_token_file:x",
             "íntervál",
         ] {
-            assert!(!is_almost(key, words.into_iter()), "{key}");
+            assert!(!is_misspelled(key, words.into_iter()), "{key}");
         }
     }
 
     #[test]
-    fn a_path_is_shown_as_far_as_it_exists() {
+    fn shows_the_existing_part_of_a_path() {
         assert_eq!(path(Path::new("/dev/null")), "`/dev/null`");
         assert_eq!(path(Path::new("/dev/marked/secret")), "`/dev/…` (18 characters)");
         assert_eq!(path(Path::new("/marked-secret")), "`/…` (14 characters)");

@@ -1,5 +1,5 @@
-//! What `check-config` prints: the effective configuration as YAML, with secrets replaced by where they
-//! came from. Most keys are printed as they are read; what differs from the keys is printed here.
+//! The output of `check-config`: the effective configuration as YAML, with each secret replaced by its
+//! source. Most keys are printed as they are read; this module prints the rest.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ impl fmt::Display for Config {
     }
 }
 
-/// The head of an account, without its subaccounts.
+/// Prints an account without its subaccounts.
 pub(super) fn account(
     account: &AccountConfig,
     source: &SecretSource,
@@ -28,21 +28,21 @@ pub(super) fn account(
     }
     text += &format!("    # secret: <redacted>, from {source}\n");
     if let Some(source) = push_source {
-        text += &format!("    # signs pushes: <redacted>, from {source}\n");
+        text += &format!("    # secret that signs pushes: <redacted>, from {source}\n");
     }
     text += &format!("    base_url: {}\n", json(&account.base_url.to_string()));
     text += &format!("    region: {}\n", account.region);
     if let Some(proxy) = proxy {
         text += &match proxy.way_to(&account.base_url) {
             Path::Proxy => format!("    # proxy: {}, from {}\n", proxy.address(), proxy.source()),
-            Path::Loopback => "    # proxy: none for this machine\n".to_owned(),
-            Path::Exception => "    # proxy: none, as NO_PROXY says\n".to_owned(),
+            Path::Loopback => "    # proxy: none (loopback address)\n".to_owned(),
+            Path::Exception => "    # proxy: none (NO_PROXY)\n".to_owned(),
         };
     }
     text
 }
 
-/// A value as JSON, which YAML reads as well.
+/// Formats a value as JSON, which is valid YAML.
 pub(super) fn json(value: &(impl serde::Serialize + ?Sized)) -> String {
     serde_json::json!(value).to_string()
 }

@@ -1,4 +1,4 @@
-//! Configurations, good and broken, and exactly what is said of them.
+//! Valid and invalid configurations, with the exact messages.
 
 mod accounts;
 mod broken;
@@ -20,11 +20,11 @@ use tempfile::TempDir;
 use super::*;
 
 const SID: &str = "AC00000000000000000000000000000001";
-/// Stands wherever a secret may stand, and must never come back.
+/// A secret used in every position that may hold one; no output may contain it.
 const MARK: &str = "marked-secret-0123456789";
 
 #[test]
-fn without_a_file_everything_is_at_its_default() {
+fn uses_the_defaults_without_a_file() {
     let config = load(None, &sdk_variables()).expect("a configuration");
     assert_eq!(
         config.lists,
@@ -64,7 +64,7 @@ fn without_a_file_everything_is_at_its_default() {
 }
 
 #[test]
-fn the_example_file_is_a_users_file_with_every_default() {
+fn the_example_file_is_valid_and_equals_the_defaults() {
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/config/exporter.yml");
     let with = load(Some(Path::new(example)), &sdk_variables()).expect("a configuration");
     let without = load(None, &sdk_variables()).expect("a configuration");
@@ -89,7 +89,7 @@ fn the_example_file_mentions_every_key() {
 }
 
 #[test]
-fn variables_of_ours_that_are_not_utf_8_are_named_and_others_are_ignored() {
+fn names_own_variables_that_are_not_utf_8_and_ignores_others() {
     use std::os::unix::ffi::OsStringExt;
     let broken = || OsString::from_vec(b"secret\xff".to_vec());
     let variables = [
@@ -113,7 +113,7 @@ fn variables_of_ours_that_are_not_utf_8_are_named_and_others_are_ignored() {
 }
 
 #[test]
-fn each_mistake_is_told_with_place_key_found_and_wanted() {
+fn reports_each_mistake_with_its_place_key_and_expected_value() {
     for (file, expected) in [
         (
             "poll: { interval: soon }",
@@ -160,7 +160,7 @@ fn each_mistake_is_told_with_place_key_found_and_wanted() {
             "api: { max_concurrency: many }",
             "FILE: api.max_concurrency: expected a whole number from 1 to 100, got 4 characters",
         ),
-        ("api: { ca_file: 7 }", "FILE: api.ca_file: expected a path, got a number of 1 digit"),
+        ("api: { ca_file: 7 }", "FILE: api.ca_file: expected a path, got a number with 1 digit"),
         (
             "limits: { hold_back: 11m }",
             "FILE: limits.hold_back: expected a duration from 0s to 10m, got `11m`",
@@ -174,7 +174,7 @@ fn each_mistake_is_told_with_place_key_found_and_wanted() {
             "routes: [x]",
             "FILE: routes[0]: expected a route pattern: a pattern needs a path, such as `/ivr/:tenant/menu`, optionally after a host, got 1 character",
         ),
-        ("routes: [/a, 7]", "FILE: routes[1]: expected a text, got a number of 1 digit"),
+        ("routes: [/a, 7]", "FILE: routes[1]: expected a string, got a number with 1 digit"),
         (
             "nonsense: 1",
             "FILE: unknown key of 8 characters, expected one of `accounts`, `poll`, `push`, `api`, `routes`, `limits`, `exemplars`",
@@ -191,7 +191,7 @@ fn each_mistake_is_told_with_place_key_found_and_wanted() {
 }
 
 #[test]
-fn all_mistakes_are_told_at_once_and_in_order() {
+fn reports_all_mistakes_together_and_in_order() {
     let mut variables = sdk_variables();
     variables.0.insert("TWILIO_EXPORTER_POLL__INTERVAL".to_owned(), "never".to_owned());
     variables.0.insert("TWILIO_EXPORTER_NONSENSE".to_owned(), "1".to_owned());
@@ -212,7 +212,7 @@ fn sdk_variables() -> Environment {
     Environment::from_pairs([("TWILIO_ACCOUNT_SID", SID), ("TWILIO_AUTH_TOKEN", MARK)])
 }
 
-/// Loads a file of this text, and compares what is said of it; `FILE` stands for its path.
+/// Loads a file with this text and compares the problems; `FILE` stands for its path.
 fn check(text: &str, variables: &Environment, expected: &str) {
     assert_eq!(problems_of(text, variables), expected, "{text}");
 }

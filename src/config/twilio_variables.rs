@@ -1,4 +1,4 @@
-//! The account that the variables of Twilio's own tools name.
+//! Reads the account from the environment variables of Twilio's own tools.
 
 use crate::domain::words::sid::{AccountSid, ApiKeySid};
 use crate::domain::words::subaccounts::SubaccountFilter;
@@ -10,8 +10,8 @@ use super::reader::Reader;
 use super::secret::SecretSource;
 use super::show;
 
-/// The account that Twilio's own variables name.
-pub(super) fn account_of_environment(
+/// Reads the account from Twilio's own variables.
+pub(super) fn account_from_environment(
     reader: &mut Reader<'_>,
     environment: &Environment,
     proxy: Option<&Proxy>,
@@ -23,7 +23,7 @@ pub(super) fn account_of_environment(
     let Some(account_sid) = environment.get("TWILIO_ACCOUNT_SID") else {
         problem(
             "TWILIO_ACCOUNT_SID",
-            "is not set: set it with TWILIO_AUTH_TOKEN (or with TWILIO_API_KEY and TWILIO_API_SECRET), or give `accounts:` in a file with --config.file; without an account, try `demo`",
+            "is not set: set it with TWILIO_AUTH_TOKEN (or with TWILIO_API_KEY and TWILIO_API_SECRET), or list `accounts:` in a file given by --config.file; to try it without an account, run `demo`",
         );
         return None;
     };
@@ -39,7 +39,7 @@ pub(super) fn account_of_environment(
     if environment.get(name).is_none() {
         problem(name, "is not set");
     } else if let Err(text) = &secret {
-        // Its place is told already.
+        // The message already names the variable.
         problem(name, text.strip_prefix(&format!("{source} ")).unwrap_or(text));
     }
     let address = account::resolve_base_url(
@@ -62,10 +62,10 @@ pub(super) fn account_of_environment(
     let (account_sid, key) = (account_sid.ok()?, key.transpose().ok()?);
     let label = account_sid.to_string();
     let username = key.map_or_else(|| label.clone(), |key| key.to_string());
-    // With an API key, the auth token only signs what Twilio pushes, and need not be there.
+    // With an API key, the auth token only verifies pushes, and is optional.
     let token = SecretSource::Environment("TWILIO_AUTH_TOKEN".to_owned());
     let push_secret = token.read(environment).ok();
-    let signs_only = push_secret.is_some() && source != token;
+    let is_separate = push_secret.is_some() && source != token;
     let credentials = Credentials { username, secret: secret.ok()? };
     let account = AccountConfig {
         label,
@@ -77,6 +77,6 @@ pub(super) fn account_of_environment(
         subaccounts: SubaccountFilter::default(),
         push_secret: push_secret.map(PushSecret),
     };
-    reader.shown += &show::account(&account, &source, signs_only.then_some(&token), proxy);
+    reader.shown += &show::account(&account, &source, is_separate.then_some(&token), proxy);
     Some(account)
 }

@@ -36,7 +36,7 @@ async fn an_emptied_configuration_changes_nothing_and_a_cut_one_names_the_accoun
     for name in ["one", "two"] {
         counted(&program, name, 1.0).await;
     }
-    for (text, told) in [("", "is empty"), (POLL, "accounts: has no account any more")] {
+    for (text, told) in [("", "is empty"), (POLL, "accounts: lists no accounts")] {
         reload(&program, text, told).await;
         program.assert_running();
         let info = metric("twilio_account_info");

@@ -1,11 +1,11 @@
-//! Accounts: where credentials come from, where their API is, and what is refused.
+//! Accounts: the sources of credentials, base URLs, and refused values.
 
 use super::*;
 
 const KEY: &str = "SK00000000000000000000000000000002";
 
 #[test]
-fn a_secret_comes_from_a_file_the_environment_or_a_credential() {
+fn reads_a_secret_from_a_file_a_variable_or_a_credential() {
     let directory = TempDir::new().expect("a temporary directory");
     fs::write(directory.path().join("token"), format!("{MARK}\n")).expect("written");
     let path = directory.path().display().to_string();
@@ -28,7 +28,7 @@ fn a_secret_comes_from_a_file_the_environment_or_a_credential() {
 }
 
 #[test]
-fn each_mistake_in_an_account_is_told() {
+fn reports_each_mistake_in_an_account() {
     let sid = format!("account_sid: {SID}");
     for (account, expected) in [
         (
@@ -149,7 +149,7 @@ fn each_mistake_in_an_account_is_told() {
 }
 
 #[test]
-fn a_secret_in_the_file_is_told_as_that_alone() {
+fn reports_a_secret_in_the_file_as_a_single_problem() {
     check(
         &format!("accounts: [{{ account_sid: {SID}, auth_token: {MARK} }}]"),
         &Environment::default(),
@@ -158,7 +158,7 @@ fn a_secret_in_the_file_is_told_as_that_alone() {
 }
 
 #[test]
-fn an_account_may_be_called_by_its_own_sid_and_region() {
+fn an_account_may_be_named_after_its_own_sid_and_region() {
     let account = format!("account_sid: {SID}, auth_token_env: T");
     let file = format!(
         "accounts: [{{ {account}, name: {SID} }}, {{ {account}, name: {SID}@ie1, region: ie1 }}]"
@@ -172,7 +172,7 @@ fn an_account_may_be_called_by_its_own_sid_and_region() {
 }
 
 #[test]
-fn no_account_stands_twice() {
+fn refuses_duplicate_accounts() {
     let account = format!("account_sid: {SID}, auth_token_env: T");
     let file = format!(
         "accounts: [{{ {account}, name: a }}, {{ {account}, name: a, region: ie1 }}, {{ {account}, name: b }}]"
@@ -180,13 +180,13 @@ fn no_account_stands_twice() {
     check(
         &file,
         &Environment::from_pairs([("T", MARK)]),
-        "FILE: accounts[1].name: is the name of two accounts: expected names that differ\n\
-         FILE: accounts[2].account_sid: stands twice in the same region: expected each account once",
+        "FILE: accounts[1].name: is used by two accounts: expected unique names\n\
+         FILE: accounts[2].account_sid: is listed twice in the same region: expected each account once",
     );
 }
 
 #[test]
-fn no_name_stands_for_two_accounts() {
+fn refuses_duplicate_names() {
     let names = format!("names: {{ {SID}: a, AC00000000000000000000000000000003: b }}");
     let file = format!(
         "accounts: [{{ account_sid: {SID}, auth_token_env: T, name: a, subaccounts: {{ {names} }} }}]"
@@ -194,12 +194,12 @@ fn no_name_stands_for_two_accounts() {
     check(
         &file,
         &Environment::from_pairs([("T", MARK)]),
-        "FILE: accounts[0].subaccounts.names: has a name that is taken: expected names that differ",
+        "FILE: accounts[0].subaccounts.names: contains a name that is already in use: expected unique names",
     );
 }
 
 #[test]
-fn region_and_edge_make_the_base_url() {
+fn builds_the_base_url_from_region_and_edge() {
     for (keys, base_url, region) in [
         ("", "https://api.twilio.com", "us1"),
         ("region: us1", "https://api.twilio.com", "us1"),
@@ -232,7 +232,7 @@ fn region_and_edge_make_the_base_url() {
 }
 
 #[test]
-fn the_sdks_variables_make_an_account() {
+fn reads_an_account_from_the_sdks_variables() {
     let sid = ("TWILIO_ACCOUNT_SID", SID);
     let key = [sid, ("TWILIO_API_KEY", KEY), ("TWILIO_API_SECRET", MARK), ("TWILIO_REGION", "ie1")];
     let config = load(None, &Environment::from_pairs(key)).expect("a configuration");
@@ -289,7 +289,7 @@ fn the_sdks_variables_make_an_account() {
 }
 
 #[test]
-fn accounts_of_the_file_win_over_the_sdks_variables() {
+fn accounts_in_the_file_override_the_sdks_variables() {
     let file = format!("accounts: [{{ account_sid: {SID}, auth_token_env: T, name: prod }}]");
     let mut variables = sdk_variables();
     variables.0.insert("T".to_owned(), "other".to_owned());

@@ -1,11 +1,11 @@
-//! The broken files of `tests/fixtures/config`, one mistake each, and exactly what is said of them.
+//! The broken files in `tests/fixtures/config`, with one mistake each and its exact message.
 
 use super::*;
 
 #[test]
-fn each_broken_file_is_refused_with_its_reason() {
+fn refuses_each_broken_file_with_its_reason() {
     let variables = with_token();
-    let mut told = vec![MANY.to_owned()];
+    let mut covered = vec![MANY.to_owned()];
     for (name, expected) in [
         (
             "unknown-key",
@@ -32,7 +32,7 @@ fn each_broken_file_is_refused_with_its_reason() {
             "number-with-point",
             "FILE: api.max_concurrency: expected a whole number from 1 to 100, got `4.0`",
         ),
-        ("empty-path", "FILE: api.ca_file: expected a path, got an empty text"),
+        ("empty-path", "FILE: api.ca_file: expected a path, got an empty string"),
         (
             "early-reads-too-late",
             "FILE: poll.catch_up: expected a duration such as `30s`, `16m` or `24h`, got 5 characters\n\
@@ -87,16 +87,16 @@ fn each_broken_file_is_refused_with_its_reason() {
     ] {
         let file = folder().join(format!("{name}.yml"));
         check(&fs::read_to_string(&file).expect(name), &variables, expected);
-        told.push(format!("{name}.yml"));
+        covered.push(format!("{name}.yml"));
     }
     let files = fs::read_dir(folder()).expect("a folder");
     for file in files.map(|file| file.expect("a file").file_name().display().to_string()) {
-        assert!(told.contains(&file), "nothing is said of {file}");
+        assert!(covered.contains(&file), "no test covers {file}");
     }
 }
 
 #[test]
-fn a_file_of_many_mistakes_is_told_in_order() {
+fn reports_many_mistakes_in_order() {
     let text = fs::read_to_string(folder().join(MANY)).expect("a file");
     let problems = problems_of(&text, &with_token());
     let keys: Vec<&str> = problems.lines().filter_map(|line| line.split(": ").nth(1)).collect();
@@ -111,7 +111,7 @@ fn a_file_of_many_mistakes_is_told_in_order() {
     assert_eq!(keys, sorted, "{problems}");
 }
 
-/// The file that the tests of the command line use, too.
+/// A file that the tests of the command line also use.
 const MANY: &str = "many-problems.yml";
 
 fn folder() -> PathBuf {

@@ -1,9 +1,9 @@
-//! Layers: which value wins, what stands for none, and files and variables that mean harm.
+//! Layers: precedence, nulls, and hostile files and variables.
 
 use super::*;
 
 #[test]
-fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
+fn the_environment_overrides_the_file_and_the_file_the_defaults() {
     let file = "poll: { interval: 10s, after_end: [2s] }\nlimits: { series: 500 }\n";
     let mut variables = sdk_variables();
     for (name, value) in [
@@ -22,7 +22,7 @@ fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
 }
 
 #[test]
-fn the_variables_of_kubernetes_services_are_no_keys_and_typos_are_told_beside_them() {
+fn ignores_variables_of_kubernetes_services_but_reports_typos() {
     let mut variables = sdk_variables();
     for (name, value) in [
         ("SERVICE_HOST", "10.0.0.1"),
@@ -47,9 +47,9 @@ fn the_variables_of_kubernetes_services_are_no_keys_and_typos_are_told_beside_th
 }
 
 #[test]
-fn what_surrounds_a_variable_by_accident_changes_nothing() {
-    for around in ["{}", " {}\r\n", "\"{}\"", "'{}'\n", "\u{feff}{}", "{}\0"] {
-        let set = |text: &str| around.replace("{}", text);
+fn ignores_white_space_and_quotes_around_a_variable() {
+    for template in ["{}", " {}\r\n", "\"{}\"", "'{}'\n", "\u{feff}{}", "{}\0"] {
+        let set = |text: &str| template.replace("{}", text);
         let key = "SK00000000000000000000000000000002";
         let variables = [
             ("TWILIO_ACCOUNT_SID", SID),
@@ -65,22 +65,22 @@ fn what_surrounds_a_variable_by_accident_changes_nothing() {
         ];
         let variables = variables.map(|(name, value)| (name, set(value)));
         let pairs = variables.iter().map(|(name, value)| (*name, value.as_str()));
-        let config = load(None, &Environment::from_pairs(pairs)).expect(around);
+        let config = load(None, &Environment::from_pairs(pairs)).expect(template);
         let account = &config.accounts[0];
-        assert_eq!(account.account_sid.to_string(), SID, "{around:?}");
-        assert_eq!(account.credentials.username, key, "{around:?}");
-        assert_eq!(account.credentials.secret.expose_secret(), MARK, "{around:?}");
-        assert_eq!(account.base_url.to_string(), "https://proxy.example.com", "{around:?}");
-        assert_eq!(account.region, "ie1", "{around:?}");
-        assert_eq!(config.lists.interval, seconds(20), "{around:?}");
-        assert_eq!(config.reads.after_end, [seconds(3), seconds(240)], "{around:?}");
-        assert!(!config.exemplars && config.limits.series == 500, "{around:?}");
-        assert_eq!(config.api.ca_file.as_deref(), Some(Path::new("/a b.pem")), "{around:?}");
+        assert_eq!(account.account_sid.to_string(), SID, "{template:?}");
+        assert_eq!(account.credentials.username, key, "{template:?}");
+        assert_eq!(account.credentials.secret.expose_secret(), MARK, "{template:?}");
+        assert_eq!(account.base_url.to_string(), "https://proxy.example.com", "{template:?}");
+        assert_eq!(account.region, "ie1", "{template:?}");
+        assert_eq!(config.lists.interval, seconds(20), "{template:?}");
+        assert_eq!(config.reads.after_end, [seconds(3), seconds(240)], "{template:?}");
+        assert!(!config.exemplars && config.limits.series == 500, "{template:?}");
+        assert_eq!(config.api.ca_file.as_deref(), Some(Path::new("/a b.pem")), "{template:?}");
     }
 }
 
 #[test]
-fn null_stands_for_the_default() {
+fn null_means_the_default() {
     let defaults = load(None, &sdk_variables()).expect("a configuration").to_string();
     let mut files = Vec::new();
     for (section, keys) in SECTIONS {
@@ -101,7 +101,7 @@ fn null_stands_for_the_default() {
 }
 
 #[test]
-fn each_key_refuses_the_types_of_the_others() {
+fn each_key_refuses_values_of_other_types() {
     for (section, keys) in SECTIONS {
         for (key, right) in keys {
             for (kind, value) in [
@@ -130,9 +130,10 @@ fn each_key_refuses_the_types_of_the_others() {
                     let file = format!("{section}: {{ {key}: {value} }}");
                     let problems = problems_of(&file, &sdk_variables());
                     let place = format!("FILE: {section}.{key}: expected ");
-                    // What is no finite number is refused by the parser, with its place.
-                    let is_told = problems.starts_with(&place) || problems.starts_with("FILE:1:");
-                    assert!(is_told && problems.lines().count() == 1, "{file}: {problems}");
+                    // The parser refuses numbers that aren't finite, with their position.
+                    let is_reported =
+                        problems.starts_with(&place) || problems.starts_with("FILE:1:");
+                    assert!(is_reported && problems.lines().count() == 1, "{file}: {problems}");
                 }
             }
         }
@@ -144,7 +145,7 @@ fn each_key_refuses_the_types_of_the_others() {
 }
 
 #[test]
-fn a_variable_is_read_as_its_key_wants_it() {
+fn parses_a_variable_by_the_type_of_its_key() {
     for (name, value, printed) in [
         ("POLL__INTERVAL", "30m", "interval: 30m"),
         ("POLL__AFTER_END", "[]", "after_end: []"),
@@ -160,12 +161,12 @@ fn a_variable_is_read_as_its_key_wants_it() {
 }
 
 #[test]
-fn a_wrong_variable_is_named() {
+fn names_an_invalid_variable() {
     for (name, value, expected) in [
         (
             "POLL__INTERVAL",
             "",
-            "poll.interval: expected a duration such as `30s`, `16m` or `24h`, got an empty text",
+            "poll.interval: expected a duration such as `30s`, `16m` or `24h`, got an empty string",
         ),
         (
             "POLL__AFTER_END",
@@ -194,25 +195,25 @@ fn a_wrong_variable_is_named() {
 }
 
 #[test]
-fn no_file_is_taken_for_the_environment() {
+fn no_file_can_have_the_environments_name() {
     let error = fs::File::open(layers::ENVIRONMENT_NAME).expect_err("no path");
     assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
 }
 
 #[test]
-fn missing_accounts_are_told_together_with_other_problems() {
+fn reports_missing_accounts_together_with_other_problems() {
     let nothing = Environment::default();
     let problems = problems_of("poll: { interval: x }", &nothing);
     assert!(problems.contains("poll.interval: expected a duration"), "{problems}");
     assert!(problems.contains("TWILIO_ACCOUNT_SID: is not set"), "{problems}");
-    // Accounts that can't be read may be there.
+    // If the accounts can't be read, they may not be missing.
     for file in ["accounts: {}", "a: b: c", "- a"] {
         assert!(!problems_of(file, &nothing).contains("TWILIO_ACCOUNT_SID"), "{file}");
     }
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_named() {
+fn names_an_unreadable_file() {
     let missing = load(Some(Path::new("/nowhere/exporter.yml")), &sdk_variables());
     let text = missing.expect_err("refused").to_string();
     assert!(
@@ -229,7 +230,7 @@ fn a_file_that_cannot_be_read_is_named() {
 }
 
 #[test]
-fn a_hostile_file_is_refused_in_time() {
+fn refuses_a_hostile_file_quickly() {
     let mut bomb = "a0: &a0 [x, x]\n".to_owned();
     for level in 1..40 {
         let before = level - 1;
@@ -244,7 +245,7 @@ fn a_hostile_file_is_refused_in_time() {
 }
 
 #[test]
-fn a_hostile_variable_is_refused() {
+fn refuses_a_hostile_variable() {
     let deep = "[".repeat(60_000);
     for (name, value) in [
         ("POLL__AFTER_END".to_owned(), deep.clone()),
@@ -256,7 +257,7 @@ fn a_hostile_variable_is_refused() {
     }
 }
 
-/// The sections with their keys, and the kind of each.
+/// The sections with their keys and the type of each key.
 const SECTIONS: [(&str, &[(&str, &str)]); 3] = [
     (
         "poll",

@@ -1,14 +1,15 @@
-//! Secrets with what was copied along: taken off where no secret has it, else told, never shown.
+//! Secrets copied with surrounding text: it is stripped if no secret can contain it and reported otherwise,
+//! and is never shown.
 
 use super::*;
 
-/// Both places of a secret, what stands there, and what is said of it.
-fn told(bytes: &[u8]) -> [Result<Config, String>; 3] {
+/// Loads a secret from a file, a credential and a variable; returns each configuration or its last message.
+fn load_secret(bytes: &[u8]) -> [Result<Config, String>; 3] {
     let directory = TempDir::new().expect("a temporary directory");
     let path = directory.path().join("token");
     fs::write(&path, bytes).expect("written");
     let shown = path.display().to_string();
-    let of_file = |key: &str| {
+    let load_with_key = |key: &str| {
         let file = format!("accounts: [{{ account_sid: {SID}, {key} }}]");
         let directory = directory.path().display().to_string();
         let pairs = [("CREDENTIALS_DIRECTORY", directory.as_str())];
@@ -29,15 +30,15 @@ fn told(bytes: &[u8]) -> [Result<Config, String>; 3] {
         })
     };
     [
-        problems(of_file(&format!("auth_token_file: '{shown}'"))),
-        problems(of_file("auth_token_credential: token")),
+        problems(load_with_key(&format!("auth_token_file: '{shown}'"))),
+        problems(load_with_key("auth_token_credential: token")),
         problems(load(None, &Environment::from_pairs(variables))),
     ]
 }
 
 #[test]
-fn what_surrounds_a_secret_by_accident_is_no_part_of_it() {
-    for around in [
+fn strips_white_space_and_quotes_from_a_secret() {
+    for template in [
         "{}",
         "{}\n",
         "{}\r\n",
@@ -49,15 +50,15 @@ fn what_surrounds_a_secret_by_accident_is_no_part_of_it() {
         "{}\0",
         "\u{a0}{}",
     ] {
-        for config in told(around.replace("{}", MARK).as_bytes()) {
-            let config = config.expect(around);
-            assert_eq!(config.accounts[0].credentials.secret.expose_secret(), MARK, "{around:?}");
+        for config in load_secret(template.replace("{}", MARK).as_bytes()) {
+            let config = config.expect(template);
+            assert_eq!(config.accounts[0].credentials.secret.expose_secret(), MARK, "{template:?}");
         }
     }
 }
 
 #[test]
-fn what_holds_no_secret_or_more_than_one_is_told_by_what_it_is() {
+fn says_what_is_wrong_with_text_that_is_not_a_secret() {
     let assignment = "contains an assignment";
     for (text, expected) in [
         (format!("{MARK}\n{MARK}"), "has more than one line"),
@@ -70,25 +71,25 @@ fn what_holds_no_secret_or_more_than_one_is_told_by_what_it_is() {
         (MARK.chars().flat_map(|c| [c, '\0']).collect(), "contains NUL characters"),
         (format!("marked\tsecret{MARK}"), "contains control characters"),
         (format!("{MARK}\u{1b}[0m"), "contains control characters"),
-        (format!("marked\u{200b}secret{MARK}"), "contains characters that are not ASCII"),
-        (format!("“{MARK}”"), "contains characters that are not ASCII"),
+        (format!("marked\u{200b}secret{MARK}"), "contains non-ASCII characters"),
+        (format!("“{MARK}”"), "contains non-ASCII characters"),
         (format!("\"{MARK}"), "has a quote at one end"),
         (format!("{MARK}'"), "has a quote at one end"),
         (format!("\"{MARK}'"), "has a quote at one end"),
         (format!("TWILIO_AUTH_TOKEN={MARK}\n"), assignment),
         (format!("token={MARK}\n"), assignment),
         (format!("\"TWILIO_AUTH_TOKEN={MARK}\""), assignment),
-        ("${TWILIO_AUTH_TOKEN}".to_owned(), "contains the name of a variable"),
+        ("${TWILIO_AUTH_TOKEN}".to_owned(), "contains an unexpanded variable"),
     ] {
-        for problems in told(text.as_bytes()) {
+        for problems in load_secret(text.as_bytes()) {
             let problems = problems.expect_err(&text);
             assert!(problems.contains(expected), "{text:?}: {problems}");
             assert!(!problems.contains("marked"), "{text:?}: {problems}");
         }
     }
-    // What base64 looks like is no assignment, and what stands before Twilio may have any password.
+    // Base64 isn't an assignment, and a proxy in front of Twilio may use any password.
     for secret in ["bWFya2Vk+/8=", "bWFya2VkLXM_-A==", "pass word: a=b!"] {
-        for config in told(secret.as_bytes()) {
+        for config in load_secret(secret.as_bytes()) {
             assert_eq!(
                 config.expect(secret).accounts[0].credentials.secret.expose_secret(),
                 secret
@@ -98,7 +99,7 @@ fn what_holds_no_secret_or_more_than_one_is_told_by_what_it_is() {
 }
 
 #[test]
-fn a_file_without_a_secret_is_told() {
+fn reports_a_file_without_a_secret() {
     for (bytes, expected) in [
         (b"".to_vec(), "file `TOKEN` is empty"),
         (b"\r\n\n".to_vec(), "file `TOKEN` is empty"),
@@ -109,12 +110,12 @@ fn a_file_without_a_secret_is_told() {
         (vec![b'a', 0xff], "`TOKEN` is not valid UTF-8"),
         (vec![b'x'; 65_537], "`TOKEN` is larger than 65536 bytes"),
     ] {
-        let [problems, ..] = told(&bytes);
+        let [problems, ..] = load_secret(&bytes);
         let problems = problems.expect_err(expected);
         assert!(problems.ends_with(expected), "{problems}");
     }
     for empty in ["", " \n", "\"\"", "''"] {
-        let [.., problems] = told(empty.as_bytes());
+        let [.., problems] = load_secret(empty.as_bytes());
         assert_eq!(
             problems.expect_err("empty"),
             "environment variable TWILIO_AUTH_TOKEN: is not set"
@@ -123,7 +124,7 @@ fn a_file_without_a_secret_is_told() {
 }
 
 #[test]
-fn sids_and_addresses_of_the_file_may_be_surrounded_by_white_space() {
+fn ignores_white_space_around_sids_and_urls_in_the_file() {
     let file = format!(
         "accounts: [{{ account_sid: \"{SID}\\n\", auth_token_env: T, base_url: ' https://x.example ', region: 'ie1 ', subaccounts: {{ include: [' a ', \"{SID}\\n\"] }} }}]"
     );
@@ -135,7 +136,7 @@ fn sids_and_addresses_of_the_file_may_be_surrounded_by_white_space() {
 }
 
 #[test]
-fn a_mark_of_the_byte_order_hides_nothing_and_utf_16_is_told() {
+fn accepts_a_utf_8_byte_order_mark_and_reports_utf_16() {
     let file = format!("\u{feff}accounts: [{{ account_sid: {SID}, auth_token_env: T }}]");
     let config = load_text(&file, &Environment::from_pairs([("T", MARK)])).expect("valid");
     assert_eq!(config.accounts.len(), 1);

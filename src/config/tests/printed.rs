@@ -1,9 +1,9 @@
-//! What `check-config` prints: a configuration that can be read again.
+//! The output of `check-config`: a configuration that can be loaded again.
 
 use super::*;
 
 #[test]
-fn what_is_printed_can_be_read_again() {
+fn the_printed_configuration_can_be_loaded() {
     let file = "poll: { interval: 1m30s, after_end: [] }\napi: { ca_file: /etc/ca.pem }\nroutes: [ '/a/:b', '*.example.com/c' ]\n";
     let config = load_text(file, &sdk_variables()).expect("a configuration");
     let printed = config.to_string();
@@ -18,7 +18,7 @@ fn what_is_printed_can_be_read_again() {
 }
 
 #[test]
-fn printed_accounts_lack_only_their_secrets() {
+fn printed_accounts_omit_only_secrets() {
     let name = "é \" ' : # {} \u{2028} \\ -";
     let quoted = serde_json::Value::from(name).to_string();
     let file = format!(

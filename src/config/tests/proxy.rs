@@ -1,8 +1,8 @@
-//! The proxy of the environment: which variable wins, and what can't be used is told.
+//! The proxy from the environment: which variable wins, and which values are refused.
 
 use super::*;
 
-/// The proxy's address and where it was found.
+/// Returns the proxy's address and the variable that names it.
 fn found(variables: &[(&str, &str)]) -> Option<(String, &'static str)> {
     let config = load(None, &with(variables)).expect("a configuration");
     config.api.client.proxy.map(|proxy| (proxy.address().to_owned(), proxy.source()))
@@ -15,7 +15,7 @@ fn with(variables: &[(&str, &str)]) -> Environment {
 }
 
 #[test]
-fn the_variable_that_the_http_client_would_take_is_taken() {
+fn uses_the_same_variable_as_the_http_client() {
     for (variables, expected) in [
         (&[][..], None),
         (&[("HTTPS_PROXY", "a:1")], Some(("a:1", "HTTPS_PROXY"))),
@@ -31,7 +31,7 @@ fn the_variable_that_the_http_client_would_take_is_taken() {
         (&[("HTTPS_PROXY", ""), ("https_proxy", "a:1")], None),
         (&[("HTTPS_PROXY", ""), ("ALL_PROXY", "a:1")], Some(("a:1", "ALL_PROXY"))),
         (&[("HTTPS_PROXY", " http://a:1/\r\n")], Some(("a:1", "HTTPS_PROXY"))),
-        // What isn't used may be of any kind.
+        // A variable that isn't used may have any value.
         (&[("HTTPS_PROXY", "a:1"), ("ALL_PROXY", "socks5://b")], Some(("a:1", "HTTPS_PROXY"))),
         (&[("HTTP_PROXY", "'a"), ("NO_PROXY", "'b")], None),
         (&[("HTTPS_PROXY", "a:1"), ("NO_PROXY", "*")], Some(("a:1", "HTTPS_PROXY"))),
@@ -42,9 +42,9 @@ fn the_variable_that_the_http_client_would_take_is_taken() {
 }
 
 #[test]
-fn a_proxy_that_cannot_be_used_is_told_without_its_user() {
+fn reports_an_invalid_proxy_without_its_credentials() {
     let expected = "expected a proxy such as `http://proxy.example.com:3128`, got ";
-    for (name, value, told) in [
+    for (name, value, reason) in [
         ("HTTPS_PROXY", format!("\"http://user:{MARK}@h:1\""), "42 characters: it is in quotes"),
         ("https_proxy", format!("htp://user:{MARK}@h:1"), "its scheme is neither"),
         ("ALL_PROXY", format!("socks5://user:{MARK}@h:1"), "SOCKS proxies are not supported"),
@@ -54,10 +54,10 @@ fn a_proxy_that_cannot_be_used_is_told_without_its_user() {
     ] {
         let problems = load(None, &with(&[(name, &value)])).expect_err(name).to_string();
         let begin = format!("environment variable {name}: {expected}");
-        assert!(problems.starts_with(&begin) && problems.contains(told), "{problems}");
+        assert!(problems.starts_with(&begin) && problems.contains(reason), "{problems}");
         assert!(!problems.contains("marked") && problems.lines().count() == 1, "{problems}");
     }
-    // Together with everything else that is wrong, for accounts of this machine, too.
+    // Reported together with all other problems, even if all accounts are on this machine.
     let variables = with(&[
         ("HTTPS_PROXY", "htp://h"),
         ("TWILIO_API_BASE_URL", "http://127.0.0.1:1"),
@@ -68,7 +68,7 @@ fn a_proxy_that_cannot_be_used_is_told_without_its_user() {
 }
 
 #[test]
-fn proxy_variables_that_are_not_utf_8_are_told_if_they_are_used() {
+fn reports_proxy_variables_that_are_not_utf_8_if_used() {
     use std::os::unix::ffi::OsStringExt;
     let broken = || OsString::from_vec(b"http://secret\xff".to_vec());
     let load_with = |variables: Vec<(&str, OsString)>| {
@@ -91,7 +91,7 @@ fn proxy_variables_that_are_not_utf_8_are_told_if_they_are_used() {
 }
 
 #[test]
-fn what_is_printed_tells_how_each_account_is_reached() {
+fn prints_how_each_account_is_reached() {
     let account = |sid: u8, url: &str| {
         format!(
             "  - {{ account_sid: AC0000000000000000000000000000000{sid}, auth_token_env: TWILIO_AUTH_TOKEN, base_url: '{url}' }}\n"
@@ -112,8 +112,8 @@ fn what_is_printed_tells_how_each_account_is_reached() {
         lines,
         [
             "    # proxy: proxy.example.com:3128, from https_proxy",
-            "    # proxy: none, as NO_PROXY says",
-            "    # proxy: none for this machine",
+            "    # proxy: none (NO_PROXY)",
+            "    # proxy: none (loopback address)",
         ]
     );
     for text in [printed.clone(), format!("{config:?}")] {

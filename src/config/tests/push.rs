@@ -1,4 +1,4 @@
-//! Where Twilio pushes to, and what signs it.
+//! The URL to which Twilio pushes, and the secrets that sign pushes.
 
 use super::*;
 
@@ -6,7 +6,7 @@ const KEY: &str = "SK00000000000000000000000000000002";
 const URL: &str = "https://exporter.example.com/push/error-log";
 
 #[test]
-fn an_auth_token_signs_what_is_pushed_and_beside_an_api_key_it_is_given_for_that() {
+fn uses_the_accounts_auth_token_or_a_separate_one_to_verify_pushes() {
     let variables = Environment::from_pairs([("T", MARK), ("P", "other-secret")]);
     let key = format!("api_key: {KEY}, api_secret_env: T");
     for (source, signs) in [
@@ -21,13 +21,14 @@ fn an_auth_token_signs_what_is_pushed_and_beside_an_api_key_it_is_given_for_that
         assert_eq!(secret.map(|secret| secret.0.expose_secret()), signs, "{source}");
         assert_eq!(config.push_url, None);
         assert!(!config.to_string().contains("other-secret"));
-        let is_said = config.to_string().contains("# signs pushes: <redacted>, from environment");
-        assert_eq!(is_said, source.contains("push_auth_token"), "{config}");
+        let is_printed =
+            config.to_string().contains("# secret that signs pushes: <redacted>, from environment");
+        assert_eq!(is_printed, source.contains("push_auth_token"), "{config}");
     }
 }
 
 #[test]
-fn twilios_own_variables_may_name_the_token_beside_an_api_key() {
+fn twilios_variables_may_set_an_auth_token_and_an_api_key() {
     let own = [
         ("TWILIO_ACCOUNT_SID", SID),
         ("TWILIO_API_KEY", KEY),
@@ -41,11 +42,11 @@ fn twilios_own_variables_may_name_the_token_beside_an_api_key() {
     assert_eq!(account.credentials.secret.expose_secret(), "api-secret");
     assert_eq!(account.push_secret.as_ref().expect("a secret").0.expose_secret(), MARK);
     let problems = load(None, &Environment::from_pairs(own)).expect_err("no token");
-    assert!(problems.to_string().contains("needs an account whose auth token"), "{problems}");
+    assert!(problems.to_string().contains("needs an account with an auth token"), "{problems}");
 }
 
 #[test]
-fn what_could_never_be_verified_is_told() {
+fn reports_pushes_that_can_never_be_verified() {
     let variables = Environment::from_pairs([("T", MARK)]);
     let with_key = format!("{{ account_sid: {SID}, name: a, api_key: {KEY}, api_secret_env: T }}");
     let with_token =
@@ -54,18 +55,18 @@ fn what_could_never_be_verified_is_told() {
     let file = format!("accounts: [{with_key}, {with_token}]\n{push}\n");
     let config = load_text(&file, &variables).expect("a configuration");
     assert!(
-        config.notices.iter().any(|notice| notice.contains("can't be verified for a: give")),
+        config.notices.iter().any(|notice| notice.contains("can't be verified for a: set")),
         "{:?}",
         config.notices
     );
     for (file, expected) in [
         (
             format!("accounts: [{with_key}]\n{push}\n"),
-            "push.public_url: needs an account whose auth token signs what is pushed",
+            "push.public_url: needs an account with an auth token to verify pushes",
         ),
         (
             format!("accounts: [{with_token}]\npush: {{ public_url: 7 }}\n"),
-            "push.public_url: expected a text, got a number",
+            "push.public_url: expected a string, got a number",
         ),
         (
             format!("accounts: [{with_token}]\npush: {{ public_url: 'exporter.example.com' }}\n"),

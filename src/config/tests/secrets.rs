@@ -1,9 +1,9 @@
-//! Secrets: in whatever wrong place they stand, no message repeats them.
+//! Secrets in the wrong place: no message quotes them.
 
 use super::*;
 
 #[test]
-fn no_secret_comes_back_from_wherever_it_stands() {
+fn no_message_quotes_a_misplaced_secret() {
     let variables = Environment::from_pairs([("T", MARK), ("CREDENTIALS_DIRECTORY", "/nowhere")]);
     for file in [
         format!("accounts: [{{ account_sid: {MARK}, auth_token: {MARK} }}]"),
@@ -19,7 +19,7 @@ fn no_secret_comes_back_from_wherever_it_stands() {
         format!("accounts: [{{ account_sid: {SID}, auth_token_env: T, region: '{MARK}!' }}]"),
         format!("accounts: [{{ account_sid: {SID}, subaccounts: {MARK} }}]"),
         format!("accounts:\n  - auth_token: {MARK}\n   bad indent: {MARK}: x\n"),
-        // Meant for a key, but without the space after its colon, which makes a key of it all.
+        // Without the space after the colon, the whole text is the key.
         format!("{{auth_token:{MARK}}}"),
         format!("accounts: [{{auth_token:{MARK}}}]"),
         format!("accounts: [{{ account_sid: {SID}, auth_token_env: T, {MARK}: x }}]"),
@@ -33,7 +33,7 @@ fn no_secret_comes_back_from_wherever_it_stands() {
         format!("push: {{ public_url: 'https://u:{MARK}@x.example' }}"),
         format!("push: {{ public_url: {MARK} }}"),
         format!("push: {MARK}"),
-        // In place of where it stands.
+        // In place of its source.
         format!(
             "accounts: [{{ account_sid: {SID}, auth_token_env: T, push_auth_token_env: {MARK} }}]"
         ),
@@ -43,7 +43,7 @@ fn no_secret_comes_back_from_wherever_it_stands() {
         format!("accounts: [{{ account_sid: {SID}, auth_token_env: T, region: {MARK} }}]"),
         format!("accounts: [{{ account_sid: {SID}, auth_token_env: T, edge: {MARK} }}]"),
         format!("accounts: [{{ account_sid: {SID}, auth_token_env: T, base_url: {MARK} }}]"),
-        // In place of something else altogether.
+        // In an unrelated place.
         format!("accounts: {MARK}"),
         format!("routes: [ {MARK} ]"),
         format!("poll: {{ interval: {MARK}, after_end: [ {MARK} ] }}"),
@@ -64,7 +64,7 @@ fn no_secret_comes_back_from_wherever_it_stands() {
 }
 
 #[test]
-fn no_variable_comes_back() {
+fn no_message_quotes_a_variable() {
     for name in [
         "TWILIO_ACCOUNT_SID",
         "TWILIO_API_KEY",
@@ -83,10 +83,10 @@ fn no_variable_comes_back() {
     }
 }
 
-/// What the secrets and numbers of [`forms`] contain.
+/// Every secret and number in [`forms`] contains one of these.
 const CANARIES: [&str; 2] = ["canarysecret", "5005550006"];
 
-/// A secret as it gets pasted: alone, in a URL, with a name before it, quoted, as a number.
+/// Secrets as users paste them: alone, in a URL, with a name in front, quoted, as a number.
 fn forms() -> impl Iterator<Item = String> {
     let secret = [
         "{}",
@@ -103,19 +103,19 @@ fn forms() -> impl Iterator<Item = String> {
         "a\u{1}{}",
         "{}\n{}",
     ];
-    let secret = secret.map(|around| around.replace("{}", "canarysecret0123456789abcdef"));
+    let secret = secret.map(|template| template.replace("{}", "canarysecret0123456789abcdef"));
     let more = ["canarysecret", "h/canarysecret", "15005550006", "+15005550006", "tel:15005550006"];
     secret.into_iter().chain(more.map(str::to_owned))
 }
 
-/// The form as YAML: quoted, and where it is one word as it stands.
+/// The form as YAML: quoted, and also unquoted if it is one word.
 fn written_as_yaml(form: &str) -> Vec<String> {
     let quoted = serde_json::Value::from(form).to_string();
     let is_word = form.chars().all(|c| c.is_ascii_alphanumeric() || c == '/');
     if is_word { vec![quoted, form.to_owned()] } else { vec![quoted] }
 }
 
-/// A key's value, or what stands around it, with the form in every place.
+/// The form as the value of a key, and everywhere around it.
 fn placements(key: &str, form: &str) -> [String; 9] {
     [
         format!("{key}: {form}"),
@@ -131,7 +131,7 @@ fn placements(key: &str, form: &str) -> [String; 9] {
 }
 
 #[test]
-fn no_key_of_the_configuration_gives_away_what_was_pasted_into_it() {
+fn no_key_of_the_configuration_reveals_a_pasted_secret() {
     let account = format!("account_sid: {SID}, auth_token_env: T");
     let sections = [
         ("{}", keys_of("x: 1", "")),
@@ -148,14 +148,14 @@ fn no_key_of_the_configuration_gives_away_what_was_pasted_into_it() {
     ];
     let variables = Environment::from_pairs([("T", MARK), ("CREDENTIALS_DIRECTORY", "/nowhere")]);
     let mut refused = 0;
-    for (around, keys) in sections {
-        assert!(!keys.is_empty(), "{around}");
+    for (template, keys) in sections {
+        assert!(!keys.is_empty(), "{template}");
         for (key, form) in keys.iter().flat_map(|key| forms().map(move |form| (key, form))) {
             for text in written_as_yaml(&form).iter().flat_map(|form| placements(key, form)) {
-                let file = around.replace("{}", &text).replace('A', &account);
-                let file = if around == "{}" { text } else { file };
+                let file = template.replace("{}", &text).replace('A', &account);
+                let file = if template == "{}" { text } else { file };
                 if let Err(problems) = load_text(&file, &variables) {
-                    check_silent(&problems, &file);
+                    assert_no_canary(&problems, &file);
                     refused += 1;
                 }
             }
@@ -165,7 +165,7 @@ fn no_key_of_the_configuration_gives_away_what_was_pasted_into_it() {
 }
 
 #[test]
-fn no_variable_gives_away_what_was_pasted_into_it() {
+fn no_variable_reveals_a_pasted_secret() {
     let mut names: Vec<String> = ["ACCOUNT_SID", "AUTH_TOKEN", "API_KEY", "API_SECRET"]
         .into_iter()
         .chain(["REGION", "EDGE", "API_BASE_URL"])
@@ -194,18 +194,18 @@ fn no_variable_gives_away_what_was_pasted_into_it() {
             let mut variables = sdk_variables();
             variables.0.insert(name.clone(), value.clone());
             if let Err(problems) = load(None, &variables) {
-                check_silent(&problems, &format!("{name}={value}"));
+                assert_no_canary(&problems, &format!("{name}={value}"));
             }
         }
     }
 }
 
 #[test]
-fn no_key_of_the_web_configuration_gives_away_what_was_pasted_into_it() {
+fn no_key_of_the_web_configuration_reveals_a_pasted_secret() {
     let hash = "$2b$10$wwwwwwwwwwwwwwwwwwwwww0123456789012345678901234567890123";
     let tls = "cert_file key_file client_ca_file cert key client_ca client_auth_type min_version max_version cipher_suites curve_preferences prefer_server_cipher_suites client_allowed_sans x";
     let headers = "Content-Security-Policy X-Frame-Options Strict-Transport-Security x";
-    for (around, keys) in [
+    for (template, keys) in [
         ("{}", "tls_server_config basic_auth_users http_server_config rate_limit x"),
         ("tls_server_config: {{}}", tls),
         ("tls_server_config: {cert_file: a, key_file: b, {}}", tls),
@@ -216,11 +216,11 @@ fn no_key_of_the_web_configuration_gives_away_what_was_pasted_into_it() {
     ] {
         for (key, form) in keys.split(' ').flat_map(|key| forms().map(move |form| (key, form))) {
             for text in written_as_yaml(&form).iter().flat_map(|form| placements(key, form)) {
-                let file = around.replace("{}", &text).replace('H', hash);
-                let file = if around == "{}" { text } else { file };
+                let file = template.replace("{}", &text).replace('H', hash);
+                let file = if template == "{}" { text } else { file };
                 let (_directory, path) = written(file.as_bytes());
                 if let Err(problems) = crate::web::load_web(&path) {
-                    check_silent(&problems, &file);
+                    assert_no_canary(&problems, &file);
                 }
             }
         }
@@ -228,21 +228,21 @@ fn no_key_of_the_web_configuration_gives_away_what_was_pasted_into_it() {
 }
 
 #[test]
-fn a_path_to_a_configuration_that_does_not_exist_is_not_given_away() {
+fn no_message_quotes_the_path_of_a_missing_configuration() {
     for form in forms() {
         let path = Path::new(&form);
-        check_silent(&load(Some(path), &sdk_variables()).expect_err("no file"), &form);
-        check_silent(&crate::web::load_web(path).expect_err("no file"), &form);
+        assert_no_canary(&load(Some(path), &sdk_variables()).expect_err("no file"), &form);
+        assert_no_canary(&crate::web::load_web(path).expect_err("no file"), &form);
     }
 }
 
-fn check_silent(problems: &Problems, context: &str) {
-    let said = problems.to_string().to_lowercase();
-    let spoken = CANARIES.iter().find(|canary| said.contains(**canary));
-    assert_eq!(spoken, None, "{context}: {said}");
+fn assert_no_canary(problems: &Problems, context: &str) {
+    let message = problems.to_string().to_lowercase();
+    let leaked = CANARIES.iter().find(|canary| message.contains(**canary));
+    assert_eq!(leaked, None, "{context}: {message}");
 }
 
-/// The keys that are known where `x` stands, as the error for `x` lists them, and some more.
+/// The known keys at the position of `x`, from the error for `x`, and some more.
 fn keys_of(file: &str, more: &str) -> Vec<String> {
     let problems = problems_of(file, &sdk_variables());
     let line = problems.lines().find(|line| line.contains("unknown key")).expect("a list of keys");
