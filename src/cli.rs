@@ -1,4 +1,4 @@
-//! The command line: what a user types, and nothing of what it means.
+//! Parses the command line.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -13,11 +13,11 @@ use tokio::net::TcpListener;
 
 use crate::config::{duration, shape};
 
-/// Port of the exporter: not taken in Prometheus' list of default ports.
+/// The exporter's port; it isn't in Prometheus' list of default ports.
 const DEFAULT_LISTEN: &str = ":10914";
-/// Where the demo listens: nobody else should see made-up numbers.
+/// The demo's address: loopback only, as its metrics are made up.
 pub const DEMO_LISTEN: &str = "127.0.0.1:10914";
-/// Where the store is.
+/// The default storage directory.
 const DEFAULT_STORAGE: &str = "data";
 
 /// Turns Twilio Call Events into Prometheus metrics.
@@ -63,7 +63,7 @@ pub struct Flags {
 }
 
 impl Flags {
-    /// The addresses to serve on, or a default.
+    /// The addresses to serve on; `default` if none are given.
     pub fn listen_or(&self, default: &str) -> Vec<ListenAddress> {
         if self.listen_addresses.is_empty() {
             return default.parse().into_iter().collect();
@@ -124,7 +124,7 @@ pub struct DemoArgs {
     #[arg(long)]
     pub push: bool,
     /// How long webhooks fail once they start to [default: until the demo ends].
-    // Not for newcomers: tests see by it how an alert ends.
+    // Hidden from help: only tests use it, to see an alert resolve.
     #[arg(long, hide = true, value_parser = parse_duration)]
     pub failing_for: Option<Duration>,
 }
@@ -158,7 +158,7 @@ pub struct SimulateArgs {
     pub max_calls: Option<u64>,
 }
 
-/// A rate that a world can have: some calls, and no more than a machine can play.
+/// Parses a rate that the simulator can sustain.
 fn parse_rate(text: &str) -> Result<f64, String> {
     let rate = text.parse().ok().filter(|rate| (0.01..=100_000.0).contains(rate));
     rate.ok_or_else(|| "expected a number from 0.01 to 100000".to_owned())
@@ -193,8 +193,8 @@ pub enum LogFormat {
 /// Parses a command line.
 ///
 /// # Errors
-/// clap's own, which also stands for `--help` and `--version`. Its text repeats nothing of what was
-/// typed: a token may have been pasted into the wrong place.
+/// Returns clap's errors, which include requests for `--help` and `--version`. Their text quotes no value
+/// from the command line: a token may have been pasted in the wrong place.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(arguments).map_err(without_values)
 }
@@ -203,7 +203,7 @@ fn without_values(mut error: clap::Error) -> clap::Error {
     let is_unknown = error.kind() == ErrorKind::UnknownArgument;
     for kind in [ContextKind::InvalidValue, ContextKind::InvalidSubcommand, ContextKind::InvalidArg]
     {
-        // Elsewhere the argument is one of ours.
+        // In other errors, the argument is one of this program's own.
         if kind == ContextKind::InvalidArg && !is_unknown {
             continue;
         }
@@ -243,7 +243,7 @@ impl fmt::Display for ListenAddress {
 }
 
 impl ListenAddress {
-    /// The address for an error: a name that is no address may be anything.
+    /// Formats the address for an error; hides a host that isn't an address, as it may be anything.
     pub fn shown(&self) -> String {
         let host = self.host.as_deref().unwrap_or_default();
         let address = host.trim_start_matches('[').trim_end_matches(']');
@@ -257,12 +257,12 @@ impl ListenAddress {
     /// Binds the address.
     ///
     /// # Errors
-    /// The operating system's.
+    /// Returns the operating system's error.
     pub async fn bind(&self) -> std::io::Result<TcpListener> {
         match &self.host {
             Some(host) => TcpListener::bind(format!("{host}:{}", self.port)).await,
             None => {
-                // IPv6 takes IPv4 along, unless this machine has no IPv6.
+                // An IPv6 socket also accepts IPv4; without IPv6 on this machine, bind IPv4.
                 let all = SocketAddr::from((Ipv6Addr::UNSPECIFIED, self.port));
                 match TcpListener::bind(all).await {
                     Err(error) if error.kind() != std::io::ErrorKind::AddrInUse => {
@@ -280,7 +280,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_host_and_port() {
+    fn parses_listen_addresses() {
         for text in [":10914", "127.0.0.1:0", "[::1]:80", "localhost:65535"] {
             assert_eq!(text.parse::<ListenAddress>().expect(text).to_string(), text);
         }
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_stand_before_or_after_the_command() {
+    fn accepts_flags_before_and_after_the_command() {
         for line in ["x --log.level debug demo --seed 3", "x demo --seed 3 --log.level debug"] {
             let cli = parse(line.split(' ').map(OsString::from)).expect(line);
             assert_eq!(cli.flags.log_level, LogLevel::Debug);

@@ -1,15 +1,16 @@
-//! The only place that reads the wall clock.
+//! The only module that reads the wall clock.
 //!
-//! Schedules follow the monotonic clock, so that a step of the wall clock moves no deadline: the local
-//! time is the wall clock's at the start, and advances with the monotonic clock. It may be wrong by as
-//! much as the wall clock was then, so nothing shows it; only Twilio's `Date` headers give it a meaning
-//! (`domain::track::twilio_time`). Whatever is shown as a time is Twilio's time, or the wall clock now.
+//! Schedules follow the monotonic clock, so a step of the wall clock moves no deadline: local time starts at
+//! the wall clock's time and advances with the monotonic clock. It may be as wrong as the wall clock was at
+//! the start, so it is never shown; only Twilio's `Date` headers give it a meaning
+//! (`domain::track::twilio_time`). Every time that is shown is Twilio's time or the wall clock's current
+//! time.
 
 use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
 
-/// The local time, which only moves forward, and the wall clock, which may step.
+/// Local time, which only moves forward, and the wall clock, which may step.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     started_at: Timestamp,
@@ -19,7 +20,7 @@ pub struct Clock {
 
 impl Clock {
     /// Starts at the wall clock's time.
-    #[expect(clippy::disallowed_methods, reason = "this is the place that reads the wall clock")]
+    #[expect(clippy::disallowed_methods, reason = "only this module reads the wall clock")]
     pub fn start() -> Self {
         Self::with_wall(Timestamp::now)
     }
@@ -28,7 +29,7 @@ impl Clock {
         Self { started_at: wall(), started: Instant::now(), wall }
     }
 
-    /// The local time now.
+    /// The current local time.
     pub fn now(&self) -> Timestamp {
         self.at(Instant::now())
     }
@@ -39,12 +40,12 @@ impl Clock {
         self.started_at.saturating_add(elapsed).unwrap_or(Timestamp::MAX)
     }
 
-    /// What the wall clock shows now.
+    /// The wall clock's current time.
     pub fn wall(&self) -> Timestamp {
         (self.wall)()
     }
 
-    /// How far the wall clock is ahead of the local time now: the sum of its steps since the start.
+    /// How far the wall clock is ahead of local time: the sum of its steps since the start.
     pub fn step(&self) -> SignedDuration {
         self.wall().duration_since(self.now())
     }
@@ -59,7 +60,7 @@ mod tests {
     static WALL: AtomicI64 = AtomicI64::new(1_000);
 
     #[test]
-    fn a_step_of_the_wall_clock_moves_the_wall_clock_alone() {
+    fn a_step_of_the_wall_clock_does_not_move_local_time() {
         let wall = || Timestamp::from_second(WALL.load(Ordering::SeqCst)).expect("a time");
         let clock = Clock::with_wall(wall);
         let (before, step) = (clock.now(), clock.step());

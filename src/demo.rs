@@ -1,6 +1,6 @@
-//! `demo` and `simulate`: the program against a Twilio of our own.
+//! The commands `demo` and `simulate`, which use a simulated Twilio.
 //!
-//! The demo runs in real time with short delays, on loopback, with a store that goes away with it.
+//! The demo runs in real time with short delays, on loopback, and removes its store at the end.
 
 mod push;
 
@@ -22,17 +22,17 @@ use crate::web::WebSettings;
 
 use push::Pusher;
 
-/// When the demo's webhooks begin to fail: late enough to see them healthy first.
+/// When the demo's webhooks start to fail: late enough to see them healthy first.
 const FAILING_AFTER: Duration = Duration::from_secs(30);
-/// Calls that the demo's world has seen before it starts, so that the first page shows something.
+/// How far back calls existed before the demo starts, so that the first page isn't empty.
 const BACKLOG: Duration = Duration::from_secs(60);
 
-/// The URL that the demo's Twilio pushes to, as far as it knows.
+/// The public URL that the simulated Twilio signs when it pushes.
 const PUBLIC_URL: &str = "https://exporter.example.com/push/error-log";
-/// When the demo's error log shows an entry.
+/// How soon the error log shows an entry.
 const ERROR_LOG_AFTER: Duration = Duration::from_secs(2);
 
-/// The demo's delays: seconds where a real run has minutes.
+/// The demo's delays: seconds instead of minutes.
 const DELAYS: [(&str, &str); 7] = [
     ("TWILIO_EXPORTER_POLL__INTERVAL", "1s"),
     ("TWILIO_EXPORTER_POLL__LIVE_INTERVAL", "2s"),
@@ -43,22 +43,22 @@ const DELAYS: [(&str, &str); 7] = [
     ("TWILIO_EXPORTER_LIMITS__HOLD_BACK", "2s"),
 ];
 
-/// A demo that is built and serves its Twilio, but polls nothing yet.
+/// A demo that serves its simulated Twilio but doesn't poll it yet.
 #[derive(Debug)]
 pub struct Demo {
     app: App,
     twilio: String,
     pusher: Option<Pusher>,
     server: JoinHandle<()>,
-    /// Goes away with the demo.
+    /// Removed when the demo is dropped.
     _directory: tempfile::TempDir,
 }
 
 impl Demo {
-    /// Starts the simulated Twilio, and builds the program against it.
+    /// Starts the simulated Twilio and builds the program against it.
     ///
     /// # Errors
-    /// If a socket or the temporary store can't be had.
+    /// Fails if a socket or the temporary store can't be created.
     pub async fn build(
         flags: &Flags,
         arguments: DemoArgs,
@@ -87,21 +87,24 @@ impl Demo {
             TcpListener::bind("127.0.0.1:0").await.context("cannot listen on loopback")?;
         let twilio = format!("http://{}", listener.local_addr()?);
         let server = serve(listener, simulator.router(), stop.clone());
-        let account =
-            simulator.accounts().into_iter().next().context("the world has no account")?;
+        let account = simulator
+            .accounts()
+            .into_iter()
+            .next()
+            .context("the simulated Twilio has no account")?;
         let directory = tempfile::Builder::new()
             .prefix("twilio-call-exporter-demo-")
             .tempdir()
-            .context("cannot make a temporary store")?;
+            .context("cannot create a temporary store")?;
         let listen = flags.listen_or(DEMO_LISTEN);
         let config = demo_config(&account, &twilio, events_after, arguments.push)?;
-        let place = ServerOptions {
+        let options = ServerOptions {
             storage: directory.path().to_owned(),
             listen,
             lifecycle: flags.web_enable_lifecycle,
             web: WebSettings::load(flags.web_config_file.as_deref()).map_err(anyhow::Error::msg)?,
         };
-        let app = App::build(&config, place).await?;
+        let app = App::build(&config, options).await?;
         let address = app.addresses().first().copied().filter(|_| arguments.push);
         let pusher = address.map(|address| Pusher {
             simulator,
@@ -111,7 +114,7 @@ impl Demo {
         Ok(Self { app, twilio, pusher, server, _directory: directory })
     }
 
-    /// What a newcomer should look at, and what will happen.
+    /// Explains where to look and what will happen.
     pub fn announcement(&self) -> String {
         let address = self.app.addresses().first().map_or_else(String::new, ToString::to_string);
         let (host, route) = FAILING;
@@ -120,28 +123,28 @@ impl Demo {
              \n\
              \x20 http://{address}/metrics   the metrics, for Prometheus\n\
              \x20 http://{address}/failures  the most recent failing requests\n\
-             \x20 http://{address}/          the exporter at a glance\n\
+             \x20 http://{address}/          the exporter's status\n\
              \x20 {}/_simulator/truth   what the simulated Twilio knows\n\
              \n\
-             Now:         calls come in, their webhooks are answered in good TwiML.\n\
-             After {} s:  https://{host}{route} begins to fail: 500s, JSON instead of TwiML, timeouts.\n\
+             Now:         calls come in, and their webhooks return valid TwiML.\n\
+             After {} s:  https://{host}{route} starts to fail: 500s, JSON instead of TwiML, timeouts.\n\
              \x20            See twilio_webhook_failures_total and\n\
-             \x20            twilio_calls_with_webhook_failures_total; /failures leads to the calls.\n\
+             \x20            twilio_calls_with_webhook_failures_total; /failures links to the calls.\n\
              \x20            twilio_error_log_entries_total counts what Twilio's error log reports.\n\
-             \x20            With --events-after=15m, as on many accounts, only that knows at first.\n\
-             \x20            With --push, Twilio pushes its error log instead of being asked for it.\n\
+             \x20            With --events-after=15m, as on many accounts, only this metric shows failures at first.\n\
+             \x20            With --push, Twilio pushes its error log instead of being polled.\n\
              \n\
              Delays are seconds here; a real run settles a call 16 minutes after its end.\n\
-             Ctrl-C ends it and removes its store.\n",
+             Ctrl-C stops the demo and removes its store.\n",
             self.twilio,
             FAILING_AFTER.as_secs(),
         )
     }
 
-    /// Runs until `stop`.
+    /// Runs until `stop` is cancelled.
     ///
     /// # Errors
-    /// As the program's own.
+    /// Returns the program's errors.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let pushing = self.pusher.map(|pusher| tokio::spawn(pusher.run(stop.child_token())));
         let result = self.app.run(stop, None).await;
@@ -155,29 +158,29 @@ fn demo_config(
     account: &SimulatedAccount,
     twilio: &str,
     events_after: Duration,
-    is_pushed: bool,
+    uses_push: bool,
 ) -> anyhow::Result<Config> {
     let own = [
         ("TWILIO_ACCOUNT_SID", account.account_sid.as_str()),
         ("TWILIO_AUTH_TOKEN", account.auth_token.as_str()),
         ("TWILIO_API_BASE_URL", twilio),
     ];
-    let pushed = [
+    let push_variables = [
         ("TWILIO_EXPORTER_PUSH__PUBLIC_URL", PUBLIC_URL),
         ("TWILIO_EXPORTER_POLL__ERROR_LOG_INTERVAL", "0s"),
     ];
-    let pushed = pushed.into_iter().filter(|_| is_pushed);
-    let environment = Environment::from_pairs(own.into_iter().chain(DELAYS).chain(pushed));
-    let mut config = config::load(None, &environment).context("the demo's own configuration")?;
+    let push_variables = push_variables.into_iter().filter(|_| uses_push);
+    let environment = Environment::from_pairs(own.into_iter().chain(DELAYS).chain(push_variables));
+    let mut config = config::load(None, &environment).context("the demo's configuration")?;
     for configured in &mut config.accounts {
         configured.label = "demo".to_owned();
     }
-    // A call is complete only once its events are shown.
+    // A call is settled only once its events are visible.
     config.reads.settle_delay += events_after;
     Ok(config)
 }
 
-/// A simulated Twilio that is bound and serves.
+/// A simulated Twilio that serves its address.
 #[derive(Debug)]
 pub struct Simulation {
     simulator: Simulator,
@@ -187,10 +190,10 @@ pub struct Simulation {
 }
 
 impl Simulation {
-    /// Binds and serves.
+    /// Binds the address and starts serving.
     ///
     /// # Errors
-    /// If the socket can't be had.
+    /// Fails if the address can't be bound.
     pub async fn start(arguments: &SimulateArgs, stop: &CancellationToken) -> anyhow::Result<Self> {
         let world = WorldConfig {
             seed: arguments.seed,
@@ -221,7 +224,7 @@ impl Simulation {
         Ok(Self { simulator, address, push_to, server })
     }
 
-    /// How to point the exporter at it. The credentials are made up and open nothing else.
+    /// Shows how to point the exporter at it. The credentials are made up and give access to nothing else.
     pub fn announcement(&self) -> String {
         let mut text =
             format!("A simulated Twilio on {}, truth at /_simulator/truth.\n", self.address);
@@ -237,12 +240,12 @@ impl Simulation {
         text
     }
 
-    /// Serves until `stop`.
+    /// Serves until `stop` is cancelled.
     ///
     /// # Errors
-    /// If the server panicked.
+    /// Fails if the server panicked.
     pub async fn run(self) -> anyhow::Result<()> {
-        self.server.await.context("the simulated Twilio ended early")
+        self.server.await.context("the simulated Twilio stopped unexpectedly")
     }
 }
 
@@ -255,7 +258,7 @@ fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> Join
     tokio::spawn(async move {
         let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
         if let Err(error) = served.await {
-            tracing::warn!(%error, "the simulated Twilio can no longer be served");
+            tracing::warn!(%error, "the simulated Twilio can't be served any longer");
         }
     })
 }

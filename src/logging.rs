@@ -1,4 +1,4 @@
-//! Log messages to standard error, for people and for journald.
+//! Logs to standard error, for terminals and for journald.
 
 use std::io::IsTerminal;
 
@@ -10,11 +10,11 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 use crate::cli::{LogFormat, LogLevel};
 
-/// Begins to log. Libraries are heard only when something is wrong: their details are theirs, and
-/// may quote what must not be logged.
+/// Starts logging. Of libraries, logs only warnings and errors: their details don't concern users, and may
+/// contain what must not be logged.
 ///
 /// # Errors
-/// If logging was begun before.
+/// Fails if logging has already been started.
 pub fn init(level: LogLevel, format: LogFormat) -> Result<(), TryInitError> {
     let level = match level {
         LogLevel::Error => LevelFilter::ERROR,
@@ -22,7 +22,7 @@ pub fn init(level: LogLevel, format: LogFormat) -> Result<(), TryInitError> {
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Debug => LevelFilter::DEBUG,
     };
-    let is_ours = filter_fn(|metadata| {
+    let is_relevant = filter_fn(|metadata| {
         metadata.target().starts_with(env!("CARGO_CRATE_NAME"))
             || *metadata.level() <= tracing::Level::WARN
     });
@@ -31,9 +31,11 @@ pub fn init(level: LogLevel, format: LogFormat) -> Result<(), TryInitError> {
     let base = fmt::layer().with_writer(std::io::stderr).with_ansi(colours).with_target(false);
     let layer = match (format, is_journal) {
         (LogFormat::Json, _) => base.json().flatten_event(true).with_current_span(false).boxed(),
-        // The journal has its own time.
+        // The journal adds the time.
         (LogFormat::Text, true) => base.without_time().boxed(),
         (LogFormat::Text, false) => base.boxed(),
     };
-    tracing_subscriber::registry().with(layer.with_filter(is_ours).with_filter(level)).try_init()
+    tracing_subscriber::registry()
+        .with(layer.with_filter(is_relevant).with_filter(level))
+        .try_init()
 }

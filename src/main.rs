@@ -1,5 +1,5 @@
-//! The program's entry: arguments, logging, configuration, build, announce, run, exit code.
-//! The only file that prints or exits.
+//! The entry point: parses arguments, sets up logging, loads the configuration, builds and runs the program,
+//! and sets the exit code. The only file that prints or exits.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the file that prints")]
 
@@ -22,28 +22,28 @@ use twilio_call_exporter::signal::{self, ReloadSignals, StopSignals};
 use twilio_call_exporter::store::backup;
 use twilio_call_exporter::web::WebSettings;
 
-/// How long work on other threads may take at the end: nothing of it matters any more.
-const LEFTOVERS: Duration = Duration::from_millis(500);
-/// How long idle threads for blocking work are kept: where threads are limited, a new one may be refused.
-const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
-/// Exit code for a command line that can't be understood (sysexits.h, EX_USAGE).
+/// How long to wait for work on other threads at the end: none of it matters any more.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long idle threads for blocking work are kept: if threads are limited, a new one may be refused.
+const KEEP_ALIVE: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+/// The exit code for an invalid command line (sysexits.h, EX_USAGE).
 const USAGE: u8 = 64;
-/// Exit code for a configuration that can't be used (sysexits.h, EX_CONFIG).
+/// The exit code for an invalid configuration (sysexits.h, EX_CONFIG).
 const CONFIGURATION: u8 = 78;
 
 fn main() -> ExitCode {
-    // Credentials are in memory, and no dump is to hold them; a system that doesn't know the limit
-    // makes none either.
-    let none = Rlimit { current: Some(0), maximum: Some(0) };
-    let _no_such_limit = rustix::process::setrlimit(Resource::Core, none);
-    // Nor may other processes of the same user read its memory or its environment.
+    // Disable core dumps, as memory contains credentials. A system that doesn't know this limit doesn't write
+    // core dumps either.
+    let no_core = Rlimit { current: Some(0), maximum: Some(0) };
+    let _no_such_limit = rustix::process::setrlimit(Resource::Core, no_core);
+    // Keep other processes of the same user from reading this one's memory and environment.
     let _not_supported =
         rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
-    // What it writes is nobody else's business, whatever the shell says.
+    // Make new files private to this user, whatever the inherited umask.
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let cli = match cli::parse(std::env::args_os()) {
         Ok(cli) => cli,
-        Err(error) => return explain(&error),
+        Err(error) => return print_cli_error(&error),
     };
     if let Err(error) = logging::init(cli.flags.log_level, cli.flags.log_format) {
         eprintln!("cannot log: {error}");
@@ -53,11 +53,11 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&anyhow::Error::new(error).context("cannot start")),
     };
-    let handled = {
-        let _within = runtime.enter();
+    let installed = {
+        let _context = runtime.enter();
         signal::ignore_others()
     };
-    if let Err(error) = handled {
+    if let Err(error) = installed {
         return fail(&anyhow::Error::new(error).context("cannot install signal handlers"));
     }
     let code = match cli.command {
@@ -66,27 +66,29 @@ fn main() -> ExitCode {
             Ok((config, _)) => {
                 println!("{config}");
                 if arguments.online {
-                    runtime.block_on(ask_twilio(&config))
+                    runtime.block_on(check_online(&config))
                 } else {
                     ExitCode::SUCCESS
                 }
             }
-            Err(problems) => refuse(&problems),
+            Err(problems) => report_problems(&problems),
         },
-        Some(Command::Backup(arguments)) => ended(runtime.block_on(back_up(&cli.flags, arguments))),
-        Some(Command::Demo(arguments)) => ended(runtime.block_on(demo(&cli.flags, arguments))),
-        Some(Command::Simulate(arguments)) => ended(runtime.block_on(simulate(&arguments))),
+        Some(Command::Backup(arguments)) => {
+            exit_code(runtime.block_on(back_up(&cli.flags, arguments)))
+        }
+        Some(Command::Demo(arguments)) => exit_code(runtime.block_on(demo(&cli.flags, arguments))),
+        Some(Command::Simulate(arguments)) => exit_code(runtime.block_on(simulate(&arguments))),
     };
-    // What hangs on a disk or a mount holds nobody up.
-    runtime.shutdown_timeout(LEFTOVERS);
+    // Don't wait for threads that hang on a disk or a mount.
+    runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
     code
 }
 
-/// Starts the runtime, and its first thread for blocking work. That thread is kept: where the system later
-/// refuses another one, work waits for it, and tokio doesn't panic.
+/// Starts the runtime and its first thread for blocking work. That thread is kept: if the system later
+/// refuses another one, work waits for this one and tokio doesn't panic.
 ///
-/// If the system refuses a thread here, tokio panics, and waits for ever while it unwinds: the process ends
-/// in the panic hook instead.
+/// If the system refuses a thread here, tokio panics and would hang while unwinding: the panic hook ends the
+/// process instead.
 fn start_runtime() -> std::io::Result<Runtime> {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|panic| {
@@ -100,7 +102,7 @@ fn start_runtime() -> std::io::Result<Runtime> {
         )]
         std::process::exit(1);
     }));
-    let runtime = Builder::new_multi_thread().enable_all().thread_keep_alive(FOR_EVER).build()?;
+    let runtime = Builder::new_multi_thread().enable_all().thread_keep_alive(KEEP_ALIVE).build()?;
     let first = runtime.spawn_blocking(|| ());
     let started = runtime.block_on(first);
     std::panic::set_hook(hook);
@@ -108,21 +110,21 @@ fn start_runtime() -> std::io::Result<Runtime> {
     Ok(runtime)
 }
 
-/// Reads the configuration, and runs with it until a signal. Files may hang, and the first process of a
-/// container has no default action for a signal: it is handled from the beginning.
+/// Loads the configuration and runs until a signal arrives. Signals are handled before loading: files may
+/// hang, and the first process of a container has no default action for signals.
 async fn start(flags: Flags) -> ExitCode {
     let stop = match stop_on_signal() {
         Ok(stop) => stop,
         Err(error) => return fail(&error),
     };
-    let to_load = flags.clone();
+    let load_flags = flags.clone();
     let loaded = tokio::select! {
         () = stop.cancelled() => return ExitCode::SUCCESS,
-        loaded = tokio::task::spawn_blocking(move || load(&to_load)) => loaded,
+        loaded = tokio::task::spawn_blocking(move || load(&load_flags)) => loaded,
     };
     match loaded {
-        Ok(Ok((config, web))) => ended(run(&flags, &config, web, stop).await),
-        Ok(Err(problems)) => refuse(&problems),
+        Ok(Ok((config, web))) => exit_code(run(&flags, &config, web, stop).await),
+        Ok(Err(problems)) => report_problems(&problems),
         Err(error) => fail(&anyhow::Error::new(error).context("cannot read the configuration")),
     }
 }
@@ -137,18 +139,18 @@ async fn run(
     for notice in &config.notices {
         tracing::info!("{notice}");
     }
-    // Before anything is open: until then the signal ends the program.
+    // Listen before anything is open: until then, SIGHUP ends the program.
     let hangups = ReloadSignals::listen()?;
-    let place = ServerOptions {
+    let options = ServerOptions {
         storage: flags.storage_path.clone(),
         listen: flags.listen(),
         lifecycle: flags.web_enable_lifecycle,
         web,
     };
-    let app = App::build(config, place).await?;
+    let app = App::build(config, options).await?;
     let (file, environment) = (flags.config_file.clone(), Environment::from_process());
-    let load = move |former: &Origin| {
-        let loaded = config::load_with_certificates(former, file.as_deref(), &environment);
+    let load = move |previous: &Origin| {
+        let loaded = config::load_with_certificates(previous, file.as_deref(), &environment);
         loaded.map_err(|problems| problems.to_string())
     };
     app.run(stop, Some(ConfigReloader { load: Arc::new(load), hangups })).await?;
@@ -156,8 +158,8 @@ async fn run(
     Ok(())
 }
 
-/// Prints what Twilio says to the configured credentials.
-async fn ask_twilio(config: &Config) -> ExitCode {
+/// Prints the results of checking the configured credentials against Twilio.
+async fn check_online(config: &Config) -> ExitCode {
     match online::check(config).await {
         Ok(report) => {
             print!("{}", report.text);
@@ -167,7 +169,7 @@ async fn ask_twilio(config: &Config) -> ExitCode {
     }
 }
 
-/// Copies the store; a signal ends it, and nothing of the copy is left.
+/// Backs up the store. A signal stops the backup and removes the incomplete copy.
 async fn back_up(flags: &Flags, arguments: BackupArgs) -> anyhow::Result<()> {
     let stop = stop_on_signal()?;
     let (storage, file) = (flags.storage_path.clone(), arguments.file.clone());
@@ -176,7 +178,7 @@ async fn back_up(flags: &Flags, arguments: BackupArgs) -> anyhow::Result<()> {
     tokio::select! {
         () = stop.cancelled() => {
             backup::abandon(&file);
-            bail!("stopped before the backup was complete: there is no `{}`", file.display());
+            bail!("stopped before the backup was complete: `{}` was not created", file.display());
         }
         copied = copied => {
             println!("wrote `{}` ({} bytes)", file.display(), copied??);
@@ -199,8 +201,8 @@ async fn simulate(arguments: &SimulateArgs) -> anyhow::Result<()> {
     simulation.run().await
 }
 
-/// A token that a signal cancels. A later second signal ends the program at once: what is committed is
-/// durable, and the rest is read again.
+/// Returns a token that a signal cancels. A later second signal ends the program immediately: everything
+/// committed is durable, and the rest is read again after a restart.
 fn stop_on_signal() -> anyhow::Result<CancellationToken> {
     let stop = CancellationToken::new();
     let mut signals = StopSignals::listen()?;
@@ -210,14 +212,14 @@ fn stop_on_signal() -> anyhow::Result<CancellationToken> {
         tracing::info!(signal, "stopping");
         token.cancel();
         let signal = signals.next_distinct().await;
-        tracing::warn!(signal, "stopping at once");
-        #[expect(clippy::disallowed_methods, reason = "a second signal waits for no destructor")]
+        tracing::warn!(signal, "stopping immediately");
+        #[expect(clippy::disallowed_methods, reason = "a second signal skips destructors")]
         std::process::exit(1);
     });
     Ok(stop)
 }
 
-/// Reads both configurations; an error is everything that is wrong with either, one problem a line.
+/// Loads the configuration and the web configuration; the error lists all problems of both, one per line.
 fn load(flags: &Flags) -> Result<(Config, WebSettings), String> {
     let file = flags.config_file.as_deref();
     let config =
@@ -232,27 +234,27 @@ fn load(flags: &Flags) -> Result<(Config, WebSettings), String> {
     }
 }
 
-fn refuse(problems: &str) -> ExitCode {
+fn report_problems(problems: &str) -> ExitCode {
     eprintln!("{problems}");
     ExitCode::from(CONFIGURATION)
 }
 
-fn ended(result: anyhow::Result<()>) -> ExitCode {
+fn exit_code(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
 }
 
-/// Says why the program stops, with the whole chain, in one line.
+/// Logs why the program stops, as one line with the whole chain of errors.
 fn fail(error: &anyhow::Error) -> ExitCode {
     tracing::error!("{error:#}");
     ExitCode::FAILURE
 }
 
-/// Prints help, the version, or what is wrong with the command line.
-fn explain(error: &clap::Error) -> ExitCode {
+/// Prints the help, the version or the error of a command line.
+fn print_cli_error(error: &clap::Error) -> ExitCode {
     let printed = error.print();
-    let was_asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-    if was_asked && printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(USAGE) }
+    let is_success = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    if is_success && printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(USAGE) }
 }

@@ -1,19 +1,18 @@
-//! The signals that end the program, those that make it reload, and those that do nothing.
+//! Handles the signals that stop the program, make it reload, or are ignored.
 
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal as Number;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// How long after the first signal another one belongs to it: `timeout` and shells signal both the
-/// process and its process group.
+/// How soon after a signal another one counts as the same: `timeout` and shells signal both the process and
+/// its process group.
 const SAME_SIGNAL: Duration = Duration::from_millis(100);
 
-/// Signals that would end the program by default and have no meaning here: sent by mistake, by tools
-/// that address several programs at once, or by the kernel for a resource limit. A write beyond the
-/// limit on file sizes (`SIGXFSZ`) then fails like one to a full disk. Left out are those that report
-/// a fault of the program itself.
-const WITHOUT_MEANING: [Number; 11] = [
+/// Signals that would end the program by default but have no meaning for it: sent by mistake, by tools that
+/// address several programs, or by the kernel for a resource limit. A write beyond the file size limit
+/// (`SIGXFSZ`) then fails as on a full disk. Signals that report a fault in the program aren't included.
+const IGNORED: [Number; 11] = [
     Number::USR1,
     Number::USR2,
     Number::QUIT,
@@ -26,20 +25,20 @@ const WITHOUT_MEANING: [Number; 11] = [
     Number::XCPU,
     Number::XFSZ,
 ];
-/// Real-time signals of Linux, which have no names; the C library keeps the first few to itself.
+/// The real-time signals of Linux, which have no names; the C library reserves the first few.
 const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
 
-/// Makes the program survive the signals that have no meaning for it. The handlers stay installed
-/// until the process ends. Needs a runtime.
+/// Ignores the signals that have no meaning for the program, until the process ends. Must be called within a
+/// runtime.
 ///
 /// # Errors
-/// If a handler can't be installed.
+/// Fails if a handler can't be installed.
 pub fn ignore_others() -> std::io::Result<()> {
-    for number in WITHOUT_MEANING {
+    for number in IGNORED {
         let _installed = signal(SignalKind::from_raw(number.as_raw()))?;
     }
     for number in REAL_TIME {
-        // Which ones are reserved depends on the C library.
+        // The reserved signals depend on the C library.
         let _reserved = signal(SignalKind::from_raw(number));
     }
     Ok(())
@@ -53,16 +52,16 @@ pub struct StopSignals {
 }
 
 impl StopSignals {
-    /// Takes the signals over.
+    /// Installs the handlers.
     ///
     /// # Errors
-    /// If the handlers can't be installed.
+    /// Fails if the handlers can't be installed.
     pub fn listen() -> std::io::Result<Self> {
         let terminate = signal(SignalKind::terminate())?;
         Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    /// Waits for the next one, and tells which.
+    /// Waits for the next signal and returns its name.
     pub async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
@@ -70,7 +69,7 @@ impl StopSignals {
         }
     }
 
-    /// Waits for one that does not belong to the last one, which came just now.
+    /// Waits for a signal that doesn't belong to the previous one, which has just arrived.
     pub async fn next_distinct(&mut self) -> &'static str {
         let last = Instant::now();
         loop {
@@ -87,18 +86,18 @@ impl StopSignals {
 pub struct ReloadSignals(Signal);
 
 impl ReloadSignals {
-    /// Takes the signal over, which would else end the program.
+    /// Installs the handler; without it, SIGHUP ends the program.
     ///
     /// # Errors
-    /// If the handler can't be installed.
+    /// Fails if the handler can't be installed.
     pub fn listen() -> std::io::Result<Self> {
         signal(SignalKind::hangup()).map(Self)
     }
 
-    /// Waits for the next one.
+    /// Waits for the next signal.
     pub async fn next(&mut self) {
         if self.0.recv().await.is_none() {
-            // No more will come.
+            // No more signals can arrive.
             std::future::pending().await
         }
     }

@@ -1,48 +1,48 @@
-//! What systemd is told: ready, reloading, stopping, alive.
+//! Notifies systemd: ready, reloading, stopping, alive.
 //!
-//! Without systemd (no `NOTIFY_SOCKET`) nobody is told anything. The watchdog is fed only while every
-//! poll loop keeps its promises, so that a program that has stopped polling is started anew, and one
-//! that waits for Twilio isn't. Source: sd_notify(3).
+//! Does nothing without systemd (no `NOTIFY_SOCKET`). The watchdog is fed only while every poll loop meets
+//! its deadlines, so that systemd restarts a program that has stopped polling, but not one that waits for
+//! Twilio. Source: sd_notify(3).
 
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-/// Says that pages are served and calls are polled.
+/// Notifies systemd that HTTP is served and calls are polled.
 pub fn ready(status: &str) {
-    tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+    notify(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
-/// Says that the configuration is being reloaded; [`ready`] follows.
+/// Notifies systemd that the configuration is being reloaded; [`ready`] must follow.
 pub fn reloading() {
-    tell(&[NotifyState::Reloading]);
+    notify(&[NotifyState::Reloading]);
 }
 
-/// Says that the program is about to end.
+/// Notifies systemd that the program is stopping.
 pub fn stopping() {
-    tell(&[NotifyState::Stopping]);
+    notify(&[NotifyState::Stopping]);
 }
 
-/// Feeds the watchdog, if there is one, for as long as `is_alive`.
+/// Feeds the watchdog, if enabled, while `is_alive` returns true.
 pub async fn feed_watchdog(is_alive: impl Fn() -> bool) {
-    let Some(within) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
-    // Twice in time, as the manual has it.
-    let every = (within / 2).max(Duration::from_millis(10));
+    let Some(timeout) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
+    // Notify twice per timeout, as the manual recommends.
+    let interval = (timeout / 2).max(Duration::from_millis(10));
     let mut was_alive = true;
     loop {
         let is_alive = is_alive();
         if is_alive {
-            tell(&[NotifyState::Watchdog]);
+            notify(&[NotifyState::Watchdog]);
         } else if was_alive {
-            tracing::error!("a poll loop has stopped advancing: the watchdog is fed no more");
+            tracing::error!("a poll loop has stopped advancing: no longer feeding the watchdog");
         }
         was_alive = is_alive;
-        tokio::time::sleep(every).await;
+        tokio::time::sleep(interval).await;
     }
 }
 
-fn tell(state: &[NotifyState<'_>]) {
+fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!(%error, "cannot tell systemd");
+        tracing::warn!(%error, "cannot notify systemd");
     }
 }

@@ -1,4 +1,4 @@
-//! Sends what the simulated Twilio pushes, and sends it again until it is taken, as Twilio does.
+//! Sends the pushes of the simulated Twilio, and repeats each until it is accepted, as Twilio does.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,34 +11,34 @@ use crate::clock::Clock;
 use crate::simulator::{Push, PushForm, Simulator};
 use crate::twilio::client::install_crypto;
 
-/// How often it is looked for new entries, and what was not taken is sent again.
-const EVERY: Duration = Duration::from_secs(1);
-/// How long an answer may take, as with Twilio.
-const WITHIN: Duration = Duration::from_secs(5);
-/// Most requests that wait to be sent again; the oldest go first.
+/// How often to look for new entries and to retry pushes that weren't accepted.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// The request timeout, the same as Twilio's.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// The maximum number of pushes waiting to be sent; the oldest are dropped first.
 const MAX_WAITING: usize = 10_000;
 
-/// Pushes to a place, by the URL that it is known by.
+/// Pushes to a URL and signs with its public URL.
 #[derive(Debug)]
 pub(super) struct Pusher {
     pub(super) simulator: Simulator,
-    /// The URL that is signed.
+    /// The public URL, which is signed.
     pub(super) url: String,
-    /// The URL that is asked: as if a proxy stood before it.
+    /// The URL to which requests are sent, as if a proxy forwarded them from the public URL.
     pub(super) target: String,
 }
 
 impl Pusher {
-    /// Pushes what happens from now on, until `stop`.
+    /// Pushes entries that appear from now on, until `stop` is cancelled.
     pub(super) async fn run(self, stop: CancellationToken) {
         install_crypto();
-        let Ok(client) = reqwest::Client::builder().no_proxy().timeout(WITHIN).build() else {
-            tracing::warn!("cannot push: TLS can't be set up");
+        let Ok(client) = reqwest::Client::builder().no_proxy().timeout(TIMEOUT).build() else {
+            tracing::warn!("cannot push: cannot set up TLS");
             return;
         };
         let clock = Clock::start();
-        let (mut until, mut waiting, mut is_told) = (clock.now(), VecDeque::new(), false);
-        while stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
+        let (mut until, mut waiting, mut has_warned) = (clock.now(), VecDeque::new(), false);
+        while stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
             let (after, now): (Timestamp, Timestamp) = (until, clock.now());
             waiting.extend(self.simulator.pushes(PushForm::Events, &self.url, after, now));
             until = now;
@@ -49,11 +49,11 @@ impl Pusher {
                 match self.send(&client, push).await {
                     Ok(()) => {
                         waiting.pop_front();
-                        is_told = false;
+                        has_warned = false;
                     }
                     Err(error) => {
-                        if !std::mem::replace(&mut is_told, true) {
-                            tracing::warn!(error, "cannot push: it is tried again");
+                        if !std::mem::replace(&mut has_warned, true) {
+                            tracing::warn!(error, "cannot push: will retry");
                         }
                         break;
                     }

@@ -84,7 +84,7 @@ async fn signals_that_come_together_are_one() {
         let ended;
         (ended, program) = program.ends_and_restarts().await;
         assert_eq!(ended.code, Some(0), "{together:?}: {}", ended.stderr);
-        assert!(!ended.stderr.contains("stopping at once"), "{together:?}");
+        assert!(!ended.stderr.contains("stopping immediately"), "{together:?}");
         assert_eq!(ended.stderr.matches("\"stopping\"").count(), 1, "{together:?}");
         assert!(ended.stderr.contains("\"stopped\""), "{together:?}");
         // What was shown was committed.
@@ -119,6 +119,6 @@ async fn a_later_second_signal_ends_it_at_once() {
             program.signal(signals.next().expect("a cycle"));
         });
         assert_eq!(ended.await.code(), Some(1), "{second}: {}", log());
-        assert!(log().contains("stopping at once"), "{second}: {}", log());
+        assert!(log().contains("stopping immediately"), "{second}: {}", log());
     }
 }
