@@ -1,18 +1,18 @@
 //! Turns Twilio Call Events into Prometheus metrics.
 //!
-//! This is the architecture document: where things are, why they are there, and what is true of
-//! them. The README is for people who run the program; this is for people who change it.
+//! This is the architecture document, for people who change the program: where things are, why, and which
+//! invariants hold. The README is for people who run it.
 //!
 //! # The loop
 //!
-//! Each account is one synchronous machine, [`domain::engine::Engine`], and a task around it
-//! ([`poller`]) that turns one loop:
+//! Each account has a synchronous state machine, [`domain::engine::Engine`], and a task around it
+//! ([`poller`]) that runs one loop:
 //!
 //! ```text
 //!        ┌──────────── Engine::next(places, now) ───────────────┐
-//!        │             what is asked, and when to look again    │
+//!        │             what to request, and when to check again │
 //!        │                                                      v
-//!   Effects told                                        Request ── twilio::client ──> Twilio
+//!   Effects applied                                     Request ── twilio::client ──> Twilio
 //!   (metrics, log)                                              one page, one call      │
 //!        ^                                                                              │
 //!        │                                                                              v
@@ -22,184 +22,184 @@
 //!   ledger ── metrics::snapshot ── metrics::exposition ──> text on /metrics
 //! ```
 //!
-//! **Where is it decided what is asked next?** In [`Engine::next`](domain::engine::Engine::next), and
-//! nowhere else: pace, retries, page sizes, whose turn it is.
-//! **Where does an answer change anything?** In [`Engine::on_answer`](domain::engine::Engine::on_answer),
-//! and nowhere else: it returns what is to be kept, measured and logged as
-//! [`Effects`](domain::engine::effects::Effects). The poller commits the batch, and tells the rest only
-//! then.
+//! **Where is the next request chosen?** Only in [`Engine::next`](domain::engine::Engine::next): pace,
+//! retries, page sizes and order.
+//! **Where does an answer change state?** Only in
+//! [`Engine::on_answer`](domain::engine::Engine::on_answer), which returns what to store, measure and log as
+//! [`Effects`](domain::engine::effects::Effects). The poller commits the batch before it updates metrics and
+//! writes the log.
 //!
-//! One response, from its body to its metric: `twilio::client` reads it, `twilio::wire` cuts it into
-//! items and decodes each, [`domain::judge::observe`] judges it and drops its text,
-//! [`domain::engine::events_run`] joins the pages of a call, [`domain::track::progress`] tells which items
-//! are new, [`store`] makes them durable, and only then [`metrics::ledger`] shows them.
+//! The path of a response, from its body to its metric: `twilio::client` reads it, `twilio::wire` splits it
+//! into items and decodes each one, [`domain::judge::observe`] judges it and drops its text,
+//! [`domain::engine::events_run`] joins the pages of a call, [`domain::track::progress`] finds the items that
+//! are new, [`store`] makes them durable, and then [`metrics::ledger`] shows them.
 //!
-//! # The rooms
+//! # The modules
 //!
-//! - [`domain`]: what calls and Call Events mean, and what to do next. Pure, in four rooms of its own:
-//!   - [`domain::engine`]: the account's machine: plan, pace, retries, pages.
-//!   - [`domain::track`]: what is known of calls and lists: progress, listing, learning, digests.
-//!   - [`domain::judge`]: what one Call Event means: kind, verdict, host and route.
-//!   - [`domain::words`]: Twilio's nouns.
-//! - [`metrics`]: what is counted and how it is written down: the catalogue of families, the ledger
-//!   of all series, the exposition. Pure.
-//! - [`twilio`]: the edge to Twilio. One function is one request and one answer; or takes apart what
-//!   Twilio pushes.
-//! - [`store`]: the edge to the disk: one SQLite file, one writer thread.
-//! - [`poller`]: the shell around an account's engine: send, gather, commit, tell, wait.
-//! - [`http`]: the edge to people and Prometheus. From memory, but for the recorded failures.
-//! - [`config`], [`cli`], [`logging`], [`signal`], [`systemd`], [`clock`]: one thing each from outside.
+//! - [`domain`]: the meaning of calls and Call Events, and what to do next. Pure, in four modules:
+//!   - [`domain::engine`]: an account's state machine: plan, pace, retries, pages.
+//!   - [`domain::track`]: what is known about calls and lists: progress, listing, learning, digests.
+//!   - [`domain::judge`]: the meaning of one Call Event: kind, verdict, host and route.
+//!   - [`domain::words`]: Twilio's terms.
+//! - [`metrics`]: what is counted and how it is exposed: the catalogue of families, the ledger of all series,
+//!   the exposition. Pure.
+//! - [`twilio`]: access to Twilio. A function makes one request and returns one answer, or decodes a push.
+//! - [`store`]: access to the disk: one SQLite file, one writer thread.
+//! - [`poller`]: the I/O around an account's engine: sends requests, commits, updates metrics and the log,
+//!   waits.
+//! - [`http`]: serves people and Prometheus. From memory, except for the recorded failures.
+//! - [`config`], [`cli`], [`logging`], [`signal`], [`systemd`], [`clock`]: one external concern each.
 //! - [`app`]: builds the parts, runs the tasks, drains them. [`demo`]: the same against the simulator.
-//! - [`simulator`]: a Twilio of our own, whose truth is known. Imports nothing of the rest, so that
-//!   its judgement is independent.
+//! - [`simulator`]: a simulated Twilio with a known truth. Imports nothing from the other modules, so that its
+//!   judgement is independent.
 //!
-//! Imports point one way: `app` may see all; `poller` sees `twilio`, `store`, `metrics`, `domain`;
-//! `http` and `store` see `metrics` and `domain`, and `http` the read side of `store`; `metrics` and
-//! `twilio` see `domain`; `config` sees `domain`, `twilio` and the bounds of the ledger, since it makes
-//! the values that the parts take; `domain` sees nothing, and each of its rooms only those below it.
-//! `tests/it/tidy.rs` holds the code to it.
+//! Imports point one way: `app` may import everything; `poller` imports `twilio`, `store`, `metrics`, `domain`;
+//! `http` and `store` import `metrics` and `domain`, and `http` the read side of `store`; `metrics` and
+//! `twilio` import `domain`; `config` imports `domain`, `twilio` and the limits of the ledger, as it creates
+//! the values that these parts take; `domain` imports nothing, and each of its modules only those below it.
+//! `tests/it/tidy.rs` enforces this.
 //!
-//! # What is always true
+//! # Invariants
 //!
-//! **Invariant: what was counted, and that it was counted, commit together.** [`domain::engine::effects::Batch`]
-//! carries facts and progress; the writer commits both in one transaction and publishes the delta
-//! afterwards. So a `kill -9` at any instant neither loses nor doubles an event, and no scrape ever
-//! sees a value that a crash could take back.
+//! **Invariant: what was counted and the fact that it was counted commit together.**
+//! [`domain::engine::effects::Batch`] carries facts and progress; the writer commits both in one transaction
+//! and then publishes the delta. So a `kill -9` at any instant neither loses nor double-counts an event, and
+//! no scrape ever sees a value that a crash could take back.
 //!
-//! **Invariant: identity, not time or position, removes duplicates.** A Call Event has no id, its
-//! time has a resolution of a second, and the order of the list is not documented. Per call a
-//! multiset of digests is kept; an event is new when a *complete* read shows more occurrences than
-//! were counted. Several pages are a complete read only if the first is unchanged at the end.
+//! **Invariant: identity, not time or position, removes duplicates.** A Call Event has no id, its time has a
+//! resolution of one second, and the order of the list isn't documented. Each call keeps a multiset of
+//! digests; an event is new when a *complete* read shows more occurrences than were counted. Several pages
+//! are a complete read only if the first is unchanged at the end.
 //!
-//! **Invariant: decisions are values.** Functions in `domain` and `metrics` take `now` and
-//! randomness as arguments and return what to do. So the histories of `tests/it/histories.rs` step the
-//! engine that ships through whole lives of an account, in virtual time, with the store that ships.
+//! **Invariant: decisions are values.** Functions in `domain` and `metrics` take `now` and randomness as
+//! arguments and return what to do. So the histories in `tests/it/histories.rs` can run the production engine
+//! and store through the whole life of an account, in virtual time.
 //!
-//! **Invariant: a bad item never sinks its page, a bad page never sinks its call, a bad call never
-//! sinks its account, a bad account never sinks another.**
+//! **Invariant: a bad item never fails its page, a bad page never fails its call, a bad call never fails its
+//! account, and a bad account never fails another.**
 //!
-//! **Invariant: text of a Call Event dies with its page.** What survives is host and route as
-//! labels, a keyed digest, and closed enums. `Debug` of the event types shows nothing. There is no
-//! error type that carries text of an answer, but for the name of a missing permission.
+//! **Invariant: the text of a Call Event is dropped with its page.** Only host and route labels, a keyed
+//! digest and closed enums survive. `Debug` of the event types shows nothing. No error type carries text of
+//! an answer, except the name of a missing permission.
 //!
 //! # Questions
 //!
-//! **Why is a call read several times?** Twilio documents Call Events as readable 15 minutes after
-//! the end of the call; in practice some show earlier. Early reads make numbers fresh, the settling
-//! read makes them right, and an audit of a sample tells what even that missed. Where early reads
-//! never show anything, [`domain::track::learning`] thins them to one call in fifty.
+//! **Why is a call read several times?** Twilio documents Call Events as readable 15 minutes after the end of
+//! the call; in practice some appear earlier. Early reads make metrics fresh, the settling read makes them
+//! right, and an audit of a sample shows what even the settling read missed. Where early reads never show
+//! anything, [`domain::track::learning`] reduces them to one call in fifty.
 //!
-//! **Which read goes first?** Settling reads that are due, since the counters rest on them: [`domain::engine::plan`]
-//! keeps the calls in the order of their turns, the backlog of a downtime apart from the present. Early
-//! reads take what is left, the most recent first; one that would come too late is skipped.
+//! **Which read goes first?** Settling reads that are due, since the counters depend on them:
+//! [`domain::engine::plan`] keeps the calls ordered by due time, and separates the backlog of a downtime from
+//! current calls. Early reads use the remaining requests, most recent first; one that would be too late is
+//! skipped.
 //!
-//! **When is something the account's fault?** When it happens to things unlike each other with nothing
-//! read in between. One call that is refused, or fails, is that call's own matter: it backs off, and is
-//! given up by a clock that runs only while other calls are read ([`domain::track::failing`]). One list that is
-//! refused is tried again by itself ([`domain::engine::pace`]). A call that keeps failing is counted in
-//! `calls_unreadable` and has one line in the log (`poller::log`).
+//! **When is the account at fault?** When different resources fail with no successful read in between. A
+//! single call that is refused or fails affects only itself: it backs off, and is given up after a time that
+//! only advances while other calls are read ([`domain::track::failing`]). A single list that is refused is
+//! retried on its own ([`domain::engine::pace`]). A call that keeps failing is counted in `calls_unreadable`
+//! and logged once (`poller::log`).
 //!
-//! **When is an account catching up?** When what it counts is the past, so that pages must be held back:
-//! from its start until its look-back or a downtime is read, while its cursor is old, and while a share of
-//! the calls that are due is late ([`domain::engine::account::AccountLag`]). It takes several calls: no single one
-//! may silence an account.
+//! **When is an account catching up?** When it counts past calls, so that alerts must be suppressed: from its
+//! start until its look-back or a downtime has been read, while its cursor is old, and while a share of the
+//! due calls is late ([`domain::engine::account::AccountLag`]). It takes several late calls: no single call
+//! may suppress an account's alerts.
 //!
-//! **What is said when Twilio can't be read?** One WARN with a closed cause, once it is no hiccup, and
-//! one INFO when it is over, apart for lists, single calls, Call Events and subaccounts
-//! ([`domain::engine::trouble`]). The cause comes from the chain of sources of an error (`twilio::cause`), or
-//! from the status and Twilio's error code, which picks the advice (`twilio::advice`). The landing page
-//! and `check-config --online` show the same text.
+//! **What is logged when Twilio can't be read?** One WARN with a cause from a closed set, once the problem
+//! lasts, and one INFO when it is over, separately for lists, single calls, Call Events and subaccounts
+//! ([`domain::engine::trouble`]). The cause comes from an error's chain of sources (`twilio::cause`), or from
+//! the status and Twilio's error code, which selects the advice (`twilio::advice`). The landing page and
+//! `check-config --online` show the same text.
 //!
-//! **When is a list complete?** Only at a page without a next page. A list that stops before moves no
-//! cursor, so that what it did not show is still found ([`domain::engine::lists`]).
+//! **When is a list complete?** Only at a page without a next page. A list that stops earlier moves no
+//! cursor, so that the rest is still found ([`domain::engine::lists`]).
 //!
-//! **Why so many lists?** They are newest first by start time, shift while being read, may cut time
-//! filters to the day, and may leave out calls without start or end time. No single one finds every
-//! call; [`domain::engine::lists`] tells which finds what.
+//! **Why so many lists?** They are newest first by start time, shift while being read, may truncate time
+//! filters to the day, and may omit calls without a start or end time. No single list finds every call;
+//! [`domain::engine::lists`] documents which list finds which calls.
 //!
-//! **When is a call forgotten?** When no list can bring it back: it is settled, audited if it was to
-//! be, and ended before the horizon that the last deep list has passed. A call that nobody knows and
-//! that ended before the horizon is not taken up, so nothing forgotten is ever counted again.
+//! **When is a call forgotten?** When no list can return it any more: it is settled, audited if it was
+//! selected for an audit, and ended before the horizon that the last deep list has passed. An unknown call
+//! that ended before the horizon isn't added, so nothing forgotten is ever counted again.
 //!
-//! **Whose clock?** Twilio's, estimated per account from the `Date` headers of its own 200s
-//! ([`domain::track::twilio_time`]) on top of a monotonic local clock ([`clock`]). Steps of the wall clock move
-//! nothing, and neither does a single `Date`: an account begins once several answers agree. A correction
-//! of the offset moves every schedule along, so that no wait changes. The local clock starts at whatever the
-//! wall clock showed, so no time that a person sees comes from it alone: it is Twilio's, or the wall clock's now.
+//! **Which clock is used?** Twilio's, estimated per account from the `Date` headers of its own 200s
+//! ([`domain::track::twilio_time`]) relative to a monotonic local clock ([`clock`]). Neither a step of the
+//! wall clock nor a single `Date` changes anything: an account starts once several answers agree. A
+//! correction of the offset shifts every schedule with it, so that no wait changes. The local clock starts at
+//! the wall clock's time, which may be wrong, so every time shown to users is Twilio's time or the wall
+//! clock's current time.
 //!
-//! **How gently is Twilio asked?** An account has at most `api.max_concurrency` requests in flight, and
-//! after a 429 one at a time until one has succeeded that was made after it ([`domain::engine::pace`]). The
-//! list of subaccounts is read by the account's engine, too, so it heeds the same. What all accounts
-//! share is a number of places for requests: the poller takes places first and hands the engine how
-//! many it has.
+//! **How is the load on Twilio limited?** An account has at most `api.max_concurrency` requests in flight;
+//! after a 429, it has one at a time until a later request has succeeded ([`domain::engine::pace`]). The
+//! account's engine also reads the list of subaccounts, within the same limits. All accounts share a number
+//! of request permits: the poller acquires permits first and passes their number to the engine.
 //!
-//! **Why is the ledger apart from the `prometheus` crate's counters?** Those can only be changed and
-//! seen at once. Here the change is computed, made durable, and then seen. The exporter's own health
-//! are the crate's ordinary instruments; the ledger is written beside them, straight into the
+//! **Why is the ledger separate from the `prometheus` crate's counters?** A change to those is visible
+//! immediately. Here, a change is computed, made durable, and only then made visible. The exporter's own
+//! health uses the crate's ordinary instruments; the ledger is written next to them, directly into the
 //! exposition.
 //!
-//! **Why is a new route held at 0?** A series that appears with a value shows no increase to
-//! Prometheus, so the first failure of a new route would page nobody. A new group is shown at 0 and
-//! released a scrape interval later ([`metrics::ledger::Hold`]); its release is durable before any
-//! value is shown. AnswerContent is what an answer contained that went out to its end: groups of hidden
-//! accounts are not, and a renamed account's begin again.
+//! **Why is a new route held at 0?** A series that appears with a value shows no increase to Prometheus, so
+//! the first failure of a new route would page no one. A new group is shown at 0 and released a scrape
+//! interval later ([`metrics::ledger::Hold`]); its release is durable before any value is shown. A group
+//! counts as shown only if it was in a response that was sent completely: groups of hidden accounts are not
+//! shown, and those of a renamed account start again.
 //!
-//! **Which way do pushed entries of the error log go?** `http::push` takes the request in, [`twilio::push`]
-//! finds who signed it, [`poller::inbox`] hands its entries to the loops of their accounts, and there
-//! [`Engine::on_push`](domain::engine::Engine::on_push) joins them with those that are read. Twilio is told that
-//! they arrived once they are committed; until then it pushes them again.
+//! **How are pushed error log entries processed?** `http::push` accepts the request, [`twilio::push`] finds
+//! the account that signed it, [`poller::inbox`] passes its entries to the loops of their accounts, and
+//! [`Engine::on_push`](domain::engine::Engine::on_push) merges them with those that are polled. Twilio gets a
+//! success response once they are committed; until then it pushes them again.
 //!
-//! **What does a restart know of subaccounts?** Which there were when Twilio last listed them
-//! (`store::accounts`). It shows and polls those that the configuration still wants, under the labels
-//! that it gives them.
+//! **What does a restart know about subaccounts?** Those that existed when Twilio last listed them
+//! (`store::accounts`). It shows and polls those that the configuration still includes, under their
+//! configured labels.
 //!
-//! **How does one come from the graph to the call?** By the exemplar of a failure or a bucket
-//! ([`metrics::exemplar`], in OpenMetrics only), or by the line that each failing webhook has in the
-//! log (`poller::log`), or by the record of it on `/failures` ([`store::failures`]), which is
-//! written in the transaction that counts it.
+//! **How does a user get from a graph to a call?** Through the exemplar of a failure or a bucket
+//! ([`metrics::exemplar`], in OpenMetrics only), through the log line of each failing webhook
+//! (`poller::log`), or through its record on `/failures` ([`store::failures`]), which is written in the
+//! transaction that counts it.
 //!
-//! **What if the disk is full, or a sync fails?** The batch is neither counted nor shown, the poller
-//! waits and commits it again, and asks Twilio nothing meanwhile. `store/schema.rs` tells why going
-//! on after a failed sync is safe.
+//! **What if the disk is full, or a sync fails?** The batch is neither counted nor shown. The poller waits,
+//! commits it again, and sends no requests to Twilio in the meantime. `store/schema.rs` explains why
+//! continuing after a failed sync is safe.
 //!
-//! **What if the store is damaged?** It is refused. Each table has a checksum of its rows, changed in
-//! the transaction that changes them (`store/database.rs`); opening compares all of them, the schema,
-//! the indexes, and whether the log belongs to the file (`store/whole.rs`), before anything is written.
-//! A log that ends early is no damage: counters and progress go back to its last commit together.
+//! **What if the store is damaged?** It is refused. Each table has a checksum of its rows, updated in the
+//! transaction that changes them (`store/database.rs`). Opening the store checks all checksums, the schema,
+//! the indexes, and whether the log belongs to the file (`store/whole.rs`), before anything is written. A log
+//! that ends early isn't damage: counters and progress both go back to its last commit.
 //!
-//! **How is a store copied that is in use?** Its files are read, not opened: SQLite's log makes a copy of both
-//! consistent unless the log was begun again meanwhile, and then they are copied again (`store/backup.rs`).
-//! The copy passes the same checks as a store that is opened.
+//! **How is a store copied while in use?** Its files are read, not opened: SQLite's log makes a copy of both
+//! consistent unless the log was restarted during the copy, in which case they are copied again
+//! (`store/backup.rs`). The copy passes the same checks as a store that is opened.
 //!
-//! **What if the store is removed while it is open?** Writing goes on into a file that has no name. So
-//! the writer compares names with open files before it commits (`store/files.rs`), commits nothing
-//! while they differ, and readiness fails.
+//! **What if the store is removed while it is open?** Writes would go to a file without a name. So before
+//! each commit, the writer checks that the paths still lead to the open files (`store/files.rs`); while they
+//! don't, it commits nothing and readiness fails.
 //!
-//! **What goes, and when?** Calls that no list can bring back; pairs of host and route without events
-//! for 35 days, and accounts that were removed that long ago. Only time in which an account was followed
-//! counts: neither a wrong clock, nor an outage, nor a cursor that jumps makes anything old.
+//! **What is deleted, and when?** Calls that no list can return any more; pairs of host and route without
+//! events for 35 days, and accounts removed for 35 days. Only time in which an account was polled counts:
+//! neither a wrong clock, nor an outage, nor a cursor that jumps makes anything older.
 //!
-//! **What does a reload do?** It ends the poll loops of the accounts whose configuration changed, and
-//! begins new ones with what the store knows (`app::polling`): whatever was counted is durable, so that a
-//! loop has nothing to hand over. All other accounts go on untouched. A loop that doesn't end in time is
-//! abandoned ([`poller::loops`]): two never poll one account. Reloads come at most once in five seconds.
-//! A file that is empty or was cut off is valid YAML, so what it took away is refused or named
-//! ([`config::Origin`]).
+//! **What does a reload do?** It ends the poll loops of the accounts whose configuration changed, and starts
+//! new ones from the store (`app::polling`): everything counted is durable, so a loop has no state to hand
+//! over. The other accounts keep running. A loop that doesn't end in time is abandoned ([`poller::loops`]):
+//! two loops never poll one account. Reloads happen at most once every five seconds. A file that is empty or
+//! was cut off is valid YAML, so keys that it lost are refused or named ([`config::Origin`]).
 //!
-//! **What can slow clients hold up?** Themselves. One scrape is written at a time, for all who wait for
-//! it; an answer is in memory once, for all who take it; and for a new connection goes whoever should
-//! have moved on the longest ago (`http::scrape`, `http::server`).
+//! **What can slow clients block?** Only themselves. Scrapes in progress and connections are limited: a further
+//! scrape gets a 503, and a further connection is closed at once. Headers and responses have deadlines
+//! (`http::scrape`, `http::server`).
 //!
-//! **Why a thread for the store?** SQLite blocks, and one writer needs no locks. Batches that wait
-//! while one is written are committed together, so that hundreds of accounts share an fsync.
+//! **Why a thread for the store?** SQLite blocks, and a single writer needs no locks. Batches that wait while
+//! one is written are committed together, so that hundreds of accounts share an fsync.
 //!
-//! # Where a change goes
+//! # How to change things
 //!
-//! A new kind or reason: its variant in [`domain::judge::kind`] or [`domain::judge::verdict`], a row in the table
-//! of its tests, a scenario in `simulator::everything`; METRICS.md follows by itself. A new metric:
-//! [`metrics::catalog`], then [`metrics::snapshot`] or [`metrics::health`]. A new key: the example
-//! file, which is the defaults; the field of the part that takes it; and where [`config`] reads its
-//! section, which prints it, too. Another database: behind [`store::Store`].
+//! A new kind or reason: add its variant in [`domain::judge::kind`] or [`domain::judge::verdict`], a row in
+//! the table of its tests, and a scenario in `simulator::everything`; METRICS.md is generated. A new metric:
+//! [`metrics::catalog`], then [`metrics::snapshot`] or [`metrics::health`]. A new key: the example file, which
+//! contains the defaults; the field of the part that takes it; and the place in [`config`] that reads its
+//! section, which also prints it. Another database: behind [`store::Store`].
 
 pub mod app;
 pub mod cli;
