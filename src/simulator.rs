@@ -1,6 +1,6 @@
-//! A Twilio of our own: Accounts, Calls and Call Events over HTTP, from a seeded world.
-//! It also knows, and serves, what an observer must have counted. It reads no clock of its own,
-//! runs no tasks, and shares no judgement with the rest of the program.
+//! A simulated Twilio: Accounts, Calls and Call Events over HTTP, generated from a seed. It also serves the
+//! values that an observer must have counted. It reads no clock directly, runs no tasks, and shares no
+//! judgement with the rest of the program.
 
 mod answer;
 mod api;
@@ -37,7 +37,7 @@ pub use self::truth::{Truth, TruthSeries};
 use self::world::World;
 pub use self::world::WorldConfig;
 
-/// Tells the time: the wall clock in the program, any instant in a test.
+/// Returns the current time: the wall clock's in the program, any instant in a test.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// A simulated Twilio. Clones share one world and one behaviour.
@@ -51,27 +51,27 @@ pub struct Simulator {
 pub struct SimulatedAccount {
     /// The Account SID.
     pub account_sid: String,
-    /// The password that belongs to the Account SID.
+    /// The password for the Account SID.
     pub auth_token: String,
     /// The SID of the account's API key.
     pub api_key_sid: String,
-    /// The password that belongs to the API key.
+    /// The password for the API key.
     pub api_key_secret: String,
-    /// A name that is good for the label `account`.
+    /// A name to use as the label `account`.
     pub name: String,
-    /// The Account SID of the owner, for a subaccount.
+    /// For a subaccount, the Account SID of its owner.
     pub parent_account_sid: Option<String>,
 }
 
 impl Simulator {
-    /// Starts a world at the instant that the clock shows.
+    /// Creates a world that starts at the clock's current time.
     pub fn new(config: WorldConfig, clock: Clock) -> Simulator {
         let world = World::new(config, clock());
         Simulator { shared: Arc::new(Shared::new(world, clock)) }
     }
 
-    /// The HTTP side: Twilio's API under `/2010-04-01/` and `/v1/Alerts`, and `/_simulator/truth` and
-    /// `/_simulator/behaviour`, which ask for no credentials: serve it on loopback only.
+    /// Returns the HTTP routes: Twilio's API under `/2010-04-01/` and `/v1/Alerts`, and `/_simulator/truth`
+    /// and `/_simulator/behaviour`, which need no credentials: serve them on loopback only.
     pub fn router(&self) -> Router {
         api::router(Arc::clone(&self.shared))
     }
@@ -92,20 +92,20 @@ impl Simulator {
             .collect()
     }
 
-    /// What an observer that missed nothing has counted at this instant, under the present
-    /// `events_after`.
+    /// What an observer that missed nothing has counted at this instant, with the current `events_after`.
     pub fn truth(&self, now: Timestamp) -> Truth {
         self.shared.truth(now)
     }
 
-    /// What an observer that has read the error logs since an instant has counted: the values of the
-    /// labels account (its SID), product, host, route, error code and level, with how many entries.
+    /// What an observer that has read the error logs since an instant has counted: the number of entries by
+    /// the values of the labels account (the Account SID), product, host, route, error code and level.
     pub fn error_log(&self, since: Timestamp, now: Timestamp) -> BTreeMap<[String; 6], u64> {
         let mut counts = BTreeMap::new();
         let (world, behaviour) = (&self.shared.world, self.behaviour());
         for (index, account) in world.accounts().iter().enumerate() {
             for entry in error_log::entries(world, index, since, now, &behaviour) {
-                let ([product, host, route], [code, level]) = (entry.place.clone(), entry.what());
+                let ([product, host, route], [code, level]) =
+                    (entry.endpoint.clone(), entry.code_and_level());
                 let labels = [account.sid.clone(), product, host, route, code, level];
                 *counts.entry(labels).or_default() += 1;
             }
@@ -113,12 +113,12 @@ impl Simulator {
         counts
     }
 
-    /// How the simulator behaves at present.
+    /// The current behaviour.
     pub fn behaviour(&self) -> Behaviour {
         self.shared.behaviour()
     }
 
-    /// Makes the simulator behave like this from the next request on.
+    /// Sets the behaviour from the next request on.
     pub fn behave(&self, behaviour: Behaviour) {
         self.shared.behave(behaviour);
     }

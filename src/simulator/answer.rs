@@ -1,58 +1,57 @@
-//! Answers for what a simulated application can answer, each with what an observer must find in it.
-//! The findings are written down here by hand; nothing in the simulator judges a body.
+//! The responses of a simulated application, each with what an observer must find in it. The findings are
+//! written by hand; nothing in the simulator judges a body.
 
 use std::borrow::Cow;
 
 const TWIML: &str =
     r#"<?xml version="1.0" encoding="UTF-8"?><Response><Say>Hello</Say><Pause/></Response>"#;
 
-/// One answer to a request of Twilio's, and its truth.
+/// A response to a request from Twilio, and its truth.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Answer {
     /// The response code; `None` makes the whole response null.
     pub(crate) code: Option<u16>,
-    /// How long the request took, in milliseconds; `None` leaves it out.
+    /// The duration of the request in milliseconds; `None` omits it.
     pub(crate) duration_ms: Option<u64>,
-    /// The content type as the application spelled it.
+    /// The content type as the application wrote it.
     pub(crate) content_type: Option<&'static str>,
-    /// The class that the content type belongs to.
+    /// The class of the content type.
     pub(crate) class: &'static str,
     pub(crate) body: Body,
-    /// The reason of the failure that this answer is to any request.
+    /// The failure reason if this response is a failure for any request.
     pub(crate) failure: Option<&'static str>,
-    /// The reason of the failure that this answer is where TwiML is expected.
+    /// The failure reason if this response is a failure only where TwiML is expected.
     pub(crate) twiml_failure: Option<&'static str>,
-    /// The warning that this answer deserves where TwiML is expected.
+    /// The warning for this response where TwiML is expected.
     pub(crate) warning: Option<&'static str>,
 }
 
-/// What stands in `response_body`.
+/// The value of `response_body`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Body {
-    /// No such key.
+    /// The key is missing.
     Absent,
-    /// The key with null.
+    /// The value is null.
     Null,
     /// This text.
     Text(&'static str),
     /// TwiML of exactly this many bytes.
     Padded(usize),
-    /// The text of Twilio's proxy, with this `Error:` line: the application gave no answer.
+    /// The text of Twilio's proxy with this `Error:` line: the application sent no response.
     Unreachable(&'static str),
 }
 
 impl Answer {
-    /// Whether the application itself answered.
+    /// Whether the application itself responded.
     pub(crate) fn is_genuine(&self) -> bool {
         !matches!(self.body, Body::Unreachable(_)) && !matches!(self.code, None | Some(0))
     }
 
-    /// Whether the application itself answered with a 2xx.
+    /// Whether the application itself responded with a 2xx.
     pub(crate) fn is_genuine_success(&self) -> bool {
         self.is_genuine() && self.code.is_some_and(|code| (200..300).contains(&code))
     }
 
-    /// Whether there is no body to judge.
     pub(crate) fn has_no_body(&self) -> bool {
         matches!(self.body, Body::Absent | Body::Null)
     }
@@ -65,14 +64,14 @@ impl Answer {
         }
     }
 
-    /// The same answer after this many milliseconds.
+    /// The same response with this duration.
     pub(crate) fn after_ms(self, duration_ms: u64) -> Answer {
         Answer { duration_ms: Some(duration_ms), ..self }
     }
 }
 
 impl Body {
-    /// Writes the text; `None` for a body that is null or absent.
+    /// Returns the text; `None` for a body that is null or absent.
     pub(crate) fn text(
         self,
         url: &str,
@@ -97,7 +96,7 @@ impl Body {
     }
 }
 
-/// Plain good TwiML.
+/// Valid TwiML.
 pub(crate) const TWIML_OK: Answer = Answer {
     code: Some(200),
     duration_ms: Some(85),
@@ -109,7 +108,7 @@ pub(crate) const TWIML_OK: Answer = Answer {
     warning: None,
 };
 
-/// What a callback is usually answered with.
+/// The usual response to a callback.
 pub(crate) const NO_CONTENT: Answer = Answer {
     code: Some(204),
     duration_ms: Some(12),
@@ -120,7 +119,7 @@ pub(crate) const NO_CONTENT: Answer = Answer {
     ..TWIML_OK
 };
 
-/// A redirection; Twilio follows it with a request of its own.
+/// A redirect, which Twilio follows with another request.
 pub(crate) const REDIRECT: Answer = Answer {
     code: Some(302),
     content_type: Some("text/html"),
@@ -130,7 +129,7 @@ pub(crate) const REDIRECT: Answer = Answer {
     ..TWIML_OK
 };
 
-/// What Twilio has is still good.
+/// Twilio's cached copy is still valid.
 pub(crate) const NOT_MODIFIED: Answer =
     Answer { code: Some(304), content_type: None, class: "none", body: Body::Null, ..TWIML_OK };
 
@@ -146,7 +145,7 @@ pub(crate) const AUDIO: Answer = Answer {
 pub(crate) const NULL: Answer =
     Answer { code: None, duration_ms: None, failure: Some("no_response"), ..TWIML_OK };
 
-/// A server error of the application's own.
+/// A server error of the application itself.
 pub(crate) const SERVER_ERROR: Answer = Answer {
     code: Some(500),
     content_type: Some("text/html"),
@@ -156,7 +155,7 @@ pub(crate) const SERVER_ERROR: Answer = Answer {
     ..TWIML_OK
 };
 
-/// A status page of the application's own.
+/// A client error of the application itself.
 pub(crate) const NOT_FOUND: Answer =
     Answer { code: Some(404), failure: Some("http_4xx"), ..SERVER_ERROR };
 
@@ -169,7 +168,7 @@ pub(crate) const JSON: Answer = Answer {
     ..TWIML_OK
 };
 
-/// What a handler says that has nothing to say.
+/// The response of a handler that has nothing to say.
 pub(crate) const PLAIN_OK: Answer = Answer {
     content_type: Some("text/plain"),
     class: "text/plain",
@@ -178,18 +177,18 @@ pub(crate) const PLAIN_OK: Answer = Answer {
     ..TWIML_OK
 };
 
-/// A file of a bucket that knows no content types.
+/// A file from a storage bucket that doesn't know content types.
 pub(crate) const BINARY: Answer =
     Answer { content_type: Some("binary/octet-stream"), class: "other", ..AUDIO };
 
-/// Twilio gave up after its 15 s.
+/// Twilio's timeout of 15 s.
 pub(crate) const TIMEOUT: Answer = unreachable(
     "Total timeout is triggered. Configured tt is 15000ms and we attempted 1 time(s)",
     "timeout",
     15_002,
 );
 
-/// Answers that are good TwiML, or as good as.
+/// Responses that are valid TwiML, or count as such.
 pub(crate) const SUCCESSES: &[Answer] = &[
     Answer { content_type: Some("application/xml"), class: "application/xml", ..TWIML_OK },
     Answer { content_type: Some("application/voice+xml"), class: "other_xml", ..TWIML_OK },
@@ -214,7 +213,7 @@ pub(crate) const SUCCESSES: &[Answer] = &[
     Answer { content_type: Some("audio/x-wav"), ..AUDIO },
 ];
 
-/// Answers of the application that are failures where TwiML is expected.
+/// Responses of the application that are failures where TwiML is expected.
 pub(crate) const FAILURES: &[Answer] = &[
     SERVER_ERROR,
     NOT_FOUND,
@@ -270,7 +269,7 @@ pub(crate) const FAILURES: &[Answer] = &[
     },
 ];
 
-/// No answer from the application: each cause that Twilio's proxy names. The lines are recorded ones
+/// No response from the application, with each cause that Twilio's proxy names. The lines are recorded ones
 /// and, from "HTTP bad host name" on, titles of Twilio's error pages 11210, 11236, 11215 and 11206.
 pub(crate) const UNREACHABLE: &[Answer] = &[
     TIMEOUT,
@@ -320,7 +319,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_the_application_said_is_genuine() {
+    fn only_responses_of_the_application_are_genuine() {
         assert!(TWIML_OK.is_genuine_success());
         assert!(SERVER_ERROR.is_genuine() && !SERVER_ERROR.is_genuine_success());
         assert!(UNREACHABLE.iter().all(|answer| !answer.is_genuine()));
@@ -329,13 +328,13 @@ mod tests {
     }
 
     #[test]
-    fn a_padded_body_has_exactly_its_size() {
+    fn a_padded_body_has_the_exact_size() {
         let body = Body::Padded(65_537).text("", "", "").expect("padded is text");
         assert_eq!(body.len(), 65_537);
     }
 
     #[test]
-    fn the_text_of_the_proxy_is_that_of_a_recorded_one() {
+    fn the_proxys_text_matches_a_recorded_one() {
         const RECORDED: &str =
             include_str!("../../tests/fixtures/twilio/real-debugger-webhook-sms-timeout-2023.json");
         let recorded: serde_json::Value = serde_json::from_str(RECORDED).expect("JSON");

@@ -1,6 +1,6 @@
-//! Answers for the HTTP side: routes, authentication, misbehaviour, headers.
-//! Each request is answered from the world at the instant that the clock shows; nothing is kept
-//! but how many requests there are.
+//! The HTTP API: routes, authentication, faults, headers. Each request is answered from the world at the
+//! clock's current time. The only state is the behaviour, the number of requests, and the cached sums of the
+//! truth.
 
 mod alerts;
 
@@ -28,7 +28,7 @@ use super::resource::{self, Page};
 use super::truth::{Sums, Truth};
 use super::world::World;
 
-/// What all requests share.
+/// State shared by all requests.
 pub(crate) struct Shared {
     pub(crate) world: World,
     pub(crate) clock: Clock,
@@ -100,7 +100,7 @@ fn json_response(status: StatusCode, value: &impl Serialize) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-/// What a path of Twilio's API names.
+/// The resource that a path of Twilio's API names.
 #[derive(Clone, Copy, Debug)]
 enum Resource<'a> {
     Accounts,
@@ -140,30 +140,30 @@ impl<'a> Resource<'a> {
     }
 }
 
-/// An answer that is an error.
+/// An error response.
 #[derive(Debug)]
-struct Refusal {
+struct ApiError {
     status: u16,
     code: u32,
     message: String,
 }
 
-impl Refusal {
-    fn new(status: u16, code: u32, message: &str) -> Refusal {
-        Refusal { status, code, message: message.to_owned() }
+impl ApiError {
+    fn new(status: u16, code: u32, message: &str) -> ApiError {
+        ApiError { status, code, message: message.to_owned() }
     }
 
-    fn unauthenticated() -> Refusal {
-        Refusal::new(401, 20003, "Authenticate")
+    fn unauthenticated() -> ApiError {
+        ApiError::new(401, 20003, "Authenticate")
     }
 
-    fn not_found(path: &str) -> Refusal {
+    fn not_found(path: &str) -> ApiError {
         let message = format!("The requested resource {path} was not found");
-        Refusal { status: 404, code: 20404, message }
+        ApiError { status: 404, code: 20404, message }
     }
 }
 
-/// One request in flight, until it is dropped.
+/// A request in flight, until dropped.
 struct InFlight<'a>(&'a AtomicU32);
 
 impl Drop for InFlight<'_> {
@@ -172,11 +172,11 @@ impl Drop for InFlight<'_> {
     }
 }
 
-/// One request, with what it takes to answer it.
+/// A request, with everything needed to answer it.
 struct Request<'a> {
     shared: &'a Shared,
     behaviour: &'a Behaviour,
-    /// Counts the requests: what chance decides is decided by this number.
+    /// The request's number, which decides everything that depends on chance.
     number: u64,
     path: &'a str,
     query: &'a [(String, String)],
@@ -202,16 +202,16 @@ async fn answer(
     let result = if method == axum::http::Method::GET {
         request.answer(authorization, &mut concurrent).await
     } else {
-        Err(Refusal::new(405, 20004, "Method not allowed"))
+        Err(ApiError::new(405, 20004, "Method not allowed"))
     };
     let (status, content_type, body) = match result {
         Ok(_) if request.chance(3) < behaviour.html_instead => {
             (200, "text/html", "<html><body><h1>Please wait</h1></body></html>".to_owned())
         }
-        Ok(value) => (200, "application/json", request.cut(value.to_string())),
-        Err(refusal) => {
-            let error = resource::error(refusal.status, refusal.code, &refusal.message);
-            (refusal.status, "application/json", error.to_string())
+        Ok(value) => (200, "application/json", request.truncate(value.to_string())),
+        Err(error) => {
+            let body = resource::error(error.status, error.code, &error.message);
+            (error.status, "application/json", body.to_string())
         }
     };
     let now = (shared.clock)();
@@ -224,7 +224,7 @@ async fn answer(
         (HeaderName::from_static("twilio-request-duration"), "0.003".to_owned()),
         (HeaderName::from_static("twilio-request-id"), format!("RQ{:032x}", request.number)),
     ];
-    let status = StatusCode::from_u16(status).expect("each refusal has a status of HTTP");
+    let status = StatusCode::from_u16(status).expect("each error has a valid HTTP status");
     (status, headers, body).into_response()
 }
 
@@ -233,51 +233,52 @@ impl Request<'_> {
         &self,
         authorization: Option<&str>,
         concurrent: &mut u32,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, ApiError> {
         let world = &self.shared.world;
         if self.behaviour.outage {
-            return Err(Refusal::new(503, 20503, "Service Unavailable"));
+            return Err(ApiError::new(503, 20503, "Service Unavailable"));
         }
-        let caller = authorization.and_then(|value| AuthenticatedClient::recognise(world, value));
-        let caller = caller.ok_or_else(Refusal::unauthenticated)?;
+        let client =
+            authorization.and_then(|value| AuthenticatedClient::authenticate(world, value));
+        let client = client.ok_or_else(ApiError::unauthenticated)?;
         let resource =
-            Resource::from_path(self.path).ok_or_else(|| Refusal::not_found(self.path))?;
+            Resource::from_path(self.path).ok_or_else(|| ApiError::not_found(self.path))?;
         let account = match resource.account() {
-            Some(sid) => world.account_index(sid).ok_or_else(|| Refusal::not_found(self.path))?,
-            None => caller.account,
+            Some(sid) => world.account_index(sid).ok_or_else(|| ApiError::not_found(self.path))?,
+            None => client.account,
         };
         let is_refused = self.behaviour.unauthorized.contains(&world.accounts()[account].sid);
-        if is_refused || !caller.may_see(world, account) {
-            return Err(Refusal::unauthenticated());
+        if is_refused || !client.may_see(world, account) {
+            return Err(ApiError::unauthenticated());
         }
         *concurrent = self.shared.in_flight[account].fetch_add(1, Ordering::Relaxed) + 1;
         let _in_flight = InFlight(&self.shared.in_flight[account]);
         if self.behaviour.max_concurrent.is_some_and(|limit| *concurrent > limit) {
-            return Err(Refusal::new(429, 20429, "Too Many Requests"));
+            return Err(ApiError::new(429, 20429, "Too Many Requests"));
         }
         if self.chance(1) < self.behaviour.stall.permille {
             tokio::time::sleep(Duration::from_secs(self.behaviour.stall.seconds)).await;
         }
         if self.chance(2) < self.behaviour.error_rate {
-            return Err(Refusal::new(500, 20500, "An internal server error has occurred"));
+            return Err(ApiError::new(500, 20500, "An internal server error has occurred"));
         }
-        // After a stall it is later: the answer shows the world as it is when it is given.
-        self.read(resource, caller, account, (self.shared.clock)())
+        // Time has passed after a stall: answer with the world at the time of the response.
+        self.read(resource, client, account, (self.shared.clock)())
     }
 
     fn read(
         &self,
         resource: Resource<'_>,
-        caller: AuthenticatedClient,
+        client: AuthenticatedClient,
         account: usize,
         now: Timestamp,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, ApiError> {
         let world = &self.shared.world;
         let find = |sid, detail| {
-            world.find(account, sid, now, detail).ok_or_else(|| Refusal::not_found(self.path))
+            world.find(account, sid, now, detail).ok_or_else(|| ApiError::not_found(self.path))
         };
         match resource {
-            Resource::Accounts => self.accounts(caller),
+            Resource::Accounts => self.accounts(client),
             Resource::Alerts => self.alerts(account, now),
             Resource::Account { .. } => Ok(resource::account(world, &world.accounts()[account])),
             Resource::Calls { .. } => self.calls(account, now),
@@ -286,46 +287,47 @@ impl Request<'_> {
                 if self.behaviour.missing_permission {
                     let message = "Authorization Error: required permission \
                                    twilio/voice/request-inspector/read is missing";
-                    return Err(Refusal::new(401, 70051, message));
+                    return Err(ApiError::new(401, 70051, message));
                 }
                 let call = find(call, Detail::Full)?;
                 let mut items = late_and_redacted::events(&call, self.behaviour, now);
                 if self.chance(5) < self.behaviour.shrink_events {
                     items.pop();
                 }
-                Ok(self.page_of("events", items, self.behaviour.shift_pages))
+                Ok(self.page("events", items, self.behaviour.shift_pages))
             }
         }
     }
 
-    fn accounts(&self, caller: AuthenticatedClient) -> Result<Value, Refusal> {
-        if caller.has_api_key && self.behaviour.standard_keys {
-            return Err(Refusal::unauthenticated());
+    fn accounts(&self, client: AuthenticatedClient) -> Result<Value, ApiError> {
+        if client.has_api_key && self.behaviour.standard_keys {
+            return Err(ApiError::unauthenticated());
         }
         let world = &self.shared.world;
-        let asks = |name: &str, value: &str| {
-            self.query.iter().all(|(asked, wanted)| asked != name || wanted == value)
+        let matches = |name: &str, value: &str| {
+            self.query.iter().all(|(key, expected)| key != name || expected == value)
         };
         let seen = world.accounts().iter().enumerate().filter(|(index, account)| {
-            let is_wanted = asks("Status", "active") && asks("FriendlyName", &account.name);
-            is_wanted && caller.may_see(world, *index)
+            let is_requested =
+                matches("Status", "active") && matches("FriendlyName", &account.name);
+            is_requested && client.may_see(world, *index)
         });
         let items = seen.map(|(_, account)| resource::account(world, account)).collect();
-        Ok(self.page_of("accounts", items, false))
+        Ok(self.page("accounts", items, false))
     }
 
-    fn calls(&self, account: usize, now: Timestamp) -> Result<Value, Refusal> {
+    fn calls(&self, account: usize, now: Timestamp) -> Result<Value, ApiError> {
         let mut filter = Filter::read(self.query).map_err(|name| {
-            Refusal::new(400, 20001, &format!("Parameter {name} is not a valid date"))
+            ApiError::new(400, 20001, &format!("Parameter {name} is not a valid date"))
         })?;
         filter.strict_start_time = self.behaviour.strict_start_time;
         filter.shown_after = self.behaviour.calls_after;
         if self.behaviour.day_filters {
-            filter.cut_to_days();
+            filter.truncate_to_days();
         }
         let request = PageRequest::read(self.query);
         let page = list_calls(&self.shared.world, account, &filter, &request, now);
-        let repeated = request.last_of_before().filter(|_| self.behaviour.repeat_calls);
+        let repeated = request.last_of_previous().filter(|_| self.behaviour.repeat_calls);
         let repeated = repeated
             .and_then(|sid| self.shared.world.find(account, sid, now, Detail::Outline))
             .map(|call| resource::call(&call, now));
@@ -343,11 +345,11 @@ impl Request<'_> {
             number: request.page,
             size: request.size,
         };
-        Ok(self.continued(page.envelope(self.path, self.query)))
+        Ok(self.with_next_page_fault(page.envelope(self.path, self.query)))
     }
 
-    /// Cuts the page that is asked for out of a whole list.
-    fn page_of(&self, key: &'static str, mut items: Vec<Value>, is_shifting: bool) -> Value {
+    /// Returns the requested page of a whole list.
+    fn page(&self, key: &'static str, mut items: Vec<Value>, is_shifting: bool) -> Value {
         let PageRequest { size, page: number, .. } = PageRequest::read(self.query);
         let total = items.len();
         if is_shifting && total > size {
@@ -358,11 +360,11 @@ impl Request<'_> {
         let items = items.into_iter().skip(from).take(size).collect();
         let next = (from.saturating_add(size) < total).then(String::new);
         let page = Page { key, items, number, size, next, previous: String::new() };
-        self.continued(page.envelope(self.path, self.query))
+        self.with_next_page_fault(page.envelope(self.path, self.query))
     }
 
-    /// Spoils the next page of an envelope, when that is the behaviour.
-    fn continued(&self, mut envelope: Value) -> Value {
+    /// Replaces the next page of an envelope if the behaviour says so.
+    fn with_next_page_fault(&self, mut envelope: Value) -> Value {
         if self.behaviour.looping_next_page {
             envelope["next_page_uri"] = envelope["uri"].clone();
         }
@@ -373,7 +375,7 @@ impl Request<'_> {
         envelope
     }
 
-    fn cut(&self, mut body: String) -> String {
+    fn truncate(&self, mut body: String) -> String {
         if self.chance(4) < self.behaviour.truncate_body {
             let middle = body.floor_char_boundary(body.len() / 2);
             body.truncate(middle);
@@ -381,7 +383,7 @@ impl Request<'_> {
         body
     }
 
-    /// A number below 1,000 that depends on the request and on what is being decided.
+    /// A number below 1,000 that depends on the request and on the decision.
     fn chance(&self, decision: u64) -> u16 {
         u16::try_from(hash(&[self.shared.world.seed(), self.number, decision]) % 1000).unwrap_or(0)
     }

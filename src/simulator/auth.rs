@@ -1,9 +1,9 @@
-//! Answers for who is asking: HTTP Basic with an Account SID or an API key.
-//! What the asker may see follows from the account; permissions are `behaviour`.
+//! Authenticates requests: HTTP Basic with an Account SID or an API key. The account determines what a client
+//! may see; permissions are part of `behaviour`.
 
 use super::world::{Account, World};
 
-/// Who is asking, by a credential that is right.
+/// A client with a valid credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AuthenticatedClient {
     /// The index of the account that the credential belongs to.
@@ -12,8 +12,8 @@ pub(crate) struct AuthenticatedClient {
 }
 
 impl AuthenticatedClient {
-    /// Recognises the credential of an `Authorization` header.
-    pub(crate) fn recognise(world: &World, authorization: &str) -> Option<AuthenticatedClient> {
+    /// Checks the credential in an `Authorization` header.
+    pub(crate) fn authenticate(world: &World, authorization: &str) -> Option<AuthenticatedClient> {
         let (scheme, encoded) = authorization.split_once(' ')?;
         if !scheme.eq_ignore_ascii_case("basic") {
             return None;
@@ -26,7 +26,7 @@ impl AuthenticatedClient {
         Some(AuthenticatedClient { account, has_api_key: user.starts_with("SK") })
     }
 
-    /// Whether this account is the caller's own or one of its subaccounts.
+    /// Whether this account is the client's own or one of its subaccounts.
     pub(crate) fn may_see(self, world: &World, account: usize) -> bool {
         account == self.account || world.accounts()[account].parent == Some(self.account)
     }
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn base64_is_decoded_at_every_length() {
+    fn decodes_base64_of_every_length() {
         for (encoded, text) in
             [("", ""), ("Zg==", "f"), ("Zm8=", "fo"), ("Zm9vOmJhcg==", "foo:bar")]
         {

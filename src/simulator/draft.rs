@@ -1,5 +1,5 @@
-//! Answers for how a script is written: a call that moves forward and is asked about on its way.
-//! It does not decide which call that is (`scenario`) nor when it is created (`world`).
+//! Builds a call's script: time moves forward, and requests are made along the way. `scenario` decides which
+//! call it is, and `world` when it is created.
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -11,7 +11,7 @@ use super::script::{
     Call, Expected, ExpectedWebhook, ScriptedEvent, pascal_case, rfc2822, seconds_after,
 };
 
-/// Where Twilio asks, and the labels of that place.
+/// The URL that Twilio requests, and its labels.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Target<'a> {
     pub(crate) url: &'a str,
@@ -19,33 +19,33 @@ pub(crate) struct Target<'a> {
     pub(crate) route: &'a str,
 }
 
-/// How much of a call is written.
+/// How much of a call is generated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Detail {
-    /// All but the JSON of its events, which is null: enough for lists and sums, and much faster.
+    /// Everything except the JSON of its events, which is null: enough for lists and sums, and much faster.
     Outline,
     /// Everything.
     Full,
 }
 
-/// The place in the world that a call is written for.
+/// The parameters of a call that the world has scheduled.
 #[derive(Clone, Debug)]
 pub(crate) struct CallSlot {
     pub(crate) account_sid: String,
-    /// The Call SIDs of the call itself and of its child leg.
+    /// The Call SIDs of the call and its child leg.
     pub(crate) call_sids: [String; 2],
     pub(crate) created_at: Timestamp,
-    /// The shortest and the longest call, in seconds; what happens in it may take longer.
+    /// The minimum and maximum length of a call, in seconds; its events may extend it.
     pub(crate) call_seconds: (u64, u64),
     pub(crate) random: Random,
     pub(crate) detail: Detail,
 }
 
-/// A call that is being written; its clock only moves forward.
+/// A call under construction; its clock only moves forward.
 #[derive(Debug)]
 pub(crate) struct Draft {
     call: Call,
-    /// What the clock counts from: the creation of the call, or of a child leg's parent.
+    /// The clock's origin: the creation of the call, or of a child leg's parent.
     origin: Timestamp,
     clock_ms: u64,
     length_seconds: u64,
@@ -54,66 +54,66 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    /// A caller rings.
-    pub(crate) fn inbound(seat: &CallSlot) -> Draft {
-        Draft::new(seat, 0, "inbound", Some(0), &[(0, "ringing"), (1, "in-progress")])
+    /// Starts an inbound call.
+    pub(crate) fn inbound(slot: &CallSlot) -> Draft {
+        Draft::new(slot, 0, "inbound", Some(0), &[(0, "ringing"), (1, "in-progress")])
     }
 
-    /// The customer's program places a call, which is queued for a second.
-    pub(crate) fn outbound_api(seat: &CallSlot) -> Draft {
+    /// Starts a call placed through the API, which is queued for a second.
+    pub(crate) fn outbound_api(slot: &CallSlot) -> Draft {
         let statuses = [(0, "queued"), (1, "ringing"), (2, "in-progress")];
-        let mut draft = Draft::new(seat, 0, "outbound-api", Some(1), &statuses);
+        let mut draft = Draft::new(slot, 0, "outbound-api", Some(1), &statuses);
         let url =
-            format!("https://api.twilio.com/2010-04-01/Accounts/{}/Calls.json", seat.account_sid);
+            format!("https://api.twilio.com/2010-04-01/Accounts/{}/Calls.json", slot.account_sid);
         draft.api_request(&url, 201);
         draft.wait(2);
         draft
     }
 
-    /// The customer's program places a call that never gets anywhere.
-    pub(crate) fn outbound_unanswered(seat: &CallSlot) -> Draft {
+    /// Starts a call placed through the API that is never answered.
+    pub(crate) fn outbound_unanswered(slot: &CallSlot) -> Draft {
         let mut draft =
-            Draft::new(seat, 0, "outbound-api", Some(1), &[(0, "queued"), (1, "ringing")]);
+            Draft::new(slot, 0, "outbound-api", Some(1), &[(0, "queued"), (1, "ringing")]);
         let url =
-            format!("https://api.twilio.com/2010-04-01/Accounts/{}/Calls.json", seat.account_sid);
+            format!("https://api.twilio.com/2010-04-01/Accounts/{}/Calls.json", slot.account_sid);
         draft.api_request(&url, 201);
         draft.wait(3);
         draft
     }
 
-    /// A call that stays queued, without a start time.
-    pub(crate) fn queued(seat: &CallSlot) -> Draft {
-        Draft::new(seat, 0, "outbound-api", None, &[(0, "queued")])
+    /// Starts a call that stays queued, without a start time.
+    pub(crate) fn queued(slot: &CallSlot) -> Draft {
+        Draft::new(slot, 0, "outbound-api", None, &[(0, "queued")])
     }
 
-    /// The leg that a `<Dial>` creates this many seconds after its parent.
-    pub(crate) fn child(seat: &CallSlot, after: u64) -> Draft {
+    /// Starts the leg that a `<Dial>` creates this many seconds after its parent.
+    pub(crate) fn child(slot: &CallSlot, after: u64) -> Draft {
         let statuses = [(after, "ringing"), (after + 1, "in-progress")];
-        let mut draft = Draft::new(seat, 1, "outbound-dial", Some(after), &statuses);
-        draft.call.parent_call_sid = Some(seat.call_sids[0].clone());
-        draft.call.created_at = seconds_after(seat.created_at, after);
+        let mut draft = Draft::new(slot, 1, "outbound-dial", Some(after), &statuses);
+        draft.call.parent_call_sid = Some(slot.call_sids[0].clone());
+        draft.call.created_at = seconds_after(slot.created_at, after);
         draft.wait(after + 1);
         draft
     }
 
     fn new(
-        seat: &CallSlot,
+        slot: &CallSlot,
         leg: usize,
         direction: &'static str,
         started_after: Option<u64>,
         statuses: &[(u64, &'static str)],
     ) -> Draft {
-        let mut random = seat.random.clone();
-        let length_seconds = random.between(seat.call_seconds.0, seat.call_seconds.1);
-        let at = |after| seconds_after(seat.created_at, after);
+        let mut random = slot.random.clone();
+        let length_seconds = random.between(slot.call_seconds.0, slot.call_seconds.1);
+        let at = |after| seconds_after(slot.created_at, after);
         let call = Call {
-            sid: seat.call_sids[leg].clone(),
-            account_sid: seat.account_sid.clone(),
+            sid: slot.call_sids[leg].clone(),
+            account_sid: slot.account_sid.clone(),
             parent_call_sid: None,
             direction,
             from: phone_number(random.next()),
             to: phone_number(random.below(10)),
-            created_at: seat.created_at,
+            created_at: slot.created_at,
             started_at: started_after.map(at),
             ended_at: at(length_seconds),
             shows_end_time: true,
@@ -122,20 +122,20 @@ impl Draft {
         };
         Draft {
             call,
-            origin: seat.created_at,
+            origin: slot.created_at,
             clock_ms: 0,
             length_seconds,
             pascal_case: false,
-            detail: seat.detail,
+            detail: slot.detail,
         }
     }
 
-    /// Lets seconds pass.
+    /// Advances the clock by seconds.
     pub(crate) fn wait(&mut self, seconds: u64) {
         self.clock_ms += seconds * 1000;
     }
 
-    /// Spells the parameters as Twilio's documentation of webhooks does.
+    /// Writes parameter names as in Twilio's documentation of webhooks.
     pub(crate) fn use_pascal_case(&mut self) {
         self.pascal_case = true;
     }
@@ -148,20 +148,20 @@ impl Draft {
         self.call.sid.clone()
     }
 
-    /// Twilio asks the application and gets this answer.
-    pub(crate) fn ask(&mut self, purpose: Purpose, target: Target<'_>, answer: Answer) {
+    /// Twilio makes a request to the application and gets this response.
+    pub(crate) fn request(&mut self, purpose: Purpose, target: Target<'_>, answer: Answer) {
         self.clock_ms += answer.duration_ms.unwrap_or(0);
-        let item = self.detailed(|draft| draft.exchange(purpose, target.url, answer));
+        let item = self.if_full(|draft| draft.exchange(purpose, target.url, answer));
         let is_success = answer.is_genuine_success();
         let is_judged = is_success && purpose.expects == ExpectedAnswer::Twiml;
         let own_failure = match purpose.expects {
             ExpectedAnswer::Twiml => answer.twiml_failure,
-            ExpectedAnswer::Sound if answer.class != "audio" => Some("unsupported_content_type"),
-            ExpectedAnswer::Sound | ExpectedAnswer::IdleTwiml | ExpectedAnswer::Status => None,
+            ExpectedAnswer::Media if answer.class != "audio" => Some("unsupported_content_type"),
+            ExpectedAnswer::Media | ExpectedAnswer::IgnoredTwiml | ExpectedAnswer::Status => None,
         };
         let failure = answer.failure.or(own_failure.filter(|_| is_success));
-        let asks_for_twiml =
-            matches!(purpose.expects, ExpectedAnswer::Twiml | ExpectedAnswer::IdleTwiml);
+        let expects_twiml =
+            matches!(purpose.expects, ExpectedAnswer::Twiml | ExpectedAnswer::IgnoredTwiml);
         let expected = ExpectedWebhook {
             host: target.host.to_owned(),
             route: target.route.to_owned(),
@@ -170,39 +170,39 @@ impl Draft {
             duration_ms: answer.duration_ms,
             has_succeeded: match purpose.expects {
                 ExpectedAnswer::Twiml => Some(failure.is_none()),
-                ExpectedAnswer::Sound => failure.map(|_| false),
-                ExpectedAnswer::IdleTwiml | ExpectedAnswer::Status => None,
+                ExpectedAnswer::Media => failure.map(|_| false),
+                ExpectedAnswer::IgnoredTwiml | ExpectedAnswer::Status => None,
             },
             failure,
             warning: answer.warning.filter(|_| purpose.expects == ExpectedAnswer::Twiml),
-            content_type: (is_success && asks_for_twiml).then_some(answer.class),
+            content_type: (is_success && expects_twiml).then_some(answer.class),
             unjudged: is_judged && answer.has_no_body(),
         };
         self.push(item, Expected::Webhook(expected));
     }
 
-    /// The customer's program asks Twilio.
+    /// The customer's program makes an API request.
     pub(crate) fn api_request(&mut self, url: &str, code: u16) {
-        let item = self.detailed(|draft| draft.api_exchange(url, code));
+        let item = self.if_full(|draft| draft.api_exchange(url, code));
         self.push(item, Expected::ApiRequest { code: code.to_string() });
     }
 
-    /// Twilio shows something that is no Call Event.
-    pub(crate) fn show(&mut self, item: Value, reason: &'static str) {
+    /// Adds an item that isn't a valid Call Event.
+    pub(crate) fn add_invalid(&mut self, item: Value, reason: &'static str) {
         self.push(item, Expected::Rejected(reason));
     }
 
-    /// Replaces a value of the last event by one that makes it useless.
-    pub(crate) fn spoil(&mut self, pointer: &str, value: Value, reason: &'static str) {
+    /// Replaces a value of the last event by one that makes the event invalid.
+    pub(crate) fn invalidate(&mut self, pointer: &str, value: Value, reason: &'static str) {
         if let Some(event) = self.call.events.last_mut() {
             event.expected = Expected::Rejected(reason);
-            if let Some(place) = event.item.pointer_mut(pointer) {
-                *place = value;
+            if let Some(field) = event.item.pointer_mut(pointer) {
+                *field = value;
             }
         }
     }
 
-    /// The call ends with this status; what is asked afterwards comes after the end.
+    /// Ends the call with this status; later requests come after the end.
     pub(crate) fn end(&mut self, status: &'static str) {
         let length = self.length_seconds.max(self.clock_ms / 1000 + 1);
         self.clock_ms = length * 1000;
@@ -210,14 +210,14 @@ impl Draft {
         self.call.statuses.push((self.call.ended_at, status));
     }
 
-    /// The call ends without an `end_time`.
-    pub(crate) fn end_unseen(&mut self, status: &'static str) {
+    /// Ends the call without an `end_time`.
+    pub(crate) fn end_without_time(&mut self, status: &'static str) {
         self.end(status);
         self.call.shows_end_time = false;
     }
 
-    /// The finished script.
-    pub(crate) fn done(self) -> Call {
+    /// Returns the finished call.
+    pub(crate) fn finish(self) -> Call {
         self.call
     }
 
@@ -230,7 +230,7 @@ impl Draft {
         self.call.events.push(ScriptedEvent { at, item, expected });
     }
 
-    fn detailed(&self, item: impl FnOnce(&Draft) -> Value) -> Value {
+    fn if_full(&self, item: impl FnOnce(&Draft) -> Value) -> Value {
         match self.detail {
             Detail::Outline => Value::Null,
             Detail::Full => item(self),
@@ -286,8 +286,9 @@ impl Draft {
             CallParameters::None => {}
         }
         pairs.extend(purpose.extra);
-        let spelled = |key: &str| if self.pascal_case { pascal_case(key) } else { key.to_owned() };
-        pairs.into_iter().map(|(key, value)| (spelled(key), Value::from(value))).collect()
+        let format_key =
+            |key: &str| if self.pascal_case { pascal_case(key) } else { key.to_owned() };
+        pairs.into_iter().map(|(key, value)| (format_key(key), Value::from(value))).collect()
     }
 
     fn response(&self, url: &str, answer: Answer) -> Value {
@@ -321,8 +322,9 @@ mod tests {
         Target { url: "https://ivr.example.com/voice", host: "ivr.example.com", route: "/voice" };
 
     #[test]
-    fn an_event_has_the_shape_that_twilio_documents() {
-        let item = &written(|draft| draft.ask(VOICE_URL_INBOUND, VOICE, TWIML_OK)).events[0].item;
+    fn an_event_has_the_documented_shape() {
+        let item =
+            &written(|draft| draft.request(VOICE_URL_INBOUND, VOICE, TWIML_OK)).events[0].item;
         assert_eq!(item["request"]["url"], VOICE.url);
         assert_eq!(item["request"]["parameters"]["call_status"], "ringing");
         assert_eq!(item["response"]["response_code"], 200);
@@ -333,9 +335,9 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_an_answer_comes_after_it() {
+    fn a_response_advances_the_clock() {
         let call = written(|draft| {
-            draft.ask(VOICE_URL_INBOUND, VOICE, TIMEOUT);
+            draft.request(VOICE_URL_INBOUND, VOICE, TIMEOUT);
             draft.end("completed");
         });
         assert_eq!(call.events[0].at.as_second(), 15);
@@ -344,23 +346,23 @@ mod tests {
 
     #[test]
     fn a_null_response_is_null_and_a_download_has_no_parameters() {
-        let call = written(|draft| draft.ask(MEDIA, VOICE, NULL));
+        let call = written(|draft| draft.request(MEDIA, VOICE, NULL));
         assert_eq!(call.events[0].item["response"], Value::Null);
         assert_eq!(call.events[0].item["request"]["parameters"], json!({}));
     }
 
     #[test]
-    fn a_spoilt_event_counts_as_rejected_only() {
+    fn an_invalidated_event_counts_only_as_rejected() {
         let call = written(|draft| {
-            draft.ask(VOICE_URL_INBOUND, VOICE, TWIML_OK);
-            draft.spoil("/response/response_code", json!(999), "invalid_code");
+            draft.request(VOICE_URL_INBOUND, VOICE, TWIML_OK);
+            draft.invalidate("/response/response_code", json!(999), "invalid_code");
         });
         assert_eq!(call.events[0].item["response"]["response_code"], 999);
         assert!(matches!(call.events[0].expected, Expected::Rejected("invalid_code")));
     }
 
     fn written(write: impl FnOnce(&mut Draft)) -> Call {
-        let seat = CallSlot {
+        let slot = CallSlot {
             account_sid: format!("AC{:032x}", 1),
             call_sids: [format!("CA{:032x}", 1), format!("CA{:032x}", 2)],
             created_at: Timestamp::UNIX_EPOCH,
@@ -368,8 +370,8 @@ mod tests {
             random: Random::from_parts(&[1]),
             detail: Detail::Full,
         };
-        let mut draft = Draft::inbound(&seat);
+        let mut draft = Draft::inbound(&slot);
         write(&mut draft);
-        draft.done()
+        draft.finish()
     }
 }

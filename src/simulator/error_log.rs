@@ -1,5 +1,5 @@
-//! Answers for Twilio's error log: which entries the calls of an account leave in it, and when it shows them.
-//! They are written from the same scripts as Call Events, so that both tell of the same failures.
+//! Twilio's error log: the entries that an account's calls leave in it, and when it shows them. They come
+//! from the same scripts as Call Events, so that both report the same failures.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -10,18 +10,18 @@ use super::random::hash;
 use super::script::{Call, Expected, ExpectedWebhook, made_up_sid, seconds_after};
 use super::world::World;
 
-/// Most entries that Twilio shows for one question.
+/// The maximum number of entries that Twilio returns for one query.
 const MAX_ENTRIES: usize = 10_000;
-/// How late an entry is at most: what may still appear has happened since.
-pub(crate) const LATEST: SignedDuration = SignedDuration::from_hours(1);
-/// One call in so many leaves an entry of a message, too.
+/// The maximum delay of an entry: entries that may still appear were generated since then.
+pub(crate) const MAX_DELAY: SignedDuration = SignedDuration::from_hours(1);
+/// One call in this many also leaves an entry about a message.
 const MESSAGE_ONE_IN: u64 = 10;
-/// One call in so many leaves an entry of another product, which is only worth knowing.
+/// One call in this many also leaves an entry of another product, with the level `notice`.
 const NOTICE_ONE_IN: u64 = 15;
-/// One entry in so many is late, when that is the behaviour.
+/// One entry in this many is late, if the behaviour says so.
 const LATE_ONE_IN: u64 = 4;
 
-/// One entry, and its truth.
+/// An entry and its truth.
 #[derive(Clone, Debug)]
 pub(crate) struct LoggedError {
     pub(crate) sid: String,
@@ -31,17 +31,17 @@ pub(crate) struct LoggedError {
     pub(crate) code: u32,
     pub(crate) level: &'static str,
     pub(crate) url: String,
-    /// The label values of product, host and route.
-    pub(crate) place: [String; 3],
+    /// The values of the labels product, host and route.
+    pub(crate) endpoint: [String; 3],
 }
 
 impl LoggedError {
-    /// The label values of error code and level.
-    pub(crate) fn what(&self) -> [String; 2] {
+    /// The values of the labels error code and level.
+    pub(crate) fn code_and_level(&self) -> [String; 2] {
         [self.code.to_string(), self.level.to_owned()]
     }
 
-    /// Writes it as Twilio does.
+    /// Formats the entry as Twilio does.
     fn alert(&self, account_sid: &str) -> Value {
         let date = self.generated_at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let level = self.level.to_uppercase();
@@ -65,7 +65,7 @@ impl LoggedError {
     }
 }
 
-/// The entries that an account's log holds of what happened from one instant to another, newest first.
+/// The entries of an account that were generated from `from` on and are visible at `now`, newest first.
 pub(crate) fn entries(
     world: &World,
     account: usize,
@@ -73,18 +73,18 @@ pub(crate) fn entries(
     now: Timestamp,
     behaviour: &Behaviour,
 ) -> Vec<LoggedError> {
-    let window = world.window_ended(from.checked_sub(LATEST).unwrap_or(from), now);
+    let window = world.window_ended(from.checked_sub(MAX_DELAY).unwrap_or(from), now);
     let calls = (window.from..window.to).flat_map(|number| {
         world.calls(account, number, Detail::Full).into_iter().map(move |call| (number, call))
     });
     let mut entries: Vec<LoggedError> =
-        calls.flat_map(|(number, call)| of_call(number, &call, behaviour)).collect();
+        calls.flat_map(|(number, call)| call_entries(number, &call, behaviour)).collect();
     entries.retain(|entry| from <= entry.generated_at && entry.shown_at <= now);
     entries.sort_by(|a, b| (b.generated_at, &b.sid).cmp(&(a.generated_at, &a.sid)));
     entries
 }
 
-/// The log as its list shows it.
+/// The log as Twilio's list shows it.
 pub(crate) fn alerts(
     world: &World,
     account: usize,
@@ -104,8 +104,8 @@ pub(crate) fn alerts(
     shown
 }
 
-fn of_call(number: u64, call: &Call, behaviour: &Behaviour) -> Vec<LoggedError> {
-    let of_event = |index: u64, at, resource_sid: String, (code, level), url: String, place| {
+fn call_entries(number: u64, call: &Call, behaviour: &Behaviour) -> Vec<LoggedError> {
+    let new_entry = |index: u64, at, resource_sid: String, (code, level), url: String, endpoint| {
         let seed = hash(&[hash(&[number, index]), u64::from(code), call_number(call)]);
         let is_late = seed.is_multiple_of(LATE_ONE_IN);
         let late = if is_late { behaviour.error_log_late } else { 0 };
@@ -117,35 +117,35 @@ fn of_call(number: u64, call: &Call, behaviour: &Behaviour) -> Vec<LoggedError> 
             code,
             level,
             url,
-            place,
+            endpoint,
         }
     };
     let mut entries = Vec::new();
     for (index, event) in (0..).zip(&call.events) {
         let Expected::Webhook(webhook) = &event.expected else { continue };
-        let Some(what) = code(webhook) else { continue };
+        let Some(code_and_level) = code(webhook) else { continue };
         let url = event.item["request"]["url"].as_str().unwrap_or_default().to_owned();
-        let place = ["voice".to_owned(), webhook.host.clone(), webhook.route.clone()];
-        entries.push(of_event(index, event.at, call.sid.clone(), what, url, place));
+        let endpoint = ["voice".to_owned(), webhook.host.clone(), webhook.route.clone()];
+        entries.push(new_entry(index, event.at, call.sid.clone(), code_and_level, url, endpoint));
     }
     if number.is_multiple_of(MESSAGE_ONE_IN) && call.parent_call_sid.is_none() {
         let url = "https://sms.example.com/in?Body=secret".to_owned();
-        let place = ["messaging".to_owned(), String::new(), String::new()];
+        let endpoint = ["messaging".to_owned(), String::new(), String::new()];
         let message = made_up_sid("SM", number);
         let at = call.created_at;
-        entries.push(of_event(u64::MAX, at, message, (30_007, "warning"), url, place));
+        entries.push(new_entry(u64::MAX, at, message, (30_007, "warning"), url, endpoint));
     }
     if number.is_multiple_of(NOTICE_ONE_IN) && call.parent_call_sid.is_none() {
         let url = "https://flows.example.com/in?Body=secret".to_owned();
-        let place = ["other".to_owned(), String::new(), String::new()];
+        let endpoint = ["other".to_owned(), String::new(), String::new()];
         let execution = made_up_sid("FN", number);
-        entries.push(of_event(
+        entries.push(new_entry(
             u64::MAX - 1,
             call.created_at,
             execution,
             (81_000, "notice"),
             url,
-            place,
+            endpoint,
         ));
     }
     entries
@@ -155,7 +155,7 @@ fn call_number(call: &Call) -> u64 {
     u64::from_str_radix(&call.sid[18..], 16).unwrap_or_default()
 }
 
-/// The code and level that Twilio logs a webhook's failure under.
+/// The code and level with which Twilio logs a webhook's failure.
 fn code(webhook: &ExpectedWebhook) -> Option<(u32, &'static str)> {
     if webhook.has_succeeded.is_none() && webhook.failure.is_some() {
         return Some((15_003, "warning"));

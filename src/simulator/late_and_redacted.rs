@@ -1,5 +1,5 @@
-//! Answers for what is odd about Call Events at an instant: answers that are filled in later, and
-//! what is redacted after a while. The truth stays what it is.
+//! The state of Call Events at an instant: responses that appear later, and data that is redacted after a
+//! while. The truth doesn't change.
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -7,11 +7,11 @@ use serde_json::Value;
 use super::behaviour::Behaviour;
 use super::script::{Call, ScriptedEvent, seconds_after};
 
-/// What is no longer shown of a request once it is redacted, with capitals or without.
+/// The parameters that are redacted, in any case.
 const REDACTED: [&str; 8] =
     ["from", "to", "caller", "called", "digits", "speechresult", "fromcity", "tocity"];
 
-/// The items that Twilio shows of a call at an instant.
+/// The items that Twilio shows for a call at an instant.
 pub(crate) fn events(call: &Call, behaviour: &Behaviour, now: Timestamp) -> Vec<Value> {
     let events = call.visible_events(now, behaviour.visibility());
     events.into_iter().map(|event| shown(call, event, behaviour, now)).collect()
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_redacted_is_gone_and_the_rest_stays() {
+    fn redacts_only_personal_data() {
         let mut item = json!({
             "request": {"parameters": {"from": "x", "SpeechResult": "yes", "call_status": "ringing"}},
             "response": {"response_body": "<Response/>", "response_code": 200},

@@ -1,5 +1,5 @@
-//! Answers for which calls stand on which page of a list: filters, order and continuation.
-//! Newest first by start time, as Twilio lists them; writing them down as JSON is `resource`'s.
+//! Lists calls: filters, order and paging. Newest first by start time, as Twilio lists them; `resource`
+//! formats them as JSON.
 
 use jiff::civil::{Date, DateTime};
 use jiff::{SignedDuration, Timestamp};
@@ -8,21 +8,21 @@ use super::draft::Detail;
 use super::script::{Call, seconds_after};
 use super::world::{Window, World};
 
-/// The statuses of a call that is not over.
+/// The statuses of a call that hasn't ended.
 const ACTIVE: [&str; 3] = ["queued", "ringing", "in-progress"];
-/// Twilio's page size when none is asked for.
+/// Twilio's default page size.
 const DEFAULT_PAGE_SIZE: usize = 50;
-/// Twilio's largest page.
+/// Twilio's maximum page size.
 const MAX_PAGE_SIZE: usize = 1000;
 
-/// What a list request asks for.
+/// The filters of a list request.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Filter {
     status: Option<String>,
     start: Range,
     end: Range,
     pub(crate) strict_start_time: bool,
-    /// Seconds before a call is shown.
+    /// Seconds until a call is shown.
     pub(crate) shown_after: u64,
 }
 
@@ -33,7 +33,7 @@ struct Range {
     before: Option<Timestamp>,
 }
 
-/// Which part of a list is asked for.
+/// The requested part of a list.
 #[derive(Clone, Debug)]
 pub(crate) struct PageRequest {
     pub(crate) size: usize,
@@ -41,7 +41,7 @@ pub(crate) struct PageRequest {
     token: Option<String>,
 }
 
-/// Some calls, and whether the list goes on.
+/// A page of calls, and whether there is another one.
 #[derive(Debug)]
 pub(crate) struct CallPage {
     pub(crate) calls: Vec<Call>,
@@ -49,30 +49,30 @@ pub(crate) struct CallPage {
 }
 
 impl Filter {
-    /// Reads the parameters; the error names the one whose value is no time.
+    /// Parses the parameters; the error is the name of one that isn't a valid time.
     pub(crate) fn read(query: &[(String, String)]) -> Result<Filter, String> {
         let mut filter = Filter::default();
         for (name, value) in query {
-            let day_or_second = || instant(value).ok_or_else(|| name.clone());
+            let range = || parse_range(value).ok_or_else(|| name.clone());
             match name.as_str() {
                 "Status" => filter.status = Some(value.clone()),
-                "StartTime" => filter.start = day_or_second()?,
-                "StartTime>" => filter.start.from = day_or_second()?.from,
-                "StartTime<" => filter.start.before = day_or_second()?.from,
-                "EndTime" => filter.end = day_or_second()?,
-                "EndTime>" => filter.end.from = day_or_second()?.from,
-                "EndTime<" => filter.end.before = day_or_second()?.from,
+                "StartTime" => filter.start = range()?,
+                "StartTime>" => filter.start.from = range()?.from,
+                "StartTime<" => filter.start.before = range()?.from,
+                "EndTime" => filter.end = range()?,
+                "EndTime>" => filter.end.from = range()?.from,
+                "EndTime<" => filter.end.before = range()?.from,
                 _ => {}
             }
         }
         Ok(filter)
     }
 
-    /// Forgets the times of day.
-    pub(crate) fn cut_to_days(&mut self) {
+    /// Truncates the filters' start to the day.
+    pub(crate) fn truncate_to_days(&mut self) {
         for from in [&mut self.start.from, &mut self.end.from].into_iter().flatten() {
-            let of_day = from.as_second().rem_euclid(24 * 60 * 60);
-            *from = from.saturating_sub(SignedDuration::from_secs(of_day)).unwrap_or(*from);
+            let seconds_of_day = from.as_second().rem_euclid(24 * 60 * 60);
+            *from = from.saturating_sub(SignedDuration::from_secs(seconds_of_day)).unwrap_or(*from);
         }
     }
 
@@ -81,8 +81,8 @@ impl Filter {
         let start = if self.strict_start_time { start } else { Some(call.listed_at(now)) };
         seconds_after(call.created_at, self.shown_after) <= now
             && self.status.as_ref().is_none_or(|status| call.status_at(now).1 == status)
-            && self.start.holds(start)
-            && self.end.holds(end)
+            && self.start.contains(start)
+            && self.end.contains(end)
     }
 
     /// The calls that may match.
@@ -100,7 +100,7 @@ impl Filter {
 }
 
 impl Range {
-    fn holds(&self, at: Option<Timestamp>) -> bool {
+    fn contains(&self, at: Option<Timestamp>) -> bool {
         let is_in = |at: Timestamp| {
             self.from.is_none_or(|from| from <= at) && self.before.is_none_or(|before| at < before)
         };
@@ -110,8 +110,8 @@ impl Range {
 
 impl PageRequest {
     pub(crate) fn read(query: &[(String, String)]) -> PageRequest {
-        let find = |wanted: &str| query.iter().find(|(name, _)| name == wanted);
-        let number = |wanted| find(wanted).and_then(|(_, value)| value.parse::<usize>().ok());
+        let find = |needed: &str| query.iter().find(|(name, _)| name == needed);
+        let number = |needed| find(needed).and_then(|(_, value)| value.parse::<usize>().ok());
         PageRequest {
             size: number("PageSize").unwrap_or(DEFAULT_PAGE_SIZE).clamp(1, MAX_PAGE_SIZE),
             page: number("Page").unwrap_or(0),
@@ -121,13 +121,13 @@ impl PageRequest {
 }
 
 impl PageRequest {
-    /// The SID of the last call of the page before.
-    pub(crate) fn last_of_before(&self) -> Option<&str> {
+    /// The SID of the last call on the previous page.
+    pub(crate) fn last_of_previous(&self) -> Option<&str> {
         self.token.as_deref()?.strip_prefix("PA")
     }
 }
 
-/// Lists one page of an account's calls.
+/// Returns one page of an account's calls.
 pub(crate) fn list_calls(
     world: &World,
     account: usize,
@@ -135,24 +135,24 @@ pub(crate) fn list_calls(
     request: &PageRequest,
     now: Timestamp,
 ) -> CallPage {
-    let last = request.last_of_before();
+    let last = request.last_of_previous();
     let last = last.and_then(|sid| world.find(account, sid, now, Detail::Outline));
     let last = last.map(|call| (call.listed_at(now), call.sid));
     let skipped = if last.is_some() { 0 } else { request.page.saturating_mul(request.size) };
-    let wanted = skipped.saturating_add(request.size);
+    let needed = skipped.saturating_add(request.size);
     let mut window = filter.window(world, now);
     if let Some((listed_at, _)) = &last {
         window.to = window.to.min(world.window(None, *listed_at).to);
     }
     let mut found: Vec<((Timestamp, String), Call)> = Vec::new();
-    let mut oldest_wanted = None;
+    let mut oldest_needed = None;
     for number in (window.from..window.to).rev() {
-        // One call more than wanted tells whether there is a next page.
-        if oldest_wanted.is_none() && found.len() > wanted {
+        // One more call than needed shows whether there is a next page.
+        if oldest_needed.is_none() && found.len() > needed {
             found.sort_by(|(one, _), (two, _)| two.cmp(one));
-            oldest_wanted = Some(found[wanted].0.0);
+            oldest_needed = Some(found[needed].0.0);
         }
-        if oldest_wanted.is_some_and(|oldest| world.latest_listing(account, number) < oldest) {
+        if oldest_needed.is_some_and(|oldest| world.latest_listing(account, number) < oldest) {
             break;
         }
         for call in world.calls(account, number, Detail::Outline) {
@@ -163,13 +163,13 @@ pub(crate) fn list_calls(
         }
     }
     found.sort_by(|(one, _), (two, _)| two.cmp(one));
-    let has_next = found.len() > wanted;
+    let has_next = found.len() > needed;
     let calls = found.into_iter().map(|(_, call)| call);
     CallPage { calls: calls.skip(skipped).take(request.size).collect(), has_next }
 }
 
-/// Reads a date as that day and a time as that second, both in UTC.
-fn instant(text: &str) -> Option<Range> {
+/// Parses a date as that day and a time as that second, both in UTC.
+fn parse_range(text: &str) -> Option<Range> {
     let midnight = |date: Date| format!("{date}T00:00:00Z").parse::<Timestamp>().ok();
     if text.len() == "2026-11-02".len() {
         let date: Date = text.parse().ok()?;
@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pages_of_any_size_show_each_call_once_and_newest_first() {
+    fn pages_of_any_size_list_each_call_once_newest_first() {
         let (world, now) = (world(), at(70));
         let whole = walk(&world, "", 1000, now);
         let keys: Vec<_> = whole.iter().map(|call| (call.listed_at(now), &call.sid)).collect();
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_keep_exactly_what_they_say() {
+    fn filters_select_exactly_the_matching_calls() {
         let (world, now) = (world(), at(70));
         let all = walk(&world, "", 1000, now);
         let check = |query: &str, keep: &dyn Fn(&Call) -> bool| {
@@ -232,19 +232,19 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_no_time_is_named() {
+    fn names_the_parameter_with_an_invalid_time() {
         let query = [("StartTime>".to_owned(), "yesterday".to_owned())];
         assert_eq!(Filter::read(&query).expect_err("no time"), "StartTime>");
     }
 
     fn walk(world: &World, query: &str, size: usize, now: Timestamp) -> Vec<Call> {
-        // As a URL has it: the name `StartTime>` ends in the sign.
+        // In a URL, the parameter's name, such as `StartTime>`, includes the comparison sign.
         let query: Vec<_> = query
             .rsplit_once('=')
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .into_iter()
             .collect();
-        let filter = Filter::read(&query).expect("a good filter");
+        let filter = Filter::read(&query).expect("a valid filter");
         let mut request = PageRequest { size, page: 0, token: None };
         let mut calls = Vec::new();
         loop {

@@ -1,7 +1,7 @@
-//! Answers for why Twilio asks an application: the parameters that each kind of request carries.
-//! Names and values follow Twilio's documentation of webhooks; every value is made up.
+//! The purposes of Twilio's requests, with the parameters that each carries. Names and values follow Twilio's
+//! documentation of webhooks; every value is made up.
 
-/// Why Twilio asks, and with which parameters.
+/// The purpose of a request, and its parameters.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Purpose {
     pub(crate) kind: &'static str,
@@ -10,25 +10,25 @@ pub(crate) struct Purpose {
     pub(crate) extra: &'static [(&'static str, &'static str)],
 }
 
-/// What Twilio makes of an answer.
+/// How Twilio uses the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ExpectedAnswer {
-    /// It executes TwiML, or plays a sound.
+    /// It executes TwiML, or plays audio.
     Twiml,
-    /// It ignores the TwiML that it has asked for, because the call is over.
-    IdleTwiml,
-    /// It plays a sound.
-    Sound,
+    /// It requests TwiML but ignores it, because the call has ended.
+    IgnoredTwiml,
+    /// It plays audio.
+    Media,
     /// It ignores the body.
     Status,
 }
 
-/// Which of the standard parameters come along.
+/// Which of the standard parameters are sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum CallParameters {
     /// All, with this `call_status`.
     All(&'static str),
-    /// The SIDs only, as many callbacks have it.
+    /// Only the SIDs, as in many callbacks.
     Sids,
     /// None: Twilio downloads a file.
     None,
@@ -42,13 +42,13 @@ const fn twiml(
     Purpose { kind, expects: ExpectedAnswer::Twiml, call: CallParameters::All(status), extra }
 }
 
-/// The action of a call that is over: Twilio ignores what it answers.
-const fn idle(
+/// An action of a call that has ended: Twilio ignores the response.
+const fn ignored_twiml(
     kind: &'static str,
     status: &'static str,
     extra: &'static [(&'static str, &'static str)],
 ) -> Purpose {
-    Purpose { expects: ExpectedAnswer::IdleTwiml, ..twiml(kind, status, extra) }
+    Purpose { expects: ExpectedAnswer::IgnoredTwiml, ..twiml(kind, status, extra) }
 }
 
 const fn callback(kind: &'static str, extra: &'static [(&'static str, &'static str)]) -> Purpose {
@@ -65,14 +65,14 @@ pub(crate) const GATHERED_SPEECH: Purpose = twiml(
     "in-progress",
     &[("speech_result", "opening hours"), ("confidence", "0.93"), ("language", "en-US")],
 );
-/// What a caller may have said so far: Twilio ignores the answer.
+/// A partial speech result: Twilio ignores the response.
 pub(crate) const PARTIAL_RESULT: Purpose = Purpose {
     kind: "gather_callback",
     expects: ExpectedAnswer::Status,
     call: CallParameters::All("in-progress"),
     extra: &[("sequence_number", "0"), ("unstable_speech_result", "opening"), ("stability", "0.8")],
 };
-/// A `<Dial record>`: its action carries a recording as well.
+/// A `<Dial record>`: its action also carries a recording.
 pub(crate) const DIALLED: Purpose = twiml(
     "dial_action",
     "in-progress",
@@ -83,8 +83,8 @@ pub(crate) const DIALLED: Purpose = twiml(
         ("recording_url", "https://api.twilio.com/2010-04-01/Recordings/RE0"),
     ],
 );
-/// The caller hung up while being recorded: an action of a call that is over.
-pub(crate) const RECORDED: Purpose = idle(
+/// The caller hung up during a recording: an action of a call that has ended.
+pub(crate) const RECORDED: Purpose = ignored_twiml(
     "record_action",
     "completed",
     &[
@@ -93,12 +93,16 @@ pub(crate) const RECORDED: Purpose = idle(
         ("digits", "hangup"),
     ],
 );
-/// The caller hung up while something else was going on.
-pub(crate) const GATHERED_AT_LAST: Purpose = idle("gather_action", "completed", &[("digits", "1")]);
-pub(crate) const DIALLED_AT_LAST: Purpose =
-    idle("dial_action", "completed", &[("dial_call_status", "no-answer")]);
-pub(crate) const ENQUEUED_AT_LAST: Purpose =
-    idle("enqueue_action", "completed", &[("queue_result", "hangup"), ("queue_sid", "QU0")]);
+/// The caller hung up during another verb.
+pub(crate) const GATHERED_AFTER_END: Purpose =
+    ignored_twiml("gather_action", "completed", &[("digits", "1")]);
+pub(crate) const DIALLED_AFTER_END: Purpose =
+    ignored_twiml("dial_action", "completed", &[("dial_call_status", "no-answer")]);
+pub(crate) const ENQUEUED_AFTER_END: Purpose = ignored_twiml(
+    "enqueue_action",
+    "completed",
+    &[("queue_result", "hangup"), ("queue_sid", "QU0")],
+);
 pub(crate) const ENQUEUED: Purpose = twiml(
     "enqueue_action",
     "in-progress",
@@ -136,12 +140,12 @@ pub(crate) const OTHER_CALLBACK: Purpose =
     callback("other_callback", &[("payment_card_type", "visa"), ("for", "payment-card-number")]);
 pub(crate) const MEDIA: Purpose = Purpose {
     kind: "media",
-    expects: ExpectedAnswer::Sound,
+    expects: ExpectedAnswer::Media,
     call: CallParameters::None,
     extra: &[],
 };
 
-/// A status callback that says what it is.
+/// A status callback with a `CallbackSource` parameter.
 pub(crate) const fn status_callback(status: &'static str) -> Purpose {
     Purpose {
         kind: "status_callback",
@@ -155,7 +159,7 @@ pub(crate) const fn status_callback(status: &'static str) -> Purpose {
     }
 }
 
-/// A status callback of the older sort, recognised by the final status alone.
-pub(crate) const fn unsigned_status_callback(status: &'static str) -> Purpose {
+/// An older status callback, recognised only by its final status.
+pub(crate) const fn legacy_status_callback(status: &'static str) -> Purpose {
     Purpose { extra: &[("call_duration", "9"), ("duration", "1")], ..status_callback(status) }
 }

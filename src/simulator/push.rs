@@ -1,5 +1,4 @@
-//! Answers for what Twilio pushes of its error log, unasked: requests as it would send and sign them.
-//! The caller sends them.
+//! Pushes of the error log: requests as Twilio would send and sign them. The caller sends them.
 
 use base64::prelude::*;
 use jiff::Timestamp;
@@ -7,15 +6,15 @@ use ring::{digest, hmac};
 use serde_json::{Value, json};
 
 use super::Simulator;
-use super::error_log::{LATEST, LoggedError, entries};
+use super::error_log::{LoggedError, MAX_DELAY, entries};
 
-/// Most events of a request.
+/// The maximum number of events in a request.
 const MAX_EVENTS: usize = 20;
 
-/// How Twilio pushes.
+/// How Twilio pushes entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PushForm {
-    /// Event Streams: a list of events as JSON.
+    /// Event Streams: a JSON list of events.
     Events,
     /// The Debugger's webhook: a form for each entry.
     Debugger,
@@ -24,7 +23,7 @@ pub enum PushForm {
 /// A request that pushes entries.
 #[derive(Clone, Debug)]
 pub struct Push {
-    /// What is added to the URL, with its question mark; may be empty.
+    /// The query string to append to the URL, with its question mark; may be empty.
     pub query: String,
     /// The header `Content-Type`.
     pub content_type: &'static str,
@@ -35,8 +34,8 @@ pub struct Push {
 }
 
 impl Simulator {
-    /// What Twilio pushes to a URL of the entries that it shows after one instant, and until another. What
-    /// belongs to a subaccount is signed by its owner.
+    /// Returns Twilio's pushes to a URL for the entries that become visible after `after` and until `now`.
+    /// Pushes for a subaccount are signed by its owner.
     pub fn pushes(&self, form: PushForm, url: &str, after: Timestamp, now: Timestamp) -> Vec<Push> {
         let (world, behaviour) = (&self.shared.world, self.behaviour());
         let mut pushes = Vec::new();
@@ -44,29 +43,34 @@ impl Simulator {
             let owner = account.parent.map(|parent| &world.accounts()[parent]);
             let token = &owner.unwrap_or(account).auth_token;
             let owner = owner.map(|owner| owner.sid.as_str());
-            // What is shown late has happened before.
-            let from = after.checked_sub(LATEST).unwrap_or(after);
+            // An entry that is shown late was generated earlier.
+            let from = after.checked_sub(MAX_DELAY).unwrap_or(after);
             let mut new = entries(world, index, from, now, &behaviour);
             new.retain(|entry| after < entry.shown_at);
             match form {
                 PushForm::Events => {
-                    for some in new.chunks(MAX_EVENTS) {
+                    for chunk in new.chunks(MAX_EVENTS) {
                         let events: Vec<Value> =
-                            some.iter().map(|entry| event(entry, &account.sid, owner)).collect();
-                        pushes.push(of_events(&Value::from(events).to_string(), url, token));
+                            chunk.iter().map(|entry| event(entry, &account.sid, owner)).collect();
+                        pushes.push(event_streams_push(
+                            &Value::from(events).to_string(),
+                            url,
+                            token,
+                        ));
                     }
                 }
-                PushForm::Debugger => pushes.extend(
-                    new.iter().map(|entry| of_form(fields(entry, &account.sid, owner), url, token)),
-                ),
+                PushForm::Debugger => pushes
+                    .extend(new.iter().map(|entry| {
+                        debugger_push(fields(entry, &account.sid, owner), url, token)
+                    })),
             }
         }
         pushes
     }
 }
 
-/// A request of Event Streams, signed: <https://www.twilio.com/docs/usage/security>.
-fn of_events(body: &str, url: &str, token: &str) -> Push {
+/// A signed request of Event Streams: <https://www.twilio.com/docs/usage/security>.
+fn event_streams_push(body: &str, url: &str, token: &str) -> Push {
     let hash = digest::digest(&digest::SHA256, body.as_bytes());
     let hash: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     let query = format!("?bodySHA256={hash}");
@@ -74,8 +78,8 @@ fn of_events(body: &str, url: &str, token: &str) -> Push {
     Push { query, content_type: "application/json", signature, body: body.to_owned() }
 }
 
-/// A request of the Debugger, signed with all of its fields.
-fn of_form(mut fields: Vec<(&'static str, String)>, url: &str, token: &str) -> Push {
+/// A request of the Debugger, signed with all its fields.
+fn debugger_push(mut fields: Vec<(&'static str, String)>, url: &str, token: &str) -> Push {
     let mut body = form_urlencoded::Serializer::new(String::new());
     for (name, value) in &fields {
         body.append_pair(name, value);
@@ -100,12 +104,12 @@ fn date(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// An entry's level in the words of what is pushed.
+/// An entry's level as pushes name it.
 fn level(entry: &LoggedError) -> String {
     if entry.level == "notice" { "INFO".to_owned() } else { entry.level.to_uppercase() }
 }
 
-/// The request that failed, with what a caller's data may be in it.
+/// The failed request, including data of the caller.
 fn payload(entry: &LoggedError) -> Value {
     json!({
         "resource_sid": entry.resource_sid,

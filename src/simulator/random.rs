@@ -1,5 +1,5 @@
-//! Answers for numbers that look random and are the same on every run: splitmix64 and a hash on it.
-//! It is no source of secrets and of no statistical ambition.
+//! Reproducible pseudo-random numbers: splitmix64 and a hash based on it. Not suitable for secrets or
+//! statistics.
 
 /// The golden-ratio increment of splitmix64 (Steele, Lea, Flood 2014).
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -11,29 +11,29 @@ pub(crate) struct Random {
 }
 
 impl Random {
-    /// Starts the sequence that belongs to these parts, in this order.
+    /// Starts the sequence determined by these parts, in this order.
     pub(crate) fn from_parts(parts: &[u64]) -> Random {
         Random { position: hash(parts) }
     }
 
-    /// Draws the next number.
+    /// Returns the next number.
     pub(crate) fn next(&mut self) -> u64 {
         self.position = self.position.wrapping_add(STEP);
         scramble(self.position)
     }
 
-    /// Draws a number from 0 up to but without `bound`; 0 when the bound is 0.
+    /// Returns a number from 0 up to but excluding `bound`; 0 if the bound is 0.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next().checked_rem(bound).unwrap_or(0)
     }
 
-    /// Draws a number of both ends or anything between; the first end when they are reversed.
+    /// Returns a number from `from` to `to`, both included; `from` if they are reversed.
     pub(crate) fn between(&mut self, from: u64, to: u64) -> u64 {
         from.saturating_add(self.below(to.saturating_sub(from).saturating_add(1)))
     }
 }
 
-/// Folds the parts into one number that depends on each of them and on their order.
+/// Combines the parts into one number that depends on each of them and on their order.
 pub(crate) fn hash(parts: &[u64]) -> u64 {
     parts.iter().fold(STEP, |sum, part| scramble(sum.wrapping_add(STEP) ^ scramble(*part)))
 }

@@ -1,5 +1,4 @@
-//! Answers for Twilio's JSON: the envelope of a page, Calls, Accounts, errors.
-//! Which items stand on a page is decided before.
+//! Twilio's JSON: the envelope of a page, Calls, Accounts, errors. The items of a page are chosen elsewhere.
 
 use std::fmt::Write as _;
 
@@ -9,10 +8,10 @@ use serde_json::{Map, Value, json};
 use super::script::{Call, pascal_case, rfc2822, seconds_after};
 use super::world::{Account, World};
 
-/// The items of a page, and how the page is continued.
+/// The items of a page, and its paging.
 #[derive(Debug)]
 pub(crate) struct Page {
-    /// The key that Twilio gives the items.
+    /// The key of the items.
     pub(crate) key: &'static str,
     pub(crate) items: Vec<Value>,
     pub(crate) number: usize,
@@ -24,7 +23,7 @@ pub(crate) struct Page {
 }
 
 impl Page {
-    /// Writes the envelope; `path` and `query` are those of the request.
+    /// Formats the envelope; `path` and `query` are those of the request.
     pub(crate) fn envelope(self, path: &str, query: &[(String, String)]) -> Value {
         let uri = |page: usize, token: &str| {
             let mut uri = format!("{path}?");
@@ -47,7 +46,7 @@ impl Page {
         envelope.insert("page".to_owned(), json!(self.number));
         envelope.insert("page_size".to_owned(), json!(self.size));
         envelope.insert("start".to_owned(), json!(start));
-        // Twilio's `end` is that of one item when there is none.
+        // For an empty page, Twilio's `end` is as for one item.
         envelope.insert("end".to_owned(), json!(start + self.items.len().max(1) - 1));
         envelope.insert("uri".to_owned(), json!(uri(self.number, own_token)));
         envelope.insert("first_page_uri".to_owned(), json!(uri(0, "")));
@@ -59,7 +58,7 @@ impl Page {
     }
 }
 
-/// Writes a Call as it is at this instant.
+/// Formats a Call at this instant.
 pub(crate) fn call(call: &Call, now: Timestamp) -> Value {
     let path = format!("/2010-04-01/Accounts/{}/Calls/{}", call.account_sid, call.sid);
     let (updated_at, status) = call.status_at(now);
@@ -97,11 +96,11 @@ pub(crate) fn call(call: &Call, now: Timestamp) -> Value {
     })
 }
 
-/// Writes an Account, auth token included, as Twilio does.
+/// Formats an Account, including its auth token as Twilio does.
 pub(crate) fn account(world: &World, account: &Account) -> Value {
     let path = format!("/2010-04-01/Accounts/{}", account.sid);
     let owner = account.parent.map_or(account, |parent| &world.accounts()[parent]);
-    // A day old: accounts exist before their calls.
+    // Accounts are a day old: they exist before their calls.
     let created_at = world.start() - jiff::SignedDuration::from_hours(24);
     let subresources = [
         "addresses",
@@ -137,7 +136,7 @@ pub(crate) fn account(world: &World, account: &Account) -> Value {
     })
 }
 
-/// Writes an error as Twilio does.
+/// Formats an error as Twilio does.
 pub(crate) fn error(status: u16, code: u32, message: &str) -> Value {
     json!({
         "code": code,
@@ -154,7 +153,7 @@ fn subresource_uris(path: &str, names: &[&str]) -> Value {
         .collect()
 }
 
-/// Percent-encodes all but the unreserved characters of RFC 3986, and what Twilio leaves as it is.
+/// Percent-encodes all characters except the unreserved ones of RFC 3986, like Twilio.
 fn encode(text: &str) -> String {
     text.bytes().fold(String::new(), |mut encoded, byte| {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
@@ -171,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_envelope_keeps_the_filters_and_continues_with_the_token() {
+    fn an_envelope_keeps_the_filters_and_adds_the_page_token() {
         let page = Page { number: 1, next: Some("PACA1".to_owned()), ..page(2) };
         let query = [("StartTime>".to_owned(), "2026-11-02".to_owned())];
         let envelope = page.envelope("/Calls.json", &query);
@@ -183,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_page_ends_at_zero_and_has_no_next() {
+    fn an_empty_page_ends_at_zero_and_has_no_next_page() {
         let envelope = page(0).envelope("/Calls.json", &[]);
         assert_eq!(envelope["end"], 0);
         assert_eq!(envelope["next_page_uri"], Value::Null);

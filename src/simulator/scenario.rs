@@ -1,5 +1,5 @@
-//! Answers for which script a call gets: the mix, and whether its line fails at that time.
-//! The scripts themselves are in `demo` and `everything`.
+//! Selects the script of a call by the mix and by whether its line is failing. The scripts are in `demo` and
+//! `everything`.
 
 use super::draft::CallSlot;
 use super::script::Call;
@@ -8,15 +8,15 @@ use super::{demo, everything};
 /// Which calls a simulated world consists of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mix {
-    /// A believable phone line: healthy, and failing in one place while `failing_after` says so.
+    /// A realistic phone line: healthy, except for one place that fails as `failing_after` says.
     #[default]
     Demo,
-    /// Each scenario in turn, whatever `failing_after` says.
+    /// Each scenario in turn, regardless of `failing_after`.
     Everything,
 }
 
 impl Mix {
-    /// How many calls it takes until every scenario has been played; 1 where chance decides.
+    /// The number of calls until every scenario has been played; 1 if calls are random.
     pub fn scenario_count(self) -> u64 {
         match self {
             Mix::Demo => 1,
@@ -25,13 +25,13 @@ impl Mix {
     }
 }
 
-/// Writes the call of this number, followed by its child leg when it has one.
-pub(crate) fn write(mix: Mix, seat: &CallSlot, number: u64, is_failing: bool) -> Vec<Call> {
+/// Scripts the call with this number, followed by its child leg if it has one.
+pub(crate) fn write(mix: Mix, slot: &CallSlot, number: u64, is_failing: bool) -> Vec<Call> {
     match mix {
-        Mix::Demo => demo::write(seat, is_failing),
+        Mix::Demo => demo::write(slot, is_failing),
         Mix::Everything => {
             let number = usize::try_from(number % mix.scenario_count()).unwrap_or(0);
-            everything::write(seat, number)
+            everything::write(slot, number)
         }
     }
 }
@@ -48,7 +48,7 @@ mod tests {
     #[test]
     fn everything_covers_every_kind() {
         let seen: BTreeSet<_> = webhooks().into_iter().map(|webhook| webhook.kind).collect();
-        let wanted = [
+        let expected = [
             "amd_callback",
             "dial_action",
             "enqueue_action",
@@ -66,14 +66,14 @@ mod tests {
             "voice_url",
             "wait_url",
         ];
-        assert_eq!(seen, BTreeSet::from(wanted));
+        assert_eq!(seen, BTreeSet::from(expected));
     }
 
     #[test]
     fn everything_covers_every_failure_and_warning() {
         let seen: BTreeSet<_> =
             webhooks().into_iter().filter_map(|webhook| webhook.failure).collect();
-        let wanted = [
+        let expected = [
             "connection",
             "dns",
             "empty_body",
@@ -90,7 +90,7 @@ mod tests {
             "unsupported_content_type",
             "wrong_root",
         ];
-        assert_eq!(seen, BTreeSet::from(wanted));
+        assert_eq!(seen, BTreeSet::from(expected));
         let warnings: BTreeSet<_> =
             webhooks().into_iter().filter_map(|webhook| webhook.warning).collect();
         assert_eq!(warnings, BTreeSet::from(["redirect", "unknown_verb"]));
@@ -100,7 +100,7 @@ mod tests {
     fn everything_covers_every_content_type_class() {
         let seen: BTreeSet<_> =
             webhooks().into_iter().filter_map(|webhook| webhook.content_type).collect();
-        let wanted = [
+        let expected = [
             "application/json",
             "application/xml",
             "audio",
@@ -111,7 +111,7 @@ mod tests {
             "text/plain",
             "text/xml",
         ];
-        assert_eq!(seen, BTreeSet::from(wanted));
+        assert_eq!(seen, BTreeSet::from(expected));
     }
 
     #[test]
@@ -120,7 +120,7 @@ mod tests {
             .iter()
             .map(|call| (call.direction, call.status_at(jiff::Timestamp::MAX).1))
             .collect();
-        let wanted = [
+        let expected = [
             ("inbound", "completed"),
             ("outbound-api", "busy"),
             ("outbound-api", "canceled"),
@@ -129,7 +129,7 @@ mod tests {
             ("outbound-api", "no-answer"),
             ("outbound-dial", "completed"),
         ];
-        assert_eq!(seen, BTreeSet::from(wanted));
+        assert_eq!(seen, BTreeSet::from(expected));
     }
 
     #[test]
@@ -138,14 +138,14 @@ mod tests {
     }
 
     #[test]
-    fn the_routes_stay_within_what_an_account_may_have() {
+    fn the_routes_fit_the_default_limit_of_an_account() {
         let routes: BTreeSet<_> =
             webhooks().into_iter().map(|webhook| (webhook.host, webhook.route)).collect();
         assert!(routes.len() < 100, "{}", routes.len());
     }
 
     #[test]
-    fn no_call_recovers_and_fails_again() {
+    fn no_call_fails_again_after_recovering() {
         for call in everything_calls() {
             let succeeded: Vec<bool> = call
                 .events
@@ -161,10 +161,10 @@ mod tests {
     }
 
     #[test]
-    fn a_healthy_demo_has_no_failure_and_a_failing_one_fails_where_it_says() {
+    fn the_demo_fails_only_at_the_announced_endpoint() {
         let failures = |is_failing| -> Vec<(String, String)> {
             (0..300)
-                .flat_map(|number| write(Mix::Demo, &seat(number), number, is_failing))
+                .flat_map(|number| write(Mix::Demo, &slot(number), number, is_failing))
                 .flat_map(|call| call.events)
                 .filter_map(|event| match event.expected {
                     Expected::Webhook(webhook) if webhook.failure.is_some() => {
@@ -196,10 +196,10 @@ mod tests {
 
     fn everything_calls() -> Vec<Call> {
         let count = Mix::Everything.scenario_count();
-        (0..count).flat_map(|number| write(Mix::Everything, &seat(number), number, true)).collect()
+        (0..count).flat_map(|number| write(Mix::Everything, &slot(number), number, true)).collect()
     }
 
-    fn seat(number: u64) -> CallSlot {
+    fn slot(number: u64) -> CallSlot {
         CallSlot {
             account_sid: "AC00000000000000000000000000000001".to_owned(),
             call_sids: [format!("CA{number:032x}"), format!("CA{:032x}", number + 1_000)],

@@ -1,5 +1,5 @@
-//! Answers for what one simulated call goes through: its times, its status, its Call Events.
-//! How it is written is `draft`'s; what is shown of it when follows from the instant.
+//! The script of a simulated call: its times, statuses and Call Events. `draft` builds it; the instant
+//! determines how much of it is visible.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -21,24 +21,24 @@ pub(crate) struct Call {
     pub(crate) ended_at: Timestamp,
     /// Whether Twilio shows an `end_time` once the call has ended.
     pub(crate) shows_end_time: bool,
-    /// Each status with the instant it begins, oldest first, never empty.
+    /// Each status with its start, oldest first, never empty.
     pub(crate) statuses: Vec<(Timestamp, &'static str)>,
     /// Oldest first.
     pub(crate) events: Vec<ScriptedEvent>,
 }
 
 impl Call {
-    /// The status at this instant and since when.
+    /// The status at this instant, and its start.
     pub(crate) fn status_at(&self, now: Timestamp) -> (Timestamp, &'static str) {
-        let begun = self.statuses.iter().rev().find(|(since, _)| *since <= now);
-        *begun.unwrap_or(&self.statuses[0])
+        let current = self.statuses.iter().rev().find(|(since, _)| *since <= now);
+        *current.unwrap_or(&self.statuses[0])
     }
 
     pub(crate) fn is_finished(&self, now: Timestamp) -> bool {
         self.ended_at <= now
     }
 
-    /// The start time as far as it is known at this instant.
+    /// The start time, if it is known at this instant.
     pub(crate) fn start_time(&self, now: Timestamp) -> Option<Timestamp> {
         self.started_at.filter(|started_at| *started_at <= now)
     }
@@ -47,7 +47,7 @@ impl Call {
         (self.shows_end_time && self.is_finished(now)).then_some(self.ended_at)
     }
 
-    /// Where the call stands in a list at this instant.
+    /// The time by which the call is sorted in a list at this instant.
     pub(crate) fn listed_at(&self, now: Timestamp) -> Timestamp {
         self.start_time(now).unwrap_or(self.created_at)
     }
@@ -70,14 +70,14 @@ pub(crate) struct ScriptedEvent {
     pub(crate) expected: Expected,
 }
 
-/// What an observer must make of an event.
+/// What an observer must conclude from an event.
 #[derive(Clone, Debug)]
 pub(crate) enum Expected {
     /// The customer's own API request.
     ApiRequest { code: String },
     /// A request to the application.
     Webhook(ExpectedWebhook),
-    /// Nothing, for this reason.
+    /// The event must be rejected for this reason.
     Rejected(&'static str),
 }
 
@@ -89,14 +89,14 @@ pub(crate) struct ExpectedWebhook {
     pub(crate) kind: &'static str,
     pub(crate) code: String,
     pub(crate) duration_ms: Option<u64>,
-    /// Whether the caller hears TwiML that Twilio executes, or that something failed; `None` where
-    /// the caller hears of neither.
+    /// Whether Twilio executes the TwiML (true) or the caller hears a failure (false); `None` if neither
+    /// affects the caller.
     pub(crate) has_succeeded: Option<bool>,
     pub(crate) failure: Option<&'static str>,
     pub(crate) warning: Option<&'static str>,
-    /// For genuine 2xx answers where TwiML is expected.
+    /// For genuine 2xx responses where TwiML is expected.
     pub(crate) content_type: Option<&'static str>,
-    /// Whether such an answer had no body to judge.
+    /// Whether such a response had no body to judge.
     pub(crate) unjudged: bool,
 }
 
@@ -105,18 +105,18 @@ pub(crate) fn rfc2822(at: Timestamp) -> String {
     at.strftime("%a, %d %b %Y %H:%M:%S +0000").to_string()
 }
 
-/// The instant this many seconds later; the end of time when there is none.
+/// The instant this many seconds later; the maximum timestamp on overflow.
 pub(crate) fn seconds_after(at: Timestamp, seconds: u64) -> Timestamp {
     let duration = SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX));
     at.checked_add(duration).unwrap_or(Timestamp::MAX)
 }
 
-/// A made-up SID with this prefix that belongs to this number.
+/// Returns a made-up SID with this prefix for this number.
 pub(crate) fn made_up_sid(prefix: &str, number: u64) -> String {
     format!("{prefix}{number:016x}{:016x}", hash(&[number]))
 }
 
-/// Spells a key as Twilio's names of parameters and resources are.
+/// Converts a key to PascalCase, as in Twilio's names of parameters and resources.
 pub(crate) fn pascal_case(key: &str) -> String {
     key.split('_')
         .map(|word| {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// Long after a world of the catalogue is over.
+/// Long after every call of the catalogue is over.
 const LATER: SignedDuration = SignedDuration::from_secs(2_000);
 
 #[tokio::test]
@@ -33,7 +33,7 @@ async fn calls_are_paged_by_token_and_filtered() {
 }
 
 #[tokio::test]
-async fn each_credential_opens_what_it_should() {
+async fn each_credential_gives_access_to_its_accounts() {
     let twilio = Twilio::start(WorldConfig { accounts: 2, subaccounts: 1, ..everything() }).await;
     let accounts = twilio.simulator.accounts();
     let path = |index: usize| format!("/2010-04-01/Accounts/{}.json", accounts[index].account_sid);
@@ -66,7 +66,7 @@ async fn each_credential_opens_what_it_should() {
 }
 
 #[tokio::test]
-async fn what_is_served_adds_up_to_the_truth() {
+async fn the_served_events_add_up_to_the_truth() {
     let twilio = Twilio::start(everything()).await;
     let calls = format!("{}/Calls.json?PageSize=50", twilio.account_path());
     let (mut codes, mut statuses) =
@@ -114,7 +114,7 @@ async fn what_is_served_adds_up_to_the_truth() {
 }
 
 #[tokio::test]
-async fn behaviour_is_switched_over_http() {
+async fn the_behaviour_can_be_changed_over_http() {
     let twilio = Twilio::start(everything()).await;
     let account = twilio.account_path();
     let calls = format!("{account}/Calls.json");
@@ -125,7 +125,7 @@ async fn behaviour_is_switched_over_http() {
     twilio.behave(json!({"missing_permission": true})).await;
     let (status, error) = twilio.get(&events).await;
     assert_eq!((status, &error["code"]), (401, &json!(70051)));
-    assert_is_recorded(
+    assert_matches_recorded(
         &error,
         "twilio/voice/request-inspector/read",
         "twilio/messaging/messages/list",
@@ -133,17 +133,17 @@ async fn behaviour_is_switched_over_http() {
     twilio.behave(json!({"error_rate": 1000})).await;
     let (status, error) = twilio.get(&calls).await;
     assert_eq!(status, 500);
-    assert_is_recorded(&error, "", "");
+    assert_matches_recorded(&error, "", "");
     twilio.behave(json!({"max_concurrent": 0})).await;
     let (status, error) = twilio.get(&calls).await;
     assert_eq!((status, &error["code"]), (429, &json!(20429)));
-    assert_is_recorded(&error, "", "");
+    assert_matches_recorded(&error, "", "");
     twilio.behave(json!({"truncate_body": 1000})).await;
     assert_eq!(twilio.get(&calls).await, (200, Value::Null));
     twilio.behave(json!({"unauthorized": [twilio.simulator.accounts()[0].account_sid]})).await;
     let (status, error) = twilio.get(&calls).await;
     assert_eq!(status, 401);
-    assert_is_recorded(&error, "", "");
+    assert_matches_recorded(&error, "", "");
     twilio.behave(json!({"looping_next_page": true})).await;
     let page = twilio.get(&calls).await.1;
     assert_eq!(page["next_page_uri"], page["uri"]);
@@ -157,17 +157,17 @@ async fn behaviour_is_switched_over_http() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_an_error_as_recorded() {
+async fn a_missing_call_returns_the_recorded_error() {
     let twilio = Twilio::start(everything()).await;
     let path = format!("{}/Calls/CA{}.json", twilio.account_path(), "0".repeat(32));
     let (status, error) = twilio.get(&path).await;
     assert_eq!(status, 404);
     let recorded = "/2010-04-01/Accounts/AC00000000000000000000000000000001.json";
-    assert_is_recorded(&error, &path, recorded);
+    assert_matches_recorded(&error, &path, recorded);
 }
 
-/// Holds an error to one that Twilio was seen to answer, but for a word of its message.
-fn assert_is_recorded(error: &Value, word: &str, recorded_word: &str) {
+/// Compares an error with a recorded one of Twilio's, after replacing a word of its message.
+fn assert_matches_recorded(error: &Value, word: &str, recorded_word: &str) {
     const RECORDED: &str = include_str!("../../tests/fixtures/twilio/recorded-errors.json");
     let all: Vec<Value> = serde_json::from_str(RECORDED).expect("JSON");
     let mut bodies = all.iter().map(|one| &one["body"]);
@@ -177,7 +177,7 @@ fn assert_is_recorded(error: &Value, word: &str, recorded_word: &str) {
 }
 
 #[tokio::test]
-async fn more_requests_at_once_than_allowed_are_refused() {
+async fn refuses_too_many_concurrent_requests() {
     let twilio = Twilio::start(everything()).await;
     let stall = json!({"permille": 1000, "seconds": 1});
     twilio.behave(json!({"max_concurrent": 1, "stall": stall})).await;
@@ -188,7 +188,7 @@ async fn more_requests_at_once_than_allowed_are_refused() {
 }
 
 #[tokio::test]
-async fn only_made_up_phone_numbers_are_served() {
+async fn serves_only_made_up_phone_numbers() {
     let twilio = Twilio::start(everything()).await;
     let calls = format!("{}/Calls.json?PageSize=1000", twilio.account_path());
     for call in twilio.walk(&calls, "calls").await {
@@ -215,7 +215,7 @@ async fn lists_of_several_pages_shift_between_reads() {
 }
 
 #[tokio::test]
-async fn every_answer_carries_twilios_headers_and_a_skewed_date() {
+async fn every_response_has_twilios_headers_and_a_skewed_date() {
     let twilio = Twilio::start(everything()).await;
     twilio.behave(json!({"date_skew_seconds": -3600, "outage": true})).await;
     let url = format!("{}{}.json", twilio.base, twilio.account_path());
@@ -237,7 +237,7 @@ struct Twilio {
 }
 
 impl Twilio {
-    /// Serves a world that began some time ago; its time stands still.
+    /// Serves a world that started some time ago; its clock stands still.
     async fn start(config: WorldConfig) -> Twilio {
         // Another test may have installed it already.
         _ = rustls::crypto::ring::default_provider().install_default();
@@ -264,7 +264,7 @@ impl Twilio {
         self.get_as((&account.account_sid, &account.auth_token), path).await
     }
 
-    /// The status and the JSON, or null when it is none.
+    /// Returns the status and the JSON; null if the body isn't JSON.
     async fn get_as(&self, (user, password): (&str, &str), path: &str) -> (u16, Value) {
         let request = self.client.get(format!("{}{path}", self.base));
         let response = request.basic_auth(user, Some(password)).send().await.expect("an answer");
@@ -273,7 +273,7 @@ impl Twilio {
         (status, serde_json::from_str(&body).unwrap_or(Value::Null))
     }
 
-    /// All items of a list, following its next pages.
+    /// Returns all items of a list, following its next pages.
     async fn walk(&self, path: &str, key: &str) -> Vec<Value> {
         let (mut items, mut next) = (Vec::new(), Some(path.to_owned()));
         while let Some(path) = next {

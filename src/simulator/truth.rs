@@ -1,5 +1,5 @@
-//! Answers for what an observer must have counted: the sum of what the scripts expect.
-//! It judges nothing itself; it adds up what has happened and is visible at an instant.
+//! The truth: what an observer must have counted, as the sum of what the scripts expect. It judges nothing
+//! itself; it adds up what has happened and is visible at an instant.
 
 use std::collections::BTreeMap;
 
@@ -14,12 +14,12 @@ use super::world::World;
 /// What an observer that missed nothing has counted at one instant.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Truth {
-    /// Whether nothing more will come: every call has ended and every event is visible.
+    /// Whether the counts are final: every call has ended and every event is visible.
     pub complete: bool,
     /// The durable families, without series of value zero.
     pub families: Vec<TruthSeries>,
-    /// The bad items and the answers without a body that have been shown, each once, as the
-    /// families `twilio_exporter_call_events_rejected_total` and `…_unjudged_total`.
+    /// The invalid items and the responses without a body that have been shown, each once, as the families
+    /// `twilio_exporter_call_events_rejected_total` and `…_unjudged_total`.
     pub since_start: Vec<TruthSeries>,
 }
 
@@ -35,7 +35,7 @@ pub struct TruthSeries {
 }
 
 impl Truth {
-    /// The sum over the series of this name that carry all of these labels.
+    /// The sum over the series of this name with all of these labels.
     pub fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let series = self.families.iter().chain(&self.since_start);
         let matches = |series: &&TruthSeries| {
@@ -53,13 +53,13 @@ impl Truth {
 pub(crate) struct Sums {
     as_of: Timestamp,
     visibility: Visibility,
-    /// Per account: the calls below this number are over and counted in `counts`.
+    /// Per account: the calls below this number are over and included in `counts`.
     counted: Vec<u64>,
     counts: Counts,
 }
 
 impl Sums {
-    /// Adds up the world at this instant; what is final is remembered for the next time.
+    /// Adds up the world at this instant; caches what is final.
     pub(crate) fn truth(&mut self, world: &World, now: Timestamp, visibility: Visibility) -> Truth {
         if now < self.as_of || visibility != self.visibility {
             *self = Sums::default();
@@ -88,7 +88,7 @@ impl Sums {
 
 fn is_over(call: &Call, now: Timestamp, visibility: Visibility) -> bool {
     call.is_finished(now) && call.visible_events(now, visibility).len() == call.events.len() && {
-        // Also without a single event, a call's events are unknown until they would be shown.
+        // Even a call without events is open until its events would be shown.
         visibility.after_end == 0
             || super::script::seconds_after(call.ended_at, visibility.after_end) <= now
     }
@@ -96,7 +96,7 @@ fn is_over(call: &Call, now: Timestamp, visibility: Visibility) -> bool {
 
 type Labels = Vec<(&'static str, String)>;
 
-/// Integer values by name and labels; sums are milliseconds until they are shown.
+/// Integer values by name and labels; sums are in milliseconds until they are shown.
 #[derive(Clone, Debug, Default)]
 struct Counts {
     values: BTreeMap<(&'static str, Labels), u64>,
@@ -144,20 +144,20 @@ impl Counts {
         if is_over(call, now, visibility)
             && let Some((outcome, webhook)) = outcome(call)
         {
-            let place = [("host", webhook.host.clone()), ("route", webhook.route.clone())];
+            let endpoint = [("host", webhook.host.clone()), ("route", webhook.route.clone())];
             let mut labels = vec![account, ("outcome", outcome.to_owned())];
-            labels.extend(place);
+            labels.extend(endpoint);
             self.add("twilio_calls_with_webhook_failures_total", labels, 1);
         }
     }
 
     fn add_webhook(&mut self, account: &(&'static str, String), webhook: &ExpectedWebhook) {
-        let place =
+        let endpoint =
             vec![account.clone(), ("host", webhook.host.clone()), ("route", webhook.route.clone())];
         let with = |labels: &[(&'static str, &str)]| {
-            let mut place = place.clone();
-            place.extend(labels.iter().map(|(label, value)| (*label, (*value).to_owned())));
-            place
+            let mut endpoint = endpoint.clone();
+            endpoint.extend(labels.iter().map(|(label, value)| (*label, (*value).to_owned())));
+            endpoint
         };
         let kind = ("kind", webhook.kind);
         let labels = with(&[kind, ("code", &webhook.code)]);
@@ -200,7 +200,7 @@ impl Counts {
     }
 }
 
-/// What callers felt, and the last request that failed; `None` when no TwiML request and no sound failed.
+/// The outcome for the caller, and the last failed request; `None` if no TwiML or media request failed.
 fn outcome(call: &Call) -> Option<(&'static str, &ExpectedWebhook)> {
     let mut found = None;
     for event in &call.events {
@@ -226,18 +226,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn remembered_sums_equal_fresh_ones() {
+    fn cached_sums_equal_fresh_ones() {
         let world = world();
-        let mut remembered = Sums::default();
+        let mut cached = Sums::default();
         for second in (0..400).step_by(23) {
             let now = Timestamp::from_second(second).expect("in range");
             let fresh = Sums::default().truth(&world, now, after(30));
-            assert_eq!(remembered.truth(&world, now, after(30)), fresh, "at {second}");
+            assert_eq!(cached.truth(&world, now, after(30)), fresh, "at {second}");
         }
     }
 
     #[test]
-    fn the_truth_of_a_finite_world_becomes_complete_and_stays() {
+    fn the_truth_of_a_finite_world_becomes_complete_and_stays_so() {
         let world = world();
         let at = |second| {
             let now = Timestamp::from_second(second).expect("in range");
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn events_that_are_not_shown_yet_are_not_counted() {
+    fn does_not_count_events_before_they_are_shown() {
         let (world, now) = (world(), Timestamp::from_second(200).expect("in range"));
         let truth = Sums::default().truth(&world, now, after(10_000));
         assert_eq!(truth.value("twilio_webhook_requests_total", &[]), 0.0);
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_adds_up_to_what_its_catalogue_says() {
+    fn the_catalogue_adds_up_to_its_known_counts() {
         let truth = Sums::default().truth(&world(), Timestamp::MAX, after(0));
         let value = |name, labels: &[(&str, &str)]| truth.value(name, labels);
         let rejected = "twilio_exporter_call_events_rejected_total";

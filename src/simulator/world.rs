@@ -1,5 +1,5 @@
-//! Answers for which accounts and calls exist at an instant, as a pure function of its configuration.
-//! Calls are written when asked for, so that a world may run for days; nothing is kept.
+//! The accounts and calls that exist at an instant, as a pure function of the configuration. Calls are
+//! generated on request and not kept, so that a world may run for days.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -11,35 +11,35 @@ use super::random::{Random, hash};
 use super::scenario::{self, Mix};
 use super::script::Call;
 
-/// No call starts, and no child leg is created, later than this after its scheduled creation.
-const LONGEST_LEAD: SignedDuration = SignedDuration::from_secs(60);
-/// What the events of a script may add to the configured length of a call: two timeouts and air.
-const LONGEST_DELAY: SignedDuration = SignedDuration::from_secs(120);
-/// The pace of a world whose configured pace is none.
+/// The maximum time from a call's scheduled creation to its start, and to the creation of its child leg.
+const MAX_LEAD: SignedDuration = SignedDuration::from_secs(60);
+/// How much the events of a script may extend the configured length of a call: two timeouts and a margin.
+const MAX_EXTENSION: SignedDuration = SignedDuration::from_secs(120);
+/// The interval between calls if the configured rate is invalid.
 const IDLE_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What a simulated world looks like.
+/// The configuration of a simulated world.
 #[derive(Clone, Debug)]
 pub struct WorldConfig {
-    /// Worlds of the same seed, configuration and start are the same.
+    /// The seed; worlds with the same seed, configuration and start are the same.
     pub seed: u64,
-    /// How many accounts with credentials of their own there are.
+    /// The number of accounts with their own credentials.
     pub accounts: usize,
-    /// How many subaccounts each of them has.
+    /// The number of subaccounts of each account.
     pub subaccounts: usize,
-    /// How many calls each account and subaccount gets; must be positive.
+    /// The number of calls per minute of each account and subaccount; must be positive.
     pub calls_per_minute: f64,
-    /// How many calls each account gets in all, backlog included; child legs come on top.
+    /// The total number of calls of each account, including the backlog but not child legs.
     pub max_calls: Option<u64>,
-    /// For how long before the start there have been calls.
+    /// For how long before the start calls existed.
     pub backlog: Duration,
-    /// How long calls last, in seconds; what happens in a call may take it longer.
+    /// The length of calls in seconds; events in a call may extend it.
     pub call_seconds: RangeInclusive<u64>,
-    /// How long after the start the demo's line fails; `None` is never.
+    /// How long after the start the demo's line starts to fail; `None` means never.
     pub failing_after: Option<Duration>,
-    /// For how long it fails; `None` is for ever.
+    /// For how long it fails; `None` means forever.
     pub failing_for: Option<Duration>,
-    /// Which calls there are.
+    /// Which calls exist.
     pub mix: Mix,
 }
 
@@ -60,7 +60,7 @@ impl Default for WorldConfig {
     }
 }
 
-/// An account of the world. Its secrets are made up, and still not for printing.
+/// An account of the world. Its secrets are made up, but still never printed.
 pub(crate) struct Account {
     pub(crate) sid: String,
     pub(crate) auth_token: String,
@@ -71,14 +71,14 @@ pub(crate) struct Account {
     pub(crate) parent: Option<usize>,
 }
 
-/// Everything that can be asked about at any instant.
+/// Everything that can be queried at any instant.
 pub(crate) struct World {
     config: WorldConfig,
     start: Timestamp,
     accounts: Vec<Account>,
 }
 
-/// The numbers of the scheduled calls that may matter to a question.
+/// The numbers of the scheduled calls that may matter to a query.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Window {
     pub(crate) from: u64,
@@ -109,46 +109,46 @@ impl World {
         self.accounts.iter().position(|account| account.sid == sid)
     }
 
-    /// How many calls an account gets in all; `None` when there is no end.
+    /// The total number of calls of an account; `None` if unlimited.
     pub(crate) fn max_calls(&self) -> Option<u64> {
         self.config.max_calls
     }
 
-    /// The calls of an account that may exist at `to` and be created at or after `from`.
+    /// The calls of an account that may exist at `to` and have been created at or after `from`.
     pub(crate) fn window(&self, from: Option<Timestamp>, to: Timestamp) -> Window {
         let interval = self.interval_ns();
         let count = |at: Timestamp, slack: i128| {
             let since = at.as_nanosecond() - self.origin_ns();
             u64::try_from(since.div_euclid(interval) + slack).unwrap_or(0)
         };
-        // A creation is rounded down to the second, and its jitter is less than one interval.
+        // Creation times are rounded down to the second, and their jitter is less than one interval.
         let to = to.checked_add(SignedDuration::from_secs(1)).unwrap_or(to);
         let limit = self.config.max_calls.unwrap_or(u64::MAX);
         Window { from: from.map_or(0, |from| count(from, -1)), to: count(to, 1).min(limit) }
     }
 
-    /// As `window`, for calls that stand in a list at or after `from`.
+    /// Like `window`, for calls listed at or after `from`.
     pub(crate) fn window_listed(&self, from: Option<Timestamp>, to: Timestamp) -> Window {
-        self.window(from.map(|from| earlier(from, LONGEST_LEAD)), to)
+        self.window(from.map(|from| earlier(from, MAX_LEAD)), to)
     }
 
-    /// As `window`, for calls that are active or end at or after `from`.
+    /// Like `window`, for calls that are active or end at or after `from`.
     pub(crate) fn window_ended(&self, from: Timestamp, to: Timestamp) -> Window {
         let length = i64::try_from(*self.config.call_seconds.end()).unwrap_or(i64::MAX);
-        let length = SignedDuration::from_secs(length).saturating_add(LONGEST_DELAY);
+        let length = SignedDuration::from_secs(length).saturating_add(MAX_EXTENSION);
         self.window(Some(earlier(from, length)), to)
     }
 
-    /// No call of this number or a lower one stands in a list later than this.
+    /// Calls with this number or a lower one are never listed later than this.
     pub(crate) fn latest_listing(&self, account: usize, number: u64) -> Timestamp {
-        self.created_at(account, number).checked_add(LONGEST_LEAD).unwrap_or(Timestamp::MAX)
+        self.created_at(account, number).checked_add(MAX_LEAD).unwrap_or(Timestamp::MAX)
     }
 
-    /// The call of this number, followed by its child leg when it has one.
+    /// The call with this number, followed by its child leg if it has one.
     pub(crate) fn calls(&self, account: usize, number: u64, detail: Detail) -> Vec<Call> {
         let created_at = self.created_at(account, number);
         let part = u64::try_from(account).unwrap_or(u64::MAX);
-        let seat = CallSlot {
+        let slot = CallSlot {
             account_sid: self.accounts[account].sid.clone(),
             call_sids: [0, 1].map(|leg| self.call_sid(account, number, leg)),
             created_at,
@@ -156,7 +156,7 @@ impl World {
             random: Random::from_parts(&[self.config.seed, part, number]),
             detail,
         };
-        scenario::write(self.config.mix, &seat, number, self.is_failing(created_at))
+        scenario::write(self.config.mix, &slot, number, self.is_failing(created_at))
     }
 
     /// Finds a call that exists at this instant.
@@ -175,7 +175,7 @@ impl World {
         calls.into_iter().find(|call| call.sid == sid && call.created_at <= now)
     }
 
-    /// Account and number stand in the SID, so that a call is found without a search.
+    /// The SID contains the account and the number, so that a call is found without a search.
     fn call_sid(&self, account: usize, number: u64, leg: u64) -> String {
         let part = u64::try_from(account).unwrap_or(u64::MAX);
         let tail = hash(&[self.config.seed, part, number, leg]);
@@ -249,7 +249,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_world_has_the_same_calls() {
+    fn equal_worlds_have_equal_calls() {
         let (one, two) = (world(3), world(3));
         assert_eq!(
             format!("{:?}", one.calls(0, 5, Detail::Full)),
@@ -277,22 +277,22 @@ mod tests {
     }
 
     #[test]
-    fn no_call_leaves_the_windows_that_lists_rely_on() {
+    fn every_call_is_within_the_windows_that_lists_use() {
         let world = world(3);
         for number in 0..100 {
             for call in world.calls(0, number, Detail::Outline) {
-                let holds = |window: Window| window.from <= number && number < window.to;
-                assert!(holds(world.window(Some(call.created_at), call.created_at)), "{number}");
+                let contains = |window: Window| window.from <= number && number < window.to;
+                assert!(contains(world.window(Some(call.created_at), call.created_at)), "{number}");
                 let listed_at = call.listed_at(Timestamp::MAX);
-                assert!(holds(world.window_listed(Some(listed_at), call.created_at)));
-                assert!(holds(world.window_ended(call.ended_at, call.created_at)));
+                assert!(contains(world.window_listed(Some(listed_at), call.created_at)));
+                assert!(contains(world.window_ended(call.ended_at, call.created_at)));
                 assert!(listed_at <= world.latest_listing(0, number));
             }
         }
     }
 
     #[test]
-    fn an_outline_differs_from_a_whole_call_in_its_items_only() {
+    fn an_outline_differs_from_a_full_call_only_in_its_items() {
         let world = world(3);
         for number in 0..100 {
             let mut whole = world.calls(0, number, Detail::Full);
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_world_with_a_backlog_had_calls_before_its_start() {
+    fn a_backlog_creates_calls_before_the_start() {
         let backlog = Duration::from_secs(600);
         let config = WorldConfig { backlog, calls_per_minute: 6.0, ..WorldConfig::default() };
         let world = World::new(config, Timestamp::UNIX_EPOCH);

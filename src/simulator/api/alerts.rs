@@ -1,32 +1,32 @@
-//! Answers for a page of the error log, whose envelope is another than that of the older lists.
+//! A page of the error log, whose envelope differs from that of the older lists.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::super::error_log;
-use super::{Refusal, Request};
+use super::{ApiError, Request};
 
 impl Request<'_> {
-    /// A page of the error log.
-    pub(super) fn alerts(&self, account: usize, now: Timestamp) -> Result<Value, Refusal> {
+    /// Returns a page of the error log.
+    pub(super) fn alerts(&self, account: usize, now: Timestamp) -> Result<Value, ApiError> {
         if self.behaviour.error_log_outage {
-            return Err(Refusal::new(503, 20503, "Service Unavailable"));
+            return Err(ApiError::new(503, 20503, "Service Unavailable"));
         }
         if self.behaviour.error_log_refused {
             let message =
                 "Authorization Error: required permission twilio/monitor/alerts/list is missing";
-            return Err(Refusal::new(401, 70051, message));
+            return Err(ApiError::new(401, 70051, message));
         }
         let start = self.query.iter().find(|(name, _)| name == "StartDate");
         let from = match start.map(|(_, value)| value.parse::<Timestamp>()) {
             Some(Ok(from)) => from,
-            Some(Err(_)) => return Err(Refusal::new(400, 20001, "StartDate is not a valid date")),
+            Some(Err(_)) => return Err(ApiError::new(400, 20001, "StartDate is not a valid date")),
             None => self.shared.world.start(),
         };
         let world = &self.shared.world;
         let items = error_log::alerts(world, account, from, now, self.behaviour);
-        let mut page = self.page_of("alerts", items, false);
-        // It names its pages elsewhere, by whole URLs.
+        let mut page = self.page("alerts", items, false);
+        // The error log names its pages under other keys, by absolute URLs.
         let absolute = |uri: &Value| {
             let is_path = |uri: &&str| uri.starts_with('/');
             let host = |uri| if is_path(&uri) { "https://monitor.twilio.com" } else { "" };
