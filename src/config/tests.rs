@@ -25,7 +25,7 @@ const MARK: &str = "marked-secret-0123456789";
 
 #[test]
 fn uses_the_defaults_without_a_file() {
-    let config = load(None, &sdk_variables()).expect("a configuration");
+    let config = load(None, &sdk_variables()).expect("valid configuration");
     assert_eq!(
         config.lists,
         ListPlan {
@@ -66,8 +66,8 @@ fn uses_the_defaults_without_a_file() {
 #[test]
 fn the_example_file_is_valid_and_equals_the_defaults() {
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/config/exporter.yml");
-    let with = load(Some(Path::new(example)), &sdk_variables()).expect("a configuration");
-    let without = load(None, &sdk_variables()).expect("a configuration");
+    let with = load(Some(Path::new(example)), &sdk_variables()).expect("valid configuration");
+    let without = load(None, &sdk_variables()).expect("valid configuration");
     assert_eq!(format!("{with}"), format!("{without}"));
 }
 

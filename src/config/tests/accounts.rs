@@ -20,7 +20,7 @@ fn reads_a_secret_from_a_file_a_variable_or_a_credential() {
         (format!("api_key: {KEY}, api_secret_credential: token"), KEY),
     ] {
         let file = format!("accounts: [{{ account_sid: {SID}, {source} }}]");
-        let config = load_text(&file, &variables).expect("a configuration");
+        let config = load_text(&file, &variables).expect("valid configuration");
         let credentials = &config.accounts[0].credentials;
         assert_eq!(credentials.username, username, "{source}");
         assert_eq!(credentials.secret.expose_secret(), MARK, "{source}");
@@ -221,7 +221,7 @@ fn builds_the_base_url_from_region_and_edge() {
         let comma = if keys.is_empty() { "" } else { ", " };
         let file = format!("accounts: [{{ account_sid: {SID}, auth_token_env: T{comma}{keys} }}]");
         let config =
-            load_text(&file, &Environment::from_pairs([("T", MARK)])).expect("a configuration");
+            load_text(&file, &Environment::from_pairs([("T", MARK)])).expect("valid configuration");
         let account = &config.accounts[0];
         assert_eq!(
             (account.base_url.to_string().as_str(), account.region.as_str()),
@@ -235,7 +235,7 @@ fn builds_the_base_url_from_region_and_edge() {
 fn reads_an_account_from_the_sdks_variables() {
     let sid = ("TWILIO_ACCOUNT_SID", SID);
     let key = [sid, ("TWILIO_API_KEY", KEY), ("TWILIO_API_SECRET", MARK), ("TWILIO_REGION", "ie1")];
-    let config = load(None, &Environment::from_pairs(key)).expect("a configuration");
+    let config = load(None, &Environment::from_pairs(key)).expect("valid configuration");
     assert_eq!(config.accounts[0].credentials.username, KEY);
     assert_eq!(config.accounts[0].base_url.to_string(), "https://api.dublin.ie1.twilio.com");
     for (variables, expected) in [
@@ -293,7 +293,7 @@ fn accounts_in_the_file_override_the_sdks_variables() {
     let file = format!("accounts: [{{ account_sid: {SID}, auth_token_env: T, name: prod }}]");
     let mut variables = sdk_variables();
     variables.0.insert("T".to_owned(), "other".to_owned());
-    let config = load_text(&file, &variables).expect("a configuration");
+    let config = load_text(&file, &variables).expect("valid configuration");
     assert_eq!(config.accounts[0].credentials.secret.expose_secret(), "other");
     assert_eq!(config.notices.len(), 1, "{:?}", config.notices);
 }

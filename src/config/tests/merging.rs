@@ -13,7 +13,7 @@ fn the_environment_overrides_the_file_and_the_file_the_defaults() {
     ] {
         variables.0.insert(name.to_owned(), value.to_owned());
     }
-    let config = load_text(file, &variables).expect("a configuration");
+    let config = load_text(file, &variables).expect("valid configuration");
     assert_eq!(config.lists.interval, seconds(20));
     assert_eq!(config.reads.after_end, [seconds(3), seconds(240)]);
     assert_eq!(config.api.max_concurrency, 7);
@@ -37,7 +37,7 @@ fn ignores_variables_of_kubernetes_services_but_reports_typos() {
         load(None, &variables_with(name, value)).expect("each alone");
         variables.0.insert(format!("TWILIO_EXPORTER_{name}"), value.to_owned());
     }
-    load(None, &variables).expect("a configuration");
+    load(None, &variables).expect("valid configuration");
     for (name, value) in [("POLL__INTERVALL", "1s"), ("METRICS_PORT", "80"), ("WEB__PORT", "80")] {
         let mut variables = variables.clone();
         variables.0.insert(format!("TWILIO_EXPORTER_{name}"), value.to_owned());
@@ -81,7 +81,7 @@ fn ignores_white_space_and_quotes_around_a_variable() {
 
 #[test]
 fn null_means_the_default() {
-    let defaults = load(None, &sdk_variables()).expect("a configuration").to_string();
+    let defaults = load(None, &sdk_variables()).expect("valid configuration").to_string();
     let mut files = Vec::new();
     for (section, keys) in SECTIONS {
         for null in ["null", "~", ""] {
@@ -196,7 +196,7 @@ fn names_an_invalid_variable() {
 
 #[test]
 fn no_file_can_have_the_environments_name() {
-    let error = fs::File::open(layers::ENVIRONMENT_NAME).expect_err("no path");
+    let error = fs::File::open(layers::ENVIRONMENT_NAME).expect_err("not a path");
     assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
 }
 
@@ -222,8 +222,10 @@ fn names_an_unreadable_file() {
     );
     let large = format!("# {}\n", "x".repeat(1 << 20));
     assert!(problems_of(&large, &sdk_variables()).contains("larger than 1048576 bytes"));
-    let of_two_bytes = format!("#{}\n", "é".repeat(1 << 19));
-    assert!(problems_of(&of_two_bytes, &sdk_variables()).contains("larger than 1048576 bytes"));
+    let two_byte_characters = format!("#{}\n", "é".repeat(1 << 19));
+    assert!(
+        problems_of(&two_byte_characters, &sdk_variables()).contains("larger than 1048576 bytes")
+    );
     let (_directory, path) = written(b"poll: \xff\xfe\n");
     let binary = load(Some(&path), &sdk_variables()).expect_err("refused").to_string();
     assert!(binary.ends_with(": cannot be read: is not valid UTF-8"), "{binary}");

@@ -4,7 +4,7 @@ use super::*;
 
 /// Returns the proxy's address and the variable that names it.
 fn found(variables: &[(&str, &str)]) -> Option<(String, &'static str)> {
-    let config = load(None, &with(variables)).expect("a configuration");
+    let config = load(None, &with(variables)).expect("valid configuration");
     config.api.client.proxy.map(|proxy| (proxy.address().to_owned(), proxy.source()))
 }
 
@@ -105,7 +105,7 @@ fn prints_how_each_account_is_reached() {
     );
     let proxy = format!("http://user:{MARK}@proxy.example.com:3128");
     let variables = with(&[("https_proxy", &proxy), ("NO_PROXY", ".internal")]);
-    let config = load_text(&file, &variables).expect("a configuration");
+    let config = load_text(&file, &variables).expect("valid configuration");
     let printed = config.to_string();
     let lines: Vec<&str> = printed.lines().filter(|line| line.contains("# proxy")).collect();
     assert_eq!(
@@ -119,6 +119,6 @@ fn prints_how_each_account_is_reached() {
     for text in [printed.clone(), format!("{config:?}")] {
         assert!(!text.contains("marked"), "{text}");
     }
-    let without = load_text(&file, &sdk_variables()).expect("a configuration").to_string();
+    let without = load_text(&file, &sdk_variables()).expect("valid configuration").to_string();
     assert!(!without.contains("proxy:"), "{without}");
 }

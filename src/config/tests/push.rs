@@ -16,7 +16,7 @@ fn uses_the_accounts_auth_token_or_a_separate_one_to_verify_pushes() {
         (format!("{key}, push_auth_token_env: P"), Some("other-secret")),
     ] {
         let file = format!("accounts: [{{ account_sid: {SID}, {source} }}]");
-        let config = load_text(&file, &variables).expect("a configuration");
+        let config = load_text(&file, &variables).expect("valid configuration");
         let secret = config.accounts[0].push_secret.as_ref();
         assert_eq!(secret.map(|secret| secret.0.expose_secret()), signs, "{source}");
         assert_eq!(config.push_url, None);
@@ -36,7 +36,7 @@ fn twilios_variables_may_set_an_auth_token_and_an_api_key() {
         ("TWILIO_EXPORTER_PUSH__PUBLIC_URL", URL),
     ];
     let with_token = own.into_iter().chain([("TWILIO_AUTH_TOKEN", MARK)]);
-    let config = load(None, &Environment::from_pairs(with_token)).expect("a configuration");
+    let config = load(None, &Environment::from_pairs(with_token)).expect("valid configuration");
     assert_eq!(config.push_url.map(|url| url.to_string()).as_deref(), Some(URL));
     let account = &config.accounts[0];
     assert_eq!(account.credentials.secret.expose_secret(), "api-secret");
@@ -53,7 +53,7 @@ fn reports_pushes_that_can_never_be_verified() {
         "{ account_sid: AC00000000000000000000000000000009, auth_token_env: T }".to_owned();
     let push = format!("push: {{ public_url: '{URL}' }}");
     let file = format!("accounts: [{with_key}, {with_token}]\n{push}\n");
-    let config = load_text(&file, &variables).expect("a configuration");
+    let config = load_text(&file, &variables).expect("valid configuration");
     assert!(
         config.notices.iter().any(|notice| notice.contains("can't be verified for a: set")),
         "{:?}",

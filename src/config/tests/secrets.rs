@@ -56,7 +56,7 @@ fn no_message_quotes_a_misplaced_secret() {
     let numeric = "accounts: [{ account_sid: 1234567890, auth_token_file: 9876543210 }]";
     let problems = problems_of(numeric, &Environment::default());
     assert!(!problems.contains("1234567890") && !problems.contains("9876543210"), "{problems}");
-    let config = load(None, &sdk_variables()).expect("a configuration");
+    let config = load(None, &sdk_variables()).expect("valid configuration");
     for text in [format!("{config:?}"), config.to_string(), format!("{:?}", sdk_variables())] {
         assert!(!text.contains("marked-secret"), "{text}");
     }
