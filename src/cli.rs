@@ -15,7 +15,7 @@ use crate::config::{duration, shape};
 
 /// The exporter's port; it isn't in Prometheus' list of default ports.
 const DEFAULT_LISTEN: &str = ":10914";
-/// The demo's address: loopback only, as its metrics are made up.
+/// The demo's default address: loopback only, as its metrics are made up.
 pub const DEMO_LISTEN: &str = "127.0.0.1:10914";
 /// The default storage directory.
 const DEFAULT_STORAGE: &str = "data";

@@ -52,7 +52,7 @@ const MAX_CA_BYTES: u64 = 1 << 20;
 const MAX_AFTER_END: usize = 8;
 /// The maximum number of route patterns: each one is tried for each event.
 const MAX_ROUTES: usize = 1_000;
-/// The longest hold-back: scrape intervals are never this long.
+/// The longest hold-back: longer than any useful scrape interval.
 const MAX_HOLD_BACK: Duration = Duration::from_secs(600);
 
 /// The whole configuration.

@@ -24,7 +24,7 @@ use push::Pusher;
 
 /// When the demo's webhooks start to fail: late enough to see them healthy first.
 const FAILING_AFTER: Duration = Duration::from_secs(30);
-/// How far back calls existed before the demo starts, so that the first page isn't empty.
+/// The length of the call history when the demo starts, so that the first page isn't empty.
 const BACKLOG: Duration = Duration::from_secs(60);
 
 /// The public URL that the simulated Twilio signs when it pushes.

@@ -22,7 +22,7 @@ use twilio_call_exporter::signal::{self, ReloadSignals, StopSignals};
 use twilio_call_exporter::store::backup;
 use twilio_call_exporter::web::WebSettings;
 
-/// How long to wait for work on other threads at the end: none of it matters any more.
+/// How long to wait at exit for work on other threads, whose results no longer matter.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long idle threads for blocking work are kept: if threads are limited, a new one may be refused.
 const KEEP_ALIVE: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);

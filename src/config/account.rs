@@ -25,7 +25,7 @@ const SID_BYTES: usize = 34;
 /// Describes what [`is_name`] accepts.
 const EXPECTED_NAME: &str =
     "a name of 1 to 256 bytes without control characters, and no other account's SID";
-/// Regions with a default edge.
+/// The default edges of regions.
 const DEFAULT_EDGES: [(&str, &str); 3] = [("ie1", "dublin"), ("au1", "sydney"), ("jp1", "tokyo")];
 /// The region of `api.twilio.com`.
 pub(super) const DEFAULT_REGION: &str = "us1";

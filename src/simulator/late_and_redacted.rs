@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::behaviour::Behaviour;
 use super::script::{Call, ScriptedEvent, seconds_after};
 
-/// The parameters that are redacted, in any case.
+/// The parameters that are redacted, compared in lower case and without underscores.
 const REDACTED: [&str; 8] =
     ["from", "to", "caller", "called", "digits", "speechresult", "fromcity", "tocity"];
 

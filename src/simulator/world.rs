@@ -31,7 +31,7 @@ pub struct WorldConfig {
     pub calls_per_minute: f64,
     /// The total number of calls of each account, including the backlog but not child legs.
     pub max_calls: Option<u64>,
-    /// For how long before the start calls existed.
+    /// The length of the call history before the start.
     pub backlog: Duration,
     /// The length of calls in seconds; events in a call may extend it.
     pub call_seconds: RangeInclusive<u64>,
