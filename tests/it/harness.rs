@@ -1,8 +1,8 @@
-//! The language of the tests: a program, a Twilio, a scrape.
+//! The building blocks of the tests: a program, a Twilio, a scrape.
 //!
-//! `Program` is the real binary on a free port with a store of its own; `Twilio` is the simulator,
-//! or any answers at all; `Scrape` is what `/metrics` said. Nothing here sleeps for a fixed time:
-//! everything waits for a condition, for at most [`PATIENCE`].
+//! `Program` is the real binary on a free port with its own store; `Twilio` is the simulator or a
+//! server with canned answers; `Scrape` is a parsed response of `/metrics`. Nothing here sleeps for a
+//! fixed time: everything waits for a condition, for at most [`PATIENCE`].
 
 mod alertmanager;
 mod browser;
@@ -27,22 +27,22 @@ pub(crate) use scrape::{Scrape, Series, metric};
 pub(crate) use shorten::shortened;
 pub(crate) use twilio::{Exchange, Twilio, everything, going_on, world_of};
 
-/// How long a condition may take to come true: long, because machines are slow and shared.
+/// How long to wait for a condition: long, because machines may be slow and shared.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits until `check` gives something.
+/// Polls `check` until it returns `Some`; `what` describes the condition in the failure message.
 pub(crate) async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
         if let Some(found) = check().await {
             return found;
         }
-        assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        assert!(began.elapsed() < PATIENCE, "timed out after {PATIENCE:?}: {what}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
-/// Says what was measured, where tests run with `--nocapture` or fail.
+/// Prints measurements; they show when a test fails or runs with `--nocapture`.
 #[expect(clippy::print_stderr, reason = "figures are for people")]
 pub(crate) fn say(figures: &str) {
     eprintln!("{figures}");

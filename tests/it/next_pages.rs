@@ -1,4 +1,4 @@
-//! P1: a next page that leads back to a page that was read counts no Call Event twice.
+//! No Call Event is counted twice if `next_page_uri` points back to a page that has been read.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -10,7 +10,7 @@ const EVENT: &str =
     r#"{"request":{"method":"GET","url":"https://a.example/x"},"response":{"response_code":200}}"#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_of_one_event_that_leads_back_to_itself_now_and_then_counts_it_once() {
+async fn a_page_that_sometimes_points_to_itself_is_counted_once() {
     let next = |path: &str, _, read: usize| {
         read.is_multiple_of(2).then(|| format!("{path}?PageSize=1000&PageToken=PA{read}"))
     };
@@ -18,7 +18,7 @@ async fn a_page_of_one_event_that_leads_back_to_itself_now_and_then_counts_it_on
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_page_that_leads_back_to_the_first_in_any_spelling_counts_its_event_once() {
+async fn a_full_page_that_points_to_the_first_in_any_spelling_is_counted_once() {
     let next = |path: &str, call: usize, read: usize| {
         let spellings = [
             format!("{path}?PageSize=1"),
@@ -26,19 +26,20 @@ async fn a_full_page_that_leads_back_to_the_first_in_any_spelling_counts_its_eve
             format!("{path}?Page=0&PageSize=1"),
             format!("{path}?Page%53ize=1&%50age=%30&PageToken="),
             format!("/elsewhere/..{path}?PageSize=1&Page=00#first"),
-            // Only the first page itself can tell, once it leads nowhere.
+            // Recognised only once the first page has no next page.
             format!("{path}?PageSize=1&PageToken=PA"),
         ];
         let spelling = call % spellings.len();
-        let is_led_back =
+        let points_back =
             if spelling == spellings.len() - 1 { read == 0 } else { read.is_multiple_of(2) };
-        is_led_back.then(|| spellings[spelling].clone())
+        points_back.then(|| spellings[spelling].clone())
     };
     each_event_is_counted_once(1, next).await;
 }
 
-/// Calls of one Call Event each, of which pages of at most `size` items can be read. `next` names the
-/// page that follows, given the path, the call's number and how often one of its pages was read before.
+/// Polls calls with one Call Event each, whose pages can only be read with at most `size` items, and
+/// asserts that each event is counted once. `next` returns the next page's URI, given the path, the
+/// call's number and how often its pages have been read.
 async fn each_event_is_counted_once(
     size: usize,
     next: impl Fn(&str, usize, usize) -> Option<String> + Send + Sync + 'static,
@@ -75,5 +76,5 @@ async fn each_event_is_counted_once(
     .await;
     let calls = metric("twilio_calls_total").value_in(&scrape);
     let requests = metric("twilio_webhook_requests_total").value_in(&scrape);
-    assert_eq!(requests, calls, "one request a call");
+    assert_eq!(requests, calls, "one request per call");
 }

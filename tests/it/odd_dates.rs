@@ -1,4 +1,4 @@
-//! Answers whose `Date` is wrong move nothing that lasts.
+//! Responses with a wrong `Date` don't affect the counters or the stored state.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,11 +7,11 @@ use jiff::SignedDuration;
 
 use crate::harness::{Program, Twilio, eventually, everything, metric, world_of};
 
-/// Forty days: longer than routes are kept without events.
+/// Forty days: longer than routes without events are kept.
 const FAR: SignedDuration = SignedDuration::from_hours(40 * 24);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn error_pages_dated_far_ahead_at_a_start_change_nothing_in_a_store() {
+async fn error_pages_dated_far_ahead_at_startup_leave_the_store_unchanged() {
     let gateway_from = Arc::new(AtomicU64::new(u64::MAX));
     let from = Arc::clone(&gateway_from);
     let misdated = move |before: u64| {
@@ -23,7 +23,7 @@ async fn error_pages_dated_far_ahead_at_a_start_change_nothing_in_a_store() {
     let before = twilio.is_told_by(&mut program).await;
     gateway_from.store(twilio.requests(), Ordering::SeqCst);
     let (_, mut program) = program.stop_and_restart().await;
-    eventually("a list was read", async || {
+    eventually("a list has been read", async || {
         metric("twilio_exporter_last_success_timestamp_seconds").value_in(&program.scrape().await)
     })
     .await;
@@ -35,7 +35,7 @@ async fn error_pages_dated_far_ahead_at_a_start_change_nothing_in_a_store() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_store_whose_first_answers_are_dated_wrongly_counts_everything() {
+async fn a_new_store_counts_everything_despite_wrong_dates_on_the_first_responses() {
     for status in [Some(503), None] {
         let misdated = move |before| (before < 2).then_some((status, FAR));
         let twilio = Twilio::misdated(world_of(58), misdated).await;
@@ -45,11 +45,11 @@ async fn a_new_store_whose_first_answers_are_dated_wrongly_counts_everything() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_that_are_dated_wrongly_now_and_then_change_nothing() {
+async fn occasional_wrong_dates_have_no_effect() {
     let odd = [FAR, -FAR, SignedDuration::from_mins(30), SignedDuration::from_mins(-30)];
     let misdated = move |before: u64| {
-        let which = usize::try_from(before / 7).expect("few");
-        (before % 7 == 6).then_some((None, odd[which % odd.len()]))
+        let index = usize::try_from(before / 7).expect("few");
+        (before % 7 == 6).then_some((None, odd[index % odd.len()]))
     };
     let twilio = Twilio::misdated(world_of(60), misdated).await;
     let mut program = Program::polling(&twilio).await;
@@ -57,7 +57,7 @@ async fn answers_that_are_dated_wrongly_now_and_then_change_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn calls_whose_events_are_refused_hold_up_no_other() {
+async fn calls_whose_events_are_refused_do_not_delay_others() {
     const REFUSED: usize = 2;
     let refused = std::sync::Mutex::new(std::collections::BTreeSet::new());
     let answer = move |uri: &str, _| {
@@ -79,7 +79,7 @@ async fn calls_whose_events_are_refused_hold_up_no_other() {
         (calls >= 200.0 && read >= calls - 2.0).then_some(read - calls)
     })
     .await;
-    assert!((read + 2.0).abs() < 0.5, "two calls are not read: {read}");
+    assert!((read + 2.0).abs() < 0.5, "two calls can't be read: {read}");
     let log = program.log();
     assert!(log.matches("cannot read from Twilio").count() <= 1, "{log}");
 }

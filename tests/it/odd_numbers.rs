@@ -1,4 +1,4 @@
-//! Numbers and dates that Twilio never sends: they count for nothing, and their events are counted.
+//! Numbers and dates that Twilio never sends: the values are ignored, but the events are counted.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -9,7 +9,7 @@ use crate::harness::{Program, Twilio, eventually, metric, world_of};
 const CALL: &str = "CA00000000000000000000000000000042";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn odd_durations_and_dates_move_no_sum_and_are_the_same_after_a_restart() {
+async fn odd_durations_and_dates_do_not_distort_sums_and_survive_a_restart() {
     let ended_at = Clock::start().now() - SignedDuration::from_secs(20);
     let past = "Thu, 01 Jan 1970 00:00:00 +0000";
     let future = "Thu, 30 Dec 9999 00:00:00 +0000";
@@ -55,12 +55,12 @@ async fn odd_durations_and_dates_move_no_sum_and_are_the_same_after_a_restart() 
     assert_eq!(rejected.clone().label("reason", "invalid_duration").value_in(&scrape), Some(6.0));
     assert_eq!(rejected.value_in(&scrape), Some(6.0));
     let items = metric("twilio_exporter_call_events_total").label("result", "rejected");
-    assert_eq!(items.value_in(&scrape), Some(0.0), "each item is counted");
+    assert_eq!(items.value_in(&scrape), Some(0.0), "no item is rejected as a whole");
     let lag = metric("twilio_exporter_event_lag_seconds_sum").value_in(&scrape);
     assert!(lag.is_some_and(|lag| lag < 10_000.0), "{lag:?}");
     for _ in 0..2 {
         program = program.kill_and_restart().await;
-        // What has no events for long is let go when the lists are read.
+        // Routes without recent events are removed when the lists are read.
         eventually("lists are read again", async || {
             let passes = metric("twilio_exporter_pass_duration_seconds_count");
             passes.value_in(&program.scrape().await).filter(|passes| *passes >= 2.0)

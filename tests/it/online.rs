@@ -1,4 +1,4 @@
-//! `check-config --online`: what Twilio says to the credentials.
+//! `check-config --online`: whether the credentials can read each resource.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use twilio_call_exporter::simulator::{Behaviour, WorldConfig};
 use crate::harness::{Ended, Twilio, run, world_of};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_account_that_can_be_read_is_told_with_what_it_costs() {
+async fn reports_a_readable_account_and_its_request_rate() {
     let twilio = Twilio::serving(world_of(30)).await;
     let ended = check(&twilio, &twilio.accounts()[0].auth_token).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
@@ -16,7 +16,7 @@ async fn an_account_that_can_be_read_is_told_with_what_it_costs() {
     let calls: u32 = rest.split(' ').next().and_then(|text| text.parse().ok()).expect(rest);
     assert!((30..60).contains(&calls), "{calls} calls and their child legs");
     let (least, most) = ((calls * 110).div_ceil(100), calls * 5);
-    for told in [
+    for expected in [
         "single calls  readable",
         "Call Events   readable",
         "error log     readable: ",
@@ -25,12 +25,12 @@ async fn an_account_that_can_be_read_is_told_with_what_it_costs() {
         ),
         "concurrency   0.0 to 0.0 at a time needed, at ",
     ] {
-        assert!(ended.stdout.contains(told), "{told}: {}", ended.stdout);
+        assert!(ended.stdout.contains(expected), "{expected}: {}", ended.stdout);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_credentials_and_missing_permissions_are_named() {
+async fn reports_wrong_credentials_and_missing_permissions() {
     let twilio = Twilio::serving(world_of(3)).await;
     let ended = check(&twilio, "a wrong token").await;
     assert_eq!(ended.code, Some(1));
@@ -50,22 +50,22 @@ async fn wrong_credentials_and_missing_permissions_are_named() {
     let ended = check(&twilio, &twilio.accounts()[0].auth_token).await;
     assert_eq!(ended.code, Some(1));
     assert!(ended.stdout.contains("calls         readable: "), "{}", ended.stdout);
-    let told = "Call Events   NOT readable: the API key lacks the permission `/twilio/voice/request-inspector/read`";
-    assert!(ended.stdout.contains(told), "{}", ended.stdout);
+    let expected = "Call Events   NOT readable: the API key lacks the permission `/twilio/voice/request-inspector/read`";
+    assert!(ended.stdout.contains(expected), "{}", ended.stdout);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_error_log_that_cannot_be_read_is_told_and_is_no_reason_to_fail() {
+async fn reports_an_unreadable_error_log_but_succeeds() {
     let twilio = Twilio::serving(world_of(3)).await;
     twilio.behave(Behaviour { error_log_refused: true, ..Behaviour::default() });
     let ended = check(&twilio, &twilio.accounts()[0].auth_token).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stdout);
-    let told = "error log     NOT readable, so pages come up to 16 minutes late: the API key lacks the permission `/twilio/monitor/alerts/list`";
-    assert!(ended.stdout.contains(told), "{}", ended.stdout);
+    let expected = "error log     NOT readable, so pages come up to 16 minutes late: the API key lacks the permission `/twilio/monitor/alerts/list`";
+    assert!(ended.stdout.contains(expected), "{}", ended.stdout);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn calls_of_the_last_hour_are_counted_though_a_filter_may_be_cut_to_the_day() {
+async fn counts_calls_of_the_last_hour_even_if_filters_are_truncated_to_days() {
     let world = WorldConfig {
         calls_per_minute: 1.0,
         max_calls: Some(300),
@@ -81,12 +81,12 @@ async fn calls_of_the_last_hour_are_counted_though_a_filter_may_be_cut_to_the_da
     };
     let exactly = calls().await;
     twilio.behave(Behaviour { day_filters: true, ..Behaviour::default() });
-    assert!(calls().await.abs_diff(exactly) <= 2, "not only those of the last hour");
+    assert!(calls().await.abs_diff(exactly) <= 2, "counts calls outside the last hour");
     assert!((30..130).contains(&exactly), "{exactly}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn subaccounts_are_tried_where_they_are_wanted() {
+async fn lists_subaccounts_if_discovery_is_enabled() {
     let twilio = Twilio::serving(WorldConfig { subaccounts: 3, ..world_of(3) }).await;
     let account = twilio.accounts()[0].clone();
     let directory = TempDir::new().expect("a directory");
@@ -108,7 +108,7 @@ async fn subaccounts_are_tried_where_they_are_wanted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_twilio_that_is_not_there_is_told() {
+async fn reports_a_refused_connection() {
     let twilio = Twilio::serving(world_of(1)).await;
     let account = twilio.accounts()[0].clone();
     let variables = [

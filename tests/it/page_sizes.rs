@@ -1,5 +1,5 @@
-//! P1, P9: a question that is too big for Twilio is asked in smaller pages, and in larger ones again
-//! as soon as they can be read.
+//! If Twilio can't return a page of the requested size, the program requests smaller pages, and larger
+//! ones again as soon as they can be read.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,10 +8,10 @@ use twilio_call_exporter::simulator::WorldConfig;
 
 use crate::harness::{Program, Twilio, eventually, everything, going_on, run, world_of};
 
-/// An answer that is no page.
+/// Status, content type and body of a response that isn't a page.
 type Answer = (u16, &'static str, String);
 
-/// What Twilio and the network make of a question that is too big.
+/// Responses of Twilio and the network if the requested page is too large.
 fn too_big() -> [Answer; 3] {
     [
         (500, "application/json", r#"{"code":20500,"message":"Internal Server Error"}"#.to_owned()),
@@ -21,16 +21,16 @@ fn too_big() -> [Answer; 3] {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_account_that_answers_only_small_pages_is_read_all_the_same() {
+async fn an_account_that_returns_only_small_pages_is_read() {
     let [fails, breaks_off, is_too_large] = too_big();
     tokio::join!(
-        is_read_in_small_pages(fails),
-        is_read_in_small_pages(breaks_off),
-        is_read_in_small_pages(is_too_large)
+        assert_read_in_small_pages(fails),
+        assert_read_in_small_pages(breaks_off),
+        assert_read_in_small_pages(is_too_large)
     );
 }
 
-async fn is_read_in_small_pages(answer: Answer) {
+async fn assert_read_in_small_pages(answer: Answer) {
     let asked = answer.clone();
     let too_big = move |uri: &str, _| (page_size(uri) > 100).then(|| asked.clone());
     let world = WorldConfig { max_calls: Some(60), ..everything(1, 1) };
@@ -43,8 +43,8 @@ async fn is_read_in_small_pages(answer: Answer) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_answers_only_small_pages_shrinks_no_others() {
-    // The first call of the world.
+async fn a_call_that_returns_only_small_pages_does_not_affect_others() {
+    // The first call in the world.
     let odd = |uri: &str| uri.contains("/Calls/CA0000000000000000");
     let too_big = move |uri: &str, _| {
         (odd(uri) && uri.contains("/Events.json") && page_size(uri) > 1)
@@ -61,8 +61,8 @@ async fn a_call_that_answers_only_small_pages_shrinks_no_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_kind_of_list_that_answers_only_small_pages_is_read_beside_others() {
-    // Lists by start time fail, and those of ended, active and all calls are read in large pages.
+async fn one_type_of_list_that_returns_only_small_pages_is_read() {
+    // Large pages fail for lists by start time, but not for lists of ended, active and all calls.
     let too_big = move |uri: &str, _| {
         (uri.contains("StartTime") && page_size(uri) > 100).then(|| too_big()[0].clone())
     };
@@ -76,18 +76,18 @@ async fn a_kind_of_list_that_answers_only_small_pages_is_read_beside_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_an_outage_pages_are_large_again() {
+async fn requests_large_pages_again_after_an_outage() {
     let is_broken = Arc::new(AtomicBool::new(true));
     let broken = Arc::clone(&is_broken);
     let answer = move |_: &str, _| broken.load(Ordering::SeqCst).then(|| too_big()[0].clone());
     let twilio = Twilio::answering(going_on(1, 30), answer).await;
     let _program = Program::polling(&twilio).await;
-    eventually("smaller pages are asked for", async || {
+    eventually("smaller pages are requested", async || {
         twilio.traffic().iter().any(|exchange| page_size(&exchange.uri) == 200).then_some(())
     })
     .await;
     is_broken.store(false, Ordering::SeqCst);
-    eventually("larger pages are asked for again", async || {
+    eventually("larger pages are requested again", async || {
         let sizes: Vec<u64> = twilio.traffic().iter().map(|e| page_size(&e.uri)).collect();
         let first_small = sizes.iter().position(|size| *size == 200)?;
         sizes[first_small..].contains(&1_000).then_some(())
@@ -96,7 +96,7 @@ async fn after_an_outage_pages_are_large_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_check_of_an_account_asks_for_smaller_pages_too() {
+async fn check_config_requests_smaller_pages_too() {
     let too_big = move |uri: &str, _| (page_size(uri) > 100).then(|| too_big()[0].clone());
     let twilio = Twilio::answering(world_of(5), too_big).await;
     let account = twilio.accounts()[0].clone();
@@ -111,15 +111,15 @@ async fn the_check_of_an_account_asks_for_smaller_pages_too() {
     assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
     let text =
         "in pages of 50 at most: in larger ones, Twilio failed (HTTP 500, Twilio error 20500)";
-    for what in ["calls  ", "Call Events"] {
-        let lines = ended.stdout.lines().filter(|line| line.trim_start().starts_with(what));
+    for resource in ["calls  ", "Call Events"] {
+        let lines = ended.stdout.lines().filter(|line| line.trim_start().starts_with(resource));
         let said: Vec<&str> = lines.collect();
-        assert!(said.iter().any(|line| line.contains(text)), "{what}: {}", ended.stdout);
-        assert!(said.iter().any(|line| line.contains(" readable")), "{what}: {}", ended.stdout);
+        assert!(said.iter().any(|line| line.contains(text)), "{resource}: {}", ended.stdout);
+        assert!(said.iter().any(|line| line.contains(" readable")), "{resource}: {}", ended.stdout);
     }
 }
 
-/// Items that a request asks for at most; none for what is no list.
+/// The page size that a request asks for; 0 if it isn't for a list.
 fn page_size(uri: &str) -> u64 {
     let query = uri.split_once('?').map_or("", |(_, query)| query);
     let size = query.split('&').find_map(|pair| pair.strip_prefix("PageSize="));

@@ -1,11 +1,11 @@
-//! The pages: metrics in form and compression, health, readiness, the landing page.
+//! HTTP endpoints: format and compression of metrics, health, readiness, the landing page and links.
 
 use std::collections::{BTreeSet, VecDeque};
 
 use crate::harness::{Program, Scrape, Twilio, eventually, everything, metric, tags, world_of};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn metrics_have_the_content_type_of_the_text_format_and_float_bounds() {
+async fn metrics_have_the_text_format_content_type_and_float_bounds() {
     let twilio = Twilio::serving(everything(1, 1)).await;
     let mut program = Program::polling(&twilio).await;
     twilio.is_told_by(&mut program).await;
@@ -21,7 +21,7 @@ async fn metrics_have_the_content_type_of_the_text_format_and_float_bounds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_durable_families_of_a_known_world_are_written_as_ever() {
+async fn durable_families_of_a_known_world_match_the_golden_file() {
     let twilio = Twilio::serving(everything(1, 1)).await;
     let mut program = Program::polling(&twilio).await;
     let scrape = twilio.is_told_by(&mut program).await;
@@ -44,11 +44,11 @@ async fn the_durable_families_of_a_known_world_are_written_as_ever() {
     }
     let expected = std::fs::read_to_string(path).expect("tests/golden/metrics.txt");
     let differs = found.lines().zip(expected.lines()).find(|(found, expected)| found != expected);
-    assert!(found == expected, "not as in tests/golden/metrics.txt: {differs:?}");
+    assert!(found == expected, "differs from tests/golden/metrics.txt: {differs:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn metrics_are_compressed_for_those_who_take_it() {
+async fn metrics_are_compressed_if_the_client_accepts_gzip() {
     let twilio = Twilio::serving(world_of(5)).await;
     let program = Program::polling(&twilio).await;
     let client = reqwest::Client::builder().no_proxy().no_gzip().build().expect("a client");
@@ -93,7 +93,7 @@ async fn health_readiness_and_the_landing_page_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_label_of_a_running_program_is_in_the_catalogue() {
+async fn the_catalogue_matches_the_families_of_a_running_program() {
     use twilio_call_exporter::metrics::catalog;
     let twilio = Twilio::serving(everything(2, 1)).await;
     let pushed = [("TWILIO_EXPORTER_PUSH__PUBLIC_URL", "https://exporter.example.com/push")];
@@ -109,7 +109,7 @@ async fn every_label_of_a_running_program_is_in_the_catalogue() {
             catalog::ALL.iter().find(|family| family.name == name || family.name == strip(name));
         assert!(family.is_some(), "{name} is not in the catalogue");
     }
-    // What a lively run doesn't show is a family that nobody fills.
+    // A family that doesn't appear here is never filled.
     let shown: std::collections::BTreeSet<String> =
         scrape.names().iter().map(|name| strip(name)).collect();
     for family in catalog::ALL {
@@ -118,7 +118,7 @@ async fn every_label_of_a_running_program_is_in_the_catalogue() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_failing_webhook_has_a_line_in_the_log_or_is_counted_there() {
+async fn failing_webhooks_are_logged_at_a_limited_rate() {
     let twilio = Twilio::serving(everything(1, 1)).await;
     let mut program = Program::polling(&twilio).await;
     twilio.is_told_by(&mut program).await;
@@ -140,11 +140,11 @@ async fn each_failing_webhook_has_a_line_in_the_log_or_is_counted_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_link_and_form_of_every_page_stays_under_the_path_of_a_reverse_proxy() {
+async fn links_and_forms_stay_below_the_path_of_a_reverse_proxy() {
     let twilio = Twilio::serving(everything(1, 1)).await;
     let mut program = Program::polling(&twilio).await;
     twilio.is_told_by(&mut program).await;
-    // Whatever the pages link to, with and without failures to show, refusals, and what is not there.
+    // Pages with and without failures, rejected queries, missing pages, and every page they link to.
     let mut to_visit: VecDeque<String> = [
         "/",
         "/failures?limit=2",

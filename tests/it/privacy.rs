@@ -1,4 +1,4 @@
-//! P8: what callers and applications said appears nowhere: no label, page, log line or stored byte.
+//! Caller input and application responses never appear in labels, pages, log lines or the store.
 
 mod pasted;
 
@@ -9,18 +9,18 @@ use tempfile::TempDir;
 
 use crate::harness::{Program, Twilio, eventually, metric, world_of};
 
-/// Stands in every place that may hold a secret.
+/// The secret, put into every field that may hold one.
 const MARK: &str = "MARKEDSECRET";
-/// Characters that change what a terminal shows, as JSON.
+/// Characters that change what a terminal displays, escaped as JSON.
 const UNSAFE_ESCAPED: &str = r"\u001b[31m\u202e\u2028\u0085";
-/// A phone number that stands in the same places.
+/// A phone number, put into the same fields.
 const NUMBER: &str = "15005550006";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_of_a_call_event_appears_anywhere() {
     let answer = |uri: &str, before: u64| {
         if uri.contains("/Events.json") {
-            // Now and then an answer that is broken in the middle of a secret.
+            // Some responses break off in the middle of a secret.
             let body = if before.is_multiple_of(7) { broken_page() } else { page() };
             return Some((200, "application/json", body));
         }
@@ -35,7 +35,7 @@ async fn no_secret_of_a_call_event_appears_anywhere() {
     let twilio = Twilio::answering(world_of(10), answer).await;
     let often = [("TWILIO_EXPORTER_POLL__ERROR_LOG_INTERVAL", "1s")];
     let program = Program::polling_with(&twilio, &often).await;
-    let scrape = eventually("events were counted, rejected and failed", async || {
+    let scrape = eventually("events are counted, rejected and failed", async || {
         let scrape = program.scrape().await;
         let rejected = metric("twilio_exporter_call_events_rejected_total").value_in(&scrape);
         let failures = metric("twilio_webhook_failures_total").value_in(&scrape);
@@ -47,7 +47,7 @@ async fn no_secret_of_a_call_event_appears_anywhere() {
             .then_some(scrape)
     })
     .await;
-    assert!(scrape.text.contains("webhook"), "the world has no webhooks");
+    assert!(scrape.text.contains("webhook"), "no webhooks are counted");
     let failures = program.get("/failures.json").await.1;
     assert!(failures.contains("http_5xx"), "no failure is recorded: {failures}");
     let (_directory, storage) = (program.directory(), program.storage());
@@ -80,7 +80,7 @@ async fn no_secret_of_a_call_event_appears_anywhere() {
     }
 }
 
-/// Events with a secret wherever there is room for one.
+/// Events with a secret in every field.
 fn page() -> String {
     let urls = urls();
     let parameters = format!(
@@ -122,7 +122,7 @@ fn page() -> String {
     )
 }
 
-/// URLs with a secret, of whatever kind.
+/// URLs with a secret in each part.
 fn urls() -> [String; 14] {
     [
         format!("https://{MARK}:hunter2@app.example.com/voice"),
@@ -142,7 +142,7 @@ fn urls() -> [String; 14] {
     ]
 }
 
-/// Entries of the error log with a secret wherever there is room for one.
+/// Error log entries with a secret in every field.
 fn alerts() -> String {
     let mut alerts = Vec::new();
     for (number, url) in urls().iter().enumerate() {
@@ -173,12 +173,12 @@ fn around(text: &str, at: usize) -> &str {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn its_files_are_for_nobody_else_even_where_the_directory_is_open_to_all() {
+async fn files_are_private_even_if_the_directory_is_world_readable() {
     let twilio = Twilio::serving(world_of(2)).await;
     let directory = TempDir::new().expect("a directory");
     let storage = directory.path().join("data");
     fs::create_dir(&storage).expect("a folder");
-    fs::set_permissions(&storage, fs::Permissions::from_mode(0o755)).expect("open to all");
+    fs::set_permissions(&storage, fs::Permissions::from_mode(0o755)).expect("world-readable");
     let program = Program::polling_in(directory, &twilio, &[]).await;
     let mut names = Vec::new();
     for entry in fs::read_dir(program.storage()).expect("the store") {
@@ -191,8 +191,8 @@ async fn its_files_are_for_nobody_else_even_where_the_directory_is_open_to_all()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_crash_leaves_no_core_dump_with_credentials() {
-    let twilio = Twilio::serving(crate::harness::world_of(1)).await;
+async fn core_dumps_are_disabled() {
+    let twilio = Twilio::serving(world_of(1)).await;
     let program = Program::polling(&twilio).await;
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", program.id())).expect("proc");
     let line = limits.lines().find(|line| line.starts_with("Max core file size")).expect("a line");

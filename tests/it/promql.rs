@@ -1,5 +1,5 @@
-//! As much of PromQL as is needed to hold queries to the catalogue: the selectors, their matchers and
-//! ranges, the functions around them, and the labels of groupings. promtool judges the rest.
+//! A minimal PromQL parser to check queries against the catalogue: selectors, their matchers and ranges,
+//! the functions applied to them, and grouping labels. promtool checks the rest.
 
 use twilio_call_exporter::domain::engine::effects::ReadResult;
 use twilio_call_exporter::domain::engine::plan::Stage;
@@ -15,30 +15,30 @@ use twilio_call_exporter::metrics::health::EventResult;
 /// A series selector of a query.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Selector {
-    /// The name of the series.
+    /// The metric name.
     pub name: String,
     /// Label, operator and value of each matcher.
     pub matchers: Vec<(String, String, String)>,
-    /// What stands in brackets behind it.
+    /// The range in brackets after it.
     pub range: Option<String>,
-    /// How far back it is read.
+    /// The `offset`.
     pub offset: Option<String>,
-    /// Whether it is read at the end of the time range, whatever the point: `@ end()`.
+    /// Whether it has the modifier `@ end()`.
     pub at_end: bool,
-    /// The function that is called on it, where it stands right before.
+    /// The function called on it, if the selector is its first argument.
     pub function: Option<String>,
 }
 
-/// What a query names.
+/// The selectors and labels of a query.
 #[derive(Debug, Default)]
 pub(crate) struct Query {
-    /// Its selectors.
+    /// All series selectors.
     pub selectors: Vec<Selector>,
     /// The labels of `by`, `on`, `without`, `ignoring` and `group_left`.
     pub labels: Vec<String>,
 }
 
-/// What is no series: functions, aggregations, operators.
+/// Keywords and operators, which aren't metric names.
 const WORDS: [&str; 12] = [
     "and",
     "or",
@@ -54,7 +54,7 @@ const WORDS: [&str; 12] = [
     "inf",
 ];
 
-/// Reads a query.
+/// Parses a query.
 pub(crate) fn read(text: &str) -> Query {
     let (mut query, mut rest, mut function) = (Query::default(), text, None);
     while let Some(first) = rest.chars().next() {
@@ -127,7 +127,7 @@ fn is_aggregation(word: &str) -> bool {
     ["sum", "min", "max", "avg", "count", "group", "topk", "count_values"].contains(&word)
 }
 
-/// The text of a string literal, and what follows it.
+/// The value of a string literal, and the text after it.
 fn quoted(text: &str) -> (String, &str) {
     let mut value = String::new();
     let mut chars = text.char_indices().skip(1);
@@ -138,7 +138,7 @@ fn quoted(text: &str) -> (String, &str) {
             _ => value.push(c),
         }
     }
-    panic!("no end of string: {text}");
+    panic!("unterminated string: {text}");
 }
 
 fn matchers(text: &str) -> (Vec<(String, String, String)>, &str) {
@@ -153,7 +153,7 @@ fn matchers(text: &str) -> (Vec<(String, String, String)>, &str) {
     (found, &rest[1..])
 }
 
-/// The family of the catalogue that a series belongs to.
+/// The catalogue family that a series belongs to.
 pub(crate) fn family(series: &str) -> Option<&'static Family> {
     let is_of = |family: &&&Family| match (series.strip_prefix(family.name), family.kind) {
         (Some("_bucket" | "_sum" | "_count"), FamilyKind::Histogram(_)) => true,
@@ -163,19 +163,19 @@ pub(crate) fn family(series: &str) -> Option<&'static Family> {
     catalog::ALL.iter().find(is_of).copied()
 }
 
-/// Families of the process, which the catalogue leaves to the `prometheus` crate.
+/// Process metrics, which come from the `prometheus` crate and aren't in the catalogue.
 const PROCESS: [&str; 3] =
     ["process_start_time_seconds", "process_resident_memory_bytes", "process_cpu_seconds_total"];
 
-/// What Prometheus itself says of alerts, with the labels that ours have.
+/// Series that Prometheus generates for alerts.
 const ALERTS: [&str; 2] = ["ALERTS", "ALERTS_FOR_STATE"];
-/// Labels that Prometheus or its targets give, and what the rules count values by.
+/// Labels from Prometheus and its targets, and `created`, which the rules use with `count_values`.
 const TARGET: [&str; 8] =
     ["job", "instance", "pod", "container", "endpoint", "service", "le", "created"];
 /// Labels of alerts.
 const ALERT: [&str; 4] = ["alertname", "alertstate", "severity", "component"];
 
-/// Asserts that a query names only series and labels that there are; `recorded` are those of rules.
+/// Asserts that a query uses only existing series and labels; `recorded` names the recorded series.
 pub(crate) fn assert_is_known(place: &str, text: &str, recorded: &[String]) {
     let query = read(text);
     assert!(
@@ -191,7 +191,7 @@ pub(crate) fn assert_is_known(place: &str, text: &str, recorded: &[String]) {
             None if recorded.iter().any(|record| record == name) => {
                 name.split(':').next().map(|level| level.split('_').collect()).unwrap_or_default()
             }
-            None => panic!("{place}: there is no `{name}`: {text}"),
+            None => panic!("{place}: unknown series `{name}`: {text}"),
         };
         for (label, _, _) in &selector.matchers {
             let is_known = labels.contains(&label.as_str())
@@ -203,11 +203,12 @@ pub(crate) fn assert_is_known(place: &str, text: &str, recorded: &[String]) {
             assert!(is_known, "{place}: `{name}` has no label `{label}`");
         }
         for (label, _, value) in &selector.matchers {
-            // Patterns are no values.
+            // Skip regular expressions.
             let values =
                 value.split('|').filter(|value| !value.contains(['.', '[', '(', '$', '+']));
             for value in values.filter(|value| !value.is_empty()) {
-                let is_known = closed(name, label).is_none_or(|known| known.contains(&value));
+                let is_known =
+                    possible_values(name, label).is_none_or(|known| known.contains(&value));
                 assert!(is_known, "{place}: `{name}` never has {label}=\"{value}\"");
             }
         }
@@ -217,12 +218,12 @@ pub(crate) fn assert_is_known(place: &str, text: &str, recorded: &[String]) {
     for label in &query.labels {
         let label = label.strip_prefix("exported_").unwrap_or(label);
         let is_known = all.contains(&label) || TARGET.contains(&label) || ALERT.contains(&label);
-        assert!(is_known, "{place}: there is no label `{label}`: {text}");
+        assert!(is_known, "{place}: unknown label `{label}`: {text}");
     }
 }
 
-/// The values that a label of a series can have, where they are known.
-fn closed(series: &str, label: &str) -> Option<Vec<&'static str>> {
+/// The possible values of a label, if they are a fixed set.
+fn possible_values(series: &str, label: &str) -> Option<Vec<&'static str>> {
     fn all<T: Copy + 'static>(
         values: &[T],
         name: fn(T) -> &'static str,
@@ -246,7 +247,7 @@ fn closed(series: &str, label: &str) -> Option<Vec<&'static str>> {
 }
 
 #[test]
-fn a_query_is_read() {
+fn parses_a_query() {
     let query = read(
         r#"topk(3, sum by (host, le) (increase(a_total{x="}\"",y!~".*"}[5m])) > 0) and on (job) up == 0 or b offset 1d"#,
     );

@@ -1,4 +1,4 @@
-//! The proxy of the environment: used, said, and refused where it can't be used.
+//! The proxy from the environment: it is used, logged, and rejected at startup if it is invalid.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ const SID: &str = "AC00000000000000000000000000000001";
 const TOKEN: &str = "marked-secret-0123456789";
 
 #[test]
-fn a_proxy_that_cannot_be_used_ends_the_start_with_78_and_shows_no_secret() {
+fn an_invalid_proxy_exits_with_78_and_shows_no_secret() {
     for value in [
         "\"http://user:marked-secret@proxy:3128\"",
         "'http://proxy:3128'",
@@ -41,12 +41,12 @@ fn a_proxy_that_cannot_be_used_ends_the_start_with_78_and_shows_no_secret() {
     let storage = format!("--storage.path={}", directory.path().join("data").display());
     let ended = run(&[&storage, "--web.listen-address=127.0.0.1:0"], &variables);
     assert_eq!(ended.code, Some(78), "{ended:?}");
-    assert!(!directory.path().join("data").exists(), "nothing was opened");
+    assert!(!directory.path().join("data").exists(), "the store was created");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_take_the_proxy_that_the_log_names_and_no_other_way() {
-    // Not loopback by name, and yet this machine: whatever is asked directly is seen here.
+async fn requests_go_only_through_the_logged_proxy() {
+    // This machine, but not a loopback address: it receives requests that bypass the proxy.
     let twilio = TcpListener::bind("0.0.0.0:0").await.expect("a port");
     let twilio_port = twilio.local_addr().expect("an address").port();
     let proxy = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -55,7 +55,7 @@ async fn requests_take_the_proxy_that_the_log_names_and_no_other_way() {
     let base = format!("https://0.0.0.0:{twilio_port}");
     let through = (Some(address.as_str()), "Twilio is reached through a proxy");
     let directly = (None, "Twilio is reached without the proxy: NO_PROXY names the host");
-    for (variables, (used, said)) in [
+    for (variables, (used, message)) in [
         (&[("HTTPS_PROXY", url.as_str()), ("NO_PROXY", "localhost,127.0.0.1")][..], through),
         (&[("https_proxy", &url)], through),
         (&[("ALL_PROXY", &url), ("HTTP_PROXY", "http://127.0.0.1:1")], through),
@@ -92,11 +92,11 @@ async fn requests_take_the_proxy_that_the_log_names_and_no_other_way() {
             assert!(head.contains(expected), "{head}");
         }
         let log = program.log();
-        assert!(log.contains(said), "{variables:?}: {log}");
+        assert!(log.contains(message), "{variables:?}: {log}");
         assert!(log.contains(&format!("\"proxy\":\"{address}\"")), "{log}");
         assert!(!log.contains("user:") && !log.contains("marked"), "{log}");
         assert_eq!(program.stop().await.code(), Some(0));
-        // What else was asked meanwhile is of no interest to the next one.
+        // Discard other connections before the next case.
         drop(asked);
         for listener in [&proxy, &twilio] {
             let listened = async { while listener.accept().await.is_ok() {} };

@@ -1,5 +1,5 @@
-//! Pushed entries of Twilio's error log: each is counted once, even if it is polled as well, and a request that
-//! Twilio did not sign changes nothing.
+//! Pushed entries of Twilio's error log: each is counted once, even if it is also polled, and requests not
+//! signed by Twilio change nothing.
 
 mod simulate;
 
@@ -20,21 +20,21 @@ use crate::harness::{
     Program, Scrape, Series, Twilio, eventually, everything, going_on, metric, say, world_of,
 };
 
-/// What Twilio was given: a proxy stands before the program.
+/// The public URL, as configured in Twilio: a proxy is in front of the program.
 const URL: &str = "https://exporter.example.com/twilio";
 const PUSHED: (&str, &str) = ("TWILIO_EXPORTER_PUSH__PUBLIC_URL", URL);
 const NOT_POLLED: (&str, &str) = ("TWILIO_EXPORTER_POLL__ERROR_LOG_INTERVAL", "0s");
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_entry_is_counted_once_however_often_it_is_pushed_and_through_kills() {
+async fn each_entry_is_counted_once_despite_repeated_pushes_and_kills() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().expect("a number"));
     let kills: u64 = number("KILLS").unwrap_or(4);
-    lives(kills / 2, number("KILL_SEED").unwrap_or(1), true).await;
-    lives(kills / 2, number("KILL_SEED").unwrap_or(2), false).await;
+    run_with_kills(kills / 2, number("KILL_SEED").unwrap_or(1), true).await;
+    run_with_kills(kills / 2, number("KILL_SEED").unwrap_or(2), false).await;
 }
 
-/// Lives with so many kills, where a part of the pushes are lost because the log is polled as well, or none.
-async fn lives(kills: u64, seed: u64, is_polled: bool) {
+/// Runs with this many kills. If the log is polled as well, some of the pushes are lost.
+async fn run_with_kills(kills: u64, seed: u64, is_polled: bool) {
     let mut random = Rng::with_seed(seed);
     let world = WorldConfig { calls_per_minute: 600.0, ..everything(1, 1 + kills / 15) };
     let twilio = Twilio::serving(WorldConfig { backlog: Duration::ZERO, ..world }).await;
@@ -42,7 +42,7 @@ async fn lives(kills: u64, seed: u64, is_polled: bool) {
     let interval = if is_polled { "1s" } else { "0s" };
     let polled = ("TWILIO_EXPORTER_POLL__ERROR_LOG_INTERVAL", interval);
     let mut program = Program::polling_with(&twilio, &[PUSHED, polled]).await;
-    let mut pushing = Pushing::default();
+    let mut delivery = PushDelivery::default();
     let mut highest: BTreeMap<Series, f64> = BTreeMap::new();
     let mut watch = |scrape: &Scrape| {
         for (series, value) in scrape.family(ENTRIES) {
@@ -54,7 +54,7 @@ async fn lives(kills: u64, seed: u64, is_polled: bool) {
     for _ in 0..kills {
         let before = counted(&program.scrape().await);
         eventually("more is counted", async || {
-            pushing.turn(&twilio, &program, &mut random, is_polled).await;
+            delivery.deliver_round(&twilio, &program, &mut random, is_polled).await;
             let scrape = program.scrape().await;
             watch(&scrape);
             (counted(&scrape) > before || twilio.truth().complete).then_some(())
@@ -62,11 +62,11 @@ async fn lives(kills: u64, seed: u64, is_polled: bool) {
         .await;
         program = program.kill_and_restart().await;
     }
-    eventually("all is pushed", async || {
+    eventually("everything is pushed", async || {
         let is_complete = twilio.truth().complete;
-        pushing.turn(&twilio, &program, &mut random, is_polled).await;
-        // One more turn, for what is shown late.
-        (is_complete && pushing.waiting.is_empty() && pushing.quiet_turns > 50).then_some(())
+        delivery.deliver_round(&twilio, &program, &mut random, is_polled).await;
+        // Entries appear late, so wait for several rounds without new ones.
+        (is_complete && delivery.waiting.is_empty() && delivery.quiet_rounds > 50).then_some(())
     })
     .await;
     let since = since(&program);
@@ -85,10 +85,10 @@ async fn lives(kills: u64, seed: u64, is_polled: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_twilio_did_not_sign_changes_nothing_and_what_it_signed_counts_once() {
+async fn unsigned_pushes_change_nothing_and_signed_ones_count_once() {
     let twilio = Twilio::serving(going_on(1, 400)).await;
     let program = Program::polling_with(&twilio, &[PUSHED, NOT_POLLED]).await;
-    begun(&program).await;
+    wait_until_pushes_count(&program).await;
     let push = first_push(&twilio, URL).await;
     let token = &twilio.accounts()[0].auth_token;
     let large = signed(&format!("[{}]", " ".repeat(1 << 20)), token);
@@ -128,34 +128,35 @@ async fn what_twilio_did_not_sign_changes_nothing_and_what_it_signed_counts_once
     }
     assert!(push.body.contains("+15005550006") && push.body.contains("secret"));
     assert!(is_kept(&program, "ivr.example.com").await, "the host is a label");
-    assert_eq!(send(&program, &push).await, 204, "Twilio pushes at least once");
+    assert_eq!(send(&program, &push).await, 204, "Twilio may push more than once");
     assert_eq!(counted(&program.scrape().await), after);
     let program = program.kill_and_restart().await;
-    begun(&program).await;
-    assert_eq!(send(&program, &push).await, 204, "a copy of an old request");
+    wait_until_pushes_count(&program).await;
+    assert_eq!(send(&program, &push).await, 204, "a repeated request after a restart");
     assert_eq!(counted(&program.scrape().await), after);
     assert_eq!(program.get("/push/error-log").await.0, 405);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_nothing_can_be_stored_twilio_is_asked_to_push_again() {
+async fn a_push_is_answered_with_503_while_the_store_is_unavailable() {
     let twilio = Twilio::serving(going_on(1, 400)).await;
     let program = Program::polling_with(&twilio, &[PUSHED, NOT_POLLED]).await;
-    begun(&program).await;
+    wait_until_pushes_count(&program).await;
     let push = first_push(&twilio, URL).await;
     let (file, away) = (program.storage().join("exporter.db"), program.storage().join("away"));
-    std::fs::rename(&file, &away).expect("taken away");
+    std::fs::rename(&file, &away).expect("moved away");
     assert_eq!(send(&program, &push).await, 503);
     assert_eq!(counted(&program.scrape().await), 0.0);
     std::fs::rename(&away, &file).expect("put back");
-    eventually("it is taken", async || (send(&program, &push).await == 204).then_some(())).await;
+    eventually("the push is accepted", async || (send(&program, &push).await == 204).then_some(()))
+        .await;
     let after = counted(&program.scrape().await);
     let entries = push.body.matches("error-logs.error.logged").count();
     assert_eq!(after, f64::from(u32::try_from(entries).expect("few")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn entries_of_discovered_subaccounts_are_taken_and_only_known_users_may_push() {
+async fn counts_entries_of_discovered_subaccounts_and_requires_basic_auth() {
     let world = WorldConfig { subaccounts: 1, ..going_on(1, 400) };
     let twilio = Twilio::serving(world).await;
     let accounts = twilio.accounts();
@@ -194,7 +195,7 @@ async fn entries_of_discovered_subaccounts_are_taken_and_only_known_users_may_pu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_taken_until_a_configuration_says_so() {
+async fn pushes_are_accepted_only_while_configured() {
     let twilio = Twilio::serving(going_on(1, 400)).await;
     let program = Program::polling_with(&twilio, &[NOT_POLLED]).await;
     let push = first_push(&twilio, URL).await;
@@ -204,23 +205,26 @@ async fn nothing_is_taken_until_a_configuration_says_so() {
     let text = std::fs::read_to_string(&file).expect("read");
     std::fs::write(&file, format!("{text}push: {{ public_url: '{URL}' }}\n")).expect("written");
     program.signal("HUP");
-    eventually("pushes are taken", async || (send(&program, &push).await == 204).then_some(()))
+    eventually("pushes are accepted", async || (send(&program, &push).await == 204).then_some(()))
         .await;
     std::fs::write(&file, text).expect("written");
     program.signal("HUP");
-    eventually("and no more", async || (send(&program, &push).await == 404).then_some(())).await;
+    eventually("pushes are no longer accepted", async || {
+        (send(&program, &push).await == 404).then_some(())
+    })
+    .await;
 }
 
-/// What a day of trouble may take beside what the program has anyway.
+/// Limits on the additional memory and storage for a day with many errors.
 const MOST_MEMORY: u64 = 20 << 20;
 const MOST_STORED: u64 = 40 << 20;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_thousand_entries_take_little_memory_and_little_of_the_disk() {
+async fn a_hundred_thousand_entries_use_little_memory_and_disk() {
     let twilio = Twilio::serving(world_of(10)).await;
     let program = Program::polling_with(&twilio, &[PUSHED, NOT_POLLED]).await;
-    begun(&program).await;
-    // As large as a request may be, before it is measured.
+    wait_until_pushes_count(&program).await;
+    // Send the largest possible request before measuring.
     let token = &twilio.accounts()[0].auth_token;
     assert_eq!(
         send(&program, &signed(&format!("[{{}}{}]", " ".repeat(1_000_000)), token)).await,
@@ -236,13 +240,13 @@ async fn a_hundred_thousand_entries_take_little_memory_and_little_of_the_disk() 
     let stored = std::fs::metadata(program.storage().join("exporter.db")).expect("a store").len();
     say(&format!("100,000 entries: {} KiB of memory, {} KiB stored", more >> 10, stored >> 10));
     assert!(more <= MOST_MEMORY && stored <= MOST_STORED);
-    // Those of the last minutes are known again.
+    // Recent entries are loaded again after a restart.
     let program = program.kill_and_restart().await;
-    begun(&program).await;
+    wait_until_pushes_count(&program).await;
     say(&format!("{} KiB after a restart, {} before", program.peak_memory() >> 10, before >> 10));
 }
 
-/// A thousand entries of as many calls, each of now.
+/// A thousand entries of a thousand calls, with the current time.
 fn entries(first: u64, account: &str) -> String {
     let now = Clock::start().now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let entry = |number: u64| {
@@ -263,7 +267,7 @@ fn entries(first: u64, account: &str) -> String {
     serde_json::Value::from((first..first + 1_000).map(entry).collect::<Vec<_>>()).to_string()
 }
 
-/// Whether a text is in the log, on a page, or in the store.
+/// Whether a text appears in the log, on a page or in the store.
 async fn is_kept(program: &Program, text: &str) -> bool {
     let mut kept = vec![program.log().into_bytes()];
     for path in ["/", "/metrics", "/failures", "/failures.json"] {
@@ -275,58 +279,65 @@ async fn is_kept(program: &Program, text: &str) -> bool {
     kept.iter().any(|kept| kept.windows(text.len()).any(|part| part == text.as_bytes()))
 }
 
-/// Pushes on their way.
+/// Simulates Twilio's delivery of pushes.
 #[derive(Default)]
-struct Pushing {
+struct PushDelivery {
     pushed_to: Option<Timestamp>,
     waiting: VecDeque<Push>,
-    taken: Vec<Push>,
-    /// Turns in a row without anything new.
-    quiet_turns: u32,
+    accepted: Vec<Push>,
+    /// The number of consecutive rounds without new entries.
+    quiet_rounds: u32,
 }
 
-impl Pushing {
-    /// Pushes what is new, in either form, and again what was not taken, or was; a part may be lost.
-    async fn turn(&mut self, twilio: &Twilio, program: &Program, random: &mut Rng, is_lossy: bool) {
+impl PushDelivery {
+    /// Pushes new entries in a random form, retries pushes that were not accepted, and repeats an accepted
+    /// one; loses some if `is_lossy`.
+    async fn deliver_round(
+        &mut self,
+        twilio: &Twilio,
+        program: &Program,
+        random: &mut Rng,
+        is_lossy: bool,
+    ) {
         let now = Clock::start().now();
         let after = self.pushed_to.replace(now).unwrap_or(Timestamp::MIN);
         let form = if random.bool() { PushForm::Events } else { PushForm::Debugger };
         let new = twilio.pushes_between(form, URL, after, now);
-        self.quiet_turns = if new.is_empty() { self.quiet_turns + 1 } else { 0 };
+        self.quiet_rounds = if new.is_empty() { self.quiet_rounds + 1 } else { 0 };
         self.waiting.extend(new.into_iter().filter(|_| !is_lossy || random.u8(..3) > 0));
         for _ in 0..self.waiting.len() {
-            let push = self.waiting.pop_front().expect("one waits");
+            let push = self.waiting.pop_front().expect("a waiting push");
             match send(program, &push).await {
-                204 => self.taken.push(push),
+                204 => self.accepted.push(push),
                 503 => self.waiting.push_back(push),
                 status => panic!("{status}"),
             }
         }
-        if let Some(again) = random.choice(&self.taken) {
+        if let Some(again) = random.choice(&self.accepted) {
             let status = send(program, again).await;
             assert!([204, 503].contains(&status), "{status}");
         }
     }
 }
 
-/// Waits until the account has begun to take what is pushed.
-async fn begun(program: &Program) {
+/// Waits until the account counts pushed entries.
+async fn wait_until_pushes_count(program: &Program) {
     let lag = metric("twilio_exporter_error_log_lag_seconds_count");
-    eventually("it takes what is pushed", async || lag.value_in(&program.scrape().await)).await;
+    eventually("pushed entries are counted", async || lag.value_in(&program.scrape().await)).await;
 }
 
-/// The first push of something that happens from now on.
+/// The first push of an error that happens from now on.
 async fn first_push(twilio: &Twilio, url: &str) -> Push {
     let after = Clock::start().now();
-    eventually("something is pushed", async || {
-        // Not of the second that has begun: the account may have begun in it, too.
+    eventually("an error is pushed", async || {
+        // Skip the current second: the account may have started to count in it.
         let pushes = twilio.pushes(PushForm::Events, url, after + Duration::from_secs(2));
         pushes.into_iter().find(|push| push.body.contains("11200"))
     })
     .await
 }
 
-/// A push of this body, signed.
+/// A signed push with this body.
 fn signed(body: &str, token: &str) -> Push {
     let hash = digest::digest(&digest::SHA256, body.as_bytes());
     let hash: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -348,7 +359,7 @@ async fn send(program: &Program, push: &Push) -> u16 {
     request(program, push).send().await.expect("an answer").status().as_u16()
 }
 
-/// From when on entries are counted, as the store has it.
+/// Since when entries are counted, according to the store.
 fn since(program: &Program) -> Timestamp {
     let copy = TempDir::new().expect("a directory");
     for name in ["exporter.db", "exporter.db-wal"] {

@@ -1,4 +1,4 @@
-//! What keeps the program from reaching Twilio, as `check-config --online` and the log say it.
+//! How `check-config --online` reports why Twilio can't be reached.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use twilio_call_exporter::twilio::client::install_crypto;
 
 use crate::harness::run;
 
-/// A name behind a proxy; the proxy of the environment is not asked for loopback.
+/// A host name to reach through a proxy; requests to loopback addresses bypass the proxy.
 const TWILIO: &str = "https://api.twilio.com.invalid";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_with_a_certificate_is_said() {
+async fn reports_certificate_problems() {
     let directory = TempDir::new().expect("a directory");
     let authority = authority();
     let ca_file = directory.path().join("ca.pem");
@@ -28,7 +28,7 @@ async fn what_is_wrong_with_a_certificate_is_said() {
         (2020, 2021, "localhost", true, "the certificate has expired: check this machine's clock"),
         (3000, 4000, "localhost", true, "the certificate is not valid yet: check"),
         (2020, 4000, "twilio.example", true, "the certificate is for another host name: check"),
-        // The connection stands, and what is behind it hangs up.
+        // The TLS handshake succeeds, then the server closes the connection.
         (2020, 4000, "localhost", true, "the answer broke off"),
     ] {
         let key = KeyPair::generate().expect("a key");
@@ -36,15 +36,15 @@ async fn what_is_wrong_with_a_certificate_is_said() {
         params.not_before = rcgen::date_time_ymd(from, 1, 1);
         params.not_after = rcgen::date_time_ymd(to, 1, 1);
         let certificate = params.signed_by(&key, &authority).expect("a certificate");
-        let url = format!("https://localhost:{}", hangs_up_over_tls(&certificate, &key).await);
+        let url = format!("https://localhost:{}", serve_tls_and_close(&certificate, &key).await);
         let trusted = trusts.then_some(ca_file.as_path());
-        let said = asked(&url, None, trusted).await;
-        assert!(said.contains(expected), "{expected}: {said}");
+        let output = check_online(&url, None, trusted).await;
+        assert!(output.contains(expected), "{expected}: {output}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_proxy_does_is_said() {
+async fn reports_proxy_problems() {
     for (answer, expected) in [
         (
             "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
@@ -58,40 +58,40 @@ async fn what_a_proxy_does_is_said() {
         ("", "the proxy closed the connection: check"),
         ("HTTP/1.1 200 OK\r\n\r\n", "cannot connect: the connection was closed at once: "),
     ] {
-        let proxy = format!("http://somebody:p4ssw0rd@127.0.0.1:{}", answers(answer).await);
-        let said = asked(TWILIO, Some(&proxy), None).await;
-        assert!(said.contains(expected), "{expected}: {said}");
-        assert!(!said.contains("p4ssw0rd") && !said.contains("somebody"), "{said}");
+        let proxy = format!("http://somebody:p4ssw0rd@127.0.0.1:{}", serve_response(answer).await);
+        let output = check_online(TWILIO, Some(&proxy), None).await;
+        assert!(output.contains(expected), "{expected}: {output}");
+        assert!(!output.contains("p4ssw0rd") && !output.contains("somebody"), "{output}");
     }
     for (proxy, expected) in [
         ("http://127.0.0.1:9", "the proxy can't be reached: check HTTPS_PROXY"),
         ("http://proxy.invalid:3128", "the proxy's host name can't be resolved: check HTTPS_PROXY"),
     ] {
-        let said = asked(TWILIO, Some(proxy), None).await;
-        assert!(said.contains(expected), "{expected}: {said}");
+        let output = check_online(TWILIO, Some(proxy), None).await;
+        assert!(output.contains(expected), "{expected}: {output}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_at_the_address_is_said() {
-    let http = answers("HTTP/1.1 400 Bad Request\r\n\r\n").await;
+async fn reports_connection_problems() {
+    let http = serve_response("HTTP/1.1 400 Bad Request\r\n\r\n").await;
     for (url, expected) in [
         ("http://127.0.0.1:9".to_owned(), "cannot connect: connection refused: check"),
         (TWILIO.to_owned(), "cannot connect: the host name can't be resolved: check"),
         (format!("https://127.0.0.1:{http}"), "cannot connect: the TLS handshake failed: "),
-        (format!("http://127.0.0.1:{}", answers("").await), "the answer broke off: "),
+        (format!("http://127.0.0.1:{}", serve_response("").await), "the answer broke off: "),
         (
-            format!("http://127.0.0.1:{}", answers("SSH-2.0\r\n\r\n").await),
+            format!("http://127.0.0.1:{}", serve_response("SSH-2.0\r\n\r\n").await),
             "the answer is not HTTP: ",
         ),
     ] {
-        let said = asked(&url, None, None).await;
-        assert!(said.contains(expected), "{expected}: {said}");
+        let output = check_online(&url, None, None).await;
+        assert!(output.contains(expected), "{expected}: {output}");
     }
 }
 
-/// What `check-config --online` says of the calls.
-async fn asked(url: &str, proxy: Option<&str>, ca_file: Option<&Path>) -> String {
+/// Runs `check-config --online`, asserts that calls can't be read, and returns its output.
+async fn check_online(url: &str, proxy: Option<&str>, ca_file: Option<&Path>) -> String {
     let mut variables = vec![
         ("TWILIO_ACCOUNT_SID", "AC00000000000000000000000000000001".to_owned()),
         ("TWILIO_AUTH_TOKEN", "made-up".to_owned()),
@@ -111,8 +111,8 @@ async fn asked(url: &str, proxy: Option<&str>, ca_file: Option<&Path>) -> String
     ended.stdout
 }
 
-/// A server that answers each request with these bytes, and hangs up.
-async fn answers(text: &'static str) -> u16 {
+/// Starts a server that serve_response each request with these bytes and closes the connection; returns its port.
+async fn serve_response(text: &'static str) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("an address").port();
     tokio::spawn(async move {
@@ -124,8 +124,8 @@ async fn answers(text: &'static str) -> u16 {
     port
 }
 
-/// A server that hangs up once TLS stands.
-async fn hangs_up_over_tls(certificate: &rcgen::Certificate, key: &KeyPair) -> u16 {
+/// Starts a server that closes each connection after the TLS handshake; returns its port.
+async fn serve_tls_and_close(certificate: &rcgen::Certificate, key: &KeyPair) -> u16 {
     install_crypto();
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let config = ServerConfig::builder().with_no_client_auth();
@@ -146,7 +146,7 @@ async fn hangs_up_over_tls(certificate: &rcgen::Certificate, key: &KeyPair) -> u
 fn authority() -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::new(Vec::new()).expect("parameters");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.distinguished_name.push(DnType::CommonName, "an authority of the tests");
+    params.distinguished_name.push(DnType::CommonName, "test CA");
     let key = KeyPair::generate().expect("a key");
     CertifiedIssuer::self_signed(params, key).expect("a certificate")
 }

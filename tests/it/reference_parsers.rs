@@ -1,4 +1,4 @@
-//! Outside judges: programs that know the formats better than we do.
+//! Checks by independent implementations: promtool, Prometheus, its Python client and a browser.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -16,13 +16,13 @@ async fn promtool_accepts_the_metrics() {
     let twilio = Twilio::serving(everything(2, 1)).await;
     let mut program = Program::polling(&twilio).await;
     let scrape = twilio.is_told_by(&mut program).await;
-    let said = judge(Command::new("promtool").args(["check", "metrics"]), &scrape.text);
-    assert_eq!(said, "", "promtool has remarks");
+    let output = run(Command::new("promtool").args(["check", "metrics"]), &scrape.text);
+    assert_eq!(output, "", "promtool reports problems");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Debian's package python3-prometheus-client"]
-async fn an_independent_parser_reads_openmetrics_and_finds_the_same_samples() {
+async fn the_python_client_parses_openmetrics_with_the_same_samples() {
     const PARSER: &str = r#"
 import sys
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
@@ -42,8 +42,9 @@ for family in text_string_to_metric_families(sys.stdin.read()):
         "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=allow-utf-8"
     );
     let body = response.text().await.expect("a body");
-    let said = judge(Command::new("/usr/bin/python3").args(["-c", PARSER]), &body);
-    let of = |name: &str| said.lines().filter(|line| line.split(' ').next() == Some(name)).count();
+    let samples = run(Command::new("/usr/bin/python3").args(["-c", PARSER]), &body);
+    let of =
+        |name: &str| samples.lines().filter(|line| line.split(' ').next() == Some(name)).count();
     let text = program.scrape().await;
     for name in [
         "twilio_webhook_requests_total",
@@ -54,14 +55,15 @@ for family in text_string_to_metric_families(sys.stdin.read()):
         let expected = text.names().into_iter().filter(|found| *found == name).count();
         assert!(expected > 0 && of(name) == expected, "{name}: {} of {expected}", of(name));
     }
-    let with_call = |name: &str| said.lines().any(|line| line.starts_with(&format!("{name} CA")));
-    assert!(with_call("twilio_webhook_failures_total"), "{said}");
+    let with_call =
+        |name: &str| samples.lines().any(|line| line.starts_with(&format!("{name} CA")));
+    assert!(with_call("twilio_webhook_failures_total"), "{samples}");
     assert!(with_call("twilio_webhook_request_duration_seconds_bucket"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs prometheus, from Debian's package prometheus"]
-async fn prometheus_keeps_the_call_behind_a_failure() {
+async fn prometheus_stores_call_sids_as_exemplars() {
     let twilio = Twilio::serving(everything(1, 1)).await;
     let mut program = Program::polling(&twilio).await;
     twilio.is_told_by(&mut program).await;
@@ -77,11 +79,11 @@ async fn prometheus_keeps_the_call_behind_a_failure() {
     }
 }
 
-/// P4: a single call whose only webhook fails, on a route that was never seen before.
+/// `increase()` sees a single call whose only webhook fails on a route that has never been seen before.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs prometheus, from Debian's package prometheus"]
 async fn prometheus_sees_the_first_failure_of_a_new_route() {
-    // Without the hold-back there is nothing to be seen: that is what it is for.
+    // Without the hold-back `increase()` is 0, because the series starts at 1.
     for (hold_back, is_seen) in [("3s", true), ("0s", false)] {
         let (twilio, fails) = twilio_whose_next_call_fails_on_a_new_route().await;
         let variables = [("TWILIO_EXPORTER_LIMITS__HOLD_BACK", hold_back)];
@@ -117,7 +119,7 @@ async fn prometheus_sees_the_first_failure_of_a_new_route() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs chromium"]
-async fn a_browser_shows_the_failures_on_a_phone_and_on_a_desk_without_scrolling_sideways() {
+async fn the_failures_page_fits_phone_and_desktop_windows() {
     let twilio = Twilio::serving(everything(1, 1)).await;
     let mut program = Program::polling(&twilio).await;
     twilio.is_told_by(&mut program).await;
@@ -130,7 +132,7 @@ async fn a_browser_shows_the_failures_on_a_phone_and_on_a_desk_without_scrolling
         let mut browser = Browser::start();
         for size in [(390, 844), (1130, 800), (1280, 900)] {
             let window = f64::from(size.0);
-            // What is too wide is noticed.
+            // A page that is too wide is detected.
             let wide = "data:text/html,<meta name=viewport content=width=device-width><p style=width:2000px>x";
             assert!(browser.show(wide, size).width > window);
             let shown = browser.show(&format!("{site}/failures?limit=1000"), size);
@@ -158,7 +160,7 @@ async fn a_browser_shows_the_failures_on_a_phone_and_on_a_desk_without_scrolling
     .expect("no panic");
 }
 
-/// A believable phone line, and a switch: the first call read after it has failed on a new route.
+/// A realistic world, and a switch: the first call read after it is set fails on a new route.
 async fn twilio_whose_next_call_fails_on_a_new_route() -> (Twilio, Arc<AtomicBool>) {
     let world = WorldConfig {
         calls_per_minute: 60.0,
@@ -183,27 +185,27 @@ async fn twilio_whose_next_call_fails_on_a_new_route() -> (Twilio, Arc<AtomicBoo
     (Twilio::answering(world, answer).await, fails)
 }
 
-/// Twilio's way of writing the present.
+/// The current time in Twilio's format.
 fn date_now() -> String {
     let now = twilio_call_exporter::clock::Clock::start().now();
     now.strftime("%a, %d %b %Y %H:%M:%S +0000").to_string()
 }
 
-/// Gives a judge something to read, and returns all that it says; it must be content.
-fn judge(command: &mut Command, text: &str) -> String {
+/// Runs a checker with this text as its input, asserts that it succeeds, and returns its output.
+fn run(command: &mut Command, text: &str) -> String {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("the judge starts");
+        .expect("the checker starts");
     let mut input = child.stdin.take().expect("a pipe");
     let owned = text.to_owned();
     let writer = std::thread::spawn(move || input.write_all(owned.as_bytes()));
-    let output = child.wait_with_output().expect("the judge ends");
+    let output = child.wait_with_output().expect("the checker ends");
     writer.join().expect("no panic").expect("written");
-    let said =
+    let text =
         [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    assert!(output.status.success(), "{}", said.concat());
-    said.concat()
+    assert!(output.status.success(), "{}", text.concat());
+    text.concat()
 }

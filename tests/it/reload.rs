@@ -1,5 +1,5 @@
-//! The configuration is reloaded while calls go on: nothing is lost, nothing is counted twice, and
-//! what is wrong changes nothing.
+//! Reloads of the configuration during calls: nothing is lost or counted twice, and an invalid
+//! configuration changes nothing.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -13,32 +13,32 @@ use twilio_call_exporter::simulator::WorldConfig;
 use crate::harness::{Exchange, Program, Twilio, eventually, going_on, metric, world_of};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn accounts_come_and_go_and_are_renamed_while_calls_go_on() {
+async fn adds_removes_and_renames_accounts_during_calls() {
     let twilio = Twilio::serving(going_on(3, 40)).await;
-    let file = File::new(&twilio, &[(0, "one"), (1, "two")], "");
+    let file = ConfigFile::new(&twilio, &[(0, "one"), (1, "two")], "");
     let mut program = file.start(&[]).await;
     let before = counted(&program, "two", 5.0).await;
     counted(&program, "one", 5.0).await;
     file.write(&twilio, &[(1, "deux"), (2, "three")], "");
     reload(&program).await;
-    assert!(counted(&program, "deux", 1.0).await >= before, "its values stay, under another name");
+    assert!(
+        counted(&program, "deux", 1.0).await >= before,
+        "the values are kept under the new name"
+    );
     let scrape = program.scrape().await;
     for gone in ["one", "two"] {
-        assert!(
-            !scrape.text.contains(&format!("account=\"{gone}\"")),
-            "something of {gone} is shown"
-        );
+        assert!(!scrape.text.contains(&format!("account=\"{gone}\"")), "{gone} is still shown");
     }
     counted(&program, "three", 5.0).await;
-    // A name that passes to another account takes nothing along.
+    // A name that moves to another account doesn't carry values over.
     file.write(&twilio, &[(0, "three"), (1, ""), (2, "")], "");
     reload(&program).await;
     let sid = &twilio.accounts()[0].account_sid;
-    eventually("the name belongs to the first account alone", async || {
+    eventually("only the first account has the name", async || {
         let info = metric("twilio_account_info").label("account", "three");
         let scrape = program.scrape().await;
-        let is_alone = info.value_in(&scrape) == Some(1.0);
-        (is_alone && info.label("account_sid", sid).value_in(&scrape) == Some(1.0)).then_some(())
+        let is_unique = info.value_in(&scrape) == Some(1.0);
+        (is_unique && info.label("account_sid", sid).value_in(&scrape) == Some(1.0)).then_some(())
     })
     .await;
     file.write(&twilio, &[(0, ""), (1, ""), (2, "")], "");
@@ -47,14 +47,14 @@ async fn accounts_come_and_go_and_are_renamed_while_calls_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_configuration_that_is_wrong_changes_nothing_and_says_so() {
+async fn an_invalid_configuration_is_reported_and_changes_nothing() {
     let twilio = Twilio::serving(going_on(1, 100)).await;
-    let file = File::new(&twilio, &[(0, "one")], "");
+    let file = ConfigFile::new(&twilio, &[(0, "one")], "");
     let program = file.start(&["--web.enable-lifecycle"]).await;
     counted(&program, "one", 1.0).await;
     let is_valid = metric("twilio_exporter_config_last_reload_successful");
     assert!(is_valid.is_in(&program.scrape().await, 1.0));
-    for (wrong, told) in [
+    for (wrong, expected) in [
         ("nonsense: 1\n", "unknown key of 8 characters"),
         ("api: { ca_file: /nowhere.pem }\n", "api.ca_file"),
         ("poll: { interval: soon }\n", "poll.interval"),
@@ -62,10 +62,10 @@ async fn a_configuration_that_is_wrong_changes_nothing_and_says_so() {
         file.write(&twilio, &[(0, "two")], wrong);
         let (status, text) = post(&program, "/-/reload").await;
         assert_eq!(status, 500, "{text}");
-        assert!(text.contains(told), "{text}");
+        assert!(text.contains(expected), "{text}");
         assert!(is_valid.is_in(&program.scrape().await, 0.0), "{wrong}");
         let so_far = counted(&program, "one", 1.0).await;
-        // It goes on as before.
+        // Polling continues as before.
         counted(&program, "one", so_far + 2.0).await;
     }
     assert!(program.log().contains("cannot reload the configuration"));
@@ -76,16 +76,16 @@ async fn a_configuration_that_is_wrong_changes_nothing_and_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn routes_limits_and_exemplars_change_with_a_reload() {
+async fn a_reload_applies_routes_limits_and_exemplars() {
     let twilio = Twilio::serving(going_on(1, 200)).await;
-    let file = File::new(&twilio, &[(0, "one")], "exemplars: false\n");
+    let file = ConfigFile::new(&twilio, &[(0, "one")], "exemplars: false\n");
     let program = file.start(&[]).await;
     counted(&program, "one", 5.0).await;
     assert!(!open_metrics(&program).await.contains("# {call_sid="));
     let settings = "exemplars: true\nlimits: { hold_back: 0s, routes_per_account: 1 }\nroutes: [ '/:all', '/:some/:more', '/:some/:more/:yet' ]\n";
     file.write(&twilio, &[(0, "one")], settings);
     reload(&program).await;
-    eventually("a new pattern counts, and finds no room", async || {
+    eventually("a new pattern applies, and its routes overflow", async || {
         let overflow = metric("twilio_exporter_route_overflow_total");
         overflow.value_in(&program.scrape().await).filter(|count| *count > 0.0)
     })
@@ -93,7 +93,7 @@ async fn routes_limits_and_exemplars_change_with_a_reload() {
     let settings = settings.replace("routes_per_account: 1", "routes_per_account: 1000");
     file.write(&twilio, &[(0, "one")], &settings);
     reload(&program).await;
-    eventually("a new pattern counts", async || {
+    eventually("a new pattern applies", async || {
         metric("twilio_webhook_requests_total")
             .label("route", "/:all")
             .value_in(&program.scrape().await)
@@ -106,7 +106,7 @@ async fn routes_limits_and_exemplars_change_with_a_reload() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_that_changes_in_its_file_is_read_again() {
+async fn a_reload_reads_changed_secret_files() {
     let twilio = Twilio::serving(going_on(1, 100)).await;
     let account = &twilio.accounts()[0];
     let directory = Arc::new(TempDir::new().expect("a directory"));
@@ -134,7 +134,7 @@ async fn a_secret_that_changes_in_its_file_is_read_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn subaccounts_stay_over_a_reload_and_go_with_their_discovery() {
+async fn a_reload_keeps_subaccounts_until_discovery_is_disabled() {
     let twilio = Twilio::serving(WorldConfig { subaccounts: 5, ..world_of(2) }).await;
     let parent = &twilio.accounts()[0];
     let discovering = with_subaccounts(&twilio, "discover: true");
@@ -149,15 +149,16 @@ async fn subaccounts_stay_over_a_reload_and_go_with_their_discovery() {
     let sid = &accounts.last().expect("an account").account_sid;
     write(&with_subaccounts(&twilio, &format!("discover: true, exclude: [ {sid} ]")));
     reload(&program).await;
-    eventually("all but one are polled", async || {
+    eventually("all but one subaccount are polled", async || {
         (shown(&program).await == Some(6.0 - 1.0)).then_some(())
     })
     .await;
-    let told = |line: &str| line.contains("a subaccount is no longer polled") && line.contains(sid);
-    assert_eq!(program.log().lines().filter(|line| told(line)).count(), 1);
+    let is_removal =
+        |line: &str| line.contains("a subaccount is no longer polled") && line.contains(sid);
+    assert_eq!(program.log().lines().filter(|line| is_removal(line)).count(), 1);
     write(&with_subaccounts(&twilio, "discover: false"));
     reload(&program).await;
-    eventually("the account is polled alone", async || {
+    eventually("only the parent account is polled", async || {
         (shown(&program).await == Some(1.0)).then_some(())
     })
     .await;
@@ -171,7 +172,7 @@ async fn subaccounts_stay_over_a_reload_and_go_with_their_discovery() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn subaccounts_that_are_known_are_polled_on_while_they_can_not_be_listed() {
+async fn known_subaccounts_are_polled_while_they_cannot_be_listed() {
     let is_broken = Arc::new(AtomicBool::new(false));
     let broken = Arc::clone(&is_broken);
     let answer = move |uri: &str, _| {
@@ -192,7 +193,7 @@ async fn subaccounts_that_are_known_are_polled_on_while_they_can_not_be_listed()
     reload(&program).await;
     let so_far = counted(&program, &subaccount, 1.0).await;
     counted(&program, &subaccount, so_far + 3.0).await;
-    eventually("it is said that the subaccounts can't be listed", async || {
+    eventually("the failure to list subaccounts is logged", async || {
         program
             .log()
             .contains("\"resource\":\"accounts\",\"reason\":\"server_error\"")
@@ -201,7 +202,7 @@ async fn subaccounts_that_are_known_are_polled_on_while_they_can_not_be_listed()
     .await;
 }
 
-/// Reloads under load in every run; CI asks for more.
+/// The default number of reloads under load; CI sets `RELOADS` to more.
 const FEW: usize = 3;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -209,7 +210,7 @@ async fn reloads_under_load_leak_nothing_and_lose_no_event() {
     let reloads = std::env::var("RELOADS").ok().map(|text| text.parse().expect("a number"));
     let reloads: usize = reloads.unwrap_or(FEW);
     let twilio = Twilio::serving(going_on(2, 20 + 5 * u64::try_from(reloads).expect("few"))).await;
-    let file = File::new(&twilio, &[(0, ""), (1, "")], "");
+    let file = ConfigFile::new(&twilio, &[(0, ""), (1, "")], "");
     let mut program = file.start(&[]).await;
     let mut last = program.scrape().await;
     let mut files = Vec::new();
@@ -228,32 +229,33 @@ async fn reloads_under_load_leak_nothing_and_lose_no_event() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_reloads_over_http_unless_it_was_allowed() {
+async fn reloads_over_http_only_with_the_lifecycle_flag() {
     let twilio = Twilio::serving(going_on(1, 5)).await;
     let program = Program::polling(&twilio).await;
     let (status, text) = post(&program, "/-/reload").await;
     assert_eq!(status, 403, "{text}");
     assert!(text.contains("--web.enable-lifecycle"), "{text}");
-    let allowed = File::new(&twilio, &[(0, "")], "").start(&["--web.enable-lifecycle"]).await;
+    let allowed = ConfigFile::new(&twilio, &[(0, "")], "").start(&["--web.enable-lifecycle"]).await;
     assert_eq!(allowed.get("/-/reload").await.0, 405);
     let foreign = reqwest::Client::builder().no_proxy().build().expect("a client");
     let url = format!("http://{}/-/reload", allowed.address());
     let foreign = foreign.post(url).header("origin", "http://evil.example").send().await;
-    assert_eq!(foreign.expect("an answer").status(), 403, "from a page of another site");
+    assert_eq!(foreign.expect("an answer").status(), 403, "a request from another site");
     assert_eq!(post(&allowed, "/-/reload").await.0, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_storm_of_reloads_asks_twilio_no_more_and_loses_no_freshness() {
+async fn many_reloads_neither_restart_polling_nor_delay_counting() {
     let twilio = Twilio::serving(going_on(1, 1_000)).await;
-    let program = File::new(&twilio, &[(0, "one")], "").start(&["--web.enable-lifecycle"]).await;
+    let program =
+        ConfigFile::new(&twilio, &[(0, "one")], "").start(&["--web.enable-lifecycle"]).await;
     counted(&program, "one", 4.0).await;
-    // A list without a filter is the first that a loop asks for, and then rare.
-    let begun = || {
+    // An unfiltered list is the first request of a polling loop, and rare after that.
+    let loop_starts = || {
         let is_first = |exchange: &&Exchange| exchange.uri.ends_with("Calls.json?PageSize=1000");
         twilio.traffic().iter().filter(is_first).count()
     };
-    let (begun_before, started) = (begun(), Instant::now());
+    let (starts_before, started) = (loop_starts(), Instant::now());
     let calls_before = counted(&program, "one", 1.0).await;
     let reloads = || program.log().matches("configuration reloaded").count();
     let posts: Vec<_> = (0..40)
@@ -270,45 +272,46 @@ async fn a_storm_of_reloads_asks_twilio_no_more_and_loses_no_freshness() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     for post in posts {
-        assert_eq!(post.await.expect("no panic"), 200, "each is answered");
+        assert_eq!(post.await.expect("no panic"), 200, "each reload request succeeds");
     }
     let seconds = started.elapsed().as_secs();
     let most = usize::try_from(seconds / 5 + 2).expect("few");
     assert!((2..=most).contains(&reloads()), "{} reloads in {seconds} s", reloads());
-    assert_eq!(begun(), begun_before, "a loop was begun again");
-    // Four calls a second happen, and are counted a few seconds later.
+    assert_eq!(loop_starts(), starts_before, "polling was restarted");
+    // Four calls start per second and are counted a few seconds later.
     let counted = counted(&program, "one", 1.0).await - calls_before;
     assert!(counted >= 20.0, "{counted} calls counted in {seconds} s");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reload_touches_only_the_account_that_changed() {
+async fn a_reload_restarts_only_changed_accounts() {
     let twilio = Twilio::serving(going_on(2, 300)).await;
-    let file = File::new(&twilio, &[(0, "one"), (1, "two")], "");
+    let file = ConfigFile::new(&twilio, &[(0, "one"), (1, "two")], "");
     let mut program = file.start(&[]).await;
     counted(&program, "one", 2.0).await;
     counted(&program, "two", 2.0).await;
-    let begun = |index: usize| {
+    let loop_starts = |index: usize| {
         let sid = twilio.accounts()[index].account_sid.clone();
         let is_first = move |exchange: &&Exchange| {
             exchange.uri.ends_with(&format!("{sid}/Calls.json?PageSize=1000"))
         };
         twilio.traffic().iter().filter(is_first).count()
     };
-    let before = (begun(0), begun(1));
+    let before = (loop_starts(0), loop_starts(1));
     file.write(&twilio, &[(0, "one"), (1, "deux")], "");
     reload(&program).await;
-    eventually("its loop is begun again", async || (begun(1) > before.1).then_some(())).await;
+    eventually("its polling is restarted", async || (loop_starts(1) > before.1).then_some(()))
+        .await;
     counted(&program, "deux", 3.0).await;
-    assert_eq!(begun(0), before.0, "the other account's loop was begun again");
+    assert_eq!(loop_starts(0), before.0, "the other account's polling was restarted");
     program.assert_running();
 }
 
-/// Delays in seconds, where a real run has minutes.
+/// Delays of seconds instead of the default minutes.
 const DELAYS: &str =
     "{ interval: 1s, live_interval: 1s, after_end: [1s], settle_delay: 4s, audit_after: 2s }";
 
-/// A configuration of one account and what it says of its subaccounts.
+/// A configuration with one account and these `subaccounts` settings.
 fn with_subaccounts(twilio: &Twilio, subaccounts: &str) -> String {
     format!(
         "accounts: [ {{ account_sid: {}, base_url: '{}', auth_token_env: TOKEN, subaccounts: {{ {subaccounts} }} }} ]\npoll: {DELAYS}\nlimits: {{ hold_back: 0s }}\n",
@@ -317,13 +320,13 @@ fn with_subaccounts(twilio: &Twilio, subaccounts: &str) -> String {
     )
 }
 
-/// A configuration that may change.
-struct File {
+/// A configuration file that a test can rewrite.
+struct ConfigFile {
     directory: Arc<TempDir>,
     tokens: BTreeMap<String, String>,
 }
 
-impl File {
+impl ConfigFile {
     fn new(twilio: &Twilio, named: &[(usize, &str)], settings: &str) -> Self {
         let tokens = twilio.accounts().into_iter().enumerate();
         let tokens = tokens.map(|(index, account)| (format!("TOKEN_{index}"), account.auth_token));
@@ -362,7 +365,7 @@ impl File {
     }
 }
 
-/// Sends SIGHUP, and waits until it has had its effect.
+/// Sends SIGHUP and waits until the configuration has been reloaded.
 async fn reload(program: &Program) {
     let reloads = || program.log().matches("configuration reloaded").count();
     let before = reloads();
@@ -386,7 +389,7 @@ async fn open_metrics(program: &Program) -> String {
     request.send().await.expect("an answer").text().await.expect("a body")
 }
 
-/// Waits until so many calls of an account were counted.
+/// Waits until at least this many calls of an account have been counted; returns the number.
 async fn counted(program: &Program, account: &str, calls: f64) -> f64 {
     eventually("calls are counted", async || {
         let metric = metric("twilio_calls_total").label("account", account);

@@ -1,4 +1,4 @@
-//! Twilio's limits are shared with the customer's live calls: what the program asks for, and when.
+//! How much the program requests, and when: it shares Twilio's rate limits with the customer's live calls.
 
 use std::time::{Duration, Instant};
 
@@ -6,11 +6,11 @@ use twilio_call_exporter::simulator::{Behaviour, Stall, WorldConfig};
 
 use crate::harness::{Exchange, Program, Twilio, eventually, going_on, metric, world_of};
 
-/// How long an answer may be on its way to the program on a busy machine.
-const ON_ITS_WAY: Duration = Duration::from_millis(250);
+/// How long a response may take to reach the program on a busy machine.
+const IN_TRANSIT: Duration = Duration::from_millis(250);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_a_storm_of_429_one_request_at_a_time_tries_until_one_succeeds() {
+async fn after_a_429_only_one_request_at_a_time_is_sent_until_one_succeeds() {
     let twilio = Twilio::serving(going_on(1, 100)).await;
     let variables = [("TWILIO_EXPORTER_API__MAX_CONCURRENCY", "6")];
     let mut program = Program::polling_with(&twilio, &variables).await;
@@ -19,37 +19,41 @@ async fn in_a_storm_of_429_one_request_at_a_time_tries_until_one_succeeds() {
         limit.value_in(&program.scrape().await).filter(|limit| *limit >= 5.0)
     })
     .await;
-    // Slow answers overlap whatever is asked too early.
+    // With slow responses, requests sent too early overlap.
     let stall = Stall { permille: 1_000, seconds: 1 };
     twilio.behave(Behaviour { max_concurrent: Some(2), stall, ..Behaviour::default() });
-    eventually("the storm begins", async || {
-        let throttled = twilio.traffic().iter().filter(|exchange| is(exchange, 429)).count();
+    eventually("requests are throttled", async || {
+        let throttled =
+            twilio.traffic().iter().filter(|exchange| has_status(exchange, 429)).count();
         (throttled >= 2).then_some(())
     })
     .await;
-    eventually("a request succeeds in it", async || {
+    eventually("a request succeeds despite throttling", async || {
         let traffic = twilio.traffic();
-        let last = traffic.iter().rfind(|exchange| is(exchange, 429))?.answered?.0;
-        traffic.iter().find(|exchange| exchange.asked_at > last && is(exchange, 200)).map(|_| ())
+        let last = traffic.iter().rfind(|exchange| has_status(exchange, 429))?.answered?.0;
+        traffic
+            .iter()
+            .find(|exchange| exchange.asked_at > last && has_status(exchange, 200))
+            .map(|_| ())
     })
     .await;
     twilio.behave(Behaviour::default());
     twilio.is_told_by(&mut program).await;
     let traffic = twilio.traffic();
-    for throttled in traffic.iter().filter(|exchange| is(exchange, 429)) {
+    for throttled in traffic.iter().filter(|exchange| has_status(exchange, 429)) {
         let Some((from, _)) = throttled.answered else { continue };
         let until = traffic
             .iter()
-            .filter(|exchange| exchange.asked_at > from && is(exchange, 200))
+            .filter(|exchange| exchange.asked_at > from && has_status(exchange, 200))
             .filter_map(|exchange| Some(exchange.answered?.0))
             .min();
-        let most = most_at_once(&traffic, from + ON_ITS_WAY, until);
+        let most = max_in_flight(&traffic, from + IN_TRANSIT, until);
         assert!(most <= 1, "{most} requests at once after a 429 and before a success");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_account_has_more_requests_in_flight_than_it_may() {
+async fn concurrency_stays_within_the_limits() {
     let twilio = Twilio::serving(WorldConfig { accounts: 3, ..world_of(150) }).await;
     let variables = [
         ("TWILIO_EXPORTER_API__MAX_CONCURRENCY", "3"),
@@ -64,23 +68,23 @@ async fn no_account_has_more_requests_in_flight_than_it_may() {
     };
     let accounts = twilio.accounts();
     let most = accounts.iter().map(|account| {
-        let most = most_at_once(&of(&account.account_sid), begin, end);
+        let most = max_in_flight(&of(&account.account_sid), begin, end);
         assert!(most <= 3, "{most} requests at once for an account");
         most
     });
-    assert!(most.max() > Some(1), "nothing was asked at once, so that nothing is proven");
-    let most = most_at_once(&traffic, begin, end);
+    assert!(most.max() > Some(1), "no requests overlapped, so the test proves nothing");
+    let most = max_in_flight(&traffic, begin, end);
     assert!((2..=5).contains(&most), "{most} requests at once");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_brown_out_is_waited_out_and_nothing_is_lost() {
+async fn nothing_is_lost_during_a_brownout() {
     let twilio = Twilio::serving(WorldConfig { accounts: 2, ..world_of(40) }).await;
     let stall = Stall { permille: 300, seconds: 1 };
     twilio.behave(Behaviour { error_rate: 500, stall, ..Behaviour::default() });
     let variables = [("TWILIO_EXPORTER_API__TIMEOUT", "700ms")];
     let mut program = Program::polling_with(&twilio, &variables).await;
-    eventually("errors and timeouts are told", async || {
+    eventually("errors and timeouts are counted", async || {
         let scrape = program.scrape().await;
         let retries = |reason| metric("twilio_exporter_api_retries_total").label("reason", reason);
         let counted = |reason| retries(reason).value_in(&scrape).filter(|count| *count > 0.0);
@@ -92,7 +96,7 @@ async fn a_brown_out_is_waited_out_and_nothing_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_account_that_is_throttled_without_end_holds_up_no_other() {
+async fn a_permanently_throttled_account_does_not_delay_others() {
     let world = WorldConfig { accounts: 2, ..world_of(40) };
     let throttled = Twilio::serving(world.clone()).await.accounts()[0].account_sid.clone();
     let path = throttled.clone();
@@ -120,12 +124,12 @@ async fn an_account_that_is_throttled_without_end_holds_up_no_other() {
     assert!(throttled.is_some_and(|throttled| throttled > 0.0));
 }
 
-fn is(exchange: &Exchange, status: u16) -> bool {
+fn has_status(exchange: &Exchange, status: u16) -> bool {
     exchange.answered.is_some_and(|(_, answered)| answered == status)
 }
 
-/// The most requests in flight at once, of those that were asked in a time.
-fn most_at_once(traffic: &[Exchange], from: Instant, until: Option<Instant>) -> usize {
+/// The maximum number of requests in flight at once, of those sent in a period.
+fn max_in_flight(traffic: &[Exchange], from: Instant, until: Option<Instant>) -> usize {
     let asked = traffic.iter().filter(|exchange| {
         from <= exchange.asked_at && until.is_none_or(|until| exchange.asked_at < until)
     });
@@ -134,7 +138,7 @@ fn most_at_once(traffic: &[Exchange], from: Instant, until: Option<Instant>) -> 
         steps.push((exchange.asked_at, true));
         steps.extend(exchange.answered.map(|(at, _)| (at, false)));
     }
-    // Of what happens at once, the end comes first.
+    // At the same instant, ends come before starts.
     steps.sort_unstable();
     let (mut now, mut most) = (0_usize, 0);
     for (_, begins) in steps {

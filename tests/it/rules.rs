@@ -1,5 +1,5 @@
-//! Recording and alerting rules: held to the conventions of mixins, to the catalogue, to their
-//! runbooks and to their tests. What they do is tested by promtool, in `reference_parsers`.
+//! Checks recording and alerting rules against mixin conventions, the catalogue, the runbooks and their
+//! own tests. promtool tests their behaviour, in `judged`.
 
 mod judged;
 mod unread;
@@ -11,16 +11,16 @@ use serde::Deserialize;
 
 use crate::promql;
 
-/// Where the rules are.
+/// The folder of the rules.
 pub(crate) const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/prometheus");
-/// Where their tests are.
+/// The folder of their tests.
 pub(crate) const TESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/rules");
 
-/// What leaves out what is counted late.
+/// The expression that excludes failures counted late.
 const NOT_LATE: &str = "unless ignoring (host, route) job_account:twilio_counting_late:present";
-/// The labels in which the targets of one exporter differ, one after the other.
+/// The labels that can change between successive targets of one exporter.
 const TARGETS: [&str; 5] = ["instance", "pod", "container", "endpoint", "service"];
-/// Alerts behind which there are requests that failed.
+/// Alerts about failed requests, which link to the failures page.
 const LINKED: [&str; 11] = [
     "TwilioWebhookErrorsReported",
     "TwilioStrayErrorsReported",
@@ -34,7 +34,7 @@ const LINKED: [&str; 11] = [
     "TwilioCallbacksFailing",
     "TwilioPagesHeldBack",
 ];
-/// The files as they are, for a Prometheus to load.
+/// Names and contents of the rule files, unchanged, for a Prometheus to load.
 pub(crate) fn files() -> Vec<(&'static str, String)> {
     ["thresholds.rules.yml", "recording.rules.yml", "alerts.rules.yml"]
         .map(|name| (name, fs::read_to_string(format!("{FOLDER}/{name}")).expect(name)))
@@ -76,7 +76,7 @@ fn alerts() -> Vec<Rule> {
     read("alerts").into_iter().filter(|rule| !rule.alert.is_empty()).collect()
 }
 
-/// The names of all series that rules record.
+/// The names of all recorded series.
 pub(crate) fn recorded() -> Vec<String> {
     let all = [read("thresholds"), read("recording"), read("alerts")];
     all.into_iter().flatten().map(|rule| rule.record).filter(|name| !name.is_empty()).collect()
@@ -89,7 +89,7 @@ pub(crate) fn expressions() -> Vec<String> {
 }
 
 #[test]
-fn rules_name_only_series_and_labels_that_there_are() {
+fn rules_use_only_existing_series_and_labels() {
     let recorded = recorded();
     for rule in [read("thresholds"), read("recording"), read("alerts")].into_iter().flatten() {
         let name = if rule.alert.is_empty() { &rule.record } else { &rule.alert };
@@ -97,7 +97,7 @@ fn rules_name_only_series_and_labels_that_there_are() {
             continue;
         }
         promql::assert_is_known(name, &rule.expr, &recorded);
-        // A bound is 3 or 3.0, by the version of Prometheus.
+        // A bucket bound is 3 or 3.0, depending on the version of Prometheus.
         for selector in promql::read(&rule.expr).selectors {
             for (label, operator, value) in selector.matchers {
                 assert!(
@@ -110,9 +110,9 @@ fn rules_name_only_series_and_labels_that_there_are() {
 }
 
 #[test]
-fn alerts_keep_to_the_conventions_of_mixins() {
+fn alerts_follow_mixin_conventions() {
     let names: BTreeSet<String> = alerts().into_iter().map(|rule| rule.alert).collect();
-    assert_eq!(names.len(), alerts().len(), "each name once");
+    assert_eq!(names.len(), alerts().len(), "alert names must be unique");
     for rule in alerts() {
         let name = &rule.alert;
         assert!(name.starts_with("Twilio"), "{name}");
@@ -125,7 +125,7 @@ fn alerts_keep_to_the_conventions_of_mixins() {
         let summary = annotation("summary");
         assert!(
             summary.ends_with('.') && !summary.contains("{{"),
-            "{name}: a static sentence: {summary}"
+            "{name}: not a static sentence: {summary}"
         );
         assert!(annotation("description").len() > 40, "{name}");
         let runbook = format!("#{}{{{{ end }}}}", name.to_lowercase());
@@ -140,7 +140,7 @@ fn alerts_keep_to_the_conventions_of_mixins() {
         for key in ["failures_url", "dashboard_url", "runbook_url"] {
             assert!(!annotation(key).contains("localhost"), "{name}: {key} has a placeholder");
         }
-        // Every label that is a template's is escaped in links.
+        // Every label in a link is escaped.
         for key in ["failures_url", "dashboard_url"] {
             for template in annotation(key).split("{{ $labels.").skip(1) {
                 assert!(
@@ -156,24 +156,24 @@ fn alerts_keep_to_the_conventions_of_mixins() {
                     || rule.expr.contains("twilio_failing_together:present")
                     || rule.expr.contains("twilio_errors_reported:present")
                     || rule.expr.contains(NOT_LATE),
-                "{name} pages for the past"
+                "{name} pages for failures counted late"
             );
         }
         let waits = rule.wait.strip_suffix('m').and_then(|minutes| minutes.parse::<u64>().ok());
         assert!(
             rule.labels["severity"] != "warning" || waits >= Some(5),
-            "{name}: a ticket waits for the page that covers it: {waits:?}"
+            "{name}: a warning must wait 5 minutes for the page that inhibits it: {waits:?}"
         );
     }
 }
 
 #[test]
-fn what_pages_is_not_what_is_counted_late() {
+fn failures_counted_late_do_not_page() {
     let failing: Vec<Rule> = read("recording")
         .into_iter()
         .filter(|rule| rule.record.ends_with(":twilio_webhook_failing:present"))
         .collect();
-    assert_eq!(failing.len(), 2, "routes and hosts");
+    assert_eq!(failing.len(), 2, "one rule for routes and one for hosts");
     for rule in failing {
         let failures = rule.expr.matches("twilio_caller_facing_failures:increase").count();
         assert!(failures > 2 && rule.expr.contains(NOT_LATE), "{}", rule.record);
@@ -181,7 +181,7 @@ fn what_pages_is_not_what_is_counted_late() {
 }
 
 #[test]
-fn what_the_error_log_pages_for_happened_just_now() {
+fn pages_from_the_error_log_consider_its_lag() {
     let rules = read("alerts");
     let name = "job_account_host_route:twilio_errors_reported:present";
     let rule = rules.iter().find(|rule| rule.record == name).expect(name);
@@ -189,7 +189,7 @@ fn what_the_error_log_pages_for_happened_just_now() {
 }
 
 #[test]
-fn the_labels_that_tell_targets_apart_are_the_same_everywhere() {
+fn target_labels_are_the_same_in_all_rules() {
     let mut seen = 0;
     for rule in [read("recording"), read("alerts")].into_iter().flatten() {
         for labels in rule.expr.split("without (").skip(1) {
@@ -205,15 +205,15 @@ fn the_labels_that_tell_targets_apart_are_the_same_everywhere() {
 }
 
 #[test]
-fn each_alert_has_a_runbook_and_each_runbook_an_alert() {
+fn alerts_and_runbooks_match() {
     let runbooks = fs::read_to_string(format!("{FOLDER}/runbooks.md")).expect("runbooks.md");
-    let (_, sections) = runbooks.split_once("\n## Reasons\n").expect("the reasons come first");
+    let (_, sections) = runbooks.split_once("\n## Reasons\n").expect("a section on reasons");
     let mut sections = sections.split("\n## ");
     let reasons = sections.next().expect("the reasons");
     for reason in twilio_call_exporter::domain::judge::verdict::Reason::ALL {
         assert!(
             reasons.contains(&format!("| `{}` |", reason.as_str())),
-            "no word about {}",
+            "no row for {}",
             reason.as_str()
         );
     }
@@ -235,7 +235,7 @@ fn each_alert_has_a_runbook_and_each_runbook_an_alert() {
         found.push(name.to_owned());
     }
     let names: Vec<String> = alerts().into_iter().map(|rule| rule.alert).collect();
-    assert_eq!(found, names, "in the same order");
+    assert_eq!(found, names, "runbooks must have the order of the alerts");
 }
 
 fn is_threshold(name: &str) -> bool {
@@ -243,7 +243,7 @@ fn is_threshold(name: &str) -> bool {
 }
 
 #[test]
-fn each_threshold_is_used_and_each_that_is_used_is_there() {
+fn defined_and_used_thresholds_match() {
     let thresholds: BTreeSet<String> = read("thresholds")
         .into_iter()
         .map(|rule| rule.record)
@@ -265,7 +265,7 @@ fn each_threshold_is_used_and_each_that_is_used_is_there() {
 }
 
 #[test]
-fn each_alert_is_tested_to_fire_and_to_be_quiet() {
+fn each_alert_has_a_test_in_which_it_fires_and_ends() {
     #[derive(Deserialize)]
     struct Tests {
         tests: Vec<Test>,
@@ -283,7 +283,7 @@ fn each_alert_is_tested_to_fire_and_to_be_quiet() {
     struct Sample {
         labels: String,
     }
-    let (mut fired, mut ended) = (BTreeSet::new(), BTreeSet::new());
+    let (mut firing, mut ended) = (BTreeSet::new(), BTreeSet::new());
     for file in fs::read_dir(TESTS).expect("a folder") {
         let text = fs::read_to_string(file.expect("a file").path()).expect("a text");
         let tests: Tests = serde_saphyr::from_str(&text).expect("YAML");
@@ -299,21 +299,21 @@ fn each_alert_is_tested_to_fire_and_to_be_quiet() {
                     .map(str::to_owned)
                     .collect();
                 ended.extend(before.difference(&now).cloned());
-                fired.extend(now.iter().cloned());
+                firing.extend(now.iter().cloned());
                 before = now;
             }
         }
     }
     for rule in alerts() {
-        assert!(fired.contains(&rule.alert), "{} is nowhere expected to fire", rule.alert);
-        // Thresholds can't come within a test.
+        assert!(firing.contains(&rule.alert), "no test expects {} to fire", rule.alert);
+        // Thresholds can't appear during a test.
         let ends = ended.contains(&rule.alert) || rule.alert == "TwilioThresholdsMissing";
-        assert!(ends, "{} is nowhere expected to end", rule.alert);
+        assert!(ends, "no test expects {} to end", rule.alert);
     }
 }
 
 #[test]
-fn the_quickstart_has_all_files() {
+fn files_of_the_quickstart_and_container_exist() {
     let root = env!("CARGO_MANIFEST_DIR");
     let compose =
         fs::read_to_string(format!("{root}/config/quickstart/compose.yml")).expect("compose.yml");

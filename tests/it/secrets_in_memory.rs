@@ -8,12 +8,12 @@ use tempfile::TempDir;
 
 use crate::harness::eventually;
 
-/// A user without any rights.
+/// The unprivileged user `nobody`.
 const NOBODY: u32 = 65_534;
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs to be root, to run the program as another user"]
-async fn its_files_in_proc_belong_to_root_whoever_runs_it() {
+async fn its_files_in_proc_belong_to_root_under_any_user() {
     let directory = TempDir::new().expect("a directory");
     let binary = directory.path().join("twilio-call-exporter");
     std::fs::copy(env!("CARGO_BIN_EXE_twilio-call-exporter"), &binary).expect("copied");
@@ -49,7 +49,7 @@ async fn its_files_in_proc_belong_to_root_whoever_runs_it() {
     let metrics = reqwest::get(url).await.expect("an answer").text().await.expect("a body");
     child.kill().expect("killed");
     child.wait().expect("ended");
-    assert_eq!(owners, (0, 0, 0), "readable for user {NOBODY}: {}", logged());
+    assert_eq!(owners, (0, 0, 0), "readable by user {NOBODY}: {}", logged());
     for name in ["process_open_fds ", "process_resident_memory_bytes ", "process_max_fds "] {
         assert!(metrics.contains(&format!("\n{name}")), "{name} can no longer be read");
     }

@@ -1,4 +1,4 @@
-//! The unit and the package: judged by systemd, and run by a real one as a machine's init.
+//! The systemd unit and the Debian package: checked by systemd-analyze, and run under a real systemd.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -10,11 +10,11 @@ use twilio_call_exporter::clock::Clock;
 use crate::harness::{Program, STARTED_BY, Twilio, metric, world_of};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-/// Highest exposure that is accepted, times ten, as `systemd-analyze security` takes it.
+/// The maximum exposure level, times ten, as `systemd-analyze security --threshold` expects it.
 const EXPOSURE: u32 = 12;
 
 #[test]
-fn the_unit_and_the_environment_name_only_flags_that_there_are() {
+fn the_unit_and_environment_file_use_only_existing_flags() {
     let help = crate::harness::run(&["--help"], &[]).stdout;
     for file in ["twilio-call-exporter.service", "twilio-call-exporter.default"] {
         let text = std::fs::read_to_string(format!("{ROOT}/systemd/{file}")).expect(file);
@@ -23,13 +23,13 @@ fn the_unit_and_the_environment_name_only_flags_that_there_are() {
             .split(|c: char| c.is_whitespace() || c == '"')
             .filter(|word| word.starts_with("--"));
         for flag in flags.filter_map(|word| word.split(is_end).next()) {
-            assert!(help.contains(flag), "{file}: there is no flag `{flag}`");
+            assert!(help.contains(flag), "{file}: unknown flag `{flag}`");
         }
     }
 }
 
 #[test]
-fn the_unit_keeps_trying_and_bounds_what_the_program_takes() {
+fn the_unit_restarts_without_limit_and_bounds_resources() {
     let unit = unit();
     let setting = |name: &str| {
         let mut lines = unit.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('='));
@@ -37,7 +37,7 @@ fn the_unit_keeps_trying_and_bounds_what_the_program_takes() {
         assert_eq!(lines.next(), None, "{name} is set twice");
         value.unwrap_or_else(|| panic!("{name} isn't set"))
     };
-    // No number of failed starts is the last one, and ten minutes have many of them.
+    // systemd never gives up restarting, and restarts often.
     assert_eq!(setting("StartLimitIntervalSec"), "0");
     assert_eq!(setting("Restart"), "on-failure");
     let pause: u32 = setting("RestartSec").parse().expect("seconds");
@@ -47,14 +47,14 @@ fn the_unit_keeps_trying_and_bounds_what_the_program_takes() {
     let memory = setting("MemoryMax").strip_suffix('G').and_then(|gib| gib.parse::<u32>().ok());
     assert!(memory.is_some_and(|gib| (1..=4).contains(&gib)), "{memory:?}");
     let tasks: u32 = setting("TasksMax").parse().expect("a number");
-    assert!((600..=4_096).contains(&tasks), "blocking work alone may take 512 threads: {tasks}");
+    assert!((600..=4_096).contains(&tasks), "blocking tasks alone may use 512 threads: {tasks}");
     assert_eq!(setting("ProtectProc"), "invisible");
     assert_eq!(setting("ProcSubset"), "pid");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs to be root, to mount a /proc that shows processes alone"]
-async fn the_program_knows_its_process_where_proc_shows_nothing_else() {
+#[ignore = "needs to be root, to mount /proc with subset=pid"]
+async fn process_metrics_work_if_proc_shows_only_processes() {
     let mount = r#"mount -t proc -o subset=pid proc /proc && test ! -e /proc/stat && exec "$@""#;
     let script = format!("exec unshare --mount sh -c '{mount}' sh \"$@\"");
     let twilio = Twilio::serving(world_of(1)).await;
@@ -72,34 +72,34 @@ async fn the_program_knows_its_process_where_proc_shows_nothing_else() {
 
 #[test]
 #[ignore = "needs systemd-analyze, from Debian's package systemd"]
-fn systemd_accepts_the_unit_and_finds_it_hardly_exposed() {
+fn systemd_accepts_the_unit_and_rates_its_exposure_low() {
     let directory = TempDir::new().expect("a directory");
     let unit = unit();
-    // It verifies that the program is there.
+    // systemd-analyze verifies that the binary exists.
     let here =
         unit.replace("/usr/bin/twilio-call-exporter", env!("CARGO_BIN_EXE_twilio-call-exporter"));
     let path = directory.path().join("twilio-call-exporter.service");
     std::fs::write(&path, here).expect("written");
-    let verified = said(&run("systemd-analyze", &["verify", "--man=no", &text(&path)]));
-    assert_eq!(verified, "", "systemd has remarks");
+    let verified = output_text(&run("systemd-analyze", &["verify", "--man=no", &text(&path)]));
+    assert_eq!(verified, "", "systemd-analyze reports problems");
     let threshold = format!("--threshold={EXPOSURE}");
     run("systemd-analyze", &["security", "--offline=true", &threshold, &text(&path)]);
-    // It is a test that can fail.
+    // Make sure that the check can fail.
     std::fs::write(&path, unit.replace("CapabilityBoundingSet=\n", "")).expect("written");
-    let mut judge = Command::new("systemd-analyze");
-    judge.args(["security", "--offline=true", &threshold]).arg(&path);
-    assert!(!judge.output().expect("systemd-analyze").status.success());
+    let mut check = Command::new("systemd-analyze");
+    check.args(["security", "--offline=true", &threshold]).arg(&path);
+    assert!(!check.output().expect("systemd-analyze").status.success());
 }
 
 #[test]
 #[ignore = "needs to be root, cargo-deb, and Debian's packages debootstrap and systemd-container"]
-fn the_package_is_installed_run_caged_reloaded_watched_and_removed_by_a_real_systemd() {
+fn the_package_is_installed_run_sandboxed_reloaded_watched_and_removed_by_a_real_systemd() {
     let directory = TempDir::new().expect("a directory");
     let (deb, out) = (directory.path().join("deb"), directory.path().join("out"));
     std::fs::create_dir(&out).expect("a folder");
     std::fs::create_dir(&deb).expect("a folder");
     let manifest = format!("--manifest-path={ROOT}/Cargo.toml");
-    // What was built for the tests, not built anew.
+    // Package the binary that was built for the tests.
     let package = ["deb", "--no-build", "--profile=dev", "--no-strip", &manifest, "--output"];
     for revision in ["--deb-revision=1", "--deb-revision=2"] {
         run("cargo", &[&package[..], &[&text(&deb), revision]].concat());
@@ -116,14 +116,14 @@ fn the_package_is_installed_run_caged_reloaded_watched_and_removed_by_a_real_sys
         .output()
         .expect("systemd-nspawn");
     let log = std::fs::read_to_string(out.join("log")).unwrap_or_default();
-    assert!(log.trim_end().ends_with("passed"), "{log}\n{}", said(&output));
+    assert!(log.trim_end().ends_with("passed"), "{log}\n{}", output_text(&output));
 }
 
-/// A Debian with systemd as its init, made once, which runs the driver and powers off.
+/// A Debian root with systemd as its init, created once, which runs the driver and powers off.
 fn machine() -> PathBuf {
     let machine = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bookworm");
     if !machine.join("made").exists() {
-        // What an earlier attempt left behind is of no use.
+        // Remove what an earlier attempt left behind.
         let _none = std::fs::remove_dir_all(&machine);
         let packages = "--include=systemd,systemd-sysv,dbus,ca-certificates";
         run("debootstrap", &["--variant=minbase", packages, "bookworm", &text(&machine)]);
@@ -145,11 +145,11 @@ fn unit() -> String {
 
 fn run(program: &str, arguments: &[&str]) -> Output {
     let output = Command::new(program).args(arguments).output().expect(program);
-    assert!(output.status.success(), "{program} {arguments:?}: {}", said(&output));
+    assert!(output.status.success(), "{program} {arguments:?}: {}", output_text(&output));
     output
 }
 
-fn said(output: &Output) -> String {
+fn output_text(output: &Output) -> String {
     [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes)).concat()
 }
 

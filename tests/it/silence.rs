@@ -1,4 +1,4 @@
-//! P9: what keeps the program from reading is said once with its cause, and once when it ends.
+//! A problem that keeps the program from reading is logged once with its cause, and once when it ends.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ const SID: &str = "AC00000000000000000000000000000001";
 const CANNOT_READ: &str = "cannot read from Twilio";
 const CAN_READ: &str = "can read from Twilio again";
 
-/// An answer, and what is said of it.
+/// Status, content type and body of a response, then the expected reason and log text.
 type Case = (u16, &'static str, &'static str, &'static str, &'static str);
 
 const ANSWERS: [Case; 8] = [
@@ -77,15 +77,15 @@ const ANSWERS: [Case; 8] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_answer_that_is_no_list_is_said_once_with_its_cause() {
+async fn logs_the_cause_of_each_response_that_is_not_a_list() {
     for (status, kind, body, reason, text) in ANSWERS {
         let answer =
             move |uri: &str, _| uri.contains("/Calls.json").then_some((status, kind, body));
         let twilio = Twilio::answering(world_of(2), answer).await;
         let program = Program::polling(&twilio).await;
-        let line = said(&program, CANNOT_READ, "calls").await;
+        let line = logged_line(&program, CANNOT_READ, "calls").await;
         assert_eq!(line["reason"], reason);
-        assert!(line["error"].as_str().is_some_and(|said| said.contains(text)), "{line}");
+        assert!(line["error"].as_str().is_some_and(|error| error.contains(text)), "{line}");
         let counted = metric("twilio_exporter_api_retries_total").label("reason", reason);
         assert!(counted.value_in(&program.scrape().await).is_some_and(|count| count > 0.0));
         let (_, page) = program.get("/").await;
@@ -96,7 +96,7 @@ async fn each_answer_that_is_no_list_is_said_once_with_its_cause() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn trouble_is_said_once_and_its_end_with_how_long_it_lasted() {
+async fn logs_a_problem_once_and_its_end_with_the_duration() {
     let broken = Arc::new(AtomicUsize::new(usize::MAX));
     let is_broken = Arc::clone(&broken);
     let answer = move |_: &str, _| {
@@ -105,19 +105,19 @@ async fn trouble_is_said_once_and_its_end_with_how_long_it_lasted() {
     };
     let twilio = Twilio::answering(world_of(5), answer).await;
     let mut program = Program::polling(&twilio).await;
-    eventually("it was tried three times", async || (twilio.requests() >= 3).then_some(())).await;
+    eventually("there were three attempts", async || (twilio.requests() >= 3).then_some(())).await;
     broken.store(0, Ordering::SeqCst);
-    let line = said(&program, CAN_READ, "calls").await;
+    let line = logged_line(&program, CAN_READ, "calls").await;
     assert!(line["lasted_seconds"].as_u64().is_some_and(|seconds| seconds < 60), "{line}");
     twilio.is_told_by(&mut program).await;
     let (_, page) = program.get("/").await;
     assert!(!page.contains("not readable"), "{page}");
     assert_eq!(lines(&program, CANNOT_READ).len(), 1, "{}", program.log());
     assert_eq!(lines(&program, CAN_READ).len(), 1, "{}", program.log());
-    // A single request that fails is no news.
+    // A single failed request isn't logged.
     let before = twilio.requests();
     broken.store(1, Ordering::SeqCst);
-    eventually("it has failed and succeeded", async || {
+    eventually("a request has failed and others have succeeded", async || {
         (twilio.requests() > before + 5).then_some(())
     })
     .await;
@@ -125,7 +125,7 @@ async fn trouble_is_said_once_and_its_end_with_how_long_it_lasted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_later_page_that_never_comes_is_said_though_the_first_does() {
+async fn logs_an_unreadable_later_page_although_the_first_is_readable() {
     let answer = |uri: &str, _| {
         let is_later = uri.contains("/Calls.json") && uri.contains("&Page=2");
         if is_later {
@@ -139,21 +139,20 @@ async fn a_later_page_that_never_comes_is_said_though_the_first_does() {
     };
     let twilio = Twilio::answering(world_of(1), answer).await;
     let program = Program::polling(&twilio).await;
-    let line = said(&program, CANNOT_READ, "calls").await;
+    let line = logged_line(&program, CANNOT_READ, "calls").await;
     assert_eq!(line["reason"], "server_error");
     let so_far = twilio.requests();
-    eventually("lists go on and fail", async || (twilio.requests() > so_far + 6).then_some(()))
-        .await;
-    let said: Vec<Value> = lines(&program, CANNOT_READ)
+    eventually("further lists fail", async || (twilio.requests() > so_far + 6).then_some(())).await;
+    let logged: Vec<Value> = lines(&program, CANNOT_READ)
         .into_iter()
         .filter(|line| line["resource"] == "calls")
         .collect();
-    assert_eq!(said.len(), 1, "{said:?}");
+    assert_eq!(logged.len(), 1, "{logged:?}");
     assert!(!lines(&program, CAN_READ).iter().any(|line| line["resource"] == "calls"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_and_accounts_are_told_apart_from_lists() {
+async fn logs_events_and_accounts_separately_from_lists() {
     let answer = |uri: &str, _| {
         let is_refused = uri.contains("/Events.json") || uri.contains("/Accounts.json");
         is_refused.then_some((401, "application/json", r#"{"code":20003}"#))
@@ -167,21 +166,21 @@ async fn events_and_accounts_are_told_apart_from_lists() {
         twilio.url()
     );
     let program = Program::configured(&text, &[("TOKEN", &parent.auth_token)]).await;
-    let events = said(&program, CANNOT_READ, "call_events").await;
+    let events = logged_line(&program, CANNOT_READ, "call_events").await;
     assert_eq!((&events["account"], &events["reason"]), (&"prod".into(), &"unauthorized".into()));
-    let accounts = said(&program, CANNOT_READ, "accounts").await;
+    let accounts = logged_line(&program, CANNOT_READ, "accounts").await;
     let text = accounts["error"].as_str().expect("a text");
     assert!(text.contains("only an auth token or a Main API key can list subaccounts"), "{text}");
     let (_, page) = program.get("/").await;
-    for told in ["prod: Call Events not readable for", "prod: subaccounts not readable for"] {
-        assert!(page.contains(told), "{page}");
+    for expected in ["prod: Call Events not readable for", "prod: subaccounts not readable for"] {
+        assert!(page.contains(expected), "{page}");
     }
     assert!(!page.contains("lists of calls not readable"), "{page}");
     assert_eq!(lines(&program, CANNOT_READ).len(), 2, "{}", program.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_end_of_trouble_with_events_is_said() {
+async fn logs_the_end_of_a_problem_with_events() {
     let is_broken = Arc::new(AtomicBool::new(true));
     let broken = Arc::clone(&is_broken);
     let answer = move |uri: &str, _| {
@@ -190,9 +189,9 @@ async fn the_end_of_trouble_with_events_is_said() {
     };
     let twilio = Twilio::answering(world_of(20), answer).await;
     let mut program = Program::polling(&twilio).await;
-    assert_eq!(said(&program, CANNOT_READ, "call_events").await["reason"], "server_error");
+    assert_eq!(logged_line(&program, CANNOT_READ, "call_events").await["reason"], "server_error");
     is_broken.store(false, Ordering::SeqCst);
-    assert!(said(&program, CAN_READ, "call_events").await["lasted_seconds"].is_u64());
+    assert!(logged_line(&program, CAN_READ, "call_events").await["lasted_seconds"].is_u64());
     twilio.is_told_by(&mut program).await;
     let (_, page) = program.get("/").await;
     assert!(!page.contains("Call Events not readable"), "{page}");
@@ -200,7 +199,7 @@ async fn the_end_of_trouble_with_events_is_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_call_whose_events_can_not_be_read_is_no_trouble_of_the_account() {
+async fn one_unreadable_call_is_not_a_problem_of_the_account() {
     let odd = Arc::new(std::sync::OnceLock::new());
     let answer = move |uri: &str, _| {
         let call = uri.split("/Calls/").nth(1)?.split_once("/Events.json")?.0.to_owned();
@@ -221,7 +220,7 @@ async fn one_call_whose_events_can_not_be_read_is_no_trouble_of_the_account() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_twilio_that_can_not_be_reached_is_said_with_the_cause() {
+async fn logs_why_twilio_cannot_be_reached() {
     for (url, reason, text) in [
         ("http://127.0.0.1:9", "connection_refused", "cannot connect: connection refused: check"),
         ("https://api.twilio.com.invalid", "dns", "the host name can't be resolved: check"),
@@ -238,9 +237,9 @@ async fn a_twilio_that_can_not_be_reached_is_said_with_the_cause() {
             .collect();
         let directory = Arc::new(TempDir::new().expect("a directory"));
         let program = Program::start(directory, variables, Vec::new()).await;
-        let line = said(&program, CANNOT_READ, "calls").await;
+        let line = logged_line(&program, CANNOT_READ, "calls").await;
         assert_eq!(line["reason"], reason);
-        assert!(line["error"].as_str().is_some_and(|said| said.contains(text)), "{line}");
+        assert!(line["error"].as_str().is_some_and(|error| error.contains(text)), "{line}");
         let retries = metric("twilio_exporter_api_retries_total").label("reason", reason);
         assert!(retries.value_in(&program.scrape().await).is_some_and(|retries| retries > 0.0));
         let (_, page) = program.get("/").await;
@@ -249,14 +248,14 @@ async fn a_twilio_that_can_not_be_reached_is_said_with_the_cause() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_suspended_account_is_said_again_when_the_cause_was_another_before() {
+async fn logs_again_when_the_cause_changes() {
     let twilio = Twilio::serving(world_of(2)).await;
     twilio.behave(Behaviour { outage: true, ..Behaviour::default() });
     let program = Program::polling(&twilio).await;
-    assert_eq!(said(&program, CANNOT_READ, "calls").await["reason"], "server_error");
+    assert_eq!(logged_line(&program, CANNOT_READ, "calls").await["reason"], "server_error");
     let refused = twilio.accounts().iter().map(|one| one.account_sid.clone()).collect();
     twilio.behave(Behaviour { unauthorized: refused, ..Behaviour::default() });
-    eventually("the other cause is said", async || {
+    eventually("the new cause is logged", async || {
         lines(&program, CANNOT_READ)
             .iter()
             .any(|line| line["reason"] == "unauthorized")
@@ -266,15 +265,15 @@ async fn a_suspended_account_is_said_again_when_the_cause_was_another_before() {
     assert!(lines(&program, CAN_READ).is_empty());
 }
 
-/// The first line with this message about a resource.
-async fn said(program: &Program, message: &str, resource: &str) -> Value {
+/// Waits for the first log line with this message about a resource.
+async fn logged_line(program: &Program, message: &str, resource: &str) -> Value {
     eventually(&format!("{message}: {resource}"), async || {
         lines(program, message).into_iter().find(|line| line["resource"] == resource)
     })
     .await
 }
 
-/// What all lines with this message say.
+/// The fields of all log lines with this message.
 fn lines(program: &Program, message: &str) -> Vec<Value> {
     let log = program.log();
     let parsed = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());

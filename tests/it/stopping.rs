@@ -1,4 +1,4 @@
-//! Signals end the program: soon, with everything committed, and at once if they come twice.
+//! Signals stop the program: soon and with everything committed, and at once on a second signal.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use tokio::net::TcpStream;
 
 use crate::harness::{Program, Twilio, eventually, everything, going_on, metric};
 
-/// Stops in every run; `STOPS` asks for more.
+/// The default number of stops; `STOPS` sets another.
 const FEW: usize = 1;
-/// How long the program may take, however busy it is: as a figure, and beside other tests.
+/// How long the program may take to stop under load: when measured with `STOPS`, and next to other tests.
 const WITHIN: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(5)];
 
 #[tokio::test(flavor = "multi_thread")]
-#[expect(clippy::print_stdout, reason = "how long it took is a figure")]
+#[expect(clippy::print_stdout, reason = "prints a measurement")]
 async fn under_load_it_ends_soon_and_loses_nothing() {
     let asked = std::env::var("STOPS").ok().map(|text| text.parse().expect("a number"));
     let stops: usize = asked.unwrap_or(FEW);
@@ -27,7 +27,7 @@ async fn under_load_it_ends_soon_and_loses_nothing() {
             counted.value_in(&program.scrape().await).filter(|count| *count >= 5.0)
         })
         .await;
-        // Some ask without end, and some don't take what they asked for.
+        // Half of the clients request more than they read, the others don't finish their request.
         let mut clients = Vec::new();
         for number in 0..60 {
             let mut client = TcpStream::connect(program.address()).await.expect("a connection");
@@ -48,7 +48,7 @@ async fn under_load_it_ends_soon_and_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn signals_without_a_meaning_do_nothing() {
+async fn other_signals_are_ignored() {
     let twilio = Twilio::serving(going_on(1, 10)).await;
     let mut program = Program::polling(&twilio).await;
     let named =
@@ -66,10 +66,10 @@ async fn signals_without_a_meaning_do_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn signals_that_come_together_are_one() {
+async fn simultaneous_signals_count_as_one() {
     let twilio = Twilio::serving(going_on(1, 40)).await;
     let mut program = Program::polling(&twilio).await;
-    for together in [&["TERM", "INT"][..], &["TERM", "TERM", "TERM"], &["INT", "HUP", "TERM"]] {
+    for signals in [&["TERM", "INT"][..], &["TERM", "TERM", "TERM"], &["INT", "HUP", "TERM"]] {
         eventually("events are counted", async || {
             let counted = metric("twilio_exporter_call_events_total").label("result", "counted");
             counted.value_in(&program.scrape().await).filter(|count| *count >= 1.0)
@@ -77,17 +77,17 @@ async fn signals_that_come_together_are_one() {
         .await;
         let before = program.scrape().await;
         let directory = program.directory();
-        // All of them are pending when it goes on.
-        for signal in ["STOP"].iter().chain(together).chain(&["CONT"]) {
+        // All of them are pending when the program continues.
+        for signal in ["STOP"].iter().chain(signals).chain(&["CONT"]) {
             program.signal(signal);
         }
         let ended;
-        (ended, program) = program.ends_and_restarts().await;
-        assert_eq!(ended.code, Some(0), "{together:?}: {}", ended.stderr);
-        assert!(!ended.stderr.contains("stopping immediately"), "{together:?}");
-        assert_eq!(ended.stderr.matches("\"stopping\"").count(), 1, "{together:?}");
-        assert!(ended.stderr.contains("\"stopped\""), "{together:?}");
-        // What was shown was committed.
+        (ended, program) = program.wait_and_restart().await;
+        assert_eq!(ended.code, Some(0), "{signals:?}: {}", ended.stderr);
+        assert!(!ended.stderr.contains("stopping immediately"), "{signals:?}");
+        assert_eq!(ended.stderr.matches("\"stopping\"").count(), 1, "{signals:?}");
+        assert!(ended.stderr.contains("\"stopped\""), "{signals:?}");
+        // Everything that was shown had been committed.
         program.scrape().await.assert_not_below(&before);
         drop(directory);
     }
@@ -95,13 +95,13 @@ async fn signals_that_come_together_are_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_later_second_signal_ends_it_at_once() {
+async fn a_later_second_signal_stops_the_program_at_once() {
     for second in ["TERM", "INT"] {
         let twilio = Twilio::serving(everything(1, 1)).await;
         let program = Program::polling(&twilio).await;
         let directory = program.directory();
         let log = || std::fs::read_to_string(directory.path().join("log")).expect("a log");
-        // A client that takes nothing of what it asks for holds up the stop for a second.
+        // A client that doesn't read its responses delays the stop by a second.
         let client = TcpStream::connect(program.address()).await.expect("a connection");
         let mut refused = 0;
         eventually("the program reads nothing more from the client", async || {
@@ -113,9 +113,9 @@ async fn a_later_second_signal_ends_it_at_once() {
         .await;
         program.signal("TERM");
         eventually("it stops", async || log().contains("\"stopping\"").then_some(())).await;
-        // ReloadSignals do nothing, and those of the second kind that come early belong to the first.
+        // SIGHUP does nothing, and an early second signal counts as part of the first.
         let mut signals = ["HUP", second].into_iter().cycle();
-        let ended = program.ends_while(|program| {
+        let ended = program.wait_while(|program| {
             program.signal(signals.next().expect("a cycle"));
         });
         assert_eq!(ended.await.code(), Some(1), "{second}: {}", log());

@@ -1,9 +1,9 @@
-//! Three hundred accounts fail at once, and the pager rings a few times: the rules and the example of
-//! Alertmanager's configuration, as they are but in quicker time, over a fleet of accounts.
+//! If 300 accounts fail at once, the pager gets only a few notifications: the shipped rules and
+//! Alertmanager configuration, sped up, with a simulated fleet of accounts.
 //!
-//! Twilio's error log knows at once, and Call Events a quarter of an hour later; with `STORM_ERROR_LOG=off`
-//! there is no error log, and Call Events know at once. `STORM_ROUTES=20` gives each account more routes, which
-//! only a quick machine can scrape every 2.5 s.
+//! Failures appear in Twilio's error log at once and in Call Events 16 minutes later. With
+//! `STORM_ERROR_LOG=off` there is no error log, and Call Events appear at once. `STORM_ROUTES=20` gives
+//! each account more routes, which only a fast machine can scrape every 2.5 s.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -19,22 +19,24 @@ use crate::rules;
 
 const ACCOUNTS: usize = 300;
 const ROUTES: usize = 6;
-/// How many times as quickly time passes: a minute takes five seconds.
+/// The speed-up: a minute takes five seconds.
 const FACTOR: u64 = 12;
-/// 30 s, as in the configuration that we ship.
+/// 30 s in the configuration we ship.
 const INTERVAL: &str = "2500ms";
-/// Between two movements of the counters: 12 s.
+/// The time between two updates of the counters: 12 s before the speed-up.
 const TICK: Duration = Duration::from_secs(1);
-/// How many ticks the world is healthy first; until all accounts fail, as they are read within a minute;
-/// and how many an outage of eight minutes has.
+/// Ticks before the outage, in which all accounts are healthy.
 const HEALTHY: usize = 25;
+/// Ticks until all accounts fail: one minute, in which all are polled.
 const UNTIL_ALL_FAIL: usize = 5;
+/// Ticks of the outage: eight minutes.
 const OUTAGE: usize = 40;
-/// After how many ticks a cut-off call is counted: calls are settled 16 minutes after their end.
+/// Ticks until a cut-off call is counted: calls are settled 16 minutes after their end.
 const SETTLED_AFTER: usize = 80;
-/// Within how many ticks the last page must end: 20 minutes after the last cut-off call is counted.
+/// Ticks after the outage within which the last page must end: 20 minutes after the last cut-off call is
+/// counted.
 const AFTERWARDS: usize = SETTLED_AFTER + 100;
-/// What one outage may ring, its end included.
+/// The maximum number of notifications for an outage, including its end.
 const MOST: usize = 3;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,7 +56,7 @@ async fn outage(hosts: Hosts) {
     let routes = routes.map_or(ROUTES, |routes| routes.parse().expect("a number"));
     let has_error_log = std::env::var_os("STORM_ERROR_LOG").is_none_or(|text| text != "off");
     let fleet = Fleet::serve(Shape { accounts: ACCOUNTS, routes, hosts }).await;
-    let alertmanager = Alertmanager::in_time(FACTOR).await;
+    let alertmanager = Alertmanager::start_accelerated(FACTOR).await;
     let rules: Vec<_> =
         rules::files().into_iter().map(|(name, text)| (name, shortened(&text, FACTOR))).collect();
     let prometheus = Prometheus::start(&Setup {
@@ -66,7 +68,7 @@ async fn outage(hosts: Hosts) {
         lookback: "25s",
         ..Setup::default()
     });
-    // How many accounts fail at each tick, and cut off callers.
+    // The number of accounts that fail and cut off callers at each tick.
     let mut failing = vec![0; HEALTHY];
     failing.extend((1..=OUTAGE).map(|tick| (tick * ACCOUNTS / UNTIL_ALL_FAIL).min(ACCOUNTS)));
     failing.resize(HEALTHY + OUTAGE + AFTERWARDS, 0);
@@ -80,13 +82,13 @@ async fn outage(hosts: Hosts) {
         if now == HEALTHY + OUTAGE {
             let pages = alertmanager.notifications("pager");
             let text = lines(&pages);
-            assert!(pages.iter().any(is_of_webhooks), "no page within the outage:\n{text}");
+            assert!(pages.iter().any(is_of_webhooks), "no page during the outage:\n{text}");
         }
         if now == HEALTHY {
             let pages = alertmanager.notifications("pager");
-            assert!(pages.is_empty(), "nothing fails yet: {}", lines(&pages));
+            assert!(pages.is_empty(), "a page before the outage: {}", lines(&pages));
         }
-        // No call is cut off any more, and nothing fires.
+        // All cut-off calls are counted, and nothing fires.
         if now > HEALTHY + OUTAGE + SETTLED_AFTER
             && is_over()
             && prometheus.alerts().await.is_empty()
@@ -106,10 +108,10 @@ async fn outage(hosts: Hosts) {
     ));
     assert!(
         of("min_over_time(up[1h])").await > 0.0,
-        "scrapes take too long: this machine can't play a storm"
+        "scrapes time out: this machine is too slow for the test"
     );
     assert!(pages.len() <= MOST, "{} notifications:\n{text}", pages.len());
-    assert!(is_over(), "it doesn't end:\n{text}");
+    assert!(is_over(), "the page doesn't end:\n{text}");
 }
 
 fn is_of_webhooks(page: &Notification) -> bool {
@@ -117,17 +119,17 @@ fn is_of_webhooks(page: &Notification) -> bool {
     page.firing.iter().any(|labels| labels.get("component").is_some_and(of_webhooks))
 }
 
-/// How many accounts fail, the first ones, as is known by now.
+/// The number of failing accounts, by source; these are always the first ones.
 struct Failing {
-    /// By the error log.
+    /// According to the error log.
     reported: usize,
-    /// By Call Events.
+    /// According to Call Events.
     counted: usize,
-    /// By calls that are settled, and were cut off.
+    /// According to settled calls that were cut off.
     settled: usize,
 }
 
-/// 12 s of the world: these accounts fail, the others succeed.
+/// Simulates 12 s in which these accounts fail and the others succeed.
 async fn tick(fleet: &Fleet, Failing { reported, counted, settled }: Failing) {
     let began = Instant::now();
     {
@@ -150,7 +152,7 @@ async fn tick(fleet: &Fleet, Failing { reported, counted, settled }: Failing) {
     tokio::time::sleep(TICK.saturating_sub(began.elapsed())).await;
 }
 
-/// A fleet has what rules read: else a storm would be quiet for want of data.
+/// The fleet has all the data that rules read; otherwise the other tests could pass without any data.
 #[tokio::test]
 async fn a_fleet_serves_every_family_of_the_catalogue() {
     let fleet = Fleet::serve(Shape { accounts: 2, routes: 2, hosts: Hosts::Shared }).await;

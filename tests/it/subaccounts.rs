@@ -1,4 +1,4 @@
-//! Subaccounts over a restart: there at once, and what is new of them begins at 0.
+//! Subaccounts after a restart: they are shown immediately, and their new series start at 0.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,24 +10,24 @@ use twilio_call_exporter::simulator::WorldConfig;
 
 use crate::harness::{Program, Scrape, Twilio, eventually, metric, world_of};
 
-/// What `limits.hold_back` is.
+/// The value of `limits.hold_back`.
 const HOLD_BACK: Duration = Duration::from_secs(2);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn known_subaccounts_are_shown_and_polled_while_their_list_fails() {
+async fn known_subaccounts_are_shown_and_polled_while_they_cannot_be_listed() {
     let switches = Arc::<Switches>::default();
     let twilio = twilio(Arc::clone(&switches)).await;
     let subaccount = twilio.accounts()[1].account_sid.clone();
     let program = start(&twilio).await;
     let before = counted(&program, &subaccount).await;
-    // A failure of a new route, which no scrape shows before the program dies.
+    // A failure on a new route, which isn't scraped before the program is killed.
     switches.new_calls.store(1, Ordering::SeqCst);
     recorded(&program, "/new-1").await;
     switches.cannot_list.store(true, Ordering::SeqCst);
     let program = program.kill_and_restart().await;
     let first = program.scrape().await;
     first.assert_not_below(&before);
-    assert!(of(&before, &subaccount) > 0.0);
+    assert!(calls_of(&before, &subaccount) > 0.0);
     let failures = |route: &str| {
         let failures = metric("twilio_webhook_failures_total").label("account", &subaccount);
         failures.label("route", route).label("reason", "http_5xx")
@@ -37,7 +37,7 @@ async fn known_subaccounts_are_shown_and_polled_while_their_list_fails() {
         failures("/new-1").is_in(&program.scrape().await, 1.0).then_some(())
     })
     .await;
-    // It is polled, too: what comes now begins at 0, however late it is scraped.
+    // The subaccount is also polled: new series start at 0, however late the first scrape is.
     switches.new_calls.store(2, Ordering::SeqCst);
     recorded(&program, "/new-2").await;
     let since = Instant::now();
@@ -50,7 +50,7 @@ async fn known_subaccounts_are_shown_and_polled_while_their_list_fails() {
         failures("/new-2").is_in(&program.scrape().await, 1.0).then_some(())
     })
     .await;
-    eventually("it is said that the subaccounts can't be listed", async || {
+    eventually("the failure to list subaccounts is logged", async || {
         program
             .log()
             .contains("\"resource\":\"accounts\",\"reason\":\"server_error\"")
@@ -60,26 +60,26 @@ async fn known_subaccounts_are_shown_and_polled_while_their_list_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_for_the_head_alone_shows_nothing() {
+async fn a_head_request_does_not_count_as_a_scrape() {
     let switches = Arc::<Switches>::default();
     let twilio = twilio(Arc::clone(&switches)).await;
     let program = start(&twilio).await;
     let http = reqwest::Client::builder().no_proxy().build().expect("a client");
-    let ask_for_head = async || {
+    let send_head = async || {
         let head = http.head(format!("http://{}/metrics", program.address())).send().await;
         assert_eq!(head.expect("an answer").status(), 200);
     };
     let failures = |route| metric("twilio_webhook_failures_total").label("route", route);
-    ask_for_head().await;
+    send_head().await;
     switches.new_calls.store(1, Ordering::SeqCst);
     recorded(&program, "/new-1").await;
     let first = failures("/new-1").value_in(&program.scrape().await);
-    assert_eq!(first, Some(2.0), "before the first scrape nothing is held");
+    assert_eq!(first, Some(2.0), "nothing is held back before the first scrape");
     switches.new_calls.store(2, Ordering::SeqCst);
     recorded(&program, "/new-2").await;
     let since = Instant::now();
     eventually("the hold-back has passed", async || {
-        ask_for_head().await;
+        send_head().await;
         (since.elapsed() > 2 * HOLD_BACK).then_some(())
     })
     .await;
@@ -91,7 +91,7 @@ async fn a_request_for_the_head_alone_shows_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_shows_only_known_subaccounts_that_are_still_wanted_under_their_present_names() {
+async fn a_restart_applies_subaccount_filters_and_names() {
     let switches = Arc::<Switches>::default();
     let twilio = twilio(Arc::clone(&switches)).await;
     let subaccount = twilio.accounts()[1].account_sid.clone();
@@ -110,7 +110,7 @@ async fn a_restart_shows_only_known_subaccounts_that_are_still_wanted_under_thei
         program = program.stop_and_restart().await.1;
         let scrape = program.scrape().await;
         for label in ["acme", &subaccount] {
-            let expected = (shown == Some(label)).then(|| of(&before, &subaccount));
+            let expected = (shown == Some(label)).then(|| calls_of(&before, &subaccount));
             let calls = metric("twilio_calls_total").label("account", label);
             assert_eq!(calls.value_in(&scrape), expected, "{label} {settings}");
         }
@@ -118,14 +118,14 @@ async fn a_restart_shows_only_known_subaccounts_that_are_still_wanted_under_thei
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_a_complete_list_lets_go_of_a_subaccount() {
+async fn a_subaccount_is_removed_only_after_a_complete_list() {
     let switches = Arc::<Switches>::default();
     let twilio = twilio(Arc::clone(&switches)).await;
     let [parent, subaccount] = &twilio.accounts()[..] else { panic!("two accounts") };
     let mut program = start(&twilio).await;
     counted(&program, &subaccount.account_sid).await;
     let parent = format!("{{\"sid\":\"{}\",\"status\":\"active\"}}", parent.account_sid);
-    for (items, next_page, stays) in [
+    for (items, next_page, is_kept) in [
         (format!("{parent},42"), "null", true),
         (parent.clone(), "\"/2010-04-01/Accounts.json?Page=1\"", true),
         (parent.clone(), "\"https://elsewhere.example/2010-04-01/Accounts.json\"", true),
@@ -136,30 +136,30 @@ async fn only_a_complete_list_lets_go_of_a_subaccount() {
         program = program.stop_and_restart().await.1;
         let calls = metric("twilio_calls_total").label("account", &subaccount.account_sid);
         let passes = metric("twilio_exporter_pass_duration_seconds_count");
-        eventually("the list was read, and calls after it", async || {
+        eventually("the account list and then calls have been read", async || {
             let scrape = program.scrape().await;
             let asked = metric("twilio_exporter_api_requests_total").label("resource", "accounts");
             let is_read = asked.value_in(&scrape).is_some_and(|asked| asked >= 1.0)
                 && passes.value_in(&scrape).is_some_and(|passes| passes >= 4.0);
-            (is_read && calls.value_in(&scrape).is_some() == stays).then_some(())
+            (is_read && calls.value_in(&scrape).is_some() == is_kept).then_some(())
         })
         .await;
-        assert_eq!(program.log().contains("subaccount gone"), !stays, "{items} {next_page}");
+        assert_eq!(program.log().contains("subaccount gone"), !is_kept, "{items} {next_page}");
     }
 }
 
-/// What a test switches in its Twilio.
+/// Switches for the behaviour of Twilio in a test.
 #[derive(Default)]
 struct Switches {
     /// Whether the list of accounts fails.
     cannot_list: AtomicBool,
-    /// What the list of accounts is instead, if it is anything.
+    /// The response to list requests for accounts; if empty, the simulator responds.
     list: Mutex<String>,
-    /// How many calls each account has got besides; each fails on a route of its own.
+    /// The number of additional calls of each account; each fails on its own route.
     new_calls: AtomicUsize,
 }
 
-/// A parent and a subaccount.
+/// A Twilio with a parent account and one subaccount.
 async fn twilio(switches: Arc<Switches>) -> Twilio {
     let world = WorldConfig { subaccounts: 1, ..world_of(10) };
     let ended_at = Clock::start().now();
@@ -224,7 +224,7 @@ fn date(at: Timestamp) -> String {
     at.strftime("%a, %d %b %Y %H:%M:%S +0000").to_string()
 }
 
-/// Waits until the failures of both accounts on a route were counted, without a scrape.
+/// Waits until the failures of both accounts on a route have been counted, without scraping.
 async fn recorded(program: &Program, route: &str) {
     eventually("the new failures are recorded", async || {
         let (_, text) = program.get(&format!("/failures.json?route={route}")).await;
@@ -249,15 +249,15 @@ fn configuration(twilio: &Twilio, settings: &str) -> String {
     )
 }
 
-/// Waits until all calls of a subaccount were counted, so that nothing more comes.
+/// Waits until all calls of a subaccount have been counted.
 async fn counted(program: &Program, subaccount: &str) -> Scrape {
     eventually("the subaccount's calls are settled", async || {
         let scrape = program.scrape().await;
-        (of(&scrape, subaccount) >= 10.0).then_some(scrape)
+        (calls_of(&scrape, subaccount) >= 10.0).then_some(scrape)
     })
     .await
 }
 
-fn of(scrape: &Scrape, account: &str) -> f64 {
+fn calls_of(scrape: &Scrape, account: &str) -> f64 {
     metric("twilio_calls_total").label("account", account).value_in(scrape).unwrap_or(0.0)
 }

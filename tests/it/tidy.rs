@@ -1,12 +1,12 @@
-//! The house rules that a machine can check: who imports whom, headers, sizes.
+//! Checks of code conventions: imports between modules, file headers, file sizes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Longest file before it is split by noun.
+/// The maximum number of lines in a file.
 const MAX_LINES: usize = 400;
 
-/// What each part of the crate may import of the crate: a room, or one door of it.
+/// The modules or items that each part of the crate may import from the crate.
 const MAY_IMPORT: [(&str, &[&str]); 17] = [
     ("domain/engine", &["domain::engine", "domain::track", "domain::judge", "domain::words"]),
     ("domain/track", &["domain::track", "domain::judge", "domain::words"]),
@@ -17,10 +17,10 @@ const MAY_IMPORT: [(&str, &[&str]); 17] = [
     ("twilio", &["twilio", "domain"]),
     ("poller", &["poller", "twilio", "store", "metrics", "domain", "clock"]),
     ("http", &["http", "web", "metrics", "domain", "store::failures"]),
-    // Its file is read as the configuration is.
+    // Its file is read the same way as the configuration.
     ("web", &["web", "config"]),
     ("simulator", &["simulator"]),
-    // What it reads becomes the values that the parts take: of the ledger, its bounds.
+    // It produces the settings of the other modules, such as the limits of the ledger.
     ("config", &["config", "domain", "twilio", "metrics::ledger::LedgerLimits"]),
     ("cli", &["cli", "config"]),
     ("logging", &["cli"]),
@@ -29,12 +29,12 @@ const MAY_IMPORT: [(&str, &[&str]); 17] = [
     ("systemd", &[]),
 ];
 
-/// What the pure parts never mention.
+/// Words that must not occur in the pure parts.
 const IMPURE: [&str; 8] =
     ["tokio", "reqwest", "axum", "tracing", "rusqlite", "serde", "std::env::var", "Timestamp::now"];
 
 #[test]
-fn imports_point_one_way() {
+fn modules_import_only_allowed_modules() {
     for (part, allowed) in MAY_IMPORT {
         for file in files_of(part) {
             for (number, line) in code(&file) {
@@ -42,7 +42,7 @@ fn imports_point_one_way() {
                     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
                     let path = import.split(|c| !is_name(c)).next().unwrap_or_default();
                     let is_within =
-                        |room: &&str| format!("{path}::").starts_with(&format!("{room}::"));
+                        |module: &&str| format!("{path}::").starts_with(&format!("{module}::"));
                     assert!(
                         allowed.iter().any(is_within) || path.is_empty(),
                         "{}:{number}: {part} may not import {path}",
@@ -72,7 +72,7 @@ fn the_core_is_pure() {
 }
 
 #[test]
-fn every_file_says_what_it_answers_for_and_is_not_too_long() {
+fn every_file_has_a_header_and_is_not_too_long() {
     for file in all_files() {
         let text = fs::read_to_string(&file).expect("read");
         assert!(text.starts_with("//! "), "{} has no header", file.display());
@@ -84,8 +84,8 @@ fn every_file_says_what_it_answers_for_and_is_not_too_long() {
 #[test]
 fn only_main_prints_or_exits() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let is_meant = |file: &PathBuf| file.starts_with(&source) && *file != source.join("main.rs");
-    for file in all_files().into_iter().filter(is_meant) {
+    let is_library = |file: &PathBuf| file.starts_with(&source) && *file != source.join("main.rs");
+    for file in all_files().into_iter().filter(is_library) {
         for (number, line) in code(&file) {
             for word in ["println!", "eprintln!", "print!", "process::exit"] {
                 assert!(!line.contains(word), "{}:{number}: {word}", file.display());
@@ -94,7 +94,7 @@ fn only_main_prints_or_exits() {
     }
 }
 
-/// Lines of code up to the tests, without comments.
+/// The numbered lines of a file before its test module, without comments.
 fn code(file: &Path) -> Vec<(usize, String)> {
     let text = fs::read_to_string(file).expect("read");
     let until_tests = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
@@ -124,7 +124,7 @@ fn files_of(part: &str) -> Vec<PathBuf> {
             file.starts_with(source.join(part)) || *file == source.join(format!("{part}.rs"))
         })
         .collect();
-    assert!(!found.is_empty(), "there is no {part}");
+    assert!(!found.is_empty(), "no files in {part}");
     found
 }
 

@@ -1,8 +1,8 @@
-//! How long it takes from a failing webhook to the page, and from the end of the outage to the end of
-//! the page: the demo, with rules, thresholds and Alertmanager's configuration as they are.
+//! Measures the time from a failing webhook to the page, and from the end of the outage to the end of the
+//! page, in the demo with the shipped rules, thresholds and Alertmanager configuration.
 //!
-//! `OUTAGE_SECONDS=1800 cargo test --test it time_to_page -- --ignored` plays the whole outage, whose
-//! page must end 20 minutes after it; else the demo is left once the page has come.
+//! `OUTAGE_SECONDS=1800 cargo test --test it time_to_page -- --ignored` runs the whole outage, and the
+//! page must end within 20 minutes after it; otherwise the test ends with the page.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,11 +16,11 @@ use twilio_call_exporter::clock::Clock;
 use crate::harness::{Alertmanager, Program, Prometheus, Setup, lines, metric, say};
 use crate::rules;
 
-/// How long a page may take from the first failing webhook that is counted.
+/// The maximum time from the first counted failure to the page.
 const PAGED_WITHIN: Duration = Duration::from_secs(180);
-/// How long the page may take to end from the last of them.
+/// The maximum time from the last failure to the end of the page.
 const RESOLVED_WITHIN: Duration = Duration::from_secs(20 * 60);
-/// After how many seconds the demo's webhooks begin to fail, and a little for them to be read.
+/// The maximum time until a failing webhook of the demo has been read.
 const FAILING_WITHIN: Duration = Duration::from_secs(60);
 const SCRAPE_INTERVAL: &str = "15s";
 
@@ -50,10 +50,10 @@ async fn the_demo_pages_once_within_3_min_and_ends_within_20() {
         async || failures.value_in(&program.scrape().await).filter(|failures| *failures > 0.0);
     let healthy = alertmanager.notifications("pager");
     within(FAILING_WITHIN, "a failing webhook is counted", counted).await;
-    assert!(healthy.is_empty(), "nothing failed yet: {}", lines(&healthy));
+    assert!(healthy.is_empty(), "a page before the outage: {}", lines(&healthy));
     let began = Instant::now();
-    // A page that comes too late is waited for, so that it is known by how much.
-    within(PAGED_WITHIN * 2, "the pager rings", async || {
+    // Wait longer than allowed, to report how late the page is.
+    within(PAGED_WITHIN * 2, "the pager is notified", async || {
         alertmanager.notifications("pager").into_iter().next()
     })
     .await;
@@ -73,39 +73,39 @@ async fn the_demo_pages_once_within_3_min_and_ends_within_20() {
     let text = lines(&pages);
     say(&format!("{text}\n{}", lines(&alertmanager.notifications("tickets"))));
     assert!(paged_after <= PAGED_WITHIN, "the page came after {paged_after:?}");
-    // What is told from the error log on is told of the same host, in the same group: no other page.
-    assert!(pages.len() <= 3, "one page, the hand-over to Call Events, and its end:\n{text}");
+    // Alerts from the error log and from Call Events are for the same host, so they share a group and a page.
+    assert!(pages.len() <= 3, "expected one page, its update by Call Events, and its end:\n{text}");
     let all = pages.iter().flat_map(|page| page.firing.iter().chain(&page.resolved));
     let hosts: BTreeSet<_> = all.filter_map(|labels| labels.get("host")).collect();
     assert_eq!(hosts.len(), 1, "{text}");
 }
 
-/// Most time from the first failing webhook to the alert that fires, while no Call Event is shown yet.
+/// The maximum time from the first failing webhook to a firing alert, before any Call Event appears.
 const REPORTED_WITHIN: Duration = Duration::from_secs(60);
 
-/// Polled and pushed; `RUNS=5` plays each five times, `REPORTED_BY=push` or `=poll` only one of them.
+/// With polling and with pushes. `RUNS=5` runs each five times; `REPORTED_BY=push` or `=poll` runs only one.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs prometheus, from Debian's package"]
-async fn the_error_log_fires_an_alert_within_the_minute_long_before_call_events() {
+async fn the_error_log_fires_an_alert_within_a_minute_before_call_events_appear() {
     let runs = std::env::var("RUNS").map_or(1, |text| text.parse().expect("a number"));
     let only = std::env::var("REPORTED_BY").ok();
-    for (way, arguments) in [
+    for (source, arguments) in [
         ("poll", &["demo", "--events-after=15m"][..]),
         ("push", &["demo", "--events-after=15m", "--push"]),
     ] {
-        if only.as_ref().is_some_and(|only| only != way) {
+        if only.as_ref().is_some_and(|only| only != source) {
             continue;
         }
         let mut took = Vec::new();
         for _ in 0..runs {
             took.push(reported_after(arguments).await);
         }
-        say(&format!("{way}: fires {took:?} after the first webhook that failed"));
+        say(&format!("{source}: fires {took:?} after the first failing webhook"));
         assert!(!took.is_empty() && took.iter().all(|took| *took <= REPORTED_WITHIN), "{took:?}");
     }
 }
 
-/// How long it takes from the first failing webhook until an alert fires that Prometheus sees.
+/// The time from the first failing webhook until an alert fires in Prometheus.
 async fn reported_after(arguments: &[&str]) -> Duration {
     let directory = Arc::new(TempDir::new().expect("a directory"));
     let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
@@ -125,11 +125,11 @@ async fn reported_after(arguments: &[&str]) -> Duration {
     let failed_at = first_failure(&program.log());
     let took = Clock::start().now().duration_since(failed_at).unsigned_abs();
     let counted = metric("twilio_webhook_failures_total").value_in(&program.scrape().await);
-    assert_eq!(counted.unwrap_or(0.0), 0.0, "no Call Event is shown yet");
+    assert_eq!(counted.unwrap_or(0.0), 0.0, "a Call Event appeared too early");
     took
 }
 
-/// When the first webhook failed that callers heard of, by the error log.
+/// When the first webhook failed, according to the error log entries of level `error`.
 fn first_failure(log: &str) -> Timestamp {
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let times = lines
@@ -145,12 +145,12 @@ async fn within<T>(limit: Duration, what: &str, mut check: impl AsyncFnMut() -> 
         if let Some(found) = check().await {
             return found;
         }
-        assert!(began.elapsed() < limit, "not within {limit:?}: {what}");
+        assert!(began.elapsed() < limit, "timed out after {limit:?}: {what}");
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
 
-/// How often the configuration that we ship has rules evaluated.
+/// The evaluation interval in the configuration we ship.
 fn shipped_evaluation_interval() -> String {
     let text = std::fs::read_to_string(format!("{}/prometheus.yml", rules::FOLDER)).expect("read");
     let (_, rest) = text.split_once("evaluation_interval: ").expect("an interval");

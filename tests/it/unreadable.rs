@@ -1,4 +1,4 @@
-//! A call that fails on its own is named, and neither delays nor silences anything else.
+//! A single unreadable call is logged with its SID, and doesn't delay or hide anything else.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -6,21 +6,25 @@ use std::sync::{Arc, Mutex};
 use crate::harness::{Program, Scrape, Twilio, eventually, going_on, metric};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_alone_cannot_be_read_is_named_once_and_holds_up_nothing_else() {
+async fn a_single_unreadable_call_is_logged_once_and_delays_nothing_else() {
     let stuck = Arc::new(Mutex::new(Stuck::default()));
     let answers = Arc::clone(&stuck);
     let twilio = Twilio::answering(going_on(1, 160), move |uri, _| {
-        let is_stuck = answers.lock().expect("no panic").asks(uri);
+        let is_stuck = answers.lock().expect("no panic").on_request(uri);
         is_stuck.then(|| (500, "application/json", "{}".to_owned()))
     })
     .await;
     let program = Program::polling(&twilio).await;
-    assert_eq!(catching_up(&program.scrape().await), Some(1.0), "a new store begins with the past");
+    assert_eq!(
+        catching_up(&program.scrape().await),
+        Some(1.0),
+        "a new store starts by catching up"
+    );
     eventually("calls are settled", async || {
         (settled(&program.scrape().await) >= 1.0).then_some(())
     })
     .await;
-    // Known up to seconds ago, the account doesn't begin with the past.
+    // The account was up to date seconds ago, so it doesn't catch up.
     let mut program = program.kill_and_restart().await;
     stuck.lock().expect("no panic").is_on = true;
     let scrape = eventually("a call can't be read", async || {
@@ -54,7 +58,7 @@ async fn a_call_that_alone_cannot_be_read_is_named_once_and_holds_up_nothing_els
     assert!(log.lines().any(|line| line.contains("can read a call's events again")), "{log}");
 }
 
-/// Answers 500 to each read of the first call that is asked for while it is on, and wasn't before.
+/// While on, selects the first call that has not been requested before; all its reads get a 500.
 #[derive(Default)]
 struct Stuck {
     is_on: bool,
@@ -63,7 +67,8 @@ struct Stuck {
 }
 
 impl Stuck {
-    fn asks(&mut self, uri: &str) -> bool {
+    /// Records a request, and returns whether to fail it.
+    fn on_request(&mut self, uri: &str) -> bool {
         let Some((path, _)) = uri.split_once("/Events.json") else { return false };
         let sid = path.rsplit('/').next().unwrap_or_default().to_owned();
         if self.known.insert(sid.clone()) && self.is_on {
@@ -73,7 +78,7 @@ impl Stuck {
     }
 }
 
-/// The lines of a level that name the call and no failing webhook.
+/// The number of log lines of a level with the call's SID, without failing webhooks.
 fn lines(program: &Program, level: &str, sid: &str) -> usize {
     let level = format!(r#""level":"{level}""#);
     let log = program.log();
@@ -81,7 +86,7 @@ fn lines(program: &Program, level: &str, sid: &str) -> usize {
     of_call.filter(|line| !line.contains("webhook failed")).count()
 }
 
-/// Calls with events that were settled.
+/// The number of settled calls with events.
 fn settled(scrape: &Scrape) -> f64 {
     let reads = metric("twilio_exporter_call_reads_total").label("stage", "settling");
     reads.label("result", "found").value_in(scrape).unwrap_or_default()

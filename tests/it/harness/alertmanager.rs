@@ -1,5 +1,5 @@
-//! A real Alertmanager with a configuration of ours, and the pager that it rings: a receiver in the
-//! test's process that keeps every notification.
+//! A real Alertmanager with our configuration, and the pager it notifies: a receiver in the test process
+//! that stores every notification.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Child, Command, Stdio};
@@ -15,30 +15,30 @@ use tokio::task::JoinHandle;
 
 use super::{eventually, free_port, shortened};
 
-/// The configuration that we ship.
+/// The configuration we ship.
 pub(crate) const SHIPPED: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/config/alertmanager/alertmanager.yml");
-/// Where its receivers are.
+/// The URL of its receivers.
 const PAGER: &str = "http://localhost:9099/";
 
-/// What a receiver was told at once.
+/// One notification sent to a receiver.
 #[derive(Clone, Debug)]
 pub(crate) struct Notification {
-    /// How long after the start of the Alertmanager.
+    /// Time since Alertmanager was started.
     pub after: Duration,
     /// The receiver's name.
     pub receiver: String,
-    /// Whether everything in it is over.
+    /// Whether all its alerts are resolved.
     pub is_resolved: bool,
-    /// The labels of its alerts that fire.
+    /// The labels of its firing alerts.
     pub firing: Vec<BTreeMap<String, String>>,
-    /// The labels of its alerts that are over.
+    /// The labels of its resolved alerts.
     pub resolved: Vec<BTreeMap<String, String>>,
 }
 
 impl Notification {
-    /// How many alerts of each name and of what fire and are over, of how many accounts.
-    fn told(&self) -> String {
+    /// Summarises the firing and resolved alerts by name and identifying labels, with the number of accounts.
+    fn summary(&self) -> String {
         let names = |alerts: &[BTreeMap<String, String>]| {
             let mut counts: BTreeMap<String, usize> = BTreeMap::new();
             for alert in alerts {
@@ -62,14 +62,14 @@ impl Notification {
     }
 }
 
-/// A line for each notification; those that say the same share one.
+/// One line per notification; notifications with the same text share a line.
 pub(crate) fn lines(notifications: &[Notification]) -> String {
-    let mut told: Vec<(String, Vec<Duration>)> = Vec::new();
+    let mut grouped: Vec<(String, Vec<Duration>)> = Vec::new();
     for notification in notifications {
-        let text = notification.told();
-        match told.iter_mut().find(|(known, _)| *known == text) {
+        let text = notification.summary();
+        match grouped.iter_mut().find(|(known, _)| *known == text) {
             Some((_, times)) => times.push(notification.after),
-            None => told.push((text, vec![notification.after])),
+            None => grouped.push((text, vec![notification.after])),
         }
     }
     let line = |(text, times): (String, Vec<Duration>)| {
@@ -77,7 +77,7 @@ pub(crate) fn lines(notifications: &[Notification]) -> String {
             [times.first(), times.last()].map(|time| time.map_or(0.0, Duration::as_secs_f64));
         format!("  {} x from {first:.1} s until {last:.1} s, {text}", times.len())
     };
-    told.into_iter().map(line).collect::<Vec<_>>().join("\n")
+    grouped.into_iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// A running Alertmanager. It is killed when dropped.
@@ -91,19 +91,19 @@ pub(crate) struct Alertmanager {
 }
 
 impl Alertmanager {
-    /// With the configuration that we ship, but for where its receivers are.
+    /// Starts one with the configuration we ship, except for the URL of the receivers.
     pub(crate) async fn start() -> Self {
-        Self::in_time(1).await
+        Self::start_accelerated(1).await
     }
 
-    /// The same, in time that passes so many times as quickly.
-    pub(crate) async fn in_time(factor: u64) -> Self {
+    /// The same, with all durations divided by `factor`.
+    pub(crate) async fn start_accelerated(factor: u64) -> Self {
         let directory = TempDir::new().expect("a directory");
         let notifications = Arc::new(Mutex::new(Vec::new()));
-        let (address_of_pager, pager) = pager(Arc::clone(&notifications)).await;
+        let (pager_address, pager) = pager(Arc::clone(&notifications)).await;
         let shipped = std::fs::read_to_string(SHIPPED).expect("alertmanager.yml");
         assert!(shipped.contains(PAGER), "no receiver at {PAGER}");
-        let text = shipped.replace(PAGER, &format!("http://{address_of_pager}/"));
+        let text = shipped.replace(PAGER, &format!("http://{pager_address}/"));
         let text = if factor == 1 { text } else { shortened(&text, factor) };
         let file = directory.path().join("alertmanager.yml");
         std::fs::write(&file, text).expect("written");
@@ -130,10 +130,10 @@ impl Alertmanager {
         &self.address
     }
 
-    /// Tells it of alerts, as Prometheus does.
-    pub(crate) async fn take(&self, alerts: &[Value]) {
+    /// Posts alerts, as Prometheus does.
+    pub(crate) async fn post_alerts(&self, alerts: &[Value]) {
         let url = format!("http://{}/api/v2/alerts", self.address);
-        eventually("Alertmanager takes alerts", async || {
+        eventually("Alertmanager accepts alerts", async || {
             let request = self.http.post(&url).header("content-type", "application/json");
             let response = request.body(json!(alerts).to_string()).send().await.ok()?;
             response.status().is_success().then_some(())
@@ -141,21 +141,21 @@ impl Alertmanager {
         .await;
     }
 
-    /// Name, account and host of the alerts that aren't held back.
-    pub(crate) async fn told(&self) -> Option<Vec<String>> {
+    /// Name, account and host of each alert that isn't inhibited.
+    pub(crate) async fn active_alerts(&self) -> Option<Vec<String>> {
         let known: Vec<Value> = serde_json::from_str(&self.ask("/api/v2/alerts").await?).ok()?;
-        let told = known.iter().filter(|alert| alert["status"]["state"] == "active");
+        let active = known.iter().filter(|alert| alert["status"]["state"] == "active");
         let name = |alert: &Value| {
             let of = |label: &str| alert["labels"][label].as_str().map(str::to_owned);
             let labels = ["alertname", "account", "host"].into_iter().filter_map(of);
             labels.collect::<Vec<_>>().join(" ")
         };
-        let mut names: Vec<String> = told.map(name).collect();
+        let mut names: Vec<String> = active.map(name).collect();
         names.sort();
         Some(names)
     }
 
-    /// All notifications to a receiver until now.
+    /// All notifications sent to a receiver so far.
     pub(crate) fn notifications(&self, receiver: &str) -> Vec<Notification> {
         let all = self.notifications.lock().unwrap_or_else(PoisonError::into_inner);
         all.iter().filter(|one| one.receiver == receiver).cloned().collect()
@@ -169,33 +169,33 @@ impl Alertmanager {
 
 impl Drop for Alertmanager {
     fn drop(&mut self) {
-        // Gone already is as good.
+        // It may have exited already.
         let _gone = self.child.kill();
         let _gone = self.child.wait();
         self.pager.abort();
     }
 }
 
-/// Takes notifications at any path, and keeps them.
-async fn pager(kept: Arc<Mutex<Vec<Notification>>>) -> (String, JoinHandle<()>) {
+/// Serves a receiver that stores notifications, whichever path they are sent to.
+async fn pager(received: Arc<Mutex<Vec<Notification>>>) -> (String, JoinHandle<()>) {
     let began = Instant::now();
     let take = move |Path(_): Path<String>, body: String| async move {
-        let told: Value = serde_json::from_str(&body).expect("a notification");
-        let alerts = told["alerts"].as_array().cloned().unwrap_or_default();
+        let body: Value = serde_json::from_str(&body).expect("a notification");
+        let alerts = body["alerts"].as_array().cloned().unwrap_or_default();
         let of = |status: &str| {
             let alerts = alerts.iter().filter(|alert| alert["status"] == status);
             alerts.map(|alert| labels(&alert["labels"])).collect()
         };
         let notification = Notification {
             after: began.elapsed(),
-            receiver: told["receiver"].as_str().expect("a receiver").to_owned(),
-            is_resolved: told["status"] == "resolved",
+            receiver: body["receiver"].as_str().expect("a receiver").to_owned(),
+            is_resolved: body["status"] == "resolved",
             firing: of("firing"),
             resolved: of("resolved"),
         };
-        kept.lock().unwrap_or_else(PoisonError::into_inner).push(notification);
+        received.lock().unwrap_or_else(PoisonError::into_inner).push(notification);
     };
-    // Thousands of alerts may come at once.
+    // One notification may hold thousands of alerts.
     let router = Router::new()
         .route("/{receiver}", axum::routing::post(take))
         .layer(axum::extract::DefaultBodyLimit::disable());

@@ -1,6 +1,6 @@
-//! A real browser, spoken to over a pipe in the Chrome DevTools Protocol; without scripts unless told.
+//! A real browser, controlled over a pipe with the Chrome DevTools Protocol; scripts are off by default.
 //!
-//! The protocol tells what a script would have to: the document as parsed, and how wide it is.
+//! The protocol returns the document as parsed and its width, so no script has to run in the page.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -22,17 +22,17 @@ pub(crate) struct Browser {
     _directory: TempDir,
 }
 
-/// What a page looks like.
+/// A rendered page.
 #[derive(Debug)]
-pub(crate) struct Shown {
+pub(crate) struct RenderedPage {
     /// The document, as parsed.
     pub html: String,
-    /// How wide it is, in CSS pixels; more than the window is to be scrolled sideways.
+    /// Its width in CSS pixels; a page wider than the window scrolls sideways.
     pub width: f64,
 }
 
 impl Browser {
-    /// Starts a browser that runs no scripts, with a profile of its own, and opens a tab.
+    /// Starts a browser with scripts disabled and a fresh profile, and opens a tab.
     pub(crate) fn start() -> Self {
         Self::launch(&["--blink-settings=scriptEnabled=false"])
     }
@@ -44,7 +44,7 @@ impl Browser {
 
     fn launch(flags: &[&str]) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
-        // The protocol is on the descriptors 3 and 4, which a shell can put in place.
+        // Chromium uses file descriptors 3 and 4 for the protocol; a shell can set them up.
         let mut child = Command::new("sh")
             .args(["-c", "exec 3<&0 4>&1 0</dev/null 1>/dev/null; exec chromium \"$@\"", "sh"])
             .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe"])
@@ -76,8 +76,8 @@ impl Browser {
         browser
     }
 
-    /// Shows a page in a window of this size.
-    pub(crate) fn show(&mut self, url: &str, (width, height): (u32, u32)) -> Shown {
+    /// Loads a page in a window of this size.
+    pub(crate) fn show(&mut self, url: &str, (width, height): (u32, u32)) -> RenderedPage {
         let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500 });
         self.call("Emulation.setDeviceMetricsOverride", &size);
         let navigated = self.call("Page.navigate", &json!({ "url": url }));
@@ -86,13 +86,13 @@ impl Browser {
         let layout = self.call("Page.getLayoutMetrics", &json!({}));
         let root = self.call("DOM.getDocument", &json!({}));
         let html = self.call("DOM.getOuterHTML", &json!({ "nodeId": root["root"]["nodeId"] }));
-        Shown {
+        RenderedPage {
             html: html["outerHTML"].as_str().expect("a document").to_owned(),
             width: layout["cssContentSize"]["width"].as_f64().expect("a width"),
         }
     }
 
-    /// What is shown, to the end of the page, as PNG.
+    /// A PNG screenshot of the whole page.
     pub(crate) fn picture(&mut self) -> Vec<u8> {
         let whole = json!({ "format": "png", "captureBeyondViewport": true });
         let shot = self.call("Page.captureScreenshot", &whole);
@@ -124,7 +124,7 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Gone already is as good.
+        // It may have exited already.
         let _gone = self.child.kill();
         let _gone = self.child.wait();
     }

@@ -1,8 +1,8 @@
-//! `/metrics` of an exporter with hundreds of accounts, as far as rules can tell: every family of the
-//! catalogue with the labels that it has there, and counters that a test moves.
+//! A stand-in for the `/metrics` of an exporter with hundreds of accounts: every family of the catalogue
+//! with its labels, and counters that a test moves.
 //!
-//! No exporter counts here and no call is played. What the numbers mean is tested elsewhere; this is
-//! for what rules and Alertmanager make of them.
+//! No exporter runs and no calls are simulated. Other tests check what the numbers mean; this one is
+//! for testing rules and Alertmanager.
 
 mod labels;
 mod world;
@@ -16,25 +16,25 @@ use tokio::task::JoinHandle;
 
 pub(crate) use world::World;
 
-/// How many accounts and routes there are, and on which hosts.
+/// The number of accounts and routes, and their hosts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
     pub accounts: usize,
-    /// Routes that expect TwiML, per account; each account has one for status callbacks as well.
+    /// Routes that expect TwiML, per account; each account also has one for status callbacks.
     pub routes: usize,
     pub hosts: Hosts,
 }
 
-/// Where the routes of the accounts are.
+/// Which hosts serve the routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hosts {
     /// All accounts share one host.
     Shared,
-    /// Each account has its own.
+    /// Each account has its own host.
     OnePerAccount,
 }
 
-/// A server of such metrics, in the test's process.
+/// A server for these metrics, in the test process.
 pub(crate) struct Fleet {
     address: String,
     world: Arc<Mutex<World>>,
@@ -42,7 +42,7 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    /// Serves a fleet of this shape in which nothing has happened.
+    /// Serves a fleet of this shape with initial values.
     pub(crate) async fn serve(shape: Shape) -> Self {
         let world = Arc::new(Mutex::new(World::new(shape)));
         let served = Arc::clone(&world);
@@ -58,7 +58,7 @@ impl Fleet {
         Self { address, world, server }
     }
 
-    /// The label of an account.
+    /// The `account` label of an account.
     pub(crate) fn account(account: usize) -> String {
         format!("AC{account:032x}")
     }
@@ -67,7 +67,7 @@ impl Fleet {
         &self.address
     }
 
-    /// The world, to be moved. Scrapes wait for the guard, so that none shows half of a change.
+    /// Locks the world for changes. Scrapes wait for the guard, so none shows half of a change.
     pub(crate) fn world(&self) -> MutexGuard<'_, World> {
         locked(&self.world)
     }

@@ -1,17 +1,17 @@
-//! What a Prometheus would have scraped in the hours before a test, written to it by remote write.
+//! Samples from the hours before a test, as if Prometheus had scraped them, sent by remote write.
 
 use std::collections::BTreeMap;
 
 use super::Prometheus;
 
-/// Bytes of a request, at most about.
+/// The approximate maximum size of a request, in bytes.
 const REQUEST: usize = 16_000_000;
 
-/// A series: its name and labels, `__name__` among them.
+/// The labels of a series, including `__name__`.
 pub(crate) type Labels = BTreeMap<String, String>;
 
-/// Writes samples of many series at the same times, which must be later than those that are there
-/// already. Series of which `value` is the same share what is written of it.
+/// Writes samples of many series at the same times, which must be later than any existing sample.
+/// Series with the same value share the encoded samples.
 pub(crate) async fn write(
     prometheus: &Prometheus,
     series: &[(Labels, f64)],
@@ -53,7 +53,7 @@ fn sample(value: f64, milliseconds: i64) -> Vec<u8> {
     written
 }
 
-/// A field of protobuf that has a length.
+/// Appends a length-delimited protobuf field.
 fn field(to: &mut Vec<u8>, number: u8, bytes: &[u8]) {
     to.push(number << 3 | 2);
     varint(to, bytes.len() as u64);
@@ -68,7 +68,7 @@ fn varint(to: &mut Vec<u8>, mut number: u64) {
     to.push(number.to_le_bytes()[0]);
 }
 
-/// Snappy without compression: one literal.
+/// Encodes bytes as Snappy without compression: one literal.
 fn literal(bytes: &[u8]) -> Vec<u8> {
     let mut written = Vec::with_capacity(bytes.len() + 16);
     varint(&mut written, bytes.len() as u64);

@@ -1,9 +1,9 @@
-//! HTML as our pages write it, read strictly: what isn't quoted or escaped as it should be panics.
+//! A strict parser for the HTML of our pages: it panics on wrong quoting or escaping.
 
-/// An element's beginning or end.
+/// A start or end tag.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Tag {
-    /// Its name; of an end with its `/`.
+    /// Its name; for an end tag with the leading `/`.
     pub name: String,
     /// Its attributes, unescaped.
     pub attributes: Vec<(String, String)>,
@@ -23,7 +23,7 @@ pub(crate) fn tags(page: &str) -> Vec<Tag> {
     let mut rest = page;
     while let Some((text, tail)) = rest.split_once('<') {
         assert!(!text.contains('>') || is_style(&tags), "a stray > in {text}");
-        let (tag, after) = tail.split_once('>').expect("an end of the tag");
+        let (tag, after) = tail.split_once('>').expect("the end of the tag");
         assert!(!tag.contains('<'), "a stray < in {tag}");
         tags.push(read(tag));
         rest = after;

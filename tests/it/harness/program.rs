@@ -1,4 +1,4 @@
-//! The real binary, started as a user starts it.
+//! The real binary, started the way a user starts it.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::{PATIENCE, Scrape, Twilio, eventually};
 
-/// Delays in seconds, where a real run has minutes.
+/// Delays of seconds instead of the default minutes.
 const DELAYS: [(&str, &str); 7] = [
     ("TWILIO_EXPORTER_POLL__INTERVAL", "1s"),
     ("TWILIO_EXPORTER_POLL__LIVE_INTERVAL", "1s"),
@@ -22,7 +22,7 @@ const DELAYS: [(&str, &str); 7] = [
     ("TWILIO_EXPORTER_API__MAX_CONCURRENCY", "8"),
 ];
 
-/// A variable that holds a shell script, which becomes the program with `exec "$@"`.
+/// The variable for a shell script that starts the program with `exec "$@"`.
 pub(crate) const STARTED_BY: &str = "TEST_STARTED_BY";
 
 /// A running program. It is killed when dropped.
@@ -35,7 +35,7 @@ pub(crate) struct Program {
     arguments: Vec<String>,
 }
 
-/// A program that has ended.
+/// The exit status and output of a program that has ended.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub code: Option<i32>,
@@ -44,18 +44,18 @@ pub(crate) struct Ended {
 }
 
 impl Program {
-    /// Polls all accounts of a Twilio.
+    /// Starts a program that polls all accounts of a Twilio.
     pub(crate) async fn polling(twilio: &Twilio) -> Self {
         Self::polling_with(twilio, &[]).await
     }
 
-    /// Polls all accounts of a Twilio, with further environment variables.
+    /// The same, with additional environment variables.
     pub(crate) async fn polling_with(twilio: &Twilio, variables: &[(&str, &str)]) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         Self::polling_in(directory, twilio, variables).await
     }
 
-    /// The same in a directory that is prepared already; the store goes to `data` in it.
+    /// The same in an existing directory; the store goes to its `data` subdirectory.
     pub(crate) async fn polling_in(
         directory: TempDir,
         twilio: &Twilio,
@@ -68,13 +68,13 @@ impl Program {
         }
         all.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let path = directory.path().join("exporter.yml");
-        let everyone: Vec<_> = (0..twilio.accounts().len()).map(|index| (index, "")).collect();
-        std::fs::write(&path, accounts(twilio, &everyone)).expect("written");
+        let unnamed: Vec<_> = (0..twilio.accounts().len()).map(|index| (index, "")).collect();
+        std::fs::write(&path, accounts(twilio, &unnamed)).expect("written");
         let arguments = vec![format!("--config.file={}", path.display())];
         Self::start(Arc::new(directory), all, arguments).await
     }
 
-    /// Starts with a configuration file of this text, `exporter.yml` in its directory.
+    /// Starts with this text as its configuration file, `exporter.yml` in its directory.
     pub(crate) async fn configured(text: &str, variables: &[(&str, &str)]) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let path = directory.path().join("exporter.yml");
@@ -85,14 +85,14 @@ impl Program {
         Self::start(Arc::new(directory), variables, arguments).await
     }
 
-    /// Starts with arguments and variables alone.
+    /// Starts with arguments and variables only, and waits until it listens.
     pub(crate) async fn start(
         directory: Arc<TempDir>,
         variables: BTreeMap<String, String>,
         arguments: Vec<String>,
     ) -> Self {
         let mut program = Self::spawn(directory, variables, arguments);
-        program.listens().await;
+        program.wait_until_listening().await;
         program
     }
 
@@ -120,8 +120,8 @@ impl Program {
         }
     }
 
-    /// Waits until it listens.
-    pub(crate) async fn listens(&mut self) {
+    /// Waits until the program listens.
+    pub(crate) async fn wait_until_listening(&mut self) {
         eventually("the program listens", async || {
             self.assert_running();
             self.has_listened().then_some(())
@@ -129,49 +129,50 @@ impl Program {
         .await;
     }
 
-    /// Whether it has said where it listens.
+    /// Whether the log contains the listen address; stores it.
     pub(crate) fn has_listened(&mut self) -> bool {
         if self.address.is_empty() {
-            self.address = listening(&self.directory.path().join("log")).unwrap_or_default();
+            self.address = listen_address(&self.directory.path().join("log")).unwrap_or_default();
         }
         !self.address.is_empty()
     }
 
-    /// Kills the program without warning, and starts it again on the same store.
+    /// Kills the program with SIGKILL and restarts it on the same store.
     pub(crate) async fn kill_and_restart(self) -> Self {
         let mut program = self.kill_and_spawn();
-        program.listens().await;
+        program.wait_until_listening().await;
         program
     }
 
-    /// Stops the program, and starts it again on the same store with some of the accounts, by
-    /// number and name; without a name an account goes by its SID.
+    /// Stops the program and restarts it on the same store with some of the accounts, given by index and
+    /// name; an account without a name is labelled with its SID.
     pub(crate) async fn restart_with(mut self, twilio: &Twilio, named: &[(usize, &str)]) -> Self {
-        self.stops().await;
+        self.terminate().await;
         let directory = Arc::clone(&self.directory);
         std::fs::write(directory.path().join("exporter.yml"), accounts(twilio, named))
             .expect("written");
         Self::start(directory, self.variables.clone(), self.arguments.clone()).await
     }
 
-    /// Stops the program, and starts it again on the same store; tells how long it took to end.
+    /// Stops the program and restarts it on the same store; returns how long it took to stop.
     pub(crate) async fn stop_and_restart(mut self) -> (Duration, Self) {
-        let took = self.stops().await;
+        let took = self.terminate().await;
         let directory = Arc::clone(&self.directory);
         let program = Self::start(directory, self.variables.clone(), self.arguments.clone()).await;
         (took, program)
     }
 
-    /// Stops the program, changes its storage directory, and starts it again.
+    /// Stops the program, changes its storage directory and restarts it.
     pub(crate) async fn stop_and(mut self, change: impl FnOnce(&Path)) -> Self {
-        self.stops().await;
+        self.terminate().await;
         change(&self.storage());
         let directory = Arc::clone(&self.directory);
         Self::start(directory, self.variables.clone(), self.arguments.clone()).await
     }
 
-    /// Lets it end well, and forgets its log: the next program must not find this one's address there.
-    async fn stops(&mut self) -> Duration {
+    /// Stops the program, asserts that it succeeded, and removes its log, so that the next program doesn't
+    /// find this one's address there. Returns how long it took.
+    async fn terminate(&mut self) -> Duration {
         let began = Instant::now();
         signal(&self.child, "TERM");
         let ended = eventually("it stops", async || self.child.try_wait().expect("a child")).await;
@@ -181,30 +182,30 @@ impl Program {
         took
     }
 
-    /// Kills the program without warning, and starts it again without waiting for it.
+    /// Kills the program with SIGKILL and restarts it without waiting until it listens.
     pub(crate) fn kill_and_spawn(mut self) -> Self {
         self.assert_running();
         self.child.kill().expect("killed");
         self.child.wait().expect("ended");
         let directory = Arc::clone(&self.directory);
-        // The next program must not find this one's address in the log.
+        // Otherwise the next program would find this one's address in the log.
         std::fs::remove_file(directory.path().join("log")).expect("removed");
         Self::spawn(directory, self.variables.clone(), self.arguments.clone())
     }
 
-    /// Asks the program to stop, and waits until it has.
+    /// Sends SIGTERM and waits until the program has ended.
     pub(crate) async fn stop(self) -> ExitStatus {
         signal(&self.child, "TERM");
         self.ends().await
     }
 
-    /// Waits until it has ended by itself, or by a signal.
+    /// Waits until the program has ended.
     pub(crate) async fn ends(mut self) -> ExitStatus {
         eventually("the program ends", async || self.child.try_wait().expect("a child")).await
     }
 
-    /// Waits until it has ended, and does something again and again until then.
-    pub(crate) async fn ends_while(mut self, mut act: impl FnMut(&Self)) -> ExitStatus {
+    /// Waits until the program has ended, calling `act` repeatedly until then.
+    pub(crate) async fn wait_while(mut self, mut act: impl FnMut(&Self)) -> ExitStatus {
         eventually("the program ends", async || {
             let ended = self.child.try_wait().expect("a child");
             if ended.is_none() {
@@ -215,23 +216,23 @@ impl Program {
         .await
     }
 
-    /// Waits until it has ended, and starts it again on the same store; tells how it ended.
-    pub(crate) async fn ends_and_restarts(mut self) -> (Ended, Self) {
+    /// Waits until the program has ended and restarts it on the same store; returns how it ended.
+    pub(crate) async fn wait_and_restart(mut self) -> (Ended, Self) {
         let status = eventually("it ends", async || self.child.try_wait().expect("a child")).await;
         let ended = Ended { code: status.code(), stdout: String::new(), stderr: self.log() };
-        // The next program must not find this one's address in the log.
+        // Otherwise the next program would find this one's address in the log.
         std::fs::remove_file(self.directory.path().join("log")).expect("removed");
         let directory = Arc::clone(&self.directory);
         let program = Self::start(directory, self.variables.clone(), self.arguments.clone()).await;
         (ended, program)
     }
 
-    /// What `/metrics` says.
+    /// Scrapes `/metrics`.
     pub(crate) async fn scrape(&self) -> Scrape {
         Scrape::parse(&self.get("/metrics").await.1)
     }
 
-    /// Status and body of a page.
+    /// Requests a path and returns the status and body.
     pub(crate) async fn get(&self, path: &str) -> (u16, String) {
         let response = self.request(path).send().await.expect("an answer");
         (response.status().as_u16(), response.text().await.expect("a body"))
@@ -245,7 +246,7 @@ impl Program {
         &self.address
     }
 
-    /// Its directory, which stays for as long as somebody holds it.
+    /// Its directory, which is removed with the last reference to it.
     pub(crate) fn directory(&self) -> Arc<TempDir> {
         Arc::clone(&self.directory)
     }
@@ -264,7 +265,7 @@ impl Program {
         self.child.id()
     }
 
-    /// How many files and sockets it has open, as only the program itself and root can see.
+    /// The number of its open files and sockets, from its metrics: only the program and root can see them.
     pub(crate) async fn open_files(&self) -> usize {
         let open = super::metric("process_open_fds").value_in(&self.scrape().await);
         format!("{}", open.expect("a metric")).parse().expect("a number")
@@ -275,7 +276,7 @@ impl Program {
         signal(&self.child, name);
     }
 
-    /// The most memory that it ever had resident, in bytes.
+    /// The peak of its resident memory, in bytes.
     pub(crate) fn peak_memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("proc");
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line");
@@ -289,7 +290,7 @@ impl Program {
     }
 }
 
-/// The accounts of a configuration.
+/// The `accounts` section of a configuration.
 fn accounts(twilio: &Twilio, named: &[(usize, &str)]) -> String {
     let mut file = String::from("accounts:\n");
     for &(index, name) in named {
@@ -306,13 +307,13 @@ fn accounts(twilio: &Twilio, named: &[(usize, &str)]) -> String {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // Gone already is as good.
+        // It may have exited already.
         let _gone = self.child.kill();
         let _gone = self.child.wait();
     }
 }
 
-/// Runs the program to its end.
+/// Runs the program and waits until it ends; kills it after [`PATIENCE`].
 pub(crate) fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
     let owned = |text: &&str| (*text).to_owned();
     let arguments: Vec<String> = arguments.iter().map(owned).collect();
@@ -335,7 +336,7 @@ pub(crate) fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
     Ended { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
-/// A command with exactly these variables: what the tester's shell has set plays no part.
+/// A command with exactly these variables: the environment of the test process isn't inherited.
 fn command(arguments: &[String], variables: &BTreeMap<String, String>) -> Command {
     let program = env!("CARGO_BIN_EXE_twilio-call-exporter");
     let mut command = match variables.get(STARTED_BY) {
@@ -355,8 +356,8 @@ pub(crate) fn signal(child: &Child, name: &str) {
     assert!(status.expect("kill").success());
 }
 
-/// The address that the log names, once it is there.
-fn listening(log: &Path) -> Option<String> {
+/// The listen address from the log, if it has been logged.
+fn listen_address(log: &Path) -> Option<String> {
     let text = std::fs::read_to_string(log).ok()?;
     let line = text.lines().find(|line| line.contains("\"listening\""))?;
     let line: serde_json::Value = serde_json::from_str(line).ok()?;

@@ -1,4 +1,4 @@
-//! A real Prometheus server that scrapes a program, every second unless told otherwise.
+//! A real Prometheus server that scrapes a program, every second by default.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -24,19 +24,19 @@ pub(crate) struct Prometheus {
     text_only: Option<JoinHandle<()>>,
 }
 
-/// How a Prometheus is set up.
+/// The configuration of a Prometheus.
 pub(crate) struct Setup<'a> {
-    /// Names and targets.
+    /// Job names and targets.
     pub jobs: &'a [(&'a str, &'a str)],
-    /// More settings of each job, indented by four.
+    /// Additional settings of each job, indented by four spaces.
     pub settings: &'a str,
-    /// Names and texts of `*.rules.yml`.
+    /// Names and contents of the `*.rules.yml` files.
     pub rules: &'a [(&'a str, String)],
     pub scrape_interval: &'a str,
     pub evaluation_interval: &'a str,
-    /// Where an Alertmanager is, if anywhere.
+    /// The address of an Alertmanager, if there is one.
     pub alertmanager: Option<&'a str>,
-    /// For how long a series without new samples is there.
+    /// How long a query returns a series after its last sample.
     pub lookback: &'a str,
 }
 
@@ -86,12 +86,12 @@ impl Setup<'_> {
 }
 
 impl Prometheus {
-    /// Starts a server, and waits until it has scraped the program.
+    /// Starts a server and waits until it has scraped the program.
     pub(crate) async fn scraping(program: &Program) -> Self {
         Self::scraping_with(program, "").await
     }
 
-    /// The same, with more settings for the job.
+    /// The same, with additional settings for the job.
     pub(crate) async fn scraping_with(program: &Program, settings: &str) -> Self {
         let jobs = [("twilio", program.address())];
         let prometheus = Self::start(&Setup { jobs: &jobs, settings, ..Setup::default() });
@@ -99,8 +99,8 @@ impl Prometheus {
         prometheus
     }
 
-    /// Starts a server that scrapes the program twice: as job `twilio` in the format that it prefers,
-    /// OpenMetrics, and as job `text` in the plain one; and that evaluates rules every second.
+    /// Starts a server that evaluates rules every second and scrapes the program twice: as job `twilio`
+    /// in the format it prefers, OpenMetrics, and as job `text` in the text format.
     pub(crate) async fn watching(program: &Program, rules: &[(&str, String)]) -> Self {
         let (text, server) = text_only(program.address().to_owned()).await;
         let jobs = [("twilio", program.address()), ("text", &text)];
@@ -124,14 +124,14 @@ impl Prometheus {
         Self { child, port, http, began, directory, lookback, text_only: None }
     }
 
-    /// Goes on with another setup; its `lookback` stays what it was.
+    /// Reloads the server with another setup; the `lookback` can't change.
     pub(crate) async fn reload(&self, setup: &Setup<'_>) {
         setup.write(self.directory.path());
         let response = self.http.post(self.url("/-/reload")).send().await.expect("an answer");
         assert!(response.status().is_success(), "{response:?}");
     }
 
-    /// Takes samples by remote write: protobuf, as Snappy writes it.
+    /// Sends samples by remote write: protobuf, compressed with Snappy.
     pub(crate) async fn remote_write(&self, body: Vec<u8>) {
         let request = self.http.post(self.url("/api/v1/write"));
         let request = request
@@ -143,7 +143,7 @@ impl Prometheus {
         assert!(status.is_success(), "{status}: {:?}", response.text().await);
     }
 
-    /// All groups of rules, with what their evaluation took.
+    /// All rule groups, with their evaluation times.
     pub(crate) async fn groups(&self) -> Vec<Value> {
         let answer = self.ask("/api/v1/rules", &[]).await.expect("an answer");
         answer["data"]["groups"].as_array().expect("groups").clone()
@@ -153,7 +153,7 @@ impl Prometheus {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 
-    /// Waits until a job was scraped twice.
+    /// Waits until a job has been scraped twice.
     pub(crate) async fn has_scraped(&self, job: &str) {
         eventually("Prometheus has scraped twice", async || {
             let scrapes = format!("sum_over_time(up{{job=\"{job}\"}}[1m])");
@@ -162,7 +162,7 @@ impl Prometheus {
         .await;
     }
 
-    /// Kills it without warning, and starts it again with what it has kept.
+    /// Kills the server with SIGKILL and restarts it with its data.
     pub(crate) async fn restart(&mut self) {
         self.child.kill().expect("killed");
         self.child.wait().expect("ended");
@@ -170,25 +170,25 @@ impl Prometheus {
         self.has_scraped("twilio").await;
     }
 
-    /// For how long it has been scraping.
+    /// The time since it was started.
     pub(crate) fn age(&self) -> Duration {
         self.began.elapsed()
     }
 
-    /// All alerts that are pending or firing.
+    /// All pending and firing alerts.
     pub(crate) async fn alerts(&self) -> Vec<Value> {
         let answer = self.ask("/api/v1/alerts", &[]).await.expect("an answer");
         answer["data"]["alerts"].as_array().expect("alerts").clone()
     }
 
-    /// The series that an instant query finds.
+    /// The result of an instant query.
     pub(crate) async fn instant(&self, query: &str) -> Vec<Value> {
         let answer = self.ask("/api/v1/query", &[("query", query)]).await.expect("an answer");
         assert_eq!(answer["status"], "success", "{query}: {answer}");
         answer["data"]["result"].as_array().expect("a result").clone()
     }
 
-    /// The series that a query finds over time; from, to and step in seconds.
+    /// The result of a range query; `from`, `to` and `step` in seconds.
     pub(crate) async fn range(&self, query: &str, from: i64, to: i64, step: i64) -> Vec<Value> {
         let [from, to, step] = [from, to, step].map(|seconds| seconds.to_string());
         let parameters = [("query", query), ("start", &from), ("end", &to), ("step", &step)];
@@ -197,7 +197,7 @@ impl Prometheus {
         answer["data"]["result"].as_array().expect("a result").clone()
     }
 
-    /// The values of a label of some series.
+    /// The values of a label of the selected series.
     pub(crate) async fn label_values(&self, series: &str, label: &str) -> Vec<Value> {
         let path = format!("/api/v1/label/{label}/values");
         let answer = self.ask(&path, &[("match[]", series)]).await.expect("an answer");
@@ -205,7 +205,7 @@ impl Prometheus {
         answer["data"].as_array().expect("values").clone()
     }
 
-    /// The labels of all exemplars that Prometheus keeps for a selector.
+    /// The labels of all exemplars that Prometheus stores for a selector.
     pub(crate) async fn exemplars(&self, selector: &str) -> Vec<Value> {
         let now = twilio_call_exporter::clock::Clock::start().now().as_second();
         let (start, end) = ((now - 3_600).to_string(), (now + 60).to_string());
@@ -216,7 +216,7 @@ impl Prometheus {
         exemplars.flatten().map(|exemplar| exemplar["labels"].clone()).collect()
     }
 
-    /// The first value of an instant query; `None` without a result.
+    /// The first value of an instant query; `None` if the result is empty.
     pub(crate) async fn query(&self, query: &str) -> Option<f64> {
         let answer = self.ask("/api/v1/query", &[("query", query)]).await?;
         answer["data"]["result"][0]["value"][1].as_str()?.parse().ok()
@@ -231,7 +231,7 @@ impl Prometheus {
 
 impl Drop for Prometheus {
     fn drop(&mut self) {
-        // Gone already is as good.
+        // It may have exited already.
         let _gone = self.child.kill();
         let _gone = self.child.wait();
         if let Some(server) = &self.text_only {
@@ -255,15 +255,15 @@ fn spawn(directory: &Path, port: u16, lookback: &str) -> Child {
         .expect("prometheus")
 }
 
-/// Serves a program's metrics in the plain text format, whatever is asked for: Prometheus always
-/// prefers OpenMetrics.
+/// Serves a program's metrics in the text format, whatever the `Accept` header: Prometheus always prefers
+/// OpenMetrics.
 async fn text_only(program: String) -> (String, JoinHandle<()>) {
     let http = reqwest::Client::builder().no_proxy().build().expect("a client");
     let answer = move |headers: HeaderMap| {
         let request =
             http.get(format!("http://{program}/metrics")).header(header::ACCEPT, "text/plain");
         async move {
-            assert!(headers.contains_key(header::ACCEPT), "Prometheus says what it wants");
+            assert!(headers.contains_key(header::ACCEPT), "Prometheus sends an Accept header");
             let Ok(response) = request.send().await else {
                 return (StatusCode::BAD_GATEWAY, HeaderMap::new(), String::new());
             };
@@ -285,7 +285,7 @@ async fn text_only(program: String) -> (String, JoinHandle<()>) {
     (address, server)
 }
 
-/// A port that was free a moment ago: servers that can't tell which they took are told one.
+/// A port that was free a moment ago, for servers that can't report a port they have chosen.
 pub(crate) fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("an address").port()

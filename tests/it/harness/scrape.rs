@@ -1,37 +1,37 @@
-//! What `/metrics` said, and questions about it.
+//! Parsed responses of `/metrics`, and queries on them.
 
 use std::collections::BTreeMap;
 
-/// One scrape: every series with its value.
+/// One scrape: the value of every series.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Scrape {
     series: BTreeMap<Series, f64>,
     pub text: String,
 }
 
-/// Name and labels.
+/// The name and labels of a series.
 pub(crate) type Series = (String, BTreeMap<String, String>);
 
-/// A question: a name, and labels that must be there.
+/// A query: a metric name and required labels.
 #[derive(Clone, Debug)]
 pub(crate) struct Metric {
     name: String,
     labels: Vec<(String, String)>,
 }
 
-/// Asks about series of a name.
+/// Starts a query for the series with this name.
 pub(crate) fn metric(name: &str) -> Metric {
     Metric { name: name.to_owned(), labels: Vec::new() }
 }
 
 impl Metric {
-    /// Only with this label.
+    /// Requires this label.
     pub(crate) fn label(mut self, name: &str, value: &str) -> Self {
         self.labels.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// The sum over the series that match; `None` if none does.
+    /// The sum of the matching series; `None` if there are none.
     pub(crate) fn value_in(&self, scrape: &Scrape) -> Option<f64> {
         let matches = |(name, labels): &Series| {
             *name == self.name
@@ -46,29 +46,29 @@ impl Metric {
         (!values.is_empty()).then(|| values.iter().sum())
     }
 
-    /// Whether the sum has this value.
+    /// Whether the sum of the matching series is `value`.
     pub(crate) fn is_in(&self, scrape: &Scrape, value: f64) -> bool {
         self.value_in(scrape) == Some(value)
     }
 }
 
 impl Scrape {
-    /// Reads the text format 0.0.4, strictly.
+    /// Parses the text format 0.0.4, strictly.
     pub(crate) fn parse(text: &str) -> Self {
         let mut series = BTreeMap::new();
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let (key, value) = line.rsplit_once(' ').expect("a sample");
             let value = match value {
                 "+Inf" => f64::INFINITY,
-                number => number.parse().unwrap_or_else(|_| panic!("no value in {line}")),
+                number => number.parse().unwrap_or_else(|_| panic!("invalid value: {line}")),
             };
-            let known = series.insert(key_of(key), value);
-            assert!(known.is_none(), "twice: {line}");
+            let known = series.insert(parse_series(key), value);
+            assert!(known.is_none(), "duplicate series: {line}");
         }
         Self { series, text: text.to_owned() }
     }
 
-    /// All series of the durable families that aren't 0, buckets apart.
+    /// All non-zero series of the durable families, except buckets.
     pub(crate) fn durable(&self) -> BTreeMap<Series, f64> {
         let mut found = self.durable_with_buckets();
         found.retain(|(name, _), value| !name.ends_with("_bucket") && *value != 0.0);
@@ -89,18 +89,18 @@ impl Scrape {
         found.map(|(series, value)| (series.clone(), *value)).collect()
     }
 
-    /// All series of a name.
+    /// All series with this name.
     pub(crate) fn family(&self, name: &str) -> BTreeMap<Series, f64> {
         let found = self.series.iter().filter(|((found, _), _)| found == name);
         found.map(|(series, value)| (series.clone(), *value)).collect()
     }
 
-    /// Names of all samples.
+    /// The names of all samples.
     pub(crate) fn names(&self) -> Vec<&str> {
         self.series.keys().map(|(name, _)| name.as_str()).collect()
     }
 
-    /// Asserts that no counter, and no bucket, is smaller than in an earlier scrape or gone.
+    /// Asserts that no non-zero durable series has fallen or disappeared since an earlier scrape.
     pub(crate) fn assert_not_below(&self, earlier: &Self) {
         for (series, before) in earlier.durable() {
             let now = self.series.get(&series).copied();
@@ -112,8 +112,8 @@ impl Scrape {
     }
 }
 
-/// Name and labels of a series as it is written.
-pub(super) fn key_of(series: &str) -> Series {
+/// Parses a series as it is written.
+pub(super) fn parse_series(series: &str) -> Series {
     let (name, labels) = match series.split_once('{') {
         None => (series, BTreeMap::new()),
         Some((name, rest)) => (name, labels(rest.strip_suffix('}').expect("a brace"))),
@@ -138,7 +138,7 @@ fn labels(text: &str) -> BTreeMap<String, String> {
                 (_, other) => value.push(other),
             }
         };
-        assert!(labels.insert(name.to_owned(), value).is_none(), "label twice: {text}");
+        assert!(labels.insert(name.to_owned(), value).is_none(), "duplicate label: {text}");
         rest = tail[end + 1..].trim_start_matches(',');
     }
     labels

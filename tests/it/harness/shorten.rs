@@ -1,8 +1,8 @@
-//! Rules and configurations in quicker time: every duration divided by a factor, and nothing else.
+//! Speeds up rules and configurations: divides every duration by a factor and changes nothing else.
 
 use std::ops::Range;
 
-/// Milliseconds of each unit, longest name first.
+/// The milliseconds of each unit; `ms` precedes `m`.
 const UNITS: [(&str, u64); 6] = [
     ("ms", 1),
     ("s", 1_000),
@@ -12,9 +12,8 @@ const UNITS: [(&str, u64); 6] = [
     ("w", 604_800_000),
 ];
 
-/// A text of YAML or PromQL whose durations (`for: 5m`, `[1h]`, `[6h:5m]`, `offset 1d`) are divided by
-/// a factor, as are thresholds that are seconds by their name. Names that contain one
-/// (`…:increase1h`) stay.
+/// Divides the durations in YAML or PromQL (`for: 5m`, `[1h]`, `[6h:5m]`, `offset 1d`) by a factor, and
+/// also thresholds whose names end in seconds. Names that contain a duration (`…:increase1h`) are kept.
 pub(crate) fn shortened(text: &str, factor: u64) -> String {
     let mut seconds_follow = false;
     let mut lines = Vec::new();
@@ -45,7 +44,7 @@ fn line_shortened(line: &str, factor: u64) -> String {
     short + rest
 }
 
-/// The first duration that is a word of its own, and how many milliseconds it is.
+/// The position of the first duration that is a separate word, and its milliseconds.
 fn duration(text: &str) -> Option<(Range<usize>, u64)> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.' || c == '-';
     let mut from = 0;
@@ -68,7 +67,7 @@ fn duration(text: &str) -> Option<(Range<usize>, u64)> {
 }
 
 #[test]
-fn durations_are_shortened_and_names_are_not() {
+fn shortens_durations_but_not_names() {
     for (text, short) in [
         ("for: 2m", "for: 10000ms\n"),
         ("keep_firing_for: 30m # long", "keep_firing_for: 150000ms # long\n"),

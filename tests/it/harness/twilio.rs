@@ -1,4 +1,4 @@
-//! A Twilio to speak to: the simulator on loopback, or answers made up by a test.
+//! A Twilio for the program to poll: the simulator on loopback, or responses provided by a test.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +21,7 @@ use twilio_call_exporter::simulator::{
 
 use super::{Program, Scrape, eventually};
 
-/// How a compressed body begins (RFC 1952).
+/// The first bytes of a gzip body (RFC 1952).
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// A Twilio on loopback.
@@ -34,23 +34,23 @@ pub(crate) struct Twilio {
     traffic: Arc<Mutex<Vec<Exchange>>>,
 }
 
-/// A request, and when and how it was answered.
+/// A request and its response.
 #[derive(Clone, Debug)]
 pub(crate) struct Exchange {
-    /// The path with the query.
+    /// The path and query.
     pub uri: String,
     pub asked_at: Instant,
-    /// `None`: whoever asked went away before.
+    /// When the response was ready, and its status; `None` if the client disconnected before.
     pub answered: Option<(Instant, u16)>,
 }
 
-/// A world in which every scenario has happened already, `rounds` times per account.
+/// A world in which every scenario has already happened, `rounds` times per account.
 pub(crate) fn everything(accounts: usize, rounds: u64) -> WorldConfig {
     let calls = Mix::Everything.scenario_count() * rounds;
     WorldConfig {
         accounts,
         max_calls: Some(calls),
-        // All within ten minutes, the last one long enough ago to be settled at once.
+        // All within ten minutes, and the last one long enough ago to be settled immediately.
         calls_per_minute: f64::from(u32::try_from(calls).expect("few calls")) / 5.0,
         backlog: Duration::from_secs(600),
         call_seconds: 1..=5,
@@ -59,7 +59,7 @@ pub(crate) fn everything(accounts: usize, rounds: u64) -> WorldConfig {
     }
 }
 
-/// A believable world of `calls` calls, which all have happened already.
+/// A realistic world of `calls` calls, all of which have already happened.
 pub(crate) fn world_of(calls: u32) -> WorldConfig {
     WorldConfig {
         max_calls: Some(u64::from(calls)),
@@ -70,8 +70,8 @@ pub(crate) fn world_of(calls: u32) -> WorldConfig {
     }
 }
 
-/// A believable world of `accounts` with `calls` each, which go on for seconds, four a second, and
-/// begin to fail soon.
+/// A realistic world of `accounts` with `calls` each: four calls start per second, last for seconds, and
+/// begin to fail after two seconds.
 pub(crate) fn going_on(accounts: usize, calls: u64) -> WorldConfig {
     WorldConfig {
         accounts,
@@ -90,13 +90,13 @@ impl Twilio {
         Self::build(world, SignedDuration::ZERO, |_, _| None, |_| None).await
     }
 
-    /// Serves a world whose clock is ahead of this machine's, or behind.
+    /// Serves a world whose clock differs from this machine's by `offset`.
     pub(crate) async fn ahead_by(world: WorldConfig, offset: SignedDuration) -> Self {
         Self::build(world, offset, |_, _| None, |_| None).await
     }
 
-    /// Serves a world behind a gateway: some of its answers, by how many requests there were before, are
-    /// dated wrongly by an offset, and with a status are pages of the gateway's own.
+    /// Serves a world behind a gateway. `misdated` gets the number of earlier requests; if it returns an
+    /// offset, the response's date is off by it, and with a status the response is a page of the gateway.
     pub(crate) async fn misdated(
         world: WorldConfig,
         misdated: impl Fn(u64) -> Option<(Option<u16>, SignedDuration)> + Send + Sync + 'static,
@@ -110,9 +110,9 @@ impl Twilio {
         Self::build(world, SignedDuration::ZERO, answer, move |before| Some(dates(before)?.1)).await
     }
 
-    /// Serves a world, but answers what `answer` answers itself: it is given the path with the
-    /// query, and how many requests there were before. A body that begins as gzip is
-    /// announced as such.
+    /// Serves a world, but takes a response from `answer` if it returns one: it gets the path with the query
+    /// and the number of earlier requests. A body that starts with the gzip magic bytes is sent with
+    /// `content-encoding: gzip`.
     pub(crate) async fn answering<B: Into<Vec<u8>>>(
         world: WorldConfig,
         answer: impl Fn(&str, u64) -> Option<(u16, &'static str, B)> + Send + Sync + 'static,
@@ -178,22 +178,22 @@ impl Twilio {
         self.simulator.behave(behaviour);
     }
 
-    /// What an observer that missed nothing has counted by now.
+    /// The counts of an observer that has missed nothing so far.
     pub(crate) fn truth(&self) -> Truth {
         self.simulator.truth((self.clock)())
     }
 
-    /// What the error logs hold by now of what happened since an instant.
+    /// The entries in the error logs so far for events since an instant.
     pub(crate) fn error_log(&self, since: Timestamp) -> BTreeMap<[String; 6], u64> {
         self.simulator.error_log(since, (self.clock)())
     }
 
-    /// What is pushed to a URL of what is shown since an instant.
+    /// The pushes to a URL of entries that appeared after an instant.
     pub(crate) fn pushes(&self, form: PushForm, url: &str, after: Timestamp) -> Vec<Push> {
         self.pushes_between(form, url, after, (self.clock)())
     }
 
-    /// What is pushed to a URL of what is shown after one instant and until another.
+    /// The pushes to a URL of entries that appeared after one instant and up to another.
     pub(crate) fn pushes_between(
         &self,
         form: PushForm,
@@ -204,7 +204,7 @@ impl Twilio {
         self.simulator.pushes(form, url, after, until)
     }
 
-    /// How many requests there were.
+    /// The number of requests so far.
     pub(crate) fn requests(&self) -> u64 {
         self.requests.load(Ordering::SeqCst)
     }
@@ -214,24 +214,24 @@ impl Twilio {
         self.traffic.lock().expect("no panic").clone()
     }
 
-    /// Waits until everything has happened and the program has counted all of it and no more.
+    /// Waits until everything has happened and the program has counted exactly that.
     pub(crate) async fn is_told_by(&self, program: &mut Program) -> Scrape {
         let mut last = None;
         let deadline = Instant::now() + super::PATIENCE - Duration::from_secs(1);
-        eventually("the metrics tell the truth", async || {
+        eventually("the metrics match the simulator's counts", async || {
             program.assert_running();
             let truth = self.truth();
             let scrape = program.scrape().await;
             if let Some(last) = &last {
                 scrape.assert_not_below(last);
             }
-            let is_told = truth.complete && differences(&truth, &scrape).is_empty();
-            if !is_told && Instant::now() > deadline {
+            let is_complete = truth.complete && differences(&truth, &scrape).is_empty();
+            if !is_complete && Instant::now() > deadline {
                 let found = differences(&truth, &scrape).join("\n");
                 panic!("complete: {}, differences (truth, metrics):\n{found}", truth.complete);
             }
             last = Some(scrape.clone());
-            is_told.then_some(scrape)
+            is_complete.then_some(scrape)
         })
         .await
     }
@@ -243,7 +243,7 @@ impl Drop for Twilio {
     }
 }
 
-/// Series in which truth and metrics differ.
+/// The series in which the truth and the metrics differ.
 pub(crate) fn differences(truth: &Truth, scrape: &Scrape) -> Vec<String> {
     let mut found = scrape.durable();
     let mut differences = Vec::new();

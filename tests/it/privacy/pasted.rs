@@ -1,5 +1,5 @@
-//! A secret that was pasted into the wrong place of a command line, a configuration or the
-//! environment: whatever the program says of the mistake, it does not repeat the secret.
+//! A secret pasted into the wrong place in the command line, configuration or environment isn't repeated
+//! in any error message.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,9 +9,9 @@ use tempfile::TempDir;
 use crate::harness::{Ended, Program, Twilio, eventually, run, world_of};
 
 const SID: &str = "AC00000000000000000000000000000001";
-/// Stands for a secret.
+/// A substring of every secret.
 const CANARY: &str = "canarysecret";
-/// A secret as it gets pasted.
+/// Forms in which a secret may be pasted.
 const FORMS: [&str; 6] = [
     "canarysecret",
     "canarysecret0123456789abcdef",
@@ -22,7 +22,7 @@ const FORMS: [&str; 6] = [
 ];
 
 #[test]
-fn no_flag_is_repeated_in_an_error() {
+fn errors_do_not_repeat_flag_values() {
     let flags = [
         "--config.file",
         "--web.config.file",
@@ -36,8 +36,12 @@ fn no_flag_is_repeated_in_an_error() {
     ];
     for form in FORMS {
         for flag in flags {
-            silent(&run(&["check-config", &format!("{flag}={form}")], &[]), 64..=78, flag);
-            silent(&run(&["check-config", flag, form], &[]), 64..=78, flag);
+            assert_secret_hidden(
+                &run(&["check-config", &format!("{flag}={form}")], &[]),
+                64..=78,
+                flag,
+            );
+            assert_secret_hidden(&run(&["check-config", flag, form], &[]), 64..=78, flag);
         }
         for arguments in [
             &[form][..],
@@ -50,18 +54,18 @@ fn no_flag_is_repeated_in_an_error() {
             &["simulate", "--calls-per-minute", form],
             &["check-config", "--", form],
         ] {
-            silent(&run(arguments, &[]), 64..=64, form);
+            assert_secret_hidden(&run(arguments, &[]), 64..=64, form);
         }
     }
     let port = run(&["simulate", "--listen", "canarysecret:80"], &[]);
-    silent(&port, 1..=1, "an address that does not resolve");
+    assert_secret_hidden(&port, 1..=1, "an address that does not resolve");
     assert!(port.stderr.contains("a host name of 12 characters"), "{}", port.stderr);
     let level = run(&["--log.level=canarysecret"], &[]).stderr;
     assert!(level.contains("--log.level") && level.contains("12 characters"), "{level}");
 }
 
 #[test]
-fn no_variable_is_repeated_when_the_program_does_not_start() {
+fn startup_errors_do_not_repeat_variables() {
     for name in [
         "TWILIO_ACCOUNT_SID",
         "TWILIO_API_KEY",
@@ -79,7 +83,7 @@ fn no_variable_is_repeated_when_the_program_does_not_start() {
         let directory = TempDir::new().expect("a directory");
         let storage = format!("--storage.path={}", directory.path().display());
         for form in FORMS {
-            // A region may be any short word; its edge is missing.
+            // A region may be any short word; here, the edge is missing.
             let variables = BTreeMap::from([
                 ("TWILIO_ACCOUNT_SID", SID),
                 ("TWILIO_AUTH_TOKEN", "x"),
@@ -87,13 +91,13 @@ fn no_variable_is_repeated_when_the_program_does_not_start() {
             ]);
             let variables: Vec<_> = variables.into_iter().collect();
             let ended = run(&["--web.listen-address=127.0.0.1:0", &storage], &variables);
-            silent(&ended, 1..=78, name);
+            assert_secret_hidden(&ended, 1..=78, name);
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn neither_the_answer_nor_the_log_of_a_reload_repeats_what_was_pasted() {
+async fn reload_responses_and_logs_do_not_repeat_secrets() {
     let twilio = Twilio::serving(world_of(1)).await;
     let account = &twilio.accounts()[0];
     let directory = Arc::new(TempDir::new().expect("a directory"));
@@ -138,10 +142,10 @@ async fn neither_the_answer_nor_the_log_of_a_reload_repeats_what_was_pasted() {
     assert!(log.contains("cannot reload the configuration") && !log.contains(CANARY), "{log}");
 }
 
-/// Checks that a program ended with such a code, and that it said nothing of a secret.
-fn silent(ended: &Ended, codes: std::ops::RangeInclusive<i32>, context: &str) {
+/// Asserts that a program ended with one of these codes, reported an error and didn't print the secret.
+fn assert_secret_hidden(ended: &Ended, codes: std::ops::RangeInclusive<i32>, context: &str) {
     assert!(ended.code.is_some_and(|code| codes.contains(&code)), "{context}: {ended:?}");
-    let said = format!("{}{}", ended.stdout, ended.stderr).to_lowercase();
-    assert!(!said.contains(CANARY), "{context}: {said}");
-    assert!(!ended.stderr.is_empty(), "{context}: says nothing");
+    let output = format!("{}{}", ended.stdout, ended.stderr).to_lowercase();
+    assert!(!output.contains(CANARY), "{context}: {output}");
+    assert!(!ended.stderr.is_empty(), "{context}: no error message");
 }

@@ -1,4 +1,4 @@
-//! `simulate --push-to`: signed requests, sent until they are taken.
+//! `simulate --push-to`: sends signed requests and retries them until they are accepted.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -12,7 +12,7 @@ use twilio_call_exporter::domain::words::sid::AccountSid;
 use twilio_call_exporter::twilio::push::{PushRequest, Signer, open};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn simulate_pushes_to_where_it_is_told_until_it_is_taken() {
+async fn simulate_retries_pushes_until_they_are_accepted() {
     let (sender, mut received) = tokio::sync::mpsc::unbounded_channel();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}/push/error-log", listener.local_addr().expect("an address"));
@@ -20,8 +20,8 @@ async fn simulate_pushes_to_where_it_is_told_until_it_is_taken() {
     let router = axum::Router::new().fallback(async move |request: axum::extract::Request| {
         let (parts, body) = request.into_parts();
         let body = axum::body::to_bytes(body, usize::MAX).await.expect("a body");
-        // It may be gone at the end.
-        let _gone = sender.send((parts, body));
+        // The receiver may be closed at the end of the test.
+        let _closed = sender.send((parts, body));
         let refuses =
             refusals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
         if refuses.is_ok() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::NO_CONTENT }
@@ -44,34 +44,34 @@ async fn simulate_pushes_to_where_it_is_told_until_it_is_taken() {
         let pushed = open(request, &url.parse().expect("a URL"), std::slice::from_ref(&signer));
         opened.push(pushed.expect("signed").entries.first().expect("an entry").sid);
     }
-    assert!(opened[0] == opened[1] && opened[1] == opened[2], "until it is taken");
+    assert!(opened[0] == opened[1] && opened[1] == opened[2], "retries until accepted");
     assert_ne!(opened[2], opened[3]);
     server.abort();
 }
 
-/// A child that is killed when dropped, with its output, which stays open.
+/// A child process that is killed when dropped, and its output, which stays open.
 struct Simulation(Child, Option<BufReader<ChildStdout>>);
 
 impl Drop for Simulation {
     fn drop(&mut self) {
-        // Gone already is as good.
-        let _gone = self.0.kill();
-        let _gone = self.0.wait();
+        // It may have exited already.
+        let _closed = self.0.kill();
+        let _closed = self.0.wait();
     }
 }
 
-/// A simulated Twilio in a process of its own, and what its only account signs with.
+/// Starts a simulated Twilio in its own process; returns it with the signer of its only account.
 fn simulation(arguments: &[&str]) -> (Simulation, Signer) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_twilio-call-exporter"));
     let command = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = Simulation(command.spawn().expect("it starts"), None);
     let output = child.0.stdout.take().expect("its output");
     let output = child.1.insert(BufReader::new(output));
-    let told =
+    let line =
         output.lines().map_while(Result::ok).find(|line| line.contains("TWILIO_AUTH_TOKEN="));
-    let told = told.expect("how to point the exporter at it");
+    let line = line.expect("a line with the credentials");
     let of = |name: &str| {
-        let words = told.split(' ').filter_map(|word| word.split_once('='));
+        let words = line.split(' ').filter_map(|word| word.split_once('='));
         let (_, value) = words.clone().find(|(key, _)| *key == name).expect("a variable");
         value.to_owned()
     };

@@ -1,4 +1,4 @@
-//! Rules, configurations and queries before their own judges: promtool, and a real Alertmanager.
+//! Checks rules, configurations and queries with promtool, amtool and a real Alertmanager.
 
 use std::process::Command;
 
@@ -18,8 +18,8 @@ fn promtool_and_amtool_accept_rules_and_configurations() {
     for folder in ["alertmanager", "quickstart"] {
         run("amtool", &["check-config", &format!("{CONFIG}/{folder}/alertmanager.yml")]);
     }
-    // The quickstart's configuration and its rules lie in two places.
-    let together = TempDir::new().expect("a directory");
+    // The quickstart's configuration and its rules are in different folders.
+    let directory = TempDir::new().expect("a directory");
     for file in [
         "quickstart/prometheus.yml",
         "prometheus/thresholds.rules.yml",
@@ -27,18 +27,18 @@ fn promtool_and_amtool_accept_rules_and_configurations() {
         "prometheus/alerts.rules.yml",
     ] {
         let name = file.rsplit('/').next().expect("a name");
-        std::fs::copy(format!("{CONFIG}/{file}"), together.path().join(name)).expect(file);
+        std::fs::copy(format!("{CONFIG}/{file}"), directory.path().join(name)).expect(file);
     }
-    let said = run(
+    let output = run(
         "promtool",
-        &["check", "config", &together.path().join("prometheus.yml").display().to_string()],
+        &["check", "config", &directory.path().join("prometheus.yml").display().to_string()],
     );
-    assert!(said.contains("3 rule files found"), "{said}");
+    assert!(output.contains("3 rule files found"), "{output}");
 }
 
 #[test]
 #[ignore = "needs promtool, from Debian's package prometheus"]
-fn every_alert_fires_stays_quiet_and_ends_as_its_test_says() {
+fn every_alert_fires_and_ends_as_its_test_expects() {
     let mut files = 0;
     for file in std::fs::read_dir(TESTS).expect("a folder") {
         run("promtool", &["test", "rules", &file.expect("a file").path().display().to_string()]);
@@ -49,7 +49,7 @@ fn every_alert_fires_stays_quiet_and_ends_as_its_test_says() {
 
 #[test]
 #[ignore = "needs promtool, from Debian's package prometheus"]
-fn promtool_reads_every_query_of_the_dashboards() {
+fn promtool_accepts_every_dashboard_query() {
     let mut rules = Vec::new();
     for dashboard in dashboards::all() {
         for (_, expr) in dashboards::lint::queries(&dashboard.json()) {
@@ -61,7 +61,7 @@ fn promtool_reads_every_query_of_the_dashboards() {
     let directory = TempDir::new().expect("a directory");
     let check = |rules: &[Value]| {
         let file = directory.path().join("queries.yml");
-        // JSON is YAML.
+        // JSON is valid YAML.
         let text = json!({ "groups": [{ "name": "queries", "rules": rules }] }).to_string();
         std::fs::write(&file, text).expect("written");
         Command::new("promtool").arg("check").arg("rules").arg(&file).output().expect("promtool")
@@ -69,13 +69,13 @@ fn promtool_reads_every_query_of_the_dashboards() {
     let output = check(&rules);
     assert!(output.status.success(), "{output:?}");
     rules.push(json!({ "record": "broken", "expr": "sum(rate(x[5m])" }));
-    assert!(!check(&rules).status.success(), "promtool notices a query that can't be read");
+    assert!(!check(&rules).status.success(), "promtool accepts an invalid query");
 }
 
-/// What is stale says nothing, and a page covers its tickets.
+/// Alerts on stale data are inhibited, and so are tickets that a page covers.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs prometheus-alertmanager, from Debian's package of that name"]
-async fn alertmanager_holds_back_what_follows_from_something_else() {
+async fn alertmanager_inhibits_consequential_alerts() {
     let alertmanager = Alertmanager::start().await;
     let route = json!({ "account": "prod", "host": "ivr.example.com", "route": "/menu" });
     let on_a = json!({ "account": "stale", "instance": "a:1" });
@@ -88,20 +88,20 @@ async fn alertmanager_holds_back_what_follows_from_something_else() {
             &json!({ "account": "stale", "route": "/menu" }),
         ),
         alert("TwilioCallsFailing", "warning", "calls", &json!({ "account": "stale" })),
-        // The error log is read apart from calls.
+        // The error log is read independently of calls.
         alert(
             "TwilioWebhookErrorsReported",
             "critical",
             "webhooks",
             &json!({ "account": "stale", "host": "now.example.com", "route": "/" }),
         ),
-        // One exporter of several silences nobody else's accounts.
+        // One of several exporters doesn't inhibit alerts on the accounts of the others.
         alert("TwilioExporterStoreErrors", "critical", "exporter", &on_a),
         alert("TwilioExporterDown", "critical", "exporter", &json!({ "instance": "b:1" })),
         alert("TwilioWebhookFailing", "critical", "webhooks", &route),
         alert("TwilioWebhookErrorBudgetBurnSlow", "warning", "webhooks", &route),
         alert("TwilioTwimlNotXml", "warning", "webhooks", &route),
-        // A host stands for its routes, of whatever account.
+        // A host's alert inhibits those of its routes, for any account.
         alert("TwilioHostFailing", "critical", "webhooks", &json!({ "host": "other.example.com" })),
         alert(
             "TwilioWebhookFailing",
@@ -111,7 +111,7 @@ async fn alertmanager_holds_back_what_follows_from_something_else() {
         ),
         alert("TwilioCallsFailing", "warning", "calls", &json!({ "account": "prod" })),
     ];
-    alertmanager.take(&alerts).await;
+    alertmanager.post_alerts(&alerts).await;
     let expected = [
         "TwilioAccountNotReadable stale",
         "TwilioCallsFailing prod",
@@ -121,18 +121,20 @@ async fn alertmanager_holds_back_what_follows_from_something_else() {
         "TwilioWebhookErrorsReported stale now.example.com",
         "TwilioWebhookFailing prod ivr.example.com",
     ];
-    // It takes in alerts one by one, and judges them as it does.
-    eventually("Alertmanager tells of these and of no others", async || {
-        (alertmanager.told().await? == expected).then_some(())
+    // Alertmanager processes alerts one by one, so inhibition takes effect gradually.
+    eventually("exactly the expected alerts are active", async || {
+        (alertmanager.active_alerts().await? == expected).then_some(())
     })
     .await;
-    // The last exporter of a job takes everything of it along.
-    alertmanager.take(&[alert("TwilioExporterDown", "critical", "exporter", &json!({}))]).await;
-    eventually("nothing is said of webhooks and calls", async || {
-        let told = alertmanager.told().await?;
-        let is_ours =
+    // If all exporters of a job are down, all its other alerts are inhibited.
+    alertmanager
+        .post_alerts(&[alert("TwilioExporterDown", "critical", "exporter", &json!({}))])
+        .await;
+    eventually("no alerts on webhooks and calls are active", async || {
+        let active = alertmanager.active_alerts().await?;
+        let is_about_exporter =
             |name: &String| name.starts_with("TwilioExporter") || name.starts_with("TwilioAccount");
-        told.iter().all(is_ours).then_some(())
+        active.iter().all(is_about_exporter).then_some(())
     })
     .await;
 }
@@ -147,11 +149,11 @@ fn alert(name: &str, severity: &str, component: &str, labels: &Value) -> Value {
     json!({ "labels": labels, "annotations": {} })
 }
 
-/// Runs a judge, who must be content, and returns what it says.
+/// Runs a checker, asserts that it succeeds, and returns its output.
 fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().expect(program);
-    let said =
+    let text =
         [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    assert!(output.status.success(), "{program} {arguments:?}: {}", said.concat());
-    said.concat()
+    assert!(output.status.success(), "{program} {arguments:?}: {}", text.concat());
+    text.concat()
 }

@@ -1,4 +1,4 @@
-//! For each family of the catalogue: an alert reads it, or there is a reason why none does.
+//! Each family of the catalogue is used by an alert, or there is a reason why not.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,48 +7,48 @@ use twilio_call_exporter::metrics::catalog;
 use super::read;
 use crate::promql;
 
-/// Families that no alert reads, and why.
+/// Families that no alert uses, with the reasons.
 const UNREAD: [(&str, &str); 22] = [
-    ("twilio_exporter_error_log_entries_total", "what is rejected or ignored is for the curious"),
-    ("twilio_twiml_warnings_total", "Twilio goes on with the call"),
-    ("twilio_call_api_requests_total", "the application sees these answers itself"),
-    ("twilio_calls_active", "how many are many only the application knows"),
+    ("twilio_exporter_error_log_entries_total", "rejected and ignored entries need no action"),
+    ("twilio_twiml_warnings_total", "Twilio continues the call"),
+    ("twilio_call_api_requests_total", "the application sees these responses itself"),
+    ("twilio_calls_active", "only the application knows how many are too many"),
     ("twilio_exporter_poll_interval_seconds", "a setting"),
-    ("twilio_exporter_pass_duration_seconds", "what is late is settling_overdue and last_success"),
-    ("twilio_exporter_api_request_duration_seconds", "what is late is settling_overdue"),
+    ("twilio_exporter_pass_duration_seconds", "settling_overdue and last_success show delays"),
+    ("twilio_exporter_api_request_duration_seconds", "settling_overdue shows delays"),
     (
         "twilio_exporter_api_retries_total",
-        "what stays unread is up, calls_unreadable and api_requests",
+        "up, calls_unreadable and api_requests show lasting failures",
     ),
     ("twilio_exporter_api_in_flight", "bounded by api_concurrency_limit"),
-    ("twilio_exporter_api_account_concurrent_requests", "its limit shows as 429"),
-    ("twilio_exporter_event_lag_seconds", "every page says it beside its numbers"),
-    ("twilio_exporter_calls_pending", "what is late of it is settling_overdue"),
-    ("twilio_exporter_tracked_calls", "at its limit, calls_deferred counts"),
+    ("twilio_exporter_api_account_concurrent_requests", "exceeding its limit shows as 429"),
+    ("twilio_exporter_event_lag_seconds", "the dashboards show it next to their numbers"),
+    ("twilio_exporter_calls_pending", "settling_overdue shows delays"),
+    ("twilio_exporter_tracked_calls", "calls_deferred counts when it reaches its limit"),
     (
         "twilio_exporter_call_events_rejected_total",
-        "the reasons of call_events_total{result=\"rejected\"}",
+        "breaks down call_events_total{result=\"rejected\"} by reason",
     ),
-    ("twilio_exporter_call_events_unjudged_total", "Twilio hides bodies where it was told to"),
-    ("twilio_exporter_routes_retired_total", "they are meant to go"),
-    ("twilio_exporter_clock_offset_seconds", "the exporter allows for it"),
+    ("twilio_exporter_call_events_unjudged_total", "Twilio hides bodies where so configured"),
+    ("twilio_exporter_routes_retired_total", "routes are retired by design"),
+    ("twilio_exporter_clock_offset_seconds", "the exporter corrects for it"),
     (
         "twilio_exporter_pushes_total",
-        "what is not pushed is polled, and anyone can send what is refused",
+        "entries that aren't pushed are polled, and anyone can send pushes that are refused",
     ),
-    ("twilio_exporter_http_connections_cut_total", "a scrape that fails for it is up"),
-    ("twilio_exporter_store_commit_duration_seconds", "what is late is settling_overdue"),
-    ("twilio_exporter_store_errors_total", "while they go on, store_writable is 0"),
-    ("twilio_exporter_store_size_bytes", "what is left is known to the disk's own exporter"),
+    ("twilio_exporter_http_connections_cut_total", "if a scrape fails for it, up is 0"),
+    ("twilio_exporter_store_commit_duration_seconds", "settling_overdue shows delays"),
+    ("twilio_exporter_store_errors_total", "while they persist, store_writable is 0"),
+    ("twilio_exporter_store_size_bytes", "free space is monitored by another exporter"),
 ];
 
 #[test]
-fn each_family_is_read_by_an_alert_or_has_a_reason() {
+fn each_family_is_used_by_an_alert_or_has_a_reason() {
     let recorded: BTreeMap<String, BTreeSet<String>> =
         read("recording").into_iter().map(|rule| (rule.record, names(&rule.expr))).collect();
     let mut reached: BTreeSet<String> =
         read("alerts").into_iter().flat_map(|rule| names(&rule.expr)).collect();
-    // Through recorded series, however many.
+    // Follow recorded series, over any number of steps.
     loop {
         let next: BTreeSet<String> = reached
             .iter()
@@ -70,7 +70,7 @@ fn each_family_is_read_by_an_alert_or_has_a_reason() {
         assert_ne!(
             is_read(family.name),
             unread.contains_key(family.name),
-            "{}: either an alert reads it, or UNREAD says why none does",
+            "{}: must either be used by an alert or be listed in UNREAD",
             family.name
         );
     }

@@ -1,4 +1,4 @@
-//! Which values the labels of a family have in a fleet, and what its series begin with.
+//! The label values of each family in a fleet, and the initial values of its series.
 
 use twilio_call_exporter::domain::engine::effects::ReadResult;
 use twilio_call_exporter::domain::engine::plan::Stage;
@@ -12,13 +12,13 @@ use twilio_call_exporter::domain::words::call::{CallStatus, Direction};
 use twilio_call_exporter::metrics::catalog::{self, Family};
 use twilio_call_exporter::metrics::health::{EntryResult, EventResult, PushResult};
 
-/// All values of a label that is not among those that are given.
+/// All values of a label that isn't among `given`.
 pub(super) fn values_of(family: &Family, label: &str, given: &[(&str, &str)]) -> Vec<&'static str> {
     let kind = given.iter().find(|(name, _)| *name == "kind");
     let kind = kind.and_then(|(_, kind)| RequestKind::from_label(kind));
     let is = |other: &Family| family.name == other.name;
     match label {
-        // `code` has those that came; what fails here gets no answer.
+        // `code` has only values that occur; failing requests here get no response.
         "code" if is(&catalog::WEBHOOK_REQUESTS) => vec!["200", "none"],
         "code" => vec!["200"],
         "content_type" => ContentType::ALL.iter().map(|one| one.as_str()).collect(),
@@ -68,7 +68,7 @@ pub(super) fn values_of(family: &Family, label: &str, given: &[(&str, &str)]) ->
     }
 }
 
-/// What a healthy exporter shows before anything was counted.
+/// The value that a healthy exporter shows before it has counted anything.
 pub(super) fn first_value(name: &str) -> f64 {
     let ones = [
         &catalog::ACCOUNT_INFO,

@@ -1,4 +1,4 @@
-//! The series of a fleet: which there are, and which of them move with a request.
+//! The series of a fleet, and which of them change with a request.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -10,36 +10,36 @@ use twilio_call_exporter::metrics::catalog::{self, Family, FamilyKind};
 
 use super::{Fleet, Hosts, Shape, labels};
 use crate::harness::Series;
-use crate::harness::scrape::key_of;
+use crate::harness::scrape::parse_series;
 
-/// How old the store is: old enough that nothing is held back on account of it.
+/// The age of the store: old enough that no rule treats it as new.
 const STORE_AGE: i64 = 40 * 86_400;
 
 /// All series with their values.
 pub(crate) struct World {
     shape: Shape,
-    /// Per family its series: name and labels as they are written, and which value it has.
+    /// The series of each family: name and labels as written, and an index into `values`.
     series: BTreeMap<&'static str, Vec<(String, usize)>>,
     known: BTreeMap<String, usize>,
     values: Vec<f64>,
-    /// The places of one account after another.
-    places: Vec<Place>,
-    /// Finished calls of each account.
+    /// The routes of all accounts, one account after another.
+    routes: Vec<Route>,
+    /// The counter of completed calls of each account.
     calls: Vec<usize>,
-    /// How late entries of each account's error log are: at once.
+    /// The lag histogram of each account's error log; entries have no lag.
     lags: Vec<Vec<usize>>,
-    /// What grows with each poll.
+    /// The counters that grow with each poll.
     polls: Vec<usize>,
-    /// What is always the present time.
+    /// The gauges that always hold the current time.
     now: Vec<usize>,
     clock: Clock,
-    /// How long the text was.
+    /// The length of the last exposition, in bytes.
     length: usize,
 }
 
-/// The values that move with the requests to one route of an account.
+/// The values that change with requests to one route of an account, as indices into `values`.
 #[derive(Default)]
-struct Place {
+struct Route {
     every: Vec<usize>,
     good: Vec<usize>,
     failed: Vec<usize>,
@@ -48,7 +48,7 @@ struct Place {
     reported: Vec<usize>,
 }
 
-/// The code that the error log has for what fails here.
+/// The error code that the error log reports for failing requests here.
 const REPORTED: &str = "error_code=\"11205\"";
 
 impl World {
@@ -58,7 +58,7 @@ impl World {
             series: BTreeMap::new(),
             known: BTreeMap::new(),
             values: Vec::new(),
-            places: Vec::new(),
+            routes: Vec::new(),
             calls: Vec::new(),
             lags: Vec::new(),
             polls: Vec::new(),
@@ -90,7 +90,7 @@ impl World {
                     self.calls.push(value);
                 }
                 if family.name == catalog::ERROR_LOG_LAG.name && !series.contains("_sum{") {
-                    self.lags.last_mut().expect("this account's").push(value);
+                    self.lags.last_mut().expect("the account was just added").push(value);
                 }
                 if family.name == catalog::API_REQUESTS.name {
                     self.polls.push(value);
@@ -108,12 +108,12 @@ impl World {
                 let kinds = [RequestKind::VoiceUrl, RequestKind::GatherAction];
                 (format!("/ivr/step-{route}"), kinds[route % kinds.len()])
             };
-            self.add_place(&[own[0], ("host", &host), ("route", &route)], kind);
+            self.add_route(&[own[0], ("host", &host), ("route", &route)], kind);
         }
     }
 
-    fn add_place(&mut self, labels: &[(&str, &str)], kind: RequestKind) {
-        let mut place = Place::default();
+    fn add_route(&mut self, labels: &[(&str, &str)], kind: RequestKind) {
+        let mut route = Route::default();
         let labels = [labels, &[("kind", kind.as_str())]].concat();
         for family in catalog::ALL {
             let is_of_calls = family.name == catalog::CALLS_WITH_FAILURES.name;
@@ -126,27 +126,28 @@ impl World {
             for (series, value) in self.add(family, &labels) {
                 let has = |label: &str| series.contains(label);
                 if family.name == catalog::WEBHOOK_DURATION.name && !has("le=\"0.05\"") {
-                    place.every.push(value);
+                    route.every.push(value);
                 } else if has("code=\"200\"") || has("content_type=\"text/xml\"") {
-                    place.good.push(value);
+                    route.good.push(value);
                 } else if has("code=\"none\"") {
-                    place.failed.push(value);
+                    route.failed.push(value);
                 } else if has("outcome=\"cut_off\"") {
-                    place.cut_off.push(value);
+                    route.cut_off.push(value);
                 } else if family.name == catalog::ERROR_LOG_ENTRIES.name {
-                    place.reported.extend(has(REPORTED).then_some(value));
+                    route.reported.extend(has(REPORTED).then_some(value));
                 } else if family.name == catalog::WEBHOOK_FAILURES.name {
                     let of = |reason: &&Reason| has(&format!("reason=\"{}\"", reason.as_str()));
                     let reason = Reason::ALL.iter().find(of).expect("a reason");
-                    place.reasons.insert(*reason, value);
+                    route.reasons.insert(*reason, value);
                 }
             }
         }
-        self.places.push(place);
+        self.routes.push(route);
     }
 
-    /// Adds the series of a family that have these labels, one for each combination of the others.
-    /// What is there already, because the family lacks some of the labels, stays one series.
+    /// Adds the series of a family with these labels, one for each combination of the other labels, and
+    /// returns them with their indices. A series that already exists, because the family lacks some of
+    /// the labels, isn't added again.
     fn add(&mut self, family: &Family, labels: &[(&str, &str)]) -> Vec<(String, usize)> {
         let mut all = vec![String::new()];
         for label in family.labels {
@@ -203,10 +204,10 @@ impl World {
         self.clock.now().as_second()
     }
 
-    /// Requests to each route of an account: so many succeed.
+    /// Counts this many successful requests to each route of an account.
     pub(crate) fn succeed(&mut self, account: usize, requests: u32) {
-        for place in self.places_of(account) {
-            let Place { every, good, .. } = &self.places[place];
+        for route in self.routes_of(account) {
+            let Route { every, good, .. } = &self.routes[route];
             for value in every.iter().chain(good) {
                 self.values[*value] += f64::from(requests);
             }
@@ -214,11 +215,11 @@ impl World {
         self.values[self.calls[account]] += f64::from(requests);
     }
 
-    /// Requests to each route of an account: so many fail. The calls that they cut off are counted by
-    /// `settle`.
+    /// Counts this many failed requests to each route of an account. `settle` counts the calls they cut
+    /// off.
     pub(crate) fn fail(&mut self, account: usize, reason: Reason, requests: u32) {
-        for place in self.places_of(account) {
-            let Place { every, failed, reasons, .. } = &self.places[place];
+        for route in self.routes_of(account) {
+            let Route { every, failed, reasons, .. } = &self.routes[route];
             let reason = reasons.get(&reason);
             for value in every.iter().chain(failed).chain(reason) {
                 self.values[*value] += f64::from(requests);
@@ -227,10 +228,10 @@ impl World {
         self.values[self.calls[account]] += f64::from(requests);
     }
 
-    /// The error log reports a failing request to each route of an account that is to answer with TwiML.
+    /// Counts an error log entry for each route of an account that is expected to return TwiML.
     pub(crate) fn report(&mut self, account: usize) {
-        for place in self.places_of(account) {
-            for value in &self.places[place].reported {
+        for route in self.routes_of(account) {
+            for value in &self.routes[route].reported {
                 self.values[*value] += 1.0;
                 for lag in &self.lags[account] {
                     self.values[*lag] += 1.0;
@@ -239,23 +240,23 @@ impl World {
         }
     }
 
-    /// Calls of an account are settled, of which a failing request to each route had cut off so many.
+    /// Settles calls of an account: counts this many cut-off calls on each route.
     pub(crate) fn settle(&mut self, account: usize, cut_off: u32) {
-        for place in self.places_of(account) {
-            for value in &self.places[place].cut_off {
+        for route in self.routes_of(account) {
+            for value in &self.routes[route].cut_off {
                 self.values[*value] += f64::from(cut_off);
             }
         }
     }
 
-    /// All accounts were polled once.
+    /// Counts one poll of every account.
     pub(crate) fn polled(&mut self) {
         for value in &self.polls {
             self.values[*value] += 1.0;
         }
     }
 
-    fn places_of(&self, account: usize) -> Range<usize> {
+    fn routes_of(&self, account: usize) -> Range<usize> {
         let each = self.shape.routes + 1;
         account * each..(account + 1) * each
     }
@@ -264,7 +265,7 @@ impl World {
         0..self.shape.accounts
     }
 
-    /// Every series of some families, and its value: those of counters, or the others.
+    /// The series and values of the selected families: counters and histograms if `counters`, else gauges.
     pub(crate) fn series(
         &self,
         is_wanted: impl Fn(&str) -> bool,
@@ -278,21 +279,21 @@ impl World {
             {
                 let name = series.split('{').next().unwrap_or_default();
                 if is_wanted(name) {
-                    found.push((key_of(series), self.values[*value]));
+                    found.push((parse_series(series), self.values[*value]));
                 }
             }
         }
         found
     }
 
-    /// What a scrape is answered.
+    /// The response to a scrape.
     pub(super) fn text(&mut self) -> String {
         let now = number(self.seconds());
         for value in &self.now {
             self.values[*value] = now;
         }
         let mut text = String::with_capacity(self.length);
-        // Most values are 0, and the others few: a scrape is large, and tests aren't optimised.
+        // Most values are 0 and few others differ. Cache them: a scrape is large, and tests aren't optimised.
         let mut written: BTreeMap<u64, String> = BTreeMap::new();
         for family in catalog::ALL {
             let kind = match family.kind {
@@ -322,7 +323,7 @@ fn braced(name: &str, labels: &str) -> String {
     if labels.is_empty() { name.to_owned() } else { format!("{name}{{{labels}}}") }
 }
 
-/// Seconds fit.
+/// Converts seconds since 1970; they fit into a `u32` until 2106.
 fn number(seconds: i64) -> f64 {
     f64::from(u32::try_from(seconds).expect("a time before 2106"))
 }
