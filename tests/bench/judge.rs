@@ -1,7 +1,7 @@
-//! What it costs to judge one Call Event, from the decoded wire type to its observation.
+//! The cost of judging one Call Event, from the decoded wire type to its observation.
 //!
-//! `cargo bench --bench judge`. The bodies have the size of real TwiML, 1.5 kB; the floor beside
-//! them is quick-xml reading the same text and nothing else.
+//! `cargo bench --bench judge`. The bodies have the size of real TwiML, 1.5 kB. The floor is the time
+//! quick-xml takes to read the same text.
 
 use divan::{Bencher, black_box};
 use quick_xml::Reader;
@@ -12,20 +12,20 @@ use twilio_call_exporter::domain::judge::verdict::Reason;
 use twilio_call_exporter::domain::words::call_event::{Body, CallEvent, Request, Response};
 use twilio_call_exporter::domain::words::parameters::Parameters;
 
-/// Size of the bodies in bytes.
+/// The size of the bodies in bytes.
 const BODY: usize = 1_500;
 
 fn main() {
     divan::main();
 }
 
-/// A menu whose prompts are sentences, as callers hear them: 10 elements.
+/// A menu with sentences as prompts: 10 elements.
 #[divan::bench]
 fn twiml_of_sentences(bencher: Bencher<'_, '_>) {
     bench_twiml(bencher, sentences());
 }
 
-/// The same size in the tersest markup: 34 elements.
+/// The same size with as much markup as possible: 34 elements.
 #[divan::bench]
 fn twiml_of_markup(bencher: Bencher<'_, '_>) {
     bench_twiml(bencher, markup());
@@ -38,7 +38,7 @@ fn bench_twiml(bencher: Bencher<'_, '_>, body: String) {
     bencher.bench_local(|| observe(black_box(&event), black_box(&routes)));
 }
 
-/// A page of an error, as a framework answers with 200.
+/// An HTML error page that a framework returns with status 200.
 #[divan::bench]
 fn html_of_1500_bytes(bencher: Bencher<'_, '_>) {
     let page = format!("<html><body><p>{}</p></body></html>", "Something went wrong. ".repeat(66));
@@ -48,7 +48,7 @@ fn html_of_1500_bytes(bencher: Bencher<'_, '_>) {
     bencher.bench_local(|| observe(black_box(&event), black_box(&routes)));
 }
 
-/// A request without an answer, as Twilio's proxy tells it.
+/// A request without a response, as Twilio's proxy reports it.
 #[divan::bench]
 fn no_answer(bencher: Bencher<'_, '_>) {
     let text = "Twilio was unable to fetch content from: https://app.example.com/ivr/main/menu\n\
@@ -59,13 +59,13 @@ fn no_answer(bencher: Bencher<'_, '_>) {
     bencher.bench_local(|| observe(black_box(&event), black_box(&routes)));
 }
 
-/// The floor: the same 1.5 kB of sentences through quick-xml, without a judgement.
+/// The floor: the same 1.5 kB of sentences read by quick-xml, without judging.
 #[divan::bench]
 fn floor_of_sentences(bencher: Bencher<'_, '_>) {
     bench_floor(bencher, &sentences());
 }
 
-/// The floor: the same 1.5 kB of markup through quick-xml, without a judgement.
+/// The floor: the same 1.5 kB of markup read by quick-xml, without judging.
 #[divan::bench]
 fn floor_of_markup(bencher: Bencher<'_, '_>) {
     bench_floor(bencher, &markup());
@@ -89,7 +89,7 @@ const HEAD: &str = concat!(
 const TAIL: &str =
     "  </Gather>\n  <Redirect method=\"POST\">/ivr/main/menu?again=1</Redirect>\n</Response>\n";
 
-/// A menu of as many choices as fit.
+/// A menu with as many choices as fit.
 fn menu(choice: impl Fn(usize) -> String) -> String {
     let choices = (1..).map(choice);
     let mut text = HEAD.to_owned();
@@ -100,7 +100,7 @@ fn menu(choice: impl Fn(usize) -> String) -> String {
         }
         text.push_str(&choice);
     }
-    unreachable!("choices do not end")
+    unreachable!("choices are infinite")
 }
 
 fn sentences() -> String {

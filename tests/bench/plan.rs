@@ -1,7 +1,7 @@
-//! What it costs to plan for an account with many tracked calls.
+//! The cost of planning for an account with many tracked calls.
 //!
-//! `cargo bench --bench plan`. Each call has ten counted Call Events; they ended over the last half
-//! hour, so that some wait for settling, some are due, and none is done with.
+//! `cargo bench --bench plan`. Each call has ten counted Call Events. The calls ended during the last half
+//! hour, so some wait to be settled, some are due and none is finished.
 
 use std::time::Duration;
 
@@ -17,50 +17,50 @@ use twilio_call_exporter::domain::track::progress::{CallProgress, Multiset};
 use twilio_call_exporter::domain::words::call::{Call, CallStatus, Direction};
 use twilio_call_exporter::domain::words::sid::{AccountSid, CallSid};
 
-/// How many calls are tracked.
+/// The numbers of tracked calls.
 const CALLS: [u64; 3] = [1_000, 10_000, 100_000];
 
 fn main() {
     divan::main();
 }
 
-/// The first look after a start: every call is put where it belongs.
+/// The first planning after a start, which schedules every call.
 #[divan::bench(args = CALLS, sample_count = 20)]
-fn first_look(bencher: Bencher<'_, '_>, calls: u64) {
+fn plan_first(bencher: Bencher<'_, '_>, calls: u64) {
     bencher
         .counter(ItemsCount::new(calls))
         .with_inputs(|| account(calls))
-        .bench_local_refs(|account| look(account, 0));
+        .bench_local_refs(|account| plan(account, 0));
 }
 
-/// A look afterwards, and what it takes out is put back.
+/// A later planning; the requests are abandoned again.
 #[divan::bench(args = CALLS)]
-fn look_again(bencher: Bencher<'_, '_>, calls: u64) {
+fn plan_again(bencher: Bencher<'_, '_>, calls: u64) {
     let mut account = account(calls);
     let mut milliseconds = 0;
-    look(&mut account, milliseconds);
+    plan(&mut account, milliseconds);
     bencher.bench_local(|| {
         milliseconds += 1;
-        look(&mut account, milliseconds);
+        plan(&mut account, milliseconds);
     });
 }
 
-/// Once a second: the gauges, and what can be forgotten.
+/// The housekeeping that runs at most once a second: forgets old calls and updates gauges.
 #[divan::bench(args = CALLS)]
-fn keep_house(bencher: Bencher<'_, '_>, calls: u64) {
+fn housekeeping(bencher: Bencher<'_, '_>, calls: u64) {
     let mut account = account(calls);
-    look(&mut account, 0);
+    plan(&mut account, 0);
     bencher.counter(ItemsCount::new(calls)).bench_local(|| account.keep_house(now()));
 }
 
-fn look(account: &mut Engine, milliseconds: i64) {
+fn plan(account: &mut Engine, milliseconds: i64) {
     let now = now() + jiff::SignedDuration::from_millis(milliseconds);
     let next = account.next(usize::MAX, now);
     assert!(!next.requests.is_empty(), "something is due");
     account.abandon_all();
 }
 
-/// An account that has begun, with one request at a time.
+/// An account that has learnt Twilio's time.
 fn account(calls: u64) -> Engine {
     let settings = Settings {
         account: AccountSid::parse("AC00000000000000000000000000000001").expect("a SID"),
@@ -74,7 +74,7 @@ fn account(calls: u64) -> Engine {
     };
     let calls = (0..calls).map(|number| call(number, calls)).collect();
     let mut account = Engine::new(settings, InitialState { calls, ..InitialState::default() });
-    // Three answers have to agree on Twilio's time.
+    // Three responses must agree on Twilio's time.
     for _ in 0..3 {
         let request = account.next(1, now()).requests.pop().expect("a list");
         let page = Page { items: Vec::new(), rejected: 0, next: NextPage::End };

@@ -1,6 +1,6 @@
-//! What it costs to write ten thousand series down.
+//! The cost of rendering ten thousand series.
 //!
-//! `cargo bench --bench scrape`. HTTP is left out: `--bench load -- scrapes` has it.
+//! `cargo bench --bench scrape`. Excludes HTTP, which `--bench load -- scrapes` includes.
 
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
@@ -39,7 +39,7 @@ fn exposition(ledger: &Ledger, format: Format) -> Vec<String> {
     exposition.finish()
 }
 
-/// Four accounts, with as many routes as make ten thousand series; one request in a hundred fails.
+/// Four accounts with enough routes for ten thousand series; one request in a hundred fails.
 fn ledger() -> Ledger {
     let mut ledger = Ledger::default();
     for account in 1..=4 {

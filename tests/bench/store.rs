@@ -1,8 +1,8 @@
-//! What it costs to make counted Call Events durable, and to start with many calls.
+//! The cost of committing counted Call Events, and of starting with many calls.
 //!
-//! `cargo bench --bench store`. The store lies in memory where the machine has such a file system
-//! (`/dev/shm`), so that the disk's fsync is left out: its time is the disk's, not ours. Everything
-//! else of a commit is in: the ledger's delta, SQL, the log, publishing to scrapes.
+//! `cargo bench --bench store`. The store is in memory if the machine has `/dev/shm`, to leave out the
+//! fsync, whose time depends on the disk. The rest of a commit is included: the ledger's delta, SQL, the
+//! log and publishing to scrapes.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,43 +32,43 @@ use twilio_call_exporter::metrics::ledger::{AccountId, LedgerLimits};
 use twilio_call_exporter::store::{AccountKey, Store, StoreThread};
 use twilio_call_exporter::twilio::wire::{Page, RawItem, decode_call_event};
 
-/// Call Events of a call.
-const EVENTS: u64 = 10;
-/// Calls of a batch: 1,000 events.
-const CALLS_OF_BATCH: u64 = 100;
+/// Call Events per call.
+const EVENTS_PER_CALL: u64 = 10;
+/// Calls per batch: 1,000 events.
+const CALLS_PER_BATCH: u64 = 100;
 
 fn main() {
     divan::main();
 }
 
-/// 1,000 events of 100 calls in one transaction; per event in the column of items.
+/// Commits 1,000 events of 100 calls in one transaction; the item rate is per event.
 #[divan::bench(sample_count = 200)]
 fn commit_of_1000_events(bencher: Bencher<'_, '_>) {
     let directory = directory();
     let world = World::open(directory.path());
     let mut batches = 0;
     bencher
-        .counter(ItemsCount::new(CALLS_OF_BATCH * EVENTS))
+        .counter(ItemsCount::new(CALLS_PER_BATCH * EVENTS_PER_CALL))
         .with_inputs(|| {
             batches += 1;
-            Arc::new(batch(batches * CALLS_OF_BATCH))
+            Arc::new(batch(batches * CALLS_PER_BATCH))
         })
         .bench_local_values(|batch| world.commit(batch));
 }
 
-/// All of it but the network, one after another on one thread: 100 pages of 10 Call Events are cut,
-/// decoded, judged, identified, counted, and committed together.
+/// Everything except the network, sequentially on one thread: 100 pages of 10 Call Events are split,
+/// decoded, judged, identified, counted and committed together.
 #[divan::bench(sample_count = 100)]
 fn decode_observe_commit_of_1000_events(bencher: Bencher<'_, '_>) {
     let directory = directory();
     let world = World::open(directory.path());
     let (digests, routes) = (digests(&world.store), Routes::new(Vec::new()));
-    let pages: Vec<String> = (0..CALLS_OF_BATCH).map(page).collect();
+    let pages: Vec<String> = (0..CALLS_PER_BATCH).map(page).collect();
     let mut batches = 0;
-    bencher.counter(ItemsCount::new(CALLS_OF_BATCH * EVENTS)).bench_local(|| {
+    bencher.counter(ItemsCount::new(CALLS_PER_BATCH * EVENTS_PER_CALL)).bench_local(|| {
         batches += 1;
         let mut batch = Batch { lists: lists(), ..Batch::default() };
-        for (number, page) in (batches * CALLS_OF_BATCH..).zip(&pages) {
+        for (number, page) in (batches * CALLS_PER_BATCH..).zip(&pages) {
             let page = Page::cut(page).expect("a page");
             let judge = |item: &RawItem<'_>| {
                 let event = decode_call_event(item).expect("a Call Event");
@@ -91,19 +91,19 @@ fn decode_observe_commit_of_1000_events(bencher: Bencher<'_, '_>) {
 /// The floor: the same pages, only parsed.
 #[divan::bench(sample_count = 100)]
 fn parse_of_1000_events(bencher: Bencher<'_, '_>) {
-    let pages: Vec<String> = (0..CALLS_OF_BATCH).map(page).collect();
-    bencher.counter(ItemsCount::new(CALLS_OF_BATCH * EVENTS)).bench_local(|| {
+    let pages: Vec<String> = (0..CALLS_PER_BATCH).map(page).collect();
+    bencher.counter(ItemsCount::new(CALLS_PER_BATCH * EVENTS_PER_CALL)).bench_local(|| {
         let parse = |page: &String| serde_json::from_str::<serde_json::Value>(page).expect("JSON");
         pages.iter().map(parse).filter(|page| page["events"].is_array()).count()
     });
 }
 
-/// Opening a store, and loading an account with so many tracked calls.
+/// Opens a store and loads an account with this many tracked calls.
 #[divan::bench(args = [1_000, 10_000, 100_000], sample_count = 10)]
 fn open_with_calls(bencher: Bencher<'_, '_>, calls: u64) {
     let directory = directory();
     let world = World::open(directory.path());
-    for first in (0..calls).step_by(usize::try_from(CALLS_OF_BATCH).expect("small")) {
+    for first in (0..calls).step_by(usize::try_from(CALLS_PER_BATCH).expect("small")) {
         world.commit(Arc::new(batch(first)));
     }
     world.close();
@@ -155,10 +155,11 @@ fn directory() -> TempDir {
     TempDir::new_in(parent).expect("a temporary directory")
 }
 
-/// So many calls, from a number on, with their events on twenty routes.
+/// A batch of consecutive calls with their events on twenty routes.
 fn batch(first: u64) -> Batch {
-    let calls = first..first + CALLS_OF_BATCH;
-    let facts = calls.clone().flat_map(|call| (0..EVENTS).map(move |event| fact(call, event)));
+    let calls = first..first + CALLS_PER_BATCH;
+    let facts =
+        calls.clone().flat_map(|call| (0..EVENTS_PER_CALL).map(move |event| fact(call, event)));
     Batch {
         facts: facts.collect(),
         calls: calls.map(progress).collect(),
@@ -199,7 +200,7 @@ fn digests(store: &Store) -> Digests {
     Digests::new(store.digest_key(), DigestVersion::CURRENT)
 }
 
-/// A page of a call's events as Twilio sends it: some 20 parameters and 1 kB of TwiML each.
+/// A page of a call's events as Twilio sends it: each has 22 parameters and 1 kB of TwiML.
 fn page(call: u64) -> String {
     let parameters: Vec<String> = [
         "AccountSid",
@@ -231,7 +232,7 @@ fn page(call: u64) -> String {
                   two. To speak to a person, stay on the line.</Say>";
     let twiml =
         format!("<Response><Gather numDigits=\\\"1\\\">{}</Gather></Response>", prompt.repeat(8));
-    let events: Vec<String> = (0..EVENTS)
+    let events: Vec<String> = (0..EVENTS_PER_CALL)
         .map(|event| {
             format!(
                 "{{\"request\":{{\"method\":\"POST\",\"url\":\"https://ivr.example.com/menu/step-{}?lang=en\",\
@@ -249,7 +250,8 @@ fn page(call: u64) -> String {
 }
 
 fn progress(number: u64) -> CallProgress {
-    let digests = (0..EVENTS).map(|event| (Digest(number * EVENTS + event), 1)).collect();
+    let digests =
+        (0..EVENTS_PER_CALL).map(|event| (Digest(number * EVENTS_PER_CALL + event), 1)).collect();
     let begun = CallProgress::begin(&call(number), now()).0;
     CallProgress { counted: Multiset::new(digests), ..begun }
 }

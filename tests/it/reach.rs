@@ -111,7 +111,8 @@ async fn check_online(url: &str, proxy: Option<&str>, ca_file: Option<&Path>) ->
     ended.stdout
 }
 
-/// Starts a server that serve_response each request with these bytes and closes the connection; returns its port.
+/// Starts a server that answers each request with these bytes and closes the connection; returns its
+/// port.
 async fn serve_response(text: &'static str) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("an address").port();

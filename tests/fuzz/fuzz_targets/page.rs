@@ -1,5 +1,5 @@
-//! Any page of Call Events is cut, decoded, identified and judged without a panic; labels stay
-//! within their bound, and a verdict is the same each time.
+//! Any page of Call Events is split, decoded, identified and judged without a panic; labels stay within
+//! their maximum length, and the verdict is deterministic.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! Of any request that pushes entries, only one that Twilio signed changes anything, and that once: forged,
-//! altered, cut, wrongly signed and repeated ones change nothing, and none leads to a panic.
+//! Only pushes signed by Twilio are counted, and only once: forged, altered, truncated, wrongly signed and
+//! repeated requests change nothing, and none causes a panic.
 
 #![no_main]
 
@@ -40,28 +40,28 @@ fuzz_target!(|bytes: &[u8]| {
     }
 });
 
-/// A list of events, and what may become of it on its way.
+/// A list of events, and altered versions of it.
 fn events(body: &[u8], at: usize) {
     let hash = digest::digest(&digest::SHA256, body);
     let hash: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     let query = format!("bodySHA256={hash}");
     let signature = sign(&format!("{URL}?{query}"));
     let request = PushRequest { query: &query, signature: Some(&signature), settings: None, body };
-    is_only_taken_once(request);
+    assert_counted_once(request);
     let mut altered = body.to_vec();
     altered.push(b' ');
-    refuses(PushRequest { body: &altered, ..request });
+    assert_refused(PushRequest { body: &altered, ..request });
     if !body.is_empty() {
         let at = at % body.len();
-        refuses(PushRequest { body: &body[..at], ..request });
+        assert_refused(PushRequest { body: &body[..at], ..request });
         altered.pop();
         altered[at] ^= 1;
-        refuses(PushRequest { body: &altered, ..request });
+        assert_refused(PushRequest { body: &altered, ..request });
     }
-    refuses(PushRequest { query: &format!("{query}&a"), ..request });
+    assert_refused(PushRequest { query: &format!("{query}&a"), ..request });
 }
 
-/// The fields of a form, with the account that signs them, and what may become of them.
+/// A form with these fields and the account that signs it, and altered versions of it.
 fn form(fields: &[u8], at: usize) {
     let mut all: Vec<(String, String)> =
         form_urlencoded::parse(fields).into_owned().take(50).collect();
@@ -79,57 +79,57 @@ fn form(fields: &[u8], at: usize) {
         settings: None,
         body: body.as_bytes(),
     };
-    is_only_taken_once(request);
-    // A pair that is there twice is signed as one.
+    assert_counted_once(request);
+    // Duplicate pairs are signed as one, so add a different value.
     let (name, value) = (&all[at % all.len()].0, format!("{}x", all[at % all.len()].1));
     if !all.contains(&(name.clone(), value.clone())) {
         let mut longer = form_urlencoded::Serializer::new(body.clone());
         let longer = longer.append_pair(name, &value).finish();
-        refuses(PushRequest { body: longer.as_bytes(), ..request });
+        assert_refused(PushRequest { body: longer.as_bytes(), ..request });
     }
-    refuses(PushRequest { query: "a", ..request });
+    assert_refused(PushRequest { query: "a", ..request });
 }
 
-/// What is signed so is taken, and counted once.
-fn is_only_taken_once(request: PushRequest<'_>) {
+/// Asserts that a correctly signed request is accepted unless unreadable, and counted once.
+fn assert_counted_once(request: PushRequest<'_>) {
     let signature = request.signature;
-    refuses(PushRequest { signature: None, ..request });
-    refuses(PushRequest { settings: Some("algorithm=HMAC_SHA256"), ..request });
+    assert_refused(PushRequest { signature: None, ..request });
+    assert_refused(PushRequest { settings: Some("algorithm=HMAC_SHA256"), ..request });
     let other: PublicUrl = "https://exporter.example.com/".parse().expect("a URL");
     assert!(open(request, &other, &*SIGNERS).is_err());
     let forger = Signer::new(*ACCOUNT, &SecretString::from("another"));
     assert!(open(request, &PUBLIC_URL, &[forger]).is_err());
     assert!(signature.is_some());
-    let taken = match open(request, &PUBLIC_URL, &*SIGNERS) {
+    let accepted = match open(request, &PUBLIC_URL, &*SIGNERS) {
         Ok(pushed) => pushed,
         Err(refusal) => {
-            assert_eq!(refusal, Refusal::Unreadable, "it is signed");
+            assert_eq!(refusal, Refusal::Unreadable, "the request is signed");
             return;
         }
     };
     let mut engine = engine();
     let now = Timestamp::from_second(1_790_000_000).expect("a time");
     let mut count = |entries: &[Reported]| {
-        let effects = engine.on_push(entries.to_vec(), 0, now).expect("begun");
+        let effects = engine.on_push(entries.to_vec(), 0, now).expect("the engine counts pushes");
         effects.batch.facts.len()
     };
     let routes = Routes::default();
     let entries: Vec<Reported> =
-        taken.entries.iter().map(|entry| Reported::judge(entry, &routes)).collect();
+        accepted.entries.iter().map(|entry| Reported::judge(entry, &routes)).collect();
     for entry in &entries {
         let endpoint = entry.endpoint.as_ref();
         assert!(endpoint.is_none_or(|of| of.host.len() <= 256 && of.route.len() <= 256));
     }
     assert!(count(&entries) <= entries.len());
-    assert_eq!(count(&entries), 0, "pushed again, it changes nothing");
+    assert_eq!(count(&entries), 0, "a repeated push counts nothing");
 }
 
-fn refuses(request: PushRequest<'_>) {
-    let refusal = open(request, &PUBLIC_URL, &*SIGNERS).expect_err("not signed so");
-    assert_ne!(refusal, Refusal::Unreadable, "nothing is read before it is known whose it is");
+fn assert_refused(request: PushRequest<'_>) {
+    let refusal = open(request, &PUBLIC_URL, &*SIGNERS).expect_err("refused");
+    assert_ne!(refusal, Refusal::Unreadable, "the body is parsed before the signature is verified");
 }
 
-/// An account whose error log is known.
+/// An engine whose error log progress is known.
 fn engine() -> Engine {
     let since = Timestamp::from_second(1_000_000_000).expect("a time");
     let settings = Settings {
