@@ -113,9 +113,13 @@ async fn check_config_requests_smaller_pages_too() {
         "in pages of 50 at most: in larger ones, Twilio failed (HTTP 500, Twilio error 20500)";
     for resource in ["calls  ", "Call Events"] {
         let lines = ended.stdout.lines().filter(|line| line.trim_start().starts_with(resource));
-        let said: Vec<&str> = lines.collect();
-        assert!(said.iter().any(|line| line.contains(text)), "{resource}: {}", ended.stdout);
-        assert!(said.iter().any(|line| line.contains(" readable")), "{resource}: {}", ended.stdout);
+        let shown: Vec<&str> = lines.collect();
+        assert!(shown.iter().any(|line| line.contains(text)), "{resource}: {}", ended.stdout);
+        assert!(
+            shown.iter().any(|line| line.contains(" readable")),
+            "{resource}: {}",
+            ended.stdout
+        );
     }
 }
 

@@ -72,18 +72,18 @@ async fn requests_go_only_through_the_logged_proxy() {
         let all = all.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
         let directory = Arc::new(TempDir::new().expect("a directory"));
         let program = Program::start(directory, all.collect(), Vec::new()).await;
-        let (mut asked, is_proxy) = tokio::select! {
-            asked = proxy.accept() => (asked.expect("a connection").0, true),
-            asked = twilio.accept() => (asked.expect("a connection").0, false),
+        let (mut connection, is_proxy) = tokio::select! {
+            connection = proxy.accept() => (connection.expect("a connection").0, true),
+            connection = twilio.accept() => (connection.expect("a connection").0, false),
         };
         let mut begin = [0; 8];
-        asked.read_exact(&mut begin).await.expect("a request");
+        connection.read_exact(&mut begin).await.expect("a request");
         assert_eq!(is_proxy, used.is_some(), "{variables:?}");
         if is_proxy {
             assert_eq!(&begin, b"CONNECT ");
             let mut head = Vec::new();
             while !head.ends_with(b"\r\n\r\n") {
-                head.push(asked.read_u8().await.expect("the rest"));
+                head.push(connection.read_u8().await.expect("the rest"));
             }
             let head = String::from_utf8(head).expect("text").to_ascii_lowercase();
             assert!(head.starts_with(&format!("0.0.0.0:{twilio_port} ")), "{head}");
@@ -97,7 +97,7 @@ async fn requests_go_only_through_the_logged_proxy() {
         assert!(!log.contains("user:") && !log.contains("marked"), "{log}");
         assert_eq!(program.stop().await.code(), Some(0));
         // Discard other connections before the next case.
-        drop(asked);
+        drop(connection);
         for listener in [&proxy, &twilio] {
             let listened = async { while listener.accept().await.is_ok() {} };
             let _none = tokio::time::timeout(std::time::Duration::ZERO, listened).await;

@@ -130,11 +130,11 @@ fn has_status(exchange: &Exchange, status: u16) -> bool {
 
 /// The maximum number of requests in flight at once, of those sent in a period.
 fn max_in_flight(traffic: &[Exchange], from: Instant, until: Option<Instant>) -> usize {
-    let asked = traffic.iter().filter(|exchange| {
+    let sent = traffic.iter().filter(|exchange| {
         from <= exchange.asked_at && until.is_none_or(|until| exchange.asked_at < until)
     });
     let mut steps: Vec<(Instant, bool)> = Vec::new();
-    for exchange in asked {
+    for exchange in sent {
         steps.push((exchange.asked_at, true));
         steps.extend(exchange.answered.map(|(at, _)| (at, false)));
     }

@@ -15,8 +15,8 @@ const WITHIN: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(5)];
 #[tokio::test(flavor = "multi_thread")]
 #[expect(clippy::print_stdout, reason = "prints a measurement")]
 async fn under_load_it_ends_soon_and_loses_nothing() {
-    let asked = std::env::var("STOPS").ok().map(|text| text.parse().expect("a number"));
-    let stops: usize = asked.unwrap_or(FEW);
+    let requested = std::env::var("STOPS").ok().map(|text| text.parse().expect("a number"));
+    let stops: usize = requested.unwrap_or(FEW);
     let calls = 30 + 10 * u64::try_from(stops).expect("few");
     let twilio = Twilio::serving(going_on(4, calls)).await;
     let mut program = Program::polling(&twilio).await;
@@ -43,7 +43,7 @@ async fn under_load_it_ends_soon_and_loses_nothing() {
     }
     took.sort();
     println!("{stops} stops: median {:?}, longest {:?}", took[stops / 2], took[stops - 1]);
-    assert!(took[stops - 1] <= WITHIN[usize::from(asked.is_none())], "{took:?}");
+    assert!(took[stops - 1] <= WITHIN[usize::from(requested.is_none())], "{took:?}");
     twilio.is_told_by(&mut program).await;
 }
 

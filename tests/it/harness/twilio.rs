@@ -152,7 +152,7 @@ impl Twilio {
                     log.push(Exchange { uri, asked_at: Instant::now(), answered: None });
                     log.len() - 1
                 };
-                let mut response = answered(own, request, next).await;
+                let mut response = respond(own, request, next).await;
                 if let Some(date) = date {
                     let date = date.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
                     response.headers_mut().insert("date", date.parse().expect("a header"));
@@ -258,7 +258,7 @@ pub(crate) fn differences(truth: &Truth, scrape: &Scrape) -> Vec<String> {
     differences
 }
 
-async fn answered(
+async fn respond(
     own: Option<(u16, &'static str, Vec<u8>)>,
     request: Request,
     next: Next,
