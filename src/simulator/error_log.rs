@@ -52,7 +52,7 @@ impl LoggedError {
             "service_sid": null,
             "error_code": self.code.to_string(),
             "log_level": self.level,
-            "alert_text": format!("Msg=AuthenticatedClient+%2B15005550006&ErrorCode={}&LogLevel={level}", self.code),
+            "alert_text": format!("Msg=Caller+%2B15005550006&ErrorCode={}&LogLevel={level}", self.code),
             "more_info": format!("https://www.twilio.com/docs/errors/{}", self.code),
             "request_method": "POST",
             "request_url": self.url,

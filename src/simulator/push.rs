@@ -115,7 +115,7 @@ fn payload(entry: &LoggedError) -> Value {
         "resource_sid": entry.resource_sid,
         "service_sid": null,
         "error_code": entry.code.to_string(),
-        "more_info": { "Msg": "AuthenticatedClient +15005550006", "ErrorCode": entry.code.to_string() },
+        "more_info": { "Msg": "Caller +15005550006", "ErrorCode": entry.code.to_string() },
         "webhook": {
             "type": "application/json",
             "request": {
