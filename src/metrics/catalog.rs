@@ -210,7 +210,7 @@ families! {
         "Total number of requests to /push/error-log, by result: counted (now or earlier), refused (not signed for push.public_url with an account's auth token, unreadable, or larger than 1 MiB) or deferred (answered 503 so that Twilio pushes again, for example because the account has not started or the store can't be written). Absent without push.public_url.";
     HTTP_CONNECTIONS_CUT: SinceStart Counter, "twilio_exporter_http_connections_cut_total",
         [],
-        "Total number of connections closed to make room for others because there were too many or they read responses too slowly.";
+        "Total number of connections refused because too many were open.";
     STORE_CREATED: SinceStart Gauge, "twilio_exporter_store_created_timestamp_seconds",
         [],
         "Unix time at which the store was created.";
