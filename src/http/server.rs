@@ -33,8 +33,10 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 const MAX_HEADER_BYTES: usize = 32 * 1024;
 /// Most header fields of a request.
 const MAX_HEADERS: usize = 64;
-/// How long to wait after a connection could not be accepted: usually, too many files are open.
+/// How long to wait after a connection couldn't be accepted, usually because too many files are open.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How often to warn about that.
+const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// The address of the client that sent a request.
 #[derive(Clone, Copy, Debug)]
@@ -50,19 +52,19 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let (router, connections) = (router(state.clone()), TaskTracker::new());
-    let mut was_accepted = true;
+    let mut warned_at: Option<Instant> = None;
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                if std::mem::take(&mut was_accepted) {
+                if warned_at.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
+                    warned_at = Some(Instant::now());
                     tracing::warn!(%error, "cannot accept connections; retrying");
                 }
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
         };
-        was_accepted = true;
         let Ok(permit) = Arc::clone(&state.connections).try_acquire_owned() else {
             (state.note_refused)();
             continue;
