@@ -28,7 +28,12 @@ pub fn init(level: LogLevel, format: LogFormat) -> Result<(), TryInitError> {
     });
     let is_journal = std::env::var_os("JOURNAL_STREAM").is_some();
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let base = fmt::layer().with_writer(std::io::stderr).with_ansi(colours).with_target(false);
+    let base = fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(colours)
+        .with_target(false)
+        // Reporting that standard error is closed, on standard error, would panic.
+        .log_internal_errors(false);
     let layer = match (format, is_journal) {
         (LogFormat::Json, _) => base.json().flatten_event(true).with_current_span(false).boxed(),
         // The journal adds the time.

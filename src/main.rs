@@ -1,8 +1,8 @@
 //! The entry point: parses arguments, sets up logging, loads the configuration, builds and runs the program,
 //! and sets the exit code. The only file that prints or exits.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the file that prints")]
-
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
         Err(error) => return print_cli_error(&error),
     };
     if let Err(error) = logging::init(cli.flags.log_level, cli.flags.log_format) {
-        eprintln!("cannot log: {error}");
+        print(io::stderr(), format_args!("cannot log: {error}"));
         return ExitCode::FAILURE;
     }
     let runtime = match start_runtime() {
@@ -64,7 +64,7 @@ fn main() -> ExitCode {
         None => runtime.block_on(start(cli.flags)),
         Some(Command::CheckConfig(arguments)) => match load(&cli.flags) {
             Ok((config, _)) => {
-                println!("{config}");
+                print(io::stdout(), &config);
                 if arguments.online {
                     runtime.block_on(check_online(&config))
                 } else {
@@ -162,7 +162,7 @@ async fn run(
 async fn check_online(config: &Config) -> ExitCode {
     match online::check(config).await {
         Ok(report) => {
-            print!("{}", report.text);
+            print(io::stdout(), report.text.trim_end());
             if report.is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => fail(&error),
@@ -181,7 +181,7 @@ async fn back_up(flags: &Flags, arguments: BackupArgs) -> anyhow::Result<()> {
             bail!("stopped before the backup was complete: `{}` was not created", file.display());
         }
         copied = copied => {
-            println!("wrote `{}` ({} bytes)", file.display(), copied??);
+            print(io::stdout(), format_args!("wrote `{}` ({} bytes)", file.display(), copied??));
             Ok(())
         }
     }
@@ -190,14 +190,18 @@ async fn back_up(flags: &Flags, arguments: BackupArgs) -> anyhow::Result<()> {
 async fn demo(flags: &Flags, arguments: DemoArgs) -> anyhow::Result<()> {
     let stop = stop_on_signal()?;
     let demo = Demo::build(flags, arguments, &stop).await?;
-    println!("{}", demo.announcement());
+    if !print(io::stdout(), demo.announcement()) {
+        stop.cancel();
+    }
     demo.run(stop).await
 }
 
 async fn simulate(arguments: &SimulateArgs) -> anyhow::Result<()> {
     let stop = stop_on_signal()?;
     let simulation = Simulation::start(arguments, &stop).await?;
-    println!("{}", simulation.announcement());
+    if !print(io::stdout(), simulation.announcement()) {
+        stop.cancel();
+    }
     simulation.run().await
 }
 
@@ -234,8 +238,13 @@ fn load(flags: &Flags) -> Result<(Config, WebSettings), String> {
     }
 }
 
+/// Prints a line. Returns whether it was printed: the reader may have closed the pipe, which is no error.
+fn print(mut stream: impl Write, text: impl Display) -> bool {
+    writeln!(stream, "{text}").and_then(|()| stream.flush()).is_ok()
+}
+
 fn report_problems(problems: &str) -> ExitCode {
-    eprintln!("{problems}");
+    print(io::stderr(), problems);
     ExitCode::from(CONFIGURATION)
 }
 
@@ -254,7 +263,7 @@ fn fail(error: &anyhow::Error) -> ExitCode {
 
 /// Prints the help, the version or the error of a command line.
 fn print_cli_error(error: &clap::Error) -> ExitCode {
-    let printed = error.print();
+    let _closed = error.print();
     let is_success = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-    if is_success && printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(USAGE) }
+    if is_success { ExitCode::SUCCESS } else { ExitCode::from(USAGE) }
 }

@@ -112,7 +112,7 @@ async fn without_files_for_connections_it_warns_and_recovers() {
     drop(idle);
     is_scraped(&program).await;
     let warnings = program.log().matches("cannot accept connections").count();
-    assert_eq!(warnings, 1);
+    assert!((1..=3).contains(&warnings), "{warnings} warnings");
     assert!(program.stop().await.success());
 }
 

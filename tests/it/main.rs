@@ -7,6 +7,7 @@ mod accounts;
 mod awkward_calls;
 mod backup;
 mod blocking_files;
+mod closed_pipes;
 mod command_line;
 mod cut_files;
 mod dashboards;
