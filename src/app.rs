@@ -169,7 +169,7 @@ impl App {
     /// Runs until `stop`, then drains. Without `reloading` the configuration stays as it is.
     ///
     /// # Errors
-    /// If a socket can no longer be served, or nothing be stored.
+    /// If a server task or the store's thread ends early.
     pub async fn run(
         mut self,
         stop: CancellationToken,
@@ -195,10 +195,7 @@ impl App {
                 () = stop.cancelled() => break Ok(()),
                 // Without it nothing is counted any more: started again, the program goes on.
                 () = self.store_thread.ended() => break Err(anyhow!("the store's thread ended early")),
-                Some(ended) = servers.join_next() => {
-                    let served = ended.context("a server task panicked")?;
-                    break served.context("cannot serve");
-                }
+                Some(ended) = servers.join_next() => break ended.context("a server task panicked"),
                 () = hangup(&mut reloading) => {
                     reloads.ask(None);
                     continue;

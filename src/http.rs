@@ -1,7 +1,7 @@
-//! The edge to people and Prometheus: `/metrics`, the pages, health and readiness.
+//! The HTTP server: `/metrics`, the pages, probes, reloads and pushes.
 //!
-//! Answers come from memory: nothing waits for Twilio, and only `/failures`, and Twilio itself when it pushes,
-//! wait for the disk, for a bounded time. Knows neither Twilio nor the store, but for what it recorded of failures.
+//! Responses come from memory and never wait for Twilio. Only `/failures` and pushes wait for the disk, for a
+//! limited time. Of the store, this module knows only the recorded failures.
 
 mod failures;
 mod negotiate;
@@ -37,38 +37,38 @@ pub use scrape::MAX_SCRAPES;
 pub use scrapers::Scrapers;
 pub use server::{MAX_CONNECTIONS, serve};
 
-/// What requests are answered from.
+/// What the handlers share.
 #[derive(Clone)]
 pub struct HttpState {
-    /// Reads the instruments; the durable families are in the ledger.
+    /// Gathers the instruments; the durable families are in the ledger.
     pub gather: Arc<dyn Fn() -> Vec<MetricFamily> + Send + Sync>,
-    /// The committed ledger, which learns what scrapes have shown.
+    /// The committed ledger, which records what scrapes have shown.
     pub committed: Committed,
     /// The recorded failures.
     pub failures: FailureReader,
-    /// What can't be read from Twilio.
+    /// The resources that can't be read from Twilio.
     pub troubles: Troubles,
-    /// Whether exemplars are shown.
+    /// Whether exemplars are exposed.
     pub exemplars: Arc<AtomicBool>,
     /// How often each client scrapes.
     pub scrapers: Scrapers,
     /// Scrapes that may be rendered at the same time.
     pub scrapes: Arc<Semaphore>,
-    /// Whether every poll loop advances, and the store's files are there.
+    /// Whether all poll loops advance and the store's files exist.
     pub is_ready: Arc<dyn Fn() -> bool + Send + Sync>,
-    /// The local time, for schedules: a step of the wall clock doesn't move it.
+    /// The monotonic local time, for intervals.
     pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
-    /// The time of day, to show how old something is: Twilio's, or the wall clock's until that is known.
+    /// The time of day, for ages: Twilio's, or the wall clock's until that is known.
     pub time: Arc<dyn Fn() -> Timestamp + Send + Sync>,
-    /// Reloads the configuration, if that is allowed over HTTP.
+    /// Reloads the configuration, if enabled over HTTP.
     pub reloads: Option<Reloads>,
-    /// Counts what Twilio pushes.
+    /// Verifies and counts pushes.
     pub pushes: Pushes,
     /// TLS, users and headers.
     pub web: WebSettings,
     /// Connections that may be open.
     pub connections: Arc<Semaphore>,
-    /// Counts a connection that was refused.
+    /// Counts a refused connection.
     pub note_refused: Arc<dyn Fn() + Send + Sync>,
 }
 
@@ -78,7 +78,7 @@ impl fmt::Debug for HttpState {
     }
 }
 
-/// What no page of ours needs is forbidden: no scripts, no frames, nothing from or to elsewhere.
+/// The pages need no scripts, frames or other origins.
 const HEADERS: [(HeaderName, &str); 3] = [
     (
         header::CONTENT_SECURITY_POLICY,
@@ -115,10 +115,10 @@ async fn ready(State(state): State<HttpState>) -> Response {
     }
 }
 
-/// Orchestrators have no credentials for their probes.
+/// The paths that need no credentials: orchestrators have none for their probes.
 const PROBES: [&str; 2] = ["/-/healthy", "/-/ready"];
 
-/// Refuses a request without the credentials of a user, where there are users.
+/// Refuses requests without valid credentials if users are configured.
 async fn check_user(State(state): State<HttpState>, request: Request, next: Next) -> Response {
     let is_probe = PROBES.contains(&request.uri().path());
     if is_probe || state.web.current().allows(request.headers()).await {

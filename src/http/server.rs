@@ -1,7 +1,7 @@
-//! The server: connections, and their limits.
+//! Connections and their limits.
 //!
-//! A client may be slow, hostile or one of many. The number of connections, the size and time of a request's
-//! headers, and the time of a whole answer are limited; a connection beyond the limit is closed at once.
+//! Clients may be slow, hostile or many. The number of connections, the size of headers, and the time for headers
+//! and for each response are limited. Connections beyond the limit are closed at once.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -23,15 +23,16 @@ use tokio_util::task::TaskTracker;
 
 use super::{HttpState, router};
 
-/// Most connections: a few Prometheus servers and people, and room for slow clients.
+/// The maximum number of connections: enough for a few Prometheus servers and people, and for slow clients.
 pub const MAX_CONNECTIONS: usize = 256;
-/// How long a client may take to negotiate TLS, to send the headers of a request, or to stay idle.
+/// How long a client may negotiate TLS, send headers, or be idle.
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
-/// How long an answer may take, until its last byte is written.
+/// How long a response may take until its last byte is written.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
-/// Most bytes of a request's headers: Prometheus sends a few hundred, browsers with cookies some thousand.
+/// The maximum size of a request's headers. Prometheus sends a few hundred bytes, browsers with cookies a few
+/// thousand.
 const MAX_HEADER_BYTES: usize = 32 * 1024;
-/// Most header fields of a request.
+/// The maximum number of a request's header fields.
 const MAX_HEADERS: usize = 64;
 /// How long to wait after a connection couldn't be accepted, usually because too many files are open.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -42,15 +43,8 @@ const WARN_EVERY: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer(pub(super) IpAddr);
 
-/// Serves pages until `stop`, and then finishes the answers in progress.
-///
-/// # Errors
-/// None that a client can cause.
-pub async fn serve(
-    listener: TcpListener,
-    state: HttpState,
-    stop: CancellationToken,
-) -> std::io::Result<()> {
+/// Serves requests until `stop`, then finishes the responses in progress.
+pub async fn serve(listener: TcpListener, state: HttpState, stop: CancellationToken) {
     let (router, connections) = (router(state.clone()), TaskTracker::new());
     let mut warned_at: Option<Instant> = None;
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
@@ -77,7 +71,6 @@ pub async fn serve(
     }
     connections.close();
     connections.wait().await;
-    Ok(())
 }
 
 async fn serve_connection(
@@ -87,7 +80,7 @@ async fn serve_connection(
     state: &HttpState,
     stop: &CancellationToken,
 ) {
-    // Without it, small answers are sent a little later.
+    // If this fails, small responses are only delayed a little.
     let _delayed = stream.set_nodelay(true);
     let settings = state.web.current();
     let end = async {
@@ -106,8 +99,7 @@ async fn serve_connection(
     }
 }
 
-/// Answers the requests of a connection until the client closes it, or until `end`: then the answer in
-/// progress is finished.
+/// Serves a connection until the client closes it. After `end`, finishes the response in progress.
 async fn serve_http(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: IpAddr,

@@ -7,14 +7,14 @@ use jiff::Timestamp;
 
 use super::{Ledger, ShownZeros};
 
-/// The committed ledger, shared by the store that publishes and the scrapes that read.
+/// The committed ledger, published by the store and read by scrapes.
 #[derive(Clone, Debug, Default)]
 pub struct Committed(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
     ledger: RwLock<Ledger>,
-    /// What scrapes have noted since the ledger was last written: they take no write lock.
+    /// What scrapes have noted since the ledger was last written. Scrapes take no write lock.
     was_scraped: AtomicBool,
     shown: Mutex<Vec<(ShownZeros, Timestamp)>>,
 }
@@ -27,7 +27,7 @@ impl Committed {
         Self(Arc::new(Inner { ledger, was_scraped, shown: Mutex::default() }))
     }
 
-    /// Reads the ledger. Writers wait meanwhile: only for work in memory.
+    /// Reads the ledger. Writers wait, so do only work in memory.
     pub fn read(&self) -> RwLockReadGuard<'_, Ledger> {
         self.0.ledger.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -47,7 +47,7 @@ impl Committed {
         self.0.was_scraped.load(Ordering::SeqCst)
     }
 
-    /// Notes that a scrape begins: what is published from now on may be missing from it.
+    /// Notes that a scrape starts: it may miss anything published from now on.
     pub fn note_scrape(&self) {
         self.0.was_scraped.store(true, Ordering::SeqCst);
     }
