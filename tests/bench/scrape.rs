@@ -63,7 +63,7 @@ fn fact(number: u64) -> Fact {
         observation: Observation {
             endpoint: Endpoint {
                 host: "ivr.example.com".to_owned(),
-                route: format!("/tenant/menu-{}", number % 62),
+                route: format!("/tenant/menu-{}", number % 57),
             },
             is_configured: false,
             kind: RequestKind::GatherAction,
