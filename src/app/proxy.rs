@@ -10,7 +10,7 @@ pub(super) fn announce(config: &Config) {
     let Some(proxy) = &config.api.client.proxy else { return };
     let bases = config.accounts.iter().map(|account| &account.base_url);
     let ways: BTreeSet<(&str, Path)> =
-        bases.map(|base| (base.host(), proxy.way_to(base))).collect();
+        bases.map(|base| (base.host(), proxy.path_to(base))).collect();
     for (host, way) in ways {
         match way {
             Path::Proxy => tracing::info!(

@@ -33,7 +33,7 @@ pub(super) fn account(
     text += &format!("    base_url: {}\n", json(&account.base_url.to_string()));
     text += &format!("    region: {}\n", account.region);
     if let Some(proxy) = proxy {
-        text += &match proxy.way_to(&account.base_url) {
+        text += &match proxy.path_to(&account.base_url) {
             Path::Proxy => format!("    # proxy: {}, from {}\n", proxy.address(), proxy.source()),
             Path::Loopback => "    # proxy: none (loopback address)\n".to_owned(),
             Path::Exception => "    # proxy: none (NO_PROXY)\n".to_owned(),

@@ -96,7 +96,7 @@ impl Client {
             .dns_resolver(Resolver::within(options.connect_timeout))
             .timeout(options.timeout);
         // Either way the environment isn't asked again.
-        builder = match options.proxy.as_ref().filter(|proxy| proxy.way_to(base) == Path::Proxy) {
+        builder = match options.proxy.as_ref().filter(|proxy| proxy.path_to(base) == Path::Proxy) {
             Some(proxy) => builder.proxy(proxy.for_client()?),
             None => builder.no_proxy(),
         };

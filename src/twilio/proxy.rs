@@ -145,7 +145,7 @@ impl Proxy {
     }
 
     /// How requests reach a base URL.
-    pub fn way_to(&self, base: &BaseUrl) -> Path {
+    pub fn path_to(&self, base: &BaseUrl) -> Path {
         if base.is_loopback() {
             Path::Loopback
         } else if self.exceptions.split(',').any(|exception| exception == "*")
@@ -338,7 +338,7 @@ mod tests {
         ] {
             let proxy = Proxy::parse("proxy:3128", exceptions, "HTTPS_PROXY").expect("a proxy");
             let base = BaseUrl::parse(base).expect("a base URL");
-            assert_eq!(proxy.way_to(&base), expected, "{exceptions} {base}");
+            assert_eq!(proxy.path_to(&base), expected, "{exceptions} {base}");
         }
     }
 }
