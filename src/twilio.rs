@@ -1,7 +1,6 @@
-//! The edge to Twilio: requests go out, our types come back; and what Twilio pushes comes in.
+//! The interface to Twilio: sends requests, decodes answers into the domain's types, and verifies what Twilio pushes.
 //!
-//! GET only. Does not know that metrics exist, and keeps nothing between two requests but
-//! connections.
+//! It only sends GET requests, knows nothing about metrics, and keeps no state between requests except connections.
 
 mod advice;
 mod answer;

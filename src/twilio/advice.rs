@@ -1,24 +1,24 @@
-//! What an operator does about an error: one line for each, by Twilio's error code where there is one.
+//! Advice on errors for the operator: one line each, chosen by Twilio's error code if there is one.
 
 use crate::domain::engine::request::Resource;
 
 use super::cause::NoConnection;
 use super::error::{Error, Status};
 
-/// Twilio's code for credentials that are wrong, or of a kind that may not ask this.
+/// Twilio's code for credentials that are wrong, or of a kind that this request doesn't accept.
 pub(super) const AUTHENTICATE: u32 = 20_003;
-/// Twilio's code for an account that is not active.
+/// Twilio's code for an account that isn't active.
 pub(super) const NOT_ACTIVE: u32 = 20_005;
 /// Twilio's code for test credentials.
 pub(super) const TEST_CREDENTIALS: u32 = 20_008;
 /// Twilio's code for a missing permission.
 pub(super) const MISSING_PERMISSION: u32 = 70_051;
 
-/// What is said of an answer that may not be Twilio's.
+/// The advice on an answer that may not be Twilio's.
 const NOT_TWILIOS: &str = "the answer has no Twilio error code, so it may come from a proxy or gateway: check the base URL";
 
 impl Error {
-    /// The error, and what to do about it.
+    /// Returns the error's text, followed by advice.
     pub fn explained(&self, asked_for: Resource) -> String {
         match self.advice(asked_for) {
             Some(advice) => format!("{self}: {advice}"),
@@ -28,7 +28,7 @@ impl Error {
 
     fn advice(&self, asked_for: Resource) -> Option<String> {
         let advice = match self {
-            Self::Unauthorized(status) => return Some(of_refusal(*status, asked_for)),
+            Self::Unauthorized(status) => return Some(authorization_advice(*status, asked_for)),
             Self::NotActive(_) => {
                 "it is suspended or closed, and the credentials are not the cause: see Twilio's console"
             }
@@ -38,24 +38,24 @@ impl Error {
             Self::MissingPermission { permission: None, .. } => {
                 return Some(format!(
                     "{}: add it to the key, or use another key",
-                    needed(asked_for)
+                    requirement(asked_for)
                 ));
             }
             Self::NotFound(Status { code: None, .. })
             | Self::Server { status: Status { code: None, .. }, .. } => NOT_TWILIOS,
             Self::NotFound(_) => "check the Account SID and the region",
             Self::TooManyRequests { .. } => {
-                "the exporter slows down; other programs use the same limit"
+                "the exporter slows down; other programs share this limit"
             }
-            Self::Server { .. } => "it is asked again; see status.twilio.com",
+            Self::Server { .. } => "the request will be retried; see status.twilio.com",
             Self::UnexpectedStatus(Status { code: Some(code), .. }) => {
                 return Some(format!("see https://www.twilio.com/docs/errors/{code}"));
             }
             Self::UnexpectedStatus(_) | Self::NotHttp => NOT_TWILIOS,
             Self::Malformed { .. } => {
-                "a proxy, gateway or login page may answer instead of Twilio: check the base URL and the proxy"
+                "a proxy, gateway or login page may have answered instead of Twilio: check the base URL and the proxy"
             }
-            Self::Timeout => "Twilio or the network is slow; api.timeout is how long it waits",
+            Self::Timeout => "Twilio or the network is slow; the limit is api.timeout",
             Self::Connect(cause) => cause.advice(),
             Self::Interrupted => "Twilio, a proxy or a firewall closed the connection",
             Self::ForeignNextPage => "check the base URL",
@@ -65,28 +65,28 @@ impl Error {
     }
 }
 
-/// What to do about a 401 or 403.
-fn of_refusal(status: Status, asked_for: Resource) -> String {
+/// Returns the advice on a 401 or 403.
+fn authorization_advice(status: Status, asked_for: Resource) -> String {
     const CREDENTIALS: &str =
-        "check account SID and auth token or API key, and that they belong to this region";
+        "check the Account SID and the auth token or API key, and that they belong to this region";
     match (status.code, asked_for) {
         (Some(AUTHENTICATE), Resource::Accounts) => format!(
-            "only an auth token or a Main API key can list subaccounts; if it is one, {CREDENTIALS}"
+            "only an auth token or a Main API key can list subaccounts; if you use one, {CREDENTIALS}"
         ),
         (Some(TEST_CREDENTIALS), _) => "they can't read calls: use the live credentials".to_owned(),
         (Some(AUTHENTICATE), _) => CREDENTIALS.to_owned(),
         (Some(code), _) => {
             format!("see https://www.twilio.com/docs/errors/{code}")
         }
-        // Twilio refuses test credentials without a code, too.
+        // Twilio also refuses some test credentials without a code.
         (None, _) => format!("{CREDENTIALS}; {NOT_TWILIOS}"),
     }
 }
 
-/// The permission that reading a resource needs.
+/// Returns what reading a resource requires.
 ///
-/// Source: Twilio's list of the permissions of restricted API keys.
-fn needed(asked_for: Resource) -> &'static str {
+/// Source: Twilio's list of permissions for restricted API keys.
+fn requirement(asked_for: Resource) -> &'static str {
     match asked_for {
         Resource::Calls => "lists of calls need `/twilio/voice/calls/list`",
         Resource::Call => "single calls need `/twilio/voice/calls/read`",
@@ -97,14 +97,14 @@ fn needed(asked_for: Resource) -> &'static str {
 }
 
 impl NoConnection {
-    /// What happened.
+    /// Returns the cause as text.
     pub(super) const fn text(self) -> &'static str {
         match self {
             Self::Dns => "the host name can't be resolved",
             Self::Refused => "connection refused",
             Self::Unreachable => "network or host unreachable",
-            Self::Timeout => "no connection in time",
-            Self::Closed => "the connection was closed at once",
+            Self::Timeout => "the connection attempt timed out",
+            Self::Closed => "the connection was closed immediately",
             Self::UnknownIssuer => "the certificate's issuer is unknown",
             Self::Expired => "the certificate has expired",
             Self::NotYetValid => "the certificate is not valid yet",
@@ -126,32 +126,34 @@ impl NoConnection {
             Self::Dns => "check the base URL or region and edge, and this machine's DNS",
             Self::Refused => "check the base URL; nothing listens there, or a firewall rejects it",
             Self::Unreachable => {
-                "check routes and firewalls; where only a proxy leads out, set HTTPS_PROXY"
+                "check routes and firewalls; if the network requires a proxy, set HTTPS_PROXY"
             }
             Self::Timeout => {
-                "a firewall may drop it: allow HTTPS to Twilio, or to the proxy if HTTPS_PROXY is set"
+                "a firewall may be dropping it: allow HTTPS to Twilio, or to the proxy if HTTPS_PROXY is set"
             }
-            Self::Closed => "a firewall may cut it off, or the base URL names no HTTPS server",
+            Self::Closed => "a firewall may be closing it, or the base URL isn't an HTTPS server's",
             Self::UnknownIssuer => {
-                "if a proxy inspects TLS, set api.ca_file to the CA that signs its certificates; else install ca-certificates"
+                "if a proxy inspects TLS, set api.ca_file to the CA that signs its certificates; otherwise install ca-certificates"
             }
             Self::Expired | Self::NotYetValid => {
                 "check this machine's clock, and the certificate of the host in the base URL"
             }
-            Self::WrongName => "check the base URL, and what answers in its place",
+            Self::WrongName => {
+                "check the base URL, and whether another server answers in Twilio's place"
+            }
             Self::Certificate => {
-                "the server needs a certificate of its own that an authority has signed"
+                "the server needs its own certificate, signed by a certificate authority"
             }
             Self::Tls => {
-                "the other side must speak TLS 1.2 or 1.3, and ask for no client certificate: check the base URL"
+                "the server must support TLS 1.2 or 1.3 and must not require a client certificate: check the base URL"
             }
             Self::ProxyDns | Self::ProxyUnreachable => {
-                "check HTTPS_PROXY, and that the proxy runs and can be reached from here"
+                "check HTTPS_PROXY, and that the proxy is running and reachable from this machine"
             }
             Self::ProxyTls => {
-                "check whether HTTPS_PROXY has to begin with http://, and the proxy's certificate"
+                "check the proxy's certificate, and whether HTTPS_PROXY should start with http://"
             }
-            Self::ProxyCredentials => "put the right user and password into HTTPS_PROXY",
+            Self::ProxyCredentials => "set the correct user name and password in HTTPS_PROXY",
             Self::ProxyDenied => {
                 "allow CONNECT to Twilio's host on port 443 in the proxy; its log says why"
             }
@@ -166,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn twilios_code_picks_the_advice() {
+    fn the_advice_depends_on_twilios_error_code() {
         let refused = |code| Error::Unauthorized(Status { http: 401, code });
         let lacks = Error::MissingPermission {
             permission: None,
@@ -176,7 +178,7 @@ mod tests {
             (
                 refused(Some(20_003)),
                 Resource::Calls,
-                "(HTTP 401, Twilio error 20003): check account SID",
+                "(HTTP 401, Twilio error 20003): check the Account SID",
             ),
             (refused(Some(20_003)), Resource::Accounts, "only an auth token or a Main API key"),
             (refused(Some(20_008)), Resource::Calls, "refuses test credentials"),
@@ -202,8 +204,8 @@ mod tests {
                 "(HTTP 429, Twilio error 20429)",
             ),
         ] {
-            let told = error.explained(asked_for);
-            assert!(told.contains(expected), "{expected}: {told}");
+            let text = error.explained(asked_for);
+            assert!(text.contains(expected), "{expected}: {text}");
         }
     }
 }

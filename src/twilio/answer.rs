@@ -1,4 +1,4 @@
-//! What a request is, and what came of it.
+//! A request to Twilio and its result.
 
 use std::time::{Duration, Instant};
 
@@ -8,35 +8,35 @@ use crate::domain::engine::request::Resource;
 
 use super::error::Error;
 
-/// One request, whatever came of it.
+/// A request that was sent, successful or not.
 #[derive(Clone, Debug)]
 pub struct Attempt {
-    /// What was asked for.
+    /// The requested resource.
     pub resource: Resource,
-    /// The status, if there was an answer.
+    /// The HTTP status code, if there was an answer.
     pub code: Option<u16>,
-    /// How long it took.
+    /// The duration of the request, including reading the answer.
     pub took: Duration,
-    /// When the head of the answer arrived, if it did.
+    /// When the headers of the answer arrived, if they did.
     pub answered: Option<Instant>,
     /// Twilio's time (`Date` header).
     pub date: Option<Timestamp>,
-    /// Concurrent requests of the whole account (`Twilio-Concurrent-Requests` header).
+    /// The number of concurrent requests of the whole account (`Twilio-Concurrent-Requests` header).
     pub concurrent_requests: Option<u64>,
 }
 
-/// A request and what came of it.
+/// A request and its result.
 #[derive(Clone, Debug)]
 pub struct Answer<T> {
-    /// The request; `None` if it was refused here, and never sent.
+    /// The request; `None` if the client refused to send it.
     pub attempt: Option<Attempt>,
-    /// What came of it.
+    /// The decoded answer, or why the request failed.
     pub result: Result<T, Error>,
 }
 
 impl<T> Answer<T> {
-    /// The same answer, with what it shows made into something else.
-    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Answer<U> {
-        Answer { attempt: self.attempt, result: self.result.map(make) }
+    /// Converts a successful result.
+    pub fn map<U>(self, convert: impl FnOnce(T) -> U) -> Answer<U> {
+        Answer { attempt: self.attempt, result: self.result.map(convert) }
     }
 }

@@ -1,34 +1,34 @@
-//! Where Twilio's API is: a URL that is safe to send credentials to.
+//! The base URL of Twilio's API, checked to be safe to send credentials to.
 
 use std::fmt;
 use std::net::IpAddr;
 
 use reqwest::Url;
 
-/// Twilio's API in its default region.
+/// Twilio's API in the default region.
 const DEFAULT: &str = "https://api.twilio.com";
 
-/// The base URL of Twilio's API, or of a proxy in its place: https, or http to this machine.
+/// The base URL of Twilio's API, or of a reverse proxy in front of it: https, or http to a loopback address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseUrl {
     url: Url,
     text: String,
 }
 
-/// Why a text is no base URL. Carries no text: what came may hold a secret.
+/// Why a text isn't a valid base URL. Doesn't contain the text, which may hold a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidBaseUrl {
-    /// No URL at all.
+    /// Not a URL.
     #[error("expected a URL such as `https://proxy.example.com`")]
     Syntax,
-    /// A URL with credentials of its own.
-    #[error("expected a URL without user and password")]
+    /// A URL with a user name or password.
+    #[error("expected a URL without a user name and password")]
     Credentials,
-    /// A URL of something in particular.
-    #[error("expected a URL without query and fragment")]
+    /// A URL with a query or fragment.
+    #[error("expected a URL without a query or fragment")]
     Query,
-    /// Everyone on the way could read the credentials.
-    #[error("expected https, or http to a loopback address: credentials go there")]
+    /// A URL to which credentials would be sent unencrypted.
+    #[error("expected https, or http to a loopback address, because credentials are sent there")]
     Insecure,
 }
 
@@ -36,7 +36,8 @@ impl BaseUrl {
     /// Parses a base URL.
     ///
     /// # Errors
-    /// [`InvalidBaseUrl`] for one that credentials must not go to, or that has more than a place.
+    /// Returns [`InvalidBaseUrl`] if credentials must not be sent to the URL, or if it contains more than scheme, host,
+    /// port and path.
     pub fn parse(text: &str) -> Result<Self, InvalidBaseUrl> {
         let url = Url::parse(text).map_err(|_| InvalidBaseUrl::Syntax)?;
         let base = Self { url, text: text.to_owned() };
@@ -52,34 +53,34 @@ impl BaseUrl {
         }
     }
 
-    /// It as a URL.
+    /// Returns the parsed URL.
     pub(super) fn url(&self) -> &Url {
         &self.url
     }
 
-    /// Where the error log is: on a host of its own beside Twilio's, and here on any other.
+    /// Returns the base URL of the error log: on Twilio's hosts, the matching `monitor.` host; otherwise this base URL.
     pub(super) fn monitor(&self) -> Url {
         let mut url = self.url.clone();
         if self.region().is_some() || self.host() == "api.twilio.com" {
             let host = self.host().replacen("api.", "monitor.", 1);
-            // It differs in its first label only.
-            let _is_host = url.set_host(Some(&host));
+            // Can't fail: only the first label changes.
+            let _result = url.set_host(Some(&host));
         }
         url
     }
 
-    /// Its host.
+    /// Returns the host.
     pub fn host(&self) -> &str {
         self.url.host_str().unwrap_or_default()
     }
 
-    /// The region of a host such as `api.dublin.ie1.twilio.com`.
+    /// Returns the region in a host such as `api.dublin.ie1.twilio.com`: here, `ie1`.
     pub fn region(&self) -> Option<&str> {
         let labels = self.host().strip_prefix("api.")?.strip_suffix(".twilio.com")?;
         labels.split('.').next_back()
     }
 
-    /// Whether it is this machine's own.
+    /// Whether the host is `localhost` or a loopback address.
     pub(super) fn is_loopback(&self) -> bool {
         let host = self.host();
         let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
@@ -89,12 +90,12 @@ impl BaseUrl {
 
 impl Default for BaseUrl {
     fn default() -> Self {
-        Self::parse(DEFAULT).expect("an https URL of a host")
+        Self::parse(DEFAULT).expect("the default base URL is valid")
     }
 }
 
 impl fmt::Display for BaseUrl {
-    /// As it came.
+    /// Writes the URL as it was configured.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
@@ -105,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_error_log_has_a_host_of_its_own_in_the_same_region() {
+    fn the_error_log_is_on_the_monitor_host_of_the_same_region() {
         for (base, expected) in [
             ("https://api.twilio.com", "https://monitor.twilio.com/"),
             ("https://api.dublin.ie1.twilio.com", "https://monitor.dublin.ie1.twilio.com/"),
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_go_over_tls_or_to_loopback_only() {
+    fn a_base_url_is_https_or_loopback() {
         for text in ["http://api.twilio.com", "ftp://x", "nonsense", "http://10.0.0.1"] {
             assert!(BaseUrl::parse(text).is_err(), "{text}");
         }

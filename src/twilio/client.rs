@@ -1,6 +1,6 @@
-//! One account's connection to Twilio's REST API.
+//! The client of Twilio's REST API.
 //!
-//! Each function is one request and one answer: retrying, pacing and counting are the poller's.
+//! Each method sends one request. The poller does the retrying, pacing and counting.
 
 use std::time::{Duration, Instant};
 
@@ -25,17 +25,17 @@ use super::resolver::Resolver;
 use super::response::{LargeBodies, concurrent_requests, content_type, header, read_body, refusal};
 use super::wire;
 
-/// Most bytes of an answer, decompressed: a page of 1,000 events with bodies of 16 kB.
+/// The maximum size of an answer in bytes, decompressed: a page of 1,000 events with bodies of 16 kB.
 pub const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
-/// Longest next page that is followed: Twilio's have some hundred bytes, and those of a list are kept.
+/// The maximum length of a next-page link in bytes. Twilio's have a few hundred; the links of a list are kept.
 const MAX_NEXT_PAGE_BYTES: usize = 4_096;
 
-/// Who asks: an account SID or API key SID, and its secret.
+/// The SID of an account or API key, and its secret.
 #[derive(Clone, Debug)]
 pub struct Credentials {
     /// `AC…` or `SK…`.
     pub username: String,
-    /// Auth token or API key secret.
+    /// The auth token or the API key's secret.
     pub secret: SecretString,
 }
 
@@ -46,41 +46,40 @@ impl PartialEq for Credentials {
     }
 }
 
-/// How to connect.
+/// How to connect to Twilio.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientOptions {
-    /// Most time for a connection.
+    /// The time limit for establishing a connection.
     pub connect_timeout: Duration,
-    /// Most time for a whole request.
+    /// The time limit for a whole request.
     pub timeout: Duration,
-    /// Further root certificates (PEM).
+    /// Additional root certificates (PEM).
     pub ca_pem: Option<Vec<u8>>,
-    /// The proxy, with the hosts that are reached without it.
+    /// The proxy, and the hosts that are reached without it.
     pub proxy: Option<Proxy>,
 }
 
-/// Why a client can't be made: TLS can't be set up.
+/// TLS can't be set up.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot set up TLS")]
 pub struct BuildError(#[from] reqwest::Error);
 
-/// A connection to Twilio for one set of credentials.
+/// A client of Twilio's REST API, for one set of credentials.
 #[derive(Clone, Debug)]
 pub struct Client {
     http: reqwest::Client,
     base: Url,
-    /// Where the error log is.
+    /// The base URL of the error log.
     monitor: Url,
     credentials: Credentials,
     large_bodies: LargeBodies,
 }
 
 impl Client {
-    /// Prepares a client; connects to nothing yet. What is shared for answers that are large comes from
-    /// outside.
+    /// Creates a client without connecting. All clients of the process share `large_bodies`.
     ///
     /// # Errors
-    /// [`BuildError`] without TLS.
+    /// Returns [`BuildError`] if TLS can't be set up.
     pub fn new(
         base: &BaseUrl,
         credentials: Credentials,
@@ -93,16 +92,16 @@ impl Client {
             .redirect(redirect::Policy::none())
             .https_only(!base.is_loopback())
             .connect_timeout(options.connect_timeout)
-            .dns_resolver(Resolver::within(options.connect_timeout))
+            .dns_resolver(Resolver::new(options.connect_timeout))
             .timeout(options.timeout);
-        // Either way the environment isn't asked again.
+        // In both cases reqwest ignores the environment's proxy settings.
         builder = match options.proxy.as_ref().filter(|proxy| proxy.path_to(base) == Path::Proxy) {
             Some(proxy) => builder.proxy(proxy.for_client()?),
             None => builder.no_proxy(),
         };
         let (base, monitor) = (base.url().clone(), base.monitor());
         if base.scheme() == "http" {
-            // No TLS, so no certificates: a machine without any can still run the demo.
+            // Needs no certificates without TLS: the demo also runs on a machine that has none.
             builder = builder.tls_certs_only([]);
         } else if let Some(pem) = &options.ca_pem {
             builder = builder.tls_certs_merge(Certificate::from_pem_bundle(pem)?);
@@ -110,7 +109,7 @@ impl Client {
         Ok(Self { http: builder.build()?, base, monitor, credentials, large_bodies })
     }
 
-    /// Lists calls: a page of a list.
+    /// Fetches a page of a list of calls.
     ///
     /// Source: <https://www.twilio.com/docs/voice/api/call-resource#read-multiple-call-resources>.
     pub async fn list_calls(
@@ -120,8 +119,8 @@ impl Client {
         page: &PageRequest,
     ) -> Answer<Page<Call>> {
         let filter = match filter {
-            Filter::StartedFrom(at) => Some(("StartTime>", second(at))),
-            Filter::EndedFrom(at) => Some(("EndTime>", second(at))),
+            Filter::StartedFrom(at) => Some(("StartTime>", format_second(at))),
+            Filter::EndedFrom(at) => Some(("EndTime>", format_second(at))),
             Filter::Status(status) => Some(("Status", status.as_str().to_owned())),
             Filter::Everything => None,
         };
@@ -132,7 +131,8 @@ impl Client {
 
     /// Fetches one call.
     pub async fn fetch_call(&self, account: AccountSid, call: CallSid) -> Answer<Call> {
-        let url = under(&self.base, &format!("2010-04-01/Accounts/{account}/Calls/{call}.json"));
+        let url =
+            join_path(&self.base, &format!("2010-04-01/Accounts/{account}/Calls/{call}.json"));
         let read = |text: &str| {
             let raw = serde_json::from_str(text).ok().map(wire::RawItem::new);
             raw.and_then(|item| wire::decode_call(&item))
@@ -140,7 +140,7 @@ impl Client {
         self.get(Resource::Call, Ok(url), read).await
     }
 
-    /// Reads a page of a call's events. Each item exists only while `judge` looks at it.
+    /// Fetches a page of a call's events. Each item is dropped after `judge` returns.
     ///
     /// Source: <https://www.twilio.com/docs/voice/api/call-event-resource>.
     pub async fn call_events<T>(
@@ -155,7 +155,7 @@ impl Client {
         self.get_page(list, page, |item| Some(judge(item))).await
     }
 
-    /// Lists the account and its subaccounts: a page of the list.
+    /// Fetches a page of the list of the account and its subaccounts.
     ///
     /// Source: <https://www.twilio.com/docs/iam/api/account>.
     pub async fn list_accounts(&self, page: &PageRequest) -> Answer<Page<ListedAccount>> {
@@ -164,8 +164,8 @@ impl Client {
         self.get_page(list, page, wire::decode_account).await
     }
 
-    /// Lists the error log of the account that authenticates, from an instant on: a page of the list. Each
-    /// entry exists only while `judge` looks at it.
+    /// Fetches a page of the authenticated account's error log, starting at `from`. Each entry is dropped after `judge`
+    /// returns.
     ///
     /// Source: <https://www.twilio.com/docs/usage/monitor-alert#read-multiple-alert-resources>.
     pub async fn error_log<T>(
@@ -178,31 +178,31 @@ impl Client {
             resource: Resource::ErrorLog,
             base: &self.monitor,
             path: "v1/Alerts".to_owned(),
-            filter: Some(("StartDate", second(from))),
+            filter: Some(("StartDate", format_second(from))),
         };
         self.get_page(list, page, |item| Some(judge(&wire::decode_logged_error(item)?))).await
     }
 
-    /// A next page of a list (RFC 3986, section 5). It must be a page of the same list: credentials go
-    /// nowhere else, and the calls of another account are not ours.
+    /// Resolves the link to a list's next page (RFC 3986, section 5). It must lead to the same list, so that
+    /// credentials aren't sent elsewhere and another account's calls aren't read.
     fn resolve(base: &Url, list: &Url, next: &str) -> Result<Url, Error> {
         if next.len() > MAX_NEXT_PAGE_BYTES {
             return Err(Error::ForeignNextPage);
         }
         let mut url = base.join(next).map_err(|_| Error::ForeignNextPage)?;
         if is_monitor(&url) && !is_monitor(base) {
-            // Behind a proxy, Twilio's error log still names its own host: only the rest of it is taken.
-            let mut ours = base.clone();
-            ours.set_path(url.path());
-            ours.set_query(url.query());
-            url = ours;
+            // Behind a reverse proxy, the error log's links still point to Twilio's host: keep only path and query.
+            let mut rewritten = base.clone();
+            rewritten.set_path(url.path());
+            rewritten.set_query(url.query());
+            url = rewritten;
         }
         let is_same_origin = url.scheme() == list.scheme()
             && url.host() == list.host()
             && url.port_or_known_default() == list.port_or_known_default()
             && url.username().is_empty()
             && url.password().is_none();
-        // Behind a proxy with a path of its own, Twilio still gives its own paths.
+        // Behind a reverse proxy with a path prefix, Twilio's links have paths without the prefix.
         let prefix = base.path().trim_end_matches('/');
         let is_same_list =
             url.path() == list.path() || list.path().strip_prefix(prefix) == Some(url.path());
@@ -213,7 +213,7 @@ impl Client {
         Ok(url)
     }
 
-    /// What follows a page of a list, by what it says itself.
+    /// Returns what follows a page of a list, given its link to the next page.
     fn next_page(base: &Url, list: &Url, next: Option<String>) -> NextPage {
         let Some(link) = next else { return NextPage::End };
         match Self::resolve(base, list, &link) {
@@ -228,7 +228,7 @@ impl Client {
         page: &PageRequest,
         decode: impl Fn(&wire::RawItem<'_>) -> Option<T>,
     ) -> Answer<Page<T>> {
-        let first = under(list.base, &list.path);
+        let first = join_path(list.base, &list.path);
         let url = match &page.next {
             Some(next) => Self::resolve(list.base, &first, next),
             None => {
@@ -254,7 +254,7 @@ impl Client {
         url: Result<Url, Error>,
         read: impl FnOnce(&str) -> Option<T>,
     ) -> Answer<T> {
-        let began = Instant::now();
+        let started = Instant::now();
         let mut attempt = Attempt {
             resource,
             code: None,
@@ -268,7 +268,7 @@ impl Client {
             Err(error) => return Answer { attempt: None, result: Err(error) },
         };
         let result = self.send(url, &mut attempt, read).await;
-        attempt.took = began.elapsed();
+        attempt.took = started.elapsed();
         Answer { attempt: Some(attempt), result }
     }
 
@@ -296,50 +296,50 @@ impl Client {
     }
 }
 
-/// A list of Twilio's.
+/// A list in Twilio's API.
 struct List<'a> {
     resource: Resource,
     base: &'a Url,
     path: String,
-    /// The parameter that says which items are wanted.
+    /// The query parameter that selects items.
     filter: Option<(&'static str, String)>,
 }
 
-/// A resource below a base URL.
-fn under(base: &Url, path: &str) -> Url {
+/// Appends a path to a base URL.
+fn join_path(base: &Url, path: &str) -> Url {
     let mut url = base.clone();
     let prefix = base.path().trim_end_matches('/');
     url.set_path(&format!("{prefix}/{path}"));
     url
 }
 
-/// Whether a URL is of Twilio's error log.
+/// Whether a URL is on a host of Twilio's error log.
 fn is_monitor(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     host.starts_with("monitor.") && host.ends_with(".twilio.com")
 }
 
-/// An instant as Twilio's filters take it.
-fn second(at: Timestamp) -> String {
+/// Formats an instant for Twilio's filters, in whole seconds.
+fn format_second(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// Where in its list a page is, however its URL is written: the parameters that place it, sorted. Empty
-/// for the first page of a list without filters.
+/// Returns a page's position in its list, independent of how its URL is written: the parameters that determine it,
+/// sorted. Empty for the first page of a list without filters.
 fn position(page: &Url) -> String {
-    // A page of another size at the same place shows the same items again.
-    let places = |name: &str, value: &str| match name {
+    // A page of another size at the same position returns the same items again.
+    let is_relevant = |name: &str, value: &str| match name {
         "PageSize" => false,
         "Page" => !value.is_empty() && value.parse() != Ok(0_u64),
         _ => !value.is_empty(),
     };
-    let pairs = page.query_pairs().filter(|(name, value)| places(name, value));
+    let pairs = page.query_pairs().filter(|(name, value)| is_relevant(name, value));
     let mut pairs: Vec<_> = pairs.collect();
     pairs.sort_unstable();
     form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
 }
 
-/// Whether a text is certificates in PEM that TLS can be set up with.
+/// Whether TLS can be set up with these PEM certificates.
 pub(crate) fn are_certificates(pem: &[u8]) -> bool {
     install_crypto();
     let are_usable = |certificates: Vec<Certificate>| {
@@ -349,9 +349,9 @@ pub(crate) fn are_certificates(pem: &[u8]) -> bool {
     Certificate::from_pem_bundle(pem).is_ok_and(are_usable)
 }
 
-/// Makes rustls use ring, for the whole process: reqwest brings no cryptography of its own.
+/// Makes rustls use ring in the whole process: reqwest is built without a cryptography provider.
 pub fn install_crypto() {
-    // Fails only where it is installed already.
+    // Fails only if a provider is installed already.
     let _installed = rustls::crypto::ring::default_provider().install_default();
 }
 

@@ -1,7 +1,7 @@
-//! Why a request to Twilio gave nothing.
+//! Why a request to Twilio failed.
 //!
-//! No error carries text from an answer, except the name of a missing permission. What to do about an
-//! error is in `advice`.
+//! No error contains text from an answer, except the name of a missing permission. The module `advice` says what to do
+//! about an error.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use crate::domain::engine::request::Resource;
 use super::advice::{AUTHENTICATE, TEST_CREDENTIALS};
 use super::cause::NoConnection;
 
-/// The status of an answer, and the number that Twilio gives to the error.
+/// The HTTP status of an answer, and Twilio's error code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// HTTP's.
+    /// The HTTP status code.
     pub http: u16,
-    /// Twilio's (<https://www.twilio.com/docs/api/errors>), unless the answer has none.
+    /// Twilio's error code (<https://www.twilio.com/docs/api/errors>), if the answer has one.
     pub code: Option<u32>,
 }
 
@@ -31,27 +31,27 @@ impl fmt::Display for Status {
     }
 }
 
-/// Why a request gave nothing.
+/// Why a request failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Twilio refuses the credentials (401 or 403).
-    #[error("Twilio refuses {what} ({0})", what = what_is_refused(*.0))]
+    #[error("Twilio refuses {what} ({0})", what = refused(*.0))]
     Unauthorized(Status),
     /// The account is suspended, or not active for another reason (error 20005).
     #[error("the account is not active ({0})")]
     NotActive(Status),
     /// The credentials lack a permission (error 70051).
-    #[error("the API key lacks {} ({status})", named(.permission.as_deref()))]
+    #[error("the API key lacks {} ({status})", permission_text(.permission.as_deref()))]
     MissingPermission {
         /// With a leading slash, such as `/twilio/voice/calls/list`, if the answer names it.
         permission: Option<String>,
-        /// What Twilio answered.
+        /// The status.
         status: Status,
     },
     /// Twilio doesn't know the resource (404).
     #[error("not found ({0})")]
     NotFound(Status),
-    /// Too many concurrent requests of the account (429, error 20429).
+    /// The account has too many concurrent requests (429, error 20429).
     #[error("too many concurrent requests of this account ({})", Status { http: 429, code: *.code })]
     TooManyRequests {
         /// How long to wait, if Twilio says so.
@@ -70,38 +70,38 @@ pub enum Error {
     /// An answer that no rule covers, redirects included.
     #[error("unexpected answer ({0})")]
     UnexpectedStatus(Status),
-    /// No answer in time.
-    #[error("no answer in time")]
+    /// The answer wasn't complete within the timeout.
+    #[error("the request timed out")]
     Timeout,
-    /// The connection failed: name, TCP, TLS or proxy.
+    /// The connection failed: DNS, TCP, TLS or the proxy.
     #[error("cannot connect: {}", .0.text())]
     Connect(NoConnection),
     /// The connection broke before the answer was complete.
-    #[error("the answer broke off")]
+    #[error("the answer was cut off")]
     Interrupted,
-    /// The answer is larger than is read.
+    /// The answer exceeds the size limit.
     #[error("the answer is larger than {limit} bytes")]
     TooLarge {
-        /// The limit.
+        /// The limit in bytes.
         limit: usize,
     },
-    /// The answer is no JSON document of the expected shape.
+    /// The answer isn't JSON of the expected structure.
     #[error(
-        "the answer is no page of the expected shape (HTTP 200, content type `{content_type}`)"
+        "the answer isn't JSON of the expected structure (HTTP 200, content type `{content_type}`)"
     )]
     Malformed {
-        /// The class of content type: `json`, `html`, `other`, `none`.
+        /// The kind of content type: `json`, `html`, `other` or `none`.
         content_type: &'static str,
     },
-    /// The answer is no HTTP.
+    /// The answer isn't HTTP.
     #[error("the answer is not HTTP")]
     NotHttp,
-    /// The next page is elsewhere: credentials go nowhere else.
+    /// The next page isn't in the same list; credentials aren't sent elsewhere.
     #[error("the next page is on another host")]
     ForeignNextPage,
 }
 
-fn what_is_refused(status: Status) -> &'static str {
+fn refused(status: Status) -> &'static str {
     match status.code {
         Some(AUTHENTICATE) | None => "the credentials",
         Some(TEST_CREDENTIALS) => "test credentials",
@@ -109,7 +109,7 @@ fn what_is_refused(status: Status) -> &'static str {
     }
 }
 
-fn named(permission: Option<&str>) -> String {
+fn permission_text(permission: Option<&str>) -> String {
     match permission {
         Some(permission) => format!("the permission `{permission}`"),
         None => "a permission".to_owned(),
@@ -117,7 +117,7 @@ fn named(permission: Option<&str>) -> String {
 }
 
 impl Error {
-    /// What the failure of a request for a resource says of the next ones.
+    /// Returns the failure as the engine needs it, with what it implies for further requests.
     pub fn failure(&self, asked_for: Resource) -> Failure {
         Failure {
             reason: self.reason(),
@@ -136,12 +136,12 @@ impl Error {
                 Verdict::Refused
             }
             Self::Server { retry_after, .. } => Verdict::Failed { retry_after: *retry_after },
-            // Twilio answers, but not to this: the request itself is at fault.
+            // Twilio is up, but can't serve this request: retrying won't help.
             Self::UnexpectedStatus(Status { http: 400..=499, .. })
             | Self::TooLarge { .. }
             | Self::ForeignNextPage => Verdict::Unreadable,
             Self::NotFound(_) => Verdict::NotFound,
-            // Of these, a truncated page or an error page of a proxy may be whole at the next try.
+            // A retry may succeed, also after a truncated page or a proxy's error page.
             Self::Timeout
             | Self::Connect(_)
             | Self::Interrupted
@@ -151,8 +151,7 @@ impl Error {
         }
     }
 
-    /// A smaller page may succeed where Twilio failed over one or took too long, or where its answer
-    /// broke off.
+    /// Whether a smaller page may succeed: if Twilio failed, took too long, or its answer was too large or cut off.
     pub fn page_size_verdict(&self) -> PageSizeVerdict {
         match self {
             Self::TooLarge { .. } => PageSizeVerdict::TooLarge,
@@ -173,7 +172,7 @@ impl Error {
         }
     }
 
-    /// The error as a label.
+    /// Returns the error's label value.
     pub const fn reason(&self) -> FailureReason {
         match self {
             Self::Unauthorized(_) => FailureReason::Unauthorized,
@@ -223,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_may_pass_by_itself_counts_against_the_account() {
+    fn classifies_errors_by_whether_a_retry_may_help() {
         let status = |http| Status { http, code: None };
         for (http, expected) in [
             (400, Verdict::Unreadable),

@@ -1,8 +1,8 @@
 //! The proxy through which Twilio is reached.
 //!
-//! A setting is read strictly, and which requests take the proxy is decided here: the HTTP client is given
-//! either this proxy or none, and never looks at the environment itself. It would ignore a setting that it
-//! can't use, and connect directly.
+//! Settings are parsed strictly, and this module decides which requests use the proxy. The HTTP client is given either
+//! this proxy or none, and never reads the environment: it would ignore a setting that it can't use, and connect
+//! directly.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -12,16 +12,16 @@ use reqwest::Url;
 
 use super::base_url::BaseUrl;
 
-/// The quotes that people put around a value.
+/// Quotes that may surround a value by mistake.
 const QUOTES: [char; 3] = ['"', '\'', '`'];
 
-/// Why a text can't be used as a proxy.
+/// Why a text isn't a valid proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidProxy {
-    /// It is quoted, which no program undoes.
+    /// The value is in quotes, which no program removes.
     #[error("it is in quotes")]
     Quotes,
-    /// White space or control characters within.
+    /// It contains white space or control characters.
     #[error("it contains white space")]
     WhiteSpace,
     /// A SOCKS proxy.
@@ -30,18 +30,18 @@ pub enum InvalidProxy {
     /// Any other scheme.
     #[error("its scheme is neither `http` nor `https`")]
     Scheme,
-    /// Something after host and port. Often it is a part of a password.
+    /// There is something after host and port: often a part of a password.
     #[error(
         "it has more than a host and a port (percent-encode special characters in its user name and password)"
     )]
     Rest,
-    /// No host, or none that can be one.
+    /// The host is missing or invalid.
     #[error("it has no valid host")]
     Host,
-    /// A single word: `none`, `true`, or a secret from elsewhere.
+    /// A single word: `none`, `true`, or a misplaced secret.
     #[error("it is a single word")]
     Word,
-    /// No port after a colon, or none that can be one.
+    /// The port after a colon is missing or invalid.
     #[error("its port is not a number from 1 to 65535")]
     Port,
 }
@@ -51,7 +51,7 @@ pub enum InvalidProxy {
 pub enum Path {
     /// Through the proxy.
     Proxy,
-    /// Directly: the host is this machine, which a proxy can't reach.
+    /// Directly: the host is this machine, which the proxy can't reach.
     Loopback,
     /// Directly: the host is one of the exceptions.
     Exception,
@@ -60,7 +60,7 @@ pub enum Path {
 /// A proxy, and the hosts that are reached without it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proxy {
-    /// With user name and password, if it has any.
+    /// Includes the user name and password, if there are any.
     url: Url,
     address: String,
     exceptions: String,
@@ -74,11 +74,11 @@ impl fmt::Debug for Proxy {
 }
 
 impl Proxy {
-    /// Reads a proxy such as `http://user:password@proxy.example.com:3128`, and exceptions such as
-    /// `localhost,.example.com,10.0.0.0/8`. `source` is where the proxy was found.
+    /// Parses a proxy such as `http://user:password@proxy.example.com:3128`, and exceptions such as
+    /// `localhost,.example.com,10.0.0.0/8`. `source` names the setting.
     ///
     /// # Errors
-    /// A text that the HTTP client would ignore, or could never connect with.
+    /// Returns [`InvalidProxy`] for a text that the HTTP client would ignore or could never connect with.
     pub fn parse(text: &str, exceptions: &str, source: &'static str) -> Result<Self, InvalidProxy> {
         if text.starts_with(QUOTES) || text.ends_with(QUOTES) {
             return Err(InvalidProxy::Quotes);
@@ -102,11 +102,11 @@ impl Proxy {
         if authority.contains(['/', '\\', '?', '#']) {
             return Err(InvalidProxy::Rest);
         }
-        let (user, place) = match authority.rsplit_once('@') {
-            Some((user, place)) => (Some(user), place),
+        let (userinfo, address) = match authority.rsplit_once('@') {
+            Some((userinfo, address)) => (Some(userinfo), address),
             None => (None, authority),
         };
-        let (host, port) = host_and_port(place)?;
+        let (host, port) = host_and_port(address)?;
         let port = match port {
             Some(port) => port,
             None if scheme == "https" => 443,
@@ -115,13 +115,13 @@ impl Proxy {
         let address = format!("{host}:{port}");
         let mut url =
             Url::parse(&format!("{scheme}://{address}")).map_err(|_| InvalidProxy::Host)?;
-        if let Some(user) = user {
-            let (name, password) = match user.split_once(':') {
+        if let Some(userinfo) = userinfo {
+            let (name, password) = match userinfo.split_once(':') {
                 Some((name, password)) => (name, Some(password)),
-                None => (user, None),
+                None => (userinfo, None),
             };
-            let is_set = url.set_username(name).and_then(|()| url.set_password(password));
-            is_set.map_err(|()| InvalidProxy::Rest)?;
+            let result = url.set_username(name).and_then(|()| url.set_password(password));
+            result.map_err(|()| InvalidProxy::Rest)?;
         }
         let exceptions: Vec<String> = exceptions
             .split(|c: char| c == ',' || c.is_whitespace())
@@ -129,22 +129,22 @@ impl Proxy {
             .filter(|exception| !exception.is_empty())
             .collect();
         let proxy = Self { url, address, exceptions: exceptions.join(","), source };
-        // What the client itself makes of it.
+        // Check that the client accepts it.
         let is_usable = proxy.is_used_for("https://twilio.example", "");
         if is_usable { Ok(proxy) } else { Err(InvalidProxy::Rest) }
     }
 
-    /// Its host and port.
+    /// Returns the host and port.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// Where it was found.
+    /// Returns the name of the setting that the proxy comes from.
     pub fn source(&self) -> &'static str {
         self.source
     }
 
-    /// How requests reach a base URL.
+    /// Returns how requests reach a base URL.
     pub fn path_to(&self, base: &BaseUrl) -> Path {
         if base.is_loopback() {
             Path::Loopback
@@ -162,13 +162,13 @@ impl Proxy {
         url.parse().is_ok_and(|uri| matcher.intercept(&uri).is_some())
     }
 
-    /// The proxy as the HTTP client takes it, for a client that always uses it.
+    /// Converts the proxy for an HTTP client that sends every request through it.
     pub(super) fn for_client(&self) -> reqwest::Result<reqwest::Proxy> {
         reqwest::Proxy::all(self.url.clone())
     }
 }
 
-/// A host, and its port if it has one.
+/// Splits a text into a host and an optional port.
 fn host_and_port(text: &str) -> Result<(&str, Option<u16>), InvalidProxy> {
     let (host, port) = match text.rsplit_once(':') {
         // The colon is within an IPv6 address.
@@ -176,8 +176,8 @@ fn host_and_port(text: &str) -> Result<(&str, Option<u16>), InvalidProxy> {
         Some((host, port)) => (host, Some(port)),
         None => (text, None),
     };
-    let is_ipv6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    let is_host = match is_ipv6 {
+    let ipv6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let is_host = match ipv6 {
         Some(address) => address.parse::<Ipv6Addr>().is_ok(),
         None => is_name(host) || host.parse::<Ipv4Addr>().is_ok(),
     };
@@ -192,7 +192,7 @@ fn host_and_port(text: &str) -> Result<(&str, Option<u16>), InvalidProxy> {
     Ok((host, port.transpose()?))
 }
 
-/// Whether a text can be a name in DNS. A number alone would be read as an address.
+/// Whether a text can be a DNS name. The last label must not start with a digit: it could be read as an address.
 fn is_name(text: &str) -> bool {
     let is_label = |label: &str| {
         let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
@@ -203,14 +203,14 @@ fn is_name(text: &str) -> bool {
     name.split('.').all(is_label) && last.starts_with(|c: char| !c.is_ascii_digit())
 }
 
-/// An exception as the client knows it: a domain with its subdomains, an address or a network. Other
-/// programs also know `*.example.com`, and hosts with scheme or port.
+/// Converts an exception to a form the client supports: a domain with its subdomains, an address or a network. Other
+/// programs also accept `*.example.com`, and hosts with a scheme or port.
 fn exception(text: &str) -> String {
     let host = text.split_once("://").map_or(text, |(_, host)| host);
     let host = host.strip_suffix('/').unwrap_or(host);
     let host = match host.rsplit_once(':') {
         Some((name, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => {
-            // Else it is a bare IPv6 address.
+            // With colons and no brackets, it is a bare IPv6 address.
             if name.contains(':') && !name.ends_with(']') { host } else { name }
         }
         Some(_) | None => host,
@@ -224,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_proxy_has_a_host_and_a_port() {
+    fn parses_a_proxys_host_and_port() {
         for (text, address, url) in [
             (
                 "http://proxy.example.com:3128",
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_client_would_ignore_or_never_reach_is_refused() {
+    fn rejects_a_proxy_that_the_client_would_ignore_or_never_reach() {
         for (text, expected) in [
             ("\"http://proxy:3128\"", InvalidProxy::Quotes),
             ("'http://proxy:3128'", InvalidProxy::Quotes),

@@ -1,20 +1,20 @@
-//! Addresses of a host name, within a time of its own: a name server that does not answer must not
-//! look like a host that does not.
+//! Resolves host names with a separate timeout, so that an unresponsive name server isn't mistaken for an unresponsive
+//! host.
 
 use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-/// Asks the system's resolver.
+/// A DNS resolver that uses the system's.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Resolver {
-    /// Most time for an answer.
+    /// The time limit for a lookup.
     timeout: Duration,
 }
 
 impl Resolver {
-    /// A resolver that leaves a part of the time for a connection to the connection itself.
-    pub(super) fn within(connect_timeout: Duration) -> Self {
+    /// Creates a resolver that may use three quarters of the connect timeout; the rest is left for the connection.
+    pub(super) fn new(connect_timeout: Duration) -> Self {
         Self { timeout: connect_timeout * 3 / 4 }
     }
 }

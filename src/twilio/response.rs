@@ -1,4 +1,4 @@
-//! Reading an HTTP response: its head, its body up to a limit, and what a refusal means.
+//! Reads an HTTP response: headers, a body up to a limit, and errors.
 
 use std::num::IntErrorKind;
 use std::sync::Arc;
@@ -12,17 +12,17 @@ use super::advice::{MISSING_PERMISSION, NOT_ACTIVE};
 use super::cause::transport;
 use super::error::{Error, Status};
 
-/// From how many bytes on a body is large: no page of a hundred ordinary Call Events is.
+/// Bodies of more bytes are large. A page of a hundred ordinary Call Events isn't.
 const LARGE: usize = 1024 * 1024;
-/// How many large bodies are read at once.
+/// The maximum number of large bodies read at once.
 const LARGE_AT_ONCE: usize = 4;
-/// Most bytes of an error body that are looked at.
+/// The maximum size of an error's body in bytes.
 const MAX_ERROR_BYTES: usize = 64 * 1024;
-/// Longest wait that a `Retry-After` may ask for.
+/// The longest wait that is accepted from `Retry-After`.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
-/// Most requests that Twilio may say an account has in flight: it allows a hundred or so.
+/// The largest number of concurrent requests that is accepted from Twilio, which allows about a hundred.
 const MAX_CONCURRENT_REQUESTS: u64 = 100_000;
-/// Largest number that is taken for an error code of Twilio's: they have five digits.
+/// The largest number that is accepted as a Twilio error code. They have five digits.
 const MAX_ERROR_CODE: u32 = 999_999;
 
 pub(super) fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -38,8 +38,8 @@ pub(super) fn content_type(headers: &HeaderMap) -> &'static str {
     }
 }
 
-/// Turns that large bodies take, in the whole process: with 64 requests in flight, bodies of the
-/// largest size allowed would fill a gigabyte.
+/// Limits how many large bodies the process reads at once: with 64 requests in flight, bodies of the maximum size
+/// would take up a gigabyte.
 #[derive(Clone, Debug)]
 pub struct LargeBodies(Arc<Semaphore>);
 
@@ -49,38 +49,38 @@ impl Default for LargeBodies {
     }
 }
 
-/// A body, with its turn if it is large: given back when both are done with.
+/// A body. A large one holds a permit until it is dropped.
 pub(super) struct Body<'a> {
     pub(super) bytes: Vec<u8>,
-    _turn: Option<SemaphorePermit<'a>>,
+    _permit: Option<SemaphorePermit<'a>>,
 }
 
-/// Reads a body up to a limit.
+/// Reads a body of at most `limit` bytes.
 pub(super) async fn read_body(
     mut response: reqwest::Response,
     limit: usize,
     large: &LargeBodies,
 ) -> Result<Body<'_>, Error> {
-    let (mut bytes, mut turn) = (Vec::new(), None);
+    let (mut bytes, mut permit) = (Vec::new(), None);
     while let Some(chunk) = response.chunk().await.map_err(|error| transport(&error))? {
         let length = bytes.len() + chunk.len();
         if length > limit {
             return Err(Error::TooLarge { limit });
         }
-        if length > LARGE && turn.is_none() {
-            // Never closed. Who waits too long runs into the request's timeout.
-            turn = large.0.acquire().await.ok();
+        if length > LARGE && permit.is_none() {
+            // The semaphore is never closed. The request's timeout limits the wait.
+            permit = large.0.acquire().await.ok();
         }
         bytes.extend_from_slice(&chunk);
     }
-    Ok(Body { bytes, _turn: turn })
+    Ok(Body { bytes, _permit: permit })
 }
 
-/// What an answer other than 200 means.
+/// Converts an answer other than 200 into an error.
 pub(super) async fn refusal(response: reqwest::Response, large: &LargeBodies) -> Error {
     let http = response.status().as_u16();
     let retry_after = header(response.headers(), RETRY_AFTER.as_str()).and_then(seconds);
-    // Read in any case: a connection whose answer was left unread can't be used again.
+    // Always read the body: otherwise the connection can't be reused.
     let body = read_body(response, MAX_ERROR_BYTES, large).await;
     let body = body.map(|body| error_body(&body.bytes)).unwrap_or_default();
     let (code, permission) = (body.code, body.permission);
@@ -98,7 +98,7 @@ pub(super) async fn refusal(response: reqwest::Response, large: &LargeBodies) ->
     }
 }
 
-/// A number of seconds, bounded, however many digits it has; a date is none, as Twilio sends none.
+/// Parses a number of seconds of any length, capped at [`MAX_RETRY_AFTER`]. Dates are ignored: Twilio sends none.
 fn seconds(text: &str) -> Option<Duration> {
     match text.trim().parse() {
         Ok(seconds) => Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER)),
@@ -107,20 +107,20 @@ fn seconds(text: &str) -> Option<Duration> {
     }
 }
 
-/// How many requests Twilio counts for an account; more than any account may have are no number.
+/// Parses the number of an account's concurrent requests. Implausibly large numbers are ignored.
 pub(super) fn concurrent_requests(text: &str) -> Option<u64> {
     text.trim().parse().ok().filter(|requests| *requests <= MAX_CONCURRENT_REQUESTS)
 }
 
-/// What is known of the body of an error.
+/// The body of an error.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct ErrorBody {
     code: Option<u32>,
     permission: Option<String>,
 }
 
-/// The code of an error, and the permission that it says is missing: the only word of an answer that
-/// is passed on. The body of a proxy or gateway has neither.
+/// Parses an error's code and the permission it says is missing, which is the only text of an answer that is passed
+/// on. An error from a proxy or gateway has neither.
 fn error_body(body: &[u8]) -> ErrorBody {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let code = match body.get("code") {
@@ -130,13 +130,13 @@ fn error_body(body: &[u8]) -> ErrorBody {
     };
     let code = code.filter(|code| (1..=MAX_ERROR_CODE).contains(code));
     let message = body.get("message").and_then(Value::as_str);
-    // Not only in error 70051: other parts of Twilio's API number it otherwise.
+    // Not only for error 70051: other parts of Twilio's API use other codes.
     let permission = message.filter(|text| text.contains("permission")).and_then(permission);
     ErrorBody { code, permission }
 }
 
-/// The first word that looks like a permission. Twilio's message names it without the leading slash
-/// that it has in the documentation and the console.
+/// Returns the first word that looks like a permission, with a leading slash. Twilio's messages omit the slash, which
+/// the documentation and the console show.
 fn permission(message: &str) -> Option<String> {
     let is_part = |c: char| c.is_ascii_lowercase() || "/.-_".contains(c);
     let words = message.split(|c: char| !is_part(c) && !c.is_alphanumeric());
@@ -152,13 +152,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_permission_is_passed_on_from_an_error() {
-        let named = |text: &str| {
+    fn extracts_only_a_permission_from_an_error() {
+        let permission = |text: &str| {
             error_body(format!("{{\"code\":70051,\"message\":\"{text}\"}}").as_bytes()).permission
         };
         const LIST: &str = "/twilio/voice/calls/list";
         for (message, expected) in [
-            // As recorded, and as the documentation writes it.
+            // As recorded, and as documented.
             (
                 "Authorization Error: required permission twilio/voice/calls/list is missing",
                 Some(LIST),
@@ -181,12 +181,12 @@ mod tests {
             ("see twilio/docs/errors", None),
             ("", None),
         ] {
-            assert_eq!(named(message).as_deref(), expected, "{message}");
+            assert_eq!(permission(message).as_deref(), expected, "{message}");
         }
     }
 
     #[tokio::test]
-    async fn errors_that_twilio_was_seen_to_answer_are_recognised() {
+    async fn recognises_recorded_errors() {
         const RECORDED: &str = include_str!("../../tests/fixtures/twilio/recorded-errors.json");
         let recorded: Vec<Value> = serde_json::from_str(RECORDED).expect("JSON");
         assert!(!recorded.is_empty());
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_is_read_however_it_is_written_and_a_page_of_html_has_none() {
+    fn reads_an_error_code_as_a_number_or_string() {
         for (body, expected) in [
             (r#"{"code":20003,"message":"Authenticate","status":401}"#, Some(20_003)),
             (r#"{"code":"20005"}"#, Some(20_005)),
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_is_bounded_and_what_is_no_number_of_seconds_is_none() {
+    fn caps_the_wait_and_ignores_anything_but_seconds() {
         for (text, expected) in [
             ("7", Some(Duration::from_secs(7))),
             (" 0 ", Some(Duration::ZERO)),
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_number_of_requests_that_can_be_is_one() {
+    fn ignores_an_implausible_number_of_requests() {
         for (text, expected) in [
             ("3", Some(3)),
             ("100000", Some(100_000)),
@@ -258,11 +258,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn large_bodies_wait_for_their_turn_and_small_ones_do_not() {
-        let turns = LargeBodies::default();
+    async fn large_bodies_wait_for_a_permit_and_small_ones_do_not() {
+        let permits = LargeBodies::default();
         let read = |bytes: usize| {
             let response = axum::http::Response::new(vec![b'x'; bytes]);
-            read_body(reqwest::Response::from(response), 2 * LARGE, &turns)
+            read_body(reqwest::Response::from(response), 2 * LARGE, &permits)
         };
         let mut held = Vec::new();
         for _ in 0..LARGE_AT_ONCE {
@@ -271,7 +271,7 @@ mod tests {
         let mut waiting = std::pin::pin!(read(LARGE + 1));
         tokio::select! {
             biased;
-            _ = &mut waiting => panic!("one more than there are turns"),
+            _ = &mut waiting => panic!("read more large bodies than there are permits"),
             small = read(LARGE) => assert_eq!(small.expect("a body").bytes.len(), LARGE),
         }
         held.pop();

@@ -28,7 +28,7 @@ async fn refused_credentials_are_told_with_what_to_do_and_stop_no_other_account(
         code.value_in(&scrape)
     );
     let log = program.log();
-    assert!(log.contains("(HTTP 401, Twilio error 20003): check account SID"), "{log}");
+    assert!(log.contains("(HTTP 401, Twilio error 20003): check the Account SID"), "{log}");
     assert_eq!(log.matches("cannot read from Twilio").count(), 1, "said again and again: {log}");
     assert_eq!(program.get("/-/ready").await.0, 200);
     twilio.behave(Behaviour::default());

@@ -37,7 +37,7 @@ async fn reports_wrong_credentials_and_missing_permissions() {
     assert!(
         ended
             .stdout
-            .contains("calls         NOT readable: Twilio refuses the credentials (HTTP 401, Twilio error 20003): check account SID"),
+            .contains("calls         NOT readable: Twilio refuses the credentials (HTTP 401, Twilio error 20003): check the Account SID"),
         "{}",
         ended.stdout
     );

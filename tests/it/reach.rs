@@ -29,7 +29,7 @@ async fn reports_certificate_problems() {
         (3000, 4000, "localhost", true, "the certificate is not valid yet: check"),
         (2020, 4000, "twilio.example", true, "the certificate is for another host name: check"),
         // The TLS handshake succeeds, then the server closes the connection.
-        (2020, 4000, "localhost", true, "the answer broke off"),
+        (2020, 4000, "localhost", true, "the answer was cut off"),
     ] {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new([name.to_owned()]).expect("parameters");
@@ -48,7 +48,7 @@ async fn reports_proxy_problems() {
     for (answer, expected) in [
         (
             "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
-            "the proxy asks for credentials (HTTP 407): put the right user",
+            "the proxy asks for credentials (HTTP 407): set the correct user name",
         ),
         ("HTTP/1.1 403 Forbidden\r\n\r\n", "the proxy refuses to connect to Twilio: allow CONNECT"),
         (
@@ -56,7 +56,7 @@ async fn reports_proxy_problems() {
             "the proxy refuses to connect to Twilio: allow CONNECT",
         ),
         ("", "the proxy closed the connection: check"),
-        ("HTTP/1.1 200 OK\r\n\r\n", "cannot connect: the connection was closed at once: "),
+        ("HTTP/1.1 200 OK\r\n\r\n", "cannot connect: the connection was closed immediately: "),
     ] {
         let proxy = format!("http://somebody:p4ssw0rd@127.0.0.1:{}", serve_response(answer).await);
         let output = check_online(TWILIO, Some(&proxy), None).await;
@@ -79,7 +79,7 @@ async fn reports_connection_problems() {
         ("http://127.0.0.1:9".to_owned(), "cannot connect: connection refused: check"),
         (TWILIO.to_owned(), "cannot connect: the host name can't be resolved: check"),
         (format!("https://127.0.0.1:{http}"), "cannot connect: the TLS handshake failed: "),
-        (format!("http://127.0.0.1:{}", serve_response("").await), "the answer broke off: "),
+        (format!("http://127.0.0.1:{}", serve_response("").await), "the answer was cut off: "),
         (
             format!("http://127.0.0.1:{}", serve_response("SSH-2.0\r\n\r\n").await),
             "the answer is not HTTP: ",

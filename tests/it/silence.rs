@@ -44,7 +44,7 @@ const ANSWERS: [Case; 8] = [
         "application/json",
         r#"{"code":20003,"message":"Authenticate","status":401}"#,
         "unauthorized",
-        "(HTTP 401, Twilio error 20003): check account SID and auth token",
+        "(HTTP 401, Twilio error 20003): check the Account SID and the auth token",
     ),
     (
         403,

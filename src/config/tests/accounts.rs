@@ -81,7 +81,7 @@ fn reports_each_mistake_in_an_account() {
         ),
         (
             format!("{sid}, auth_token_env: T, base_url: 'https://u:p@x'"),
-            "base_url: expected a URL without user and password",
+            "base_url: expected a URL without a user name and password",
         ),
         (
             format!("{sid}, auth_token_env: T, base_url: 'x'"),
@@ -109,11 +109,11 @@ fn reports_each_mistake_in_an_account() {
         ),
         (
             format!("{sid}, auth_token_env: T, base_url: 'http://api.twilio.com'"),
-            "base_url: expected https, or http to a loopback address: credentials go there",
+            "base_url: expected https, or http to a loopback address, because credentials are sent there",
         ),
         (
             format!("{sid}, auth_token_env: T, base_url: 'https://x/?a=b'"),
-            "base_url: expected a URL without query and fragment",
+            "base_url: expected a URL without a query or fragment",
         ),
         (
             format!("{sid}, auth_token_env: T, base_url: 'https://x', edge: dublin"),
@@ -280,7 +280,7 @@ fn reads_an_account_from_the_sdks_variables() {
         ),
         (
             vec![sid, ("TWILIO_AUTH_TOKEN", MARK), ("TWILIO_API_BASE_URL", "http://x")],
-            "environment variable TWILIO_API_BASE_URL: expected https, or http to a loopback address: credentials go there",
+            "environment variable TWILIO_API_BASE_URL: expected https, or http to a loopback address, because credentials are sent there",
         ),
     ] {
         let problems = load(None, &Environment::from_pairs(variables)).expect_err("refused");

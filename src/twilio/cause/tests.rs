@@ -1,4 +1,4 @@
-//! Each cause, as the network really makes it on loopback.
+//! Produces each cause with real connections on loopback.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,11 +17,11 @@ use crate::twilio::client::install_crypto;
 use crate::twilio::resolver::Resolver;
 
 #[tokio::test]
-async fn what_keeps_a_connection_from_twilio_is_told_apart() {
+async fn distinguishes_why_a_connection_fails() {
     let closed = closed_port().await;
     assert_eq!(cause(&format!("https://127.0.0.1:{closed}"), None).await, Refused);
     assert_eq!(cause("https://api.twilio.com.invalid", None).await, Dns);
-    // A broadcast address: the kernel refuses it by itself.
+    // The kernel refuses to connect to a broadcast address.
     assert_eq!(cause("https://255.255.255.255", None).await, Unreachable);
     let (silent, _held) = silent_port().await;
     assert_eq!(cause(&format!("https://127.0.0.1:{silent}"), None).await, Timeout);
@@ -36,12 +36,12 @@ async fn what_keeps_a_connection_from_twilio_is_told_apart() {
 }
 
 #[tokio::test]
-async fn a_name_server_that_does_not_answer_is_no_host_that_does_not() {
+async fn an_unresponsive_name_server_is_a_dns_failure() {
     install_crypto();
     let client = reqwest::Client::builder()
         .no_proxy()
         .tls_certs_only([])
-        .dns_resolver(Resolver::within(Duration::ZERO))
+        .dns_resolver(Resolver::new(Duration::ZERO))
         .connect_timeout(Duration::from_secs(60))
         .build()
         .expect("a client");
@@ -50,7 +50,7 @@ async fn a_name_server_that_does_not_answer_is_no_host_that_does_not() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_certificate_is_told_apart() {
+async fn distinguishes_why_a_certificate_is_invalid() {
     let authority = authority("the authority");
     let trusted = Certificate::from_der(authority.der()).expect("a certificate");
     let issued = |valid: (i32, i32), name: &str| {
@@ -67,7 +67,7 @@ async fn what_is_wrong_with_a_certificate_is_told_apart() {
         (issued((3000, 4000), "localhost"), true, Some(NotYetValid)),
         (issued((2020, 4000), "api.example.com"), true, Some(WrongName)),
         (self_signed(false), false, Some(UnknownIssuer)),
-        // As `openssl req -x509` makes it.
+        // As `openssl req -x509` creates it.
         (self_signed(true), false, Some(UnknownIssuer)),
     ] {
         let (certificate, key) = certificate;
@@ -95,7 +95,7 @@ async fn what_is_wrong_with_a_certificate_is_told_apart() {
 }
 
 #[tokio::test]
-async fn a_server_that_asks_for_a_certificate_of_ours_is_told() {
+async fn requiring_a_client_certificate_is_a_tls_failure() {
     install_crypto();
     let authority = authority("the authority");
     let key = KeyPair::generate().expect("a key");
@@ -111,7 +111,7 @@ async fn a_server_that_asks_for_a_certificate_of_ours_is_told() {
     let port = server(move |stream| {
         let acceptor = acceptor.clone();
         async move {
-            // What is left unread when it is dropped would reset the connection.
+            // Dropping the stream with unread data would reset the connection.
             if let Err((_, mut stream)) = acceptor.accept(stream).into_fallible().await {
                 read_some(&mut stream).await;
             }
@@ -124,7 +124,7 @@ async fn a_server_that_asks_for_a_certificate_of_ours_is_told() {
 }
 
 #[tokio::test]
-async fn what_a_proxy_does_is_told_apart_from_what_twilio_does() {
+async fn distinguishes_failures_of_the_proxy_from_failures_of_twilio() {
     let answers = |text: &'static [u8]| {
         server(move |mut stream| async move {
             read_some(&mut stream).await;
@@ -138,7 +138,7 @@ async fn what_a_proxy_does_is_told_apart_from_what_twilio_does() {
         (answers(b"HTTP/1.1 502 Bad Gateway\r\n\r\n").await, ProxyDenied),
         (answers(b"SSH-2.0-OpenSSH\r\n").await, ProxyDenied),
         (answers(b"").await, ProxyClosed),
-        // The tunnel stands, and what is at its other end is Twilio's.
+        // The tunnel is open, so the failure is Twilio's.
         (answers(b"HTTP/1.1 200 OK\r\n\r\n").await, Closed),
     ] {
         let proxy = format!("http://127.0.0.1:{port}");
@@ -152,7 +152,7 @@ async fn what_a_proxy_does_is_told_apart_from_what_twilio_does() {
 }
 
 #[tokio::test]
-async fn what_breaks_after_the_connection_is_no_failure_to_connect() {
+async fn a_failure_after_connecting_is_not_a_failure_to_connect() {
     for (answer, expected) in [
         (&b""[..], Error::Interrupted),
         (b"SSH-2.0-OpenSSH\r\n\r\n", Error::NotHttp),
@@ -186,7 +186,7 @@ async fn cause(url: &str, proxy: Option<&str>) -> NoConnection {
     cause
 }
 
-/// A client that trusts one authority, or one that signed nothing here.
+/// Creates a client that trusts only `ca`, or an authority that has signed nothing.
 fn client(ca: Option<Certificate>, proxy: Option<&str>) -> reqwest::Client {
     install_crypto();
     let other = || Certificate::from_der(authority("another").der()).expect("a certificate");
@@ -205,7 +205,7 @@ fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::new(Vec::new()).expect("parameters");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().expect("a key");
-    // Authorities of one name and different keys are a bad signature, and not an unknown issuer.
+    // With the same name and different keys, the error would be a bad signature, not an unknown issuer.
     params.distinguished_name.push(DnType::CommonName, name);
     CertifiedIssuer::self_signed(params, key).expect("an authority")
 }
@@ -219,13 +219,13 @@ fn self_signed(is_ca: bool) -> (rcgen::Certificate, KeyPair) {
     (params.self_signed(&key).expect("signed"), key)
 }
 
-/// A port on which nothing listens.
+/// Returns a port on which nothing listens.
 async fn closed_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     listener.local_addr().expect("an address").port()
 }
 
-/// A port that takes no more connections, and what keeps it so: its backlog is full.
+/// Returns a port that accepts no connections because its backlog is full, and the connections that fill it.
 async fn silent_port() -> (u16, Vec<TcpStream>) {
     let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
     socket.bind("127.0.0.1:0".parse().expect("an address")).expect("bound");

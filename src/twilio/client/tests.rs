@@ -1,11 +1,11 @@
-//! Where credentials go, and where they don't.
+//! Where credentials are sent, and where they aren't.
 
 use super::*;
 
 #[test]
-fn a_next_page_is_followed_only_to_the_same_list_of_the_same_origin() {
+fn follows_a_next_page_only_to_the_same_list_and_origin() {
     let client = client("https://api.twilio.com");
-    let list = under(&client.base, "2010-04-01/Accounts/AC1/Calls.json");
+    let list = join_path(&client.base, "2010-04-01/Accounts/AC1/Calls.json");
     let own = "https://api.twilio.com/2010-04-01/Accounts/AC1/Calls.json?Page=1";
     let too_long = format!("/2010-04-01/Accounts/AC1/Calls.json?Page={}", "1".repeat(4_096));
     for (next, expected) in [
@@ -18,7 +18,7 @@ fn a_next_page_is_followed_only_to_the_same_list_of_the_same_origin() {
         ("https://evil.example/2010-04-01/Accounts/AC1/Calls.json", None),
         ("//evil.example/2010-04-01/Accounts/AC1/Calls.json", None),
         ("https://user@api.twilio.com/2010-04-01/Accounts/AC1/Calls.json", None),
-        // Another account, another resource, and other ways to write a path.
+        // Another account, another resource, and other spellings of a path.
         ("/2010-04-01/Accounts/AC2/Calls.json?Page=1", None),
         ("/2010-04-01/Accounts/AC1/Calls/CA1/Events.json", None),
         ("/2010-04-01/Accounts/AC1/Calls.json/../../AC2/Calls.json", None),
@@ -33,7 +33,7 @@ fn a_next_page_is_followed_only_to_the_same_list_of_the_same_origin() {
 }
 
 #[test]
-fn a_page_is_recognised_however_its_url_is_written() {
+fn a_position_is_independent_of_the_urls_spelling() {
     let client = client("https://api.twilio.com");
     let position = |next: &str| position(&client.base.join(next).expect("a URL"));
     const LIST: &str = "/2010-04-01/Accounts/AC1/Calls/CA1/Events.json";
@@ -60,9 +60,9 @@ fn a_page_is_recognised_however_its_url_is_written() {
 }
 
 #[test]
-fn below_a_path_of_a_proxy_a_next_page_stays_there() {
+fn a_next_page_stays_below_the_reverse_proxys_path() {
     let client = client("https://proxy.example/twilio/");
-    let list = under(&client.base, "2010-04-01/Accounts.json");
+    let list = join_path(&client.base, "2010-04-01/Accounts.json");
     assert_eq!(list.as_str(), "https://proxy.example/twilio/2010-04-01/Accounts.json");
     for (next, is_followed) in [
         ("/2010-04-01/Accounts.json?Page=1", true),
@@ -83,9 +83,9 @@ fn below_a_path_of_a_proxy_a_next_page_stays_there() {
 }
 
 #[test]
-fn the_next_page_of_the_error_log_is_on_its_own_host_or_on_the_proxys() {
+fn the_error_logs_next_page_is_on_the_monitor_host_or_the_reverse_proxy() {
     const ALERTS: &str = "https://monitor.twilio.com/v1/Alerts?Page=1";
-    const OURS: &str = "https://proxy.example/twilio/v1/Alerts?Page=1";
+    const PROXIED: &str = "https://proxy.example/twilio/v1/Alerts?Page=1";
     for (base, next, expected) in [
         ("https://api.twilio.com", ALERTS, Some(ALERTS)),
         ("https://api.twilio.com", "/v1/Alerts?Page=1", Some(ALERTS)),
@@ -93,12 +93,12 @@ fn the_next_page_of_the_error_log_is_on_its_own_host_or_on_the_proxys() {
         ("https://api.twilio.com", "https://monitor.twilio.com/v1/Events?Page=1", None),
         ("https://api.twilio.com", "https://monitor.twilio.com.evil.example/v1/Alerts", None),
         ("https://api.twilio.com", "https://user@monitor.twilio.com/v1/Alerts?Page=1", None),
-        ("https://proxy.example/twilio", ALERTS, Some(OURS)),
+        ("https://proxy.example/twilio", ALERTS, Some(PROXIED)),
         ("https://proxy.example/twilio", "https://monitor.twilio.com/evil?Page=1", None),
         ("https://proxy.example/twilio", "https://evil.example/v1/Alerts?Page=1", None),
     ] {
         let client = client(base);
-        let list = under(&client.monitor, "v1/Alerts");
+        let list = join_path(&client.monitor, "v1/Alerts");
         let url = Client::resolve(&client.monitor, &list, next).map(String::from).ok();
         assert_eq!(url.as_deref(), expected, "{base} {next}");
     }
