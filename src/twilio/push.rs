@@ -1,10 +1,10 @@
-//! What Twilio pushes: entries of the error log, in requests that it signs.
+//! Error log entries that Twilio pushes in signed requests.
 //!
-//! Two forms: Event Streams posts a list of events as JSON, and signs the URL, whose query carries a hash of the
-//! body; the Debugger's webhook posts a form, and signs the URL with all fields. Source:
+//! There are two forms. Event Streams posts a list of events as JSON, and signs the URL, whose query contains a hash of
+//! the body. The Debugger's webhook posts a form, and signs the URL together with all fields. Source:
 //! <https://www.twilio.com/docs/usage/security>.
-//! Invariant: nothing of a request is told before its signature has proven right, not even why it is refused
-//! but for the kind of reason.
+//!
+//! Invariant: until its signature is verified, nothing about a request is revealed except the [`Refusal`].
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,29 +20,29 @@ use crate::domain::words::sid::AccountSid;
 
 use super::wire::{Entries, decode_events, decode_form, text_of};
 
-/// The parameter of the query that carries the hash of a body that is no form.
+/// The query parameter with the hash of a body that isn't a form.
 const BODY_HASH: &str = "bodySHA256";
-/// Most fields of a form: the Debugger's webhook has seven.
+/// The maximum number of a form's fields. The Debugger's webhook has seven.
 const MAX_FIELDS: usize = 100;
 
-/// The URL that Twilio was given to push to, as it signs it: with or without the port that its scheme implies.
+/// The URL to which Twilio pushes. Twilio signs it with or without the port implied by the scheme.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicUrl {
     text: String,
     signed_as: [String; 2],
 }
 
-/// Why a text is no URL to push to. Carries no text: what came may hold a secret.
+/// Why a text isn't a valid URL for pushes. Doesn't contain the text, which may hold a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPublicUrl {
-    /// No URL at all, or none of HTTP.
+    /// Not an HTTP or HTTPS URL.
     #[error("expected a URL such as `https://exporter.example.com/push/error-log`")]
     Syntax,
-    /// A URL with credentials of its own.
-    #[error("expected a URL without user and password")]
+    /// A URL with a user name or password.
+    #[error("expected a URL without a user name and password")]
     Credentials,
-    /// A URL with a query or a fragment.
-    #[error("expected a URL without query and fragment")]
+    /// A URL with a query or fragment.
+    #[error("expected a URL without a query or fragment")]
     Query,
 }
 
@@ -76,7 +76,7 @@ impl fmt::Display for PublicUrl {
     }
 }
 
-/// An account, and the secret that signs what Twilio pushes for it.
+/// An account, and the secret with which Twilio signs its requests for it.
 #[derive(Clone)]
 pub struct Signer {
     account: AccountSid,
@@ -85,7 +85,7 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// The account with its auth token, or with the secret of the shared key that signs instead.
+    /// Creates a signer from the account's auth token, or from the secret of the shared key used instead.
     pub fn new(account: AccountSid, secret: &SecretString) -> Self {
         let secret = secret.expose_secret().as_bytes();
         Self {
@@ -95,12 +95,12 @@ impl Signer {
         }
     }
 
-    /// The account.
+    /// Returns the account.
     pub fn account(&self) -> AccountSid {
         self.account
     }
 
-    /// Compares in constant time.
+    /// Whether the signature is valid for the text. Compares in constant time.
     fn has_signed(&self, text: &[u8], signature: &Signature) -> bool {
         let key = if signature.is_sha256 { &self.sha256 } else { &self.sha1 };
         hmac::verify(key, text, &signature.tag).is_ok()
@@ -113,16 +113,16 @@ impl fmt::Debug for Signer {
     }
 }
 
-/// A request, as it came.
+/// A request as received.
 #[derive(Clone, Copy)]
 pub struct PushRequest<'a> {
-    /// The query of its URL, as it was sent.
+    /// The URL's query, without decoding.
     pub query: &'a str,
     /// The header `X-Twilio-Signature`.
     pub signature: Option<&'a str>,
-    /// The header `X-Twilio-Webhooks-Signature-Settings`, by which a shared key names its algorithm.
+    /// The header `X-Twilio-Webhooks-Signature-Settings`, which names the algorithm of a shared key.
     pub settings: Option<&'a str>,
-    /// Its body.
+    /// The body.
     pub body: &'a [u8],
 }
 
@@ -132,32 +132,32 @@ impl fmt::Debug for PushRequest<'_> {
     }
 }
 
-/// What a request pushed.
+/// The contents of a verified request.
 #[derive(Debug)]
 pub struct Pushed {
-    /// Who signed it.
+    /// The account whose secret signed it.
     pub signer: AccountSid,
-    /// The entries that could be read.
+    /// The decoded entries.
     pub entries: Vec<LoggedError>,
-    /// How many could not.
+    /// The number of entries that couldn't be decoded.
     pub rejected: u64,
 }
 
 label_enum! {
-    /// Why a request is refused.
+    /// Why a request was refused.
     pub enum Refusal {
-        /// It has no signature.
+        /// It has no readable signature.
         Unsigned = "unsigned",
-        /// No account that is known has signed it, for this URL.
+        /// No known account has signed it for this URL.
         WrongSignature = "wrong_signature",
-        /// Its body is another than the one that was signed.
+        /// Its body isn't the one that was signed.
         WrongBody = "wrong_body",
-        /// It was signed, and is neither a list of events nor the form of the Debugger.
+        /// Its signature is valid, but it is neither a list of events nor the Debugger's form.
         Unreadable = "unreadable",
     }
 }
 
-/// The signature of a request.
+/// A request's signature.
 struct Signature {
     tag: Vec<u8>,
     is_sha256: bool,
@@ -176,10 +176,10 @@ impl Signature {
     }
 }
 
-/// Takes a request apart, if one of these signed it for this URL.
+/// Verifies that one of the signers signed the request for this URL, and decodes it.
 ///
 /// # Errors
-/// Why it is refused.
+/// Returns a [`Refusal`] if the request isn't signed correctly or can't be decoded.
 pub fn open(
     request: PushRequest<'_>,
     url: &PublicUrl,
@@ -191,15 +191,15 @@ pub fn open(
     if !request.query.is_empty() {
         query = format!("?{}", request.query);
     }
-    let signed = |signer: &Signer, fields: &str| {
+    let is_signed_by = |signer: &Signer, fields: &str| {
         let texts = url.signed_as.iter().map(|url| format!("{url}{query}{fields}"));
-        // Both are tried, so that the time tells nothing.
+        // Tries both, so that the timing reveals nothing.
         texts.filter(|text| signer.has_signed(text.as_bytes(), &signature)).count() > 0
     };
     let Some((_, hash)) = hash else {
         let fields = fields(request.body).ok_or(Refusal::WrongSignature)?;
         let text = signed_text(&fields);
-        // A form tells whose it is: other accounts can't have signed it.
+        // A form names its account: try no other account's secret.
         let claimed: Vec<AccountSid> = fields
             .iter()
             .filter(|(name, _)| name == "AccountSid" || name == "ParentAccountSid")
@@ -207,21 +207,22 @@ pub fn open(
             .take(2)
             .collect();
         let mut signers = signers.iter().filter(|signer| claimed.contains(&signer.account));
-        let signer = signers.find(|signer| signed(signer, &text)).ok_or(Refusal::WrongSignature)?;
+        let signer =
+            signers.find(|signer| is_signed_by(signer, &text)).ok_or(Refusal::WrongSignature)?;
         let entry = decode_form(&fields).ok_or(Refusal::Unreadable)?;
         return Ok(Pushed { signer: signer.account, entries: vec![entry], rejected: 0 });
     };
-    let signer = signers.iter().find(|signer| signed(signer, ""));
+    let signer = signers.iter().find(|signer| is_signed_by(signer, ""));
     let signer = signer.ok_or(Refusal::WrongSignature)?;
     if !is_hash_of(&hash, request.body) {
         return Err(Refusal::WrongBody);
     }
-    let Entries { read, rejected } =
+    let Entries { decoded, rejected } =
         decode_events(&text_of(request.body)).ok_or(Refusal::Unreadable)?;
-    Ok(Pushed { signer: signer.account, entries: read, rejected })
+    Ok(Pushed { signer: signer.account, entries: decoded, rejected })
 }
 
-/// The fields of a form; `None` if there are too many.
+/// Parses a form's fields. Returns `None` if there are too many.
 fn fields(body: &[u8]) -> Option<Vec<(String, String)>> {
     let fields = form_urlencoded::parse(body).take(MAX_FIELDS + 1);
     let fields: Vec<(String, String)> =
@@ -229,7 +230,7 @@ fn fields(body: &[u8]) -> Option<Vec<(String, String)>> {
     (fields.len() <= MAX_FIELDS).then_some(fields)
 }
 
-/// The fields as they are signed: names and values, sorted, each pair once, with nothing between them.
+/// Returns the fields as they are signed: the sorted names and values without duplicates, concatenated.
 fn signed_text(fields: &[(String, String)]) -> String {
     let mut sorted: Vec<&(String, String)> = fields.iter().collect();
     sorted.sort();
@@ -237,11 +238,11 @@ fn signed_text(fields: &[(String, String)]) -> String {
     sorted.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]).collect()
 }
 
-/// Whether a text is the SHA-256 of a body in hex.
+/// Whether a text is the SHA-256 hash of the body in hex.
 fn is_hash_of(hash: &str, body: &[u8]) -> bool {
     let digest = digest::digest(&digest::SHA256, body);
     let expected: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    // The hash is part of the signed URL, and not secret: no constant time is needed.
+    // The hash is in the signed URL and isn't secret, so this comparison needn't take constant time.
     hash.eq_ignore_ascii_case(&expected)
 }
 

@@ -1,8 +1,9 @@
-//! Twilio's JSON as our types.
+//! Decodes Twilio's JSON.
 //!
-//! Only the fields needed are decoded. Items are cut out of a page as raw JSON and decoded one by
-//! one, so that a bad item never sinks its page; invalid UTF-8 is replaced.
-//! Shapes: <https://github.com/twilio/twilio-oai>, `twilio_api_v2010.json`.
+//! Only the needed fields are decoded. A page is split into raw JSON items, which are decoded one by one, so that a
+//! malformed item doesn't affect the rest of its page. Invalid UTF-8 is replaced.
+//!
+//! Schemas: <https://github.com/twilio/twilio-oai>, `twilio_api_v2010.json`.
 
 mod error_log;
 mod lenient;
@@ -20,12 +21,12 @@ use crate::domain::words::sid::{AccountSid, CallSid};
 
 pub use error_log::decode_logged_error;
 use error_log::parse_instant;
-use lenient::{Named, Number, RawText, StrictBody, Text};
+use lenient::{LenientParameters, Number, RawText, StrictBody, Text};
 pub(crate) use page::text_of;
 pub use page::{Page, RawItem};
 pub(super) use pushed::{Entries, decode_events, decode_form};
 
-/// A date as Twilio writes it (RFC 2822), or as HTTP does (RFC 9110, section 5.6.7).
+/// Parses a date as Twilio writes it (RFC 2822), or as HTTP does (RFC 9110, section 5.6.7).
 pub(crate) fn parse_date(text: &str) -> Option<Timestamp> {
     jiff::fmt::rfc2822::DateTimeParser::new()
         .relaxed_weekday(true)
@@ -51,7 +52,7 @@ struct CallWire<'a> {
     date_updated: Text<'a>,
 }
 
-/// Decodes a call of a list; `None` if it has no readable SID.
+/// Decodes a call. Returns `None` if it has no readable SID.
 pub fn decode_call(item: &RawItem<'_>) -> Option<Call> {
     let wire: CallWire<'_> = serde_json::from_str(item.json()).ok()?;
     let date = |text: &Text<'_>| text.as_deref().and_then(parse_date);
@@ -74,14 +75,14 @@ struct AccountWire<'a> {
     status: Text<'a>,
 }
 
-/// Decodes an account of a list; `None` if it has no readable SID.
+/// Decodes an account. Returns `None` if it has no readable SID.
 pub fn decode_account(item: &RawItem<'_>) -> Option<ListedAccount> {
     let wire: AccountWire<'_> = serde_json::from_str(item.json()).ok()?;
     let sid = AccountSid::parse(wire.sid.as_deref()?).ok()?;
     Some(ListedAccount::new(sid, wire.status.as_deref().unwrap_or_default()))
 }
 
-/// A Call Event, whose body is read as `B`.
+/// A Call Event whose response body is decoded as `B`.
 #[derive(Deserialize)]
 #[serde(bound(deserialize = "B: Deserialize<'de> + Default"))]
 struct CallEventWire<'a, B> {
@@ -98,7 +99,7 @@ struct RequestWire<'a> {
     #[serde(default, borrow)]
     url: Text<'a>,
     #[serde(default)]
-    parameters: Named,
+    parameters: LenientParameters,
 }
 
 #[derive(Deserialize)]
@@ -119,11 +120,11 @@ struct ResponseWire<'a, B> {
 /// Decodes a Call Event.
 ///
 /// # Errors
-/// [`Rejection::Malformed`] without a request object, [`Rejection::InvalidCode`] for a code that is
-/// no number. A missing URL is left for the observation to reject; a date that can't be read is
-/// taken for absent; a duration that can't be read is left for the observation to refuse.
+/// Returns [`Rejection::Malformed`] if there is no request object, and [`Rejection::InvalidCode`] if the code isn't a
+/// number. An unreadable date counts as absent. A missing URL and an unreadable duration are handled when the event is
+/// judged.
 pub fn decode_call_event(item: &RawItem<'_>) -> Result<CallEvent, Rejection> {
-    // Nearly every body is valid Unicode, and read at once; for others each field is looked at.
+    // Nearly every body is valid Unicode and can be decoded in one pass. Otherwise decode field by field.
     let strict = serde_json::from_str::<CallEventWire<'_, StrictBody>>(item.json());
     match strict {
         Ok(wire) => decode_event(wire),

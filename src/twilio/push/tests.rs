@@ -1,4 +1,4 @@
-//! Which requests are Twilio's, and what is read of them.
+//! Which requests are accepted, and what is decoded from them.
 //!
 //! The signatures were computed by Twilio's own Python SDK (`twilio.request_validator`, 9.x).
 
@@ -16,7 +16,7 @@ const FORM: &str = "Sid=NO00000000000000000000000000000002&AccountSid=AC00000000
 const FORM_SIGNATURE: &str = "+HmWz2+DdaTkntDRd5+nc9G+H4A=";
 
 #[test]
-fn what_twilio_signed_is_read_in_both_forms() {
+fn decodes_both_forms() {
     assert_eq!(
         read(events()),
         [
@@ -32,7 +32,7 @@ fn what_twilio_signed_is_read_in_both_forms() {
 }
 
 #[test]
-fn the_port_that_the_scheme_implies_may_be_signed_or_not() {
+fn accepts_a_signature_with_or_without_the_default_port() {
     for (url, signature) in [
         (URL, EVENTS_SIGNATURE),
         (URL, "sNSsmgoiBeX6GK+IV83mFfqKtK4="),
@@ -45,7 +45,7 @@ fn the_port_that_the_scheme_implies_may_be_signed_or_not() {
 }
 
 #[test]
-fn a_shared_key_signs_with_the_algorithm_that_it_names() {
+fn a_shared_key_uses_the_algorithm_in_the_settings_header() {
     let sha256 = "dzVa892GJt3DUiLgc09lFsYeUGcWBiwR/stC5U4YjLQ=";
     let request = PushRequest { signature: Some(sha256), ..events() };
     assert_eq!(opened(request, URL).err(), Some(Refusal::WrongSignature));
@@ -54,11 +54,11 @@ fn a_shared_key_signs_with_the_algorithm_that_it_names() {
 }
 
 #[test]
-fn what_twilio_did_not_sign_so_is_refused() {
+fn refuses_a_request_with_a_wrong_signature() {
     let longer = format!("{FORM}&Level=WARNING");
     let shorter = &FORM[..FORM.len() - 9];
     let other = EVENTS.replace("11200", "12100");
-    let of_another = FORM.replace("0001&Parent", "0002&Parent");
+    let other_account = FORM.replace("0001&Parent", "0002&Parent");
     for (request, expected) in [
         (PushRequest { signature: None, ..events() }, Refusal::Unsigned),
         (PushRequest { signature: Some("%"), ..events() }, Refusal::Unsigned),
@@ -70,7 +70,7 @@ fn what_twilio_did_not_sign_so_is_refused() {
         (PushRequest { body: b"", ..events() }, Refusal::WrongBody),
         (PushRequest { body: longer.as_bytes(), ..form() }, Refusal::WrongSignature),
         (PushRequest { body: shorter.as_bytes(), ..form() }, Refusal::WrongSignature),
-        (PushRequest { body: of_another.as_bytes(), ..form() }, Refusal::WrongSignature),
+        (PushRequest { body: other_account.as_bytes(), ..form() }, Refusal::WrongSignature),
         (PushRequest { body: EVENTS.as_bytes(), ..form() }, Refusal::WrongSignature),
         (PushRequest { query: "a=b", ..form() }, Refusal::WrongSignature),
     ] {
@@ -87,7 +87,7 @@ fn what_twilio_did_not_sign_so_is_refused() {
 }
 
 #[test]
-fn of_a_signed_list_each_item_is_read_or_rejected_by_itself() {
+fn an_unreadable_event_does_not_affect_the_others() {
     let entry = |data: &str| {
         format!(
             r#"{{"type":"com.twilio.error-logs.error.logged","time":"2026-11-27T10:00:00Z","data":{data}}}"#
@@ -137,7 +137,7 @@ fn of_a_signed_list_each_item_is_read_or_rejected_by_itself() {
 }
 
 #[test]
-fn a_url_to_push_to_is_one_that_twilio_can_ask_and_holds_no_secret() {
+fn a_public_url_is_http_without_credentials_and_query() {
     for (text, expected) in [
         ("exporter.example.com/push", InvalidPublicUrl::Syntax),
         ("ftp://exporter.example.com", InvalidPublicUrl::Syntax),

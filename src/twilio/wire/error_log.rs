@@ -1,6 +1,6 @@
-//! An entry of the error log, from its list.
+//! Decodes the entries of the error log's list.
 //!
-//! Shape: <https://github.com/twilio/twilio-oai>, `twilio_monitor_v1.json`.
+//! Schema: <https://github.com/twilio/twilio-oai>, `twilio_monitor_v1.json`.
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -31,7 +31,7 @@ struct AlertWire<'a> {
     date_created: Text<'a>,
 }
 
-/// Decodes an entry; `None` if it has no readable SID.
+/// Decodes an entry. Returns `None` if it has no readable SID.
 pub fn decode_logged_error(item: &RawItem<'_>) -> Option<LoggedError> {
     let wire: AlertWire<'_> = serde_json::from_str(item.json()).ok()?;
     let date = |text: &Text<'_>| text.as_deref().and_then(parse_instant);
@@ -57,7 +57,7 @@ impl From<Number> for ErrorCode {
     }
 }
 
-/// An instant as Twilio's newer APIs write it (RFC 3339), or as its older ones do.
+/// Parses a date of Twilio's newer APIs (RFC 3339) or older ones.
 pub(super) fn parse_instant(text: &str) -> Option<Timestamp> {
     text.trim().parse().ok().or_else(|| parse_date(text))
 }

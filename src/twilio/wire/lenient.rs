@@ -1,4 +1,4 @@
-//! Fields that may be of any type: what can be read is read, everything else counts as absent.
+//! Fields that accept any JSON type: a value of an unexpected type doesn't fail the item.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,7 +11,7 @@ use super::text_of;
 use crate::domain::words::call_event::Body;
 use crate::domain::words::parameters::Parameters;
 
-/// A text, lossy where it is no UTF-8; anything but a string counts as absent.
+/// A string, with invalid Unicode replaced. Any other type counts as absent.
 #[derive(Debug, Default)]
 pub(super) struct Text<'a>(Option<Cow<'a, str>>);
 
@@ -31,18 +31,18 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     }
 }
 
-/// Any JSON value, read only if asked for.
+/// Any JSON value, decoded on demand.
 #[derive(Debug, Default)]
 pub(super) enum RawText<'a> {
     /// Null or missing.
     #[default]
     Absent,
-    /// As it came.
+    /// The raw JSON.
     Raw(&'a RawValue),
 }
 
 impl<'a> RawText<'a> {
-    /// The text of a string; `None` for anything else.
+    /// Returns the text of a string, and `None` for anything else.
     pub(super) fn into_string(self) -> Option<String> {
         self.into_text().map(Cow::into_owned)
     }
@@ -52,12 +52,12 @@ impl<'a> RawText<'a> {
         let json = raw.get();
         let inside = json.strip_prefix('"')?.strip_suffix('"')?;
         if memchr::memchr(b'\\', inside.as_bytes()).is_none() {
-            // Checked JSON without an escape is its own text.
+            // A valid JSON string without escapes needs no decoding.
             return Some(Cow::Borrowed(inside));
         }
         match serde_json::from_str::<String>(json) {
             Ok(text) => Some(Cow::Owned(text)),
-            // A lone surrogate: half of a character that a length limit cut through.
+            // A lone surrogate: a length limit has split a character.
             Err(_) => serde_json::from_str::<Lossy>(json).ok().map(|Lossy(text)| Cow::Owned(text)),
         }
     }
@@ -79,8 +79,7 @@ impl From<RawText<'_>> for Body {
     }
 }
 
-/// A body that is read as it comes, without being searched for its end first; an error where its
-/// escapes are no valid Unicode.
+/// A body decoded in one pass, without first scanning for its end. Fails if its escapes aren't valid Unicode.
 pub(super) struct StrictBody(Body);
 
 impl Default for StrictBody {
@@ -134,7 +133,7 @@ impl<'de> Deserialize<'de> for StrictBody {
     }
 }
 
-/// A string whose escapes are no valid Unicode.
+/// A string whose escapes may be invalid Unicode.
 struct Lossy(String);
 
 impl<'de> Deserialize<'de> for Lossy {
@@ -153,15 +152,15 @@ impl<'de> Deserialize<'de> for Lossy {
     }
 }
 
-/// A whole number, or a string of one.
+/// An integer, or a string that contains one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Number {
-    /// Null or missing.
+    /// Null, missing, or an empty string.
     #[default]
     Absent,
-    /// A whole number.
+    /// An integer.
     Value(i64),
-    /// Something else.
+    /// Anything else.
     Unreadable,
 }
 
@@ -177,15 +176,15 @@ impl<'de> Deserialize<'de> for Number {
     }
 }
 
-/// The parameters that an object names; anything but an object has none.
+/// The parameters in an object. Any other type has none.
 #[derive(Default)]
-pub(super) struct Named(pub(super) Parameters);
+pub(super) struct LenientParameters(pub(super) Parameters);
 
-impl<'de> Deserialize<'de> for Named {
+impl<'de> Deserialize<'de> for LenientParameters {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Entries;
         impl<'de> Visitor<'de> for Entries {
-            type Value = Named;
+            type Value = LenientParameters;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
@@ -199,36 +198,36 @@ impl<'de> Deserialize<'de> for Named {
                     })
                 });
                 let parameters = Parameters::collect(entries, RawText::into_string);
-                failed.map_or(Ok(Named(parameters)), Err)
+                failed.map_or(Ok(LenientParameters(parameters)), Err)
             }
             fn visit_unit<E>(self) -> Result<Self::Value, E> {
-                Ok(Named::default())
+                Ok(LenientParameters::default())
             }
             fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-                Ok(Named::default())
+                Ok(LenientParameters::default())
             }
             fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-                Ok(Named::default())
+                Ok(LenientParameters::default())
             }
             fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-                Ok(Named::default())
+                Ok(LenientParameters::default())
             }
             fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-                Ok(Named::default())
+                Ok(LenientParameters::default())
             }
             fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
-                Ok(Named::default())
+                Ok(LenientParameters::default())
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
                 while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Named::default())
+                Ok(LenientParameters::default())
             }
         }
         deserializer.deserialize_any(Entries)
     }
 }
 
-/// A key whose escapes may be no valid Unicode.
+/// A key whose escapes may be invalid Unicode.
 struct Key<'a>(Cow<'a, str>);
 
 impl AsRef<str> for Key<'_> {

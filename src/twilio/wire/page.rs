@@ -1,4 +1,4 @@
-//! A page of a list: its items as raw JSON, and where the next page is.
+//! Splits a page of a list into raw JSON items and the link to the next page.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,17 +9,17 @@ use serde_json::value::RawValue;
 
 use super::lenient::Text;
 
-/// One item of a page, not yet decoded.
+/// An item of a page, not yet decoded.
 #[derive(Clone, Copy, Debug)]
 pub struct RawItem<'a>(&'a RawValue);
 
 impl<'a> RawItem<'a> {
-    /// Takes an item that came alone.
+    /// Creates an item from JSON outside a page.
     pub fn new(json: &'a RawValue) -> Self {
         Self(json)
     }
 
-    /// The JSON text.
+    /// Returns the JSON text.
     pub fn json(&self) -> &'a str {
         self.0.get()
     }
@@ -28,13 +28,13 @@ impl<'a> RawItem<'a> {
 /// A page.
 #[derive(Debug)]
 pub struct Page<'a> {
-    /// Its items.
+    /// The items.
     pub items: Vec<RawItem<'a>>,
-    /// The next page, as Twilio gives it; `None` on the last.
+    /// The link to the next page as Twilio writes it; `None` on the last page.
     pub next_page: Option<String>,
 }
 
-/// Most items of a page: Twilio gives at most 1,000, and a page of 16 MiB has room for millions.
+/// The maximum number of items on a page. Twilio returns at most 1,000, but 16 MiB have room for millions.
 const MAX_ITEMS: usize = 2_000;
 
 #[derive(Deserialize)]
@@ -53,7 +53,7 @@ struct PageWire<'a> {
     meta: Option<&'a RawValue>,
 }
 
-/// What stands around the items in Twilio's newer APIs.
+/// The metadata of a page in Twilio's newer APIs.
 #[derive(Default, Deserialize)]
 struct MetaWire<'a> {
     #[serde(default, borrow)]
@@ -73,7 +73,7 @@ fn items<'de: 'a, 'a, D: Deserializer<'de>>(
             let mut items = Vec::new();
             while let Some(item) = seq.next_element()? {
                 if items.len() == MAX_ITEMS {
-                    return Err(A::Error::custom("more items than a page has"));
+                    return Err(A::Error::custom("too many items for a page"));
                 }
                 items.push(item);
             }
@@ -83,20 +83,20 @@ fn items<'de: 'a, 'a, D: Deserializer<'de>>(
     deserializer.deserialize_seq(Items)
 }
 
-/// Items that came without a page around them.
+/// A plain list of items.
 #[derive(Deserialize)]
 #[serde(transparent)]
 struct ItemsWire<'a>(#[serde(borrow, deserialize_with = "items")] Vec<&'a RawValue>);
 
-/// Cuts a list into its items; `None` if it is no list.
-pub(super) fn cut_items(json: &str) -> Option<Vec<RawItem<'_>>> {
+/// Splits a list into its items. Returns `None` if it isn't a list.
+pub(super) fn split_items(json: &str) -> Option<Vec<RawItem<'_>>> {
     let ItemsWire(items) = serde_json::from_str(json).ok()?;
     Some(items.into_iter().map(RawItem).collect())
 }
 
 impl<'a> Page<'a> {
-    /// Cuts a page into its items; `None` if it is no page. All lists have the same envelope, but that the
-    /// error log's next page is told elsewhere.
+    /// Splits a page into its items. Returns `None` if it isn't a page. All lists have the same structure, except that
+    /// the error log's link to the next page is in `meta`.
     pub fn cut(json: &'a str) -> Option<Self> {
         let wire: PageWire<'a> = serde_json::from_str(json).ok()?;
         let meta = wire.meta.and_then(|meta| serde_json::from_str::<MetaWire<'a>>(meta.get()).ok());
@@ -107,8 +107,8 @@ impl<'a> Page<'a> {
     }
 }
 
-/// The bytes of an answer as text; what is no UTF-8 is replaced.
+/// Decodes the bytes of an answer as UTF-8, replacing invalid sequences.
 pub(crate) fn text_of(bytes: &[u8]) -> Cow<'_, str> {
-    // The strict check is several times as fast, and nearly always enough.
+    // The strict check is several times faster, and nearly always succeeds.
     str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }

@@ -1,9 +1,8 @@
-//! Entries of the error log, as Twilio pushes them: in events of Event Streams, and in the fields of the
-//! Debugger's webhook.
+//! Decodes error log entries that Twilio pushes: as events of Event Streams, and as the form of the Debugger's webhook.
 //!
-//! Shapes: <https://www.twilio.com/docs/events/event-types/errors/error-logs> and
-//! <https://www.twilio.com/docs/usage/troubleshooting/debugging-event-webhooks>. Both carry the request with
-//! its parameters, of which only the URL is read.
+//! Schemas: <https://www.twilio.com/docs/events/event-types/errors/error-logs> and
+//! <https://www.twilio.com/docs/usage/troubleshooting/debugging-event-webhooks>. Both contain the request with
+//! its parameters, of which only the URL is decoded.
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -14,18 +13,18 @@ use crate::domain::words::error_log::{ErrorCode, Level, LoggedError, Product};
 use crate::domain::words::sid::{AccountSid, CallSid, ErrorLogSid};
 
 use super::lenient::{Number, RawText, Text};
-use super::page::cut_items;
+use super::page::split_items;
 use super::{RawItem, parse_instant};
 
-/// The type of the events that are entries of the error log.
+/// The type of the events that contain an error log entry.
 const LOGGED: &str = "com.twilio.error-logs.error.logged";
 
-/// The entries of a request, and how many items could not be read.
+/// The entries of a request.
 #[derive(Debug, Default)]
 pub(in crate::twilio) struct Entries {
-    /// Those that could.
-    pub(in crate::twilio) read: Vec<LoggedError>,
-    /// How many could not.
+    /// The decoded entries.
+    pub(in crate::twilio) decoded: Vec<LoggedError>,
+    /// The number of items that couldn't be decoded.
     pub(in crate::twilio) rejected: u64,
 }
 
@@ -57,7 +56,7 @@ struct DataWire<'a> {
     payload: RawText<'a>,
 }
 
-/// What both forms carry as JSON, in a text of its own.
+/// The payload of both forms, usually JSON in a string.
 #[derive(Default, Deserialize)]
 struct PayloadWire {
     #[serde(default)]
@@ -80,7 +79,7 @@ struct RequestWire {
     url: Lenient<String>,
 }
 
-/// A value, or nothing where it is of another type.
+/// A value, or `None` if it has another type.
 #[derive(Default)]
 struct Lenient<T>(Option<T>);
 
@@ -91,12 +90,12 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Lenient<T> {
     }
 }
 
-/// Decodes a list of events; `None` if it is no list. Events of other types are left out.
+/// Decodes a list of events, skipping other types. Returns `None` if it isn't a list.
 pub(in crate::twilio) fn decode_events(json: &str) -> Option<Entries> {
     let mut entries = Entries::default();
-    for item in cut_items(json)? {
+    for item in split_items(json)? {
         match decode_event(&item) {
-            Some(Some(entry)) => entries.read.push(entry),
+            Some(Some(entry)) => entries.decoded.push(entry),
             Some(None) => {}
             None => entries.rejected += 1,
         }
@@ -104,7 +103,7 @@ pub(in crate::twilio) fn decode_events(json: &str) -> Option<Entries> {
     Some(entries)
 }
 
-/// Decodes an event: `Some(None)` for one of another type, `None` for one that can't be read.
+/// Decodes an event. Returns `Some(None)` for another type, and `None` if it can't be decoded.
 fn decode_event(item: &RawItem<'_>) -> Option<Option<LoggedError>> {
     let event: EventWire<'_> = serde_json::from_str(item.json()).ok()?;
     if event.kind.as_deref()? != LOGGED {
@@ -126,7 +125,7 @@ fn decode_event(item: &RawItem<'_>) -> Option<Option<LoggedError>> {
     entry.decode().map(Some)
 }
 
-/// Decodes the fields of the Debugger's webhook. `None` without a readable SID.
+/// Decodes the form of the Debugger's webhook. Returns `None` if it has no readable SID.
 pub(in crate::twilio) fn decode_form(fields: &[(String, String)]) -> Option<LoggedError> {
     let field = |name| fields.iter().find(|(field, _)| field == name).map(|(_, text)| &**text);
     let payload = field("Payload").and_then(|json| serde_json::from_str(json).ok());
@@ -143,7 +142,7 @@ pub(in crate::twilio) fn decode_form(fields: &[(String, String)]) -> Option<Logg
     entry.decode()
 }
 
-/// What both forms tell of an entry.
+/// The fields of an entry in both forms.
 struct Entry<'a> {
     sid: &'a str,
     account: Option<&'a str>,
@@ -170,7 +169,7 @@ impl Entry<'_> {
 }
 
 impl PayloadWire {
-    /// Reads it from a text that holds JSON, or from the JSON itself.
+    /// Decodes JSON in a string, or a plain JSON value.
     fn read(payload: RawText<'_>) -> Self {
         let RawText::Raw(raw) = payload else { return Self::default() };
         let read = match RawText::Raw(raw).into_string() {

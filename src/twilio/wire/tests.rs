@@ -1,4 +1,4 @@
-//! Twilio's own examples, and what the network may make of them.
+//! Twilio's own examples, and malformed variants.
 
 mod heard;
 mod judged;
@@ -18,7 +18,7 @@ macro_rules! fixture {
 mod alerts;
 
 #[test]
-fn the_specifications_call_events_are_read_without_loss() {
+fn decodes_the_call_events_in_the_specification() {
     for page in
         [fixture!("oai-call-events.example.readFull.json"), fixture!("docs-call-events-page.json")]
     {
@@ -36,7 +36,7 @@ fn the_specifications_call_events_are_read_without_loss() {
 }
 
 #[test]
-fn the_specifications_calls_are_read_without_loss() {
+fn decodes_the_calls_in_the_specification() {
     let page = Page::cut(fixture!("oai-calls.example.readFullPage1.json")).expect("a page");
     let calls: Vec<Call> = page.items.iter().filter_map(decode_call).collect();
     assert_eq!(calls.len(), 2);
@@ -49,7 +49,7 @@ fn the_specifications_calls_are_read_without_loss() {
 }
 
 #[test]
-fn other_pages_and_calls_that_twilio_has_shown_are_read() {
+fn decodes_other_documented_pages_and_calls() {
     let old = Page::cut(fixture!("docs-calls-list-2012-aftersid.json")).expect("a page");
     assert!(!old.items.is_empty());
     assert!(old.items.iter().all(|item| decode_call(item).is_some()));
@@ -66,7 +66,7 @@ fn other_pages_and_calls_that_twilio_has_shown_are_read() {
 }
 
 #[test]
-fn a_queued_call_has_no_times_and_is_a_call_all_the_same() {
+fn decodes_a_queued_call_without_times() {
     let raw = serde_json::from_str(fixture!("real-call-create-queued-2016.json")).expect("JSON");
     let call = decode_call(&RawItem::new(raw)).expect("a call");
     assert_eq!(call.status, CallStatus::Queued);
@@ -74,7 +74,7 @@ fn a_queued_call_has_no_times_and_is_a_call_all_the_same() {
 }
 
 #[test]
-fn accounts_are_read_without_their_tokens() {
+fn decodes_accounts_without_their_tokens() {
     let page = Page::cut(fixture!("real-accounts-list-page-2016.json")).expect("a page");
     let accounts: Vec<ListedAccount> = page.items.iter().filter_map(decode_account).collect();
     assert_eq!(accounts.len(), page.items.len());
@@ -84,7 +84,7 @@ fn accounts_are_read_without_their_tokens() {
 }
 
 #[test]
-fn recorded_synthetic_answers_are_told_from_the_applications() {
+fn distinguishes_answers_of_twilios_proxy_from_the_applications() {
     for (payload, reason) in [
         (fixture!("real-debugger-webhook-voice-unreachable-2024.json"), "connection"),
         (fixture!("real-debugger-webhook-sms-timeout-2023.json"), "timeout"),
@@ -106,7 +106,7 @@ fn recorded_synthetic_answers_are_told_from_the_applications() {
 }
 
 #[test]
-fn the_list_of_verbs_is_twilios() {
+fn knows_all_of_twilios_verbs() {
     let elements: serde_json::Value =
         serde_json::from_str(fixture!("twiml-voice-elements.json")).expect("JSON");
     for verb in elements["response_children"].as_array().expect("a list") {
@@ -117,7 +117,7 @@ fn the_list_of_verbs_is_twilios() {
 }
 
 #[test]
-fn any_json_for_any_field_is_read_or_rejected_and_its_page_goes_on() {
+fn an_unexpected_value_does_not_affect_the_rest_of_the_page() {
     const ANY: [&str; 14] = [
         "null",
         "true",
@@ -151,7 +151,7 @@ fn any_json_for_any_field_is_read_or_rejected_and_its_page_goes_on() {
             let json = format!("{{\"events\":[{broken},42,{}]}}", event_with("", ""));
             let page = Page::cut(&json).expect("a page");
             assert_eq!(page.items.len(), 3);
-            // Either way is right; that it returns is the test.
+            // It may be accepted or rejected, but must not panic.
             let _either = observe(page.items[0].json());
             assert_eq!(observe(page.items[1].json()), Err(Rejection::Malformed));
             assert!(observe(page.items[2].json()).is_ok(), "{field} {value}");
@@ -167,7 +167,7 @@ fn any_json_for_any_field_is_read_or_rejected_and_its_page_goes_on() {
 }
 
 #[test]
-fn what_cannot_be_counted_is_rejected_by_reason() {
+fn rejects_unusable_events_with_a_reason() {
     for (field, value, expected) in [
         ("request", "null", Err(Rejection::Malformed)),
         ("response", "42", Err(Rejection::Malformed)),
@@ -192,8 +192,8 @@ fn what_cannot_be_counted_is_rejected_by_reason() {
 }
 
 #[test]
-fn a_duration_that_no_request_can_have_had_is_none_and_its_event_is_counted_without() {
-    for (told, expected) in [
+fn counts_an_event_with_an_invalid_duration_without_it() {
+    for (duration, expected) in [
         ("0", Ok(Some(0))),
         ("\"143\"", Ok(Some(143))),
         ("600000", Ok(Some(600_000))),
@@ -210,22 +210,22 @@ fn a_duration_that_no_request_can_have_had_is_none_and_its_event_is_counted_with
         ("true", Err(())),
         ("[12]", Err(())),
     ] {
-        let observed = observe(&event_with("request_duration", told)).expect("it is counted");
-        assert_eq!(observed.verdict.code.to_string(), "200", "{told}");
-        assert_eq!(observed.duration_ms, expected.unwrap_or(None), "{told}");
-        assert_eq!(observed.has_invalid_duration, expected.is_err(), "{told}");
+        let observed = observe(&event_with("request_duration", duration)).expect("a counted event");
+        assert_eq!(observed.verdict.code.to_string(), "200", "{duration}");
+        assert_eq!(observed.duration_ms, expected.unwrap_or(None), "{duration}");
+        assert_eq!(observed.has_invalid_duration, expected.is_err(), "{duration}");
     }
 }
 
 #[test]
-fn the_identity_of_an_event_covers_the_duration_that_was_told() {
-    let identify = |told: &str| {
-        let json = event_with("request_duration", told);
+fn an_events_identity_includes_the_original_duration() {
+    let identify = |duration: &str| {
+        let json = event_with("request_duration", duration);
         let raw = serde_json::from_str(&json).expect("JSON");
         let event = decode_call_event(&RawItem::new(raw)).expect("an event");
         Item::judge(&event, call(), digests(), &Routes::default()).identity
     };
-    // As it ever was: another identity would count events again that were counted before.
+    // Must stay stable: with a new identity, events that are already counted would be counted again.
     assert_ne!(identify("9223372036854775807"), identify("600001"));
     assert_ne!(identify("9223372036854775807"), identify("null"));
     assert_eq!(identify("-1"), identify("null"));
@@ -233,14 +233,14 @@ fn the_identity_of_an_event_covers_the_duration_that_was_told() {
 }
 
 #[test]
-fn a_text_cut_within_a_character_is_read() {
+fn decodes_a_text_truncated_within_a_character() {
     let observed =
         observe(&event_with("response_body", "\"<Response><Say>\\ud83d</Say></Response>\""));
     assert_eq!(observed.expect("observed").verdict.failure, None);
 }
 
 #[test]
-fn what_is_no_page_is_none() {
+fn rejects_anything_but_a_page() {
     for text in
         ["", "<html>", "[]", "{}", "{\"events\":null}", "{\"events\":{}}", "{\"events\":[1", "null"]
     {
@@ -251,7 +251,7 @@ fn what_is_no_page_is_none() {
 }
 
 #[test]
-fn dates_of_both_kinds_are_read_and_others_are_none() {
+fn parses_dates_of_both_formats() {
     for text in [
         "Tue, 11 Aug 2020 17:44:08 +0000",
         "Tue, 11 Aug 2020 17:44:08 GMT",
@@ -261,7 +261,7 @@ fn dates_of_both_kinds_are_read_and_others_are_none() {
         assert_eq!(parse_date(text).map(Timestamp::as_second), Some(1_597_167_848), "{text}");
     }
     for (text, second) in [
-        // The second that 2016 had more, the hour that a summer begins and the day of a leap year.
+        // The leap second of 2016, changes to and from daylight saving time, and a leap day.
         ("Sat, 31 Dec 2016 23:59:60 +0000", 1_483_228_799),
         ("Sun, 29 Mar 2026 01:30:00 +0000", 1_774_747_800),
         ("Sun, 29 Mar 2026 03:30:00 +0200", 1_774_747_800),
@@ -294,32 +294,32 @@ fn observe(json: &str) -> Result<Observation, Rejection> {
     Item::judge(&event, call(), digests(), &Routes::default()).observed
 }
 
-fn item_of(json: &str) -> Item {
+fn judge(json: &str) -> Item {
     let raw = serde_json::from_str(json).expect("JSON");
     let event = decode_call_event(&RawItem::new(raw)).expect("an event");
     Item::judge(&event, call(), digests(), &Routes::default())
 }
 
-/// An event that is in order but for one field.
+/// Returns a valid event, except for the value of one field.
 fn event_with(field: &str, value: &str) -> String {
-    let choose = |name: &str, usual: &str| {
+    let member = |name: &str, usual: &str| {
         let chosen = if name == field { value } else { usual };
         format!("\"{name}\":{chosen}")
     };
     let request = [
-        choose("method", "\"POST\""),
-        choose("url", "\"https://app.example.com/status\""),
-        choose("parameters", "{\"call_sid\":\"CA\"}"),
+        member("method", "\"POST\""),
+        member("url", "\"https://app.example.com/status\""),
+        member("parameters", "{\"call_sid\":\"CA\"}"),
     ];
     let response = [
-        choose("response_code", "200"),
-        choose("request_duration", "12"),
-        choose("content_type", "\"text/xml\""),
-        choose("response_body", "\"<Response/>\""),
-        choose("date_created", "\"Tue, 11 Aug 2020 17:44:08 +0000\""),
+        member("response_code", "200"),
+        member("request_duration", "12"),
+        member("content_type", "\"text/xml\""),
+        member("response_body", "\"<Response/>\""),
+        member("date_created", "\"Tue, 11 Aug 2020 17:44:08 +0000\""),
     ];
-    let request = choose("request", &format!("{{{}}}", request.join(",")));
-    let response = choose("response", &format!("{{{}}}", response.join(",")));
+    let request = member("request", &format!("{{{}}}", request.join(",")));
+    let response = member("response", &format!("{{{}}}", response.join(",")));
     format!("{{{request},{response}}}")
 }
 

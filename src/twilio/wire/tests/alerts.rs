@@ -1,4 +1,4 @@
-//! Entries of the error log as Twilio has shown them, and as it never should.
+//! Recorded, documented and malformed error log entries.
 
 use super::*;
 use crate::domain::judge::reported::Reported;
@@ -6,7 +6,7 @@ use crate::domain::judge::route::Routes;
 use crate::domain::words::error_log::LoggedError;
 
 #[test]
-fn a_recorded_page_is_read_without_loss() {
+fn decodes_a_recorded_page() {
     let page = Page::cut(fixture!("real-alerts-list-2016.json")).expect("a page");
     let next = page.next_page.expect("a next page");
     assert!(next.starts_with("https://monitor.twilio.com/v1/Alerts?PageSize=2&Page=1&PageToken="));
@@ -25,7 +25,7 @@ fn a_recorded_page_is_read_without_loss() {
 }
 
 #[test]
-fn the_documentations_entry_is_read_though_its_account_is_made_illegible() {
+fn decodes_the_documented_entry_with_its_redacted_account() {
     let json = serde_json::from_str(fixture!("docs-alert-11205-instance.json")).expect("JSON");
     let entry = decode_logged_error(&RawItem::new(json)).expect("an entry");
     assert_eq!(
@@ -36,7 +36,7 @@ fn the_documentations_entry_is_read_though_its_account_is_made_illegible() {
 }
 
 #[test]
-fn a_field_of_any_type_spoils_no_entry() {
+fn an_unexpected_value_does_not_invalidate_an_entry() {
     const SID: &str = "NO00000000000000000000000000000001";
     for value in [
         "null",
@@ -79,7 +79,7 @@ fn a_field_of_any_type_spoils_no_entry() {
 }
 
 #[test]
-fn an_envelope_of_any_shape_tells_no_next_page_or_one() {
+fn reads_the_next_page_from_metadata_of_any_shape() {
     for (meta, expected) in [
         ("null", None),
         ("1", None),
@@ -98,7 +98,7 @@ fn an_envelope_of_any_shape_tells_no_next_page_or_one() {
 
 fn show(entry: &LoggedError) -> String {
     let reported = Reported::judge(entry, &Routes::default());
-    let place = reported.endpoint.map(|endpoint| format!("{}{}", endpoint.host, endpoint.route));
+    let endpoint = reported.endpoint.map(|endpoint| format!("{}{}", endpoint.host, endpoint.route));
     let generated_at = reported.generated_at.map(|at| at.to_string()).unwrap_or_default();
     let call = reported.call_sid.map(|sid| sid.to_string());
     format!(
@@ -106,13 +106,13 @@ fn show(entry: &LoggedError) -> String {
         reported.product,
         reported.code,
         reported.level,
-        place.as_deref().unwrap_or("nowhere"),
+        endpoint.as_deref().unwrap_or("nowhere"),
         call.as_deref().unwrap_or("no call")
     )
 }
 
 #[test]
-fn the_recorded_payloads_of_the_debugger_are_read() {
+fn decodes_recorded_debugger_payloads() {
     for (payload, expected) in [
         (
             fixture!("real-debugger-webhook-voice-unreachable-2024.json"),

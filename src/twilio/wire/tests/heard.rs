@@ -1,14 +1,14 @@
-//! What the caller of a call hears: which answers decide how a call went on, and which don't.
+//! Which answers decide a call's outcome for the caller, and which don't.
 
 use super::judged::{PROXY, check, events, show};
 use super::*;
 use crate::domain::track::outcome::outcome;
 
-/// The lists of calls, as Twilio gives them, with what became of each call.
+/// The requests of a call in the order in which Twilio lists them, and the expected outcome.
 #[test]
-fn a_call_is_cut_off_where_no_later_request_succeeds() {
+fn a_call_is_cut_off_unless_a_later_request_succeeds() {
     for (list, expected) in [
-        // A call that is redirected while a Dial action is awaited goes on with the new document.
+        // A call that is redirected while it waits for a Dial action continues with the new document.
         (
             "after in-progress&dial_call_status=completed 500 - 25 14000; next in-progress 200 text/xml 11 100",
             Some("recovered"),
@@ -25,7 +25,7 @@ fn a_call_is_cut_off_where_no_later_request_succeeds() {
             "voice ringing 200 text/xml 10 50; menu in-progress&digits=1 null - 25 15000; fallback in-progress&error_code=11200&error_url=u 200 text/xml 25 30",
             Some("recovered"),
         ),
-        // A call that is over obeys nothing, and neither do callbacks.
+        // Twilio executes no TwiML after the end of a call, nor from callbacks.
         (
             "voice ringing 200 text/xml 10 50; record completed&recording_url=u&digits=hangup 200 text/plain 30 50",
             None,
@@ -46,7 +46,7 @@ fn a_call_is_cut_off_where_no_later_request_succeeds() {
             "voice ringing 500 - 10 50; partial in-progress&unstable_speech_result=x 200 text/xml 30 50",
             Some("cut_off"),
         ),
-        // A sound that can't be played is heard as an error.
+        // The caller hears an error if audio can't be played.
         ("voice ringing 200 text/xml 10 50; a.mp3 - 404 text/html 11 50", Some("cut_off")),
         (
             "voice ringing 200 text/xml 10 50; a.mp3 - 200 binary/octet-stream 11 50",
@@ -57,7 +57,7 @@ fn a_call_is_cut_off_where_no_later_request_succeeds() {
             "voice ringing 200 text/xml 10 50; a.mp3 - 404 text/html 11 50; fallback in-progress&error_code=11200&error_url=u 200 text/xml 12 50",
             Some("recovered"),
         ),
-        // The leg that was dialled hears its whisper, not the caller.
+        // The dialled leg hears the whisper; the caller doesn't.
         (
             "voice ringing 200 text/xml 10 50; whisper in-progress&parent_call_sid=CA 500 - 12 50",
             None,
@@ -69,7 +69,7 @@ fn a_call_is_cut_off_where_no_later_request_succeeds() {
 }
 
 #[test]
-fn a_call_is_counted_under_the_request_that_was_the_last_to_fail() {
+fn the_last_failed_request_decides_a_calls_outcome() {
     let voice = "voice ringing 200 text/xml 10 50";
     let menu = "menu in-progress&digits=1 500 - 12 300";
     let fallback = "fallback in-progress&error_code=11200&error_url=u 500 - 13 30";
@@ -88,11 +88,11 @@ fn a_call_is_counted_under_the_request_that_was_the_last_to_fail() {
     }
 }
 
-/// Reads `path call_status&parameters code content-type second duration`.
+/// Parses `path call_status&parameters code content-type second duration`.
 fn request(text: &str) -> Item {
     let parts: Vec<&str> = text.split(' ').collect();
     let [path, parameters, code, content_type, second, duration] = parts[..] else {
-        panic!("six parts: {text}")
+        panic!("expected six parts: {text}")
     };
     let method = if parameters == "-" { "GET" } else { "POST" };
     let own = if parameters.contains("parent_call_sid") { "CA" } else { &call().to_string() };
@@ -105,7 +105,7 @@ fn request(text: &str) -> Item {
         pairs.map(|(name, value)| format!("\"{name}\":\"{value}\"")).collect::<Vec<_>>().join(",")
     };
     let body = if content_type == "text/xml" { "<Response/>" } else { "OK" };
-    item_of(&format!(
+    judge(&format!(
         "{{\"request\":{{\"method\":\"{method}\",\"url\":\"https://h.example/{path}\",\"parameters\":{{{parameters}}}}},\
          \"response\":{{\"response_code\":{code},\"request_duration\":{duration},\"content_type\":\"{content_type}\",\
          \"response_body\":\"{body}\",\"date_created\":\"Mon, 02 Nov 2026 10:00:{second} +0000\"}}}}"
@@ -113,7 +113,7 @@ fn request(text: &str) -> Item {
 }
 
 #[test]
-fn of_a_call_that_is_over_twilio_obeys_nothing() {
+fn twiml_is_not_judged_after_the_end_of_a_call() {
     for (parameters, expected) in [
         (
             "CALL call_status=completed recording_url=u recording_sid=RE digits=hangup",
@@ -143,14 +143,14 @@ fn of_a_call_that_is_over_twilio_obeys_nothing() {
             ("null - null", "none !no_response"),
         ] {
             let event = &events(parameters, answer)[0];
-            assert!(!item_of(event).is_heard, "{event}");
+            assert!(!judge(event).is_heard, "{event}");
             check(parameters, answer, &format!("{expected} {verdict}"));
         }
     }
 }
 
 #[test]
-fn a_sound_is_a_download_whatever_the_answer() {
+fn a_get_without_call_parameters_is_a_media_download() {
     for (answer, verdict) in [
         ("200 audio/mpeg null", "200"),
         ("200 Audio/X-WAV;rate=8000 \"RIFF\"", "200"),
@@ -173,7 +173,7 @@ fn a_sound_is_a_download_whatever_the_answer() {
                 let event = event.replace("\"POST\"", "\"GET\"");
                 let observed = observe(&event).expect("observed");
                 assert_eq!(show(&observed), format!("media {verdict}"), "{event}");
-                assert!(item_of(&event).is_heard, "{event}");
+                assert!(judge(&event).is_heard, "{event}");
             }
         }
     }
@@ -185,7 +185,7 @@ fn a_sound_is_a_download_whatever_the_answer() {
 }
 
 #[test]
-fn only_the_leg_that_it_is_about_hears_a_whisper() {
+fn only_the_dialled_leg_hears_a_whisper() {
     let parameters = "account_sid=AC call_status=in-progress direction=outbound-dial";
     let parent = "CA00000000000000000000000000000099";
     for (call_sid, is_heard) in
@@ -193,7 +193,7 @@ fn only_the_leg_that_it_is_about_hears_a_whisper() {
     {
         let parameters = format!("{parameters} parent_call_sid={parent} call_sid={call_sid}");
         for event in events(&parameters, "500 - null") {
-            let item = item_of(&event);
+            let item = judge(&event);
             assert_eq!(item.is_heard, is_heard, "{event}");
             assert_eq!(show(&item.observed.expect("observed")), "twiml_request 500 !http_5xx");
         }

@@ -1,22 +1,22 @@
-//! Whole Call Events as Twilio documents and sends them, and what each is judged to be.
+//! Complete Call Events as Twilio documents and sends them, and how they are judged.
 //!
-//! Each row is read with its parameters named as Call Events (`call_sid`), the documentation
-//! (`CallSid`) and scripts (`callSid`) name them, and with its numbers as numbers and as texts.
+//! Each row is tested with parameters named as in Call Events (`call_sid`), the documentation (`CallSid`) and scripts
+//! (`callSid`), and with numbers as JSON numbers and as strings.
 
 use super::*;
 
-/// Parameters that every request about a live call carries.
+/// The parameters of every request about a live call.
 const CALL: &str =
     "call_sid=CA account_sid=AC from=x to=y api_version=2010-04-01 direction=inbound";
 const TWIML: &str = "<Response><Hangup/></Response>";
-/// What Twilio's proxy answers with in the application's place.
+/// The start of the body with which Twilio's proxy reports an error in place of the application's answer.
 pub(super) const PROXY: &str =
     "Twilio was unable to fetch content from: https://a.example/\\nError: ";
 
 #[test]
-fn what_twilio_asks_is_known_by_its_parameters() {
+fn the_parameters_determine_the_kind_of_request() {
     for (parameters, expected) in [
-        // TwiML is expected, and JSON is none.
+        // These expect TwiML; JSON is a failure.
         ("CALL call_status=ringing", "voice_url"),
         ("CALL call_status=ringing forwarded_from=z caller_name=n stir_verstat=A", "voice_url"),
         ("call_sid=CA call_status=in-progress direction=outbound-api", "voice_url"),
@@ -48,8 +48,8 @@ fn what_twilio_asks_is_known_by_its_parameters() {
         ("CALL call_status=in-progress queue_position=1 queue_sid=QU queue_time=3", "wait_url"),
         ("CALL call_status=in-progress avg_queue_time=9", "wait_url"),
         ("CALL call_status=in-progress current_queue_size=9 max_queue_size=99", "wait_url"),
-        // Pay, Refer, virtual agents and ConversationRelay ask what to do next with the call's
-        // ordinary parameters; a conference for what is heard while it waits.
+        // Pay, Refer, virtual agents and ConversationRelay request the next instructions with the call's ordinary
+        // parameters; a conference requests its hold music.
         (
             "CALL call_status=in-progress result=success payment_token=t profile_id=p",
             "twiml_request",
@@ -81,7 +81,7 @@ fn what_twilio_asks_is_known_by_its_parameters() {
 }
 
 #[test]
-fn a_callback_needs_no_twiml_and_204_is_its_best_answer() {
+fn a_callback_accepts_any_successful_answer() {
     for (parameters, expected) in [
         (
             "CALL call_status=completed callback_source=call-progress-events sequence_number=3 timestamp=t call_duration=2 duration=1",
@@ -198,7 +198,7 @@ fn a_callback_needs_no_twiml_and_204_is_its_best_answer() {
 }
 
 #[test]
-fn a_body_is_judged_where_there_is_one_and_is_a_text() {
+fn judges_a_body_that_is_a_string() {
     let large = format!("\"<Response><Say>{}</Say></Response>\"", "a".repeat(65_536));
     for (answer, verdict) in [
         ("200 text/xml \"\\ufeff<Response/>\"", "200"),
@@ -248,7 +248,7 @@ fn a_body_is_judged_where_there_is_one_and_is_a_text() {
 }
 
 #[test]
-fn what_the_proxy_tells_is_sorted_by_cause() {
+fn classifies_the_errors_of_twilios_proxy() {
     for (error, reason) in [
         ("Error reading response: Response does not contain content type", "missing_content_type"),
         (
@@ -271,7 +271,7 @@ fn what_the_proxy_tells_is_sorted_by_cause() {
             format!("502 text/html \"{PROXY}{error}\\nAccount SID: AC\\nURL Fragment: false\"");
         check("CALL call_status=ringing", &answer, &format!("voice_url none !{reason}"));
     }
-    // Without its marker at the start, or with another code, it is the application's own answer.
+    // Without the marker at the start, or with another code, the answer is the application's own.
     for (answer, verdict) in [
         (format!("502 text/html \"<pre>{PROXY}x\""), "502 !http_5xx"),
         (format!("503 text/html \"{PROXY}x\""), "503 !http_5xx"),
@@ -289,8 +289,8 @@ pub(super) fn check(parameters: &str, answer: &str, expected: &str) {
     }
 }
 
-/// Writes `code content-type body` as the answer to a request with these parameters, in every way in
-/// which names and numbers may be written.
+/// Returns Call Events for a request with these parameters and the answer `code content-type body`, one for each
+/// spelling of names and numbers.
 pub(super) fn events(parameters: &str, answer: &str) -> Vec<String> {
     let mut parts = answer.splitn(3, ' ');
     let mut part = || parts.next().expect("code, content type, body");
