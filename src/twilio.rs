@@ -1,6 +1,8 @@
-//! The interface to Twilio: sends requests, decodes answers into the domain's types, and verifies what Twilio pushes.
+//! The interface to Twilio: sends requests, decodes answers into the domain's types, and verifies what Twilio
+//! pushes.
 //!
-//! It only sends GET requests, knows nothing about metrics, and keeps no state between requests except connections.
+//! It only sends GET requests, knows nothing about metrics, and keeps no state between requests except
+//! connections.
 
 mod advice;
 mod answer;

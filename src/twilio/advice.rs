@@ -78,7 +78,7 @@ fn authorization_advice(status: Status, asked_for: Resource) -> String {
         (Some(code), _) => {
             format!("see https://www.twilio.com/docs/errors/{code}")
         }
-        // Twilio also refuses some test credentials without a code.
+        // Twilio may also refuse test credentials without a code.
         (None, _) => format!("{CREDENTIALS}; {NOT_TWILIOS}"),
     }
 }

@@ -36,8 +36,8 @@ impl BaseUrl {
     /// Parses a base URL.
     ///
     /// # Errors
-    /// Returns [`InvalidBaseUrl`] if credentials must not be sent to the URL, or if it contains more than scheme, host,
-    /// port and path.
+    /// Returns [`InvalidBaseUrl`] if credentials must not be sent to the URL, or if it contains more than
+    /// scheme, host, port and path.
     pub fn parse(text: &str) -> Result<Self, InvalidBaseUrl> {
         let url = Url::parse(text).map_err(|_| InvalidBaseUrl::Syntax)?;
         let base = Self { url, text: text.to_owned() };
@@ -58,7 +58,8 @@ impl BaseUrl {
         &self.url
     }
 
-    /// Returns the base URL of the error log: on Twilio's hosts, the matching `monitor.` host; otherwise this base URL.
+    /// Returns the base URL of the error log: on Twilio's hosts, the matching `monitor.` host; otherwise this
+    /// base URL.
     pub(super) fn monitor(&self) -> Url {
         let mut url = self.url.clone();
         if self.region().is_some() || self.host() == "api.twilio.com" {

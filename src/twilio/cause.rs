@@ -1,7 +1,7 @@
 //! Classifies why a connection to Twilio failed.
 //!
-//! Follows the chain of sources of a reqwest error. None of its text is passed on, because it may contain names and
-//! addresses.
+//! Follows the chain of sources of a reqwest error. None of its text is passed on, because it may contain
+//! names and addresses.
 
 use std::error::Error as StdError;
 use std::io;

@@ -76,7 +76,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Creates a client without connecting. All clients of the process share `large_bodies`.
+    /// Creates a client without connecting. Clients with the same `large_bodies` share its limit.
     ///
     /// # Errors
     /// Returns [`BuildError`] if TLS can't be set up.
@@ -164,8 +164,8 @@ impl Client {
         self.get_page(list, page, wire::decode_account).await
     }
 
-    /// Fetches a page of the authenticated account's error log, starting at `from`. Each entry is dropped after `judge`
-    /// returns.
+    /// Fetches a page of the authenticated account's error log, starting at `from`. Each entry is dropped
+    /// after `judge` returns.
     ///
     /// Source: <https://www.twilio.com/docs/usage/monitor-alert#read-multiple-alert-resources>.
     pub async fn error_log<T>(
@@ -191,7 +191,8 @@ impl Client {
         }
         let mut url = base.join(next).map_err(|_| Error::ForeignNextPage)?;
         if is_monitor(&url) && !is_monitor(base) {
-            // Behind a reverse proxy, the error log's links still point to Twilio's host: keep only path and query.
+            // Behind a reverse proxy, the error log's links still point to Twilio's host: keep only path and
+            // query.
             let mut rewritten = base.clone();
             rewritten.set_path(url.path());
             rewritten.set_query(url.query());
@@ -324,8 +325,8 @@ fn format_second(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// Returns a page's position in its list, independent of how its URL is written: the parameters that determine it,
-/// sorted. Empty for the first page of a list without filters.
+/// Returns a page's position in its list, independent of how its URL is written: the parameters that
+/// determine it, sorted. Empty for the first page of a list without filters.
 fn position(page: &Url) -> String {
     // A page of another size at the same position returns the same items again.
     let is_relevant = |name: &str, value: &str| match name {

@@ -1,7 +1,7 @@
 //! Why a request to Twilio failed.
 //!
-//! No error contains text from an answer, except the name of a missing permission. The module `advice` says what to do
-//! about an error.
+//! No error contains text from an answer, except the name of a missing permission. The module `advice` says
+//! what to do about an error.
 
 use std::fmt;
 use std::time::Duration;
@@ -136,12 +136,12 @@ impl Error {
                 Verdict::Refused
             }
             Self::Server { retry_after, .. } => Verdict::Failed { retry_after: *retry_after },
-            // Twilio is up, but can't serve this request: retrying won't help.
+            // Twilio answered, but the request itself is the problem.
             Self::UnexpectedStatus(Status { http: 400..=499, .. })
             | Self::TooLarge { .. }
             | Self::ForeignNextPage => Verdict::Unreadable,
             Self::NotFound(_) => Verdict::NotFound,
-            // A retry may succeed, also after a truncated page or a proxy's error page.
+            // A retry may succeed, even after a truncated page or a proxy's error page.
             Self::Timeout
             | Self::Connect(_)
             | Self::Interrupted
@@ -151,7 +151,8 @@ impl Error {
         }
     }
 
-    /// Whether a smaller page may succeed: if Twilio failed, took too long, or its answer was too large or cut off.
+    /// Whether a smaller page may succeed: if Twilio failed, took too long, or its answer was too large or
+    /// cut off.
     pub fn page_size_verdict(&self) -> PageSizeVerdict {
         match self {
             Self::TooLarge { .. } => PageSizeVerdict::TooLarge,

@@ -1,8 +1,8 @@
 //! The proxy through which Twilio is reached.
 //!
-//! Settings are parsed strictly, and this module decides which requests use the proxy. The HTTP client is given either
-//! this proxy or none, and never reads the environment: it would ignore a setting that it can't use, and connect
-//! directly.
+//! Settings are parsed strictly, and this module decides which requests use the proxy. The HTTP client is
+//! given either this proxy or none, and never reads the environment: it would ignore a setting that it can't
+//! use, and connect directly.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -192,7 +192,8 @@ fn host_and_port(text: &str) -> Result<(&str, Option<u16>), InvalidProxy> {
     Ok((host, port.transpose()?))
 }
 
-/// Whether a text can be a DNS name. The last label must not start with a digit: it could be read as an address.
+/// Whether a text can be a DNS name. The last label must not start with a digit: it could be read as an
+/// address.
 fn is_name(text: &str) -> bool {
     let is_label = |label: &str| {
         let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
@@ -203,8 +204,8 @@ fn is_name(text: &str) -> bool {
     name.split('.').all(is_label) && last.starts_with(|c: char| !c.is_ascii_digit())
 }
 
-/// Converts an exception to a form the client supports: a domain with its subdomains, an address or a network. Other
-/// programs also accept `*.example.com`, and hosts with a scheme or port.
+/// Converts an exception to a form the client supports: a domain with its subdomains, an address or a
+/// network. Other programs also accept `*.example.com`, and hosts with a scheme or port.
 fn exception(text: &str) -> String {
     let host = text.split_once("://").map_or(text, |(_, host)| host);
     let host = host.strip_suffix('/').unwrap_or(host);

@@ -1,8 +1,8 @@
 //! Error log entries that Twilio pushes in signed requests.
 //!
-//! There are two forms. Event Streams posts a list of events as JSON, and signs the URL, whose query contains a hash of
-//! the body. The Debugger's webhook posts a form, and signs the URL together with all fields. Source:
-//! <https://www.twilio.com/docs/usage/security>.
+//! There are two forms. Event Streams posts a list of events as JSON, and signs the URL, whose query contains
+//! a hash of the body. The Debugger's webhook posts a form, and signs the URL together with all fields.
+//! Source: <https://www.twilio.com/docs/usage/security>.
 //!
 //! Invariant: until its signature is verified, nothing about a request is revealed except the [`Refusal`].
 

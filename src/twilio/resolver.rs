@@ -1,5 +1,5 @@
-//! Resolves host names with a separate timeout, so that an unresponsive name server isn't mistaken for an unresponsive
-//! host.
+//! Resolves host names with a separate timeout, so that an unresponsive name server isn't mistaken for an
+//! unresponsive host.
 
 use std::time::Duration;
 
@@ -13,7 +13,8 @@ pub(super) struct Resolver {
 }
 
 impl Resolver {
-    /// Creates a resolver that may use three quarters of the connect timeout; the rest is left for the connection.
+    /// Creates a resolver that may use three quarters of the connect timeout; the rest is left for the
+    /// connection.
     pub(super) fn new(connect_timeout: Duration) -> Self {
         Self { timeout: connect_timeout * 3 / 4 }
     }

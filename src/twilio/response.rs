@@ -38,8 +38,8 @@ pub(super) fn content_type(headers: &HeaderMap) -> &'static str {
     }
 }
 
-/// Limits how many large bodies the process reads at once: with 64 requests in flight, bodies of the maximum size
-/// would take up a gigabyte.
+/// Limits how many large bodies the process reads at once: with 64 requests in flight, bodies of the maximum
+/// size would take up a gigabyte.
 #[derive(Clone, Debug)]
 pub struct LargeBodies(Arc<Semaphore>);
 
@@ -98,7 +98,8 @@ pub(super) async fn refusal(response: reqwest::Response, large: &LargeBodies) ->
     }
 }
 
-/// Parses a number of seconds of any length, capped at [`MAX_RETRY_AFTER`]. Dates are ignored: Twilio sends none.
+/// Parses a number of seconds of any length, capped at [`MAX_RETRY_AFTER`]. Dates are ignored: Twilio sends
+/// none.
 fn seconds(text: &str) -> Option<Duration> {
     match text.trim().parse() {
         Ok(seconds) => Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER)),
@@ -119,8 +120,8 @@ struct ErrorBody {
     permission: Option<String>,
 }
 
-/// Parses an error's code and the permission it says is missing, which is the only text of an answer that is passed
-/// on. An error from a proxy or gateway has neither.
+/// Parses an error's code and the permission it says is missing, which is the only text of an answer that is
+/// passed on. An error from a proxy or gateway has neither.
 fn error_body(body: &[u8]) -> ErrorBody {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let code = match body.get("code") {
@@ -135,8 +136,8 @@ fn error_body(body: &[u8]) -> ErrorBody {
     ErrorBody { code, permission }
 }
 
-/// Returns the first word that looks like a permission, with a leading slash. Twilio's messages omit the slash, which
-/// the documentation and the console show.
+/// Returns the first word that looks like a permission, with a leading slash. Twilio's messages omit the
+/// slash, which the documentation and the console show.
 fn permission(message: &str) -> Option<String> {
     let is_part = |c: char| c.is_ascii_lowercase() || "/.-_".contains(c);
     let words = message.split(|c: char| !is_part(c) && !c.is_alphanumeric());

@@ -1,7 +1,7 @@
 //! Decodes Twilio's JSON.
 //!
-//! Only the needed fields are decoded. A page is split into raw JSON items, which are decoded one by one, so that a
-//! malformed item doesn't affect the rest of its page. Invalid UTF-8 is replaced.
+//! Only the needed fields are decoded. A page is split into raw JSON items, which are decoded one by one, so
+//! that a malformed item doesn't affect the rest of its page. Invalid UTF-8 is replaced.
 //!
 //! Schemas: <https://github.com/twilio/twilio-oai>, `twilio_api_v2010.json`.
 
@@ -120,9 +120,9 @@ struct ResponseWire<'a, B> {
 /// Decodes a Call Event.
 ///
 /// # Errors
-/// Returns [`Rejection::Malformed`] if there is no request object, and [`Rejection::InvalidCode`] if the code isn't a
-/// number. An unreadable date counts as absent. A missing URL and an unreadable duration are handled when the event is
-/// judged.
+/// Returns [`Rejection::Malformed`] if there is no request object, and [`Rejection::InvalidCode`] if the code
+/// isn't a number. An unreadable date counts as absent. A missing URL and an unreadable duration are handled
+/// when the event is judged.
 pub fn decode_call_event(item: &RawItem<'_>) -> Result<CallEvent, Rejection> {
     // Nearly every body is valid Unicode and can be decoded in one pass. Otherwise decode field by field.
     let strict = serde_json::from_str::<CallEventWire<'_, StrictBody>>(item.json());

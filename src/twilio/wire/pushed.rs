@@ -1,4 +1,5 @@
-//! Decodes error log entries that Twilio pushes: as events of Event Streams, and as the form of the Debugger's webhook.
+//! Decodes error log entries that Twilio pushes: as events of Event Streams, and as the form of the
+//! Debugger's webhook.
 //!
 //! Schemas: <https://www.twilio.com/docs/events/event-types/errors/error-logs> and
 //! <https://www.twilio.com/docs/usage/troubleshooting/debugging-event-webhooks>. Both contain the request with

@@ -1,7 +1,7 @@
 //! Complete Call Events as Twilio documents and sends them, and how they are judged.
 //!
-//! Each row is tested with parameters named as in Call Events (`call_sid`), the documentation (`CallSid`) and scripts
-//! (`callSid`), and with numbers as JSON numbers and as strings.
+//! Each row is tested with parameters named as in Call Events (`call_sid`), the documentation (`CallSid`) and
+//! scripts (`callSid`), and with numbers as JSON numbers and as strings.
 
 use super::*;
 
@@ -48,8 +48,8 @@ fn the_parameters_determine_the_kind_of_request() {
         ("CALL call_status=in-progress queue_position=1 queue_sid=QU queue_time=3", "wait_url"),
         ("CALL call_status=in-progress avg_queue_time=9", "wait_url"),
         ("CALL call_status=in-progress current_queue_size=9 max_queue_size=99", "wait_url"),
-        // Pay, Refer, virtual agents and ConversationRelay request the next instructions with the call's ordinary
-        // parameters; a conference requests its hold music.
+        // Pay, Refer, virtual agents and ConversationRelay request the next instructions with the call's
+        // ordinary parameters; a conference requests its hold music.
         (
             "CALL call_status=in-progress result=success payment_token=t profile_id=p",
             "twiml_request",
@@ -289,8 +289,8 @@ pub(super) fn check(parameters: &str, answer: &str, expected: &str) {
     }
 }
 
-/// Returns Call Events for a request with these parameters and the answer `code content-type body`, one for each
-/// spelling of names and numbers.
+/// Returns Call Events for a request with these parameters and the answer `code content-type body`, one for
+/// each spelling of names and numbers.
 pub(super) fn events(parameters: &str, answer: &str) -> Vec<String> {
     let mut parts = answer.splitn(3, ' ');
     let mut part = || parts.next().expect("code, content type, body");
