@@ -2,11 +2,11 @@
 
 use twilio_call_exporter::simulator::WorldConfig;
 
-use crate::harness::{Program, Twilio, eventually, going_on, metric, world_of};
+use crate::harness::{Program, Twilio, eventually, metric, ongoing_calls, world_of};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renamed_account_keeps_its_values_and_its_old_name_is_gone() {
-    let twilio = Twilio::serving(going_on(2, 60)).await;
+    let twilio = Twilio::serving(ongoing_calls(2, 60)).await;
     let mut program = Program::polling(&twilio).await;
     let before = counted(&program, &sid(&twilio, 0), 10.0).await;
     program = program.restart_with(&twilio, &[(0, "acme"), (1, "beta")]).await;
@@ -20,12 +20,12 @@ async fn a_renamed_account_keeps_its_values_and_its_old_name_is_gone() {
     assert_eq!(of(&sid(&twilio, 0)).value_in(&after), None);
     // Named as before, everything is as it was, and what came meanwhile is there once.
     let mut program = program.restart_with(&twilio, &[(0, ""), (1, "")]).await;
-    twilio.is_told_by(&mut program).await;
+    twilio.wait_until_counted_by(&mut program).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_removed_account_is_gone_at_once_and_goes_on_from_its_values_when_it_returns() {
-    let twilio = Twilio::serving(going_on(2, 60)).await;
+    let twilio = Twilio::serving(ongoing_calls(2, 60)).await;
     let mut program = Program::polling(&twilio).await;
     let gone = sid(&twilio, 1);
     let before = counted(&program, &gone, 10.0).await;
@@ -36,7 +36,7 @@ async fn a_removed_account_is_gone_at_once_and_goes_on_from_its_values_when_it_r
     assert!(!scrape.text.contains(&gone), "something of a removed account is shown");
     let mut program = program.restart_with(&twilio, &[(0, ""), (1, "")]).await;
     assert!(counted(&program, &gone, 1.0).await >= before);
-    twilio.is_told_by(&mut program).await;
+    twilio.wait_until_counted_by(&mut program).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -50,7 +50,7 @@ async fn hundreds_of_subaccounts_share_a_few_requests_and_each_is_counted() {
         twilio.url()
     );
     let mut program = Program::configured(&text, &[("TOKEN", &parent.auth_token)]).await;
-    twilio.is_told_by(&mut program).await;
+    twilio.wait_until_counted_by(&mut program).await;
     let scrape = program.scrape().await;
     assert_eq!(metric("twilio_account_info").value_in(&scrape), Some(251.0));
     assert_eq!(metric("twilio_exporter_up").value_in(&scrape), Some(251.0));

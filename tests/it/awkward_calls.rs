@@ -3,25 +3,27 @@
 
 use twilio_call_exporter::simulator::{Behaviour, WorldConfig};
 
-use crate::harness::{Program, Scrape, Twilio, eventually, everything, going_on, metric, world_of};
+use crate::harness::{
+    Program, Scrape, Twilio, eventually, everything, metric, ongoing_calls, world_of,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_that_appear_one_by_one_after_the_end_are_counted_once() {
     let behaviour = Behaviour { events_apart: 1, ..Behaviour::default() };
-    is_told(going_on(1, 50), behaviour, &[]).await;
+    is_told(ongoing_calls(1, 50), behaviour, &[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_that_are_filled_in_before_settling_are_judged_and_count_once() {
     let behaviour = Behaviour { answers_after: 3, ..Behaviour::default() };
-    is_told(going_on(1, 50), behaviour, &[]).await;
+    is_told(ongoing_calls(1, 50), behaviour, &[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_redacted_between_settling_and_audit_is_not_counted_again() {
     let behaviour = Behaviour { redact_after: 11, ..Behaviour::default() };
     let delays = [("TWILIO_EXPORTER_POLL__AUDIT_AFTER", "6s")];
-    let (twilio, mut program, _) = is_told(going_on(1, 50), behaviour, &delays).await;
+    let (twilio, mut program, _) = is_told(ongoing_calls(1, 50), behaviour, &delays).await;
     let scrape = eventually("calls were audited", async || {
         let scrape = program.scrape().await;
         let audited = metric("twilio_exporter_audited_calls_total").value_in(&scrape);
@@ -29,13 +31,13 @@ async fn what_is_redacted_between_settling_and_audit_is_not_counted_again() {
     })
     .await;
     assert!(metric("twilio_exporter_late_call_events_total").is_in(&scrape, 0.0));
-    twilio.is_told_by(&mut program).await;
+    twilio.wait_until_counted_by(&mut program).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_of_events_that_shrinks_now_and_then_loses_nothing() {
     let behaviour = Behaviour { shrink_events: 300, ..Behaviour::default() };
-    let twilio = Twilio::serving(going_on(1, 50)).await;
+    let twilio = Twilio::serving(ongoing_calls(1, 50)).await;
     twilio.behave(behaviour);
     // Read often, and settled when Twilio shows everything again: a settling read that is short
     // of an event can't know it.
@@ -47,7 +49,7 @@ async fn a_list_of_events_that_shrinks_now_and_then_loses_nothing() {
     })
     .await;
     twilio.behave(Behaviour::default());
-    twilio.is_told_by(&mut program).await;
+    twilio.wait_until_counted_by(&mut program).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,6 +87,6 @@ async fn is_told(
     let twilio = Twilio::serving(world).await;
     twilio.behave(behaviour);
     let mut program = Program::polling_with(&twilio, variables).await;
-    let scrape = twilio.is_told_by(&mut program).await;
+    let scrape = twilio.wait_until_counted_by(&mut program).await;
     (twilio, program, scrape)
 }

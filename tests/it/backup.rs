@@ -8,11 +8,11 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::harness::{Ended, Program, Twilio, eventually, going_on, metric, run, world_of};
+use crate::harness::{Ended, Program, Twilio, eventually, metric, ongoing_calls, run, world_of};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_of_a_running_program_is_restored_and_counts_what_came_since() {
-    let twilio = Twilio::serving(going_on(2, 40)).await;
+    let twilio = Twilio::serving(ongoing_calls(2, 40)).await;
     let program = Program::polling(&twilio).await;
     let counted = metric("twilio_webhook_requests_total");
     let before = eventually("something is counted", async || {
@@ -45,7 +45,7 @@ async fn a_backup_of_a_running_program_is_restored_and_counts_what_came_since() 
         })
         .await;
     program.scrape().await.assert_not_below(&before);
-    twilio.is_told_by(&mut program).await;
+    twilio.wait_until_counted_by(&mut program).await;
     assert!(!program.log().contains("created a new store"));
 }
 
@@ -53,7 +53,7 @@ async fn a_backup_of_a_running_program_is_restored_and_counts_what_came_since() 
 async fn a_stopped_or_killed_store_is_backed_up_and_left_as_it_was() {
     let twilio = Twilio::serving(world_of(5)).await;
     let mut program = Program::polling(&twilio).await;
-    let told = twilio.is_told_by(&mut program).await;
+    let told = twilio.wait_until_counted_by(&mut program).await;
     let elsewhere = TempDir::new().expect("a temporary directory");
     let directory = program.directory();
     let storage = program.storage();

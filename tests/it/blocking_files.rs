@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::harness::{Program, Twilio, eventually, going_on, metric, run, world_of};
+use crate::harness::{Program, Twilio, eventually, metric, ongoing_calls, run, world_of};
 
 /// How long a file may take to answer, and how much longer a start may take.
 const GIVEN_UP_WITHIN: Duration = Duration::from_secs(5 + 3);
@@ -96,7 +96,7 @@ fn a_file_of_certificates_without_any_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_that_waits_for_a_file_changes_nothing_and_holds_up_no_stop() {
-    let twilio = Twilio::serving(going_on(1, 200)).await;
+    let twilio = Twilio::serving(ongoing_calls(1, 200)).await;
     let (program, secret) = with_secret_file(&twilio, |path, token| {
         std::fs::write(path, token).expect("written");
     })
@@ -131,7 +131,7 @@ async fn a_secret_that_comes_through_a_fifo_in_time_is_read() {
         std::thread::spawn(move || std::fs::write(path, token).expect("read"));
     })
     .await;
-    twilio.is_told_by(&mut program).await;
+    twilio.wait_until_counted_by(&mut program).await;
 }
 
 /// Starts with a secret in a file, which `write` makes.

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use crate::harness::{Program, Twilio, eventually, going_on, metric};
+use crate::harness::{Program, Twilio, eventually, metric, ongoing_calls};
 
 /// Delays in seconds, where a real run has minutes.
 const POLL: &str = "poll: { interval: 1s, live_interval: 1s, after_end: [1s], settle_delay: 4s, audit_after: 2s }\n";
@@ -11,7 +11,7 @@ const LIMITS: &str = "limits:\n  hold_back: 0s\n";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_emptied_configuration_changes_nothing_and_a_cut_one_names_the_accounts_that_go() {
-    let twilio = Twilio::serving(going_on(3, 150)).await;
+    let twilio = Twilio::serving(ongoing_calls(3, 150)).await;
     let accounts = twilio.accounts();
     let account = |index: usize, name: &str| {
         format!(

@@ -11,12 +11,12 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::harness::{Program, Scrape, Twilio, eventually, going_on, metric};
+use crate::harness::{Program, Scrape, Twilio, eventually, metric, ongoing_calls};
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs the right to mount a file system"]
 async fn on_a_full_disk_it_pauses_serves_restarts_and_goes_on_when_there_is_room() {
-    let twilio = Twilio::serving(going_on(2, 60)).await;
+    let twilio = Twilio::serving(ongoing_calls(2, 60)).await;
     let directory = TempDir::new().expect("a temporary directory");
     let disk = Mounted::on(&directory.path().join("data"));
     let mut program = Program::polling_in(directory, &twilio, &[]).await;
@@ -45,7 +45,7 @@ async fn when_syncs_or_writes_fail_it_pauses_and_goes_on_when_they_succeed() {
         "pwrite64,write:error=ENOSPC",
         "ftruncate,fallocate,pwrite64:error=EIO",
     ] {
-        let twilio = Twilio::serving(going_on(2, 60)).await;
+        let twilio = Twilio::serving(ongoing_calls(2, 60)).await;
         let mut program = Program::polling(&twilio).await;
         counting(&program).await;
         let faulty = Faulty::begin(&program, fault).await;
@@ -90,7 +90,7 @@ async fn on_a_file_system_without_locks_it_says_so_and_creates_no_store() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Debian's package strace"]
 async fn killed_while_syncs_fail_it_has_lost_nothing_that_it_showed() {
-    let twilio = Twilio::serving(going_on(2, 60)).await;
+    let twilio = Twilio::serving(ongoing_calls(2, 60)).await;
     let mut program = Program::polling(&twilio).await;
     counting(&program).await;
     let faulty = Faulty::begin(&program, "fdatasync,fsync:error=EIO").await;
@@ -102,7 +102,7 @@ async fn killed_while_syncs_fail_it_has_lost_nothing_that_it_showed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_the_store_is_moved_away_it_pauses_and_says_so_and_goes_on_when_it_is_back() {
-    let twilio = Twilio::serving(going_on(2, 60)).await;
+    let twilio = Twilio::serving(ongoing_calls(2, 60)).await;
     let mut program = Program::polling(&twilio).await;
     counting(&program).await;
     let (file, away) = (program.storage().join("exporter.db"), program.storage().join("away"));
@@ -117,7 +117,7 @@ async fn while_the_store_is_moved_away_it_pauses_and_says_so_and_goes_on_when_it
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_is_removed_is_not_begun_again_beside_its_log() {
-    let twilio = Twilio::serving(going_on(2, 60)).await;
+    let twilio = Twilio::serving(ongoing_calls(2, 60)).await;
     let program = Program::polling(&twilio).await;
     counting(&program).await;
     let (directory, storage) = (program.directory(), program.storage());
@@ -132,7 +132,7 @@ async fn a_store_that_is_removed_is_not_begun_again_beside_its_log() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_others_may_read_is_named_with_what_to_do() {
-    let twilio = Twilio::serving(going_on(1, 5)).await;
+    let twilio = Twilio::serving(ongoing_calls(1, 5)).await;
     let program = Program::polling(&twilio).await;
     let storage = program.storage();
     let says = |program: &Program, path: &Path| {
@@ -215,7 +215,7 @@ async fn paused(program: &Program, twilio: &Twilio) -> Scrape {
 
 /// Waits until everything is counted, and asserts that it went on by itself.
 async fn went_on(program: &mut Program, twilio: &Twilio, before: &Scrape) {
-    let scrape = twilio.is_told_by(program).await;
+    let scrape = twilio.wait_until_counted_by(program).await;
     scrape.assert_not_below(before);
     assert!(metric("twilio_exporter_store_writable").is_in(&scrape, 1.0));
     assert!(!program.get("/").await.1.contains("can't be written"));

@@ -8,7 +8,9 @@ use fastrand::Rng;
 use jiff::Timestamp;
 use twilio_call_exporter::simulator::{Behaviour, WorldConfig};
 
-use crate::harness::{Program, Scrape, Series, Twilio, eventually, everything, going_on, metric};
+use crate::harness::{
+    Program, Scrape, Series, Twilio, eventually, everything, metric, ongoing_calls,
+};
 
 pub(crate) const ENTRIES: &str = "twilio_error_log_entries_total";
 /// Often, and with new series shown at once.
@@ -72,7 +74,7 @@ async fn each_entry_is_counted_once_however_late_and_often_it_is_shown_and_throu
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_makes_its_call_be_read_at_once() {
-    let twilio = Twilio::serving(going_on(1, 400)).await;
+    let twilio = Twilio::serving(ongoing_calls(1, 400)).await;
     let never = [
         ("TWILIO_EXPORTER_POLL__LIVE_INTERVAL", "1h"),
         ("TWILIO_EXPORTER_POLL__AFTER_END", "[]"),
@@ -92,7 +94,7 @@ async fn an_entry_makes_its_call_be_read_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_restart_what_is_read_first_is_an_increase() {
-    let twilio = Twilio::serving(going_on(1, 20)).await;
+    let twilio = Twilio::serving(ongoing_calls(1, 20)).await;
     let program = Program::polling_with(&twilio, &OFTEN).await;
     let lag = metric("twilio_exporter_error_log_lag_seconds_count");
     eventually("it is read", async || lag.value_in(&program.scrape().await)).await;
@@ -106,7 +108,7 @@ async fn without_the_permission_that_is_said_once_and_everything_else_goes_on() 
     let twilio = Twilio::serving(everything(1, 1)).await;
     twilio.behave(Behaviour { error_log_refused: true, ..Behaviour::default() });
     let mut program = Program::polling_with(&twilio, &OFTEN).await;
-    let scrape = twilio.is_told_by(&mut program).await;
+    let scrape = twilio.wait_until_counted_by(&mut program).await;
     assert_eq!(scrape.family(ENTRIES).len(), 0, "{}", scrape.text);
     assert!(!scrape.text.contains("twilio_exporter_error_log_"), "{}", scrape.text);
     let log = program.log();
@@ -117,7 +119,7 @@ async fn without_the_permission_that_is_said_once_and_everything_else_goes_on() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_the_error_log_is_down_call_events_are_counted_and_nothing_is_lost_after() {
-    let twilio = Twilio::serving(going_on(1, 60)).await;
+    let twilio = Twilio::serving(ongoing_calls(1, 60)).await;
     let mut program = Program::polling_with(&twilio, &OFTEN).await;
     eventually("it is read", async || {
         metric("twilio_exporter_error_log_last_success_timestamp_seconds")
@@ -125,7 +127,7 @@ async fn while_the_error_log_is_down_call_events_are_counted_and_nothing_is_lost
     })
     .await;
     twilio.behave(Behaviour { error_log_outage: true, ..Behaviour::default() });
-    let scrape = twilio.is_told_by(&mut program).await;
+    let scrape = twilio.wait_until_counted_by(&mut program).await;
     assert!(metric("twilio_exporter_up").is_in(&scrape, 1.0));
     twilio.behave(Behaviour::default());
     eventually("what happened meanwhile is counted", async || {
@@ -138,10 +140,10 @@ async fn while_the_error_log_is_down_call_events_are_counted_and_nothing_is_lost
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_route_that_is_known_shows_common_codes_at_0_before_the_first_entry() {
-    let healthy = WorldConfig { failing_after: None, ..going_on(1, 40) };
+    let healthy = WorldConfig { failing_after: None, ..ongoing_calls(1, 40) };
     let twilio = Twilio::serving(healthy).await;
     let mut program = Program::polling_with(&twilio, &OFTEN).await;
-    let scrape = twilio.is_told_by(&mut program).await;
+    let scrape = twilio.wait_until_counted_by(&mut program).await;
     let routes = scrape.family("twilio_twiml_responses_total");
     let mut routes: Vec<_> = routes.keys().map(|(_, labels)| labels["route"].clone()).collect();
     routes.dedup();

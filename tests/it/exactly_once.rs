@@ -5,13 +5,13 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use twilio_call_exporter::simulator::{Behaviour, Stall, WorldConfig};
 
-use crate::harness::{Program, Twilio, eventually, everything, going_on, metric, world_of};
+use crate::harness::{Program, Twilio, eventually, everything, metric, ongoing_calls, world_of};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_counters_of_a_mixed_world_equal_its_truth() {
     let twilio = Twilio::serving(everything(3, 1)).await;
     let mut program = Program::polling(&twilio).await;
-    let scrape = twilio.is_told_by(&mut program).await;
+    let scrape = twilio.wait_until_counted_by(&mut program).await;
     for (reason, expected) in [("malformed", 3.0), ("invalid_url", 1.0), ("invalid_code", 2.0)] {
         let truth = twilio.truth();
         let labels = [("reason", reason)];
@@ -26,7 +26,7 @@ async fn the_counters_of_a_mixed_world_equal_its_truth() {
         audited.value_in(&program.scrape().await).filter(|calls| *calls >= 100.0)
     })
     .await;
-    twilio.is_told_by(&mut program).await;
+    twilio.wait_until_counted_by(&mut program).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,14 +47,14 @@ async fn killed_in_the_middle_and_restarted_it_ends_at_the_truth() {
         after.assert_not_below(&scrape);
         last = Some(scrape);
     }
-    let scrape = twilio.is_told_by(&mut program).await;
+    let scrape = twilio.wait_until_counted_by(&mut program).await;
     scrape.assert_not_below(&last.expect("a scrape"));
     assert!(program.stop().await.success());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_that_go_on_while_it_is_killed_are_counted_once() {
-    let twilio = Twilio::serving(going_on(2, 40)).await;
+    let twilio = Twilio::serving(ongoing_calls(2, 40)).await;
     let mut program = Program::polling(&twilio).await;
     for calls in [10.0, 20.0, 40.0] {
         eventually("calls are counted", async || {
@@ -63,7 +63,7 @@ async fn calls_that_go_on_while_it_is_killed_are_counted_once() {
         .await;
         program = program.kill_and_restart().await;
     }
-    twilio.is_told_by(&mut program).await;
+    twilio.wait_until_counted_by(&mut program).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,7 +78,7 @@ async fn a_twilio_that_stumbles_at_every_step_changes_nothing() {
         ..Behaviour::default()
     });
     let mut program = Program::polling(&twilio).await;
-    twilio.is_told_by(&mut program).await;
+    twilio.wait_until_counted_by(&mut program).await;
     let scrape = program.scrape().await;
     let retries = metric("twilio_exporter_api_retries_total").value_in(&scrape);
     assert!(retries.is_some_and(|retries| retries > 0.0), "nothing went wrong");
@@ -104,7 +104,7 @@ async fn pages_that_shift_while_they_are_read_count_nothing_twice() {
         assert!(counted <= series.value + 1e-6, "{series:?} counted {counted}");
     }
     twilio.behave(Behaviour::default());
-    twilio.is_told_by(&mut program).await;
+    twilio.wait_until_counted_by(&mut program).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -113,7 +113,7 @@ async fn events_that_appear_only_long_after_the_end_are_counted() {
         Twilio::serving(WorldConfig { backlog: Duration::from_secs(306), ..world_of(30) }).await;
     twilio.behave(Behaviour { events_after: 3, ..Behaviour::default() });
     let mut program = Program::polling(&twilio).await;
-    twilio.is_told_by(&mut program).await;
+    twilio.wait_until_counted_by(&mut program).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -129,7 +129,7 @@ async fn a_local_clock_that_is_hours_behind_loses_nothing() {
 async fn loses_nothing_with_twilio_ahead_by(offset: SignedDuration) {
     let twilio = Twilio::ahead_by(world_of(30), offset).await;
     let mut program = Program::polling(&twilio).await;
-    let scrape = twilio.is_told_by(&mut program).await;
+    let scrape = twilio.wait_until_counted_by(&mut program).await;
     let known = metric("twilio_exporter_clock_offset_seconds").value_in(&scrape);
     assert!(known.is_some_and(|known| (known - offset.as_secs_f64()).abs() < 2.0), "{known:?}");
 }

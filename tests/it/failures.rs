@@ -22,7 +22,7 @@ async fn every_failing_webhook_of_a_mixed_world_is_recorded_once_through_kills()
     })
     .await;
     program = program.kill_and_restart().await;
-    let scrape = twilio.is_told_by(&mut program).await;
+    let scrape = twilio.wait_until_counted_by(&mut program).await;
     let failures = recorded(&program, "?limit=1000").await;
     let counted = counted(&scrape);
     assert!(counted.len() > 20, "the world has too few kinds of failures: {}", counted.len());
@@ -53,7 +53,7 @@ async fn every_failing_webhook_of_a_mixed_world_is_recorded_once_through_kills()
 async fn the_labels_of_a_failure_lead_to_all_that_share_them() {
     let twilio = Twilio::serving(everything(1, 1)).await;
     let mut program = Program::polling(&twilio).await;
-    twilio.is_told_by(&mut program).await;
+    twilio.wait_until_counted_by(&mut program).await;
     let all = recorded(&program, "?limit=1000").await;
     let mut links: BTreeSet<String> = links(&program.get("/failures?limit=1000").await.1);
     links.retain(|link| link.starts_with("/failures?"));

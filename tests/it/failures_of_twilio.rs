@@ -68,7 +68,7 @@ async fn after_an_outage_it_goes_on_by_itself_and_loses_nothing() {
     let (status, _) = program.get("/-/ready").await;
     assert_eq!(status, 200, "an outage of Twilio is no fault of ours");
     twilio.behave(Behaviour::default());
-    twilio.is_told_by(&mut program).await;
+    twilio.wait_until_counted_by(&mut program).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -87,7 +87,7 @@ async fn a_twilio_that_does_not_answer_is_a_timeout_and_is_waited_out() {
     })
     .await;
     twilio.behave(Behaviour::default());
-    twilio.is_told_by(&mut program).await;
+    twilio.wait_until_counted_by(&mut program).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -105,7 +105,7 @@ async fn a_next_page_that_loops_or_leads_elsewhere_completes_no_list_and_no_read
         })
         .await;
         // What they show is counted.
-        let scrape = twilio.is_told_by(&mut program).await;
+        let scrape = twilio.wait_until_counted_by(&mut program).await;
         let retries = metric("twilio_exporter_api_retries_total").label("reason", reason);
         assert!(retries.value_in(&scrape).is_some_and(|retries| retries > 0.0), "{reason}");
         let success = metric("twilio_exporter_last_success_timestamp_seconds");
@@ -127,7 +127,7 @@ async fn a_next_page_that_loops_or_leads_elsewhere_completes_no_list_and_no_read
             ends.any(|line| line.contains(r#""resource":"calls""#)).then_some(())
         })
         .await;
-        twilio.is_told_by(&mut program).await;
+        twilio.wait_until_counted_by(&mut program).await;
     }
 }
 
@@ -228,7 +228,7 @@ async fn a_machine_without_certificates_can_run_where_none_are_needed() {
     let twilio = Twilio::serving(world_of(3)).await;
     let variables = [("SSL_CERT_FILE", "/nowhere"), ("SSL_CERT_DIR", "/nowhere")];
     let mut program = Program::polling_with(&twilio, &variables).await;
-    twilio.is_told_by(&mut program).await;
+    twilio.wait_until_counted_by(&mut program).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -246,7 +246,7 @@ async fn subaccounts_are_found_and_polled() {
     let own_token = twilio.accounts()[1].auth_token.clone();
     let variables = [("TOKEN", parent.auth_token.as_str()), ("OWN", &own_token)];
     let mut program = Program::configured(&text, &variables).await;
-    twilio.is_told_by(&mut program).await;
+    twilio.wait_until_counted_by(&mut program).await;
     let scrape = program.scrape().await;
     assert_eq!(metric("twilio_account_info").value_in(&scrape), Some(3.0));
 }

@@ -25,7 +25,7 @@ pub(crate) use program::{Ended, Program, STARTED_BY, run, signal};
 pub(crate) use prometheus::{Prometheus, Setup, free_port};
 pub(crate) use scrape::{Scrape, Series, metric};
 pub(crate) use shorten::shortened;
-pub(crate) use twilio::{Exchange, Twilio, everything, going_on, world_of};
+pub(crate) use twilio::{Exchange, Twilio, everything, ongoing_calls, world_of};
 
 /// How long to wait for a condition: long, because machines may be slow and shared.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use twilio_call_exporter::simulator::{Behaviour, Stall};
 
-use crate::harness::{Program, Scrape, Series, Twilio, eventually, going_on};
+use crate::harness::{Program, Scrape, Series, Twilio, eventually, ongoing_calls};
 
 /// Kills that every run makes; CI asks for more.
 const FEW: u64 = 8;
@@ -24,7 +24,7 @@ async fn killed_at_any_instant_it_counts_everything_once_and_no_counter_ever_fal
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().expect("a number"));
     let (kills, seed) = (number("KILLS").unwrap_or(FEW), number("KILL_SEED").unwrap_or(1));
     let mut random = Rng::with_seed(seed);
-    let twilio = Twilio::serving(going_on(2, 40 + kills * CALLS_PER_KILL)).await;
+    let twilio = Twilio::serving(ongoing_calls(2, 40 + kills * CALLS_PER_KILL)).await;
     let hold_back = [("TWILIO_EXPORTER_LIMITS__HOLD_BACK", "1s")];
     let mut program = Program::polling_with(&twilio, &hold_back).await;
     let began = Instant::now();
@@ -48,7 +48,7 @@ async fn killed_at_any_instant_it_counts_everything_once_and_no_counter_ever_fal
     program = program.kill_and_restart().await;
     // The last calls may go on for longer than the kills took, on a fast machine.
     eventually("everything has happened", async || twilio.truth().complete.then_some(())).await;
-    let scrape = twilio.is_told_by(&mut program).await;
+    let scrape = twilio.wait_until_counted_by(&mut program).await;
     seen.take(&scrape).expect("no counter fell");
     println!(
         "{} kills in {:.0} s, {unheard} of them before any scrape, {behind} with work left; {} scrapes, {} series",

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use twilio_call_exporter::clock::Clock;
 
 use crate::harness::{
-    Ended, Program, STARTED_BY, Scrape, Twilio, eventually, going_on, metric, run, world_of,
+    Ended, Program, STARTED_BY, Scrape, Twilio, eventually, metric, ongoing_calls, run, world_of,
 };
 
 const CALL: &str = "CA00000000000000000000000000000043";
@@ -84,7 +84,7 @@ async fn codes_kinds_and_content_types_without_end_stay_within_the_limit_and_are
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_clients_leave_files_for_the_store_and_twilio_and_time_out() {
     for (files, spare, warnings) in [(128, 64, 0), (48, 8, 1)] {
-        let twilio = Twilio::serving(going_on(1, 20)).await;
+        let twilio = Twilio::serving(ongoing_calls(1, 20)).await;
         let (mut program, idle) = with_idle_clients(files, &twilio).await;
         let scrape = is_scraped(&program).await;
         let open = metric("process_open_fds").value_in(&scrape).expect("a metric");
@@ -92,7 +92,7 @@ async fn idle_clients_leave_files_for_the_store_and_twilio_and_time_out() {
         assert!(open <= most, "{open} of {files}");
         let refused = metric("twilio_exporter_http_connections_cut_total").value_in(&scrape);
         assert!(refused.is_some_and(|refused| refused > 0.0), "{refused:?}");
-        twilio.is_told_by(&mut program).await;
+        twilio.wait_until_counted_by(&mut program).await;
         assert_eq!(program.log().matches("limit on open files").count(), warnings, "{files}");
         drop(idle);
         assert!(program.stop().await.success());
@@ -119,7 +119,7 @@ async fn without_files_for_connections_it_warns_and_recovers() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_limit_on_open_files_is_raised_as_far_as_it_goes() {
     let script = r#"ulimit -S -n 60; ulimit -H -n 500; exec "$@""#;
-    let twilio = Twilio::serving(going_on(1, 1)).await;
+    let twilio = Twilio::serving(ongoing_calls(1, 1)).await;
     let program = Program::polling_with(&twilio, &[(STARTED_BY, script)]).await;
     assert!(metric("process_max_fds").is_in(&program.scrape().await, 500.0));
 }
@@ -157,7 +157,7 @@ async fn with_too_few_threads_it_ends_with_one_line_and_with_just_enough_it_work
             ],
         ));
     }
-    let twilio = Twilio::serving(going_on(1, 20)).await;
+    let twilio = Twilio::serving(ongoing_calls(1, 20)).await;
     let mut program = Program::polling_with(&twilio, &[(STARTED_BY, &limited(enough))]).await;
     is_scraped(&program).await;
     // No further thread, for longer than tokio keeps an idle one by default.
@@ -168,7 +168,7 @@ async fn with_too_few_threads_it_ends_with_one_line_and_with_just_enough_it_work
     assert!(lowered.expect("setpriv").success());
     tokio::time::sleep(Duration::from_secs(11)).await;
     is_scraped(&program).await;
-    twilio.is_told_by(&mut program).await;
+    twilio.wait_until_counted_by(&mut program).await;
     assert!(!program.log().contains("panicked"), "{}", program.log());
     assert!(program.stop().await.success());
 }

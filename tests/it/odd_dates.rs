@@ -20,14 +20,14 @@ async fn error_pages_dated_far_ahead_at_startup_leave_the_store_unchanged() {
     };
     let twilio = Twilio::misdated(everything(1, 1), misdated).await;
     let mut program = Program::polling(&twilio).await;
-    let before = twilio.is_told_by(&mut program).await;
+    let before = twilio.wait_until_counted_by(&mut program).await;
     gateway_from.store(twilio.requests(), Ordering::SeqCst);
     let (_, mut program) = program.stop_and_restart().await;
     eventually("a list has been read", async || {
         metric("twilio_exporter_last_success_timestamp_seconds").value_in(&program.scrape().await)
     })
     .await;
-    let after = twilio.is_told_by(&mut program).await;
+    let after = twilio.wait_until_counted_by(&mut program).await;
     after.assert_not_below(&before);
     assert!(metric("twilio_exporter_skipped_seconds_total").is_in(&after, 0.0));
     let offset = metric("twilio_exporter_clock_offset_seconds").value_in(&after);
@@ -40,7 +40,7 @@ async fn a_new_store_counts_everything_despite_wrong_dates_on_the_first_response
         let misdated = move |before| (before < 2).then_some((status, FAR));
         let twilio = Twilio::misdated(world_of(58), misdated).await;
         let mut program = Program::polling(&twilio).await;
-        twilio.is_told_by(&mut program).await;
+        twilio.wait_until_counted_by(&mut program).await;
     }
 }
 
@@ -53,7 +53,7 @@ async fn occasional_wrong_dates_have_no_effect() {
     };
     let twilio = Twilio::misdated(world_of(60), misdated).await;
     let mut program = Program::polling(&twilio).await;
-    twilio.is_told_by(&mut program).await;
+    twilio.wait_until_counted_by(&mut program).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

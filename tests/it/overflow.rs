@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::json;
 use twilio_call_exporter::clock::Clock;
 
-use crate::harness::{Program, Twilio, eventually, going_on, metric};
+use crate::harness::{Program, Twilio, eventually, metric, ongoing_calls};
 
 /// Words that don't look like data, so path segments made of them aren't replaced.
 const WORDS: &str = "amber birch cedar delta ember fjord grove heron ivory jolly";
@@ -16,7 +16,7 @@ async fn ids_in_paths_of_one_host_do_not_hide_other_hosts_and_the_log_suggests_a
     let stage = Arc::new(AtomicUsize::new(0));
     let now = Arc::clone(&stage);
     let date = Clock::start().now().strftime("%a, %d %b %Y %H:%M:%S +0000").to_string();
-    let twilio = Twilio::answering(going_on(1, 600), move |uri: &str, _| {
+    let twilio = Twilio::answering(ongoing_calls(1, 600), move |uri: &str, _| {
         let stage = now.load(Ordering::SeqCst);
         uri.contains("/Events.json").then(|| (200, "application/json", events(stage, &date)))
     })

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use twilio_call_exporter::simulator::WorldConfig;
 
-use crate::harness::{Program, Twilio, eventually, everything, going_on, run, world_of};
+use crate::harness::{Program, Twilio, eventually, everything, ongoing_calls, run, world_of};
 
 /// Status, content type and body of a response that isn't a page.
 type Answer = (u16, &'static str, String);
@@ -36,7 +36,7 @@ async fn assert_read_in_small_pages(answer: Answer) {
     let world = WorldConfig { max_calls: Some(60), ..everything(1, 1) };
     let twilio = Twilio::answering(world, too_big).await;
     let mut program = Program::polling(&twilio).await;
-    twilio.is_told_by(&mut program).await;
+    twilio.wait_until_counted_by(&mut program).await;
     let large =
         twilio.traffic().iter().filter(|exchange| page_size(&exchange.uri) == 1_000).count();
     assert!(large < 20, "{:.60}: {large} large pages", answer.2);
@@ -52,7 +52,7 @@ async fn a_call_that_returns_only_small_pages_does_not_affect_others() {
     };
     let twilio = Twilio::answering(world_of(12), too_big).await;
     let mut program = Program::polling(&twilio).await;
-    twilio.is_told_by(&mut program).await;
+    twilio.wait_until_counted_by(&mut program).await;
     let traffic = twilio.traffic();
     assert!(traffic.iter().any(|exchange| odd(&exchange.uri) && page_size(&exchange.uri) == 1));
     for exchange in traffic.iter().filter(|exchange| !odd(&exchange.uri)) {
@@ -66,7 +66,7 @@ async fn one_type_of_list_that_returns_only_small_pages_is_read() {
     let too_big = move |uri: &str, _| {
         (uri.contains("StartTime") && page_size(uri) > 100).then(|| too_big()[0].clone())
     };
-    let twilio = Twilio::answering(going_on(1, 20), too_big).await;
+    let twilio = Twilio::answering(ongoing_calls(1, 20), too_big).await;
     let _program = Program::polling(&twilio).await;
     eventually("the list is read in small pages", async || {
         let is_read = |uri: &str| uri.contains("StartTime") && page_size(uri) == 50;
@@ -80,7 +80,7 @@ async fn requests_large_pages_again_after_an_outage() {
     let is_broken = Arc::new(AtomicBool::new(true));
     let broken = Arc::clone(&is_broken);
     let answer = move |_: &str, _| broken.load(Ordering::SeqCst).then(|| too_big()[0].clone());
-    let twilio = Twilio::answering(going_on(1, 30), answer).await;
+    let twilio = Twilio::answering(ongoing_calls(1, 30), answer).await;
     let _program = Program::polling(&twilio).await;
     eventually("smaller pages are requested", async || {
         twilio.traffic().iter().any(|exchange| page_size(&exchange.uri) == 200).then_some(())

@@ -8,7 +8,7 @@ use crate::harness::{Program, Scrape, Twilio, eventually, everything, metric, ta
 async fn metrics_have_the_text_format_content_type_and_float_bounds() {
     let twilio = Twilio::serving(everything(1, 1)).await;
     let mut program = Program::polling(&twilio).await;
-    twilio.is_told_by(&mut program).await;
+    twilio.wait_until_counted_by(&mut program).await;
     let response = program.request("/metrics").send().await.expect("an answer");
     assert_eq!(response.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
     let text = response.text().await.expect("a body");
@@ -24,7 +24,7 @@ async fn metrics_have_the_text_format_content_type_and_float_bounds() {
 async fn durable_families_of_a_known_world_match_the_golden_file() {
     let twilio = Twilio::serving(everything(1, 1)).await;
     let mut program = Program::polling(&twilio).await;
-    let scrape = twilio.is_told_by(&mut program).await;
+    let scrape = twilio.wait_until_counted_by(&mut program).await;
     let is_durable = |line: &&str| {
         let name = line.trim_start_matches("# HELP ").trim_start_matches("# TYPE ");
         let families = [
@@ -98,7 +98,7 @@ async fn the_catalogue_matches_the_families_of_a_running_program() {
     let twilio = Twilio::serving(everything(2, 1)).await;
     let pushed = [("TWILIO_EXPORTER_PUSH__PUBLIC_URL", "https://exporter.example.com/push")];
     let mut program = Program::polling_with(&twilio, &pushed).await;
-    let scrape = twilio.is_told_by(&mut program).await;
+    let scrape = twilio.wait_until_counted_by(&mut program).await;
     let strip = |name: &str| {
         let suffix =
             ["_bucket", "_sum", "_count"].into_iter().find(|suffix| name.ends_with(suffix));
@@ -121,7 +121,7 @@ async fn the_catalogue_matches_the_families_of_a_running_program() {
 async fn failing_webhooks_are_logged_at_a_limited_rate() {
     let twilio = Twilio::serving(everything(1, 1)).await;
     let mut program = Program::polling(&twilio).await;
-    twilio.is_told_by(&mut program).await;
+    twilio.wait_until_counted_by(&mut program).await;
     let log = program.log();
     let lines: Vec<serde_json::Value> = log
         .lines()
@@ -143,7 +143,7 @@ async fn failing_webhooks_are_logged_at_a_limited_rate() {
 async fn links_and_forms_stay_below_the_path_of_a_reverse_proxy() {
     let twilio = Twilio::serving(everything(1, 1)).await;
     let mut program = Program::polling(&twilio).await;
-    twilio.is_told_by(&mut program).await;
+    twilio.wait_until_counted_by(&mut program).await;
     // Pages with and without failures, rejected queries, missing pages, and every page they link to.
     let mut to_visit: VecDeque<String> = [
         "/",

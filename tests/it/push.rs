@@ -17,7 +17,7 @@ use twilio_call_exporter::simulator::{Behaviour, Push, PushForm, WorldConfig};
 
 use crate::error_log::{ENTRIES, counted, truth_since};
 use crate::harness::{
-    Program, Scrape, Series, Twilio, eventually, everything, going_on, metric, say, world_of,
+    Program, Scrape, Series, Twilio, eventually, everything, metric, ongoing_calls, say, world_of,
 };
 
 /// The public URL, as configured in Twilio: a proxy is in front of the program.
@@ -86,7 +86,7 @@ async fn run_with_kills(kills: u64, seed: u64, is_polled: bool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unsigned_pushes_change_nothing_and_signed_ones_count_once() {
-    let twilio = Twilio::serving(going_on(1, 400)).await;
+    let twilio = Twilio::serving(ongoing_calls(1, 400)).await;
     let program = Program::polling_with(&twilio, &[PUSHED, NOT_POLLED]).await;
     wait_until_pushes_count(&program).await;
     let push = first_push(&twilio, URL).await;
@@ -139,7 +139,7 @@ async fn unsigned_pushes_change_nothing_and_signed_ones_count_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_push_is_answered_with_503_while_the_store_is_unavailable() {
-    let twilio = Twilio::serving(going_on(1, 400)).await;
+    let twilio = Twilio::serving(ongoing_calls(1, 400)).await;
     let program = Program::polling_with(&twilio, &[PUSHED, NOT_POLLED]).await;
     wait_until_pushes_count(&program).await;
     let push = first_push(&twilio, URL).await;
@@ -157,7 +157,7 @@ async fn a_push_is_answered_with_503_while_the_store_is_unavailable() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn counts_entries_of_discovered_subaccounts_and_requires_basic_auth() {
-    let world = WorldConfig { subaccounts: 1, ..going_on(1, 400) };
+    let world = WorldConfig { subaccounts: 1, ..ongoing_calls(1, 400) };
     let twilio = Twilio::serving(world).await;
     let accounts = twilio.accounts();
     let directory = TempDir::new().expect("a directory");
@@ -196,7 +196,7 @@ async fn counts_entries_of_discovered_subaccounts_and_requires_basic_auth() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pushes_are_accepted_only_while_configured() {
-    let twilio = Twilio::serving(going_on(1, 400)).await;
+    let twilio = Twilio::serving(ongoing_calls(1, 400)).await;
     let program = Program::polling_with(&twilio, &[NOT_POLLED]).await;
     let push = first_push(&twilio, URL).await;
     assert_eq!(send(&program, &push).await, 404);

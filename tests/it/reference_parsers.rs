@@ -15,7 +15,7 @@ use crate::harness::{Browser, Program, Prometheus, Twilio, eventually, everythin
 async fn promtool_accepts_the_metrics() {
     let twilio = Twilio::serving(everything(2, 1)).await;
     let mut program = Program::polling(&twilio).await;
-    let scrape = twilio.is_told_by(&mut program).await;
+    let scrape = twilio.wait_until_counted_by(&mut program).await;
     let output = run(Command::new("promtool").args(["check", "metrics"]), &scrape.text);
     assert_eq!(output, "", "promtool reports problems");
 }
@@ -33,7 +33,7 @@ for family in text_string_to_metric_families(sys.stdin.read()):
 "#;
     let twilio = Twilio::serving(everything(1, 1)).await;
     let mut program = Program::polling(&twilio).await;
-    twilio.is_told_by(&mut program).await;
+    twilio.wait_until_counted_by(&mut program).await;
     let accept = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,*/*;q=0.2";
     let response = program.request("/metrics").header("accept", accept).send().await;
     let response = response.expect("an answer");
@@ -66,7 +66,7 @@ for family in text_string_to_metric_families(sys.stdin.read()):
 async fn prometheus_stores_call_sids_as_exemplars() {
     let twilio = Twilio::serving(everything(1, 1)).await;
     let mut program = Program::polling(&twilio).await;
-    twilio.is_told_by(&mut program).await;
+    twilio.wait_until_counted_by(&mut program).await;
     let prometheus = Prometheus::scraping(&program).await;
     for family in
         ["twilio_webhook_failures_total", "twilio_webhook_request_duration_seconds_bucket"]
@@ -122,7 +122,7 @@ async fn prometheus_sees_the_first_failure_of_a_new_route() {
 async fn the_failures_page_fits_phone_and_desktop_windows() {
     let twilio = Twilio::serving(everything(1, 1)).await;
     let mut program = Program::polling(&twilio).await;
-    twilio.is_told_by(&mut program).await;
+    twilio.wait_until_counted_by(&mut program).await;
     let text = program.get("/failures.json?limit=1000").await.1;
     let answer: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     let failures = answer["failures"].as_array().expect("a list").clone();

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use twilio_call_exporter::simulator::WorldConfig;
 
-use crate::harness::{Exchange, Program, Twilio, eventually, going_on, metric, world_of};
+use crate::harness::{Exchange, Program, Twilio, eventually, metric, ongoing_calls, world_of};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn adds_removes_and_renames_accounts_during_calls() {
-    let twilio = Twilio::serving(going_on(3, 40)).await;
+    let twilio = Twilio::serving(ongoing_calls(3, 40)).await;
     let file = ConfigFile::new(&twilio, &[(0, "one"), (1, "two")], "");
     let mut program = file.start(&[]).await;
     let before = counted(&program, "two", 5.0).await;
@@ -43,12 +43,12 @@ async fn adds_removes_and_renames_accounts_during_calls() {
     .await;
     file.write(&twilio, &[(0, ""), (1, ""), (2, "")], "");
     reload(&program).await;
-    twilio.is_told_by(&mut program).await;
+    twilio.wait_until_counted_by(&mut program).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invalid_configuration_is_reported_and_changes_nothing() {
-    let twilio = Twilio::serving(going_on(1, 100)).await;
+    let twilio = Twilio::serving(ongoing_calls(1, 100)).await;
     let file = ConfigFile::new(&twilio, &[(0, "one")], "");
     let program = file.start(&["--web.enable-lifecycle"]).await;
     counted(&program, "one", 1.0).await;
@@ -77,7 +77,7 @@ async fn an_invalid_configuration_is_reported_and_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_applies_routes_limits_and_exemplars() {
-    let twilio = Twilio::serving(going_on(1, 200)).await;
+    let twilio = Twilio::serving(ongoing_calls(1, 200)).await;
     let file = ConfigFile::new(&twilio, &[(0, "one")], "exemplars: false\n");
     let program = file.start(&[]).await;
     counted(&program, "one", 5.0).await;
@@ -107,7 +107,7 @@ async fn a_reload_applies_routes_limits_and_exemplars() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_reads_changed_secret_files() {
-    let twilio = Twilio::serving(going_on(1, 100)).await;
+    let twilio = Twilio::serving(ongoing_calls(1, 100)).await;
     let account = &twilio.accounts()[0];
     let directory = Arc::new(TempDir::new().expect("a directory"));
     let (secret, path) = (directory.path().join("secret"), directory.path().join("exporter.yml"));
@@ -141,7 +141,7 @@ async fn a_reload_keeps_subaccounts_until_discovery_is_disabled() {
     let mut program = Program::configured(&discovering, &[("TOKEN", &parent.auth_token)]).await;
     let path = program.directory().path().join("exporter.yml");
     let write = |text: &str| std::fs::write(&path, text).expect("written");
-    twilio.is_told_by(&mut program).await;
+    twilio.wait_until_counted_by(&mut program).await;
     let shown =
         async |program: &Program| metric("twilio_account_info").value_in(&program.scrape().await);
     assert_eq!(shown(&program).await, Some(6.0));
@@ -168,7 +168,7 @@ async fn a_reload_keeps_subaccounts_until_discovery_is_disabled() {
     }
     write(&discovering);
     reload(&program).await;
-    twilio.is_told_by(&mut program).await;
+    twilio.wait_until_counted_by(&mut program).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -179,7 +179,7 @@ async fn known_subaccounts_are_polled_while_they_cannot_be_listed() {
         let is_list = uri.contains("/Accounts.json") && broken.load(Ordering::SeqCst);
         is_list.then_some((500, "application/json", "{}"))
     };
-    let world = WorldConfig { subaccounts: 2, ..going_on(1, 200) };
+    let world = WorldConfig { subaccounts: 2, ..ongoing_calls(1, 200) };
     let twilio = Twilio::answering(world, answer).await;
     let text = with_subaccounts(&twilio, "discover: true");
     let token = twilio.accounts()[0].auth_token.clone();
@@ -209,7 +209,8 @@ const FEW: usize = 3;
 async fn reloads_under_load_leak_nothing_and_lose_no_event() {
     let reloads = std::env::var("RELOADS").ok().map(|text| text.parse().expect("a number"));
     let reloads: usize = reloads.unwrap_or(FEW);
-    let twilio = Twilio::serving(going_on(2, 20 + 5 * u64::try_from(reloads).expect("few"))).await;
+    let twilio =
+        Twilio::serving(ongoing_calls(2, 20 + 5 * u64::try_from(reloads).expect("few"))).await;
     let file = ConfigFile::new(&twilio, &[(0, ""), (1, "")], "");
     let mut program = file.start(&[]).await;
     let mut last = program.scrape().await;
@@ -221,7 +222,7 @@ async fn reloads_under_load_leak_nothing_and_lose_no_event() {
         last = scrape;
         files.push(program.open_files().await);
     }
-    let scrape = twilio.is_told_by(&mut program).await;
+    let scrape = twilio.wait_until_counted_by(&mut program).await;
     assert!(scrape.names().len() > 100);
     let (first, last) = (files[1], files[files.len() - 1]);
     assert!(last <= first + 4, "open files: {files:?}");
@@ -230,7 +231,7 @@ async fn reloads_under_load_leak_nothing_and_lose_no_event() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reloads_over_http_only_with_the_lifecycle_flag() {
-    let twilio = Twilio::serving(going_on(1, 5)).await;
+    let twilio = Twilio::serving(ongoing_calls(1, 5)).await;
     let program = Program::polling(&twilio).await;
     let (status, text) = post(&program, "/-/reload").await;
     assert_eq!(status, 403, "{text}");
@@ -246,7 +247,7 @@ async fn reloads_over_http_only_with_the_lifecycle_flag() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_reloads_neither_restart_polling_nor_delay_counting() {
-    let twilio = Twilio::serving(going_on(1, 1_000)).await;
+    let twilio = Twilio::serving(ongoing_calls(1, 1_000)).await;
     let program =
         ConfigFile::new(&twilio, &[(0, "one")], "").start(&["--web.enable-lifecycle"]).await;
     counted(&program, "one", 4.0).await;
@@ -285,7 +286,7 @@ async fn many_reloads_neither_restart_polling_nor_delay_counting() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_restarts_only_changed_accounts() {
-    let twilio = Twilio::serving(going_on(2, 300)).await;
+    let twilio = Twilio::serving(ongoing_calls(2, 300)).await;
     let file = ConfigFile::new(&twilio, &[(0, "one"), (1, "two")], "");
     let mut program = file.start(&[]).await;
     counted(&program, "one", 2.0).await;

@@ -4,14 +4,14 @@ use std::time::{Duration, Instant};
 
 use twilio_call_exporter::simulator::{Behaviour, Stall, WorldConfig};
 
-use crate::harness::{Exchange, Program, Twilio, eventually, going_on, metric, world_of};
+use crate::harness::{Exchange, Program, Twilio, eventually, metric, ongoing_calls, world_of};
 
 /// How long a response may take to reach the program on a busy machine.
 const IN_TRANSIT: Duration = Duration::from_millis(250);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_429_only_one_request_at_a_time_is_sent_until_one_succeeds() {
-    let twilio = Twilio::serving(going_on(1, 100)).await;
+    let twilio = Twilio::serving(ongoing_calls(1, 100)).await;
     let variables = [("TWILIO_EXPORTER_API__MAX_CONCURRENCY", "6")];
     let mut program = Program::polling_with(&twilio, &variables).await;
     eventually("several requests may be in flight", async || {
@@ -38,7 +38,7 @@ async fn after_a_429_only_one_request_at_a_time_is_sent_until_one_succeeds() {
     })
     .await;
     twilio.behave(Behaviour::default());
-    twilio.is_told_by(&mut program).await;
+    twilio.wait_until_counted_by(&mut program).await;
     let traffic = twilio.traffic();
     for throttled in traffic.iter().filter(|exchange| has_status(exchange, 429)) {
         let Some((from, _)) = throttled.answered else { continue };
@@ -60,7 +60,7 @@ async fn concurrency_stays_within_the_limits() {
         ("TWILIO_EXPORTER_API__MAX_TOTAL_CONCURRENCY", "5"),
     ];
     let mut program = Program::polling_with(&twilio, &variables).await;
-    twilio.is_told_by(&mut program).await;
+    twilio.wait_until_counted_by(&mut program).await;
     let traffic = twilio.traffic();
     let (begin, end) = (traffic[0].asked_at, Some(Instant::now()));
     let of = |sid: &str| -> Vec<Exchange> {
@@ -92,7 +92,7 @@ async fn nothing_is_lost_during_a_brownout() {
     })
     .await;
     twilio.behave(Behaviour::default());
-    twilio.is_told_by(&mut program).await;
+    twilio.wait_until_counted_by(&mut program).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

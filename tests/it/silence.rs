@@ -8,7 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use twilio_call_exporter::simulator::{Behaviour, WorldConfig};
 
-use crate::harness::{Program, Twilio, eventually, going_on, metric, world_of};
+use crate::harness::{Program, Twilio, eventually, metric, ongoing_calls, world_of};
 
 const SID: &str = "AC00000000000000000000000000000001";
 const CANNOT_READ: &str = "cannot read from Twilio";
@@ -109,7 +109,7 @@ async fn logs_a_problem_once_and_its_end_with_the_duration() {
     broken.store(0, Ordering::SeqCst);
     let line = logged_line(&program, CAN_READ, "calls").await;
     assert!(line["lasted_seconds"].as_u64().is_some_and(|seconds| seconds < 60), "{line}");
-    twilio.is_told_by(&mut program).await;
+    twilio.wait_until_counted_by(&mut program).await;
     let (_, page) = program.get("/").await;
     assert!(!page.contains("not readable"), "{page}");
     assert_eq!(lines(&program, CANNOT_READ).len(), 1, "{}", program.log());
@@ -157,7 +157,7 @@ async fn logs_events_and_accounts_separately_from_lists() {
         let is_refused = uri.contains("/Events.json") || uri.contains("/Accounts.json");
         is_refused.then_some((401, "application/json", r#"{"code":20003}"#))
     };
-    let world = WorldConfig { subaccounts: 1, ..going_on(1, 50) };
+    let world = WorldConfig { subaccounts: 1, ..ongoing_calls(1, 50) };
     let twilio = Twilio::answering(world, answer).await;
     let parent = twilio.accounts()[0].clone();
     let text = format!(
@@ -192,7 +192,7 @@ async fn logs_the_end_of_a_problem_with_events() {
     assert_eq!(logged_line(&program, CANNOT_READ, "call_events").await["reason"], "server_error");
     is_broken.store(false, Ordering::SeqCst);
     assert!(logged_line(&program, CAN_READ, "call_events").await["lasted_seconds"].is_u64());
-    twilio.is_told_by(&mut program).await;
+    twilio.wait_until_counted_by(&mut program).await;
     let (_, page) = program.get("/").await;
     assert!(!page.contains("Call Events not readable"), "{page}");
     assert_eq!(lines(&program, CANNOT_READ).len(), 1, "{}", program.log());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::harness::{Program, Twilio, eventually, everything, going_on, metric};
+use crate::harness::{Program, Twilio, eventually, everything, metric, ongoing_calls};
 
 /// The default number of stops; `STOPS` sets another.
 const FEW: usize = 1;
@@ -18,7 +18,7 @@ async fn under_load_it_ends_soon_and_loses_nothing() {
     let requested = std::env::var("STOPS").ok().map(|text| text.parse().expect("a number"));
     let stops: usize = requested.unwrap_or(FEW);
     let calls = 30 + 10 * u64::try_from(stops).expect("few");
-    let twilio = Twilio::serving(going_on(4, calls)).await;
+    let twilio = Twilio::serving(ongoing_calls(4, calls)).await;
     let mut program = Program::polling(&twilio).await;
     let mut took = Vec::new();
     for _ in 0..stops {
@@ -44,12 +44,12 @@ async fn under_load_it_ends_soon_and_loses_nothing() {
     took.sort();
     println!("{stops} stops: median {:?}, longest {:?}", took[stops / 2], took[stops - 1]);
     assert!(took[stops - 1] <= WITHIN[usize::from(requested.is_none())], "{took:?}");
-    twilio.is_told_by(&mut program).await;
+    twilio.wait_until_counted_by(&mut program).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn other_signals_are_ignored() {
-    let twilio = Twilio::serving(going_on(1, 10)).await;
+    let twilio = Twilio::serving(ongoing_calls(1, 10)).await;
     let mut program = Program::polling(&twilio).await;
     let named =
         ["USR1", "USR2", "QUIT", "ALRM", "VTALRM", "PROF", "POLL", "PWR", "STKFLT", "XCPU", "XFSZ"];
@@ -61,13 +61,13 @@ async fn other_signals_are_ignored() {
         assert_eq!(program.get("/-/healthy").await.0, 200, "SIG{signal}");
         program.assert_running();
     }
-    twilio.is_told_by(&mut program).await;
+    twilio.wait_until_counted_by(&mut program).await;
     assert!(program.stop().await.success());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn simultaneous_signals_count_as_one() {
-    let twilio = Twilio::serving(going_on(1, 40)).await;
+    let twilio = Twilio::serving(ongoing_calls(1, 40)).await;
     let mut program = Program::polling(&twilio).await;
     for signals in [&["TERM", "INT"][..], &["TERM", "TERM", "TERM"], &["INT", "HUP", "TERM"]] {
         eventually("events are counted", async || {
@@ -91,7 +91,7 @@ async fn simultaneous_signals_count_as_one() {
         program.scrape().await.assert_not_below(&before);
         drop(directory);
     }
-    twilio.is_told_by(&mut program).await;
+    twilio.wait_until_counted_by(&mut program).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use crate::harness::{Program, Scrape, Twilio, eventually, going_on, metric};
+use crate::harness::{Program, Scrape, Twilio, eventually, metric, ongoing_calls};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_single_unreadable_call_is_logged_once_and_delays_nothing_else() {
     let stuck = Arc::new(Mutex::new(Stuck::default()));
     let answers = Arc::clone(&stuck);
-    let twilio = Twilio::answering(going_on(1, 160), move |uri, _| {
+    let twilio = Twilio::answering(ongoing_calls(1, 160), move |uri, _| {
         let is_stuck = answers.lock().expect("no panic").on_request(uri);
         is_stuck.then(|| (500, "application/json", "{}".to_owned()))
     })
@@ -52,7 +52,7 @@ async fn a_single_unreadable_call_is_logged_once_and_delays_nothing_else() {
         is_unreadable(&program.scrape().await, 0.0).then_some(())
     })
     .await;
-    twilio.is_told_by(&mut program).await;
+    twilio.wait_until_counted_by(&mut program).await;
     let log = program.log();
     assert_eq!(lines(&program, "WARN", &sid), 1, "{log}");
     assert!(log.lines().any(|line| line.contains("can read a call's events again")), "{log}");

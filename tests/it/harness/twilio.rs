@@ -72,7 +72,7 @@ pub(crate) fn world_of(calls: u32) -> WorldConfig {
 
 /// A realistic world of `accounts` with `calls` each: four calls start per second, last for seconds, and
 /// begin to fail after two seconds.
-pub(crate) fn going_on(accounts: usize, calls: u64) -> WorldConfig {
+pub(crate) fn ongoing_calls(accounts: usize, calls: u64) -> WorldConfig {
     WorldConfig {
         accounts,
         max_calls: Some(calls),
@@ -215,7 +215,7 @@ impl Twilio {
     }
 
     /// Waits until everything has happened and the program has counted exactly that.
-    pub(crate) async fn is_told_by(&self, program: &mut Program) -> Scrape {
+    pub(crate) async fn wait_until_counted_by(&self, program: &mut Program) -> Scrape {
         let mut last = None;
         let deadline = Instant::now() + super::PATIENCE - Duration::from_secs(1);
         eventually("the metrics match the simulator's counts", async || {

@@ -25,7 +25,7 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 async fn slow_clients_delay_no_scrape_and_too_many_are_refused() {
     let twilio = Twilio::serving(everything(3, 1)).await;
     let mut program = Program::polling(&twilio).await;
-    let scrape = twilio.is_told_by(&mut program).await;
+    let scrape = twilio.wait_until_counted_by(&mut program).await;
     assert!(scrape.text.len() > 100_000, "{} bytes", scrape.text.len());
     let before = program.peak_memory();
     let slow = connect_slowly(&program, SLOW[0]).await;
