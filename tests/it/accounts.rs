@@ -1,46 +1,46 @@
-//! Accounts over the years: renamed, removed, returning, with the same store.
+//! Renaming, removing and restoring accounts on the same store, and many subaccounts.
 
 use twilio_call_exporter::simulator::WorldConfig;
 
 use crate::harness::{Program, Twilio, eventually, metric, ongoing_calls, world_of};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_renamed_account_keeps_its_values_and_its_old_name_is_gone() {
+async fn a_renamed_account_keeps_its_values_under_the_new_name() {
     let twilio = Twilio::serving(ongoing_calls(2, 60)).await;
     let mut program = Program::polling(&twilio).await;
-    let before = counted(&program, &sid(&twilio, 0), 10.0).await;
+    let before = wait_for_calls(&program, &sid(&twilio, 0), 10.0).await;
     program = program.restart_with(&twilio, &[(0, "acme"), (1, "beta")]).await;
     let after = eventually("the account is loaded", async || {
         let scrape = program.scrape().await;
         metric("twilio_calls_total").label("account", "acme").value_in(&scrape).map(|_| scrape)
     })
     .await;
-    let of = |name: &str| metric("twilio_calls_total").label("account", name);
-    assert!(of("acme").value_in(&after) >= Some(before));
-    assert_eq!(of(&sid(&twilio, 0)).value_in(&after), None);
-    // Named as before, everything is as it was, and what came meanwhile is there once.
+    let calls = |name: &str| metric("twilio_calls_total").label("account", name);
+    assert!(calls("acme").value_in(&after) >= Some(before));
+    assert_eq!(calls(&sid(&twilio, 0)).value_in(&after), None);
+    // With the old names, everything is counted once, including the calls since the rename.
     let mut program = program.restart_with(&twilio, &[(0, ""), (1, "")]).await;
     twilio.wait_until_counted_by(&mut program).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_removed_account_is_gone_at_once_and_goes_on_from_its_values_when_it_returns() {
+async fn a_removed_account_disappears_and_resumes_from_its_values_when_restored() {
     let twilio = Twilio::serving(ongoing_calls(2, 60)).await;
     let mut program = Program::polling(&twilio).await;
-    let gone = sid(&twilio, 1);
-    let before = counted(&program, &gone, 10.0).await;
+    let removed = sid(&twilio, 1);
+    let before = wait_for_calls(&program, &removed, 10.0).await;
     program = program.restart_with(&twilio, &[(0, "")]).await;
     let kept = sid(&twilio, 0);
-    counted(&program, &kept, 20.0).await;
+    wait_for_calls(&program, &kept, 20.0).await;
     let scrape = program.scrape().await;
-    assert!(!scrape.text.contains(&gone), "something of a removed account is shown");
+    assert!(!scrape.text.contains(&removed), "the removed account still has series");
     let mut program = program.restart_with(&twilio, &[(0, ""), (1, "")]).await;
-    assert!(counted(&program, &gone, 1.0).await >= before);
+    assert!(wait_for_calls(&program, &removed, 1.0).await >= before);
     twilio.wait_until_counted_by(&mut program).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hundreds_of_subaccounts_share_a_few_requests_and_each_is_counted() {
+async fn hundreds_of_subaccounts_are_counted_with_a_concurrency_of_4() {
     let world = WorldConfig { subaccounts: 250, ..world_of(2) };
     let twilio = Twilio::serving(world).await;
     let parent = twilio.accounts()[0].clone();
@@ -57,7 +57,7 @@ async fn hundreds_of_subaccounts_share_a_few_requests_and_each_is_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_subaccounts_in_two_regions_are_told_apart() {
+async fn the_same_subaccounts_in_two_regions_have_distinct_labels() {
     let twilio = Twilio::serving(WorldConfig { subaccounts: 2, ..world_of(2) }).await;
     let parent = twilio.accounts()[0].clone();
     let account = format!(
@@ -69,7 +69,7 @@ async fn the_same_subaccounts_in_two_regions_are_told_apart() {
         "accounts:\n  - {{ name: home, {account} }}\n  - {{ name: ireland, region: ie1, {account} }}\npoll: {{ interval: 1s, after_end: [1s], settle_delay: 3s }}\n"
     );
     let program = Program::configured(&text, &[("TOKEN", &parent.auth_token)]).await;
-    eventually("all are polled", async || {
+    eventually("all accounts are polled", async || {
         metric("twilio_exporter_up").is_in(&program.scrape().await, 6.0).then_some(())
     })
     .await;
@@ -88,8 +88,8 @@ async fn the_same_subaccounts_in_two_regions_are_told_apart() {
     assert_eq!(shown, expected);
 }
 
-/// Waits until so many calls of an account were counted.
-async fn counted(program: &Program, account: &str, calls: f64) -> f64 {
+/// Waits until at least `calls` calls of an account are counted; returns the count.
+async fn wait_for_calls(program: &Program, account: &str, calls: f64) -> f64 {
     eventually("calls are counted", async || {
         let metric = metric("twilio_calls_total").label("account", account);
         metric.value_in(&program.scrape().await).filter(|count| *count >= calls)

@@ -1,5 +1,5 @@
-//! P1 for calls that Twilio shows oddly: events that appear one by one, answers that are filled in
-//! later, redaction, lists that show a call late, twice, or by the day.
+//! Exact counts despite Twilio's quirks: events that appear one by one, responses that are filled in later,
+//! redaction, and call lists that show a call late or twice or filter by day only.
 
 use twilio_call_exporter::simulator::{Behaviour, WorldConfig};
 
@@ -8,23 +8,23 @@ use crate::harness::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_that_appear_one_by_one_after_the_end_are_counted_once() {
+async fn events_that_appear_one_by_one_after_the_call_are_counted_once() {
     let behaviour = Behaviour { events_apart: 1, ..Behaviour::default() };
-    is_told(ongoing_calls(1, 50), behaviour, &[]).await;
+    assert_counted(ongoing_calls(1, 50), behaviour, &[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_that_are_filled_in_before_settling_are_judged_and_count_once() {
+async fn responses_filled_in_before_settling_are_counted_once() {
     let behaviour = Behaviour { answers_after: 3, ..Behaviour::default() };
-    is_told(ongoing_calls(1, 50), behaviour, &[]).await;
+    assert_counted(ongoing_calls(1, 50), behaviour, &[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_redacted_between_settling_and_audit_is_not_counted_again() {
+async fn events_redacted_between_settling_and_audit_are_not_counted_again() {
     let behaviour = Behaviour { redact_after: 11, ..Behaviour::default() };
     let delays = [("TWILIO_EXPORTER_POLL__AUDIT_AFTER", "6s")];
-    let (twilio, mut program, _) = is_told(ongoing_calls(1, 50), behaviour, &delays).await;
-    let scrape = eventually("calls were audited", async || {
+    let (twilio, mut program, _) = assert_counted(ongoing_calls(1, 50), behaviour, &delays).await;
+    let scrape = eventually("calls are audited", async || {
         let scrape = program.scrape().await;
         let audited = metric("twilio_exporter_audited_calls_total").value_in(&scrape);
         audited.is_some_and(|calls| calls >= 40.0).then_some(scrape)
@@ -35,12 +35,12 @@ async fn what_is_redacted_between_settling_and_audit_is_not_counted_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_list_of_events_that_shrinks_now_and_then_loses_nothing() {
+async fn an_events_list_that_shrinks_temporarily_loses_nothing() {
     let behaviour = Behaviour { shrink_events: 300, ..Behaviour::default() };
     let twilio = Twilio::serving(ongoing_calls(1, 50)).await;
     twilio.behave(behaviour);
-    // Read often, and settled when Twilio shows everything again: a settling read that is short
-    // of an event can't know it.
+    // The settling read must come after Twilio shows everything again: it can't detect that an event
+    // is missing.
     let delays = [("TWILIO_EXPORTER_POLL__SETTLE_DELAY", "12s")];
     let mut program = Program::polling_with(&twilio, &delays).await;
     eventually("calls have ended", async || {
@@ -53,22 +53,22 @@ async fn a_list_of_events_that_shrinks_now_and_then_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn calls_that_lists_show_late_twice_and_by_the_day_are_found_and_counted_once() {
-    // More calls than fit a page of Twilio's largest size.
+async fn calls_listed_late_or_twice_with_day_filters_are_counted_once() {
+    // More calls than fit on one page of the maximum size.
     let world = WorldConfig { call_seconds: 1..=2, ..world_of(1_100) };
     let behaviour =
         Behaviour { calls_after: 2, day_filters: true, repeat_calls: true, ..Behaviour::default() };
-    // Each is read once: this is about finding them.
+    // Each call is read once: this test is about finding them.
     let variables = [
         ("TWILIO_EXPORTER_POLL__AFTER_END", "[]"),
         ("TWILIO_EXPORTER_POLL__AUDIT_AFTER", "1h"),
         ("TWILIO_EXPORTER_API__MAX_CONCURRENCY", "16"),
     ];
-    is_told(world, behaviour, &variables).await;
+    assert_counted(world, behaviour, &variables).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_kind_of_call_is_read_to_its_end_whatever_is_odd_at_once() {
+async fn every_kind_of_call_is_counted_despite_several_quirks_at_once() {
     let behaviour = Behaviour {
         answers_after: 2,
         calls_after: 3,
@@ -76,10 +76,11 @@ async fn every_kind_of_call_is_read_to_its_end_whatever_is_odd_at_once() {
         strict_start_time: true,
         ..Behaviour::default()
     };
-    is_told(everything(2, 1), behaviour, &[]).await;
+    assert_counted(everything(2, 1), behaviour, &[]).await;
 }
 
-async fn is_told(
+/// Starts a program and waits until it has counted the world, which Twilio serves with `behaviour`.
+async fn assert_counted(
     world: WorldConfig,
     behaviour: Behaviour,
     variables: &[(&str, &str)],

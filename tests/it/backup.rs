@@ -1,4 +1,4 @@
-//! `backup`: one whole file of a store that is in use, and what comes of it when it is restored.
+//! `backup`: copying a store while it is in use, and restoring it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,11 +11,11 @@ use tempfile::TempDir;
 use crate::harness::{Ended, Program, Twilio, eventually, metric, ongoing_calls, run, world_of};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_of_a_running_program_is_restored_and_counts_what_came_since() {
+async fn a_restored_backup_of_a_running_program_counts_everything_since() {
     let twilio = Twilio::serving(ongoing_calls(2, 40)).await;
     let program = Program::polling(&twilio).await;
     let counted = metric("twilio_webhook_requests_total");
-    let before = eventually("something is counted", async || {
+    let before = eventually("requests are counted", async || {
         let scrape = program.scrape().await;
         counted.value_in(&scrape).is_some_and(|count| count > 5.0).then_some(scrape)
     })
@@ -29,13 +29,13 @@ async fn a_backup_of_a_running_program_is_restored_and_counts_what_came_since() 
     assert_eq!(mode & 0o777, 0o600);
     assert_eq!(names(elsewhere.path()), ["backup.db"]);
     let at_backup = program.scrape().await;
-    let went_on = eventually("it goes on", async || {
+    let later = eventually("counting continues", async || {
         let scrape = program.scrape().await;
         (counted.value_in(&scrape) > counted.value_in(&at_backup)).then_some(scrape)
     })
     .await;
-    went_on.assert_not_below(&at_backup);
-    // Everything goes out of the directory; the backup alone comes in.
+    later.assert_not_below(&at_backup);
+    // Replace everything in the storage directory with the backup.
     let mut program = program
         .stop_and(|storage| {
             for name in names(storage) {
@@ -50,10 +50,10 @@ async fn a_backup_of_a_running_program_is_restored_and_counts_what_came_since() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stopped_or_killed_store_is_backed_up_and_left_as_it_was() {
+async fn a_backup_after_a_kill_leaves_the_store_unchanged() {
     let twilio = Twilio::serving(world_of(5)).await;
     let mut program = Program::polling(&twilio).await;
-    let told = twilio.wait_until_counted_by(&mut program).await;
+    let before = twilio.wait_until_counted_by(&mut program).await;
     let elsewhere = TempDir::new().expect("a temporary directory");
     let directory = program.directory();
     let storage = program.storage();
@@ -64,14 +64,14 @@ async fn a_stopped_or_killed_store_is_backed_up_and_left_as_it_was() {
     let copy = elsewhere.path().join("killed.db");
     assert_eq!(back_up(&storage, &copy).code, Some(0));
     assert_eq!(contents(&storage), killed);
-    let restored = Program::polling_in(place(&copy), &twilio, &[]).await;
-    restored.scrape().await.assert_not_below(&told);
+    let restored = Program::polling_in(directory_with_store(&copy), &twilio, &[]).await;
+    restored.scrape().await.assert_not_below(&before);
     assert_eq!(restored.stop().await.code(), Some(0));
     drop(directory);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_overwrites_nothing_and_leaves_nothing_behind_when_it_is_refused() {
+async fn a_refused_backup_overwrites_nothing_and_leaves_no_files() {
     let twilio = Twilio::serving(world_of(1)).await;
     let program = Program::polling(&twilio).await;
     let (directory, storage) = (program.directory(), program.storage());
@@ -111,7 +111,7 @@ async fn a_backup_overwrites_nothing_and_leaves_nothing_behind_when_it_is_refuse
     let refused = back_up(&fifo, &directory.path().join("copy.db"));
     assert_eq!(refused.code, Some(1));
     assert!(refused.stderr.contains("not a regular file"), "{}", refused.stderr);
-    // A damaged store: its backup would be damaged, too.
+    // The backup of a damaged store would be damaged too.
     let damaged = directory.path().join("damaged");
     fs::create_dir(&damaged).expect("created");
     let mut bytes = fs::read(storage.join("exporter.db")).expect("read");
@@ -133,8 +133,8 @@ fn back_up(storage: &Path, target: &Path) -> Ended {
     run(&["backup", target.to_str().expect("UTF-8"), &storage], &[])
 }
 
-/// A directory for a program whose store is this backup.
-fn place(copy: &Path) -> TempDir {
+/// Returns a program directory with `copy` as its store.
+fn directory_with_store(copy: &Path) -> TempDir {
     let directory = TempDir::new().expect("a temporary directory");
     let storage = directory.path().join("data");
     fs::create_dir(&storage).expect("created");

@@ -1,4 +1,4 @@
-//! Files of the configuration that never answer: what waits for them says so, and holds up no stop.
+//! Configuration files whose reads block: the wait ends with an error and doesn't delay a stop.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,13 +9,13 @@ use tempfile::TempDir;
 
 use crate::harness::{Program, Twilio, eventually, metric, ongoing_calls, run, world_of};
 
-/// How long a file may take to answer, and how much longer a start may take.
+/// The read timeout for files, plus an allowance for starting the program.
 const GIVEN_UP_WITHIN: Duration = Duration::from_secs(5 + 3);
-/// How long a stop may take.
+/// The longest a stop may take.
 const STOPS_WITHIN: Duration = Duration::from_secs(2);
 
 #[test]
-fn a_start_that_waits_for_a_file_ends_with_its_name() {
+fn a_blocking_file_fails_the_start_and_is_named() {
     let directory = TempDir::new().expect("a directory");
     let fifo = fifo_in(directory.path());
     let accounts = "accounts: [ { account_sid: AC00000000000000000000000000000001, auth_token_";
@@ -24,11 +24,11 @@ fn a_start_that_waits_for_a_file_ends_with_its_name() {
         directory.path().join("ca.yml"),
         directory.path().join("web.yml"),
     );
-    let of = |text: String, path: &Path| std::fs::write(path, text).expect("written");
-    of(format!("{accounts}file: '{}' }} ]\n", fifo.display()), &secret);
-    of(format!("{accounts}env: TOKEN }} ]\napi: {{ ca_file: '{}' }}\n", fifo.display()), &ca);
+    let write = |text: String, path: &Path| std::fs::write(path, text).expect("written");
+    write(format!("{accounts}file: '{}' }} ]\n", fifo.display()), &secret);
+    write(format!("{accounts}env: TOKEN }} ]\napi: {{ ca_file: '{}' }}\n", fifo.display()), &ca);
     let tls = format!("cert_file: '{}', key: x", fifo.display());
-    of(format!("tls_server_config: {{ {tls} }}\n"), &config);
+    write(format!("tls_server_config: {{ {tls} }}\n"), &config);
     let flag = |name: &str, path: &Path| format!("--{name}={}", path.display());
     for (flags, named) in [
         (vec![flag("config.file", &secret)], "accounts[0].auth_token_file: "),
@@ -47,10 +47,10 @@ fn a_start_that_waits_for_a_file_ends_with_its_name() {
 }
 
 #[test]
-fn a_signal_ends_a_start_that_waits_for_a_file() {
+fn sigterm_ends_a_start_that_waits_for_a_file() {
     let directory = TempDir::new().expect("a directory");
     let fifo = fifo_in(directory.path());
-    // The first process of a container gets no signal that it does not handle.
+    // PID 1 of a container receives only the signals that it handles, so SIGTERM needs a handler.
     let mut child = Command::new(env!("CARGO_BIN_EXE_twilio-call-exporter"))
         .arg(format!("--config.file={}", fifo.display()))
         .stderr(std::process::Stdio::piped())
@@ -63,7 +63,7 @@ fn a_signal_ends_a_start_that_waits_for_a_file() {
         u64::from_str_radix(caught.trim(), 16).expect("hex") & (1 << 14) != 0
     };
     while !handles_term() {
-        assert!(Instant::now() < until, "SIGTERM is not handled while the file is waited for");
+        assert!(Instant::now() < until, "no SIGTERM handler while waiting for the file");
         std::thread::yield_now();
     }
     let began = Instant::now();
@@ -74,7 +74,7 @@ fn a_signal_ends_a_start_that_waits_for_a_file() {
 }
 
 #[test]
-fn a_file_of_certificates_without_any_is_told() {
+fn a_ca_file_without_certificates_is_an_error() {
     let directory = TempDir::new().expect("a directory");
     let (ca, config) = (directory.path().join("ca.pem"), directory.path().join("exporter.yml"));
     let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
@@ -95,26 +95,26 @@ fn a_file_of_certificates_without_any_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reload_that_waits_for_a_file_changes_nothing_and_holds_up_no_stop() {
+async fn a_reload_that_waits_for_a_file_changes_nothing_and_delays_no_stop() {
     let twilio = Twilio::serving(ongoing_calls(1, 200)).await;
     let (program, secret) = with_secret_file(&twilio, |path, token| {
         std::fs::write(path, token).expect("written");
     })
     .await;
-    counted(&program, 2.0).await;
+    wait_for_calls(&program, 2.0).await;
     std::fs::remove_file(&secret).expect("removed");
     let fifo = fifo_in(secret.parent().expect("a directory"));
     std::fs::rename(fifo, &secret).expect("renamed");
     program.signal("HUP");
-    // While the file is waited for, calls go on being counted.
-    let so_far = counted(&program, 1.0).await;
-    counted(&program, so_far + 2.0).await;
+    // Calls are still counted while the reload waits for the file.
+    let so_far = wait_for_calls(&program, 1.0).await;
+    wait_for_calls(&program, so_far + 2.0).await;
     eventually("the reload is given up", async || {
         program.log().contains("did not answer in time").then_some(())
     })
     .await;
-    let so_far = counted(&program, 1.0).await;
-    counted(&program, so_far + 2.0).await;
+    let so_far = wait_for_calls(&program, 1.0).await;
+    wait_for_calls(&program, so_far + 2.0).await;
     program.signal("HUP");
     let began = Instant::now();
     assert!(program.stop().await.success());
@@ -122,7 +122,7 @@ async fn a_reload_that_waits_for_a_file_changes_nothing_and_holds_up_no_stop() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_that_comes_through_a_fifo_in_time_is_read() {
+async fn a_secret_from_a_fifo_is_read() {
     let twilio = Twilio::serving(world_of(5)).await;
     let (mut program, _) = with_secret_file(&twilio, |path, token| {
         let fifo = fifo_in(path.parent().expect("a directory"));
@@ -134,7 +134,7 @@ async fn a_secret_that_comes_through_a_fifo_in_time_is_read() {
     twilio.wait_until_counted_by(&mut program).await;
 }
 
-/// Starts with a secret in a file, which `write` makes.
+/// Starts a program with a secret file, which `write` creates; returns the file's path too.
 async fn with_secret_file(
     twilio: &Twilio,
     write: impl FnOnce(&Path, &str),
@@ -160,7 +160,7 @@ fn fifo_in(directory: &Path) -> std::path::PathBuf {
     path
 }
 
-async fn counted(program: &Program, calls: f64) -> f64 {
+async fn wait_for_calls(program: &Program, calls: f64) -> f64 {
     eventually("calls are counted", async || {
         let counted = metric("twilio_calls_total").value_in(&program.scrape().await);
         counted.filter(|count| *count >= calls)

@@ -1,4 +1,4 @@
-//! The command line: exit codes, help, the configuration check, what is refused at the start.
+//! The command line: exit codes, help, `check-config`, and errors at startup.
 
 use crate::harness::{Program, Twilio, run, world_of};
 
@@ -6,7 +6,7 @@ const SID: &str = "AC00000000000000000000000000000001";
 const TOKEN: &str = "marked-secret-0123456789";
 
 #[test]
-fn without_credentials_it_says_what_to_set_and_exits_78() {
+fn missing_credentials_exit_78_and_name_the_variables() {
     let ended = run(&[], &[]);
     assert_eq!(ended.code, Some(78), "{ended:?}");
     assert!(ended.stderr.contains("TWILIO_ACCOUNT_SID") && ended.stderr.contains("demo"));
@@ -14,7 +14,7 @@ fn without_credentials_it_says_what_to_set_and_exits_78() {
 }
 
 #[test]
-fn all_problems_are_reported_at_once_without_secrets() {
+fn all_configuration_problems_are_reported_together_without_secrets() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/config/many-problems.yml");
     let ended = run(&["--config.file", file, "check-config"], &[("TOKEN", TOKEN)]);
     assert_eq!(ended.code, Some(78));
@@ -36,7 +36,7 @@ fn all_problems_are_reported_at_once_without_secrets() {
 }
 
 #[test]
-fn check_config_prints_what_is_in_force_and_no_secret() {
+fn check_config_prints_the_effective_configuration_without_secrets() {
     let variables = [("TWILIO_ACCOUNT_SID", SID), ("TWILIO_AUTH_TOKEN", TOKEN)];
     let ended = run(&["check-config"], &variables);
     assert_eq!(ended.code, Some(0), "{ended:?}");
@@ -47,7 +47,7 @@ fn check_config_prints_what_is_in_force_and_no_secret() {
 }
 
 #[test]
-fn a_command_line_that_is_not_understood_exits_64() {
+fn an_invalid_command_line_exits_64() {
     for arguments in
         [&["--nonsense"][..], &["nonsense"], &["--log.level=loud"], &["--web.listen-address=x"]]
     {
@@ -75,7 +75,7 @@ fn help_and_version_are_printed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_program_on_the_same_store_is_told_who_has_it() {
+async fn a_second_program_on_the_same_store_names_the_process_that_uses_it() {
     let twilio = Twilio::serving(world_of(1)).await;
     let program = Program::polling(&twilio).await;
     let storage = format!("--storage.path={}", program.storage().display());
@@ -86,7 +86,7 @@ async fn a_second_program_on_the_same_store_is_told_who_has_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_port_that_is_taken_is_named_and_exits_1() {
+async fn an_address_in_use_is_named_and_exits_1() {
     let twilio = Twilio::serving(world_of(1)).await;
     let program = Program::polling(&twilio).await;
     let directory = tempfile::TempDir::new().expect("a directory");
@@ -103,7 +103,7 @@ async fn a_port_that_is_taken_is_named_and_exits_1() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_only_the_sdks_variables_it_runs() {
+async fn the_variables_of_twilios_sdks_are_enough_to_run() {
     let twilio = Twilio::serving(world_of(5)).await;
     let account = &twilio.accounts()[0];
     let variables = [

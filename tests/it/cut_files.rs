@@ -1,16 +1,16 @@
-//! Files that are emptied or cut off while the program runs: an account or a password that goes with
-//! them is told, or stays.
+//! Configuration files that are emptied or truncated while the program runs: accounts that disappear are
+//! logged, and basic-auth users stay required.
 
 use std::path::PathBuf;
 
 use crate::harness::{Program, Twilio, eventually, metric, ongoing_calls};
 
-/// Delays in seconds, where a real run has minutes.
+/// Delays of seconds instead of the default minutes.
 const POLL: &str = "poll: { interval: 1s, live_interval: 1s, after_end: [1s], settle_delay: 4s, audit_after: 2s }\n";
 const LIMITS: &str = "limits:\n  hold_back: 0s\n";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_emptied_configuration_changes_nothing_and_a_cut_one_names_the_accounts_that_go() {
+async fn an_emptied_configuration_is_rejected_and_a_truncated_one_logs_removed_accounts() {
     let twilio = Twilio::serving(ongoing_calls(3, 150)).await;
     let accounts = twilio.accounts();
     let account = |index: usize, name: &str| {
@@ -21,7 +21,7 @@ async fn an_emptied_configuration_changes_nothing_and_a_cut_one_names_the_accoun
         )
     };
     let whole = format!("{POLL}accounts:\n{}{}{LIMITS}", account(0, "one"), account(1, "two"));
-    // The environment has an account of its own, which an empty file would bring up.
+    // The environment defines another account, which an empty file would activate.
     let variables = [
         ("TOKEN_0", accounts[0].auth_token.as_str()),
         ("TOKEN_1", &accounts[1].auth_token),
@@ -29,15 +29,15 @@ async fn an_emptied_configuration_changes_nothing_and_a_cut_one_names_the_accoun
         ("TWILIO_AUTH_TOKEN", &accounts[2].auth_token),
         ("TWILIO_API_BASE_URL", twilio.url()),
     ];
-    // A file may be empty at the start, and is told of.
+    // An empty file is allowed at startup, with a warning.
     let mut program = Program::configured("", &variables).await;
     assert!(program.log().contains("the configuration file is empty"));
     reload(&program, &whole, "\"configuration reloaded\"").await;
     for name in ["one", "two"] {
-        counted(&program, name, 1.0).await;
+        wait_for_calls(&program, name, 1.0).await;
     }
-    for (text, told) in [("", "is empty"), (POLL, "accounts: lists no accounts")] {
-        reload(&program, text, told).await;
+    for (text, expected) in [("", "is empty"), (POLL, "accounts: lists no accounts")] {
+        reload(&program, text, expected).await;
         program.assert_running();
         let info = metric("twilio_account_info");
         let scrape = program.scrape().await;
@@ -45,9 +45,9 @@ async fn an_emptied_configuration_changes_nothing_and_a_cut_one_names_the_accoun
         assert!(metric("twilio_exporter_config_last_reload_successful").is_in(&scrape, 0.0));
         assert!(!scrape.text.contains(&accounts[2].account_sid), "{text}");
     }
-    let so_far = counted(&program, "two", 1.0).await;
-    counted(&program, "two", so_far + 1.0).await;
-    let cut = whole.split("    name: one\n").next().expect("a part");
+    let so_far = wait_for_calls(&program, "two", 1.0).await;
+    wait_for_calls(&program, "two", so_far + 1.0).await;
+    let cut = whole.split("    name: one\n").next().expect("text before the second account");
     reload(&program, &format!("{cut}    name: one\n"), "\"configuration reloaded\"").await;
     let log = program.log();
     let warnings: Vec<serde_json::Value> = log
@@ -56,17 +56,18 @@ async fn an_emptied_configuration_changes_nothing_and_a_cut_one_names_the_accoun
         .map(|line| serde_json::from_str(line).expect("JSON"))
         .collect();
     assert_eq!(warnings.len(), 3, "{warnings:?}");
-    for gone in &accounts[1..] {
-        let told = warnings.iter().filter(|line| line["account_sid"] == gone.account_sid.as_str());
-        assert_eq!(told.count(), 1, "{warnings:?}");
+    for removed in &accounts[1..] {
+        let about =
+            warnings.iter().filter(|line| line["account_sid"] == removed.account_sid.as_str());
+        assert_eq!(about.count(), 1, "{warnings:?}");
     }
     assert!(warnings.iter().any(|line| line["account"] == "two"), "{warnings:?}");
     assert!(warnings.iter().any(|line| line["keys"] == "limits.hold_back"), "{warnings:?}");
-    counted(&program, "one", 1.0).await;
+    wait_for_calls(&program, "one", 1.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn users_of_a_web_configuration_that_is_emptied_must_still_sign_in() {
+async fn an_emptied_web_configuration_still_requires_basic_auth() {
     let directory = tempfile::TempDir::new().expect("a directory");
     let web = directory.path().join("web.yml");
     let users = |password: &str| {
@@ -84,7 +85,7 @@ async fn users_of_a_web_configuration_that_is_emptied_must_still_sign_in() {
     let directory = std::sync::Arc::new(directory);
     let program = Program::start(directory, variables.into_iter().collect(), arguments).await;
     let status = async |password: &str| {
-        // A connection of its own: one that is idle may be closed at any time.
+        // Use a new connection each time: an idle one may be closed at any moment.
         let request = program.request("/metrics").header("connection", "close");
         let request = match password {
             "" => request,
@@ -94,36 +95,36 @@ async fn users_of_a_web_configuration_that_is_emptied_must_still_sign_in() {
     };
     assert_eq!((status("").await, status("first").await), (401, 200));
     let headers = "http_server_config: { http2: true }\n";
-    for (cut, told) in [("", "is empty"), (headers, "basic_auth_users: no user is left")] {
+    for (cut, expected) in [("", "is empty"), (headers, "basic_auth_users: no user is left")] {
         std::fs::write(&web, cut).expect("written");
-        eventually("the loss is told", async || {
+        eventually("the error is logged", async || {
             assert_eq!(status("").await, 401, "{cut:?}");
-            program.log().contains(told).then_some(())
+            program.log().contains(expected).then_some(())
         })
         .await;
     }
     std::fs::write(&web, users("second")).expect("written");
-    eventually("another password is right", async || {
+    eventually("the new password is accepted", async || {
         assert_eq!(status("").await, 401);
         (status("second").await == 200).then_some(())
     })
     .await;
-    let told = program.log().matches("cannot reload the web configuration").count();
-    assert_eq!(told, 2, "each is told once");
+    let errors = program.log().matches("cannot reload the web configuration").count();
+    assert_eq!(errors, 2, "each problem is logged once");
 }
 
-/// Writes the configuration, sends SIGHUP, and waits until the log tells of what it led to.
-async fn reload(program: &Program, text: &str, told: &str) {
+/// Writes the configuration, sends SIGHUP, and waits until the log has another `expected`.
+async fn reload(program: &Program, text: &str, expected: &str) {
     let path: PathBuf = program.directory().path().join("exporter.yml");
     std::fs::write(path, text).expect("written");
-    let count = || program.log().matches(told).count();
+    let count = || program.log().matches(expected).count();
     let before = count();
     program.signal("HUP");
-    eventually(told, async || (count() > before).then_some(())).await;
+    eventually(expected, async || (count() > before).then_some(())).await;
 }
 
-/// Waits until so many calls of an account were counted.
-async fn counted(program: &Program, account: &str, calls: f64) -> f64 {
+/// Waits until at least `calls` calls of an account are counted; returns the count.
+async fn wait_for_calls(program: &Program, account: &str, calls: f64) -> f64 {
     eventually("calls are counted", async || {
         let metric = metric("twilio_calls_total").label("account", account);
         metric.value_in(&program.scrape().await).filter(|count| *count >= calls)

@@ -1,4 +1,4 @@
-//! The program from outside: the real binary, a simulated Twilio over HTTP, a real store.
+//! End-to-end tests: the real binary, a simulated Twilio over HTTP, and a real store.
 
 mod harness;
 mod judgement;
