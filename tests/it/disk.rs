@@ -1,7 +1,7 @@
-//! P2 on a bad disk: a file system that is full, writes and syncs that fail, files that are removed.
+//! Disk faults: a full file system, failing writes and syncs, missing file locks, and removed files.
 //!
-//! Nothing uncommitted is shown, polling pauses, `/metrics` serves and says so, and when the disk is
-//! well again everything goes on by itself and is counted once.
+//! While the store can't be written, polling pauses, `/metrics` reports the fault and shows nothing
+//! uncommitted. Once the disk works again, polling resumes and everything is counted exactly once.
 
 use std::fs::{File, Permissions};
 use std::io::Write;
@@ -14,16 +14,16 @@ use tempfile::TempDir;
 use crate::harness::{Program, Scrape, Twilio, eventually, metric, ongoing_calls};
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs the right to mount a file system"]
-async fn on_a_full_disk_it_pauses_serves_restarts_and_goes_on_when_there_is_room() {
+#[ignore = "needs the privilege to mount a file system"]
+async fn on_a_full_disk_polling_pauses_and_resumes_when_space_is_available() {
     let twilio = Twilio::serving(ongoing_calls(2, 60)).await;
     let directory = TempDir::new().expect("a temporary directory");
-    let disk = Mounted::on(&directory.path().join("data"));
+    let disk = SmallDisk::mount(&directory.path().join("data"));
     let mut program = Program::polling_in(directory, &twilio, &[]).await;
-    counting(&program).await;
+    wait_for_requests(&program).await;
     let ballast = disk.fill();
-    let before = paused(&program, &twilio).await;
-    // Started on the full disk, it serves what it has.
+    let before = assert_paused(&program, &twilio).await;
+    // Restarted on the full disk, it serves the stored values.
     program = program.kill_and_restart().await;
     let after = eventually("the store is loaded", async || {
         let scrape = program.scrape().await;
@@ -31,14 +31,14 @@ async fn on_a_full_disk_it_pauses_serves_restarts_and_goes_on_when_there_is_room
     })
     .await;
     after.assert_not_below(&before);
-    paused(&program, &twilio).await;
-    std::fs::remove_file(ballast).expect("room again");
-    went_on(&mut program, &twilio, &before).await;
+    assert_paused(&program, &twilio).await;
+    std::fs::remove_file(ballast).expect("removed");
+    assert_recovered(&mut program, &twilio, &before).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Debian's package strace"]
-async fn when_syncs_or_writes_fail_it_pauses_and_goes_on_when_they_succeed() {
+async fn failing_writes_or_syncs_pause_polling_until_they_succeed() {
     for fault in [
         "fdatasync,fsync:error=EIO",
         "pwrite64,write:error=EIO",
@@ -47,17 +47,17 @@ async fn when_syncs_or_writes_fail_it_pauses_and_goes_on_when_they_succeed() {
     ] {
         let twilio = Twilio::serving(ongoing_calls(2, 60)).await;
         let mut program = Program::polling(&twilio).await;
-        counting(&program).await;
-        let faulty = Faulty::begin(&program, fault).await;
-        let before = paused(&program, &twilio).await;
+        wait_for_requests(&program).await;
+        let faulty = FaultInjection::start(&program, fault).await;
+        let before = assert_paused(&program, &twilio).await;
         drop(faulty);
-        went_on(&mut program, &twilio, &before).await;
+        assert_recovered(&mut program, &twilio, &before).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Debian's package strace"]
-async fn on_a_file_system_without_locks_it_says_so_and_creates_no_store() {
+async fn without_file_locks_startup_fails_and_no_store_is_created() {
     for fault in
         ["flock:error=ENOLCK", "flock:error=ENOSYS", "fcntl:error=ENOLCK", "fcntl:error=EOPNOTSUPP"]
     {
@@ -77,11 +77,11 @@ async fn on_a_file_system_without_locks_it_says_so_and_creates_no_store() {
             ("TWILIO_AUTH_TOKEN", "0".repeat(32)),
         ]);
         let ended = strace.output().expect("strace runs");
-        let said = String::from_utf8_lossy(&ended.stderr);
-        assert_eq!(ended.status.code(), Some(1), "{fault}: {said}");
+        let stderr = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(1), "{fault}: {stderr}");
         assert!(
-            said.contains("refuses file locks") && said.contains("local disk"),
-            "{fault}: {said}"
+            stderr.contains("refuses file locks") && stderr.contains("local disk"),
+            "{fault}: {stderr}"
         );
         assert!(!data.join("exporter.db").exists(), "{fault}");
     }
@@ -89,40 +89,40 @@ async fn on_a_file_system_without_locks_it_says_so_and_creates_no_store() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Debian's package strace"]
-async fn killed_while_syncs_fail_it_has_lost_nothing_that_it_showed() {
+async fn a_kill_while_syncs_fail_loses_no_exposed_value() {
     let twilio = Twilio::serving(ongoing_calls(2, 60)).await;
     let mut program = Program::polling(&twilio).await;
-    counting(&program).await;
-    let faulty = Faulty::begin(&program, "fdatasync,fsync:error=EIO").await;
-    let before = paused(&program, &twilio).await;
+    wait_for_requests(&program).await;
+    let faulty = FaultInjection::start(&program, "fdatasync,fsync:error=EIO").await;
+    let before = assert_paused(&program, &twilio).await;
     drop(faulty);
     program = program.kill_and_restart().await;
-    went_on(&mut program, &twilio, &before).await;
+    assert_recovered(&mut program, &twilio, &before).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_the_store_is_moved_away_it_pauses_and_says_so_and_goes_on_when_it_is_back() {
+async fn polling_pauses_while_the_store_is_moved_away_and_resumes_when_it_is_back() {
     let twilio = Twilio::serving(ongoing_calls(2, 60)).await;
     let mut program = Program::polling(&twilio).await;
-    counting(&program).await;
+    wait_for_requests(&program).await;
     let (file, away) = (program.storage().join("exporter.db"), program.storage().join("away"));
     std::fs::rename(&file, &away).expect("moved");
-    let before = lost(&program, &twilio).await;
+    let before = assert_store_missing(&program, &twilio).await;
     std::fs::rename(&away, &file).expect("moved back");
-    went_on(&mut program, &twilio, &before).await;
+    assert_recovered(&mut program, &twilio, &before).await;
     assert_eq!(program.get("/-/ready").await.0, 200);
-    let says = |what: &str| program.log().lines().filter(|line| line.contains(what)).count();
-    assert_eq!((says("nothing is counted until it is back"), says("files are back")), (1, 1));
+    let lines = |text: &str| program.log().lines().filter(|line| line.contains(text)).count();
+    assert_eq!((lines("nothing is counted until it is back"), lines("files are back")), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_is_removed_is_not_begun_again_beside_its_log() {
+async fn a_removed_store_is_not_recreated_next_to_its_log() {
     let twilio = Twilio::serving(ongoing_calls(2, 60)).await;
     let program = Program::polling(&twilio).await;
-    counting(&program).await;
+    wait_for_requests(&program).await;
     let (directory, storage) = (program.directory(), program.storage());
     std::fs::remove_file(storage.join("exporter.db")).expect("removed");
-    lost(&program, &twilio).await;
+    assert_store_missing(&program, &twilio).await;
     let ended = program.kill_and_spawn().ends().await;
     assert_eq!(ended.code(), Some(1));
     let log = std::fs::read_to_string(directory.path().join("log")).expect("a log");
@@ -131,104 +131,104 @@ async fn a_store_that_is_removed_is_not_begun_again_beside_its_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_others_may_read_is_named_with_what_to_do() {
+async fn a_store_that_others_can_read_is_logged_with_the_chmod_command() {
     let twilio = Twilio::serving(ongoing_calls(1, 5)).await;
     let program = Program::polling(&twilio).await;
     let storage = program.storage();
-    let says = |program: &Program, path: &Path| {
+    let warns = |program: &Program, path: &Path| {
         let text = format!("chmod go= {}", path.display());
         program.log().lines().any(|line| line.contains("WARN") && line.contains(&text))
     };
-    assert!(!says(&program, &storage), "{}", program.log());
+    assert!(!warns(&program, &storage), "{}", program.log());
     for (path, mode) in [(storage.clone(), 0o750), (storage.join("exporter.db"), 0o604)] {
         std::fs::set_permissions(path, Permissions::from_mode(mode)).expect("set");
     }
     let program = program.kill_and_restart().await;
     for path in [storage.clone(), storage.join("exporter.db")] {
-        assert!(says(&program, &path), "{}: {}", path.display(), program.log());
+        assert!(warns(&program, &path), "{}: {}", path.display(), program.log());
     }
-    assert!(!says(&program, &storage.join("lock")));
+    assert!(!warns(&program, &storage.join("lock")));
 }
 
-/// Waits until the program has noticed that its store is gone, and asserts what must hold meanwhile.
-async fn lost(program: &Program, twilio: &Twilio) -> Scrape {
+/// Waits until the program detects that its store is missing, and checks that it pauses.
+async fn assert_store_missing(program: &Program, twilio: &Twilio) -> Scrape {
     let writable = metric("twilio_exporter_store_writable");
-    eventually("the loss is noticed", async || {
+    eventually("the missing store is detected", async || {
         (program.get("/-/ready").await.0 == 503).then_some(())
     })
     .await;
     let first = program.scrape().await;
     assert!(writable.is_in(&first, 0.0));
     let errors = metric("twilio_exporter_store_errors_total");
-    let scrape = eventually("commits are tried again", async || {
+    let scrape = eventually("commits are retried", async || {
         let scrape = program.scrape().await;
         errors.value_in(&scrape).is_some_and(|count| count >= 6.0).then_some(scrape)
     })
     .await;
     let asked = twilio.requests();
-    let scrape = eventually("and again", async || {
+    let scrape = eventually("commits are retried further", async || {
         let now = program.scrape().await;
         (errors.value_in(&now) >= errors.value_in(&scrape).map(|count| count + 2.0)).then_some(now)
     })
     .await;
     let more = twilio.requests() - asked;
-    assert!(more <= 2 * MAX_CONCURRENCY, "{more} requests while nothing could be counted");
-    assert_eq!(scrape.durable(), first.durable(), "something uncommitted is shown");
+    assert!(more <= 2 * MAX_CONCURRENCY, "{more} requests during the pause");
+    assert_eq!(scrape.durable(), first.durable(), "uncommitted values are exposed");
     assert!(writable.is_in(&scrape, 0.0));
     scrape
 }
 
-/// Waits until something was counted.
-async fn counting(program: &Program) {
-    eventually("events are counted", async || {
+/// Waits until requests are counted.
+async fn wait_for_requests(program: &Program) {
+    eventually("requests are counted", async || {
         let scrape = program.scrape().await;
         metric("twilio_webhook_requests_total").value_in(&scrape).filter(|count| *count > 20.0)
     })
     .await;
 }
 
-/// Waits until commits fail again and again, and asserts what must hold meanwhile.
-async fn paused(program: &Program, twilio: &Twilio) -> Scrape {
+/// Waits until several commits have failed, and checks that polling pauses and that it is reported.
+async fn assert_paused(program: &Program, twilio: &Twilio) -> Scrape {
     let errors = metric("twilio_exporter_store_errors_total");
-    eventually("a commit failed", async || {
+    eventually("commits fail", async || {
         errors.value_in(&program.scrape().await).filter(|count| *count >= 2.0)
     })
     .await;
-    // Both accounts stand still by now, or do so at their next commit.
+    // Both accounts are paused by now, or pause at their next commit.
     let (first, asked) = (program.scrape().await, twilio.requests());
     let now = errors.value_in(&first).expect("a count");
-    let scrape = eventually("commits are tried again", async || {
+    let scrape = eventually("commits are retried", async || {
         let scrape = program.scrape().await;
         errors.value_in(&scrape).is_some_and(|count| count >= now + 4.0).then_some(scrape)
     })
     .await;
     let more = twilio.requests() - asked;
-    assert!(more <= 2 * MAX_CONCURRENCY, "{more} requests while nothing could be counted");
+    assert!(more <= 2 * MAX_CONCURRENCY, "{more} requests during the pause");
     assert!(metric("twilio_exporter_store_writable").is_in(&scrape, 0.0));
-    assert_eq!(scrape.durable(), first.durable(), "something uncommitted is shown");
+    assert_eq!(scrape.durable(), first.durable(), "uncommitted values are exposed");
     let (status, page) = program.get("/").await;
     assert!(status == 200 && page.contains("The store can't be written"), "{page}");
-    assert_eq!(program.get("/-/ready").await.0, 200, "a full disk is no reason to be restarted");
+    assert_eq!(program.get("/-/ready").await.0, 200, "a full disk doesn't call for a restart");
     assert!(program.log().contains("polling pauses until the store can be written"));
     scrape
 }
 
-/// Waits until everything is counted, and asserts that it went on by itself.
-async fn went_on(program: &mut Program, twilio: &Twilio, before: &Scrape) {
+/// Waits until everything is counted, and checks that the fault is no longer reported.
+async fn assert_recovered(program: &mut Program, twilio: &Twilio, before: &Scrape) {
     let scrape = twilio.wait_until_counted_by(program).await;
     scrape.assert_not_below(before);
     assert!(metric("twilio_exporter_store_writable").is_in(&scrape, 1.0));
     assert!(!program.get("/").await.1.contains("can't be written"));
 }
 
-/// Requests in flight per account, as the harness sets it.
+/// The limit on concurrent requests per account that the harness configures.
 const MAX_CONCURRENCY: u64 = 8;
 
-/// A small file system of its own.
-struct Mounted(PathBuf);
+/// A small tmpfs.
+struct SmallDisk(PathBuf);
 
-impl Mounted {
-    fn on(path: &Path) -> Self {
+impl SmallDisk {
+    fn mount(path: &Path) -> Self {
         std::fs::create_dir(path).expect("a mount point");
         let mount = Command::new("mount")
             .args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"])
@@ -239,7 +239,7 @@ impl Mounted {
         Self(path.to_owned())
     }
 
-    /// Fills it up to the last byte.
+    /// Fills the disk to the last byte; returns the file to remove.
     fn fill(&self) -> PathBuf {
         let path = self.0.join("ballast");
         let mut file = File::create(&path).expect("a file");
@@ -250,18 +250,18 @@ impl Mounted {
     }
 }
 
-impl Drop for Mounted {
+impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily: the program may still have its files open.
-        let _gone = Command::new("umount").arg("-l").arg(&self.0).status();
+        // Lazy: the program may still have files open.
+        let _unmounted = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
 
-/// A program whose system calls fail, on the files of its store alone.
-struct Faulty(Child);
+/// An attached strace that makes system calls fail on the store's files only.
+struct FaultInjection(Child);
 
-impl Faulty {
-    async fn begin(program: &Program, fault: &str) -> Self {
+impl FaultInjection {
+    async fn start(program: &Program, fault: &str) -> Self {
         let log = program.directory().path().join("strace");
         let calls = fault.split(':').next().expect("system calls");
         let mut strace = Command::new("strace");
@@ -277,19 +277,19 @@ impl Faulty {
             .stderr(Stdio::null())
             .spawn()
             .expect("strace starts");
-        let faulty = Self(child);
+        let injection = Self(child);
         eventually("a system call fails", async || {
             let text = std::fs::read_to_string(&log).unwrap_or_default();
             text.contains("INJECTED").then_some(())
         })
         .await;
-        faulty
+        injection
     }
 }
 
-impl Drop for Faulty {
+impl Drop for FaultInjection {
     fn drop(&mut self) {
-        // Asked to end, it lets go of the program; killed, it would leave it stopped.
+        // On SIGTERM, strace detaches from the program; on SIGKILL, it would leave the program stopped.
         crate::harness::signal(&self.0, "TERM");
         let _ended = self.0.wait();
     }

@@ -1,4 +1,4 @@
-//! The documents agree with the code.
+//! The documentation agrees with the code.
 
 use std::path::Path;
 
@@ -10,23 +10,23 @@ use twilio_call_exporter::metrics::catalog;
 use twilio_call_exporter::metrics::health::{EventResult, PushResult};
 
 #[test]
-fn metrics_md_is_the_catalogue() {
+fn metrics_md_matches_the_catalogue() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("METRICS.md");
-    let of = |all: &mut dyn Iterator<Item = &'static str>| all.collect::<Vec<_>>();
+    let values = |all: &mut dyn Iterator<Item = &'static str>| all.collect::<Vec<_>>();
     let expected = catalog::markdown(&[
         (
             "`result` of `twilio_exporter_call_events_total`",
-            of(&mut EventResult::ALL.iter().map(|result| result.as_str())),
+            values(&mut EventResult::ALL.iter().map(|result| result.as_str())),
         ),
         (
             "`result` of `twilio_exporter_call_reads_total`",
-            of(&mut ReadResult::ALL.iter().map(|result| result.as_str())),
+            values(&mut ReadResult::ALL.iter().map(|result| result.as_str())),
         ),
         (
             "`result` of `twilio_exporter_pushes_total`",
-            of(&mut PushResult::ALL.iter().map(|result| result.as_str())),
+            values(&mut PushResult::ALL.iter().map(|result| result.as_str())),
         ),
-        ("`resource`", of(&mut Resource::ALL.iter().map(|resource| resource.as_str()))),
+        ("`resource`", values(&mut Resource::ALL.iter().map(|resource| resource.as_str()))),
         ("`reason` of `twilio_exporter_api_retries_total`", retry_reasons().into_iter().collect()),
     ]);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
@@ -37,7 +37,7 @@ fn metrics_md_is_the_catalogue() {
 }
 
 #[test]
-fn the_readme_names_only_metrics_of_the_catalogue() {
+fn the_readme_names_only_existing_metrics() {
     let readme = include_str!("../../README.md");
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let mut named = 0;
@@ -50,10 +50,10 @@ fn the_readme_names_only_metrics_of_the_catalogue() {
             let rest = word.strip_prefix(family.name);
             rest.is_some_and(|rest| matches!(rest, "" | "_bucket" | "_sum" | "_count"))
         });
-        assert!(known, "`{word}` in README.md is no metric");
+        assert!(known, "`{word}` in README.md isn't a metric");
         named += 1;
     }
-    assert!(named > 5, "the README shows no metrics");
+    assert!(named > 5, "README.md names only {named} metrics");
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn the_readme_names_every_flag() {
 }
 
 #[test]
-fn the_runbooks_say_what_to_do_about_each_cause() {
+fn the_runbooks_explain_each_failure_reason() {
     let runbooks = include_str!("../../config/prometheus/runbooks.md");
     let (_, section) = runbooks.split_once("### Why Twilio can't be read").expect("a section");
     let section = section.split("\n## ").next().expect("a section");

@@ -1,5 +1,5 @@
-//! Twilio's error log, as the program reads it: each entry counted once, calls read because of it, and what
-//! happens where it can't be read.
+//! Polling Twilio's error log: each entry is counted once and triggers a read of its call; failures to read
+//! the log affect nothing else.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,14 +13,14 @@ use crate::harness::{
 };
 
 pub(crate) const ENTRIES: &str = "twilio_error_log_entries_total";
-/// Often, and with new series shown at once.
-const OFTEN: [(&str, &str); 2] = [
+/// Polls the error log every second and exposes new series immediately.
+const FAST_POLLING: [(&str, &str); 2] = [
     ("TWILIO_EXPORTER_POLL__ERROR_LOG_INTERVAL", "1s"),
     ("TWILIO_EXPORTER_LIMITS__HOLD_BACK", "0s"),
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_entry_is_counted_once_however_late_and_often_it_is_shown_and_through_kills() {
+async fn each_entry_is_counted_once_despite_delays_repeats_and_kills() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().expect("a number"));
     let (kills, seed) = (number("KILLS").unwrap_or(4), number("KILL_SEED").unwrap_or(1));
     let mut random = Rng::with_seed(seed);
@@ -34,7 +34,7 @@ async fn each_entry_is_counted_once_however_late_and_often_it_is_shown_and_throu
         ..Behaviour::default()
     };
     twilio.behave(behaviour(&mut random));
-    let mut program = Program::polling_with(&twilio, &OFTEN).await;
+    let mut program = Program::polling_with(&twilio, &FAST_POLLING).await;
     let mut highest: BTreeMap<Series, f64> = BTreeMap::new();
     let mut watch = |scrape: &Scrape| {
         for (series, value) in scrape.family(ENTRIES) {
@@ -46,7 +46,7 @@ async fn each_entry_is_counted_once_however_late_and_often_it_is_shown_and_throu
     let mut is_logged = false;
     for _ in 0..kills {
         let before = counted(&program.scrape().await);
-        eventually("more is counted", async || {
+        eventually("more entries are counted", async || {
             let scrape = program.scrape().await;
             watch(&scrape);
             (counted(&scrape) > before || twilio.truth().complete).then_some(())
@@ -69,18 +69,18 @@ async fn each_entry_is_counted_once_however_late_and_often_it_is_shown_and_throu
     let codes =
         |code: &str| found.keys().filter(|(_, labels)| labels["error_code"] == code).count();
     assert!(codes("11200") > 0 && codes("12100") > 0 && codes("15003") > 0 && codes("30007") > 0);
-    assert!(is_logged, "each entry has a line in the log");
+    assert!(is_logged, "no entry was logged");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_entry_makes_its_call_be_read_at_once() {
+async fn an_entry_triggers_a_read_of_its_call() {
     let twilio = Twilio::serving(ongoing_calls(1, 400)).await;
-    let never = [
+    let rare_reads = [
         ("TWILIO_EXPORTER_POLL__LIVE_INTERVAL", "1h"),
         ("TWILIO_EXPORTER_POLL__AFTER_END", "[]"),
         ("TWILIO_EXPORTER_POLL__SETTLE_DELAY", "1h"),
     ];
-    let variables: Vec<_> = OFTEN.into_iter().chain(never).collect();
+    let variables: Vec<_> = FAST_POLLING.into_iter().chain(rare_reads).collect();
     let program = Program::polling_with(&twilio, &variables).await;
     eventually("a failing webhook is counted long before its call is settled", async || {
         let scrape = program.scrape().await;
@@ -93,21 +93,21 @@ async fn an_entry_makes_its_call_be_read_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_restart_what_is_read_first_is_an_increase() {
+async fn the_lag_histogram_starts_at_0_after_a_restart() {
     let twilio = Twilio::serving(ongoing_calls(1, 20)).await;
-    let program = Program::polling_with(&twilio, &OFTEN).await;
+    let program = Program::polling_with(&twilio, &FAST_POLLING).await;
     let lag = metric("twilio_exporter_error_log_lag_seconds_count");
-    eventually("it is read", async || lag.value_in(&program.scrape().await)).await;
+    eventually("the error log is read", async || lag.value_in(&program.scrape().await)).await;
     twilio.behave(Behaviour { error_log_outage: true, ..Behaviour::default() });
     let program = program.kill_and_restart().await;
     assert!(lag.is_in(&program.scrape().await, 0.0), "{}", program.scrape().await.text);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_the_permission_that_is_said_once_and_everything_else_goes_on() {
+async fn a_missing_permission_is_logged_once_and_affects_nothing_else() {
     let twilio = Twilio::serving(everything(1, 1)).await;
     twilio.behave(Behaviour { error_log_refused: true, ..Behaviour::default() });
-    let mut program = Program::polling_with(&twilio, &OFTEN).await;
+    let mut program = Program::polling_with(&twilio, &FAST_POLLING).await;
     let scrape = twilio.wait_until_counted_by(&mut program).await;
     assert_eq!(scrape.family(ENTRIES).len(), 0, "{}", scrape.text);
     assert!(!scrape.text.contains("twilio_exporter_error_log_"), "{}", scrape.text);
@@ -118,10 +118,10 @@ async fn without_the_permission_that_is_said_once_and_everything_else_goes_on() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_the_error_log_is_down_call_events_are_counted_and_nothing_is_lost_after() {
+async fn an_error_log_outage_loses_nothing_and_does_not_affect_call_events() {
     let twilio = Twilio::serving(ongoing_calls(1, 60)).await;
-    let mut program = Program::polling_with(&twilio, &OFTEN).await;
-    eventually("it is read", async || {
+    let mut program = Program::polling_with(&twilio, &FAST_POLLING).await;
+    eventually("the error log is read", async || {
         metric("twilio_exporter_error_log_last_success_timestamp_seconds")
             .value_in(&program.scrape().await)
     })
@@ -130,7 +130,7 @@ async fn while_the_error_log_is_down_call_events_are_counted_and_nothing_is_lost
     let scrape = twilio.wait_until_counted_by(&mut program).await;
     assert!(metric("twilio_exporter_up").is_in(&scrape, 1.0));
     twilio.behave(Behaviour::default());
-    eventually("what happened meanwhile is counted", async || {
+    eventually("entries from the outage are counted", async || {
         let found = program.scrape().await.family(ENTRIES);
         let found: BTreeMap<_, _> = found.into_iter().filter(|(_, value)| *value > 0.0).collect();
         (!found.is_empty() && found == truth(&twilio)).then_some(())
@@ -139,10 +139,10 @@ async fn while_the_error_log_is_down_call_events_are_counted_and_nothing_is_lost
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_route_that_is_known_shows_common_codes_at_0_before_the_first_entry() {
+async fn known_routes_expose_common_codes_at_0_before_the_first_entry() {
     let healthy = WorldConfig { failing_after: None, ..ongoing_calls(1, 40) };
     let twilio = Twilio::serving(healthy).await;
-    let mut program = Program::polling_with(&twilio, &OFTEN).await;
+    let mut program = Program::polling_with(&twilio, &FAST_POLLING).await;
     let scrape = twilio.wait_until_counted_by(&mut program).await;
     let routes = scrape.family("twilio_twiml_responses_total");
     let mut routes: Vec<_> = routes.keys().map(|(_, labels)| labels["route"].clone()).collect();
@@ -156,19 +156,19 @@ async fn a_route_that_is_known_shows_common_codes_at_0_before_the_first_entry() 
     }
 }
 
-/// What must be counted of the error log: all entries since it was first asked for.
+/// The entries that must be counted: all since the start date of the first request.
 fn truth(twilio: &Twilio) -> BTreeMap<Series, f64> {
     let traffic = twilio.traffic();
     let asked = traffic.iter().rev().find_map(|exchange| {
         let query = exchange.uri.strip_prefix("/v1/Alerts?")?;
         form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "StartDate")
     });
-    // A test takes less time than a look reaches back behind the newest entry.
+    // A test is shorter than the overlap with which each poll reaches back behind the newest entry.
     let Some((_, since)) = asked else { return BTreeMap::new() };
     truth_since(twilio, since.parse().expect("a time"))
 }
 
-/// What must be counted of the error log since an instant.
+/// The entries that must be counted since an instant.
 pub(crate) fn truth_since(twilio: &Twilio, since: Timestamp) -> BTreeMap<Series, f64> {
     let names = ["account", "product", "host", "route", "error_code", "level"];
     let series = |(values, count): ([String; 6], u64)| {
@@ -178,7 +178,7 @@ pub(crate) fn truth_since(twilio: &Twilio, since: Timestamp) -> BTreeMap<Series,
     twilio.error_log(since).into_iter().map(series).collect()
 }
 
-/// All entries that are counted.
+/// The number of entries counted.
 pub(crate) fn counted(scrape: &Scrape) -> f64 {
     metric(ENTRIES).value_in(scrape).unwrap_or(0.0)
 }

@@ -1,9 +1,8 @@
-//! What the rules cost: three hundred accounts of twenty routes, in a Prometheus that holds what they
-//! read, hours and days back.
+//! The cost of evaluating the rules for 300 accounts with 20 routes each, in a Prometheus that holds the hours
+//! and days of data that they read.
 //!
-//! Machines differ, and Prometheus reads a series in microseconds at best: so the cost is held against
-//! that of reading the one family that has most series, `twilio_webhook_failures_total`, once. The seconds
-//! are printed.
+//! Machines differ in speed, so the cost is measured relative to one query of the family with the most series,
+//! `twilio_webhook_failures_total`. The seconds are printed.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -18,36 +17,40 @@ use crate::harness::{Fleet, Hosts, Prometheus, Setup, Shape, World, eventually, 
 use crate::{promql, rules};
 
 const SHAPE: Shape = Shape { accounts: 300, routes: 20, hosts: Hosts::Shared };
-/// How many times as long as one reading of all failures all rules together may take.
+/// The longest that all rules together may take, in multiples of one query of all failures.
 const LIMIT: f64 = 12.0;
-/// One account in so many has failing webhooks.
-const FAILING: usize = 100;
+/// One in this many accounts has failing webhooks.
+const ONE_FAILING_IN: usize = 100;
 /// Seconds between scrapes, and between evaluations.
 const INTERVAL: i64 = 15;
-/// Seconds back until which there is each scrape: the longest window over what isn't summed before.
-const FINE: i64 = 65 * 60;
-/// Seconds between the samples that are further back: a sample is seen for five minutes.
+/// Seconds back from now with a sample per scrape: the longest range that rules read of series that aren't
+/// aggregated first.
+const FULL_RESOLUTION: i64 = 65 * 60;
+/// Seconds between older samples: Prometheus looks back five minutes for a sample.
 const COARSE_STEP: i64 = 240;
-/// Seconds that are written at once, of which all must be within an hour of the newest.
+/// Seconds of data per write: all must lie within an hour of the newest sample.
 const SLICE: i64 = 1_800;
-/// Seconds that a test may take, by which what is read moves on.
-const AHEAD: i64 = 900;
-/// Evaluations that are left out, because the first find what they build on missing, and Prometheus sorts
-/// what was written to it; and those that are looked at.
-const BEFORE: usize = 8;
-const LOOKS: usize = 5;
+/// The longest duration of the test in seconds: the time ranges that rules read move by as much.
+const TEST_SECONDS: i64 = 900;
+/// Evaluations that aren't measured: the first lack the recorded series that they build on, and Prometheus is
+/// still sorting the backfilled data.
+const WARM_UP: usize = 8;
+/// Evaluations that are measured.
+const MEASURED: usize = 5;
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs prometheus, from Debian's package of that name"]
-async fn all_rules_of_300_accounts_with_20_routes_cost_a_few_readings_of_all_failures() {
-    let files: Vec<_> =
-        rules::files().into_iter().map(|(name, text)| (name, often(&text))).collect();
+async fn all_rules_for_300_accounts_with_20_routes_cost_a_few_queries_of_all_failures() {
+    let files: Vec<_> = rules::files()
+        .into_iter()
+        .map(|(name, text)| (name, without_group_intervals(&text)))
+        .collect();
     let recorded = recorded_series(&files).await;
     let fleet = Fleet::serve(SHAPE).await;
-    move_on(&mut fleet.world(), 500);
+    advance(&mut fleet.world(), 500);
     let prometheus = Prometheus::start(&Setup::default());
     eventually("Prometheus answers", async || prometheus.query("vector(1)").await).await;
-    fill(&prometheus, &fleet, recorded).await;
+    backfill(&prometheus, &fleet, recorded).await;
     let interval = format!("{INTERVAL}s");
     let setup = Setup {
         jobs: &[("twilio", fleet.address())],
@@ -60,8 +63,8 @@ async fn all_rules_of_300_accounts_with_20_routes_cost_a_few_readings_of_all_fai
 
     let (mut sums, mut slowest) = (Vec::new(), BTreeMap::new());
     let mut before = BTreeMap::new();
-    for look in 0..BEFORE + LOOKS {
-        let groups = eventually("all groups are evaluated again", async || {
+    for round in 0..WARM_UP + MEASURED {
+        let groups = eventually("all groups have been evaluated again", async || {
             let groups = prometheus.groups().await;
             let is_new = |group: &Value| {
                 let last = group["lastEvaluation"].as_str().unwrap_or_default();
@@ -71,11 +74,11 @@ async fn all_rules_of_300_accounts_with_20_routes_cost_a_few_readings_of_all_fai
             (!groups.is_empty() && groups.iter().all(is_new)).then_some(groups)
         })
         .await;
-        move_on(&mut fleet.world(), 1);
+        advance(&mut fleet.world(), 1);
         for group in &groups {
             before.insert(group["name"].to_string(), group["lastEvaluation"].clone());
         }
-        if look < BEFORE {
+        if round < WARM_UP {
             continue;
         }
         for group in &groups {
@@ -96,23 +99,27 @@ async fn all_rules_of_300_accounts_with_20_routes_cost_a_few_readings_of_all_fai
     let mut slowest: Vec<_> = slowest.into_iter().map(|(name, all)| (name, median(all))).collect();
     slowest.sort_by(|(_, a), (_, b)| b.total_cmp(a));
     slowest.truncate(15);
-    say(&format!("seconds in all {sums:.3?}; the slowest rules {slowest:.3?}"));
-    let mut readings = Vec::new();
-    for _ in 0..LOOKS {
+    say(&format!("seconds for all rules: {sums:.3?}; slowest rules: {slowest:.3?}"));
+    let mut queries = Vec::new();
+    for _ in 0..MEASURED {
         let began = Instant::now();
         let count = prometheus.query("count(twilio_webhook_failures_total)").await;
-        readings.push(began.elapsed().as_secs_f64());
+        queries.push(began.elapsed().as_secs_f64());
         assert!(count > Some(90_000.0), "{count:?} series");
     }
-    readings.sort_by(f64::total_cmp);
-    say(&format!("one reading of all failures {readings:.3?}"));
-    // Others use this machine, too: the half that was disturbed least counts.
-    let times = sums[LOOKS / 2] / readings[LOOKS / 2];
-    assert!(times < LIMIT, "{times:.1} readings: {sums:.3?} of {readings:.3?}; {slowest:.3?}");
+    queries.sort_by(f64::total_cmp);
+    say(&format!("seconds for one query of all failures: {queries:.3?}"));
+    // Use the medians, because other processes use this machine too.
+    let ratio = sums[MEASURED / 2] / queries[MEASURED / 2];
+    assert!(
+        ratio < LIMIT,
+        "{ratio:.1} queries: {sums:.3?}, one query: {queries:.3?}; {slowest:.3?}"
+    );
 }
 
-/// Rules of which all groups are evaluated at each interval: one evaluation costs the same.
-fn often(rules: &str) -> String {
+/// Removes the groups' own intervals, so that all are evaluated at each interval. The cost of one evaluation
+/// is the same.
+fn without_group_intervals(rules: &str) -> String {
     rules
         .lines()
         .filter(|line| !line.starts_with("    interval:"))
@@ -120,10 +127,11 @@ fn often(rules: &str) -> String {
         .collect()
 }
 
-fn move_on(world: &mut World, requests: u32) {
+/// Adds requests, and failures of the failing accounts.
+fn advance(world: &mut World, requests: u32) {
     for account in world.accounts() {
         world.succeed(account, requests);
-        if account % FAILING == 0 {
+        if account % ONE_FAILING_IN == 0 {
             world.fail(account, Reason::Connection, requests.div_ceil(10));
             world.settle(account, requests.div_ceil(10));
         }
@@ -131,8 +139,8 @@ fn move_on(world: &mut World, requests: u32) {
     world.polled();
 }
 
-/// What the rules record for an account that is well and for one that fails, as a small fleet shows it,
-/// for each account of the large one.
+/// The series that the rules record for the large fleet: those of a healthy and a failing account, recorded
+/// from a small fleet, are copied to each account.
 async fn recorded_series(files: &[(&str, String)]) -> Vec<(Labels, f64)> {
     let fleet = Fleet::serve(Shape { accounts: 2, ..SHAPE }).await;
     let prometheus = Prometheus::start(&Setup {
@@ -160,27 +168,27 @@ async fn recorded_series(files: &[(&str, String)]) -> Vec<(Labels, f64)> {
             continue;
         };
         let is_failing = account.ends_with('1');
-        for account in (0..SHAPE.accounts).filter(|one| (one % FAILING == 0) == is_failing) {
+        for account in (0..SHAPE.accounts).filter(|one| (one % ONE_FAILING_IN == 0) == is_failing) {
             let mut labels = labels.clone();
             labels.insert("account".to_owned(), Fleet::account(account));
             found.push((labels, value));
         }
     }
-    assert!(found.len() > SHAPE.accounts * SHAPE.routes, "{} series are recorded", found.len());
+    assert!(found.len() > SHAPE.accounts * SHAPE.routes, "{} series recorded", found.len());
     found
 }
 
-/// Writes what rules read over a time, oldest first.
-async fn fill(prometheus: &Prometheus, fleet: &Fleet, recorded: Vec<(Labels, f64)>) {
+/// Writes the series that rules read over a range of time, oldest samples first.
+async fn backfill(prometheus: &Prometheus, fleet: &Fleet, recorded: Vec<(Labels, f64)>) {
     let spans = spans();
     let target = |mut labels: Labels| {
         labels.insert("job".to_owned(), "twilio".to_owned());
         labels.insert("instance".to_owned(), fleet.address().to_owned());
         labels
     };
-    let of_fleet = |counters| {
-        let wanted = |name: &str| spans.contains_key(name);
-        let all = fleet.world().series(wanted, counters).into_iter().map(
+    let fleet_series = |counters| {
+        let is_read = |name: &str| spans.contains_key(name);
+        let all = fleet.world().series(is_read, counters).into_iter().map(
             |((name, mut labels), value)| {
                 labels.insert("__name__".to_owned(), name);
                 (target(labels), value)
@@ -188,7 +196,7 @@ async fn fill(prometheus: &Prometheus, fleet: &Fleet, recorded: Vec<(Labels, f64
         );
         all.collect::<Vec<_>>()
     };
-    let (counters, gauges) = (of_fleet(true), of_fleet(false));
+    let (counters, gauges) = (fleet_series(true), fleet_series(false));
     let (mut sums, mut others) = (Vec::new(), Vec::new());
     let is_read = |(labels, _): &(Labels, f64)| spans.contains_key(&labels["__name__"]);
     for (mut labels, value) in recorded.into_iter().filter(is_read) {
@@ -201,30 +209,30 @@ async fn fill(prometheus: &Prometheus, fleet: &Fleet, recorded: Vec<(Labels, f64
     }
     let now = Clock::start().now().as_second();
     #[expect(clippy::cast_precision_loss, reason = "days in seconds fit")]
-    let grows = |value: f64, time: i64| (value * (1.0 - (now - time) as f64 / 2e6)).floor();
-    let stays = |value: f64, _| value;
+    let growing = |value: f64, time: i64| (value * (1.0 - (now - time) as f64 / 2e6)).floor();
+    let constant = |value: f64, _| value;
     let oldest = spans.values().flatten().map(|span| span.end).max().expect("a span");
     for slice in (0..=oldest / SLICE).rev().map(|slices| now - slices * SLICE) {
         let until = (slice + SLICE).min(now);
-        let is_fine = slice + SLICE > now - FINE;
-        let step = if is_fine { INTERVAL } else { COARSE_STEP };
+        let is_recent = slice + SLICE > now - FULL_RESOLUTION;
+        let step = if is_recent { INTERVAL } else { COARSE_STEP };
         let times: Vec<i64> =
             (slice..until).step_by(usize::try_from(step).expect("positive")).collect();
         let is_in = |span: &Range<i64>| now - until <= span.end && span.start <= now - slice;
-        let in_reach = |labels: &Labels| is_fine || spans[&labels["__name__"]].iter().any(is_in);
-        let of = |all: &[(Labels, f64)]| -> Vec<_> {
-            all.iter().filter(|(labels, _)| in_reach(labels)).cloned().collect()
+        let is_needed = |labels: &Labels| is_recent || spans[&labels["__name__"]].iter().any(is_in);
+        let needed = |all: &[(Labels, f64)]| -> Vec<_> {
+            all.iter().filter(|(labels, _)| is_needed(labels)).cloned().collect()
         };
-        history::write(prometheus, &of(&sums), &times, grows).await;
-        history::write(prometheus, &of(&others), &times, stays).await;
-        if is_fine {
-            history::write(prometheus, &counters, &times, grows).await;
-            history::write(prometheus, &gauges, &times, stays).await;
+        history::write(prometheus, &needed(&sums), &times, growing).await;
+        history::write(prometheus, &needed(&others), &times, constant).await;
+        if is_recent {
+            history::write(prometheus, &counters, &times, growing).await;
+            history::write(prometheus, &gauges, &times, constant).await;
         }
     }
 }
 
-/// Of each series that rules read in the past: between how many seconds back.
+/// For each series that rules read in the past, the ranges of time in seconds before now.
 fn spans() -> BTreeMap<String, Vec<Range<i64>>> {
     let mut spans: BTreeMap<String, Vec<Range<i64>>> = BTreeMap::new();
     for selector in rules::expressions().iter().flat_map(|expr| promql::read(expr).selectors) {
@@ -233,13 +241,13 @@ fn spans() -> BTreeMap<String, Vec<Range<i64>>> {
         }
         let range = selector.range.as_deref().map_or(COARSE_STEP, seconds);
         let offset = selector.offset.as_deref().map_or(0, seconds);
-        spans.entry(selector.name).or_default().push(offset - AHEAD..offset + range);
+        spans.entry(selector.name).or_default().push(offset - TEST_SECONDS..offset + range);
     }
     assert!(spans.len() > 10, "{spans:?}");
     spans
 }
 
-/// A duration of PromQL, or the window of a subquery.
+/// Parses a PromQL duration, or the range of a subquery.
 fn seconds(duration: &str) -> i64 {
     let window = duration.split(':').next().unwrap_or_default();
     let (number, unit) = window.split_at(window.len() - 1);
@@ -249,7 +257,7 @@ fn seconds(duration: &str) -> i64 {
         "h" => 3_600,
         "d" => 86_400,
         "w" => 7 * 86_400,
-        other => panic!("{other} of {duration}"),
+        other => panic!("unknown unit {other} in {duration}"),
     };
     number.parse::<i64>().expect("a number") * unit
 }

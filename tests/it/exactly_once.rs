@@ -1,4 +1,4 @@
-//! P1 and P2: what is counted equals what happened, through restarts, kills and faults.
+//! The counters equal what happened, through restarts, kills and faults.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use twilio_call_exporter::simulator::{Behaviour, Stall, WorldConfig};
 use crate::harness::{Program, Twilio, eventually, everything, metric, ongoing_calls, world_of};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_counters_of_a_mixed_world_equal_its_truth() {
+async fn the_counters_match_a_mixed_world() {
     let twilio = Twilio::serving(everything(3, 1)).await;
     let mut program = Program::polling(&twilio).await;
     let scrape = twilio.wait_until_counted_by(&mut program).await;
@@ -20,8 +20,8 @@ async fn the_counters_of_a_mixed_world_equal_its_truth() {
         let metric = metric("twilio_exporter_call_events_rejected_total").label("reason", reason);
         assert!(metric.is_in(&scrape, rejected), "{reason}: {:?}", metric.value_in(&scrape));
     }
-    // Nothing that is read again later, settled or audited, counts again.
-    eventually("audits were made", async || {
+    // Settling and audit reads count nothing twice.
+    eventually("calls are audited", async || {
         let audited = metric("twilio_exporter_audited_calls_total");
         audited.value_in(&program.scrape().await).filter(|calls| *calls >= 100.0)
     })
@@ -30,13 +30,13 @@ async fn the_counters_of_a_mixed_world_equal_its_truth() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_in_the_middle_and_restarted_it_ends_at_the_truth() {
+async fn repeated_kills_lose_nothing_and_count_nothing_twice() {
     let twilio = Twilio::serving(everything(2, 1)).await;
     let mut program = Program::polling(&twilio).await;
     let total = twilio.truth().value("twilio_webhook_requests_total", &[]);
     let mut last = None;
     for part in [0.1, 0.3, 0.6] {
-        let scrape = eventually("part of the events is counted", async || {
+        let scrape = eventually("some events are counted", async || {
             let scrape = program.scrape().await;
             let counted = metric("twilio_webhook_requests_total").value_in(&scrape);
             counted.is_some_and(|counted| counted >= total * part).then_some(scrape)
@@ -53,7 +53,7 @@ async fn killed_in_the_middle_and_restarted_it_ends_at_the_truth() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn calls_that_go_on_while_it_is_killed_are_counted_once() {
+async fn calls_in_progress_during_kills_are_counted_once() {
     let twilio = Twilio::serving(ongoing_calls(2, 40)).await;
     let mut program = Program::polling(&twilio).await;
     for calls in [10.0, 20.0, 40.0] {
@@ -67,7 +67,7 @@ async fn calls_that_go_on_while_it_is_killed_are_counted_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_twilio_that_stumbles_at_every_step_changes_nothing() {
+async fn frequent_errors_from_twilio_change_no_count() {
     let twilio = Twilio::serving(WorldConfig { accounts: 2, ..world_of(60) }).await;
     twilio.behave(Behaviour {
         error_rate: 100,
@@ -81,34 +81,34 @@ async fn a_twilio_that_stumbles_at_every_step_changes_nothing() {
     twilio.wait_until_counted_by(&mut program).await;
     let scrape = program.scrape().await;
     let retries = metric("twilio_exporter_api_retries_total").value_in(&scrape);
-    assert!(retries.is_some_and(|retries| retries > 0.0), "nothing went wrong");
+    assert!(retries.is_some_and(|retries| retries > 0.0), "no request failed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_that_shift_while_they_are_read_count_nothing_twice() {
+async fn pages_that_shift_during_a_read_count_nothing_twice() {
     let twilio = Twilio::serving(everything(1, 1)).await;
     twilio.behave(Behaviour { shift_pages: true, ..Behaviour::default() });
     let mut program = Program::polling(&twilio).await;
-    eventually("shifting pages were noticed", async || {
+    eventually("shifted pages are detected", async || {
         let shifted = metric("twilio_exporter_api_retries_total").label("reason", "shifted");
         shifted.value_in(&program.scrape().await).filter(|shifted| *shifted > 0.0)
     })
     .await;
     let truth = twilio.truth();
     for series in &truth.families {
-        let mut question = metric(&series.name);
+        let mut selector = metric(&series.name);
         for (name, value) in &series.labels {
-            question = question.label(name, value);
+            selector = selector.label(name, value);
         }
-        let counted = question.value_in(&program.scrape().await).unwrap_or(0.0);
-        assert!(counted <= series.value + 1e-6, "{series:?} counted {counted}");
+        let counted = selector.value_in(&program.scrape().await).unwrap_or(0.0);
+        assert!(counted <= series.value + 1e-6, "{series:?}: counted {counted}");
     }
     twilio.behave(Behaviour::default());
     twilio.wait_until_counted_by(&mut program).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_that_appear_only_long_after_the_end_are_counted() {
+async fn events_that_appear_after_a_delay_are_counted() {
     let twilio =
         Twilio::serving(WorldConfig { backlog: Duration::from_secs(306), ..world_of(30) }).await;
     twilio.behave(Behaviour { events_after: 3, ..Behaviour::default() });
@@ -117,19 +117,22 @@ async fn events_that_appear_only_long_after_the_end_are_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_local_clock_that_is_hours_ahead_loses_nothing() {
-    loses_nothing_with_twilio_ahead_by(SignedDuration::from_hours(-3)).await;
+async fn a_local_clock_hours_ahead_loses_nothing() {
+    assert_nothing_lost_with_twilio_ahead_by(SignedDuration::from_hours(-3)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_local_clock_that_is_hours_behind_loses_nothing() {
-    loses_nothing_with_twilio_ahead_by(SignedDuration::from_hours(3)).await;
+async fn a_local_clock_hours_behind_loses_nothing() {
+    assert_nothing_lost_with_twilio_ahead_by(SignedDuration::from_hours(3)).await;
 }
 
-async fn loses_nothing_with_twilio_ahead_by(offset: SignedDuration) {
+async fn assert_nothing_lost_with_twilio_ahead_by(offset: SignedDuration) {
     let twilio = Twilio::ahead_by(world_of(30), offset).await;
     let mut program = Program::polling(&twilio).await;
     let scrape = twilio.wait_until_counted_by(&mut program).await;
-    let known = metric("twilio_exporter_clock_offset_seconds").value_in(&scrape);
-    assert!(known.is_some_and(|known| (known - offset.as_secs_f64()).abs() < 2.0), "{known:?}");
+    let measured = metric("twilio_exporter_clock_offset_seconds").value_in(&scrape);
+    assert!(
+        measured.is_some_and(|seconds| (seconds - offset.as_secs_f64()).abs() < 2.0),
+        "{measured:?}"
+    );
 }
