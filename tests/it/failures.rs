@@ -1,4 +1,5 @@
-//! `/failures`: each failing webhook once, found by its labels, harmless whatever its URL says.
+//! `/failures`: each failing webhook is listed once and can be found by its labels, and hostile URLs are
+//! rendered harmless.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,14 +10,14 @@ use crate::harness::{
     Program, Scrape, Tag, Twilio, eventually, everything, metric, tags, world_of,
 };
 
-/// The labels that alerts carry, too.
+/// The labels of `twilio_webhook_failures_total`, which alerts carry too.
 const LABELS: [&str; 5] = ["account", "host", "route", "kind", "reason"];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_failing_webhook_of_a_mixed_world_is_recorded_once_through_kills() {
+async fn every_failing_webhook_is_recorded_once_despite_kills() {
     let twilio = Twilio::serving(everything(2, 1)).await;
     let mut program = Program::polling(&twilio).await;
-    eventually("some webhooks failed", async || {
+    eventually("webhooks fail", async || {
         let failed = metric("twilio_webhook_failures_total").value_in(&program.scrape().await);
         failed.filter(|failed| *failed >= 10.0)
     })
@@ -25,7 +26,7 @@ async fn every_failing_webhook_of_a_mixed_world_is_recorded_once_through_kills()
     let scrape = twilio.wait_until_counted_by(&mut program).await;
     let failures = recorded(&program, "?limit=1000").await;
     let counted = counted(&scrape);
-    assert!(counted.len() > 20, "the world has too few kinds of failures: {}", counted.len());
+    assert!(counted.len() > 20, "the world has only {} kinds of failures", counted.len());
     assert_eq!(by_labels(&failures), counted);
     for failure in &failures {
         let text = |field: &str| failure[field].as_str().expect(field);
@@ -35,8 +36,8 @@ async fn every_failing_webhook_of_a_mixed_world_is_recorded_once_through_kills()
         assert_eq!(failure.as_object().expect("an object").len(), fields, "{failure}");
         assert!(text("time").parse::<jiff::Timestamp>().is_ok() && text("time").ends_with('Z'));
         assert!(text("call_sid").starts_with("CA") && text("call_sid").len() == 34, "{failure}");
-        let has_answer = text("code").parse::<u16>().is_ok();
-        assert!(has_answer != (text("code") == "none"), "{failure}");
+        let has_response = text("code").parse::<u16>().is_ok();
+        assert!(has_response != (text("code") == "none"), "{failure}");
         let seconds = &failure["duration_seconds"];
         assert!(seconds.is_null() || seconds.as_f64().is_some_and(|s| s < 60.0), "{failure}");
     }
@@ -50,7 +51,7 @@ async fn every_failing_webhook_of_a_mixed_world_is_recorded_once_through_kills()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_labels_of_a_failure_lead_to_all_that_share_them() {
+async fn each_label_links_to_all_failures_with_the_same_value() {
     let twilio = Twilio::serving(everything(1, 1)).await;
     let mut program = Program::polling(&twilio).await;
     twilio.wait_until_counted_by(&mut program).await;
@@ -63,18 +64,18 @@ async fn the_labels_of_a_failure_lead_to_all_that_share_them() {
         assert_eq!(status, 200, "{link}: {page}");
         let query = link.strip_prefix("/failures").expect("a query");
         let url = reqwest::Url::parse(&format!("http://h{link}")).expect("a URL");
-        let asked: Vec<_> = url.query_pairs().filter(|(key, _)| key != "limit").collect();
-        assert_eq!(asked.len(), 1, "{link}");
+        let filters: Vec<_> = url.query_pairs().filter(|(key, _)| key != "limit").collect();
+        assert_eq!(filters.len(), 1, "{link}");
         let matching: Vec<Value> = all
             .iter()
-            .filter(|failure| asked.iter().all(|(key, value)| failure[&**key] == **value))
+            .filter(|failure| filters.iter().all(|(key, value)| failure[&**key] == **value))
             .cloned()
             .collect();
         assert!(!matching.is_empty(), "{link}");
         assert_eq!(recorded(&program, query).await, matching, "{link}");
         assert_eq!(rows(&page), matching.len(), "{link}");
     }
-    // Page by page, as a person goes on where the answer was cut.
+    // Follow the links to older failures page by page.
     let (mut next, mut seen) = (Some("/failures?limit=7".to_owned()), BTreeSet::new());
     while let Some(link) = next {
         let page = program.get(&link).await.1;
@@ -85,7 +86,7 @@ async fn the_labels_of_a_failure_lead_to_all_that_share_them() {
         let older = page.split("\">Older</a>").next().filter(|before| before.len() < page.len());
         let older = older.and_then(|before| before.rsplit("href=\"").next());
         let older = older.map(|older| format!("/{}", older.replace("&amp;", "&")));
-        assert_ne!(older, Some(link), "it gets on");
+        assert_ne!(older, Some(link), "the link leads to the same page");
         next = older;
     }
     let calls: BTreeSet<_> = all.iter().map(|failure| failure["call_sid"].to_string()).collect();
@@ -93,7 +94,7 @@ async fn the_labels_of_a_failure_lead_to_all_that_share_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_question_is_answered_or_refused_in_the_form_it_was_asked() {
+async fn responses_and_errors_have_the_requested_content_type() {
     let twilio = Twilio::serving(world_of(5)).await;
     let program = Program::polling(&twilio).await;
     let json = ("accept", "application/json");
@@ -143,19 +144,19 @@ async fn a_question_is_answered_or_refused_in_the_form_it_was_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_a_webhook_url_says_the_pages_stay_harmless() {
+async fn hostile_webhook_urls_leave_the_pages_harmless() {
     let answer = |uri: &str, _| {
         uri.contains("/Events.json").then(|| (200, "application/json", hostile_page()))
     };
     let twilio = Twilio::answering(world_of(3), answer).await;
     let program = Program::polling(&twilio).await;
-    let text = "the failures are recorded as the exposition has them, and shown";
+    let text = "the page lists the failures that the counters show";
     let (failures, page) = eventually(text, async || {
         let scrape = program.scrape().await;
         let failures = recorded(&program, "?limit=1000").await;
         let page = program.get("/failures?limit=1000").await.1;
         let is_all = by_labels(&failures).len() == hostile_urls().len();
-        // No further call was read meanwhile.
+        // No call was read between the requests.
         let is_shown = by_labels(&failures) == counted(&scrape) && rows(&page) == failures.len();
         (is_all && is_shown).then_some((failures, page))
     })
@@ -163,7 +164,8 @@ async fn whatever_a_webhook_url_says_the_pages_stay_harmless() {
     let now = twilio_call_exporter::clock::Clock::start().now();
     let times = failures.iter().map(|failure| failure["time"].as_str().expect("a time"));
     let ages = times.map(|time| now.duration_since(time.parse().expect("a time")).as_secs());
-    // A time that can't be is the time of counting: it must not be the most recent for ever.
+    // Impossible and missing dates are replaced by the time of counting: a date in the future would stay the
+    // most recent.
     let (old, recent): (Vec<i64>, Vec<i64>) = ages.partition(|age| *age > 86_400);
     assert_eq!(old.len() * 2, recent.len());
     assert!(recent.iter().all(|age| (-5..120).contains(age)), "{recent:?}");
@@ -191,11 +193,11 @@ async fn whatever_a_webhook_url_says_the_pages_stay_harmless() {
     }
 }
 
-/// The past, a future that can't be, and none.
+/// Dates in the past, in an impossible future, and missing.
 const DATES: [&str; 3] =
     ["\"Tue, 11 Aug 2020 17:44:08 +0000\"", "\"Thu, 01 Jan 2099 00:00:00 +0000\"", "null"];
 
-/// URLs that try to leave the place they are written to.
+/// URLs that try to break out of the HTML or JSON that contains them.
 fn hostile_urls() -> Vec<Vec<u8>> {
     let mut urls: Vec<Vec<u8>> = [
         "https://h.example/\"'><script>alert(1)</script>",
@@ -220,6 +222,7 @@ fn hostile_urls() -> Vec<Vec<u8>> {
     urls
 }
 
+/// A page of Call Events with the hostile URLs.
 fn hostile_page() -> Vec<u8> {
     let mut page = b"{\"events\":[".to_vec();
     for (index, url) in hostile_urls().into_iter().enumerate() {
@@ -234,6 +237,7 @@ fn hostile_page() -> Vec<u8> {
     page
 }
 
+/// Queries `/failures.json`.
 async fn recorded(program: &Program, query: &str) -> Vec<Value> {
     let (status, text) = program.get(&format!("/failures.json{query}")).await;
     assert_eq!(status, 200, "{text}");
@@ -241,7 +245,7 @@ async fn recorded(program: &Program, query: &str) -> Vec<Value> {
     answer["failures"].as_array().expect("a list").clone()
 }
 
-/// How many failures have the same labels.
+/// The number of failures for each set of labels.
 fn by_labels(failures: &[Value]) -> BTreeMap<Vec<String>, usize> {
     let mut counts = BTreeMap::new();
     for failure in failures {
@@ -251,7 +255,7 @@ fn by_labels(failures: &[Value]) -> BTreeMap<Vec<String>, usize> {
     counts
 }
 
-/// The same, as the counters tell it.
+/// The same according to the counters.
 fn counted(scrape: &Scrape) -> BTreeMap<Vec<String>, usize> {
     let durable = scrape.durable();
     let failures = durable.iter().filter(|((name, _), _)| name == "twilio_webhook_failures_total");
@@ -263,8 +267,8 @@ fn counted(scrape: &Scrape) -> BTreeMap<Vec<String>, usize> {
         .collect()
 }
 
-/// Where the links of a page lead, as a browser finds it behind a proxy that serves us under a path of
-/// its own, which is taken off again.
+/// The targets of a page's links, resolved as by a browser behind a proxy that serves the program under a path
+/// prefix, without the prefix.
 fn links(page: &str) -> BTreeSet<String> {
     let base = reqwest::Url::parse("http://proxy.example/under/failures").expect("a URL");
     let resolve = |link: &str| {
@@ -278,7 +282,7 @@ fn links(page: &str) -> BTreeSet<String> {
     tags(page).iter().filter_map(|tag| tag.attribute("href")).map(resolve).collect()
 }
 
-/// Rows of the table, without its head.
+/// The number of rows of the table, without the header.
 fn rows(page: &str) -> usize {
     tags(page).iter().filter(|tag| tag.name == "tr").count().saturating_sub(1)
 }

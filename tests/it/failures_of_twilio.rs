@@ -1,17 +1,17 @@
-//! P9: nothing that Twilio or the network does ends the program or blocks another account.
+//! Failures of Twilio or the network never end the program or block another account.
 
 use twilio_call_exporter::simulator::{Behaviour, Stall, WorldConfig};
 
 use crate::harness::{Program, Twilio, eventually, everything, metric, world_of};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refused_credentials_are_told_with_what_to_do_and_stop_no_other_account() {
+async fn rejected_credentials_are_logged_once_and_block_no_other_account() {
     let twilio = Twilio::serving(WorldConfig { accounts: 2, ..world_of(20) }).await;
     let refused = twilio.accounts()[0].account_sid.clone();
     let other = twilio.accounts()[1].account_sid.clone();
     twilio.behave(Behaviour { unauthorized: vec![refused.clone()], ..Behaviour::default() });
     let program = Program::polling(&twilio).await;
-    let scrape = eventually("both accounts were asked", async || {
+    let scrape = eventually("both accounts are polled", async || {
         let scrape = program.scrape().await;
         let up = |account: &str| {
             metric("twilio_exporter_up").label("account", account).value_in(&scrape)
@@ -29,7 +29,7 @@ async fn refused_credentials_are_told_with_what_to_do_and_stop_no_other_account(
     );
     let log = program.log();
     assert!(log.contains("(HTTP 401, Twilio error 20003): check the Account SID"), "{log}");
-    assert_eq!(log.matches("cannot read from Twilio").count(), 1, "said again and again: {log}");
+    assert_eq!(log.matches("cannot read from Twilio").count(), 1, "not logged exactly once: {log}");
     assert_eq!(program.get("/-/ready").await.0, 200);
     twilio.behave(Behaviour::default());
     eventually("the other account is counted", async || {
@@ -40,11 +40,11 @@ async fn refused_credentials_are_told_with_what_to_do_and_stop_no_other_account(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_permission_is_named_and_lists_go_on() {
+async fn a_missing_permission_is_logged_and_calls_are_still_listed() {
     let twilio = Twilio::serving(world_of(20)).await;
     twilio.behave(Behaviour { missing_permission: true, ..Behaviour::default() });
     let program = Program::polling(&twilio).await;
-    eventually("the permission is named", async || {
+    eventually("the permission is logged", async || {
         program
             .log()
             .contains("lacks the permission `/twilio/voice/request-inspector/read`")
@@ -57,28 +57,28 @@ async fn a_missing_permission_is_named_and_lists_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_an_outage_it_goes_on_by_itself_and_loses_nothing() {
+async fn an_outage_loses_nothing() {
     let twilio = Twilio::serving(world_of(20)).await;
     twilio.behave(Behaviour { outage: true, ..Behaviour::default() });
     let mut program = Program::polling(&twilio).await;
-    eventually("the outage is seen", async || {
+    eventually("the outage is detected", async || {
         metric("twilio_exporter_up").is_in(&program.scrape().await, 0.0).then_some(())
     })
     .await;
     let (status, _) = program.get("/-/ready").await;
-    assert_eq!(status, 200, "an outage of Twilio is no fault of ours");
+    assert_eq!(status, 200, "an outage of Twilio doesn't call for a restart");
     twilio.behave(Behaviour::default());
     twilio.wait_until_counted_by(&mut program).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_twilio_that_does_not_answer_is_a_timeout_and_is_waited_out() {
+async fn unanswered_requests_time_out_and_are_retried() {
     let twilio = Twilio::serving(world_of(10)).await;
     let stall = Stall { permille: 1_000, seconds: 3 };
     twilio.behave(Behaviour { stall, ..Behaviour::default() });
     let variables = [("TWILIO_EXPORTER_API__TIMEOUT", "500ms")];
     let mut program = Program::polling_with(&twilio, &variables).await;
-    eventually("timeouts are told", async || {
+    eventually("timeouts are counted", async || {
         let scrape = program.scrape().await;
         let unanswered = metric("twilio_exporter_api_requests_total").label("code", "none");
         let timeouts = metric("twilio_exporter_api_retries_total").label("reason", "timeout");
@@ -91,7 +91,7 @@ async fn a_twilio_that_does_not_answer_is_a_timeout_and_is_waited_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_next_page_that_loops_or_leads_elsewhere_completes_no_list_and_no_reading() {
+async fn a_repeated_or_foreign_next_page_leaves_lists_and_reads_incomplete() {
     for (behaviour, reason) in [
         (Behaviour { looping_next_page: true, ..Behaviour::default() }, "repeated_page"),
         (Behaviour { foreign_next_page: true, ..Behaviour::default() }, "foreign_next_page"),
@@ -104,7 +104,7 @@ async fn a_next_page_that_loops_or_leads_elsewhere_completes_no_list_and_no_read
             calls.filter(|calls| *calls > 0.0)
         })
         .await;
-        // What they show is counted.
+        // The pages that were read are counted.
         let scrape = twilio.wait_until_counted_by(&mut program).await;
         let retries = metric("twilio_exporter_api_retries_total").label("reason", reason);
         assert!(retries.value_in(&scrape).is_some_and(|retries| retries > 0.0), "{reason}");
@@ -115,16 +115,17 @@ async fn a_next_page_that_loops_or_leads_elsewhere_completes_no_list_and_no_read
         assert!(found.is_in(&scrape, 0.0), "{reason}: {:?}", found.value_in(&scrape));
         assert!(program.log().contains("stopped before its end"), "{}", program.log());
         twilio.behave(Behaviour::default());
-        eventually("lists and readings are complete again", async || {
+        eventually("lists and reads are complete again", async || {
             let scrape = program.scrape().await;
             success.value_in(&scrape)?;
             found.value_in(&scrape).filter(|found| *found > 0.0)
         })
         .await;
-        eventually("it is said that lists can be read again", async || {
+        eventually("the log reports that lists can be read again", async || {
             let log = program.log();
-            let mut ends = log.lines().filter(|line| line.contains("can read from Twilio again"));
-            ends.any(|line| line.contains(r#""resource":"calls""#)).then_some(())
+            let mut recoveries =
+                log.lines().filter(|line| line.contains("can read from Twilio again"));
+            recoveries.any(|line| line.contains(r#""resource":"calls""#)).then_some(())
         })
         .await;
         twilio.wait_until_counted_by(&mut program).await;
@@ -132,7 +133,7 @@ async fn a_next_page_that_loops_or_leads_elsewhere_completes_no_list_and_no_read
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_list_of_events_without_end_is_left_at_its_cap() {
+async fn an_endless_events_list_is_abandoned_at_the_limit() {
     let page = |uri: &str, before: u64| {
         let next = uri.split('?').next().unwrap_or_default();
         uri.contains("/Events.json").then(|| {
@@ -145,9 +146,9 @@ async fn a_list_of_events_without_end_is_left_at_its_cap() {
     };
     let twilio = Twilio::answering(world_of(1), page).await;
     let mut program = Program::polling(&twilio).await;
-    eventually("the endless list was given up", async || {
-        let given_up = metric("twilio_exporter_api_retries_total").label("reason", "endless");
-        given_up.value_in(&program.scrape().await).filter(|given_up| *given_up > 0.0)
+    eventually("the endless list is abandoned", async || {
+        let abandoned = metric("twilio_exporter_api_retries_total").label("reason", "endless");
+        abandoned.value_in(&program.scrape().await).filter(|count| *count > 0.0)
     })
     .await;
     let scrape = program.scrape().await;
@@ -156,8 +157,8 @@ async fn a_list_of_events_without_end_is_left_at_its_cap() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_loop_of_pages_of_one_event_counts_it_once() {
-    // Pages are read one event at a time where larger ones are too large.
+async fn a_loop_of_one_event_pages_counts_the_event_once() {
+    // Larger pages exceed the size limit, so pages of one event are requested.
     let page = |uri: &str, _| {
         let (path, query) = uri.split_once("/Events.json?")?;
         if !query.contains("PageSize=1&") && !query.ends_with("PageSize=1") {
@@ -170,7 +171,7 @@ async fn a_loop_of_pages_of_one_event_counts_it_once() {
     };
     let twilio = Twilio::answering(world_of(1), page).await;
     let program = Program::polling(&twilio).await;
-    let scrape = eventually("readings stopped", async || {
+    let scrape = eventually("reads stop at the repeated page", async || {
         let scrape = program.scrape().await;
         let duplicate = metric("twilio_exporter_call_events_total").label("result", "duplicate");
         duplicate.value_in(&scrape).filter(|seen| *seen >= 3.0).map(|_| scrape)
@@ -182,7 +183,7 @@ async fn a_loop_of_pages_of_one_event_counts_it_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_that_are_no_pages_are_told_by_reason_and_end_nothing() {
+async fn invalid_responses_are_counted_by_reason_and_lists_continue() {
     for (status, content_type, body, reason) in [
         (200, "text/html", "<html>Sorry</html>", "malformed"),
         (200, "application/json", "{\"events\":[{\"requ", "malformed"),
@@ -203,12 +204,12 @@ async fn answers_that_are_no_pages_are_told_by_reason_and_end_nothing() {
         .await;
         program.assert_running();
         let scrape = program.scrape().await;
-        assert!(metric("twilio_exporter_up").is_in(&scrape, 1.0), "{reason}: lists go on");
+        assert!(metric("twilio_exporter_up").is_in(&scrape, 1.0), "{reason}: lists fail");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_twilio_that_keeps_failing_is_asked_seldom() {
+async fn a_persistently_failing_twilio_gets_few_requests() {
     let answer = |_: &str, _| Some((500, "application/json", "{}".to_owned()));
     let twilio = Twilio::answering(everything(1, 1), answer).await;
     let program = Program::polling(&twilio).await;
@@ -217,14 +218,14 @@ async fn a_twilio_that_keeps_failing_is_asked_seldom() {
         (began.elapsed().as_secs() >= 8).then_some(())
     })
     .await;
-    // 0.5, 1, 2, 4 s, of which at least half is waited: at most eight tries in eight seconds.
+    // Backoffs of 0.5, 1, 2 and 4 s with at least half of each waited: at most eight attempts in eight seconds.
     let requests = twilio.requests();
     assert!((2..=8).contains(&requests), "{requests} requests in 8 s");
     drop(program);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_machine_without_certificates_can_run_where_none_are_needed() {
+async fn no_system_certificates_are_needed_over_plain_http() {
     let twilio = Twilio::serving(world_of(3)).await;
     let variables = [("SSL_CERT_FILE", "/nowhere"), ("SSL_CERT_DIR", "/nowhere")];
     let mut program = Program::polling_with(&twilio, &variables).await;
@@ -235,7 +236,7 @@ async fn a_machine_without_certificates_can_run_where_none_are_needed() {
 async fn subaccounts_are_found_and_polled() {
     let twilio = Twilio::serving(WorldConfig { subaccounts: 2, ..world_of(10) }).await;
     let parent = twilio.accounts()[0].clone();
-    // One of them is configured itself, too: polled twice, it would be counted twice.
+    // One of them is also configured as an account: it must not be polled and counted twice.
     let own = twilio.accounts()[1].account_sid.clone();
     let text = format!(
         "accounts:\n  - {{ account_sid: {own}, auth_token_env: OWN, base_url: '{}' }}\n  - account_sid: {}\n    auth_token_env: TOKEN\n    base_url: {}\n    subaccounts: {{ discover: true }}\npoll: {{ interval: 1s, after_end: [1s], settle_delay: 3s }}\nlimits: {{ hold_back: 0s }}\n",

@@ -1,5 +1,5 @@
-//! Every series whose labels are known is there from the first scrape on, at 0: a series that appears
-//! with a value shows no increase to Prometheus.
+//! The first scrape exposes every series with known labels at 0: if a series appears with a value, Prometheus
+//! sees no increase.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,12 +16,12 @@ use twilio_call_exporter::simulator::WorldConfig;
 
 use crate::harness::{Program, Scrape, Twilio, eventually, metric, world_of};
 
-/// Labels with values that only an answer of Twilio, or the build, tells.
+/// Labels whose values come from Twilio's responses or the build.
 const OPEN: [&str; 8] =
     ["account_sid", "arch", "code", "content_type", "host", "os", "route", "version"];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_scrape_has_all_of_each_closed_set_and_so_has_each_account_that_comes_later() {
+async fn the_first_scrape_of_each_account_has_all_series_with_known_labels() {
     let twilio = Twilio::serving(WorldConfig { subaccounts: 1, ..world_of(1) }).await;
     let configuration = |names: &[&str]| {
         let accounts = names.iter().map(|name| {
@@ -30,7 +30,7 @@ async fn the_first_scrape_has_all_of_each_closed_set_and_so_has_each_account_tha
                 "first" => ("", "subaccounts: { discover: true }"),
                 region => (region, "subaccounts: { discover: false }"),
             };
-            // Another region is another account.
+            // In another region, the same SID is another account.
             let region = if region.is_empty() { String::new() } else { format!("region: {region}, ") };
             format!(
                 "  - {{ name: {name}, account_sid: {sid}, auth_token_env: TOKEN, {region}base_url: '{url}', {discover} }}\n"
@@ -46,14 +46,14 @@ async fn the_first_scrape_has_all_of_each_closed_set_and_so_has_each_account_tha
     assert!(metric(catalog::API_RETRIES.name).is_in(&scrape, 0.0));
     let subaccounts = twilio.accounts();
     let subaccount = subaccounts[1].account_sid.as_str();
-    let of = |account: &str| metric("twilio_account_info").label("account", account);
+    let info = |account: &str| metric("twilio_account_info").label("account", account);
     let scrape = eventually("the subaccount is found", async || {
         let scrape = program.scrape().await;
-        of(subaccount).value_in(&scrape).map(|_| scrape)
+        info(subaccount).value_in(&scrape).map(|_| scrape)
     })
     .await;
     assert_complete(&scrape, &["first", subaccount]);
-    // It is there at once after a restart, too.
+    // After a restart, its series are there in the first scrape.
     let program = program.kill_and_restart().await;
     assert_complete(&program.scrape().await, &["first", subaccount]);
     let file = program.directory().path().join("exporter.yml");
@@ -61,28 +61,28 @@ async fn the_first_scrape_has_all_of_each_closed_set_and_so_has_each_account_tha
     program.signal("HUP");
     let scrape = eventually("the configuration is reloaded", async || {
         let scrape = program.scrape().await;
-        of("ie1").value_in(&scrape).map(|_| scrape)
+        info("ie1").value_in(&scrape).map(|_| scrape)
     })
     .await;
     assert_complete(&scrape, &["first", subaccount, "ie1"]);
-    tokio::time::timeout(Duration::from_secs(60), program.stop()).await.expect("it stops");
+    tokio::time::timeout(Duration::from_secs(60), program.stop()).await.expect("the program stops");
 }
 
 /// Asserts that each family with closed labels shows all of their combinations.
 fn assert_complete(scrape: &Scrape, accounts: &[&str]) {
-    let mut looked_at = 0;
+    let mut checked = 0;
     for family in catalog::ALL {
         if family.labels.iter().any(|label| OPEN.contains(label)) {
             continue;
         }
         if [&catalog::ERROR_LOG_ITEMS, &catalog::ERROR_LOG_LAG].contains(family) {
-            // Absent where the error log can't be read, or wasn't yet.
+            // Absent until the error log has been read.
             continue;
         }
         let is_gauge = family.kind == FamilyKind::Gauge;
         let is_counted = family.name == catalog::CALLS_UNREADABLE.name;
         if is_gauge && !is_counted && family.labels.iter().all(|label| *label == "account") {
-            // A measured gauge appears with its first value; `up` is absent before the first attempt.
+            // Measured gauges appear with their first value; `up` is absent before the first attempt.
             continue;
         }
         let name = match family.kind {
@@ -98,14 +98,14 @@ fn assert_complete(scrape: &Scrape, accounts: &[&str]) {
                 .collect();
         }
         for series in series {
-            assert!(series.value_in(scrape).is_some(), "{series:?} isn't there");
-            looked_at += 1;
+            assert!(series.value_in(scrape).is_some(), "{series:?} is missing");
+            checked += 1;
         }
     }
-    assert!(looked_at > 100 * accounts.len(), "{looked_at}");
+    assert!(checked > 100 * accounts.len(), "only {checked} series checked");
 }
 
-/// The closed set of a label's values.
+/// All values of a label that has a fixed set.
 fn values(family: &Family, label: &str, accounts: &[&str]) -> BTreeSet<String> {
     macro_rules! all {
         ($set:ty) => {
@@ -130,6 +130,6 @@ fn values(family: &Family, label: &str, accounts: &[&str]) -> BTreeSet<String> {
         ("reason", family) if family == &catalog::API_RETRIES => {
             retry_reasons().into_iter().map(str::to_owned).collect()
         }
-        _ => panic!("`{label}` of {} is neither open nor known here", family.name),
+        _ => panic!("`{label}` of {} is neither in `OPEN` nor handled here", family.name),
     }
 }

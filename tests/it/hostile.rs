@@ -1,4 +1,5 @@
-//! Answers that no Twilio should give: memory and time stay bounded, it is counted, nobody waits.
+//! Hostile responses to API requests: memory and time stay bounded, the failures are counted, and other
+//! accounts aren't delayed.
 
 use std::io::Write;
 use std::time::Duration;
@@ -9,34 +10,34 @@ use twilio_call_exporter::simulator::WorldConfig;
 
 use crate::harness::{Program, Twilio, eventually, metric, world_of};
 
-/// What the program may need at most, whatever it is answered: in a debug build, it takes 40 MB
-/// for itself.
+/// The limit on the program's peak memory in bytes. A debug build without load takes 40 MB.
 const MEMORY: u64 = 250 * 1024 * 1024;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bodies_of_100_mb_are_cut_off_and_counted_and_nobody_waits() {
+async fn bodies_of_100_mb_are_cut_off_without_delaying_another_account() {
     let page = format!(r#"{{"events":[{{"x":"{}"}}]}}"#, "x".repeat(100_000_000));
-    answers_to_one_account(page.into_bytes(), "too_large").await;
+    assert_contained(page.into_bytes(), "too_large").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gzip_bomb_is_cut_off_and_counted_and_nobody_waits() {
+async fn a_gzip_bomb_is_cut_off_without_delaying_another_account() {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-    encoder.write_all(br#"{"events":[{"x":""#).expect("a vector takes all");
+    encoder.write_all(br#"{"events":[{"x":""#).expect("written");
     for _ in 0..1_000 {
-        encoder.write_all(&[b'x'; 100_000]).expect("a vector takes all");
+        encoder.write_all(&[b'x'; 100_000]).expect("written");
     }
-    answers_to_one_account(encoder.finish().expect("a vector takes all"), "too_large").await;
+    assert_contained(encoder.finish().expect("written"), "too_large").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_of_millions_of_items_is_no_page() {
+async fn a_page_of_millions_of_items_is_malformed() {
     let page = format!(r#"{{"events":[1{}]}}"#, ",1".repeat(7_000_000));
-    answers_to_one_account(page.into_bytes(), "malformed").await;
+    assert_contained(page.into_bytes(), "malformed").await;
 }
 
-/// Every read of one account's Call Events gets this; another account is told the truth.
-async fn answers_to_one_account(body: Vec<u8>, reason: &str) {
+/// Answers every Call Events request of one account with `body`, and checks that `reason` is counted, that
+/// another account is counted completely, and that memory stays bounded.
+async fn assert_contained(body: Vec<u8>, reason: &str) {
     let world = WorldConfig { accounts: 2, ..world_of(8) };
     let twilio = Twilio::serving(world.clone()).await;
     let [hostile, other] = [0, 1].map(|index| twilio.accounts()[index].account_sid.clone());
@@ -47,24 +48,24 @@ async fn answers_to_one_account(body: Vec<u8>, reason: &str) {
     })
     .await;
     let mut program = Program::polling(&twilio).await;
-    eventually("the hostile answers are counted", async || {
+    eventually("the hostile responses are counted", async || {
         let retries = metric("twilio_exporter_api_retries_total").label("account", &hostile);
         let retries = retries.label("reason", reason).value_in(&program.scrape().await);
         retries.filter(|retries| *retries > 0.0)
     })
     .await;
-    is_counted(&program, &twilio, &other).await;
+    wait_until_counted(&program, &twilio, &other).await;
     program.assert_running();
     let peak = program.peak_memory();
     assert!(peak < MEMORY, "{peak} bytes resident");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_comes_byte_by_byte_is_a_timeout_and_nobody_waits() {
+async fn a_response_sent_byte_by_byte_times_out_without_delaying_another_account() {
     let twilio = Twilio::serving(world_of(8)).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let slow = listener.local_addr().expect("an address");
-    let server = tokio::spawn(drip(listener));
+    let server = tokio::spawn(send_slowly(listener));
     let account = twilio.accounts()[0].clone();
     let text = format!(
         "accounts:\n  - {{ name: slow, account_sid: AC{:032}, auth_token_env: TOKEN, base_url: 'http://{slow}' }}\n  - {{ name: other, account_sid: {}, auth_token_env: TOKEN, base_url: '{}' }}\napi: {{ timeout: 1s }}\npoll: {{ after_end: [1s], settle_delay: 3s }}\nlimits: {{ hold_back: 0s }}\n",
@@ -73,8 +74,8 @@ async fn an_answer_that_comes_byte_by_byte_is_a_timeout_and_nobody_waits() {
         twilio.url(),
     );
     let program = Program::configured(&text, &[("TOKEN", &account.auth_token)]).await;
-    is_counted_as(&program, &twilio, &account.account_sid, "other").await;
-    eventually("the slow answers are timeouts", async || {
+    wait_until_counted_as(&program, &twilio, &account.account_sid, "other").await;
+    eventually("the slow responses time out", async || {
         let retries = metric("twilio_exporter_api_retries_total").label("account", "slow");
         let timeouts = retries.label("reason", "timeout").value_in(&program.scrape().await);
         timeouts.filter(|timeouts| *timeouts >= 2.0)
@@ -84,7 +85,7 @@ async fn an_answer_that_comes_byte_by_byte_is_a_timeout_and_nobody_waits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_routes_of_a_host_become_eighty_one_and_lose_no_request() {
+async fn ten_thousand_routes_of_a_host_become_81_and_lose_no_request() {
     let answer = |uri: &str, _| {
         let number = |name: &str| {
             let (_, rest) = uri.split_once(name)?;
@@ -107,12 +108,12 @@ async fn ten_thousand_routes_of_a_host_become_eighty_one_and_lose_no_request() {
     let scrape = eventually("every request is counted", async || {
         let scrape = program.scrape().await;
         let requests = metric("twilio_webhook_requests_total").value_in(&scrape);
-        // Several calls, each with ten thousand: routes find no room in more than one commit.
+        // Several calls with ten thousand requests each: routes overflow in more than one commit.
         requests.filter(|requests| *requests >= 20_000.0 && requests % 10_000.0 == 0.0)?;
         Some(scrape)
     })
     .await;
-    let of = |series: &str| {
+    let routes = |series: &str| {
         let mut routes: Vec<&str> = scrape
             .text
             .lines()
@@ -123,11 +124,11 @@ async fn ten_thousand_routes_of_a_host_become_eighty_one_and_lose_no_request() {
         routes.dedup();
         routes.len()
     };
-    assert_eq!(of("twilio_webhook_requests_total{"), 81, "eighty, and `other`");
+    assert_eq!(routes("twilio_webhook_requests_total{"), 81, "80 routes and `other`");
     let overflow = metric("twilio_exporter_route_overflow_total").value_in(&scrape);
     let requests = metric("twilio_webhook_requests_total").value_in(&scrape);
-    let known = metric("twilio_webhook_requests_total").label("route", "other");
-    assert_eq!(overflow, known.value_in(&scrape));
+    let other = metric("twilio_webhook_requests_total").label("route", "other");
+    assert_eq!(overflow, other.value_in(&scrape));
     assert!(overflow < requests && overflow >= requests.map(|requests| requests * 0.99));
     let lines = program.log();
     let warnings: Vec<&str> =
@@ -136,7 +137,7 @@ async fn ten_thousand_routes_of_a_host_become_eighty_one_and_lose_no_request() {
     assert!(warning.contains("a.example") && warning.contains("WARN"), "{warning}");
 }
 
-/// A request of the caller's application for each number, under a path of its own.
+/// A Call Event of a webhook with a distinct path for each number.
 fn event(number: usize) -> String {
     let word: String =
         format!("{number:05}").bytes().map(|digit| char::from(b'k' + digit - b'0')).collect();
@@ -145,12 +146,12 @@ fn event(number: usize) -> String {
     )
 }
 
-async fn is_counted(program: &Program, twilio: &Twilio, account: &str) {
-    is_counted_as(program, twilio, account, account).await;
+async fn wait_until_counted(program: &Program, twilio: &Twilio, account: &str) {
+    wait_until_counted_as(program, twilio, account, account).await;
 }
 
 /// Waits until all webhook requests of an account are counted under its label.
-async fn is_counted_as(program: &Program, twilio: &Twilio, account: &str, label: &str) {
+async fn wait_until_counted_as(program: &Program, twilio: &Twilio, account: &str, label: &str) {
     eventually("the other account is counted", async || {
         let truth = twilio.truth();
         let all = truth.value("twilio_webhook_requests_total", &[("account", account)]);
@@ -161,13 +162,13 @@ async fn is_counted_as(program: &Program, twilio: &Twilio, account: &str, label:
     .await;
 }
 
-/// Promises a megabyte to everybody, and gives a byte every tenth of a second.
-async fn drip(listener: TcpListener) {
+/// Announces a body of one megabyte to each client, and sends one byte every 100 ms.
+async fn send_slowly(listener: TcpListener) {
     loop {
         let Ok((mut stream, _)) = listener.accept().await else { return };
         tokio::spawn(async move {
             let mut request = [0; 4096];
-            let _asked = stream.read(&mut request).await;
+            let _received = stream.read(&mut request).await;
             let head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1000000\r\n\r\n";
             let mut sent = stream.write_all(head).await;
             while sent.is_ok() {
