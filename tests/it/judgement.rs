@@ -1,4 +1,4 @@
-//! The judgement of Call Events, against inputs that nobody meant well and against other parsers.
+//! Judging Call Events: hostile input takes linear time, and verdicts on XML match those of expat.
 
 use std::fmt::Write as _;
 use std::hint::black_box;
@@ -13,11 +13,11 @@ use twilio_call_exporter::domain::judge::twiml::{self, Document};
 use twilio_call_exporter::domain::words::call_event::{Body, CallEvent, Request, Response};
 use twilio_call_exporter::domain::words::parameters::Parameters;
 
-/// Makes an input of about so many bytes.
-type Make<T> = fn(usize) -> T;
+/// Generates an input of about the given number of bytes.
+type Generate<T> = fn(usize) -> T;
 
-/// What documents are made of, good and bad, for the generator below.
-const PIECES: [&str; 60] = [
+/// Valid and invalid fragments from which `document` builds documents.
+const FRAGMENTS: [&str; 60] = [
     "<Response>",
     "</Response>",
     "<Response/>",
@@ -80,7 +80,7 @@ const PIECES: [&str; 60] = [
     "&#x10ffff;",
 ];
 
-/// Documents that the generator damages.
+/// Documents that `document` damages.
 const DOCUMENTS: [&str; 3] = [
     "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Response><Say voice=\"a\">x &amp; y</Say><Gather a=\"1\" b='2'><Play>u</Play></Gather><!-- c --><![CDATA[z]]><?pi d?></Response>",
     "<Response><Dial action=\"/a?b=1&amp;c=2\" timeout=\"5\"/></Response>",
@@ -89,7 +89,7 @@ const DOCUMENTS: [&str; 3] = [
 
 #[test]
 #[ignore = "needs python3"]
-fn what_is_well_formed_is_what_expat_says() {
+fn xml_verdicts_match_expat() {
     let mut random = Rng::with_seed(20_260_101);
     let documents: Vec<String> = (0..50_000).map(|_| document(&mut random)).collect();
     let verdicts = expat(&documents);
@@ -97,7 +97,7 @@ fn what_is_well_formed_is_what_expat_says() {
     let mut accepted = 0;
     for (text, is_well_formed) in documents.iter().zip(verdicts) {
         if text.starts_with("<?xml version=") && !text.starts_with("<?xml version=\"1.0\"") {
-            // Expat reads no version, and takes any.
+            // Expat accepts any version.
             continue;
         }
         let document = twiml::read(text);
@@ -108,12 +108,12 @@ fn what_is_well_formed_is_what_expat_says() {
         );
         accepted += usize::from(is_well_formed);
     }
-    assert!(accepted > 5_000, "only {accepted} of the documents were well-formed");
+    assert!(accepted > 5_000, "only {accepted} documents are well-formed");
 }
 
 #[test]
-fn judging_takes_linear_time() {
-    let shapes: [(&str, Make<String>); 22] = [
+fn parsing_twiml_takes_linear_time() {
+    let shapes: [(&str, Generate<String>); 22] = [
         ("text", |n| format!("<Response>{}</Response>", "x".repeat(n))),
         ("open elements", |n| "<Response>".repeat(n / 10)),
         ("empty elements", |n| format!("<Response>{}</Response>", "<Say/>".repeat(n / 6))),
@@ -146,7 +146,7 @@ fn judging_takes_linear_time() {
         ("half characters", |n| "\u{fffd}".repeat(n / 3)),
     ];
     for (name, shape) in shapes {
-        check_doubling(name, |size| {
+        assert_linear(name, |size| {
             let text = shape(size);
             move || {
                 black_box(twiml::read(black_box(&text)));
@@ -156,8 +156,8 @@ fn judging_takes_linear_time() {
 }
 
 #[test]
-fn observing_takes_linear_time_whichever_field_is_absurd() {
-    let fields: [(&str, Make<CallEvent>); 14] = [
+fn judging_events_with_an_extreme_field_takes_linear_time() {
+    let fields: [(&str, Generate<CallEvent>); 14] = [
         ("slashes", |n| event(&format!("https://a.example{}", "/".repeat(n)), "", "", "")),
         ("digits", |n| event(&format!("https://a.example/{}", "1".repeat(n)), "", "", "")),
         ("segments", |n| event(&format!("https://a.example{}", "/a1B".repeat(n / 4)), "", "", "")),
@@ -166,14 +166,14 @@ fn observing_takes_linear_time_whichever_field_is_absurd() {
         ("at", |n| event(&format!("https://{}a.example/", "@".repeat(n)), "", "", "")),
         ("colons", |n| event(&format!("https://{}a.example/", ":".repeat(n)), "", "", "")),
         ("host", |n| event(&format!("https://{}/", "A.".repeat(n / 2)), "", "", "")),
-        ("parameters of the path", |n| {
+        ("path parameters", |n| {
             event(&format!("https://a.example/{}", ";a/".repeat(n / 3)), "", "", "")
         }),
         ("query", |n| event(&format!("https://a.example/?{}", "?#".repeat(n / 2)), "", "", "")),
         ("scheme", |n| event(&format!("{}://a.example/", "a".repeat(n)), "", "", "")),
         ("content type", |n| event("https://a.example/", &"text/xml,".repeat(n / 9), "", "")),
         ("status", |n| event("https://a.example/", "text/xml", &"x".repeat(n), "")),
-        ("error of the proxy", |n| {
+        ("proxy error", |n| {
             let body = format!("Twilio was unable to fetch content from\nError:{}", "e".repeat(n));
             event("https://a.example/", "text/html", "", &body)
         }),
@@ -182,7 +182,7 @@ fn observing_takes_linear_time_whichever_field_is_absurd() {
     let routes = patterns.map(|text| RoutePattern::parse(text).expect("a pattern"));
     let routes = Routes::new(routes.to_vec());
     for (name, field) in fields {
-        check_doubling(name, |size| {
+        assert_linear(name, |size| {
             let (event, routes) = (field(size), routes.clone());
             move || {
                 drop(black_box(observe(black_box(&event), &routes)));
@@ -191,30 +191,30 @@ fn observing_takes_linear_time_whichever_field_is_absurd() {
     }
 }
 
-/// Twice the input takes at most 2.2 times the time. What is quadratic takes four times, however
-/// often it is tried; what is linear shows it once the machine is quiet for a moment.
-fn check_doubling<J: FnMut()>(name: &str, judge: impl Fn(usize) -> J) {
+/// Checks that doubling the input takes at most 2.2 times as long. Quadratic code takes four times as long in
+/// every attempt; linear code passes as soon as the machine is idle for a moment.
+fn assert_linear<J: FnMut()>(name: &str, task: impl Fn(usize) -> J) {
     const SIZE: usize = 64 * 1024;
     const PATIENCE: Duration = Duration::from_secs(10);
-    let (mut once, mut twice) = (judge(SIZE), judge(2 * SIZE));
-    let mut least = f64::INFINITY;
+    let (mut once, mut twice) = (task(SIZE), task(2 * SIZE));
+    let mut lowest = f64::INFINITY;
     let began = Instant::now();
     while began.elapsed() < PATIENCE {
         let ratio =
             best_of_three(&mut twice).as_secs_f64() / best_of_three(&mut once).as_secs_f64();
-        least = least.min(ratio);
-        if least <= 2.2 {
+        lowest = lowest.min(ratio);
+        if lowest <= 2.2 {
             return;
         }
     }
-    panic!("{name}: twice the input takes {least:.1} times the time");
+    panic!("{name}: doubling the input takes {lowest:.1} times as long");
 }
 
-fn best_of_three(judge: &mut impl FnMut()) -> Duration {
+fn best_of_three(task: &mut impl FnMut()) -> Duration {
     let time = |_| {
         let began = Instant::now();
-        judge();
-        // So short a time can't be compared: it tells nothing but that it is short.
+        task();
+        // Shorter times are too noisy to compare.
         began.elapsed().max(Duration::from_micros(20))
     };
     (0..3).map(time).min().unwrap_or_default()
@@ -239,19 +239,19 @@ fn event(url: &str, content_type: &str, status: &str, body: &str) -> CallEvent {
     }
 }
 
-/// A document that is damaged, or made up of pieces.
+/// Generates a document: a damaged one or a sequence of fragments.
 fn document(random: &mut Rng) -> String {
-    let pieces = |random: &mut Rng, most| {
-        (0..random.usize(0..=most)).map(|_| pick(random, &PIECES)).collect::<String>()
+    let fragments = |random: &mut Rng, most| {
+        (0..random.usize(0..=most)).map(|_| pick(random, &FRAGMENTS)).collect::<String>()
     };
     match random.u8(..10) {
-        0..3 => format!("<Response>{}</Response>", pieces(random, 6)),
-        3..5 => pieces(random, 8),
+        0..3 => format!("<Response>{}</Response>", fragments(random, 6)),
+        3..5 => fragments(random, 8),
         _ => {
             let mut chars: Vec<char> = pick(random, &DOCUMENTS).chars().collect();
             let at = random.usize(..chars.len());
             match random.u8(..3) {
-                0 => drop(chars.splice(at..at, pieces(random, 2).chars())),
+                0 => drop(chars.splice(at..at, fragments(random, 2).chars())),
                 1 => drop(chars.drain(at..(at + 3).min(chars.len()))),
                 _ => chars.truncate(at),
             }
@@ -264,9 +264,9 @@ fn pick<'a>(random: &mut Rng, from: &[&'a str]) -> &'a str {
     from[random.usize(..from.len())]
 }
 
-/// Which texts are well-formed according to Python's expat, an XML 1.0 parser of its own.
+/// Returns which documents are well-formed according to expat, an independent XML 1.0 parser, run by Python.
 fn expat(documents: &[String]) -> Vec<bool> {
-    const JUDGE: &str = "
+    const SCRIPT: &str = "
 import sys, xml.parsers.expat
 for line in sys.stdin:
     try:
@@ -275,19 +275,19 @@ for line in sys.stdin:
     except xml.parsers.expat.ExpatError:
         print(0)
 ";
-    let mut judge = Command::new("/usr/bin/python3")
-        .args(["-c", JUDGE])
+    let mut python = Command::new("/usr/bin/python3")
+        .args(["-c", SCRIPT])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .expect("python3");
-    let mut stdin = judge.stdin.take().expect("a pipe");
+    let mut stdin = python.stdin.take().expect("a pipe");
     let lines: String = documents
         .iter()
         .map(|text| text.bytes().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n")
         .collect();
     let writer = std::thread::spawn(move || stdin.write_all(lines.as_bytes()));
-    let output = judge.wait_with_output().expect("an answer");
+    let output = python.wait_with_output().expect("the output");
     writer.join().expect("no panic").expect("written");
     assert!(output.status.success());
     output

@@ -1,4 +1,4 @@
-//! Limits that hold whatever Twilio shows.
+//! Limits on series, open files, threads, tracked calls and the hold-back.
 
 use std::process::Command;
 use std::time::Duration;
@@ -13,15 +13,18 @@ use crate::harness::{
 };
 
 const CALL: &str = "CA00000000000000000000000000000043";
-/// What `limits.series` is.
+/// The value of `limits.series`.
 const SERIES: usize = 700;
-/// What an account may have beyond it, as the example configuration says.
+/// The number of series that an account may have beyond it, according to the example configuration.
 const BEYOND: usize = 476;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn codes_kinds_and_content_types_without_end_stay_within_the_limit_and_are_all_counted() {
+async fn endless_codes_kinds_and_content_types_stay_within_the_series_limit_and_are_counted() {
     let config = include_str!("../../config/exporter.yml");
-    assert!(config.contains(&format!("up to {BEYOND} more")), "the example says another number");
+    assert!(
+        config.contains(&format!("up to {BEYOND} more")),
+        "the example configuration states another number"
+    );
     let date = Clock::start().now().strftime("%a, %d %b %Y %H:%M:%S +0000").to_string();
     let types = ["text/xml", "text/html", "application/json", "audio/mpeg", "x/y"];
     let event = |number: usize| {
@@ -72,24 +75,24 @@ async fn codes_kinds_and_content_types_without_end_stay_within_the_limit_and_are
             .then_some(scrape)
     })
     .await;
-    check(&scrape);
+    assert_within_limits(&scrape);
     let overflow = metric("twilio_exporter_route_overflow_total").value_in(&scrape);
     assert!(overflow.is_some_and(|events| events > 0.0), "{overflow:?}");
     let program = program.kill_and_restart().await;
     let after = program.scrape().await;
-    check(&after);
+    assert_within_limits(&after);
     assert_eq!(after.durable_with_buckets(), scrape.durable_with_buckets());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn idle_clients_leave_files_for_the_store_and_twilio_and_time_out() {
+async fn idle_clients_leave_file_descriptors_for_the_store_and_twilio_and_time_out() {
     for (files, spare, warnings) in [(128, 64, 0), (48, 8, 1)] {
         let twilio = Twilio::serving(ongoing_calls(1, 20)).await;
         let (mut program, idle) = with_idle_clients(files, &twilio).await;
-        let scrape = is_scraped(&program).await;
+        let scrape = wait_for_scrape(&program).await;
         let open = metric("process_open_fds").value_in(&scrape).expect("a metric");
         let most = f64::from(files - spare);
-        assert!(open <= most, "{open} of {files}");
+        assert!(open <= most, "{open} of {files} files open");
         let refused = metric("twilio_exporter_http_connections_cut_total").value_in(&scrape);
         assert!(refused.is_some_and(|refused| refused > 0.0), "{refused:?}");
         twilio.wait_until_counted_by(&mut program).await;
@@ -100,7 +103,7 @@ async fn idle_clients_leave_files_for_the_store_and_twilio_and_time_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_files_for_connections_it_warns_and_recovers() {
+async fn without_file_descriptors_for_connections_it_warns_and_recovers() {
     let twilio = Twilio::serving(world_of(1)).await;
     let own = Program::polling(&twilio).await.open_files().await;
     let own = u32::try_from(own).expect("a number");
@@ -110,14 +113,14 @@ async fn without_files_for_connections_it_warns_and_recovers() {
     })
     .await;
     drop(idle);
-    is_scraped(&program).await;
+    wait_for_scrape(&program).await;
     let warnings = program.log().matches("cannot accept connections").count();
     assert!((1..=3).contains(&warnings), "{warnings} warnings");
     assert!(program.stop().await.success());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_limit_on_open_files_is_raised_as_far_as_it_goes() {
+async fn the_limit_on_open_files_is_raised_to_the_hard_limit() {
     let script = r#"ulimit -S -n 60; ulimit -H -n 500; exec "$@""#;
     let twilio = Twilio::serving(ongoing_calls(1, 1)).await;
     let program = Program::polling_with(&twilio, &[(STARTED_BY, script)]).await;
@@ -125,30 +128,30 @@ async fn the_limit_on_open_files_is_raised_as_far_as_it_goes() {
 }
 
 #[test]
-fn too_few_files_for_the_runtime_end_the_start_with_one_line() {
+fn too_few_file_descriptors_for_the_runtime_fail_the_start_with_one_error() {
     for files in 5..=8 {
         let script = format!("ulimit -n {files}; exec \"$@\"");
-        ends_with_one_error(&run(&[], &[(STARTED_BY, &script)]));
+        assert_one_start_error(&run(&[], &[(STARTED_BY, &script)]));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs to be root, to become another user: root's threads have no limit"]
-async fn with_too_few_threads_it_ends_with_one_line_and_with_just_enough_it_works() {
-    // Only this user's processes count.
+#[ignore = "needs root to switch to another user, because root has no limit on threads"]
+async fn too_few_threads_fail_the_start_with_one_error_and_the_minimum_suffices() {
+    // The limit counts the processes of this user only.
     let limited = |threads: usize| {
         format!(
             "exec setpriv --reuid=61234 --regid=61234 --clear-groups --inh-caps=-all,+dac_override \
              --ambient-caps=-all,+dac_override prlimit --nproc={threads}:{threads} \"$@\""
         )
     };
-    // The main thread, the runtime's workers, one thread for blocking work, the store.
+    // The main thread, the runtime's workers, one thread for blocking work, and the store's thread.
     let enough = 3 + std::thread::available_parallelism().expect("a number").get();
     let directory = TempDir::new().expect("a directory");
     let storage = format!("--storage.path={}", directory.path().join("data").display());
     let sid = "AC00000000000000000000000000000000";
     for threads in 1..enough {
-        ends_with_one_error(&run(
+        assert_one_start_error(&run(
             &[&storage],
             &[
                 (STARTED_BY, limited(threads).as_str()),
@@ -159,28 +162,28 @@ async fn with_too_few_threads_it_ends_with_one_line_and_with_just_enough_it_work
     }
     let twilio = Twilio::serving(ongoing_calls(1, 20)).await;
     let mut program = Program::polling_with(&twilio, &[(STARTED_BY, &limited(enough))]).await;
-    is_scraped(&program).await;
-    // No further thread, for longer than tokio keeps an idle one by default.
+    wait_for_scrape(&program).await;
+    // Allow no further thread, for longer than tokio keeps idle threads by default (10 s).
     let pid = format!("--pid={}", program.id());
     let user = ["--reuid=61234", "--regid=61234", "--clear-groups"];
     let lowered =
         Command::new("setpriv").args(user).args(["prlimit", &pid, "--nproc=1:1"]).status();
     assert!(lowered.expect("setpriv").success());
     tokio::time::sleep(Duration::from_secs(11)).await;
-    is_scraped(&program).await;
+    wait_for_scrape(&program).await;
     twilio.wait_until_counted_by(&mut program).await;
     assert!(!program.log().contains("panicked"), "{}", program.log());
     assert!(program.stop().await.success());
 }
 
-fn ends_with_one_error(ended: &Ended) {
+fn assert_one_start_error(ended: &Ended) {
     assert_eq!(ended.code, Some(1), "{ended:?}");
     let mut errors = ended.stderr.lines().filter(|line| !line.contains(" INFO "));
     assert!(errors.next().is_some_and(|line| line.contains(" ERROR cannot start")), "{ended:?}");
     assert_eq!(errors.next(), None, "{ended:?}");
 }
 
-/// A program that may open so many files, and 200 clients that say nothing.
+/// Starts a program with a limit on open files, and 200 clients that send nothing.
 async fn with_idle_clients(files: u32, twilio: &Twilio) -> (Program, Vec<TcpStream>) {
     let script = format!("ulimit -n {files}; exec \"$@\"");
     let program = Program::polling_with(twilio, &[(STARTED_BY, &script)]).await;
@@ -191,17 +194,17 @@ async fn with_idle_clients(files: u32, twilio: &Twilio) -> (Program, Vec<TcpStre
     (program, idle)
 }
 
-/// Scrapes as soon as clients that hold all connections have timed out.
-async fn is_scraped(program: &Program) -> Scrape {
+/// Scrapes until it succeeds, which takes until idle clients have timed out.
+async fn wait_for_scrape(program: &Program) -> Scrape {
     eventually("a scrape succeeds", async || {
-        let asked = program.request("/metrics").timeout(Duration::from_secs(15));
-        let answer = asked.send().await.ok().filter(|answer| answer.status() == 200)?;
+        let request = program.request("/metrics").timeout(Duration::from_secs(15));
+        let answer = request.send().await.ok().filter(|answer| answer.status() == 200)?;
         Some(Scrape::parse(&answer.text().await.ok()?))
     })
     .await
 }
 
-fn check(scrape: &Scrape) {
+fn assert_within_limits(scrape: &Scrape) {
     let shown = scrape.durable_with_buckets().len();
     assert!(shown <= SERIES + BEYOND, "{shown} series");
     let value = |name: &str| metric(name).value_in(scrape);
@@ -211,10 +214,10 @@ fn check(scrape: &Scrape) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn active_calls_without_end_are_tracked_up_to_the_limit_and_the_others_wait() {
+async fn endless_active_calls_are_tracked_up_to_the_limit_and_the_rest_deferred() {
     const LIMIT: u32 = 3_000;
     let number = std::sync::atomic::AtomicU64::new(0);
-    // Each page shows a thousand calls that no page has shown before, and names a next one.
+    // Each page has a thousand new calls and links to a next page.
     let answer = move |uri: &str, before| {
         let path = uri.split('?').next().filter(|path| path.ends_with("/Calls.json"))?;
         let start = Clock::start().now().strftime("%a, %d %b %Y %H:%M:%S +0000").to_string();
@@ -235,39 +238,40 @@ async fn active_calls_without_end_are_tracked_up_to_the_limit_and_the_others_wai
     let limit = LIMIT.to_string();
     let limits = [("TWILIO_EXPORTER_LIMITS__TRACKED_CALLS", limit.as_str())];
     let program = Program::polling_with(&twilio, &limits).await;
-    let scrape = eventually("calls were left in Twilio's list", async || {
+    let scrape = eventually("calls are deferred", async || {
         let scrape = program.scrape().await;
         let deferred = metric("twilio_exporter_calls_deferred_total").value_in(&scrape);
         deferred.filter(|deferred| *deferred > 20_000.0).map(|_| scrape)
     })
     .await;
     assert!(metric("twilio_exporter_tracked_calls").is_in(&scrape, f64::from(LIMIT)));
-    let said = program.log().matches("limits.tracked_calls").count();
-    assert_eq!(said, 1, "{}", program.log());
+    let warnings = program.log().matches("limits.tracked_calls").count();
+    assert_eq!(warnings, 1, "{}", program.log());
     assert!(program.peak_memory() < 150 << 20, "{} bytes", program.peak_memory());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_scraper_that_comes_more_rarely_than_the_hold_back_is_named_once_with_what_helps() {
+async fn a_scrape_interval_above_the_hold_back_is_logged_once_with_the_remedy() {
     let twilio = Twilio::serving(world_of(1)).await;
     let hold_back = [("TWILIO_EXPORTER_LIMITS__HOLD_BACK", "1s")];
     let program = Program::polling_with(&twilio, &hold_back).await;
-    let mut rounds = 0;
-    let said = || {
+    let mut scrapes = 0;
+    let warnings = || {
         let log = program.log();
-        let is_it = |line: &&str| line.contains("WARN") && line.contains("set limits.hold_back");
-        log.lines().filter(is_it).count()
+        let is_warning =
+            |line: &&str| line.contains("WARN") && line.contains("set limits.hold_back");
+        log.lines().filter(is_warning).count()
     };
-    eventually("it is said", async || {
+    eventually("the warning is logged", async || {
         let began = std::time::Instant::now();
         program.scrape().await;
-        rounds += 1;
+        scrapes += 1;
         while began.elapsed() < std::time::Duration::from_millis(1_500) {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
-        (said() > 0).then_some(())
+        (warnings() > 0).then_some(())
     })
     .await;
-    assert!(rounds >= 4, "{rounds} scrapes say nothing yet");
-    assert_eq!(said(), 1);
+    assert!(scrapes >= 4, "warned after only {scrapes} scrapes");
+    assert_eq!(warnings(), 1);
 }

@@ -1,4 +1,4 @@
-//! How pages are served: TLS, basic authentication, limits, hostile clients.
+//! The HTTP server: TLS, basic authentication, the web configuration, and hostile clients.
 
 mod hostile;
 
@@ -13,16 +13,16 @@ use tempfile::TempDir;
 use crate::harness::{Program, Prometheus, eventually, run};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn over_tls_with_basic_auth_only_users_are_answered() {
-    let site = SecureSite::start(&users()).await;
-    let client = site.client(None);
-    // Orchestrators have no credentials for their probes.
+async fn over_tls_with_basic_auth_only_probes_need_no_credentials() {
+    let server = TlsProgram::start(&users()).await;
+    let client = server.client(None);
+    // Orchestrators probe without credentials.
     for path in ["/-/healthy", "/-/ready"] {
-        let url = format!("https://localhost:{}{path}", site.port());
+        let url = format!("https://localhost:{}{path}", server.port());
         assert_eq!(client.get(&url).send().await.expect("an answer").status(), 200, "{path}");
     }
     for path in ["/metrics", "/", "/failures", "/-/reload", "/nowhere"] {
-        let url = format!("https://localhost:{}{path}", site.port());
+        let url = format!("https://localhost:{}{path}", server.port());
         let refused = client.get(&url).send().await.expect("an answer");
         assert_eq!(refused.status(), 401, "{path}");
         assert_eq!(refused.headers()["www-authenticate"], "Basic", "{path}");
@@ -38,75 +38,82 @@ async fn over_tls_with_basic_auth_only_users_are_answered() {
         assert_eq!(right.status(), expected, "{path}");
         assert_eq!(right.headers()["strict-transport-security"], "max-age=1", "{path}");
     }
-    // Plain HTTP is no way around it.
-    let plain = format!("http://localhost:{}/metrics", site.port());
+    // Plain HTTP doesn't bypass authentication.
+    let plain = format!("http://localhost:{}/metrics", server.port());
     assert!(client.get(plain).send().await.is_err());
-    assert!(!site.program.log().contains("secret word"));
+    assert!(!server.program.log().contains("secret word"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_that_is_renewed_is_served_without_a_restart_and_a_broken_one_is_not() {
-    let site = SecureSite::start("").await;
-    assert_eq!(site.status(&site.client(None)).await, Some(200));
-    std::fs::write(site.path("cert.pem"), "no certificate").expect("written");
-    eventually("the broken certificate is told of", async || {
-        site.program.log().contains("cannot reload the web configuration").then_some(())
-    })
-    .await;
-    assert_eq!(site.status(&site.client(None)).await, Some(200), "the former one stays");
-    let renewed = Authority::new();
-    renewed.issue(site.directory.path(), "", "localhost");
-    std::fs::write(site.path("other.pem"), renewed.0.pem()).expect("written");
-    eventually("the renewed certificate is served", async || {
-        site.status(&site.client_of("other.pem", None)).await.filter(|status| *status == 200)
+async fn a_renewed_certificate_is_served_without_a_restart_and_an_invalid_one_is_ignored() {
+    let server = TlsProgram::start("").await;
+    assert_eq!(server.status(&server.client(None)).await, Some(200));
+    std::fs::write(server.path("cert.pem"), "no certificate").expect("written");
+    eventually("the invalid certificate is logged", async || {
+        server.program.log().contains("cannot reload the web configuration").then_some(())
     })
     .await;
     assert_eq!(
-        site.status(&site.client(None)).await,
+        server.status(&server.client(None)).await,
+        Some(200),
+        "the previous certificate is served"
+    );
+    let renewed = Authority::new();
+    renewed.issue(server.directory.path(), "", "localhost");
+    std::fs::write(server.path("other.pem"), renewed.0.pem()).expect("written");
+    eventually("the renewed certificate is served", async || {
+        server
+            .status(&server.client_trusting("other.pem", None))
+            .await
+            .filter(|status| *status == 200)
+    })
+    .await;
+    assert_eq!(
+        server.status(&server.client(None)).await,
         None,
-        "the old authority is no longer enough"
+        "the old certificate is still served"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_clients_with_a_certificate_connect_where_one_is_required() {
+async fn only_clients_with_a_required_certificate_connect() {
     let tls = "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.pem\n";
-    let site = SecureSite::start(tls).await;
-    assert_eq!(site.status(&site.client(None)).await, None);
-    site.authority.issue(site.directory.path(), "client-", "prometheus");
-    let pem = [site.path("client-cert.pem"), site.path("client-key.pem")]
+    let server = TlsProgram::start(tls).await;
+    assert_eq!(server.status(&server.client(None)).await, None);
+    server.authority.issue(server.directory.path(), "client-", "prometheus");
+    let pem = [server.path("client-cert.pem"), server.path("client-key.pem")]
         .map(|path| std::fs::read_to_string(path).expect("PEM"));
-    assert_eq!(site.status(&site.client(Some(&pem.concat()))).await, Some(200));
+    assert_eq!(server.status(&server.client(Some(&pem.concat()))).await, Some(200));
     let stranger = TempDir::new().expect("a directory");
     Authority::new().issue(stranger.path(), "", "prometheus");
     let pem = ["cert.pem", "key.pem"]
         .map(|name| std::fs::read_to_string(stranger.path().join(name)).expect("PEM"));
-    assert_eq!(site.status(&site.client(Some(&pem.concat()))).await, None);
+    assert_eq!(server.status(&server.client(Some(&pem.concat()))).await, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_asked_of_clients_reaches_those_who_are_connected() {
-    let site = SecureSite::start("").await;
-    let connected = site.client(None);
-    assert_eq!(site.status(&connected).await, Some(200));
+async fn stricter_client_authentication_ends_existing_connections() {
+    let server = TlsProgram::start("").await;
+    let connected = server.client(None);
+    assert_eq!(server.status(&connected).await, Some(200));
     let stricter = "tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.pem\n";
-    std::fs::write(site.path("web.yml"), stricter).expect("written");
-    eventually("its connection is of no use any more", async || {
-        // Asked again and again, so that it stays open by itself.
-        site.status(&connected).await.is_none().then_some(())
+    std::fs::write(server.path("web.yml"), stricter).expect("written");
+    eventually("the existing connection is closed", async || {
+        // Frequent requests keep the connection from idling out.
+        server.status(&connected).await.is_none().then_some(())
     })
     .await;
-    assert!(site.program.log().contains("web configuration reloaded"));
+    assert!(server.program.log().contains("web configuration reloaded"));
 }
 
 #[test]
-fn a_web_configuration_that_is_wrong_is_told_completely() {
+fn all_problems_of_a_web_configuration_are_reported() {
     let directory = TempDir::new().expect("a directory");
     let file = directory.path().join("web.yml");
     let flag = format!("--web.config.file={}", file.display());
     let sid = "AC00000000000000000000000000000000";
     let variables = [("TWILIO_ACCOUNT_SID", sid), ("TWILIO_AUTH_TOKEN", "a-token")];
-    for (text, told) in [
+    for (text, messages) in [
         ("nonsense: 1", &["web.yml: unknown key of 8 characters"][..]),
         (
             "tls_server_config: { cert_file: none.pem }",
@@ -152,8 +159,8 @@ fn a_web_configuration_that_is_wrong_is_told_completely() {
         std::fs::write(&file, text).expect("written");
         let ended = run(&["check-config", &flag], &variables);
         assert_eq!(ended.code, Some(78), "{text}: {}", ended.stderr);
-        for told in told {
-            assert!(ended.stderr.contains(told), "{text}: {told}: {}", ended.stderr);
+        for message in messages {
+            assert!(ended.stderr.contains(message), "{text}: {message}: {}", ended.stderr);
         }
         assert!(!ended.stderr.contains("opensesame"), "{}", ended.stderr);
     }
@@ -168,22 +175,21 @@ fn a_web_configuration_that_is_wrong_is_told_completely() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs prometheus and promtool, from Debian's package prometheus"]
-async fn prometheus_scrapes_over_tls_with_basic_auth_and_promtool_reads_the_same_file() {
-    let site = SecureSite::start(&users()).await;
+async fn prometheus_scrapes_over_tls_with_basic_auth_and_promtool_accepts_the_file() {
+    let server = TlsProgram::start(&users()).await;
     let checked =
-        Command::new("promtool").args(["check", "web-config"]).arg(site.path("web.yml")).output();
+        Command::new("promtool").args(["check", "web-config"]).arg(server.path("web.yml")).output();
     let checked = checked.expect("promtool");
     assert!(checked.status.success(), "{checked:?}");
     let settings = format!(
         "    scheme: https\n    tls_config: {{ ca_file: '{}', server_name: localhost }}\n    basic_auth: {{ username: prometheus, password: 'secret word' }}\n",
-        site.path("ca.pem").display()
+        server.path("ca.pem").display()
     );
-    // Waits until it has.
-    let prometheus = Prometheus::scraping_with(&site.program, &settings).await;
+    let prometheus = Prometheus::scraping_with(&server.program, &settings).await;
     assert_eq!(prometheus.query("min_over_time(up[5s])").await, Some(1.0));
 }
 
-/// The password is `secret word`.
+/// Web configuration with the user `prometheus`, whose password is `secret word`.
 fn users() -> String {
     let hash = bcrypt::hash("secret word", 6).expect("a hash");
     format!(
@@ -191,7 +197,7 @@ fn users() -> String {
     )
 }
 
-/// Who signs certificates.
+/// A certificate authority.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
@@ -202,27 +208,27 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, key).expect("a certificate"))
     }
 
-    /// Writes a certificate and its key.
+    /// Issues a certificate, and writes it and its key to a directory.
     fn issue(&self, directory: &Path, prefix: &str, name: &str) {
         let key = KeyPair::generate().expect("a key");
         let params = CertificateParams::new([name.to_owned()]).expect("parameters");
         let certificate = params.signed_by(&key, &self.0).expect("a certificate");
-        // Renewed in this order, for a moment they don't go together: nothing changes until they do.
+        // Between the two writes, key and certificate don't match: the program must keep the old pair.
         for (file, text) in [("key.pem", key.serialize_pem()), ("cert.pem", certificate.pem())] {
             std::fs::write(directory.join(format!("{prefix}{file}")), text).expect("written");
         }
     }
 }
 
-/// A program behind TLS. It polls a Twilio that isn't there.
-struct SecureSite {
+/// A program that serves HTTPS. It polls an unreachable Twilio.
+struct TlsProgram {
     program: Program,
     directory: Arc<TempDir>,
     authority: Authority,
 }
 
-impl SecureSite {
-    /// With more for the web configuration: of `tls_server_config` where it is indented.
+impl TlsProgram {
+    /// Starts with `more` appended to the web configuration; indented lines belong to `tls_server_config`.
     async fn start(more: &str) -> Self {
         let directory = Arc::new(TempDir::new().expect("a directory"));
         let authority = Authority::new();
@@ -252,12 +258,13 @@ impl SecureSite {
         self.program.address().rsplit(':').next().expect("a port")
     }
 
-    /// A client that trusts the authority, with a certificate or without.
+    /// Returns a client that trusts the authority, with an optional client certificate and key in PEM.
     fn client(&self, identity: Option<&str>) -> reqwest::Client {
-        self.client_of("ca.pem", identity)
+        self.client_trusting("ca.pem", identity)
     }
 
-    fn client_of(&self, authority: &str, identity: Option<&str>) -> reqwest::Client {
+    /// The same, trusting the authority in another file.
+    fn client_trusting(&self, authority: &str, identity: Option<&str>) -> reqwest::Client {
         let pem = std::fs::read(self.path(authority)).expect("PEM");
         let authority = reqwest::Certificate::from_pem(&pem).expect("a certificate");
         let mut builder = reqwest::Client::builder().no_proxy().tls_certs_only([authority]);
@@ -268,7 +275,7 @@ impl SecureSite {
         builder.build().expect("a client")
     }
 
-    /// The status of an answer; `None` where no connection comes about.
+    /// The status of a response, or `None` if the connection fails.
     async fn status(&self, client: &reqwest::Client) -> Option<u16> {
         let url = format!("https://localhost:{}/-/healthy", self.port());
         client.get(url).send().await.ok().map(|response| response.status().as_u16())

@@ -1,4 +1,4 @@
-//! Clients that are slow, many, or up to something.
+//! Slow, numerous and malicious clients.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,17 +12,18 @@ use tokio::task::JoinSet;
 
 use crate::harness::{Program, Scrape, Twilio, eventually, everything, metric, world_of};
 
-/// How many slow clients fit, and how many don't.
+/// The number of slow clients within the connection limit, and beyond it.
 const SLOW: [usize; 2] = [200, 1_000];
-/// How many connections may be open.
+/// The limit on open connections.
 const MAX_CONNECTIONS: usize = 256;
-/// How much memory the clients may take.
+/// The memory that the clients may cost, in bytes.
 const MEMORY: u64 = 100 << 20;
-/// How long nearly all scrapes may take while other tests run; the benchmark `load -- slow` measures the figure.
+/// The limit on the 99th percentile of scrapes while other tests run; the benchmark `load -- slow` measures it
+/// precisely.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn slow_clients_delay_no_scrape_and_too_many_are_refused() {
+async fn slow_clients_delay_no_scrape_and_excess_ones_are_refused() {
     let twilio = Twilio::serving(everything(3, 1)).await;
     let mut program = Program::polling(&twilio).await;
     let scrape = twilio.wait_until_counted_by(&mut program).await;
@@ -54,7 +55,8 @@ async fn slow_clients_delay_no_scrape_and_too_many_are_refused() {
     program.assert_running();
 }
 
-/// A third of the clients send incomplete headers, a third don't read the response, a third are silent.
+/// Connects slow clients: a third send incomplete headers, a third don't read the response, and a third are
+/// silent.
 async fn connect_slowly(program: &Program, count: usize) -> Vec<TcpStream> {
     let mut clients = Vec::new();
     for number in 0..count {
@@ -64,7 +66,7 @@ async fn connect_slowly(program: &Program, count: usize) -> Vec<TcpStream> {
             1 => "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n",
             _ => "",
         };
-        // A refused client can't send.
+        // Writes fail if the client is refused.
         let _refused = client.write_all(text.as_bytes()).await;
         clients.push(client);
     }
@@ -72,7 +74,7 @@ async fn connect_slowly(program: &Program, count: usize) -> Vec<TcpStream> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_a_client_sends_it_gets_an_error_or_nothing() {
+async fn malformed_requests_get_an_error_or_no_response() {
     let twilio = Twilio::serving(world_of(2)).await;
     let mut program = Program::polling(&twilio).await;
     let long = "a".repeat(70_000);
@@ -93,17 +95,17 @@ async fn whatever_a_client_sends_it_gets_an_error_or_nothing() {
         ("GET / HTTP/1.1\r\nHost: x\r\nX: a\0b\r\n\r\n".to_owned(), Some(400)),
         ("GET / HTTP/9.9\r\n\r\n".to_owned(), Some(400)),
         ("\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}\u{fc}\r\n\r\n".to_owned(), Some(400)),
-        // Two lengths, or a length and chunks: what one server takes for a body is the next one's request.
+        // Request smuggling: with an ambiguous length, one server's body is the next server's request.
         ("POST /-/reload HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 30\r\n\r\nGET".to_owned(), Some(400)),
         ("POST /-/reload HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n".to_owned(), Some(400)),
         ("POST /-/reload HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n".to_owned(), Some(400)),
         ("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n".to_owned(), Some(200)),
     ] {
         let shown: String = request.chars().take(60).collect();
-        let status = ask(&program, &request).await;
+        let status = send(&program, &request).await;
         match expected {
             Some(expected) => assert_eq!(status, Some(expected), "{shown:?}"),
-            // Too much, or nothing that is answered here: refused in one of several ways.
+            // Too large or unsupported: several refusals are acceptable.
             None => assert!(status.is_none_or(|status| (400..500).contains(&status)), "{shown:?}: {status:?}"),
         }
     }
@@ -111,7 +113,7 @@ async fn whatever_a_client_sends_it_gets_an_error_or_nothing() {
     assert_eq!(program.get("/-/healthy").await.0, 200);
 }
 
-/// How many clients guess passwords, fewer than may be connected.
+/// The number of clients that guess passwords: below the connection limit.
 const GUESSERS: usize = 150;
 /// Prometheus' default scrape timeout.
 const SCRAPE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -136,17 +138,17 @@ async fn password_guessing_locks_out_no_user() {
         guessers.spawn(guess(program.address().to_owned(), guesser));
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
-    // The first password waits for the guesses before it; then it is known to be right.
+    // The first request waits for the guesses before it; then the password is known to be correct.
     for _ in 0..10 {
-        let asked = program.request("/metrics").basic_auth("prometheus", Some("right"));
-        let answer = asked.timeout(SCRAPE_TIMEOUT).send().await.expect("an answer in time");
+        let request = program.request("/metrics").basic_auth("prometheus", Some("right"));
+        let answer = request.timeout(SCRAPE_TIMEOUT).send().await.expect("an answer in time");
         assert_eq!(answer.status(), 200);
     }
     program.assert_running();
 }
 
-/// Guesses another password each time, for ever. Two thirds of the clients wait for each answer and keep their
-/// connection; the others leave early.
+/// Guesses a different password each time, endlessly. Two thirds of the clients wait for each response and keep
+/// their connections; the others disconnect early.
 async fn guess(address: String, guesser: usize) {
     let mut number = 0_u64;
     loop {
@@ -159,7 +161,7 @@ async fn guess(address: String, guesser: usize) {
             let request = format!(
                 "GET /metrics HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {credentials}\r\n\r\n"
             );
-            let _cut = client.write_all(request.as_bytes()).await;
+            let _closed = client.write_all(request.as_bytes()).await;
             let mut answer = [0; 2048];
             let answered = tokio::time::timeout(patience, client.read(&mut answer)).await;
             read = answered.map_or(0, |read| read.unwrap_or(0));
@@ -167,14 +169,14 @@ async fn guess(address: String, guesser: usize) {
     }
 }
 
-/// Sends bytes, and reads the status of the first answer; `None` where the connection ends without.
-async fn ask(program: &Program, request: &str) -> Option<u16> {
+/// Sends `request` and returns the status of the first response, or `None` if the connection closes without one.
+async fn send(program: &Program, request: &str) -> Option<u16> {
     let mut client = TcpStream::connect(program.address()).await.expect("a connection");
-    // It may be refused before all of it was sent.
+    // The program may close the connection before everything is sent.
     let _refused = client.write_all(request.as_bytes()).await;
     let mut answer = vec![0; 64];
     let read = tokio::time::timeout(Duration::from_secs(20), client.read(&mut answer)).await;
-    let read = read.expect("an answer, or an end").unwrap_or(0);
+    let read = read.expect("a response or the end of the connection").unwrap_or(0);
     let text = String::from_utf8_lossy(&answer[..read]).into_owned();
     text.strip_prefix("HTTP/1.1 ").and_then(|text| text.get(..3)?.parse().ok())
 }
