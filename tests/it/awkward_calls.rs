@@ -39,8 +39,7 @@ async fn an_events_list_that_shrinks_temporarily_loses_nothing() {
     let behaviour = Behaviour { shrink_events: 300, ..Behaviour::default() };
     let twilio = Twilio::serving(ongoing_calls(1, 50)).await;
     twilio.behave(behaviour);
-    // The settling read must come after Twilio shows everything again: it can't detect that an event
-    // is missing.
+    // Settle only after Twilio shows everything again: the settling read can't detect a missing event.
     let delays = [("TWILIO_EXPORTER_POLL__SETTLE_DELAY", "12s")];
     let mut program = Program::polling_with(&twilio, &delays).await;
     eventually("calls have ended", async || {

@@ -107,7 +107,7 @@ async fn a_refused_backup_overwrites_nothing_and_leaves_no_files() {
     let fifo = directory.path().join("fifo");
     fs::create_dir(&fifo).expect("created");
     let made = Command::new("mkfifo").arg(fifo.join("exporter.db")).status();
-    assert!(made.expect("mkfifo").success());
+    assert!(made.expect("mkfifo runs").success());
     let refused = back_up(&fifo, &directory.path().join("copy.db"));
     assert_eq!(refused.code, Some(1));
     assert!(refused.stderr.contains("not a regular file"), "{}", refused.stderr);

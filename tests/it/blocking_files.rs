@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::harness::{Program, Twilio, eventually, metric, ongoing_calls, run, world_of};
 
 /// The read timeout for files, plus an allowance for starting the program.
-const GIVEN_UP_WITHIN: Duration = Duration::from_secs(5 + 3);
+const GIVES_UP_WITHIN: Duration = Duration::from_secs(5 + 3);
 /// The longest a stop may take.
 const STOPS_WITHIN: Duration = Duration::from_secs(2);
 
@@ -42,7 +42,7 @@ fn a_blocking_file_fails_the_start_and_is_named() {
         assert_eq!(ended.code, Some(78), "{flags:?}: {}", ended.stderr);
         assert!(ended.stderr.contains(named), "{named}: {}", ended.stderr);
         assert!(ended.stderr.contains("did not answer in time"), "{named}: {}", ended.stderr);
-        assert!(began.elapsed() < GIVEN_UP_WITHIN, "{:?}", began.elapsed());
+        assert!(began.elapsed() < GIVES_UP_WITHIN, "{:?}", began.elapsed());
     }
 }
 
@@ -109,7 +109,7 @@ async fn a_reload_that_waits_for_a_file_changes_nothing_and_delays_no_stop() {
     // Calls are still counted while the reload waits for the file.
     let so_far = wait_for_calls(&program, 1.0).await;
     wait_for_calls(&program, so_far + 2.0).await;
-    eventually("the reload is given up", async || {
+    eventually("the reload is abandoned", async || {
         program.log().contains("did not answer in time").then_some(())
     })
     .await;
@@ -156,7 +156,7 @@ async fn with_secret_file(
 
 fn fifo_in(directory: &Path) -> std::path::PathBuf {
     let path = directory.join("fifo");
-    assert!(Command::new("mkfifo").arg(&path).status().expect("mkfifo").success());
+    assert!(Command::new("mkfifo").arg(&path).status().expect("mkfifo runs").success());
     path
 }
 

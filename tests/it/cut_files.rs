@@ -91,7 +91,7 @@ async fn an_emptied_web_configuration_still_requires_basic_auth() {
             "" => request,
             password => request.basic_auth("prometheus", Some(password)),
         };
-        request.send().await.expect("an answer").status().as_u16()
+        request.send().await.expect("a response").status().as_u16()
     };
     assert_eq!((status("").await, status("first").await), (401, 200));
     let headers = "http_server_config: { http2: true }\n";
@@ -113,7 +113,7 @@ async fn an_emptied_web_configuration_still_requires_basic_auth() {
     assert_eq!(errors, 2, "each problem is logged once");
 }
 
-/// Writes the configuration, sends SIGHUP, and waits until the log has another `expected`.
+/// Writes the configuration, sends SIGHUP, and waits for a new occurrence of `expected` in the log.
 async fn reload(program: &Program, text: &str, expected: &str) {
     let path: PathBuf = program.directory().path().join("exporter.yml");
     std::fs::write(path, text).expect("written");

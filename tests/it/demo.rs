@@ -1,4 +1,4 @@
-//! `demo`: the first minute.
+//! `demo`: what the metrics show in the first minute.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

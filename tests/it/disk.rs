@@ -165,13 +165,13 @@ async fn assert_store_missing(program: &Program, twilio: &Twilio) -> Scrape {
         errors.value_in(&scrape).is_some_and(|count| count >= 6.0).then_some(scrape)
     })
     .await;
-    let asked = twilio.requests();
+    let requests_before = twilio.requests();
     let scrape = eventually("commits are retried further", async || {
         let now = program.scrape().await;
         (errors.value_in(&now) >= errors.value_in(&scrape).map(|count| count + 2.0)).then_some(now)
     })
     .await;
-    let more = twilio.requests() - asked;
+    let more = twilio.requests() - requests_before;
     assert!(more <= 2 * MAX_CONCURRENCY, "{more} requests during the pause");
     assert_eq!(scrape.durable(), first.durable(), "uncommitted values are exposed");
     assert!(writable.is_in(&scrape, 0.0));
@@ -195,14 +195,14 @@ async fn assert_paused(program: &Program, twilio: &Twilio) -> Scrape {
     })
     .await;
     // Both accounts are paused by now, or pause at their next commit.
-    let (first, asked) = (program.scrape().await, twilio.requests());
+    let (first, requests_before) = (program.scrape().await, twilio.requests());
     let now = errors.value_in(&first).expect("a count");
     let scrape = eventually("commits are retried", async || {
         let scrape = program.scrape().await;
         errors.value_in(&scrape).is_some_and(|count| count >= now + 4.0).then_some(scrape)
     })
     .await;
-    let more = twilio.requests() - asked;
+    let more = twilio.requests() - requests_before;
     assert!(more <= 2 * MAX_CONCURRENCY, "{more} requests during the pause");
     assert!(metric("twilio_exporter_store_writable").is_in(&scrape, 0.0));
     assert_eq!(scrape.durable(), first.durable(), "uncommitted values are exposed");

@@ -30,7 +30,7 @@ async fn the_counters_match_a_mixed_world() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn repeated_kills_lose_nothing_and_count_nothing_twice() {
+async fn a_killed_program_loses_nothing_and_counts_nothing_twice() {
     let twilio = Twilio::serving(everything(2, 1)).await;
     let mut program = Program::polling(&twilio).await;
     let total = twilio.truth().value("twilio_webhook_requests_total", &[]);
@@ -53,7 +53,7 @@ async fn repeated_kills_lose_nothing_and_count_nothing_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn calls_in_progress_during_kills_are_counted_once() {
+async fn calls_in_progress_when_it_is_killed_are_counted_once() {
     let twilio = Twilio::serving(ongoing_calls(2, 40)).await;
     let mut program = Program::polling(&twilio).await;
     for calls in [10.0, 20.0, 40.0] {

@@ -120,7 +120,7 @@ async fn responses_and_errors_have_the_requested_content_type() {
             if let Some((name, value)) = header {
                 request = request.header(name, value);
             }
-            let response = request.send().await.expect("an answer");
+            let response = request.send().await.expect("a response");
             assert_eq!(response.status(), status, "{path}");
             let headers = response.headers();
             assert_eq!(headers["content-type"], content_type, "{path}");
@@ -164,8 +164,8 @@ async fn hostile_webhook_urls_leave_the_pages_harmless() {
     let now = twilio_call_exporter::clock::Clock::start().now();
     let times = failures.iter().map(|failure| failure["time"].as_str().expect("a time"));
     let ages = times.map(|time| now.duration_since(time.parse().expect("a time")).as_secs());
-    // Impossible and missing dates are replaced by the time of counting: a date in the future would stay the
-    // most recent.
+    // Impossible and missing dates are replaced by the time of counting: a failure in the far future would
+    // stay the most recent.
     let (old, recent): (Vec<i64>, Vec<i64>) = ages.partition(|age| *age > 86_400);
     assert_eq!(old.len() * 2, recent.len());
     assert!(recent.iter().all(|age| (-5..120).contains(age)), "{recent:?}");
@@ -267,8 +267,8 @@ fn counted(scrape: &Scrape) -> BTreeMap<Vec<String>, usize> {
         .collect()
 }
 
-/// The targets of a page's links, resolved as by a browser behind a proxy that serves the program under a path
-/// prefix, without the prefix.
+/// The targets of a page's links, as a browser resolves them behind a proxy that serves the program under a
+/// path prefix. The prefix is removed.
 fn links(page: &str) -> BTreeSet<String> {
     let base = reqwest::Url::parse("http://proxy.example/under/failures").expect("a URL");
     let resolve = |link: &str| {

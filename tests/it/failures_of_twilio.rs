@@ -7,20 +7,20 @@ use crate::harness::{Program, Twilio, eventually, everything, metric, world_of};
 #[tokio::test(flavor = "multi_thread")]
 async fn rejected_credentials_are_logged_once_and_block_no_other_account() {
     let twilio = Twilio::serving(WorldConfig { accounts: 2, ..world_of(20) }).await;
-    let refused = twilio.accounts()[0].account_sid.clone();
+    let rejected = twilio.accounts()[0].account_sid.clone();
     let other = twilio.accounts()[1].account_sid.clone();
-    twilio.behave(Behaviour { unauthorized: vec![refused.clone()], ..Behaviour::default() });
+    twilio.behave(Behaviour { unauthorized: vec![rejected.clone()], ..Behaviour::default() });
     let program = Program::polling(&twilio).await;
     let scrape = eventually("both accounts are polled", async || {
         let scrape = program.scrape().await;
         let up = |account: &str| {
             metric("twilio_exporter_up").label("account", account).value_in(&scrape)
         };
-        (up(&refused) == Some(0.0) && up(&other) == Some(1.0)).then_some(scrape)
+        (up(&rejected) == Some(0.0) && up(&other) == Some(1.0)).then_some(scrape)
     })
     .await;
     let code = metric("twilio_exporter_api_requests_total")
-        .label("account", &refused)
+        .label("account", &rejected)
         .label("code", "401");
     assert!(
         code.value_in(&scrape).is_some_and(|n| (1.0..3.0).contains(&n)),

@@ -68,7 +68,7 @@ async fn the_first_scrape_of_each_account_has_all_series_with_known_labels() {
     tokio::time::timeout(Duration::from_secs(60), program.stop()).await.expect("the program stops");
 }
 
-/// Asserts that each family with closed labels shows all of their combinations.
+/// Asserts that each family whose label values are all known has a series for every combination.
 fn assert_complete(scrape: &Scrape, accounts: &[&str]) {
     let mut checked = 0;
     for family in catalog::ALL {

@@ -137,7 +137,7 @@ async fn ten_thousand_routes_of_a_host_become_81_and_lose_no_request() {
     assert!(warning.contains("a.example") && warning.contains("WARN"), "{warning}");
 }
 
-/// A Call Event of a webhook with a distinct path for each number.
+/// A Call Event for a webhook whose path is distinct for each number.
 fn event(number: usize) -> String {
     let word: String =
         format!("{number:05}").bytes().map(|digit| char::from(b'k' + digit - b'0')).collect();

@@ -280,7 +280,7 @@ for line in sys.stdin:
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
-        .expect("python3");
+        .expect("python3 runs");
     let mut stdin = python.stdin.take().expect("a pipe");
     let lines: String = documents
         .iter()
@@ -288,7 +288,7 @@ for line in sys.stdin:
         .collect();
     let writer = std::thread::spawn(move || stdin.write_all(lines.as_bytes()));
     let output = python.wait_with_output().expect("the output");
-    writer.join().expect("no panic").expect("written");
+    writer.join().expect("the thread succeeds").expect("written");
     assert!(output.status.success());
     output
         .stdout

@@ -1,7 +1,8 @@
 //! SIGKILL at random moments, with a real store, calls in progress and errors from Twilio.
 //!
 //! At the end, every durable family equals what happened, and no scrape has shown a counter that fell or
-//! exceeded it. `KILLS=<number>` sets the number of kills and `KILL_SEED=<number>` varies their timing.
+//! was ahead of what had happened. `KILLS=<number>` sets the number of kills and `KILL_SEED=<number>`
+//! varies their timing.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

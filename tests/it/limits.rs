@@ -16,13 +16,13 @@ const CALL: &str = "CA00000000000000000000000000000043";
 /// The value of `limits.series`.
 const SERIES: usize = 700;
 /// The number of series that an account may have beyond it, according to the example configuration.
-const BEYOND: usize = 476;
+const EXTRA_SERIES: usize = 476;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn endless_codes_kinds_and_content_types_stay_within_the_series_limit_and_are_counted() {
     let config = include_str!("../../config/exporter.yml");
     assert!(
-        config.contains(&format!("up to {BEYOND} more")),
+        config.contains(&format!("up to {EXTRA_SERIES} more")),
         "the example configuration states another number"
     );
     let date = Clock::start().now().strftime("%a, %d %b %Y %H:%M:%S +0000").to_string();
@@ -105,9 +105,9 @@ async fn idle_clients_leave_file_descriptors_for_the_store_and_twilio_and_time_o
 #[tokio::test(flavor = "multi_thread")]
 async fn without_file_descriptors_for_connections_it_warns_and_recovers() {
     let twilio = Twilio::serving(world_of(1)).await;
-    let own = Program::polling(&twilio).await.open_files().await;
-    let own = u32::try_from(own).expect("a number");
-    let (program, idle) = with_idle_clients(own + 2, &twilio).await;
+    let own_files = Program::polling(&twilio).await.open_files().await;
+    let own_files = u32::try_from(own_files).expect("a number");
+    let (program, idle) = with_idle_clients(own_files + 2, &twilio).await;
     eventually("the program warns", async || {
         program.log().contains("cannot accept connections").then_some(())
     })
@@ -168,7 +168,7 @@ async fn too_few_threads_fail_the_start_with_one_error_and_the_minimum_suffices(
     let user = ["--reuid=61234", "--regid=61234", "--clear-groups"];
     let lowered =
         Command::new("setpriv").args(user).args(["prlimit", &pid, "--nproc=1:1"]).status();
-    assert!(lowered.expect("setpriv").success());
+    assert!(lowered.expect("setpriv runs").success());
     tokio::time::sleep(Duration::from_secs(11)).await;
     wait_for_scrape(&program).await;
     twilio.wait_until_counted_by(&mut program).await;
@@ -206,7 +206,7 @@ async fn wait_for_scrape(program: &Program) -> Scrape {
 
 fn assert_within_limits(scrape: &Scrape) {
     let shown = scrape.durable_with_buckets().len();
-    assert!(shown <= SERIES + BEYOND, "{shown} series");
+    assert!(shown <= SERIES + EXTRA_SERIES, "{shown} series");
     let value = |name: &str| metric(name).value_in(scrape);
     assert_eq!(value("twilio_webhook_requests_total"), Some(800.0));
     assert_eq!(value("twilio_webhook_request_duration_seconds_count"), Some(800.0));

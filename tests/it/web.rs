@@ -16,25 +16,25 @@ use crate::harness::{Program, Prometheus, eventually, run};
 async fn over_tls_with_basic_auth_only_probes_need_no_credentials() {
     let server = TlsProgram::start(&users()).await;
     let client = server.client(None);
-    // Orchestrators probe without credentials.
+    // Orchestrators send their probes without credentials.
     for path in ["/-/healthy", "/-/ready"] {
         let url = format!("https://localhost:{}{path}", server.port());
-        assert_eq!(client.get(&url).send().await.expect("an answer").status(), 200, "{path}");
+        assert_eq!(client.get(&url).send().await.expect("a response").status(), 200, "{path}");
     }
     for path in ["/metrics", "/", "/failures", "/-/reload", "/nowhere"] {
         let url = format!("https://localhost:{}{path}", server.port());
-        let refused = client.get(&url).send().await.expect("an answer");
+        let refused = client.get(&url).send().await.expect("a response");
         assert_eq!(refused.status(), 401, "{path}");
         assert_eq!(refused.headers()["www-authenticate"], "Basic", "{path}");
         let wrong = client.get(&url).basic_auth("prometheus", Some("wrong")).send().await;
-        assert_eq!(wrong.expect("an answer").status(), 401, "{path}");
+        assert_eq!(wrong.expect("a response").status(), 401, "{path}");
         let right = client.get(&url).basic_auth("prometheus", Some("secret word")).send().await;
         let expected = match path {
             "/nowhere" => 404,
             "/-/reload" => 405,
             _ => 200,
         };
-        let right = right.expect("an answer");
+        let right = right.expect("a response");
         assert_eq!(right.status(), expected, "{path}");
         assert_eq!(right.headers()["strict-transport-security"], "max-age=1", "{path}");
     }
@@ -179,7 +179,7 @@ async fn prometheus_scrapes_over_tls_with_basic_auth_and_promtool_accepts_the_fi
     let server = TlsProgram::start(&users()).await;
     let checked =
         Command::new("promtool").args(["check", "web-config"]).arg(server.path("web.yml")).output();
-    let checked = checked.expect("promtool");
+    let checked = checked.expect("promtool runs");
     assert!(checked.status.success(), "{checked:?}");
     let settings = format!(
         "    scheme: https\n    tls_config: {{ ca_file: '{}', server_name: localhost }}\n    basic_auth: {{ username: prometheus, password: 'secret word' }}\n",

@@ -16,10 +16,10 @@ use crate::harness::{Program, Scrape, Twilio, eventually, everything, metric, wo
 const SLOW: [usize; 2] = [200, 1_000];
 /// The limit on open connections.
 const MAX_CONNECTIONS: usize = 256;
-/// The memory that the clients may cost, in bytes.
+/// The limit on the additional memory for the clients, in bytes.
 const MEMORY: u64 = 100 << 20;
-/// The limit on the 99th percentile of scrapes while other tests run; the benchmark `load -- slow` measures it
-/// precisely.
+/// The limit on the 99th percentile of scrape durations while other tests run; the benchmark `load -- slow`
+/// measures it precisely.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -141,7 +141,7 @@ async fn password_guessing_locks_out_no_user() {
     // The first request waits for the guesses before it; then the password is known to be correct.
     for _ in 0..10 {
         let request = program.request("/metrics").basic_auth("prometheus", Some("right"));
-        let answer = request.timeout(SCRAPE_TIMEOUT).send().await.expect("an answer in time");
+        let answer = request.timeout(SCRAPE_TIMEOUT).send().await.expect("a response in time");
         assert_eq!(answer.status(), 200);
     }
     program.assert_running();
