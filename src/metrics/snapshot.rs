@@ -111,7 +111,7 @@ impl<'a> Snapshot<'a> {
             what: label.as_str(),
         });
         let mut asked: BTreeMap<EndpointId, RequestedKinds> = BTreeMap::new();
-        for group in ledger.groups.values().filter(|group| group.kind.is_heard()) {
+        for group in ledger.groups.values().filter(|group| group.kind.is_caller_facing()) {
             let of_endpoint = asked.entry(group.endpoint).or_default();
             *of_endpoint.heard.get_or_insert_default() |= group.hold.is_released;
             if group.kind.expects_twiml() {

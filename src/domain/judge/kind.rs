@@ -93,7 +93,7 @@ impl RequestKind {
     }
 
     /// Whether the caller of an active call hears the response: TwiML or audio.
-    pub const fn is_heard(self) -> bool {
+    pub const fn is_caller_facing(self) -> bool {
         matches!(self.expected(), Expected::Twiml | Expected::Sound)
     }
 

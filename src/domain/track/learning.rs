@@ -162,7 +162,7 @@ mod tests {
             identity: Identity::Rejected(Digest(0)),
             created_at: Some(at(second)),
             observed: Err(Rejection::Malformed),
-            is_heard: false,
+            is_caller_facing: false,
         };
         let items = event.map(item).into_iter().collect();
         let settling = Reading { items, read_at: at(1_000), is_complete: true };

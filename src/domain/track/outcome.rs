@@ -105,7 +105,7 @@ struct CallerFacingRequest<'a> {
 
 impl<'a> CallerFacingRequest<'a> {
     fn new(item: &'a Item) -> Option<Self> {
-        let observation = item.observed.as_ref().ok().filter(|_| item.is_heard)?;
+        let observation = item.observed.as_ref().ok().filter(|_| item.is_caller_facing)?;
         let is_success = observation.verdict.failure.is_none();
         // Audio that plays says nothing about the TwiML that follows.
         let is_inconclusive = observation.verdict.warning == Some(Warning::Redirect)

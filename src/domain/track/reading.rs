@@ -22,21 +22,21 @@ pub struct Item {
     /// The observation, or why there is none.
     pub observed: Result<Observation, Rejection>,
     /// Whether the caller hears the response, or the effect of its failure.
-    pub is_heard: bool,
+    pub is_caller_facing: bool,
 }
 
 impl Item {
     /// Judges a Call Event of a call.
     pub fn judge(event: &CallEvent, call: CallSid, digests: Digests, routes: &Routes) -> Self {
         let observed = observe::observe(event, routes);
-        let is_heard =
+        let is_caller_facing =
             observed.as_ref().is_ok_and(|observed| match observe::expected(observed.kind, event) {
                 Expected::Twiml => !is_of_a_child(event, call),
                 Expected::Sound => true,
                 Expected::IdleTwiml | Expected::Status | Expected::Nothing => false,
             });
         let created_at = event.response.as_ref().and_then(|response| response.created_at);
-        Self { identity: digests.identify(event), created_at, observed, is_heard }
+        Self { identity: digests.identify(event), created_at, observed, is_caller_facing }
     }
 
     /// Creates an item for JSON that isn't a valid Call Event.
@@ -45,7 +45,7 @@ impl Item {
             identity: digests.identify_bytes(bytes),
             created_at: None,
             observed: Err(rejection),
-            is_heard: false,
+            is_caller_facing: false,
         }
     }
 }

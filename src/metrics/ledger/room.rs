@@ -42,7 +42,8 @@ fn group_series(kind: RequestKind) -> usize {
 /// Series that an endpoint of some kinds has for them: with the first that is heard come the outcomes, with
 /// the first that expects TwiML the content types.
 fn kinds_series(mut kinds: impl Iterator<Item = RequestKind> + Clone) -> usize {
-    let outcomes = if kinds.clone().any(RequestKind::is_heard) { Outcome::ALL.len() } else { 0 };
+    let outcomes =
+        if kinds.clone().any(RequestKind::is_caller_facing) { Outcome::ALL.len() } else { 0 };
     outcomes + if kinds.any(RequestKind::expects_twiml) { ContentType::ALL.len() } else { 0 }
 }
 

@@ -171,7 +171,7 @@ fn fact(random: &mut fastrand::Rng) -> Fact {
         0 => Fact::Finished(pick(random, Direction::ALL), pick(random, CallStatus::ALL)),
         1 => {
             let caller_facing: Vec<RequestKind> =
-                RequestKind::ALL.iter().copied().filter(|kind| kind.is_heard()).collect();
+                RequestKind::ALL.iter().copied().filter(|kind| kind.is_caller_facing()).collect();
             let route = format!("/{}", random.u8(..20));
             let of = event_of(&route, pick(random, &caller_facing), random.u16(100..600));
             let Fact::Event { observation, is_history, .. } = of else { return of };

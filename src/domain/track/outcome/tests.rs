@@ -156,6 +156,6 @@ fn item(word: &str) -> Item {
             has_invalid_duration: false,
             verdict,
         }),
-        is_heard: kind != RequestKind::StatusCallback && !kind_text.starts_with("whisper"),
+        is_caller_facing: kind != RequestKind::StatusCallback && !kind_text.starts_with("whisper"),
     }
 }

@@ -143,7 +143,7 @@ fn twiml_is_not_judged_after_the_end_of_a_call() {
             ("null - null", "none !no_response"),
         ] {
             let event = &events(parameters, answer)[0];
-            assert!(!judge(event).is_heard, "{event}");
+            assert!(!judge(event).is_caller_facing, "{event}");
             check(parameters, answer, &format!("{expected} {verdict}"));
         }
     }
@@ -173,7 +173,7 @@ fn a_get_without_call_parameters_is_a_media_download() {
                 let event = event.replace("\"POST\"", "\"GET\"");
                 let observed = observe(&event).expect("observed");
                 assert_eq!(show(&observed), format!("media {verdict}"), "{event}");
-                assert!(judge(&event).is_heard, "{event}");
+                assert!(judge(&event).is_caller_facing, "{event}");
             }
         }
     }
@@ -188,13 +188,13 @@ fn a_get_without_call_parameters_is_a_media_download() {
 fn only_the_dialled_leg_hears_a_whisper() {
     let parameters = "account_sid=AC call_status=in-progress direction=outbound-dial";
     let parent = "CA00000000000000000000000000000099";
-    for (call_sid, is_heard) in
+    for (call_sid, is_caller_facing) in
         [(call().to_string().as_str(), true), (parent, false), ("CA", false)]
     {
         let parameters = format!("{parameters} parent_call_sid={parent} call_sid={call_sid}");
         for event in events(&parameters, "500 - null") {
             let item = judge(&event);
-            assert_eq!(item.is_heard, is_heard, "{event}");
+            assert_eq!(item.is_caller_facing, is_caller_facing, "{event}");
             assert_eq!(show(&item.observed.expect("observed")), "twiml_request 500 !http_5xx");
         }
     }
