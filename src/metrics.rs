@@ -1,6 +1,6 @@
-//! What is counted, and how it is written down.
+//! Metrics: counts facts and writes metric families.
 //!
-//! Knows no network, no disk and no clock: facts come in, families go out.
+//! Does no I/O and reads no clock: facts come in, families go out.
 
 pub mod catalog;
 pub mod exemplar;

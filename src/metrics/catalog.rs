@@ -1,25 +1,25 @@
 //! Every metric family, defined once: name, help, kind, labels and buckets.
 //!
-//! METRICS.md is generated from here. The process metrics (`process_*`) are the `prometheus`
-//! crate's own and not listed.
+//! METRICS.md is generated from this module. The `process_*` metrics come from the `prometheus` crate and
+//! aren't listed here.
 
-/// What a family is.
+/// The type of a metric family.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum FamilyKind {
-    /// Only grows.
+    /// A value that only increases.
     Counter,
-    /// Goes up and down.
+    /// A value that goes up and down.
     Gauge,
-    /// Counts by upper bound.
+    /// Counts of observations by bucket, with these upper bounds.
     Histogram(&'static [f64]),
 }
 
-/// How long a family's values live.
+/// The lifetime of a family's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lifetime {
     /// Kept in the store, never reset.
     Durable,
-    /// What is the case now.
+    /// The current state.
     Momentary,
     /// About the exporter itself, since it started.
     SinceStart,
@@ -32,24 +32,24 @@ pub struct Family {
     pub name: &'static str,
     /// Help text.
     pub help: &'static str,
-    /// What it is.
+    /// Type.
     pub kind: FamilyKind,
-    /// How long its values live.
+    /// Lifetime of its values.
     pub life: Lifetime,
-    /// Label names, in the order in which values are given.
+    /// Label names, in the order in which values are passed.
     pub labels: &'static [&'static str],
 }
 
-/// Bounds of webhook durations in seconds: 2 and 3 s are where callers notice the silence, 15 s is
-/// where Twilio gives up.
+/// Bucket bounds of webhook durations in seconds: callers notice the silence after 2 to 3 s, and Twilio
+/// gives up after 15 s.
 pub const WEBHOOK_SECONDS: &[f64] = &[0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0];
-/// Bounds of an event's lateness in seconds: from a live read up to a day of downtime.
+/// Bucket bounds of an event's lag in seconds: from a read during the call to a day of downtime.
 pub const LAG_SECONDS: &[f64] = &[
     15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1200.0, 1800.0, 3600.0, 7200.0, 21600.0, 86400.0,
 ];
-/// Bounds of our own requests to Twilio in seconds, up to the request timeout.
+/// Bucket bounds of the exporter's requests to Twilio in seconds, up to the request timeout.
 pub const API_SECONDS: &[f64] = &[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
-/// Bounds of a commit in seconds: an fsync takes from a millisecond to, on a sick disk, many.
+/// Bucket bounds of commits in seconds: an fsync takes about a millisecond, or seconds on a failing disk.
 pub const COMMIT_SECONDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
 
 macro_rules! families {
@@ -228,8 +228,8 @@ families! {
         "Size of the store's files in bytes.";
 }
 
-/// METRICS.md: the catalogue as a document. `elsewhere` has the label sets that are defined where this
-/// can't look: a label, and its values.
+/// Returns the text of METRICS.md. `elsewhere` lists labels, with their values, that are defined in modules
+/// not accessible from here.
 pub fn markdown(elsewhere: &[(&str, Vec<&str>)]) -> String {
     let mut text = String::from(
         "# Metrics\n\n\
@@ -320,7 +320,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_unique_and_say_what_they_are() {
+    fn names_are_unique_and_follow_the_conventions() {
         let mut names: Vec<&str> = ALL.iter().map(|family| family.name).collect();
         names.sort_unstable();
         assert!(names.windows(2).all(|pair| pair[0] != pair[1]));

@@ -1,6 +1,6 @@
-//! Exemplars: the call behind a failure or a slow bucket, one step from the graph.
+//! Exemplars link a failure or a duration bucket to a call.
 //!
-//! In memory only: nothing about them is promised over a restart.
+//! They are kept in memory only and lost on restart.
 
 use jiff::Timestamp;
 
@@ -11,7 +11,7 @@ use crate::domain::words::sid::CallSid;
 pub struct Exemplar {
     /// The call.
     pub call_sid: CallSid,
-    /// The duration that fell into the bucket; `None` for a plain count.
+    /// The duration counted in the bucket; `None` for a plain count.
     pub duration_ms: Option<u64>,
     /// When it was counted.
     pub at: Timestamp,

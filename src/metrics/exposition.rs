@@ -1,8 +1,8 @@
-//! How families are written down: the Prometheus text format 0.0.4, and OpenMetrics 1.0.
+//! Writes metric families in the Prometheus text format 0.0.4 and in OpenMetrics 1.0.
 //!
 //! The `prometheus` crate's own encoder writes `le="15"`: Prometheus 3 turns that into `15.0` and
-//! Prometheus 2 does not, so a rule could only ever match one of them. Here a bound is always written
-//! as a float.
+//! Prometheus 2 doesn't, so a rule could match only one of them. This module always writes bounds as
+//! floats.
 //! Source: <https://prometheus.io/docs/instrumenting/exposition_formats/>.
 
 use std::fmt::Write;
@@ -11,7 +11,7 @@ use prometheus::proto::{Metric, MetricFamily, MetricType};
 
 use super::exemplar::Exemplar;
 
-/// A format of families.
+/// An exposition format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// The text format 0.0.4.
@@ -23,7 +23,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// Its content type.
+    /// Returns its content type.
     pub const fn content_type(self) -> &'static str {
         match self {
             Self::Text => "text/plain; version=0.0.4; charset=utf-8",
@@ -32,16 +32,16 @@ impl Format {
     }
 }
 
-/// Families being written, in any order.
+/// An exposition being written; families may be added in any order.
 #[derive(Debug)]
 pub struct Exposition {
     format: Format,
-    /// Names and texts.
+    /// Names and texts of the families.
     families: Vec<(String, String)>,
 }
 
 impl Exposition {
-    /// Begins without families.
+    /// Starts an empty exposition.
     pub const fn new(format: Format) -> Self {
         Self { format, families: Vec::new() }
     }
@@ -75,7 +75,7 @@ impl Exposition {
         }
     }
 
-    /// The texts of the families in the order of their names, to be written one after another.
+    /// Returns the texts of the families, sorted by name, to be sent one after another.
     pub fn finish(mut self) -> Vec<String> {
         self.families.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         let end = (self.format == Format::OpenMetrics).then(|| "# EOF\n".to_owned());
@@ -83,12 +83,12 @@ impl Exposition {
     }
 }
 
-/// The labels of a series, written once for all families that have them.
+/// The labels of a series, formatted once for all families that use them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Labels(String);
 
 impl Labels {
-    /// Labels by name.
+    /// Formats pairs of names and values.
     pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let mut text = String::new();
         for (name, value) in pairs {
@@ -104,10 +104,10 @@ impl Labels {
     }
 }
 
-/// A value of a sample.
+/// The value of a sample.
 #[derive(Clone, Copy, Debug)]
 pub enum Value {
-    /// A count: exact.
+    /// A count, written exactly.
     Count(u64),
     /// Anything else.
     Float(f64),
@@ -131,7 +131,7 @@ impl FamilyText<'_> {
             MetricType::SUMMARY => "summary",
             MetricType::UNTYPED => "untyped",
         };
-        // OpenMetrics names a counter's family without the suffix of its sample.
+        // In OpenMetrics, a counter family's name lacks the `_total` of its samples.
         let described = match kind {
             "counter" if is_open_metrics => self.name.strip_suffix("_total").unwrap_or(self.name),
             _ => self.name,
@@ -145,18 +145,18 @@ impl FamilyText<'_> {
         }
     }
 
-    /// Writes a sample with one more label; an exemplar where the format has them.
+    /// Writes a sample, with an optional extra label, and an exemplar if the format supports them.
     pub fn sample(
         &mut self,
         labels: &Labels,
-        more: Option<(&str, &str)>,
+        extra: Option<(&str, &str)>,
         value: Value,
         exemplar: Option<&Exemplar>,
     ) {
-        self.write("", labels, more, value, exemplar);
+        self.write("", labels, extra, value, exemplar);
     }
 
-    /// Writes a histogram from its counts up to each [`bound`], `+Inf` included, and its sum.
+    /// Writes a histogram from its cumulative counts by [`bound`], including `+Inf`, and its sum.
     pub fn histogram<'e>(
         &mut self,
         labels: &Labels,
@@ -190,7 +190,7 @@ impl FamilyText<'_> {
                 let all = (bound(f64::INFINITY), histogram.get_sample_count(), None);
                 self.histogram(&labels, finite.chain([all]), histogram.get_sample_sum());
             }
-            // Nothing here makes summaries or untyped metrics.
+            // There are no summaries or untyped metrics.
             MetricType::GAUGE | MetricType::SUMMARY | MetricType::UNTYPED => {
                 let value = metric.get_gauge().get_value();
                 self.sample(&labels, None, Value::Float(value), None);
@@ -202,7 +202,7 @@ impl FamilyText<'_> {
         &mut self,
         suffix: &str,
         Labels(labels): &Labels,
-        more: Option<(&str, &str)>,
+        extra: Option<(&str, &str)>,
         value: Value,
         exemplar: Option<&Exemplar>,
     ) {
@@ -212,7 +212,7 @@ impl FamilyText<'_> {
             text.extend(parts.iter().copied());
         };
         let comma = if labels.is_empty() { "" } else { "," };
-        match more {
+        match extra {
             Some((name, value)) => {
                 push(&[self.name, suffix, "{", labels, comma, name, "=\"", value, "\"} "]);
             }
@@ -235,7 +235,7 @@ impl FamilyText<'_> {
     }
 }
 
-/// A bound of a bucket as it is written: always a float.
+/// Formats the bound of a bucket, always as a float.
 pub fn bound(upper: f64) -> String {
     if upper.is_finite() { format!("{upper:?}") } else { "+Inf".to_owned() }
 }
@@ -251,8 +251,8 @@ fn write_float(text: &mut String, value: f64) {
 }
 
 fn display(text: &mut String, value: &dyn std::fmt::Display) {
-    // A string takes everything.
-    let _always = write!(text, "{value}");
+    // Writing to a string never fails.
+    let _infallible = write!(text, "{value}");
 }
 
 fn escape(text: &mut String, value: &str, escapes_quotes: bool) {
@@ -269,11 +269,8 @@ fn escape(text: &mut String, value: &str, escapes_quotes: bool) {
     text.push_str(rest);
 }
 
-/// A count as the format's only number: exact up to 2^53.
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "the text format knows only floats; exact below 2^53"
-)]
+/// Converts a count to a float, exact up to 2^53.
+#[expect(clippy::cast_precision_loss, reason = "the text format has only floats; exact up to 2^53")]
 pub(crate) fn as_float(count: u64) -> f64 {
     count as f64
 }

@@ -1,6 +1,6 @@
 //! Metrics about the exporter itself, since it started.
 //!
-//! Plain instruments of the `prometheus` crate, made from the catalogue.
+//! They are instruments of the `prometheus` crate, created from the catalogue.
 
 mod account;
 mod removal;
@@ -22,18 +22,18 @@ pub use account::{AccountHealth, EntryResult, EventResult};
 pub use trouble::{Troubles, UnreadableResource};
 
 label_enum! {
-    /// What became of a request that pushes entries of the error log.
+    /// The result of a request that pushes error log entries.
     pub enum PushResult {
-        /// Its entries are counted, or were before.
+        /// Its entries have been counted, now or earlier.
         Counted = "counted",
-        /// It isn't Twilio's, as far as can be told.
+        /// It isn't validly signed, is unreadable, or is too large.
         Refused = "refused",
-        /// It could not be counted then: Twilio pushes it again.
+        /// It couldn't be counted yet; Twilio will push it again.
         Deferred = "deferred",
     }
 }
 
-/// All instruments.
+/// All instruments about the exporter.
 #[derive(Clone, Debug)]
 pub struct Health {
     account_info: GaugeVec,
@@ -70,7 +70,7 @@ pub struct Health {
     route_overflow: IntCounterVec,
     routes_retired: IntCounterVec,
     clock_offset: GaugeVec,
-    /// How far Twilio's clock is ahead of the local time, once that is known.
+    /// How far Twilio's clock is ahead of the local time, once known.
     twilio_ahead: Arc<Mutex<Option<SignedDuration>>>,
     config_reloaded: GaugeVec,
     pushes: IntCounterVec,
@@ -84,7 +84,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// Makes the instruments and registers them.
+    /// Creates the instruments and registers them.
     pub fn register(registry: &Registry) -> prometheus::Result<Self> {
         let build_info = gauge(registry, &catalog::BUILD_INFO)?;
         build_info
@@ -154,59 +154,59 @@ impl Health {
         Ok(health)
     }
 
-    /// The instruments of one account. Every series whose labels are known starts at 0. What is there
-    /// already keeps its value.
+    /// Returns the instruments of one account. Series whose labels are known in advance start at 0;
+    /// existing series keep their values.
     pub fn account(&self, label: &str, account_sid: &str, status: &str) -> AccountHealth {
         let account = AccountHealth { health: self.clone(), label: label.to_owned() };
-        account.begin();
-        // Last: an account that is told has all of its series.
+        account.init_series();
+        // Last, so that an account listed here has all its series.
         self.account_info.with_label_values(&[label, account_sid, status]).set(1.0);
         account
     }
 
-    /// Notes that Twilio tells another status of an account than before.
+    /// Records a change of an account's status at Twilio.
     pub fn account_status(&self, label: &str, account_sid: &str, before: &str, status: &str) {
-        // It is there since the account is polled.
+        // The series has existed since polling of the account began.
         let _absent = self.account_info.remove_label_values(&[label, account_sid, before]);
         self.account_info.with_label_values(&[label, account_sid, status]).set(1.0);
     }
 
-    /// Notes whether a configuration that was loaded is in force.
+    /// Records whether the last loaded configuration was valid.
     pub fn config_loaded(&self, is_valid: bool) {
         let value = if is_valid { 1.0 } else { 0.0 };
         self.config_reloaded.with_label_values::<&str>(&[]).set(value);
     }
 
-    /// Notes that pushes are taken.
+    /// Creates the series of pushes at 0, once pushes are accepted.
     pub fn takes_pushes(&self) {
         for result in PushResult::ALL {
             self.pushes.with_label_values(&[result.as_str()]);
         }
     }
 
-    /// Notes what became of a push.
+    /// Counts a push by its result.
     pub fn pushed(&self, result: PushResult) {
         self.pushes.with_label_values(&[result.as_str()]).inc();
     }
 
-    /// Notes a connection that was cut off.
+    /// Counts a connection that was cut off.
     pub fn http_connection_cut(&self) {
         self.http_connections_cut.with_label_values::<&str>(&[]).inc();
     }
 
-    /// Notes that the store is open, and when it was created.
+    /// Records that the store is open, and when it was created.
     pub fn store_opened(&self, created_at: Timestamp) {
         self.store_created(created_at);
         self.store_writable.with_label_values::<&str>(&[]).set(1.0);
     }
 
-    /// Notes when the store was created.
+    /// Records when the store was created.
     pub fn store_created(&self, at: Timestamp) {
         let seconds = at.duration_since(Timestamp::UNIX_EPOCH).as_secs_f64().max(0.0);
         self.store_created.with_label_values::<&str>(&[]).set(seconds);
     }
 
-    /// Notes a commit, or an attempt at one.
+    /// Records a commit or a failed attempt at one.
     pub fn committed(&self, took: Duration, succeeded: bool) {
         self.store_commit_duration.with_label_values::<&str>(&[]).observe(took.as_secs_f64());
         self.store_writable(succeeded);
@@ -215,28 +215,28 @@ impl Health {
         }
     }
 
-    /// Notes whether the store can be written.
+    /// Records whether the store can be written.
     pub fn store_writable(&self, is_writable: bool) {
         let value = if is_writable { 1.0 } else { 0.0 };
         self.store_writable.with_label_values::<&str>(&[]).set(value);
     }
 
-    /// Notes the size of the store's files.
+    /// Records the size of the store's files.
     pub fn store_size(&self, bytes: u64) {
         self.store_size.with_label_values::<&str>(&[]).set(as_float(bytes));
     }
 
-    /// What can't be read at present.
+    /// Returns the resources that can't currently be read.
     pub fn troubles(&self) -> Troubles {
         self.troubles.clone()
     }
 
-    /// Notes how far Twilio's clock is ahead of the local time.
+    /// Records how far Twilio's clock is ahead of the local time.
     pub fn twilio_ahead(&self, by: SignedDuration) {
         *self.twilio_ahead.lock().unwrap_or_else(PoisonError::into_inner) = Some(by);
     }
 
-    /// Compares Twilio's clock with the wall clock, which is ahead of the local time by `step` now.
+    /// Sets the offset of Twilio's clock from the wall clock, which is now ahead of the local time by `step`.
     pub fn compare_clocks(&self, step: SignedDuration) {
         if let Some(ahead) = self.known_ahead() {
             let offset = (ahead - step).as_secs_f64();
@@ -244,7 +244,7 @@ impl Health {
         }
     }
 
-    /// Twilio's time at a local time, once it is known.
+    /// Returns Twilio's time at a local time, once the difference is known.
     pub fn twilio_time(&self, local: Timestamp) -> Option<Timestamp> {
         self.known_ahead().and_then(|ahead| local.checked_add(ahead).ok())
     }
@@ -253,8 +253,8 @@ impl Health {
         *self.twilio_ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes how long a request to Twilio took.
-    fn api_took(&self, resource: &str, took: Duration) {
+    /// Records the duration of a request to Twilio.
+    fn observe_api_duration(&self, resource: &str, took: Duration) {
         self.api_duration.with_label_values(&[resource]).observe(took.as_secs_f64());
     }
 }
@@ -291,7 +291,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_clock_offset_is_twilios_time_minus_the_wall_clock_now() {
+    fn the_clock_offset_is_twilios_time_minus_the_wall_clock() {
         let registry = Registry::new();
         let health = Health::register(&registry).expect("instruments");
         let offset = |step| {
@@ -301,8 +301,8 @@ mod tests {
             let family = families.iter().find(|family| family.name() == name)?;
             Some(family.get_metric()[0].get_gauge().get_value())
         };
-        assert_eq!(offset(0), None, "nothing is known yet");
-        // Two years behind at the start, and right since.
+        assert_eq!(offset(0), None, "Twilio's time isn't known yet");
+        // The wall clock starts two years behind and is then corrected.
         health.twilio_ahead(SignedDuration::from_secs(63_072_000));
         assert_eq!(offset(0), Some(63_072_000.0));
         assert_eq!(offset(63_072_000), Some(0.0));

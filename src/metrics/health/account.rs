@@ -20,25 +20,25 @@ use super::super::exposition::as_float;
 use super::Health;
 
 label_enum! {
-    /// What became of an item of a Call Events page.
+    /// The result of an item of a Call Events page.
     pub enum EventResult {
         /// Counted now.
         Counted = "counted",
         /// Counted before.
         Duplicate = "duplicate",
-        /// Says nothing that could be counted.
+        /// Couldn't be counted.
         Rejected = "rejected",
     }
 }
 
 label_enum! {
-    /// What became of an entry of a page of the error log.
+    /// The result of an entry of an error log page.
     pub enum EntryResult {
         /// Counted now.
         Counted = "counted",
         /// Counted before.
         Duplicate = "duplicate",
-        /// No readable entry.
+        /// Couldn't be read as an entry.
         Rejected = "rejected",
         /// Of another account, or from before the account was first polled.
         Ignored = "ignored",
@@ -53,8 +53,8 @@ pub struct AccountHealth {
 }
 
 impl AccountHealth {
-    /// Makes every series whose labels are known.
-    pub(super) fn begin(&self) {
+    /// Creates the series whose labels are known in advance.
+    pub(super) fn init_series(&self) {
         let (health, label) = (&self.health, self.label.as_str());
         for reason in retry_reasons() {
             health.api_retries.with_label_values(&[label, reason]);
@@ -92,10 +92,10 @@ impl AccountHealth {
         }
     }
 
-    /// Notes a number that the engine measured.
-    pub fn note(&self, measure: &MetricUpdate) {
+    /// Records an update from the engine.
+    pub fn note(&self, update: &MetricUpdate) {
         let (health, label) = (&self.health, self.label.as_str());
-        match measure {
+        match update {
             MetricUpdate::Up(is_up) => self.set(&health.up, f64::from(u8::from(*is_up))),
             MetricUpdate::Retried(reason) => {
                 health.api_retries.with_label_values(&[label, reason]).inc();
@@ -145,7 +145,7 @@ impl AccountHealth {
         }
         self.add(&health.call_events_unjudged, events.unjudged);
         let rejections = events.rejected.iter().map(|rejection| (*rejection, 1));
-        // Of these events only the duration is rejected.
+        // These events are counted without their duration.
         let durations = (Rejection::InvalidDuration, events.invalid_durations);
         for (rejection, count) in rejections.chain([durations]) {
             let labels = [label, rejection.as_str()];
@@ -156,12 +156,13 @@ impl AccountHealth {
         }
     }
 
-    /// Notes that the account's error log was read before: what the first page adds is an increase.
+    /// Creates the series of an error log that has been read before at 0, so that the first page shows as an
+    /// increase.
     pub fn has_error_log(&self) {
         self.error_log(&CountedEntries::default());
     }
 
-    /// Notes what a page of the error log added. An account whose log can't be read has none of these.
+    /// Records a page of the error log. An account whose log can't be read has none of these series.
     fn error_log(&self, entries: &CountedEntries) {
         let (health, label) = (&self.health, self.label.as_str());
         for (result, count) in [
@@ -179,39 +180,39 @@ impl AccountHealth {
         }
     }
 
-    /// Notes what keeps a resource from being read, and since when.
-    pub fn trouble(&self, resource: Resource, told: Option<(String, Timestamp)>) {
-        self.health.troubles.set(&self.label, resource.as_str(), told);
+    /// Records why a resource can't be read, and since when; `None` once it can be read again.
+    pub fn trouble(&self, resource: Resource, problem: Option<(String, Timestamp)>) {
+        self.health.troubles.set(&self.label, resource.as_str(), problem);
     }
 
-    /// Notes an attempt at a request.
+    /// Records an attempt at a request to Twilio.
     pub fn api_request(&self, resource: Resource, code: Option<u16>, took: Duration) {
         let code = code.map_or_else(|| "none".to_owned(), |code| code.to_string());
         self.health
             .api_requests
             .with_label_values(&[self.label.as_str(), resource.as_str(), &code])
             .inc();
-        self.health.api_took(resource.as_str(), took);
+        self.health.observe_api_duration(resource.as_str(), took);
     }
 
-    /// Notes the account's concurrency.
+    /// Records the account's concurrency limit and its requests in flight.
     pub fn api_concurrency(&self, limit: usize, in_flight: usize) {
         let as_float = |count: usize| as_float(u64::try_from(count).unwrap_or(u64::MAX));
         self.set(&self.health.api_concurrency_limit, as_float(limit));
         self.set(&self.health.api_in_flight, as_float(in_flight));
     }
 
-    /// Notes how many requests Twilio counts for the whole account.
+    /// Records the concurrent requests that Twilio counts for the whole account.
     pub fn account_concurrency(&self, requests: u64) {
         self.set(&self.health.api_account_concurrent, as_float(requests));
     }
 
-    /// Notes that the account begins with the past, before it is known how much of that there is.
+    /// Marks the account as catching up, before it is known how far it is behind.
     pub fn begins_behind(&self) {
         self.set(&self.health.catching_up, 1.0);
     }
 
-    /// Notes how late the account is, and which calls are active.
+    /// Records how far the account is behind, and its active calls.
     fn lag(&self, lag: &AccountLag) {
         self.set(&self.health.settling_overdue, lag.overdue.as_secs_f64());
         self.set(&self.health.catching_up, f64::from(u8::from(lag.is_catching_up)));
@@ -232,17 +233,17 @@ impl AccountHealth {
         }
     }
 
-    /// Notes how many calls are tracked.
+    /// Records the number of tracked calls.
     pub fn tracked_calls(&self, count: usize) {
         self.set(&self.health.tracked_calls, as_float(u64::try_from(count).unwrap_or(u64::MAX)));
     }
 
-    /// Notes events that found no room.
+    /// Counts events and entries that are over a limit.
     pub fn route_overflow(&self, count: u64) {
         self.health.route_overflow.with_label_values(&[&self.label]).inc_by(count);
     }
 
-    /// Notes endpoints that were let go because they had no event for long.
+    /// Counts endpoints that were retired after a long time without events.
     pub fn routes_retired(&self, count: u64) {
         self.health.routes_retired.with_label_values(&[&self.label]).inc_by(count);
     }
@@ -256,7 +257,7 @@ impl AccountHealth {
     }
 }
 
-/// The directions and statuses that a call can have which isn't known to have ended.
+/// The directions and statuses of a call that isn't known to have ended.
 fn active() -> impl Iterator<Item = (Direction, CallStatus)> {
     Direction::ALL.iter().flat_map(|direction| {
         let statuses = CallStatus::ALL.iter().filter(|status| !status.is_final());

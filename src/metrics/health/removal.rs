@@ -1,4 +1,4 @@
-//! Taking away the series of accounts that are polled no more.
+//! Removes the series of accounts that are no longer polled.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,7 +7,7 @@ use prometheus::core::Collector;
 use super::Health;
 
 impl Health {
-    /// Takes away all series of the accounts whose label `is_gone`.
+    /// Removes all series of the accounts for whose label `is_gone` returns true.
     pub fn remove_accounts(&self, is_gone: impl Fn(&str) -> bool) {
         for vec in [
             &self.account_info,
@@ -63,7 +63,7 @@ fn remove(
             let labels: BTreeMap<&str, &str> =
                 metric.get_label().iter().map(|pair| (pair.name(), pair.value())).collect();
             if labels.get("account").is_some_and(|account| is_gone(account)) {
-                // It was there a moment ago, and is gone either way.
+                // It fails only if the series has been removed in the meantime.
                 let _absent = remove(&labels.into_iter().collect());
             }
         }
@@ -85,19 +85,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everything_of_an_account_goes_and_nothing_of_another() {
+    fn removes_every_series_of_an_account_and_none_of_another() {
         let registry = prometheus::Registry::new();
         let health = Health::register(&registry).expect("instruments");
         for label in ["gone", "stays"] {
             let account = health.account(label, "AC1", "active");
-            let (now, told) = (Timestamp::UNIX_EPOCH, "refused".to_owned());
-            for measure in [
+            let (now, why) = (Timestamp::UNIX_EPOCH, "refused".to_owned());
+            for update in [
                 MetricUpdate::Up(true),
                 MetricUpdate::ListRead { kind: ListKind::Recent, took: Duration::ZERO, at: now },
                 MetricUpdate::PollInterval(Duration::ZERO),
                 MetricUpdate::Retried("timeout"),
                 MetricUpdate::RequiredConcurrency(1.0),
-                MetricUpdate::Trouble { resource: Resource::Calls, told: Some((told, now)) },
+                MetricUpdate::Trouble { resource: Resource::Calls, told: Some((why, now)) },
                 MetricUpdate::AccountLag(AccountLag::default()),
                 MetricUpdate::ErrorLog(CountedEntries { read_at: Some(now), ..Default::default() }),
                 MetricUpdate::Events(CountedEvents {
@@ -105,7 +105,7 @@ mod tests {
                     ..CountedEvents::default()
                 }),
             ] {
-                account.note(&measure);
+                account.note(&update);
             }
             account.api_request(Resource::Calls, Some(200), Duration::ZERO);
             account.api_concurrency(1, 1);
@@ -114,24 +114,32 @@ mod tests {
         }
         let shown = |label: &str| -> Vec<String> {
             let families = registry.gather();
-            let is_of = |family: &prometheus::proto::MetricFamily| {
+            let has_account = |family: &prometheus::proto::MetricFamily| {
                 let mut labels = family.get_metric().iter().flat_map(|metric| metric.get_label());
                 labels.any(|pair| pair.name() == "account" && pair.value() == label)
             };
-            families.iter().filter(|family| is_of(family)).map(|f| f.name().to_owned()).collect()
+            families
+                .iter()
+                .filter(|family| has_account(family))
+                .map(|f| f.name().to_owned())
+                .collect()
         };
         let before = shown("stays");
         let with_account = super::super::catalog::ALL.iter().filter(|family| {
             family.labels.contains(&"account") && family.name.starts_with("twilio_exporter_")
         });
         for family in with_account {
-            assert!(before.contains(&family.name.to_owned()), "{} isn't tried here", family.name);
+            assert!(
+                before.contains(&family.name.to_owned()),
+                "this test doesn't set {}",
+                family.name
+            );
         }
         health.remove_accounts(|label| label == "gone");
         assert_eq!(shown("gone"), Vec::<String>::new());
         assert_eq!(shown("stays"), before);
         let troubled: Vec<String> =
-            health.troubles().all().into_iter().map(|told| told.account).collect();
+            health.troubles().all().into_iter().map(|unreadable| unreadable.account).collect();
         assert_eq!(troubled, ["stays"]);
     }
 }

@@ -1,10 +1,10 @@
-//! What can't be read from Twilio at present, for the landing page.
+//! Resources that can't currently be read from Twilio, for the landing page.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
-/// What can't be read at present.
+/// The resources that can't currently be read, shared.
 #[derive(Clone, Debug, Default)]
 pub struct Troubles(Arc<Mutex<Vec<UnreadableResource>>>);
 
@@ -13,39 +13,39 @@ pub struct Troubles(Arc<Mutex<Vec<UnreadableResource>>>);
 pub struct UnreadableResource {
     /// The account's label.
     pub account: String,
-    /// What can't be read, as the label `resource` has it.
+    /// The resource, as a value of the label `resource`.
     pub resource: &'static str,
-    /// Why, for a person.
+    /// Why it can't be read, in plain words.
     pub why: String,
-    /// Since when, in local time.
+    /// Since when it can't be read, in local time.
     pub since: Timestamp,
 }
 
 impl Troubles {
-    /// All there is.
+    /// Returns all of them.
     pub fn all(&self) -> Vec<UnreadableResource> {
-        self.known().clone()
+        self.lock().clone()
     }
 
     pub(super) fn set(
         &self,
         account: &str,
         resource: &'static str,
-        told: Option<(String, Timestamp)>,
+        problem: Option<(String, Timestamp)>,
     ) {
-        let mut known = self.known();
+        let mut known = self.lock();
         known.retain(|known| known.account != account || known.resource != resource);
-        known.extend(told.map(|(why, since)| {
+        known.extend(problem.map(|(why, since)| {
             let account = account.to_owned();
             UnreadableResource { account, resource, why, since }
         }));
     }
 
     pub(super) fn remove_accounts(&self, is_gone: impl Fn(&str) -> bool) {
-        self.known().retain(|known| !is_gone(&known.account));
+        self.lock().retain(|known| !is_gone(&known.account));
     }
 
-    fn known(&self) -> MutexGuard<'_, Vec<UnreadableResource>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<UnreadableResource>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
