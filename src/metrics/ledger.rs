@@ -1,7 +1,7 @@
-//! All durable series values, and the changes that facts make to them.
+//! The values of all durable series, and the changes that facts make to them.
 //!
-//! Invariant: the ledger that a scrape sees holds only what the store has committed. `apply` makes
-//! a delta without changing the ledger, the store commits it, and only then is it published.
+//! Invariant: the ledger that a scrape sees contains only committed values. `apply` computes a delta without
+//! changing the ledger, the store commits the delta, and only then is it published.
 
 mod apply;
 mod committed;
@@ -34,8 +34,8 @@ pub use exposure::ShownZeros;
 pub use places::{Exceeded, Overflow};
 pub use room::ACCOUNT_SERIES;
 
-/// The largest value of a counter: the largest integer of the store. Memory has the same bound, so that
-/// a value is the same after a restart.
+/// The largest value of a counter: the largest integer of the store. Values in memory have the same limit, so
+/// that they are the same after a restart.
 pub const MAX_VALUE: u64 = i64::MAX.unsigned_abs();
 
 /// An account in the store.
@@ -50,7 +50,7 @@ pub struct EndpointId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GroupId(pub u32);
 
-/// What a value belongs to.
+/// The account, endpoint or group that a value belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scope {
     /// An account.
@@ -61,35 +61,35 @@ pub enum Scope {
     Group(GroupId),
 }
 
-/// Which value of its scope.
+/// A value within its scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Cell {
     /// Group: webhook requests by code.
     Requests(Code),
-    /// Group: webhook requests whose code found no room.
+    /// Group: webhook requests whose code is over the limit.
     OtherRequests,
     /// Group: failures by reason.
     Failures(Reason),
-    /// Group: durations up to this many milliseconds and over the bound before; `None`: over all.
+    /// Group: durations up to this many milliseconds and above the previous bound; `None`: above all bounds.
     DurationBucket(Option<u64>),
-    /// Group: sum of durations in milliseconds.
+    /// Group: the sum of durations in milliseconds.
     DurationSum,
-    /// Endpoint: TwiML answers by content type.
+    /// Endpoint: TwiML responses by content type.
     ContentTypes(ContentType),
     /// Endpoint: warnings by reason.
     Warnings(Warning),
-    /// Account: the customer's API requests by code.
+    /// Account: the application's API requests by code.
     ApiRequests(Code),
-    /// Account: the customer's API requests whose code found no room.
+    /// Account: the application's API requests whose code is over the limit.
     OtherApiRequests,
     /// Account: finished calls.
     Calls(Direction, CallStatus),
-    /// Endpoint: calls with failures by what callers felt. Account: those that an earlier version
-    /// counted by account alone.
+    /// Endpoint: calls with failures, by outcome for the caller. Account: those that an earlier version
+    /// counted by account only.
     Outcomes(Outcome),
-    /// Endpoint: entries of the error log about its webhooks. Account: those about anything else.
+    /// Endpoint: error log entries about its webhooks. Account: entries about anything else.
     ErrorLog(Product, ErrorCode, Level),
-    /// Account: entries of the error log that tell no code, or whose code or place found no room.
+    /// Account: error log entries without a code, or over a limit.
     OtherErrors(Product, Level),
 }
 
@@ -100,23 +100,23 @@ pub struct Entry<'a> {
     pub account: AccountId,
     /// The facts.
     pub facts: &'a [Fact],
-    /// Twilio's time when they were learnt. An endpoint with a fact is not idle then, however long ago
-    /// its event claims to have happened.
+    /// Twilio's time when they were learnt. An endpoint with a fact counts as active at that time, even if
+    /// its event is dated long before.
     pub learnt_at: Option<Timestamp>,
 }
 
-/// Whether a new endpoint or group already shows its values.
+/// Whether a new endpoint or group shows its values yet.
 ///
-/// A series that appears with a value shows no increase, so it is first shown at 0 and released
-/// once a scrape has seen that.
+/// A series that first appears with a value shows no increase, so it is first shown at 0, and released
+/// after a scrape has seen that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hold {
     /// Whether its values are shown.
     pub is_released: bool,
-    /// When it was first seen, or when the program started, whichever was later: no scrape could have
-    /// shown it while the program was down.
+    /// When it was first seen or when the exporter started, whichever was later: no scrape can have shown
+    /// it while the exporter was down.
     pub held_since: Timestamp,
-    /// When an answer first showed it at 0 under its account's present label; not kept over a restart.
+    /// When a scrape response first showed it at 0 under its account's current label; lost on restart.
     pub shown_at: Option<Timestamp>,
 }
 
@@ -129,7 +129,7 @@ pub struct EndpointEntry {
     pub endpoint: Endpoint,
     /// Whether its values are shown.
     pub hold: Hold,
-    /// Twilio's time of its last event, or when that was learnt; give or take an hour.
+    /// Twilio's time when its last event happened or was learnt, accurate to an hour.
     pub last_event_at: Timestamp,
 }
 
@@ -144,18 +144,18 @@ pub struct GroupEntry {
     pub hold: Hold,
 }
 
-/// Bounds on the ledger's size, and how long new groups are held back.
+/// Limits on the ledger's size, and how long new groups are held back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LedgerLimits {
-    /// Most endpoints of an account.
+    /// The most endpoints of an account.
     pub routes_per_account: usize,
-    /// Most series in all.
+    /// The most series in total.
     pub series: usize,
-    /// How long a new group stays at 0 after a scrape showed it; zero: not at all.
+    /// How long a new group stays at 0 after a scrape has shown it; if zero, groups aren't held back.
     pub hold_back: Duration,
 }
 
-/// All durable series values.
+/// The values of all durable series.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     /// All endpoints.
@@ -164,42 +164,42 @@ pub struct Ledger {
     pub groups: BTreeMap<GroupId, GroupEntry>,
     /// All values.
     pub cells: BTreeMap<Scope, BTreeMap<Cell, u64>>,
-    /// The last call behind each failure and each bucket; not kept over a restart.
+    /// The last call behind each failure reason and each bucket; lost on restart.
     pub exemplars: BTreeMap<Scope, BTreeMap<Cell, Exemplar>>,
-    /// Whether this store was ever scraped.
+    /// Whether this store has ever been scraped.
     pub was_scraped: bool,
     accounts: BTreeMap<AccountId, String>,
     /// Since when each account has been shown under its label.
     shown_since: BTreeMap<AccountId, Timestamp>,
-    /// Accounts whose error log was ever read.
+    /// Accounts whose error log has ever been read.
     with_error_log: BTreeSet<AccountId>,
     /// The error codes of each account.
     error_codes: BTreeMap<AccountId, BTreeSet<ErrorCode>>,
-    /// Counts the changes to which accounts are shown, and under which labels.
-    exposure: u64,
+    /// The number of changes to the set of shown accounts and their labels.
+    exposure_version: u64,
     by_endpoint: BTreeMap<(AccountId, Endpoint), EndpointId>,
     by_group: BTreeMap<(EndpointId, RequestKind), GroupId>,
-    /// Endpoints of each account, without the shared one.
-    places_taken: BTreeMap<AccountId, usize>,
-    /// Series of the endpoints `other`, for which there is room in any case.
+    /// The number of endpoints of each account, without the shared one.
+    endpoint_counts: BTreeMap<AccountId, usize>,
+    /// Series of the shared endpoints (`other`), which the limit doesn't apply to.
     shared_series: usize,
     series: usize,
 }
 
 impl Ledger {
-    /// Adds an endpoint that the store knows.
+    /// Adds an endpoint that is in the store.
     pub fn insert_endpoint(&mut self, id: EndpointId, entry: EndpointEntry) {
         self.by_endpoint.insert((entry.account, entry.endpoint.clone()), id);
         if entry.endpoint == Endpoint::overflow() {
             self.shared_series += room::ENDPOINT_SERIES;
         } else {
-            *self.places_taken.entry(entry.account).or_default() += 1;
+            *self.endpoint_counts.entry(entry.account).or_default() += 1;
         }
         self.series += room::ENDPOINT_SERIES;
         self.endpoints.insert(id, entry);
     }
 
-    /// Adds a group that the store knows.
+    /// Adds a group that is in the store.
     pub fn insert_group(&mut self, id: GroupId, entry: GroupEntry) {
         let series = self.new_group_series(entry.endpoint, entry.kind);
         self.series += series;
@@ -225,12 +225,12 @@ impl Ledger {
         }
     }
 
-    /// A value, 0 if nothing was ever counted.
+    /// Returns a value, 0 if nothing has been counted.
     pub fn value(&self, scope: Scope, cell: Cell) -> u64 {
         self.cells.get(&scope).and_then(|cells| cells.get(&cell)).copied().unwrap_or(0)
     }
 
-    /// Takes in a delta that the store has committed.
+    /// Applies a delta that the store has committed.
     pub fn publish(&mut self, delta: Delta) {
         for (id, entry) in delta.endpoints {
             self.insert_endpoint(id, entry);
@@ -239,7 +239,7 @@ impl Ledger {
             self.insert_group(id, entry);
         }
         if self.was_scraped {
-            // A scrape began after the delta was made, and does not show them.
+            // A scrape has begun since the delta was computed, and its response may lack them.
             for scope in delta.released_unscraped {
                 if let Some(hold) = self.hold_mut(scope) {
                     hold.is_released = false;
@@ -268,12 +268,12 @@ impl Ledger {
         }
     }
 
-    /// Shows what the error log of an account says, if only that it says nothing.
+    /// Shows the error log series of an account from now on, even if they are all 0.
     pub fn show_error_log(&mut self, account: AccountId) {
         self.with_error_log.insert(account);
     }
 
-    /// Whether the error log of an account was ever read.
+    /// Whether the error log of an account has ever been read.
     pub fn has_error_log(&self, account: AccountId) -> bool {
         self.with_error_log.contains(&account)
     }
@@ -287,12 +287,12 @@ impl Ledger {
     }
 }
 
-/// A value with more added to it, up to [`MAX_VALUE`].
+/// Adds to a value, up to [`MAX_VALUE`], and returns the sum.
 pub fn sum(value: u64, added: u64) -> u64 {
     value.saturating_add(added).min(MAX_VALUE)
 }
 
-/// A bound in whole milliseconds.
+/// Converts a bucket bound from seconds to whole milliseconds.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

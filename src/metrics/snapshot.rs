@@ -1,11 +1,12 @@
-//! The committed ledger as metric families.
+//! Writes the committed ledger as metric families.
 //!
-//! What can be known starts at 0: a group shows every reason that its kind can have, an endpoint
-//! that is asked for TwiML every content type, one whose answers callers hear every outcome, so that the first
-//! failure is an increase.
+//! Series whose labels are known in advance start at 0, so that the first failure is an increase: a group has
+//! every reason possible for its kind, an endpoint that is asked for TwiML every content type, and a
+//! caller-facing one every outcome.
 //!
-//! Written straight into the exposition, each set of labels once: as families of the `prometheus`
-//! crate, a label of a series is two allocations, and ten thousand series took ten times as long.
+//! The series are written straight into the exposition, and each set of labels is formatted once. As families
+//! of the `prometheus` crate, each label of a series took two allocations, and ten thousand series took ten
+//! times as long.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +24,7 @@ use super::exemplar::Exemplar;
 use super::exposition::{Exposition, FamilyText, Labels, Value, as_float, bound};
 use super::ledger::{Cell, EndpointId, Ledger, Scope, bound_ms, sum};
 
-/// The label of codes that found no room.
+/// The value of the `code` label for codes over the limit.
 const OTHER_CODES: &str = "other";
 
 /// Writes the durable families.
@@ -48,18 +49,18 @@ pub fn write(ledger: &Ledger, shows_exemplars: bool, exposition: &mut Exposition
     family(&catalog::ERROR_LOG_ENTRIES, &|text| snapshot.write_error_log(text));
 }
 
-/// What a scope shows.
+/// A scope with the labels and values to show.
 struct VisibleScope<'a, T> {
     labels: Labels,
     is_released: bool,
     cells: Option<&'a BTreeMap<Cell, u64>>,
     exemplars: Option<&'a BTreeMap<Cell, Exemplar>>,
-    /// What else decides which series it has.
-    what: T,
+    /// What else determines its series.
+    detail: T,
 }
 
 impl<'a, T> VisibleScope<'a, T> {
-    /// The values that there are, 0 while they are held back.
+    /// Returns the values that have been counted, as 0 while they are held back.
     fn cells(&self) -> impl Iterator<Item = (Cell, Value)> {
         let shown = |value| Value::Count(if self.is_released { value } else { 0 });
         self.cells.into_iter().flatten().map(move |(cell, value)| (*cell, shown(*value)))
@@ -82,23 +83,23 @@ impl<'a, T> VisibleScope<'a, T> {
 /// The scopes of a ledger in the order of their labels.
 struct Snapshot<'a> {
     accounts: Vec<VisibleScope<'a, &'a str>>,
-    /// Those of accounts whose error log was ever read.
-    reported: Vec<VisibleScope<'a, EndpointLabels<'a>>>,
+    /// Scopes of error log entries, of accounts whose error log has ever been read.
+    error_log: Vec<VisibleScope<'a, EndpointLabels<'a>>>,
     endpoints: Vec<VisibleScope<'a, RequestedKinds>>,
     groups: Vec<VisibleScope<'a, RequestKind>>,
 }
 
-/// The values of the labels of a place: account, host and route.
+/// The values of the labels account, host and route.
 type EndpointLabels<'a> = [&'a str; 3];
 
-/// What an endpoint is asked for, and whether that is shown already: an old endpoint that is asked for the
-/// first time begins at 0, too.
+/// The requests to an endpoint, and whether their values are shown yet: the first such request to a known
+/// endpoint starts at 0 too. `None` if there has been none.
 #[derive(Clone, Copy, Default)]
 struct RequestedKinds {
-    /// For TwiML.
+    /// Requests that expect TwiML.
     twiml: Option<bool>,
-    /// For anything that callers hear.
-    heard: Option<bool>,
+    /// Caller-facing requests.
+    caller_facing: Option<bool>,
 }
 
 impl<'a> Snapshot<'a> {
@@ -108,14 +109,14 @@ impl<'a> Snapshot<'a> {
             is_released: true,
             cells: ledger.cells.get(&Scope::Account(*id)),
             exemplars: None,
-            what: label.as_str(),
+            detail: label.as_str(),
         });
-        let mut asked: BTreeMap<EndpointId, RequestedKinds> = BTreeMap::new();
+        let mut requested: BTreeMap<EndpointId, RequestedKinds> = BTreeMap::new();
         for group in ledger.groups.values().filter(|group| group.kind.is_caller_facing()) {
-            let of_endpoint = asked.entry(group.endpoint).or_default();
-            *of_endpoint.heard.get_or_insert_default() |= group.hold.is_released;
+            let kinds = requested.entry(group.endpoint).or_default();
+            *kinds.caller_facing.get_or_insert_default() |= group.hold.is_released;
             if group.kind.expects_twiml() {
-                *of_endpoint.twiml.get_or_insert_default() |= group.hold.is_released;
+                *kinds.twiml.get_or_insert_default() |= group.hold.is_released;
             }
         }
         let labels_of = |id: EndpointId| {
@@ -130,7 +131,7 @@ impl<'a> Snapshot<'a> {
                 is_released: entry.hold.is_released,
                 cells: ledger.cells.get(&Scope::Endpoint(*id)),
                 exemplars: None,
-                what: asked.get(id).copied().unwrap_or_default(),
+                detail: requested.get(id).copied().unwrap_or_default(),
             })
         });
         let groups = ledger.groups.iter().filter_map(|(id, entry)| {
@@ -140,25 +141,25 @@ impl<'a> Snapshot<'a> {
                 is_released: entry.hold.is_released,
                 cells: ledger.cells.get(&scope),
                 exemplars: ledger.exemplars.get(&scope).filter(|_| shows_exemplars),
-                what: entry.kind,
+                detail: entry.kind,
             })
         });
         let (accounts, endpoints) = (sorted(accounts), sorted(endpoints));
-        let reported = sorted(Self::reported(ledger, shows_exemplars));
-        Self { accounts, reported, endpoints, groups: sorted(groups) }
+        let error_log = sorted(Self::error_log_scopes(ledger, shows_exemplars));
+        Self { accounts, error_log, endpoints, groups: sorted(groups) }
     }
 
-    /// The places that entries of error logs can be about: each endpoint, and each account for the rest.
-    fn reported(
+    /// Returns the scopes of error log entries: each endpoint, and each account for all other entries.
+    fn error_log_scopes(
         ledger: &'a Ledger,
         shows_exemplars: bool,
     ) -> impl Iterator<Item = VisibleScope<'a, EndpointLabels<'a>>> {
-        let shown = move |place: EndpointLabels<'a>, scope, is_released| VisibleScope {
-            labels: Labels::from_pairs(["account", "host", "route"].into_iter().zip(place)),
+        let shown = move |labels: EndpointLabels<'a>, scope, is_released| VisibleScope {
+            labels: Labels::from_pairs(["account", "host", "route"].into_iter().zip(labels)),
             is_released,
             cells: ledger.cells.get(&scope),
             exemplars: ledger.exemplars.get(&scope).filter(|_| shows_exemplars),
-            what: place,
+            detail: labels,
         };
         let label = |id| ledger.accounts().get(&id).filter(|_| ledger.has_error_log(id));
         let accounts = ledger
@@ -167,8 +168,8 @@ impl<'a> Snapshot<'a> {
             .filter_map(move |id| Some(shown([label(*id)?, "", ""], Scope::Account(*id), true)));
         let endpoints = ledger.endpoints.iter().filter_map(move |(id, entry)| {
             let (host, route) = (entry.endpoint.host.as_str(), entry.endpoint.route.as_str());
-            let place = [label(entry.account)?.as_str(), host, route];
-            Some(shown(place, Scope::Endpoint(*id), entry.hold.is_released))
+            let labels = [label(entry.account)?.as_str(), host, route];
+            Some(shown(labels, Scope::Endpoint(*id), entry.hold.is_released))
         });
         accounts.chain(endpoints)
     }
@@ -206,7 +207,7 @@ impl<'a> Snapshot<'a> {
 
     fn write_failures(&self, text: &mut FamilyText<'_>) {
         for group in &self.groups {
-            for reason in Reason::possible_for(group.what) {
+            for reason in Reason::possible_for(group.detail) {
                 let cell = Cell::Failures(reason);
                 let (value, exemplar) = (group.value(cell), group.exemplar(cell));
                 text.sample(&group.labels, Some(("reason", reason.as_str())), value, exemplar);
@@ -216,7 +217,7 @@ impl<'a> Snapshot<'a> {
 
     fn write_content_types(&self, text: &mut FamilyText<'_>) {
         for endpoint in &self.endpoints {
-            let Some(is_shown) = endpoint.what.twiml else { continue };
+            let Some(is_shown) = endpoint.detail.twiml else { continue };
             for class in ContentType::ALL {
                 let count = endpoint.count(Cell::ContentTypes(*class));
                 let value = Value::Count(if is_shown { count } else { 0 });
@@ -252,7 +253,7 @@ impl<'a> Snapshot<'a> {
     fn write_calls(&self, text: &mut FamilyText<'_>) {
         for account in &self.accounts {
             for direction in Direction::ALL {
-                let pairs = [("account", account.what), ("direction", direction.as_str())];
+                let pairs = [("account", account.detail), ("direction", direction.as_str())];
                 let labels = Labels::from_pairs(pairs);
                 for status in CallStatus::ALL.iter().filter(|status| !status.is_active()) {
                     let value = account.value(Cell::Calls(*direction, *status));
@@ -263,11 +264,11 @@ impl<'a> Snapshot<'a> {
     }
 
     fn write_error_log(&self, text: &mut FamilyText<'_>) {
-        for place in &self.reported {
+        for scope in &self.error_log {
             let common = ErrorCode::COMMON.map(|code| (Product::Voice, code, Level::Error));
-            let is_endpoint = !place.what[1].is_empty();
+            let is_endpoint = !scope.detail[1].is_empty();
             let mut shown: BTreeSet<_> = common.into_iter().filter(|_| is_endpoint).collect();
-            let cells = place.cells.into_iter().flat_map(BTreeMap::keys);
+            let cells = scope.cells.into_iter().flat_map(BTreeMap::keys);
             shown.extend(cells.filter_map(|cell| match cell {
                 Cell::ErrorLog(product, code, level) => Some((*product, *code, *level)),
                 Cell::OtherErrors(product, level) => Some((*product, ErrorCode::Other, *level)),
@@ -284,7 +285,7 @@ impl<'a> Snapshot<'a> {
                 | Cell::Outcomes(_) => None,
             }));
             for (product, code, level) in shown {
-                let ([account, host, route], code_label) = (place.what, code.to_string());
+                let ([account, host, route], code_label) = (scope.detail, code.to_string());
                 let labels = Labels::from_pairs([
                     ("account", account),
                     ("product", product.as_str()),
@@ -296,17 +297,17 @@ impl<'a> Snapshot<'a> {
                     ErrorCode::Other if !is_endpoint => Cell::OtherErrors(product, level),
                     ErrorCode::Other | ErrorCode::Number(_) => Cell::ErrorLog(product, code, level),
                 };
-                let (value, exemplar) = (place.value(cell), place.exemplar(cell));
+                let (value, exemplar) = (scope.value(cell), scope.exemplar(cell));
                 text.sample(&labels, Some(("level", level.as_str())), value, exemplar);
             }
         }
     }
 
     fn write_outcomes(&self, text: &mut FamilyText<'_>) {
-        // What an earlier version counted by account alone keeps its series: to Prometheus, an empty label
-        // is an absent one. It is shown only above 0, and such a value never falls back to 0.
+        // An earlier version counted calls by account only. Their series stay as they were: to Prometheus, an
+        // empty label is the same as none. They are shown only above 0, and never return to 0.
         for account in &self.accounts {
-            let pairs = [("account", account.what), ("host", ""), ("route", "")];
+            let pairs = [("account", account.detail), ("host", ""), ("route", "")];
             let labels = Labels::from_pairs(pairs);
             for outcome in Outcome::ALL {
                 let count = account.count(Cell::Outcomes(*outcome));
@@ -317,7 +318,7 @@ impl<'a> Snapshot<'a> {
             }
         }
         for endpoint in &self.endpoints {
-            let Some(is_shown) = endpoint.what.heard else { continue };
+            let Some(is_shown) = endpoint.detail.caller_facing else { continue };
             for outcome in Outcome::ALL {
                 let count = endpoint.count(Cell::Outcomes(*outcome));
                 let value = Value::Count(if is_shown { count } else { 0 });

@@ -1,4 +1,4 @@
-//! What facts change, computed apart from the change.
+//! Computes the changes that facts make to the ledger, without making them.
 
 mod place;
 
@@ -19,117 +19,117 @@ use crate::domain::words::sid::{CallSid, ErrorLogSid};
 
 use super::super::catalog::WEBHOOK_SECONDS;
 use super::super::exemplar::Exemplar;
-pub(super) use place::Wanted;
+pub(super) use place::Target;
 
 use super::{
     AccountId, Cell, EndpointEntry, EndpointId, Entry, Exceeded, Fact, GroupEntry, GroupId, Hold,
     Ledger, LedgerLimits, LimitShare, Overflow, Scope, bound_ms, room, sum,
 };
 
-/// A request that failed, as it was counted: over a cap, its endpoint is the shared one.
+/// A failed request as it was counted: if over a limit, under the shared endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FailedRequest {
-    /// Whose it is.
+    /// The account.
     pub account: AccountId,
-    /// Where it went.
+    /// The endpoint that it was counted under.
     pub endpoint: EndpointId,
-    /// What it was for.
+    /// The kind of request.
     pub kind: RequestKind,
-    /// When Twilio recorded the answer.
+    /// When Twilio recorded the response.
     pub at: Timestamp,
     /// The code label.
     pub code: Code,
     /// Why it failed.
     pub reason: Reason,
-    /// Which rule of XML was broken, where that is why.
+    /// The XML rule that the response broke, if that is why.
     pub malformation: Option<Malformation>,
     /// How long it took, in milliseconds.
     pub duration_ms: Option<u64>,
-    /// The call that leads back to it.
+    /// The call to look it up by.
     pub call_sid: CallSid,
 }
 
-/// An entry of the error log, as it was counted.
+/// An error log entry as it was counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CountedReport {
-    /// Whose it is.
+    /// The account.
     pub account: AccountId,
-    /// What makes it the same entry wherever it shows up.
+    /// The entry's SID, the same whether it is read or pushed.
     pub sid: ErrorLogSid,
     /// When it happened.
     pub at: Timestamp,
-    /// The endpoint of the webhook that it is about.
+    /// The endpoint of the webhook that it concerns, if any.
     pub endpoint: Option<EndpointId>,
-    /// What went wrong.
+    /// The error code.
     pub code: ErrorCode,
-    /// How bad it is.
+    /// The severity.
     pub level: Level,
-    /// The call that leads back to it.
+    /// The call to look it up by, if any.
     pub call_sid: Option<CallSid>,
 }
 
-/// Most error codes of an account: Twilio has hundreds, an application runs into a dozen.
+/// The most error codes of an account: Twilio has hundreds, but an application encounters about a dozen.
 const MAX_ERROR_CODES: usize = 100;
 
-/// Where an event is counted.
+/// The endpoint and group under which an event is counted.
 #[derive(Clone, Copy)]
-struct CountedAt {
+struct Placement {
     endpoint: EndpointId,
     group: GroupId,
     /// Whether the group is new.
-    is_first: bool,
-    /// What there is no room for in a place of its own.
+    is_new_group: bool,
+    /// The limit that was exceeded, if the endpoint is the shared one for that reason.
     missing: Option<Exceeded>,
 }
 
-/// What an event of an account is counted by.
+/// The rules by which a fact of an account is counted.
 #[derive(Clone, Copy)]
 struct CountingRules {
     account: AccountId,
     limits: LedgerLimits,
-    /// Of endpoints and groups that it brings.
+    /// The hold of endpoints and groups that it creates.
     hold: Hold,
-    /// Whether those are shown at once only because nothing has scraped yet.
+    /// Whether these are shown at once only because there has been no scrape yet.
     is_released_unscraped: bool,
 }
 
-/// How much later an event has to be for its endpoint's time to be written anew.
+/// How much later an event must be for the time of its endpoint's last event to be updated.
 const LAST_EVENT_STEP: Duration = Duration::from_secs(60 * 60);
 
-/// What facts change.
+/// The changes that facts make to the ledger.
 #[derive(Clone, Debug, Default)]
 pub struct Delta {
     /// New endpoints.
     pub endpoints: BTreeMap<EndpointId, EndpointEntry>,
     /// New groups.
     pub groups: BTreeMap<GroupId, GroupEntry>,
-    /// What is added.
+    /// The increases of values.
     pub added: BTreeMap<(Scope, Cell), u64>,
-    /// When known endpoints had an event that is later by an hour than the last that was noted.
+    /// Times of the last event of known endpoints, where at least an hour later than the recorded one.
     pub last_events: BTreeMap<EndpointId, Timestamp>,
-    /// The last call behind each failure and each bucket.
+    /// The last call behind each failure reason and each bucket.
     pub exemplars: BTreeMap<(Scope, Cell), Exemplar>,
-    /// The requests that failed, in the order of counting.
+    /// The failed requests, in the order of counting.
     pub failures: Vec<FailedRequest>,
-    /// The entries of the error log, in the order of counting.
+    /// The error log entries, in the order of counting.
     pub reports: Vec<CountedReport>,
-    /// Endpoints and groups that are new and shown at once only because nothing has scraped yet.
+    /// New endpoints and groups that are shown at once only because there has been no scrape yet.
     pub(super) released_unscraped: Vec<Scope>,
-    /// Events whose host and route, or code, found no room, by account.
+    /// The number of events and error log entries over a limit, by account.
     pub overflowed: BTreeMap<AccountId, u64>,
-    /// What first found no room in each account.
+    /// The first webhook request or entry over a limit in each account.
     pub first_overflows: BTreeMap<AccountId, Overflow>,
     pub(super) new_endpoints: BTreeMap<(AccountId, Endpoint), EndpointId>,
     pub(super) new_groups: BTreeMap<(EndpointId, RequestKind), GroupId>,
     new_error_codes: BTreeMap<AccountId, BTreeSet<ErrorCode>>,
-    /// Series that are new.
+    /// The number of new series.
     pub(super) series: usize,
-    /// Those of them that belong to endpoints `other`.
+    /// The number of new series of the shared endpoints (`other`).
     pub(super) shared_series: usize,
 }
 
 impl Ledger {
-    /// What facts change, without changing anything.
+    /// Computes the changes that facts make, without changing anything.
     pub fn apply<'a>(
         &self,
         entries: impl IntoIterator<Item = Entry<'a>>,
@@ -145,16 +145,16 @@ impl Ledger {
                         delta.add(account, Cell::Calls(*direction, *status), 1);
                     }
                     Fact::Outcome { outcome, decided_by, at, is_history } => {
-                        let terms = self.terms(entry.account, *is_history, limits, now);
-                        let endpoint = self.find_place(&mut delta, decided_by, terms).endpoint;
+                        let rules = self.rules(entry.account, *is_history, limits, now);
+                        let endpoint = self.find_place(&mut delta, decided_by, rules).endpoint;
                         delta.add(Scope::Endpoint(endpoint), Cell::Outcomes(*outcome), 1);
                         let learnt_at = entry.learnt_at.unwrap_or(*at);
                         self.note_event(&mut delta, endpoint, learnt_at.max(*at));
                     }
                     Fact::Reported { reported, at, is_history } => {
-                        let terms = self.terms(entry.account, *is_history, limits, now);
+                        let rules = self.rules(entry.account, *is_history, limits, now);
                         let times = (*at, entry.learnt_at.unwrap_or(now));
-                        let counted = self.apply_report(&mut delta, reported, times, terms);
+                        let counted = self.apply_report(&mut delta, reported, times, rules);
                         if let Some(endpoint) = counted.endpoint {
                             let learnt_at = entry.learnt_at.unwrap_or(*at);
                             self.note_event(&mut delta, endpoint, learnt_at.max(*at));
@@ -165,7 +165,8 @@ impl Ledger {
                         if observation.kind == RequestKind::ApiRequest =>
                     {
                         let code = Cell::ApiRequests(observation.verdict.code);
-                        let has_room = self.makes_room(&mut delta, (account, code), false, limits);
+                        let has_room =
+                            self.reserve_series(&mut delta, (account, code), false, limits);
                         let cell = if has_room { code } else { Cell::OtherApiRequests };
                         delta.add(account, cell, 1);
                         if !has_room {
@@ -173,12 +174,12 @@ impl Ledger {
                         }
                     }
                     Fact::Event { observation, call_sid, at, is_history } => {
-                        let terms = self.terms(entry.account, *is_history, limits, now);
-                        let (endpoint, group) = self.apply_event(&mut delta, observation, terms);
+                        let rules = self.rules(entry.account, *is_history, limits, now);
+                        let (endpoint, group) = self.apply_event(&mut delta, observation, rules);
                         let last_event_at = (*at).max(entry.learnt_at.unwrap_or(*at));
                         self.note_event(&mut delta, endpoint, last_event_at);
                         let counted_at = entry.learnt_at.unwrap_or(now);
-                        delta.remember(group, observation, *call_sid, counted_at);
+                        delta.add_exemplars(group, observation, *call_sid, counted_at);
                         delta.failures.extend(observation.verdict.failure.map(|reason| {
                             FailedRequest {
                                 account: entry.account,
@@ -199,17 +200,17 @@ impl Ledger {
         delta
     }
 
-    /// What a fact of an account is counted by.
-    fn terms(
+    /// Returns the rules by which a fact of an account is counted.
+    fn rules(
         &self,
         account: AccountId,
         is_history: bool,
         limits: LedgerLimits,
         now: Timestamp,
     ) -> CountingRules {
-        let is_known_at_once = is_history || limits.hold_back.is_zero();
-        let is_released = is_known_at_once || !self.was_scraped;
-        let is_released_unscraped = is_released && !is_known_at_once;
+        let skips_hold = is_history || limits.hold_back.is_zero();
+        let is_released = skips_hold || !self.was_scraped;
+        let is_released_unscraped = is_released && !skips_hold;
         let hold = Hold { is_released, held_since: now, shown_at: None };
         CountingRules { account, limits, hold, is_released_unscraped }
     }
@@ -229,17 +230,17 @@ impl Ledger {
         &self,
         delta: &mut Delta,
         event: &Observation,
-        terms: CountingRules,
+        rules: CountingRules,
     ) -> (EndpointId, Scope) {
         let code = Cell::Requests(event.verdict.code);
-        let place = self.find_place(delta, event, terms);
-        let CountedAt { endpoint: endpoint_id, is_first, missing, .. } = place;
+        let place = self.find_place(delta, event, rules);
+        let Placement { endpoint: endpoint_id, is_new_group, missing, .. } = place;
         let (endpoint, group) = (Scope::Endpoint(endpoint_id), Scope::Group(place.group));
-        let code_has_room = self.makes_room(delta, (group, code), is_first, terms.limits);
+        let code_has_room = self.reserve_series(delta, (group, code), is_new_group, rules.limits);
         delta.add(group, if code_has_room { code } else { Cell::OtherRequests }, 1);
         let missing = missing.or((!code_has_room).then_some(Exceeded::CodeSeries));
         if let Some(missing) = missing {
-            delta.note_overflow(terms.account, &event.endpoint, missing);
+            delta.note_overflow(rules.account, &event.endpoint, missing);
         }
         if let Some(reason) = event.verdict.failure {
             delta.add(group, Cell::Failures(reason), 1);
@@ -262,29 +263,30 @@ impl Ledger {
         delta: &mut Delta,
         reported: &Reported,
         (at, counted_at): (Timestamp, Timestamp),
-        terms: CountingRules,
+        rules: CountingRules,
     ) -> CountedReport {
         let endpoint = reported.endpoint.as_ref().map(|endpoint| {
-            let wanted = Wanted { endpoint, is_configured: reported.is_configured, group: None };
-            let (id, missing) = self.find_endpoint(delta, wanted, terms);
+            let target = Target { endpoint, is_configured: reported.is_configured, group: None };
+            let (id, missing) = self.find_endpoint(delta, target, rules);
             if let Some(missing) = missing {
-                delta.note_overflow(terms.account, endpoint, missing);
+                delta.note_overflow(rules.account, endpoint, missing);
             }
             id
         });
         let Reported { product, level, sid, call_sid, .. } = *reported;
-        let account = terms.account;
+        let account = rules.account;
         let code = self.error_code(delta, reported.code, account);
         let scope = endpoint.map_or(Scope::Account(account), Scope::Endpoint);
         let cell = Cell::ErrorLog(product, code, level);
-        let tells_code = code != ErrorCode::Other || endpoint.is_some();
-        let has_room = tells_code && self.makes_room(delta, (scope, cell), false, terms.limits);
+        let has_own_cell = code != ErrorCode::Other || endpoint.is_some();
+        let has_room =
+            has_own_cell && self.reserve_series(delta, (scope, cell), false, rules.limits);
         let counted_as = if has_room {
             (scope, cell)
         } else {
             (Scope::Account(account), Cell::OtherErrors(product, level))
         };
-        if code != reported.code || (tells_code && !has_room) {
+        if code != reported.code || (has_own_cell && !has_room) {
             *delta.overflowed.entry(account).or_default() += 1;
         }
         delta.add(counted_as.0, counted_as.1, 1);
@@ -296,7 +298,7 @@ impl Ledger {
         CountedReport { account, sid, at, endpoint, code, level, call_sid }
     }
 
-    /// The code under which an entry is counted: of too many, further ones are `other`.
+    /// Returns the code under which to count an entry: `other` for new codes over [`MAX_ERROR_CODES`].
     fn error_code(&self, delta: &mut Delta, code: ErrorCode, account: AccountId) -> ErrorCode {
         let known = self.error_codes.get(&account);
         let new = delta.new_error_codes.entry(account).or_default();
@@ -311,13 +313,13 @@ impl Ledger {
         }
     }
 
-    /// Whether a code may have a series of its own, which is counted if it is new. The first of a group
-    /// has one in any case.
-    fn makes_room(
+    /// Reserves a series for a code unless it has one, and returns whether there is room for it. The first
+    /// code of a group always has room.
+    fn reserve_series(
         &self,
         delta: &mut Delta,
         (scope, code): (Scope, Cell),
-        is_first: bool,
+        is_new_group: bool,
         limits: LedgerLimits,
     ) -> bool {
         let is_known = self.cells.get(&scope).is_some_and(|cells| cells.contains_key(&code));
@@ -325,16 +327,22 @@ impl Ledger {
             return true;
         }
         let series = room::cell_series(code);
-        let has_room = is_first || self.has_room(delta, series, LimitShare::Common, limits);
+        let has_room = is_new_group || self.has_room(delta, series, LimitShare::Common, limits);
         delta.series += if has_room { series } else { 0 };
         has_room
     }
 }
 
 impl Delta {
-    /// Notes the call behind a failure and a bucket, as counted now: an event's own time may be
-    /// much older, and exemplars have to come in order.
-    fn remember(&mut self, group: Scope, event: &Observation, call_sid: CallSid, at: Timestamp) {
+    /// Records the call behind a failure and a bucket, at the time of counting: an event's own time may be
+    /// much older, and exemplars must be in order.
+    fn add_exemplars(
+        &mut self,
+        group: Scope,
+        event: &Observation,
+        call_sid: CallSid,
+        at: Timestamp,
+    ) {
         if let Some(reason) = event.verdict.failure {
             let exemplar = Exemplar { call_sid, duration_ms: None, at };
             self.exemplars.insert((group, Cell::Failures(reason)), exemplar);
@@ -362,7 +370,7 @@ impl Delta {
     }
 }
 
-/// The bound of the bucket that a duration in milliseconds falls into.
+/// Returns the bound of the bucket that a duration in milliseconds falls into; `None`: above all bounds.
 pub(super) fn duration_bound(duration_ms: u64) -> Option<u64> {
     WEBHOOK_SECONDS.iter().map(|&bound| bound_ms(bound)).find(|&bound| duration_ms <= bound)
 }

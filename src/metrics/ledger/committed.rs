@@ -14,7 +14,8 @@ pub struct Committed(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     ledger: RwLock<Ledger>,
-    /// What scrapes have noted since the ledger was last written. Scrapes take no write lock.
+    /// Whether a scrape has begun. Scrapes record this and `shown` without the ledger's write lock;
+    /// [`Committed::publish`] applies both.
     was_scraped: AtomicBool,
     shown: Mutex<Vec<(ShownZeros, Timestamp)>>,
 }
@@ -27,7 +28,7 @@ impl Committed {
         Self(Arc::new(Inner { ledger, was_scraped, shown: Mutex::default() }))
     }
 
-    /// Reads the ledger. Writers wait, so do only work in memory.
+    /// Locks the ledger for reading. This blocks writers, so use it only for work in memory.
     pub fn read(&self) -> RwLockReadGuard<'_, Ledger> {
         self.0.ledger.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -36,37 +37,37 @@ impl Committed {
     pub fn publish(&self, change: impl FnOnce(&mut Ledger)) {
         let mut ledger = self.0.ledger.write().unwrap_or_else(PoisonError::into_inner);
         ledger.was_scraped |= self.was_scraped();
-        for (shown, at) in self.noted().drain(..) {
+        for (shown, at) in self.lock_shown().drain(..) {
             ledger.mark_shown(&shown, at);
         }
         change(&mut ledger);
     }
 
-    /// Whether the store was ever scraped.
+    /// Whether the store has ever been scraped.
     pub fn was_scraped(&self) -> bool {
         self.0.was_scraped.load(Ordering::SeqCst)
     }
 
-    /// Notes that a scrape starts: it may miss anything published from now on.
+    /// Records that a scrape begins: its response may lack anything published from now on.
     pub fn note_scrape(&self) {
         self.0.was_scraped.store(true, Ordering::SeqCst);
     }
 
-    /// Notes what a scrape has shown of what is held at 0; [`Self::apply_shown`] applies it.
+    /// Records which held endpoints and groups a scrape has shown at 0, for [`Self::apply_shown`].
     pub fn note_shown(&self, shown: ShownZeros, now: Timestamp) {
         if !shown.held.is_empty() {
-            self.noted().push((shown, now));
+            self.lock_shown().push((shown, now));
         }
     }
 
-    /// Applies what scrapes have noted.
+    /// Applies what [`Self::note_shown`] has recorded.
     pub fn apply_shown(&self) {
-        if !self.noted().is_empty() {
+        if !self.lock_shown().is_empty() {
             self.publish(|_| ());
         }
     }
 
-    fn noted(&self) -> std::sync::MutexGuard<'_, Vec<(ShownZeros, Timestamp)>> {
+    fn lock_shown(&self) -> std::sync::MutexGuard<'_, Vec<(ShownZeros, Timestamp)>> {
         self.0.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

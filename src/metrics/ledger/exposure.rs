@@ -1,7 +1,7 @@
-//! Which accounts are shown, and what answers have shown of what is held at 0.
+//! Which accounts are shown, and which of the held endpoints and groups have been shown at 0.
 //!
-//! Invariant: a held group counts as shown only by an answer that contained it, under the label that its
-//! account still has. While an account is hidden, nothing of it is shown or released.
+//! Invariant: a held group counts as shown only after a scrape response that contained it, under the current
+//! label of its account. While an account is hidden, none of its groups is shown or released.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,51 +12,50 @@ use crate::domain::track::twilio_time::after;
 
 use super::{AccountId, Hold, Ledger, Scope};
 
-/// A group that no answer has shown is released after its account was shown for this long: Prometheus
-/// scrapes more often than that, so nothing scrapes.
+/// A group that no response has contained is released after its account has been shown for this long:
+/// Prometheus scrapes more often, so nothing is scraping.
 const RELEASE_UNSEEN_AFTER: Duration = Duration::from_secs(5 * 60);
 
-/// What an answer shows of what is held at 0.
+/// The held endpoints and groups that a scrape response shows at 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShownZeros {
-    /// The endpoints and groups that it shows at 0.
+    /// Endpoints and groups shown at 0.
     pub held: Vec<Scope>,
-    exposure: u64,
+    exposure_version: u64,
 }
 
 /// An endpoint or a group that is held at 0.
-struct Held {
+struct HeldScope {
     scope: Scope,
     hold: Hold,
     account: AccountId,
 }
 
 impl Ledger {
-    /// The accounts that are shown, with their labels.
+    /// Returns the accounts that are shown, with their labels.
     pub fn accounts(&self) -> &BTreeMap<AccountId, String> {
         &self.accounts
     }
 
-    /// Shows an account under a label. With another label than before, its series are new to a scraper.
+    /// Shows an account under a label. If the label has changed, its series are new to Prometheus.
     pub fn show(&mut self, account: AccountId, label: String, now: Timestamp) {
         if self.accounts.get(&account) == Some(&label) {
             return;
         }
         self.accounts.insert(account, label);
         self.shown_since.insert(account, now);
-        self.forget_shown(account);
+        self.reset_shown(account);
     }
 
-    /// Hides an account; its values stay.
+    /// Hides an account but keeps its values.
     pub fn hide(&mut self, account: AccountId) {
         if self.accounts.remove(&account).is_some() {
             self.shown_since.remove(&account);
-            self.forget_shown(account);
+            self.reset_shown(account);
         }
     }
 
-    /// Shows accounts under other labels, those of them that are shown already, and hides those that
-    /// have none any more.
+    /// Changes the labels of accounts that are shown, and hides those that no longer have one.
     pub fn relabel(&mut self, labels: BTreeMap<AccountId, Option<String>>, now: Timestamp) {
         for (account, label) in labels {
             match label.filter(|_| self.accounts.contains_key(&account)) {
@@ -66,8 +65,8 @@ impl Ledger {
         }
     }
 
-    fn forget_shown(&mut self, account: AccountId) {
-        self.exposure += 1;
+    fn reset_shown(&mut self, account: AccountId) {
+        self.exposure_version += 1;
         let held: Vec<Scope> =
             self.held().filter(|held| held.account == account).map(|held| held.scope).collect();
         for scope in held {
@@ -77,9 +76,9 @@ impl Ledger {
         }
     }
 
-    /// The endpoints and groups whose values may be shown now.
+    /// Returns the endpoints and groups whose values may be shown now.
     pub fn due_releases(&self, hold_back: Duration, now: Timestamp) -> Vec<Scope> {
-        let is_due = |held: &Held| {
+        let is_due = |held: &HeldScope| {
             let Some(since) = self.shown_since.get(&held.account) else { return false };
             let due_at = match held.hold.shown_at {
                 _ if hold_back.is_zero() => return true,
@@ -103,17 +102,20 @@ impl Ledger {
         }
     }
 
-    /// What an answer that is made of the ledger as it is shows of what is held at 0.
+    /// Returns the held endpoints and groups that a response written from the current ledger shows at 0.
     pub fn shown(&self) -> ShownZeros {
         let held = self.held().filter(|held| self.accounts.contains_key(&held.account));
-        ShownZeros { held: held.map(|held| held.scope).collect(), exposure: self.exposure }
+        ShownZeros {
+            held: held.map(|held| held.scope).collect(),
+            exposure_version: self.exposure_version,
+        }
     }
 
-    /// Notes what an answer has shown.
+    /// Records what a scrape response has shown.
     pub fn mark_shown(&mut self, shown: &ShownZeros, now: Timestamp) {
         self.was_scraped = true;
-        // Accounts came, went or were renamed since: the next answer tells what it shows of them.
-        if shown.exposure != self.exposure {
+        // Accounts have been added, hidden or renamed since: wait for the next response.
+        if shown.exposure_version != self.exposure_version {
             return;
         }
         for scope in &shown.held {
@@ -123,14 +125,14 @@ impl Ledger {
         }
     }
 
-    fn held(&self) -> impl Iterator<Item = Held> {
+    fn held(&self) -> impl Iterator<Item = HeldScope> {
         let endpoints = self.endpoints.iter().map(|(id, entry)| {
             let (scope, account) = (Scope::Endpoint(*id), entry.account);
-            Held { scope, hold: entry.hold, account }
+            HeldScope { scope, hold: entry.hold, account }
         });
         let groups = self.groups.iter().filter_map(|(id, entry)| {
             let account = self.endpoints.get(&entry.endpoint)?.account;
-            Some(Held { scope: Scope::Group(*id), hold: entry.hold, account })
+            Some(HeldScope { scope: Scope::Group(*id), hold: entry.hold, account })
         });
         endpoints.chain(groups).filter(|held| !held.hold.is_released)
     }

@@ -1,7 +1,7 @@
-//! Which new endpoints and groups find room, and what is kept for hosts that have no endpoint yet.
+//! Decides which new endpoints and groups get their own series, and reserves some for new hosts.
 //!
-//! Invariant: the ids of one host, which bring one endpoint after the other, take neither the last places of
-//! their account nor the last series of all accounts, so that they hide no other host.
+//! Invariant: IDs in the URLs of one host, each of which adds an endpoint, never use up the endpoints of their
+//! account or the series of all accounts, so that they can't hide other hosts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,115 +9,117 @@ use crate::domain::judge::kind::RequestKind;
 use crate::domain::judge::route::Endpoint;
 use crate::domain::judge::verdict::Code;
 
-use super::apply::{Delta, Wanted};
+use super::apply::{Delta, Target};
 use super::{AccountId, Cell, EndpointId, Ledger, LedgerLimits, room};
 
-/// Hosts for which places and series are kept: more than an account's applications usually have.
-const RESERVED: usize = 20;
-/// The part of a limit that is kept at most: of a small limit most is left for the hosts that are known.
-const RESERVED_PART: usize = 5;
+/// Hosts to reserve endpoints and series for: more than an account's applications usually have.
+const RESERVED_HOSTS: usize = 20;
+/// At most one part in this many of a limit is reserved: most of a small limit is left to known hosts.
+const RESERVED_DIVISOR: usize = 5;
 
 type ByEndpoint = BTreeMap<(AccountId, Endpoint), EndpointId>;
 
-/// What first found no room in an account.
+/// The first request or entry of an account that exceeded a limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Overflow {
-    /// Where the request went.
+    /// Its endpoint.
     pub endpoint: Endpoint,
-    /// What there was no room for.
+    /// The limit that it exceeded.
     pub missing: Exceeded,
 }
 
-/// What there is no room for.
+/// The limit that was exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exceeded {
-    /// Another endpoint of the account: it has as many as it may.
+    /// The limit on the endpoints of the account.
     Endpoints,
-    /// The series of an endpoint or a kind: all accounts together have as many as they may.
+    /// The limit on the series of all accounts, by a new endpoint or kind.
     Series,
-    /// The series of a code, likewise: the request stays on its route.
+    /// The same limit, by a new code: the request is still counted under its route.
     CodeSeries,
 }
 
-/// How much of a limit something new may use.
+/// How much of a limit a new endpoint, group or code may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LimitShare {
-    /// What is not kept: another endpoint of a host, another kind, another code.
+    /// All that isn't reserved: for another endpoint of a host, another kind or another code.
     Common,
-    /// All of it: the first endpoint of a host.
+    /// All of it: for the first endpoint of a host.
     NewHost,
-    /// All of it, and as many places more as are kept: an endpoint that a pattern of the user's names. It
-    /// stands for many, and has to find a place where those have taken all.
+    /// All of it, and as many more endpoints as are reserved: for an endpoint of a configured pattern. It
+    /// stands for many endpoints, and must fit even when these have reached the limit.
     Configured,
 }
 
 impl LimitShare {
-    /// Places of an account.
-    fn places(self, limits: LedgerLimits) -> usize {
+    /// Returns the limit on the endpoints of an account.
+    fn endpoints(self, limits: LedgerLimits) -> usize {
         let all = limits.routes_per_account;
         match self {
-            Self::Common => all - reserved_places(limits),
+            Self::Common => all - reserved_endpoints(limits),
             Self::NewHost => all,
-            Self::Configured => all + reserved_places(limits),
+            Self::Configured => all + reserved_endpoints(limits),
         }
     }
 
-    /// Series of all accounts.
+    /// Returns the limit on the series of all accounts.
     pub(super) fn series(self, limits: LedgerLimits) -> usize {
         let all = limits.series;
         match self {
-            Self::Common => all - (RESERVED * room::MAX_ENDPOINT_SERIES).min(all / RESERVED_PART),
+            Self::Common => {
+                all - (RESERVED_HOSTS * room::MAX_ENDPOINT_SERIES).min(all / RESERVED_DIVISOR)
+            }
             Self::NewHost | Self::Configured => all,
         }
     }
 }
 
-fn reserved_places(limits: LedgerLimits) -> usize {
-    RESERVED.min(limits.routes_per_account / RESERVED_PART)
+fn reserved_endpoints(limits: LedgerLimits) -> usize {
+    RESERVED_HOSTS.min(limits.routes_per_account / RESERVED_DIVISOR)
 }
 
 impl Ledger {
-    /// The endpoints of an account, without the shared one.
+    /// Returns the endpoints of an account, without the shared one.
     pub fn endpoints_of(&self, account: AccountId) -> impl Iterator<Item = &Endpoint> {
         own_endpoints(&self.by_endpoint, account)
     }
 
-    /// Whether there is room for a new endpoint, with its first group if it has one.
+    /// Checks that there is room for a new endpoint, with its first group if it has one.
     pub(super) fn room_for_endpoint(
         &self,
         delta: &Delta,
         key: &(AccountId, Endpoint),
-        wanted: Wanted<'_>,
+        target: Target<'_>,
         limits: LedgerLimits,
     ) -> Result<(), Exceeded> {
         let (account, Endpoint { host, .. }) = key;
         let is_new_host = !self.has_host(delta, *account, host);
-        let claim = match (wanted.is_configured, is_new_host) {
+        let share = match (target.is_configured, is_new_host) {
             (true, _) => LimitShare::Configured,
             (false, true) => LimitShare::NewHost,
             (false, false) => LimitShare::Common,
         };
-        let known = self.places_taken.get(account).copied().unwrap_or(0);
+        let known = self.endpoint_counts.get(account).copied().unwrap_or(0);
         let taken = known + own_endpoints(&delta.new_endpoints, *account).count();
-        // Where the limit was lowered, the endpoints of one host may be more than all places.
-        let has_place = taken < claim.places(limits)
-            || (is_new_host && !self.has_hosts(delta, *account, reserved_places(limits)));
-        let series = match wanted.group {
+        // If the limit has been lowered, the endpoints of one host may exceed it.
+        let is_below_limit = taken < share.endpoints(limits)
+            || (is_new_host && !self.has_hosts(delta, *account, reserved_endpoints(limits)));
+        let series = match target.group {
             Some((kind, code)) => {
                 room::endpoint_series(kind) + room::cell_series(Cell::Requests(code))
             }
             None => room::ENDPOINT_SERIES,
         };
-        if !has_place {
+        if !is_below_limit {
             Err(Exceeded::Endpoints)
-        } else if !self.has_room(delta, series, claim, limits) {
+        } else if !self.has_room(delta, series, share, limits) {
             Err(Exceeded::Series)
         } else {
             Ok(())
         }
     }
 
-    /// Whether there is room for a group of a known endpoint.
+    /// Checks that there is room for a group of a known endpoint.
     pub(super) fn room_for_group(
         &self,
         delta: &Delta,
@@ -141,7 +143,7 @@ impl Ledger {
         })
     }
 
-    /// Whether an account has endpoints of so many hosts.
+    /// Whether an account has endpoints of at least `count` hosts.
     fn has_hosts(&self, delta: &Delta, account: AccountId, count: usize) -> bool {
         let mut hosts = BTreeSet::new();
         let known = self.endpoints_of(account);
@@ -154,12 +156,12 @@ impl Ledger {
     }
 }
 
-/// The endpoints of an account, without the shared one.
+/// Returns the endpoints of an account, without the shared one.
 fn own_endpoints(endpoints: &ByEndpoint, account: AccountId) -> impl Iterator<Item = &Endpoint> {
     from_host(endpoints, account, "").filter(|endpoint| **endpoint != Endpoint::overflow())
 }
 
-/// The endpoints of an account from a host on.
+/// Returns the endpoints of an account, sorted by host, starting at `host`.
 fn from_host<'a>(
     endpoints: &'a ByEndpoint,
     account: AccountId,

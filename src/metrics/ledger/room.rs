@@ -1,8 +1,8 @@
-//! How many series the ledger has, and whether there is room for more.
+//! Counts the series of the ledger, and checks whether there is room for more.
 //!
-//! Each series is counted before it can be shown, so that there are never more of them than
-//! [`LedgerLimits::series`], apart from what each account has in any case: [`ACCOUNT_SERIES`], and the
-//! endpoint `other` with its kinds. What may take the last of them is [`places`](super::places)'s to say.
+//! Each series is counted before it can be shown, so that there are never more than
+//! [`LedgerLimits::series`], apart from those that every account may have: [`ACCOUNT_SERIES`], and the
+//! endpoint `other` with its kinds. [`places`](super::places) decides what may use the last of them.
 
 use std::collections::BTreeMap;
 use std::iter;
@@ -19,49 +19,49 @@ use super::super::catalog::WEBHOOK_SECONDS;
 use super::apply::Delta;
 use super::{Cell, EndpointId, GroupId, Ledger, LedgerLimits, LimitShare};
 
-/// Series that a shown account has at most without endpoints: its finished calls, the outcomes that an
-/// earlier version counted by account alone, its API requests whose code found no room, and of its
-/// error log common codes and those that found no room.
+/// The most series of a shown account apart from its endpoints: its finished calls, the outcomes that an
+/// earlier version counted by account only, its API requests whose code is over the limit, and the common
+/// codes of its error log and those over the limit.
 pub const ACCOUNT_SERIES: usize = Direction::ALL.len() * CallStatus::ALL.len()
     + Outcome::ALL.len()
     + 1
     + ErrorCode::COMMON.len()
     + Product::ALL.len() * Level::ALL.len();
 
-/// Series of an endpoint: its warnings, and the common codes of the error log.
+/// The series of an endpoint: its warnings, and the common codes of the error log.
 pub(super) const ENDPOINT_SERIES: usize = Warning::ALL.len() + ErrorCode::COMMON.len();
 
-/// Series of a histogram: its buckets, `+Inf`, sum and count.
+/// The series of a histogram: its buckets, `+Inf`, sum and count.
 const HISTOGRAM_SERIES: usize = WEBHOOK_SECONDS.len() + 3;
 
-/// Series of a group without its codes: the one for codes that found no room is among them.
+/// Returns the number of series of a group without its codes, but with the one for codes over the limit.
 fn group_series(kind: RequestKind) -> usize {
     1 + HISTOGRAM_SERIES + Reason::possible_for(kind).count()
 }
 
-/// Series that an endpoint of some kinds has for them: with the first that is heard come the outcomes, with
-/// the first that expects TwiML the content types.
+/// Returns the number of series that an endpoint has because of its kinds: outcomes if any is caller-facing,
+/// content types if any expects TwiML.
 fn kinds_series(mut kinds: impl Iterator<Item = RequestKind> + Clone) -> usize {
     let outcomes =
         if kinds.clone().any(RequestKind::is_caller_facing) { Outcome::ALL.len() } else { 0 };
     outcomes + if kinds.any(RequestKind::expects_twiml) { ContentType::ALL.len() } else { 0 }
 }
 
-/// Series that a new group brings to an endpoint of some kinds.
+/// Returns the number of series that a new group adds to an endpoint with these kinds.
 fn added_series(kinds: impl Iterator<Item = RequestKind> + Clone, kind: RequestKind) -> usize {
     let before = kinds_series(kinds.clone());
     group_series(kind) + kinds_series(kinds.chain([kind])) - before
 }
 
-/// Series of a new endpoint with its first group.
+/// Returns the number of series of a new endpoint with its first group, without codes.
 pub(super) fn endpoint_series(kind: RequestKind) -> usize {
     ENDPOINT_SERIES + added_series(iter::empty(), kind)
 }
 
-/// The first code of a group, for which there is room if there is room for the group.
+/// The series of a group's first code, which has room if the group has.
 pub(super) const FIRST_CODE: usize = 1;
 
-/// Most series that a new endpoint brings with its first group and code.
+/// The most series that a new endpoint adds with its first group and code.
 pub(super) const MAX_ENDPOINT_SERIES: usize = ENDPOINT_SERIES
     + 1
     + HISTOGRAM_SERIES
@@ -70,7 +70,7 @@ pub(super) const MAX_ENDPOINT_SERIES: usize = ENDPOINT_SERIES
     + Outcome::ALL.len()
     + FIRST_CODE;
 
-/// Series that a cell brings: a code's, as all others are counted with their scope.
+/// Returns the number of series that a cell adds: 1 for a code; all others are counted with their scope.
 pub(super) fn cell_series(cell: Cell) -> usize {
     match cell {
         Cell::Requests(_) | Cell::ApiRequests(_) => 1,
@@ -92,12 +92,12 @@ pub(super) fn cell_series(cell: Cell) -> usize {
 }
 
 impl Ledger {
-    /// How many series there are at most.
+    /// Returns the number of series, at most.
     pub fn series(&self) -> usize {
         self.series + self.accounts.len() * ACCOUNT_SERIES
     }
 
-    /// The kinds of an endpoint.
+    /// Returns the kinds of an endpoint.
     pub(super) fn kinds_of(
         &self,
         endpoint: EndpointId,
@@ -105,12 +105,12 @@ impl Ledger {
         kinds_in(&self.by_group, endpoint)
     }
 
-    /// Series that a new group brings, with those that its endpoint has for its kind.
+    /// Returns the number of series that a new group adds, including those of its endpoint for its kind.
     pub(super) fn new_group_series(&self, endpoint: EndpointId, kind: RequestKind) -> usize {
         added_series(self.kinds_of(endpoint), kind)
     }
 
-    /// The same where a delta has new groups, too.
+    /// The same, also considering the new groups of a delta.
     pub(super) fn new_group_series_with(
         &self,
         delta: &Delta,
@@ -125,18 +125,18 @@ impl Ledger {
         &self,
         delta: &Delta,
         series: usize,
-        claim: LimitShare,
+        share: LimitShare,
         limits: LedgerLimits,
     ) -> bool {
-        // What each account has in any case may be more than is kept for others.
-        let (known, new) = match claim {
+        // Series that every account may have don't count here: they could exceed the reserve.
+        let (known, new) = match share {
             LimitShare::Common => (self.series(), delta.series),
             LimitShare::NewHost | LimitShare::Configured => (
                 self.series.saturating_sub(self.shared_series),
                 delta.series.saturating_sub(delta.shared_series),
             ),
         };
-        known + new + series <= claim.series(limits)
+        known + new + series <= share.series(limits)
     }
 
     pub(super) fn is_shared(&self, endpoint: EndpointId) -> bool {

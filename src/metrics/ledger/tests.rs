@@ -1,4 +1,4 @@
-//! Facts and what they make of the ledger, and what a scrape sees of it.
+//! How facts change the ledger, and how a scrape shows it.
 
 mod exposure;
 mod outcomes;
@@ -32,7 +32,7 @@ fn a_delta_changes_nothing_until_it_is_published() {
 }
 
 #[test]
-fn durations_fall_into_the_bucket_whose_bound_they_do_not_exceed() {
+fn a_duration_equal_to_a_bound_falls_into_its_bucket() {
     for (duration, expected) in
         [(0, Some(50)), (50, Some(50)), (51, Some(100)), (15_000, Some(15_000)), (15_001, None)]
     {
@@ -59,7 +59,7 @@ fn a_new_group_shows_every_reason_at_zero() {
 }
 
 #[test]
-fn over_the_cap_new_routes_share_one_and_are_counted() {
+fn routes_over_the_limit_share_one_and_are_counted() {
     let mut ledger = ledger();
     let limits = LedgerLimits { routes_per_account: 2, ..limits() };
     let facts: Vec<Fact> = ["/a", "/b", "/c", "/d", "/a"].map(|route| event(route, None)).into();
@@ -77,7 +77,7 @@ fn over_the_cap_new_routes_share_one_and_are_counted() {
 }
 
 #[test]
-fn each_failing_request_is_handed_out_under_the_endpoint_it_was_counted_under() {
+fn failed_requests_carry_the_endpoint_they_were_counted_under() {
     let mut ledger = ledger();
     let limits = LedgerLimits { routes_per_account: 1, ..limits() };
     let failed = |route| event(route, Some(Reason::Timeout));
@@ -106,7 +106,7 @@ fn each_failing_request_is_handed_out_under_the_endpoint_it_was_counted_under() 
 }
 
 #[test]
-fn a_full_ledger_takes_new_events_under_the_shared_route() {
+fn a_full_ledger_counts_new_routes_under_the_shared_one() {
     let mut ledger = ledger();
     let limits = LedgerLimits { series: 0, ..limits() };
     let facts = [event("/a", None)];
@@ -121,11 +121,11 @@ fn a_full_ledger_takes_new_events_under_the_shared_route() {
 }
 
 #[test]
-fn a_full_ledger_takes_new_kinds_of_a_known_route_under_the_shared_one() {
+fn a_full_ledger_counts_new_kinds_of_a_known_route_under_the_shared_one() {
     let mut ledger = ledger();
     ledger.publish(apply(&ledger, &[event("/a", None)]));
     let Fact::Event { mut observation, call_sid, at, is_history } = event("/a", None) else {
-        unreachable!("an event is an event")
+        unreachable!("event() returns an event")
     };
     observation.kind = RequestKind::GatherAction;
     let facts = [Fact::Event { observation, call_sid, at, is_history }, event("/a", None)];
@@ -151,14 +151,14 @@ fn before_the_first_scrape_a_group_shows_its_values_at_once() {
 }
 
 #[test]
-fn a_held_group_is_released_after_a_scrape_showed_it() {
+fn a_held_group_is_released_after_a_scrape_has_shown_it() {
     let mut ledger = ledger();
     ledger.mark_shown(&ledger.shown(), now());
     ledger.publish(apply(&ledger, &[event("/b", None)]));
     let hold = limits().hold_back;
     assert_eq!(ledger.due_releases(hold, after(now(), Duration::from_secs(299))), []);
     let unseen = ledger.due_releases(hold, after(now(), Duration::from_secs(300)));
-    assert_eq!(unseen.len(), 2, "nobody scrapes: released after five minutes");
+    assert_eq!(unseen.len(), 2, "without scrapes, released after five minutes");
     let shown = ledger.shown();
     ledger.mark_shown(&shown, after(now(), Duration::from_secs(10)));
     ledger.mark_shown(&shown, after(now(), Duration::from_secs(40)));
@@ -171,17 +171,17 @@ fn a_held_group_is_released_after_a_scrape_showed_it() {
 }
 
 #[test]
-fn an_old_endpoint_that_is_asked_for_twiml_for_the_first_time_begins_at_zero() {
+fn a_known_endpoint_first_asked_for_twiml_starts_at_zero() {
     let mut ledger = ledger();
     let Fact::Event { mut observation, call_sid, at, is_history } = event("/a", None) else {
-        unreachable!("an event is an event")
+        unreachable!("event() returns an event")
     };
     observation.kind = RequestKind::StatusCallback;
     observation.verdict.content_type = None;
     ledger.publish(apply(&ledger, &[Fact::Event { observation, call_sid, at, is_history }]));
     ledger.mark_shown(&ledger.shown(), now());
     let line = "route=\"/a\",content_type=\"text/xml\"}";
-    assert!(!exposition(&ledger).contains(line), "no TwiML was ever asked for");
+    assert!(!exposition(&ledger).contains(line), "no TwiML has been requested");
     ledger.publish(apply(&ledger, &[event("/a", None)]));
     assert!(exposition(&ledger).contains(&format!("{line} 0\n")));
     ledger.release(&ledger.shown().held);
@@ -189,11 +189,11 @@ fn an_old_endpoint_that_is_asked_for_twiml_for_the_first_time_begins_at_zero() {
 }
 
 #[test]
-fn old_news_and_everything_without_hold_back_is_shown_at_once() {
+fn history_is_shown_at_once_and_so_is_everything_without_hold_back() {
     let mut ledger = ledger();
     ledger.mark_shown(&ledger.shown(), now());
     let Fact::Event { observation, call_sid, at, .. } = event("/a", None) else {
-        unreachable!("an event is an event")
+        unreachable!("event() returns an event")
     };
     let facts = [Fact::Event { observation, call_sid, at, is_history: true }];
     let first = Entry { account: ACCOUNT, facts: &facts, learnt_at: None };
@@ -206,7 +206,7 @@ fn old_news_and_everything_without_hold_back_is_shown_at_once() {
 }
 
 #[test]
-fn an_exemplar_is_stamped_with_twilios_time_of_counting() {
+fn an_exemplar_has_twilios_time_of_counting() {
     let mut ledger = ledger();
     let (facts, learnt_at) = ([event("/a", Some(Reason::Timeout))], after(now(), TWO_YEARS));
     let entry = Entry { account: ACCOUNT, facts: &facts, learnt_at: Some(learnt_at) };
@@ -217,7 +217,7 @@ fn an_exemplar_is_stamped_with_twilios_time_of_counting() {
 }
 
 #[test]
-fn an_account_that_is_hidden_shows_nothing_and_keeps_its_values() {
+fn a_hidden_account_shows_nothing_and_keeps_its_values() {
     let mut ledger = ledger();
     ledger.publish(apply(&ledger, &[event("/a", None), cut_off("/a")]));
     ledger.hide(ACCOUNT);
@@ -266,11 +266,11 @@ fn event(route: &str, failure: Option<Reason>) -> Fact {
     }
 }
 
-/// A call that was cut off by a failure on a route.
+/// Returns the outcome of a call cut off by a failure on a route.
 fn cut_off(route: &str) -> Fact {
     let Fact::Event { observation, at, is_history, .. } = event(route, Some(Reason::Timeout))
     else {
-        unreachable!("an event is an event")
+        unreachable!("event() returns an event")
     };
     Fact::Outcome { outcome: Outcome::CutOff, decided_by: observation, at, is_history }
 }

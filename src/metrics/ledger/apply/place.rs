@@ -1,4 +1,4 @@
-//! Where an event is counted: the endpoint and the group that it finds, or makes.
+//! Finds or creates the endpoint and group under which an event is counted.
 
 use jiff::Timestamp;
 
@@ -10,64 +10,64 @@ use crate::domain::judge::verdict::Code;
 use super::super::{
     AccountId, EndpointEntry, EndpointId, Exceeded, GroupEntry, GroupId, Ledger, Scope, room,
 };
-use super::{CountedAt, CountingRules, Delta};
+use super::{CountingRules, Delta, Placement};
 
-/// A place that something has to be counted at.
+/// Where to count an event, an outcome or an error log entry, if there is room.
 #[derive(Clone, Copy)]
-pub(in super::super) struct Wanted<'a> {
+pub(in super::super) struct Target<'a> {
     /// Its endpoint.
     pub(in super::super) endpoint: &'a Endpoint,
-    /// Whether a pattern of the user's names the endpoint.
+    /// Whether the endpoint comes from a configured pattern.
     pub(in super::super) is_configured: bool,
-    /// The group of it, with the first code.
+    /// The kind of the group, and the code.
     pub(in super::super) group: Option<(RequestKind, Code)>,
 }
 
 impl Ledger {
-    /// Where an event is counted, or the outcome that it decides: both have the same place, which is made
-    /// where there is none. The event itself may have been counted elsewhere, by other patterns, or its
-    /// endpoint may have retired since.
+    /// Returns where to count an event or the outcome that it decides: both use the same endpoint and group,
+    /// which are created if needed. When an outcome is counted, its event may have been counted under
+    /// another endpoint, by other patterns, or its endpoint may have been retired since.
     pub(super) fn find_place(
         &self,
         delta: &mut Delta,
         event: &Observation,
-        terms: CountingRules,
-    ) -> CountedAt {
+        rules: CountingRules,
+    ) -> Placement {
         let group = Some((event.kind, event.verdict.code));
         let Observation { endpoint, is_configured, .. } = event;
-        let wanted = Wanted { endpoint, is_configured: *is_configured, group };
-        let (endpoint, missing) = self.find_endpoint(delta, wanted, terms);
-        let is_first = self.group(delta, endpoint, event.kind).is_none();
-        let group = self.find_group(delta, endpoint, event.kind, terms);
-        CountedAt { endpoint, group, is_first, missing }
+        let target = Target { endpoint, is_configured: *is_configured, group };
+        let (endpoint, missing) = self.find_endpoint(delta, target, rules);
+        let is_new_group = self.group(delta, endpoint, event.kind).is_none();
+        let group = self.find_group(delta, endpoint, event.kind, rules);
+        Placement { endpoint, group, is_new_group, missing }
     }
 
-    /// The endpoint under which something is counted, and what there is no room for in its own.
+    /// Returns the endpoint to count under, and the limit exceeded if it isn't the target's own.
     pub(super) fn find_endpoint(
         &self,
         delta: &mut Delta,
-        wanted: Wanted<'_>,
-        terms: CountingRules,
+        target: Target<'_>,
+        rules: CountingRules,
     ) -> (EndpointId, Option<Exceeded>) {
-        if *wanted.endpoint == Endpoint::overflow() {
-            return (self.find_overflow(delta, terms), None);
+        if *target.endpoint == Endpoint::overflow() {
+            return (self.find_overflow(delta, rules), None);
         }
-        let key = (terms.account, wanted.endpoint.clone());
+        let key = (rules.account, target.endpoint.clone());
         let known = self.endpoint(delta, &key);
         let room = match known {
-            Some(id) => self.room_for_group(delta, id, wanted.group, terms.limits),
-            None => self.room_for_endpoint(delta, &key, wanted, terms.limits),
+            Some(id) => self.room_for_group(delta, id, target.group, rules.limits),
+            None => self.room_for_endpoint(delta, &key, target, rules.limits),
         };
         match room {
-            Ok(()) => (known.unwrap_or_else(|| self.add_endpoint(delta, key, terms)), None),
-            Err(missing) => (self.find_overflow(delta, terms), Some(missing)),
+            Ok(()) => (known.unwrap_or_else(|| self.add_endpoint(delta, key, rules)), None),
+            Err(missing) => (self.find_overflow(delta, rules), Some(missing)),
         }
     }
 
-    /// The endpoint that all share that found no room: there is room for it in any case.
-    fn find_overflow(&self, delta: &mut Delta, terms: CountingRules) -> EndpointId {
-        let key = (terms.account, Endpoint::overflow());
-        self.endpoint(delta, &key).unwrap_or_else(|| self.add_endpoint(delta, key, terms))
+    /// Returns the shared endpoint for everything over a limit; it isn't limited itself.
+    fn find_overflow(&self, delta: &mut Delta, rules: CountingRules) -> EndpointId {
+        let key = (rules.account, Endpoint::overflow());
+        self.endpoint(delta, &key).unwrap_or_else(|| self.add_endpoint(delta, key, rules))
     }
 
     fn endpoint(&self, delta: &Delta, key: &(AccountId, Endpoint)) -> Option<EndpointId> {
@@ -78,23 +78,23 @@ impl Ledger {
         &self,
         delta: &mut Delta,
         key: (AccountId, Endpoint),
-        terms: CountingRules,
+        rules: CountingRules,
     ) -> EndpointId {
         let last = self.endpoints.last_key_value().map(|(id, _)| *id);
         let last = last.max(delta.endpoints.last_key_value().map(|(id, _)| *id));
         let is_shared = key.1 == Endpoint::overflow();
         let id = EndpointId(last.map_or(1, |EndpointId(id)| id + 1));
         let entry = EndpointEntry {
-            account: terms.account,
+            account: rules.account,
             endpoint: key.1.clone(),
-            hold: terms.hold,
+            hold: rules.hold,
             last_event_at: Timestamp::MIN,
         };
         delta.endpoints.insert(id, entry);
         delta.new_endpoints.insert(key, id);
         delta.series += room::ENDPOINT_SERIES;
         delta.shared_series += if is_shared { room::ENDPOINT_SERIES } else { 0 };
-        delta.released_unscraped.extend(terms.is_released_unscraped.then_some(Scope::Endpoint(id)));
+        delta.released_unscraped.extend(rules.is_released_unscraped.then_some(Scope::Endpoint(id)));
         id
     }
 
@@ -113,7 +113,7 @@ impl Ledger {
         delta: &mut Delta,
         endpoint: EndpointId,
         kind: RequestKind,
-        terms: CountingRules,
+        rules: CountingRules,
     ) -> GroupId {
         if let Some(id) = self.group(delta, endpoint, kind) {
             return id;
@@ -126,9 +126,9 @@ impl Ledger {
         if self.is_shared(endpoint) || delta.is_shared(endpoint) {
             delta.shared_series += series + room::FIRST_CODE;
         }
-        delta.groups.insert(id, GroupEntry { endpoint, kind, hold: terms.hold });
+        delta.groups.insert(id, GroupEntry { endpoint, kind, hold: rules.hold });
         delta.new_groups.insert((endpoint, kind), id);
-        delta.released_unscraped.extend(terms.is_released_unscraped.then_some(Scope::Group(id)));
+        delta.released_unscraped.extend(rules.is_released_unscraped.then_some(Scope::Group(id)));
         id
     }
 }

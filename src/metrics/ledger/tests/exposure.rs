@@ -1,12 +1,12 @@
-//! What counts as shown: only what an answer contained, under the label that the account still has.
+//! Groups count as shown only if a response contained them under their account's current label.
 
 use super::*;
 
-/// The five minutes after which a group that no answer has shown is released.
+/// The time after which a group that no response has contained is released.
 const UNSEEN: Duration = Duration::from_secs(300);
 
 #[test]
-fn what_is_hidden_is_neither_shown_nor_released() {
+fn a_hidden_account_is_neither_shown_nor_released() {
     let mut ledger = scraped();
     ledger.hide(ACCOUNT);
     ledger.publish(apply(&ledger, &[event("/b", None)]));
@@ -16,15 +16,15 @@ fn what_is_hidden_is_neither_shown_nor_released() {
     assert_eq!(due(&ledger, 1_000_000), [], "however long it is hidden");
     ledger.show(ACCOUNT, "prod".to_owned(), at(1_000_000));
     assert_eq!(due(&ledger, 1_000_299), []);
-    assert_eq!(due(&ledger, 1_000_300).len(), 2, "five minutes after it came");
+    assert_eq!(due(&ledger, 1_000_300).len(), 2, "five minutes after the account is shown");
     let shown = ledger.shown();
     ledger.mark_shown(&shown, at(1_000_010));
     assert_eq!(due(&ledger, 1_000_074), []);
-    assert_eq!(due(&ledger, 1_000_075), shown.held, "once it was shown");
+    assert_eq!(due(&ledger, 1_000_075), shown.held, "65 seconds after it was shown");
 }
 
 #[test]
-fn an_account_that_is_hidden_and_shown_again_begins_at_zero_again() {
+fn an_account_hidden_or_renamed_starts_at_zero_again() {
     for interrupt in [
         |ledger: &mut Ledger| {
             ledger.hide(ACCOUNT);
@@ -39,7 +39,7 @@ fn an_account_that_is_hidden_and_shown_again_begins_at_zero_again() {
         ledger.publish(apply(&ledger, &[event("/b", None)]));
         ledger.mark_shown(&ledger.shown(), now());
         interrupt(&mut ledger);
-        assert_eq!(due(&ledger, 65), [], "under its present label nothing has shown it");
+        assert_eq!(due(&ledger, 65), [], "not shown yet under its current label");
         assert_eq!(due(&ledger, 359), []);
         assert_eq!(due(&ledger, 360).len(), 2);
         ledger.mark_shown(&ledger.shown(), at(70));
@@ -49,11 +49,11 @@ fn an_account_that_is_hidden_and_shown_again_begins_at_zero_again() {
 }
 
 #[test]
-fn an_account_that_stays_as_it_is_goes_on_being_shown() {
+fn an_unchanged_account_stays_shown() {
     let mut ledger = scraped();
     ledger.publish(apply(&ledger, &[event("/b", None)]));
     let shown = ledger.shown();
-    // It is loaded once more, and a reload keeps it.
+    // The account is loaded again, and a reload keeps its label.
     ledger.show(ACCOUNT, "prod".to_owned(), at(60));
     ledger.relabel(BTreeMap::from([(ACCOUNT, Some("prod".to_owned()))]), at(60));
     ledger.mark_shown(&shown, now());
@@ -61,7 +61,7 @@ fn an_account_that_stays_as_it_is_goes_on_being_shown() {
 }
 
 #[test]
-fn an_answer_on_its_way_while_its_account_is_renamed_shows_nothing_of_the_new_name() {
+fn a_response_from_before_a_rename_does_not_count_for_the_new_label() {
     let mut ledger = scraped();
     ledger.publish(apply(&ledger, &[event("/b", None)]));
     let before = ledger.shown();
@@ -73,7 +73,7 @@ fn an_answer_on_its_way_while_its_account_is_renamed_shows_nothing_of_the_new_na
 }
 
 #[test]
-fn an_answer_shows_only_what_it_contains() {
+fn a_response_shows_only_the_groups_it_contains() {
     let mut ledger = scraped();
     let before = ledger.shown();
     ledger.publish(apply(&ledger, &[event("/b", None)]));
@@ -82,16 +82,16 @@ fn an_answer_shows_only_what_it_contains() {
 }
 
 #[test]
-fn what_was_shown_late_is_held_for_as_long_as_everything_else() {
+fn a_group_shown_late_is_still_held_back_in_full() {
     let mut ledger = scraped();
     ledger.publish(apply(&ledger, &[event("/b", None)]));
     ledger.mark_shown(&ledger.shown(), at(290));
-    assert_eq!(due(&ledger, 354), [], "five minutes are for what nothing has shown");
+    assert_eq!(due(&ledger, 354), [], "the five minutes apply only to unseen groups");
     assert_eq!(due(&ledger, 355).len(), 2);
 }
 
 #[test]
-fn a_hold_back_that_is_long_or_switched_off_applies_to_what_is_unseen_too() {
+fn a_long_or_zero_hold_back_applies_to_unseen_groups_too() {
     let mut ledger = scraped();
     ledger.publish(apply(&ledger, &[event("/b", None)]));
     let long = Duration::from_secs(1_000);
@@ -101,7 +101,7 @@ fn a_hold_back_that_is_long_or_switched_off_applies_to_what_is_unseen_too() {
 }
 
 #[test]
-fn what_is_committed_while_the_first_scrape_is_written_is_held() {
+fn groups_committed_during_the_first_scrape_are_held() {
     let mut ledger = ledger();
     let facts = [event("/b", None)];
     let delta = apply(&ledger, &facts);
@@ -115,7 +115,7 @@ fn what_is_committed_while_the_first_scrape_is_written_is_held() {
     assert!(exposition(&ledger).contains(&format!("{line} 1\n")));
 }
 
-/// A ledger that was scraped.
+/// Returns a ledger that has been scraped.
 fn scraped() -> Ledger {
     let mut ledger = ledger();
     ledger.mark_shown(&ledger.shown(), now());

@@ -1,9 +1,9 @@
-//! Calls with failures, under the endpoint of the request that decided.
+//! Calls with failures, by the endpoint of the request that decided the outcome.
 
 use super::*;
 
 #[test]
-fn an_endpoint_that_callers_hear_has_every_outcome_at_zero_and_one_of_callbacks_has_none() {
+fn caller_facing_endpoints_start_with_every_outcome_at_zero_and_callbacks_with_none() {
     for kind in RequestKind::ALL.iter().filter(|kind| **kind != RequestKind::ApiRequest) {
         let mut ledger = ledger();
         ledger.publish(apply(&ledger, &[of_kind(*kind, event("/a", None))]));
@@ -14,7 +14,7 @@ fn an_endpoint_that_callers_hear_has_every_outcome_at_zero_and_one_of_callbacks_
 }
 
 #[test]
-fn the_first_cut_off_of_a_new_endpoint_is_held_back_with_the_rest_of_it() {
+fn the_first_cut_off_of_a_new_endpoint_is_held_back() {
     let mut ledger = scraped();
     ledger.publish(apply(&ledger, &[event("/a", Some(Reason::Timeout)), cut_off("/a")]));
     assert_eq!(outcomes(&ledger, "/a"), [0, 0]);
@@ -23,7 +23,7 @@ fn the_first_cut_off_of_a_new_endpoint_is_held_back_with_the_rest_of_it() {
 }
 
 #[test]
-fn an_endpoint_of_callbacks_that_is_asked_for_a_sound_begins_its_outcomes_at_zero() {
+fn outcomes_of_a_callback_endpoint_first_asked_for_media_start_at_zero() {
     let mut ledger = ledger();
     ledger.publish(apply(&ledger, &[of_kind(RequestKind::StatusCallback, event("/a", None))]));
     ledger.mark_shown(&ledger.shown(), now());
@@ -36,11 +36,11 @@ fn an_endpoint_of_callbacks_that_is_asked_for_a_sound_begins_its_outcomes_at_zer
 }
 
 #[test]
-fn an_outcome_whose_endpoint_is_gone_or_is_named_otherwise_brings_it_back_at_zero() {
+fn an_outcome_recreates_a_retired_or_renamed_endpoint_at_zero() {
     let mut ledger = scraped();
     ledger.publish(apply(&ledger, &[event("/a", Some(Reason::Timeout))]));
     ledger.release(&ledger.shown().held);
-    // It has retired, or the configuration has a pattern for it since.
+    // The endpoint has been retired, or the configuration now has a pattern for it.
     let all: Vec<EndpointId> = ledger.endpoints.keys().copied().collect();
     ledger.retire(&all);
     let later = after(now(), TWO_YEARS);
@@ -54,7 +54,11 @@ fn an_outcome_whose_endpoint_is_gone_or_is_named_otherwise_brings_it_back_at_zer
     for route in ["/a", "/:named"] {
         assert_eq!(outcomes(&ledger, route), [1, 0]);
     }
-    assert_eq!(ledger.idle_endpoints(ACCOUNT, later), [], "it is as young as its outcome");
+    assert_eq!(
+        ledger.idle_endpoints(ACCOUNT, later),
+        [],
+        "the outcome counts as an event of the endpoint"
+    );
     assert!(
         exposition(&ledger)
             .contains("count{account=\"prod\",host=\"h\",route=\"/a\",kind=\"voice_url\"} 0\n")
@@ -62,10 +66,10 @@ fn an_outcome_whose_endpoint_is_gone_or_is_named_otherwise_brings_it_back_at_zer
 }
 
 #[test]
-fn an_outcome_of_old_news_that_brings_its_endpoint_is_shown_at_once() {
+fn a_past_outcome_that_creates_its_endpoint_is_shown_at_once() {
     let mut ledger = scraped();
     let Fact::Outcome { outcome, decided_by, at, .. } = cut_off("/a") else {
-        unreachable!("an outcome is an outcome")
+        unreachable!("cut_off() returns an outcome")
     };
     let fact = Fact::Outcome { outcome, decided_by, at, is_history: true };
     ledger.publish(apply(&ledger, &[fact]));
@@ -74,7 +78,7 @@ fn an_outcome_of_old_news_that_brings_its_endpoint_is_shown_at_once() {
 }
 
 #[test]
-fn over_the_caps_an_outcome_is_counted_where_its_event_is() {
+fn over_the_limits_an_outcome_is_counted_with_its_event() {
     for (limits, over) in [
         (LedgerLimits { routes_per_account: 1, ..limits() }, 1),
         (LedgerLimits { series: 60, ..limits() }, 2),
@@ -82,7 +86,7 @@ fn over_the_caps_an_outcome_is_counted_where_its_event_is() {
         let mut ledger = ledger();
         let events = [event("/a", None), event("/b", Some(Reason::Timeout)), cut_off("/b")];
         let kind = |fact| of_kind(RequestKind::GatherAction, fact);
-        // A new kind of a known endpoint may find no room either.
+        // A new kind of a known endpoint may be over the limit too.
         let kinds = [kind(event("/a", Some(Reason::Timeout))), kind(cut_off("/a"))];
         let facts = [events.as_slice(), kinds.as_slice()].concat();
         let entry = Entry { account: ACCOUNT, facts: &facts, learnt_at: None };
@@ -95,10 +99,10 @@ fn over_the_caps_an_outcome_is_counted_where_its_event_is() {
 }
 
 #[test]
-fn what_was_counted_by_account_alone_is_shown_without_an_endpoint_where_it_is_above_zero() {
+fn outcomes_counted_by_account_are_shown_without_an_endpoint_if_above_zero() {
     let mut ledger = ledger();
     ledger.publish(apply(&ledger, &[event("/a", None)]));
-    assert_eq!(outcomes(&ledger, ""), [0; 0], "none is begun");
+    assert_eq!(outcomes(&ledger, ""), [0; 0], "none starts at 0");
     ledger.add(Scope::Account(ACCOUNT), Cell::Outcomes(Outcome::CutOff), 5);
     ledger.publish(apply(&ledger, &[cut_off("/a")]));
     assert_eq!(outcomes(&ledger, ""), [5]);
@@ -106,7 +110,7 @@ fn what_was_counted_by_account_alone_is_shown_without_an_endpoint_where_it_is_ab
 }
 
 #[test]
-fn each_series_of_an_endpoint_is_counted_whichever_kind_comes_first() {
+fn series_are_counted_whichever_kind_comes_first() {
     use RequestKind::{GatherAction, Media, StatusCallback, VoiceUrl};
     for kinds in [
         vec![StatusCallback],
@@ -124,13 +128,13 @@ fn each_series_of_an_endpoint_is_counted_whichever_kind_comes_first() {
             one_by_one.publish(apply(&one_by_one, &[fact]));
         }
         let shown = exposition(&at_once).lines().filter(|line| line.contains("host=\"h\"")).count();
-        // Each group has one more for codes that find no room.
+        // Each group has another series for codes over the limit.
         assert_eq!(at_once.series, shown + kinds.len(), "{kinds:?}");
         assert_eq!(one_by_one.series, at_once.series, "{kinds:?}");
     }
 }
 
-/// The outcomes that a route shows.
+/// Returns the counts of outcomes that a route shows.
 fn outcomes(ledger: &Ledger, route: &str) -> Vec<u64> {
     let (family, label) =
         ("twilio_calls_with_webhook_failures_total{", format!("route=\"{route}\","));
@@ -144,12 +148,12 @@ fn of_kind(kind: RequestKind, mut fact: Fact) -> Fact {
         Fact::Event { observation, .. } | Fact::Outcome { decided_by: observation, .. } => {
             observation.kind = kind;
         }
-        Fact::Finished(..) | Fact::Reported { .. } => unreachable!("of no kind"),
+        Fact::Finished(..) | Fact::Reported { .. } => unreachable!("the fact has no kind"),
     }
     fact
 }
 
-/// A ledger that an answer has shown.
+/// Returns a ledger that has been scraped.
 fn scraped() -> Ledger {
     let mut ledger = ledger();
     ledger.mark_shown(&ledger.shown(), now());

@@ -1,4 +1,4 @@
-//! Places and series that are kept for hosts without an endpoint.
+//! Endpoints and series that are reserved for hosts without an endpoint.
 
 use super::*;
 
@@ -11,27 +11,27 @@ fn the_routes_of_one_host_leave_room_for_other_hosts() {
     {
         let mut ledger = ledger();
         let limits = LedgerLimits { routes_per_account, ..limits() };
-        // In one commit, and in many.
+        // In one commit, then in many.
         count(&mut ledger, &noise(0..60), limits);
         (60..200).for_each(|at| count(&mut ledger, &noise(at..at + 1), limits));
         assert_eq!(hosts(&ledger), BTreeMap::from([(NOISY, noisy), ("other", 1)]));
         let facts: Vec<Fact> = (0..30).flat_map(other_host).collect();
         facts.chunks(7).for_each(|facts| count(&mut ledger, facts, limits));
-        let places = hosts(&ledger);
-        assert_eq!(places[NOISY], noisy, "{routes_per_account}");
-        assert_eq!(places.len(), others + 2, "{routes_per_account}: {places:?}");
+        let counts = hosts(&ledger);
+        assert_eq!(counts[NOISY], noisy, "{routes_per_account}");
+        assert_eq!(counts.len(), others + 2, "{routes_per_account}: {counts:?}");
         assert_eq!(ledger.endpoints.len(), routes_per_account + 1);
     }
 }
 
 #[test]
-fn the_series_of_one_host_leave_room_for_hosts_without_any() {
+fn the_series_of_one_host_leave_room_for_new_hosts() {
     let mut ledger = ledger();
     let limits = LedgerLimits { series: 3_000, ..limits() };
     count(&mut ledger, &noise(0..200), limits);
     let noisy = hosts(&ledger)[NOISY];
     assert!((20..80).contains(&noisy), "{noisy}");
-    // Nor do the kinds and codes of its routes take what is kept.
+    // The kinds and codes of its routes don't use the reserve either.
     let kinds = RequestKind::ALL.iter().flat_map(|kind| {
         (100..400).map(|code| {
             let mut fact = on(NOISY, "/a");
@@ -45,32 +45,32 @@ fn the_series_of_one_host_leave_room_for_hosts_without_any() {
     count(&mut ledger, &kinds.collect::<Vec<_>>(), limits);
     let facts: Vec<Fact> = (0..5).flat_map(other_host).collect();
     count(&mut ledger, &facts, limits);
-    let places = hosts(&ledger);
-    assert!((0..5).all(|at| places.contains_key(&*format!("host{at}.example"))), "{places:?}");
+    let counts = hosts(&ledger);
+    assert!((0..5).all(|at| counts.contains_key(&*format!("host{at}.example"))), "{counts:?}");
     assert!(ledger.series() <= limits.series + ACCOUNT_SERIES + 419, "{}", ledger.series());
 }
 
 #[test]
-fn a_host_without_a_place_finds_one_where_the_limit_was_lowered() {
+fn a_new_host_gets_an_endpoint_after_the_limit_is_lowered() {
     let mut ledger = ledger();
     count(&mut ledger, &noise(0..80), limits());
     let lower = LedgerLimits { routes_per_account: 20, ..limits() };
     let facts: Vec<Fact> = (0..10).flat_map(other_host).chain(noise(80..90)).collect();
     count(&mut ledger, &facts, lower);
-    let places = hosts(&ledger);
-    assert_eq!(places[NOISY], 80, "what is known stays");
-    // A fifth of the lower limit, the noisy host among them.
-    assert_eq!(places.len(), 4 + 1, "{places:?}");
+    let counts = hosts(&ledger);
+    assert_eq!(counts[NOISY], 80, "known endpoints stay");
+    // A fifth of the lower limit, including the noisy host, and the shared endpoint.
+    assert_eq!(counts.len(), 4 + 1, "{counts:?}");
 }
 
 #[test]
-fn a_host_whose_routes_have_retired_finds_a_place_again() {
+fn a_host_whose_routes_were_retired_gets_an_endpoint_again() {
     let mut ledger = ledger();
     count(&mut ledger, &other_host(0), limits());
     count(&mut ledger, &noise(0..90), limits());
-    let of_host = |(_, entry): &(&EndpointId, &EndpointEntry)| entry.endpoint.host != NOISY;
+    let is_other_host = |(_, entry): &(&EndpointId, &EndpointEntry)| entry.endpoint.host != NOISY;
     let retired: Vec<EndpointId> =
-        ledger.endpoints.iter().filter(of_host).map(|(id, _)| *id).collect();
+        ledger.endpoints.iter().filter(is_other_host).map(|(id, _)| *id).collect();
     ledger.retire(&retired);
     count(&mut ledger, &noise(90..120), limits());
     assert_eq!(hosts(&ledger)[NOISY], 80);
@@ -79,26 +79,26 @@ fn a_host_whose_routes_have_retired_finds_a_place_again() {
 }
 
 #[test]
-fn an_endpoint_that_the_user_names_finds_a_place_where_all_are_taken() {
+fn a_configured_route_gets_an_endpoint_even_at_the_limit() {
     let mut ledger = ledger();
     count(&mut ledger, &noise(0..200), limits());
     let facts: Vec<Fact> = (0..30).flat_map(other_host).collect();
     count(&mut ledger, &facts, limits());
     assert_eq!(ledger.endpoints_of(ACCOUNT).count(), 100);
-    let named = (0..50).map(|number| {
-        let mut named = on(NOISY, &format!("/:name/{number}"));
-        if let Fact::Event { observation, .. } = &mut named {
+    let configured = (0..50).map(|number| {
+        let mut configured = on(NOISY, &format!("/:name/{number}"));
+        if let Fact::Event { observation, .. } = &mut configured {
             observation.is_configured = true;
         }
-        named
+        configured
     });
-    count(&mut ledger, &named.collect::<Vec<_>>(), limits());
-    let is_named = |endpoint: &&Endpoint| endpoint.route.starts_with("/:name");
-    assert_eq!(ledger.endpoints_of(ACCOUNT).filter(is_named).count(), 20);
+    count(&mut ledger, &configured.collect::<Vec<_>>(), limits());
+    let is_configured_route = |endpoint: &&Endpoint| endpoint.route.starts_with("/:name");
+    assert_eq!(ledger.endpoints_of(ACCOUNT).filter(is_configured_route).count(), 20);
 }
 
 #[test]
-fn what_retires_leaves_no_series() {
+fn retired_endpoints_leave_no_series() {
     let mut ledger = ledger();
     count(&mut ledger, &noise(0..200), limits());
     assert!(ledger.shared_series > 0 && ledger.shared_series < ledger.series);
@@ -108,7 +108,7 @@ fn what_retires_leaves_no_series() {
 }
 
 #[test]
-fn what_there_is_no_room_for_is_told_with_the_first_request() {
+fn reports_the_first_request_over_each_limit() {
     let few = LedgerLimits { routes_per_account: 2, ..limits() };
     let full = LedgerLimits { series: 0, ..limits() };
     let mut code = on(NOISY, "/a");
@@ -139,14 +139,14 @@ fn on(host: &str, route: &str) -> Fact {
     fact
 }
 
-/// Requests of one host, each on a route of its own.
+/// Returns requests to one host, each on its own route.
 fn noise(numbers: std::ops::Range<u32>) -> Vec<Fact> {
     let letter = |number| char::from_digit(10 + number % 26, 36).expect("a letter");
     let route = |at: u32| format!("/a{}{}", letter(at / 26), letter(at));
     numbers.map(|at| on(NOISY, &route(at))).collect()
 }
 
-/// Two routes of another host.
+/// Returns requests on two routes of another host.
 fn other_host(number: u32) -> Vec<Fact> {
     let host = format!("host{number}.example");
     vec![on(&host, "/voice"), on(&host, "/status")]
@@ -158,7 +158,7 @@ fn count(ledger: &mut Ledger, facts: &[Fact], limits: LedgerLimits) {
     ledger.publish(delta);
 }
 
-/// The endpoints of each host.
+/// Returns the number of endpoints of each host.
 fn hosts(ledger: &Ledger) -> BTreeMap<&str, usize> {
     let mut hosts = BTreeMap::new();
     for entry in ledger.endpoints.values() {
