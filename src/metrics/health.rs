@@ -159,7 +159,7 @@ impl Health {
     pub fn account(&self, label: &str, account_sid: &str, status: &str) -> AccountHealth {
         let account = AccountHealth { health: self.clone(), label: label.to_owned() };
         account.init_series();
-        // Last, so that an account listed here has all its series.
+        // Last, so that an account in `account_info` has all its series.
         self.account_info.with_label_values(&[label, account_sid, status]).set(1.0);
         account
     }
@@ -189,7 +189,7 @@ impl Health {
         self.pushes.with_label_values(&[result.as_str()]).inc();
     }
 
-    /// Counts a connection that was cut off.
+    /// Counts a connection that was refused because too many were open.
     pub fn http_connection_cut(&self) {
         self.http_connections_cut.with_label_values::<&str>(&[]).inc();
     }

@@ -156,8 +156,8 @@ impl AccountHealth {
         }
     }
 
-    /// Creates the series of an error log that has been read before at 0, so that the first page shows as an
-    /// increase.
+    /// Creates the error log series at 0 for an account whose log has been read before, so that the first
+    /// page shows as an increase.
     pub fn has_error_log(&self) {
         self.error_log(&CountedEntries::default());
     }

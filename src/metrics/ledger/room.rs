@@ -92,7 +92,7 @@ pub(super) fn cell_series(cell: Cell) -> usize {
 }
 
 impl Ledger {
-    /// Returns the number of series, at most.
+    /// Returns an upper bound on the number of series.
     pub fn series(&self) -> usize {
         self.series + self.accounts.len() * ACCOUNT_SERIES
     }
@@ -128,7 +128,7 @@ impl Ledger {
         share: LimitShare,
         limits: LedgerLimits,
     ) -> bool {
-        // Series that every account may have don't count here: they could exceed the reserve.
+        // For the reserve, the series that every account may have don't count: they could exceed it.
         let (known, new) = match share {
             LimitShare::Common => (self.series(), delta.series),
             LimitShare::NewHost | LimitShare::Configured => (
