@@ -110,9 +110,8 @@ fn mistake(secret: &str) -> Option<&'static str> {
 
 /// Reads a file; its path may itself be a misplaced secret.
 fn read_file(path: &Path) -> Result<String, String> {
-    let cannot_read = |error: &std::io::Error| {
-        format!("cannot_read read {}: {}", shape::path(path), file::why(error))
-    };
+    let cannot_read =
+        |error: &std::io::Error| format!("cannot read {}: {}", shape::path(path), file::why(error));
     let bytes = file::read(path, MAX_SECRET_BYTES).map_err(|error| cannot_read(&error))?;
     if u64::try_from(bytes.len()).is_ok_and(|bytes| bytes > MAX_SECRET_BYTES) {
         return Err(format!("{} is larger than {MAX_SECRET_BYTES} bytes", shape::path(path)));

@@ -1,15 +1,18 @@
-//! Panels about all accounts at once, for one account and for a hundred: counts, a table with one row
-//! per account, and a table of only those accounts that need a look.
+//! Panels about all accounts, readable for one account or a hundred: counts, a table with one row per
+//! account, and a table of the accounts that need attention.
 
 use super::build::Panel;
-use super::{ANY, FACING, FAILURES, KEPT, LATE, LATENESS, OBJECTIVE, VERY_LATE, quantile, share};
+use super::{
+    ANY, CALLER_FACING, EVENT_LAG, FAILURES, LATE, LINK_PARAMETERS, OBJECTIVE, VERY_LATE, quantile,
+    share,
+};
 
-/// What the variables choose.
+/// Label matchers for the variables.
 const ACCOUNT: &str = r#"job=~"$job",account=~"$account""#;
-/// Words for a claim that should be true.
+/// Names for a value that should be 1.
 const YES_NO: [(&str, &str, &str); 2] = [("1", "yes", "green"), ("0", "no", "red")];
 
-/// How many accounts can be read, and how many can't.
+/// The numbers of accounts that can and can't be read.
 pub(super) fn readable() -> Panel {
     let count =
         |value: u8| format!("count(min by (account) (twilio_exporter_up{{{ACCOUNT}}}) == {value})");
@@ -21,7 +24,7 @@ pub(super) fn readable() -> Panel {
     .decimals(0)
     .steps(&[(None, "green")])
     .size(4, 4)
-    .or_say("No account polled yet")
+    .when_empty("No account polled yet")
     .instant(&count(1), "readable")
     .instant(&count(0), "not readable")
     .colours(&[("/^not readable/", "red")])
@@ -29,11 +32,11 @@ pub(super) fn readable() -> Panel {
 
 /// One row per account.
 pub(super) fn table() -> Panel {
-    let facing = format!("{ACCOUNT},{FACING}");
-    let sum = |family: &str, chosen: &str| {
-        format!("sum by (account) (increase({family}{{{chosen}}}[$__range]))")
+    let facing = format!("{ACCOUNT},{CALLER_FACING}");
+    let sum = |family: &str, matchers: &str| {
+        format!("sum by (account) (increase({family}{{{matchers}}}[$__range]))")
     };
-    // An account without calls yet has a row, too.
+    // An account without calls has a row, too.
     let or_0 =
         |expr: &str| format!("{expr} or 0 * max by (account) (twilio_account_info{{{ACCOUNT}}})");
     let failed = sum(FAILURES, &facing);
@@ -43,10 +46,11 @@ pub(super) fn table() -> Panel {
     let lag = quantile(
         0.9,
         "account, le",
-        &format!("increase({LATENESS}_bucket{{{ACCOUNT}}}[$__range])"),
+        &format!("increase({EVENT_LAG}_bucket{{{ACCOUNT}}}[$__range])"),
     );
-    let to =
-        |uid: &str| format!("/d/{uid}?var-account=${{__data.fields.Account:percentencode}}&{KEPT}");
+    let to = |uid: &str| {
+        format!("/d/{uid}?var-account=${{__data.fields.Account:percentencode}}&{LINK_PARAMETERS}")
+    };
     let (webhooks, route, calls, health) =
         (to("twilio-webhooks"), to("twilio-route"), to("twilio-calls"), to("twilio-exporter"));
     Panel::table(
@@ -65,7 +69,7 @@ pub(super) fn table() -> Panel {
         ],
     )
     .size(24, 7)
-    .or_say("No account polled yet")
+    .when_empty("No account polled yet")
     .decimals(0)
     .instant(&or_0(&sum("twilio_calls_total", ACCOUNT)), "")
     .instant(&or_0(&failed), "")
@@ -94,19 +98,19 @@ pub(super) fn table() -> Panel {
     )
 }
 
-/// Only the accounts that can't be read, are behind, wait for a read that is long due, or have calls that
-/// can't be read.
-pub(super) fn in_trouble() -> Panel {
+/// The accounts that can't be read, are behind, have an overdue settling read, or have calls that can't be
+/// read.
+pub(super) fn needing_attention() -> Panel {
     let gauge = |function: &str, family: &str| {
         format!("{function} by (account) (twilio_exporter_{family}{{{ACCOUNT}}})")
     };
     let (up, behind) = (gauge("min", "up"), gauge("max", "catching_up"));
     let overdue = gauge("max", "settling_overdue_seconds");
     let unreadable = gauge("max", "calls_unreadable");
-    let troubled = format!(
+    let needs_attention = format!(
         "{up} == 0 or {behind} == 1 or {overdue} > on () group_left () max(twilio:overdue_seconds:threshold) or {unreadable} > 0"
     );
-    let of = |expr: &str| format!("{expr} and on (account) ({troubled})");
+    let of = |expr: &str| format!("{expr} and on (account) ({needs_attention})");
     let read = gauge("max", "last_success_timestamp_seconds");
     Panel::table(
         "Accounts needing attention",
@@ -122,7 +126,7 @@ pub(super) fn in_trouble() -> Panel {
         ],
     )
     .size(16, 6)
-    .or_say("All accounts are readable and up to date.")
+    .when_empty("All accounts are readable and up to date.")
     .instant(&of(&format!("max by (account, status) (twilio_account_info{{{ACCOUNT}}}) * on (account) group_left () {up}")), "")
     .instant(&of(&behind), "")
     .instant(&of(&format!("1000 * {read}")), "")

@@ -1,19 +1,19 @@
-//! Panels about the alerts that fire, for one of them and for hundreds.
+//! Panels about firing alerts, readable for one alert or hundreds.
 
-use super::KEPT;
+use super::LINK_PARAMETERS;
 use super::build::Panel;
 
-/// Up to so many accounts with the same alert have a row each; more have one together.
-const ROWS: u32 = 3;
+/// Up to this many accounts with the same alert have a row each; more share one.
+const MAX_ROWS: u32 = 3;
 
-/// Firing alerts that the variables choose. An alert about a host has no account and no route.
+/// Alerts selected by the variables. An alert about a host has no account and no route.
 fn firing(series: &str, more: &str) -> String {
     format!(
         r#"{series}{{alertname=~"Twilio.+",job=~"$job|",account=~"$account|",host=~"$host|",route=~"$route|"{more}}}"#
     )
 }
 
-/// How many alerts fire.
+/// The number of firing alerts.
 pub(super) fn count() -> Panel {
     let count = |severity: &str| {
         let alerts = firing("ALERTS", &format!(r#",alertstate="firing",severity="{severity}""#));
@@ -27,19 +27,19 @@ pub(super) fn count() -> Panel {
     .decimals(0)
     .steps(&[(None, "green")])
     .size(4, 4)
-    .or_say("None")
+    .when_empty("None")
     .instant(&count("critical"), "critical")
     .instant(&count("warning"), "warning")
     .instant("absent(twilio:webhook_failures_objective:threshold)", "rules not loaded")
     .colours(&[("/critical/", "red"), ("/warning/", "orange"), ("/not loaded/", "purple")])
 }
 
-/// Which alerts fire, about what, since when.
+/// The firing alerts, with their labels and start times.
 pub(super) fn table() -> Panel {
     let labels = "alertname, severity, host, route";
     let is_firing = firing("ALERTS", r#",alertstate="firing""#);
     let of_accounts = firing("ALERTS", r#",alertstate="firing",account!="""#);
-    // 0 where it is about no account, so that each alert has a number.
+    // 0 for an alert without an account, so that each alert has a number.
     let number = |by: &str| {
         format!(
             "(count by ({by}) (group by ({labels}, account) ({of_accounts})) or 0 * group by ({by}) ({is_firing}))"
@@ -47,20 +47,21 @@ pub(super) fn table() -> Panel {
     };
     let since = format!("{} and ignoring (alertstate) {is_firing}", firing("ALERTS_FOR_STATE", ""));
     let accounts = format!("count by ({labels}) (group by ({labels}, account) ({is_firing}))");
-    // Few have a row each, with the name of their account; many are one row.
+    // A few accounts have a row each, with the account's name; many share one row.
     let rows = |each: &str, together: &str| {
         format!(
-            "({each} and on ({labels}) {accounts} <= {ROWS}) or ({together} and on ({labels}) {accounts} > {ROWS})"
+            "({each} and on ({labels}) {accounts} <= {MAX_ROWS}) or ({together} and on ({labels}) {accounts} > {MAX_ROWS})"
         )
     };
-    // A row without an account is about all that are chosen.
-    let account_url =
-        format!("/d/twilio-webhooks?var-account=${{__data.fields.Account:percentencode}}&{KEPT}");
+    // A row without an account links to all selected accounts.
+    let account_url = format!(
+        "/d/twilio-webhooks?var-account=${{__data.fields.Account:percentencode}}&{LINK_PARAMETERS}"
+    );
     let host_url = format!(
-        "/d/twilio-webhooks?${{account:queryparam}}&var-host=${{__data.fields.Host:percentencode}}&{KEPT}"
+        "/d/twilio-webhooks?${{account:queryparam}}&var-host=${{__data.fields.Host:percentencode}}&{LINK_PARAMETERS}"
     );
     let route_url = format!(
-        "/d/twilio-route?${{account:queryparam}}&var-host=${{__data.fields.Host:percentencode}}&var-route=${{__data.fields.Route:percentencode}}&{KEPT}"
+        "/d/twilio-route?${{account:queryparam}}&var-host=${{__data.fields.Host:percentencode}}&var-route=${{__data.fields.Route:percentencode}}&{LINK_PARAMETERS}"
     );
     Panel::table(
         "Firing alerts",
@@ -69,7 +70,7 @@ pub(super) fn table() -> Panel {
     )
     .size(12, 8)
     .lowest_first("Severity")
-    .or_say("No alerts are firing.")
+    .when_empty("No alerts are firing.")
     .instant(&rows(&number(&format!("{labels}, account")), &number(labels)), "")
     .instant(&rows(&format!("1000 * min by ({labels}, account) ({since})"), &format!("1000 * min by ({labels}) ({since})")), "")
     .column("Accounts", "short", &[])

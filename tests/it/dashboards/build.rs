@@ -1,5 +1,5 @@
-//! How a dashboard is written down: panels that flow from left to right, in Grafana's classic JSON
-//! (schemaVersion 41), which Grafana 10 to 13 provision from files.
+//! Builds a dashboard from panels that flow from left to right, as Grafana's classic JSON (schemaVersion
+//! 41), which Grafana 10 to 13 can provision from files.
 
 mod panel;
 
@@ -7,29 +7,30 @@ use serde_json::{Value, json};
 
 pub(crate) use panel::Panel;
 
-/// Grafana's grid is this wide.
+/// The number of columns in Grafana's grid.
 const COLUMNS: u64 = 24;
-/// `refresh` is a string and `time_options` is gone: what Grafana 10 reads and 13 doesn't migrate.
+/// The version in which `refresh` is a string and `time_options` is gone, which Grafana 10 reads and 13
+/// doesn't migrate.
 const SCHEMA_VERSION: u64 = 41;
 
-/// A dashboard, as it goes into a file.
+/// A dashboard to be written to a file.
 pub(crate) struct Dashboard {
-    /// Its name in its address, and of its file.
+    /// The name in its URL and of its file.
     pub uid: &'static str,
-    /// What it is called.
+    /// Its title.
     pub title: &'static str,
-    /// What it answers.
+    /// The questions it answers.
     pub description: &'static str,
-    /// Which labels can be chosen.
+    /// The variables for selecting labels.
     pub variables: Vec<Value>,
-    /// The link to `/failures`, where there is one.
+    /// The start of the query of the link to `/failures`, if there is one.
     pub failures: Option<&'static str>,
-    /// What it shows, row by row.
+    /// Its rows of panels, with their titles.
     pub rows: Vec<(&'static str, Vec<Panel>)>,
 }
 
 impl Dashboard {
-    /// Its JSON.
+    /// Returns the dashboard's JSON.
     pub(crate) fn json(self) -> Value {
         let (mut panels, mut id, mut y) = (Vec::new(), 0, 0);
         for (title, row) in self.rows {
@@ -83,12 +84,12 @@ impl Dashboard {
     }
 }
 
-/// A label to choose, with "All".
+/// A variable for a label, with the option "All".
 pub(crate) fn variable(name: &str, label: &str, series: &str) -> Value {
     query_variable(name, label, &format!("label_values({series}, {name})"))
 }
 
-/// Where the exporter of an account is scraped: the address of `/failures`, as Prometheus has it.
+/// The address at which Prometheus scrapes the exporter of an account, for links to `/failures`.
 pub(crate) fn exporter_address() -> Value {
     let mut variable = query_variable(
         "exporter",
@@ -118,11 +119,11 @@ fn datasource() -> Value {
     json!({ "type": "prometheus", "uid": "${datasource}" })
 }
 
-/// Alerts as marks on every graph.
+/// Alerts as annotations on every graph.
 fn alerts() -> Value {
     json!({
         "name": "Alerts", "enable": true, "hide": false, "iconColor": "red", "datasource": datasource(),
-        // One mark for an outage, however many accounts have it.
+        // One annotation per outage, no matter how many accounts are affected.
         "expr": "group by (alertname, host, route) (ALERTS{alertname=~\"Twilio.+\",alertstate=\"firing\",severity=\"critical\",job=~\"$job|\",account=~\"$account|\"})",
         "titleFormat": "{{alertname}}", "textFormat": "{{host}}{{route}}", "step": "60s",
     })

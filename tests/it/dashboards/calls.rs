@@ -1,9 +1,9 @@
-//! *Twilio / Calls*: what became of calls, and whose callers were cut off.
+//! *Twilio / Calls*: outcomes of calls, and callers cut off.
 
 use super::build::{Dashboard, Panel, exporter_address, variable};
-use super::{ANY, held_against, highest};
+use super::{ANY, highest, with_limits};
 
-/// What the variables choose.
+/// Label matchers for the variables.
 const ACCOUNT: &str = r#"job=~"$job",account=~"$account""#;
 
 pub(crate) fn dashboard() -> Dashboard {
@@ -17,11 +17,11 @@ pub(crate) fn dashboard() -> Dashboard {
             exporter_address(),
         ],
         failures: Some(""),
-        rows: vec![("", glance()), ("Calls", calls())],
+        rows: vec![("", overview()), ("Calls", calls())],
     }
 }
 
-fn glance() -> Vec<Panel> {
+fn overview() -> Vec<Panel> {
     let ended = format!("sum(increase(twilio_calls_total{{{ACCOUNT}}}[$__range]))");
     let outcome = |outcome: &str| {
         format!(
@@ -47,23 +47,23 @@ fn glance() -> Vec<Panel> {
         Panel::stat("Recovered calls", "Calls in the time range in which a caller-facing request failed and a later one succeeded, such as to a fallback URL.")
             .unit("short").decimals(0).steps(&[(None, "green"), (Some(ANY), "orange")]).size(4, 4)
             .instant(&outcome("recovered"), "recovered"),
-        held_against(share, "failed", &format!("{failed} / ({ended} > 0)"), &[
+        with_limits(share, "failed", &format!("{failed} / ({ended} > 0)"), &[
             ("max(twilio:calls_failed_ratio:threshold)", "too many", "red"),
         ]),
-        super::lateness_stat(),
+        super::data_lag_stat(),
     ]
 }
 
 fn calls() -> Vec<Panel> {
-    let ended = |chosen: &str, range: &str| {
-        format!("sum by (account) (increase(twilio_calls_total{{{ACCOUNT}{chosen}}}{range}))")
+    let ended = |matchers: &str, range: &str| {
+        format!("sum by (account) (increase(twilio_calls_total{{{ACCOUNT}{matchers}}}{range}))")
     };
     let cut_off = |range: &str| {
         format!(
             "sum by (account) (increase(twilio_calls_with_webhook_failures_total{{{ACCOUNT},outcome=\"cut_off\"}}{range}))"
         )
     };
-    // What the alert compares; the windows are the rules'.
+    // The expression that the alert compares, over the window used in the rules.
     let share = format!(
         "job_account:twilio_calls_failed:increase1h{{{ACCOUNT}}} / (job_account:twilio_calls:increase1h{{{ACCOUNT}}} > 0)"
     );
@@ -78,11 +78,11 @@ fn calls() -> Vec<Panel> {
             .colours(&[("/cut_off/", "red"), ("/recovered/", "orange")]),
         Panel::bars("Callers cut off by account", "Callers cut off per interval, for the eight accounts with the most.")
             .unit("short").size(12, 8).shades_of("red")
-            .or_say("No callers were cut off in this time range.")
+            .when_empty("No callers were cut off in this time range.")
             .query(&highest(8, &cut_off("[$__rate_interval]"), "account", &format!("{} > 0", cut_off("[$__range] @ end()"))), "{{account}}"),
         Panel::lines("Failed calls by account", "Share of calls that failed in the preceding hour, from the recording rules, for the eight accounts with the most failed calls in the time range. Dashed: ticket threshold.")
             .unit("percentunit").size(12, 8)
-            .or_say("No failed calls, or recording rules not loaded.")
+            .when_empty("No failed calls, or recording rules not loaded.")
             .query(&highest(8, &format!("max by (account) ({share})"), "account", &format!("{} > 0", ended(",status=\"failed\"", "[$__range] @ end()"))), "{{account}}")
             .threshold("max(twilio:calls_failed_ratio:threshold)", "ticket", "red"),
         Panel::lines("Calls by account", "Ended calls per second, for the eight accounts with the most.").unit("cps").size(8, 8)
@@ -93,7 +93,7 @@ fn calls() -> Vec<Panel> {
             .query(&format!("sum by (status) (twilio_calls_active{{{ACCOUNT}}})"), "{{status}}"),
         Panel::lines("Application API requests", "The application's requests to Twilio's REST API about calls, by response code.")
             .unit("reqps").size(24, 7)
-            .or_say("No application API requests in this time range.")
+            .when_empty("No application API requests in this time range.")
             .query(&format!("sum by (code) (rate(twilio_call_api_requests_total{{{ACCOUNT}}}[$__rate_interval]))"), "{{code}}"),
     ]
 }

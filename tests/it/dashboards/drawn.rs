@@ -1,8 +1,9 @@
-//! The dashboards over a real Prometheus that scrapes the demo: every query finds something, the
-//! alerts that the demo calls for fire and no others, and each dashboard is drawn to be looked at.
+//! The dashboards with a real Prometheus that scrapes the demo: every query finds something, exactly the
+//! expected alerts fire, and each dashboard is drawn for visual inspection.
 //!
-//! `DEMO_SECONDS=900 cargo test --test it drawn -- --ignored` lets the demo run for longer; the pictures
-//! are in `target/tmp/dashboards`. The renderer is ours: no Grafana server has loaded the files here.
+//! `DEMO_SECONDS=900 cargo test --test it drawn -- --ignored` runs the demo for longer; the pictures are in
+//! `target/tmp/dashboards`. They are drawn by this project's renderer: no Grafana server loads the files
+//! here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,20 +16,20 @@ use super::lint::{panels, queries};
 use crate::harness::{Browser, Program, Prometheus, eventually};
 use crate::rules;
 
-/// What the demo calls for: its `/menu` answers with errors, JSON and nothing at all. The page stands for
-/// the callers who are cut off, for what isn't XML and for the budget.
-const FIRING: [(&str, &str); 2] =
+/// The alerts that the demo must cause: its `/menu` responds with errors, JSON or not at all. The paging
+/// alert suppresses those about callers cut off, non-XML responses and the error budget.
+const EXPECTED_ALERTS: [(&str, &str); 2] =
     [("TwilioWebhookFailing", "/menu"), ("TwilioWebhookNearTimeout", "/menu")];
 
-/// Thresholds for a demo of two minutes, whose traffic is little.
+/// Thresholds for a demo of two minutes with little traffic.
 const THRESHOLDS: [(&str, &str); 2] = [
-    // One call in fifty is as slow as callers notice, which is no certainty in two minutes.
+    // Only one call in fifty is slow enough for callers to notice, and two minutes may have none.
     ("twilio:slow_ratio:threshold", "0.5"),
     ("twilio:callback_failures_ratio:threshold", "0.05"),
 ];
 
-/// What says in words that there is nothing, because nothing of it happens in the demo.
-const QUIET: [&str; 8] = [
+/// Panels that show a text instead of data, because the demo has none for them.
+const EMPTY_PANELS: [&str; 8] = [
     "Retries",
     "TwiML warnings",
     "Clock offset",
@@ -39,13 +40,13 @@ const QUIET: [&str; 8] = [
     "Failed calls by account",
 ];
 
-/// Queries that find nothing where all is well, or where others of the same panel find something: counts
-/// of what isn't well, what is left of a budget or was spent beyond it.
-const ONE_OF_SEVERAL: [&str; 4] = ["== 0)", "> 1", "1 - (clamp_max", "absent("];
+/// Parts of queries that may find nothing, because there is no problem or another query of the same panel
+/// finds something: counts of problems, the budget left, and the budget overspent.
+const EMPTY_QUERIES: [&str; 4] = ["== 0)", "> 1", "1 - (clamp_max", "absent("];
 
-/// How long the demo may take to make all of them fire: a timeout is one request in ten of those that
-/// fail, and comes when it comes.
-const FIRING_WITHIN: Duration = Duration::from_secs(180);
+/// How long the demo may take until all alerts fire: only one failure in ten is a timeout, at a random
+/// time.
+const FIRING_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Seconds between two points of a graph.
 const STEP: i64 = 2;
@@ -56,8 +57,10 @@ async fn the_demo_fires_its_alerts_and_every_panel_shows_something() {
     let directory = Arc::new(TempDir::new().expect("a directory"));
     let program = Program::start(directory, BTreeMap::new(), vec!["demo".to_owned()]).await;
     let mut prometheus = Prometheus::watching(&program, &rules_for_a_demo()).await;
-    let expected: BTreeSet<(String, String)> =
-        FIRING.iter().map(|(name, route)| ((*name).to_owned(), (*route).to_owned())).collect();
+    let expected: BTreeSet<(String, String)> = EXPECTED_ALERTS
+        .iter()
+        .map(|(name, route)| ((*name).to_owned(), (*route).to_owned()))
+        .collect();
     for job in ["twilio", "text"] {
         let began = Instant::now();
         loop {
@@ -65,30 +68,30 @@ async fn the_demo_fires_its_alerts_and_every_panel_shows_something() {
             if seen == expected {
                 break;
             }
-            assert!(began.elapsed() < FIRING_WITHIN, "job {job}: {seen:?}");
+            assert!(began.elapsed() < FIRING_TIMEOUT, "job {job}: {seen:?}");
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     }
     for alert in prometheus.alerts().await {
-        links_lead_somewhere(&program, &alert).await;
+        check_failures_link(&program, &alert).await;
     }
     if let Some(seconds) = std::env::var_os("DEMO_SECONDS") {
         let seconds = seconds.to_str().and_then(|text| text.parse().ok()).expect("a number");
         tokio::time::sleep(Duration::from_secs(seconds)).await;
     }
-    let mut worlds = Vec::new();
+    let mut results = Vec::new();
     for dashboard in super::all() {
-        worlds.push((dashboard.uid, world(&prometheus, &dashboard.json()).await));
+        results.push((dashboard.uid, evaluate(&prometheus, &dashboard.json()).await));
     }
     prometheus.restart().await;
     eventually("the alerts fire again after a restart of Prometheus", async || {
         (firing_alerts(&prometheus, "twilio").await == expected).then_some(())
     })
     .await;
-    tokio::task::spawn_blocking(move || draw(&worlds)).await.expect("no panic");
+    tokio::task::spawn_blocking(move || draw(&results)).await.expect("no panic");
 }
 
-/// The rules as they are, but for thresholds and how long a condition must hold.
+/// The rules with other thresholds and shorter times for which conditions must hold.
 fn rules_for_a_demo() -> Vec<(&'static str, String)> {
     let read =
         |name: &str| std::fs::read_to_string(format!("{}/{name}", rules::FOLDER)).expect("rules");
@@ -110,20 +113,20 @@ fn rules_for_a_demo() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Name and route of each alert of a job that fires.
+/// Returns the name and route of each firing alert of a job.
 async fn firing_alerts(prometheus: &Prometheus, job: &str) -> BTreeSet<(String, String)> {
     let alerts = prometheus.alerts().await;
-    let is_meant = |alert: &&Value| alert["state"] == "firing" && alert["labels"]["job"] == job;
+    let matches = |alert: &&Value| alert["state"] == "firing" && alert["labels"]["job"] == job;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     alerts
         .iter()
-        .filter(is_meant)
+        .filter(matches)
         .map(|alert| (text(&alert["labels"]["alertname"]), text(&alert["labels"]["route"])))
         .collect()
 }
 
-/// `/failures` answers what an alert links to, and shows what it is about.
-async fn links_lead_somewhere(program: &Program, alert: &Value) {
+/// Asserts that an alert's link to `/failures` lists at least one failure.
+async fn check_failures_link(program: &Program, alert: &Value) {
     let Some(url) = alert["annotations"]["failures_url"].as_str() else { return };
     if alert["labels"]["job"] != "twilio" {
         return;
@@ -138,15 +141,15 @@ async fn links_lead_somewhere(program: &Program, alert: &Value) {
     );
 }
 
-/// A dashboard and what Prometheus answers to its queries, each of which must find something.
-async fn world(prometheus: &Prometheus, dashboard: &Value) -> Value {
+/// Returns a dashboard with Prometheus' results for its queries, each of which must find something.
+async fn evaluate(prometheus: &Prometheus, dashboard: &Value) -> Value {
     let to = twilio_call_exporter::clock::Clock::start().now().as_second() / STEP * STEP;
     let from = to - prometheus.age().as_secs().try_into().unwrap_or(0);
     let mut empty = Vec::new();
     for (place, expr) in queries(dashboard) {
         let found = prometheus.instant(&fill(&expr, to - from)).await;
-        let may_be_empty = QUIET.iter().any(|quiet| place.contains(quiet))
-            || ONE_OF_SEVERAL.iter().any(|part| expr.contains(part));
+        let may_be_empty = EMPTY_PANELS.iter().any(|quiet| place.contains(quiet))
+            || EMPTY_QUERIES.iter().any(|part| expr.contains(part));
         if found.is_empty() && !may_be_empty {
             empty.push(format!("{place}: {expr}"));
         }
@@ -176,7 +179,7 @@ async fn world(prometheus: &Prometheus, dashboard: &Value) -> Value {
     json!({ "dashboard": dashboard, "results": results, "from": from, "to": to })
 }
 
-/// A query as Grafana sends it, with "All" chosen.
+/// Returns a query as Grafana sends it with "All" selected.
 fn fill(expr: &str, range: i64) -> String {
     let mut filled = expr
         .replace("$__rate_interval", "20s")
@@ -189,26 +192,27 @@ fn fill(expr: &str, range: i64) -> String {
     filled
 }
 
-fn draw(worlds: &[(&str, Value)]) {
+/// Draws each dashboard in a browser, and saves the page and a picture.
+fn draw(results: &[(&str, Value)]) {
     let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("dashboards");
     std::fs::create_dir_all(&folder).expect("a folder");
     let mut browser = Browser::start_with_scripts();
-    for (uid, world) in worlds {
+    for (uid, data) in results {
         let page = folder.join(format!("{uid}.html"));
-        // In a script, `<` may begin something else.
-        let panels = panels(&world["dashboard"]).filter(|panel| panel["type"] != "row").count();
-        let world = world.to_string().replace('<', "\\u003c");
+        let panels = panels(&data["dashboard"]).filter(|panel| panel["type"] != "row").count();
+        // Escaped, as `<` could end the script.
+        let data = data.to_string().replace('<', "\\u003c");
         let renderer = include_str!("renderer.html");
         let html = renderer.replacen(
             "<script>",
-            &format!("<script>window.WORLD = {world};</script>\n<script>"),
+            &format!("<script>window.DATA = {data};</script>\n<script>"),
             1,
         );
         std::fs::write(&page, html).expect("written");
         let shown = browser.show(&format!("file://{}", page.display()), (1440, 900));
         assert!(
             shown.html.contains(&format!("{panels} panels drawn")),
-            "{uid} is not drawn: {page:?}"
+            "{uid} isn't drawn completely: {page:?}"
         );
         assert!(!shown.html.contains(">NO DATA<"), "{uid} has an empty panel: {page:?}");
         assert!(shown.width <= 1440.0, "{uid} is {} wide", shown.width);

@@ -1,11 +1,11 @@
-//! *Twilio / Exporter health*: whether the other dashboards can be believed, and what it costs.
+//! *Twilio / Exporter health*: whether the other dashboards can be trusted, and what the exporter costs.
 
 use super::build::{Dashboard, Panel, variable};
-use super::{ANY, LATENESS, accounts, held_against, highest, highest_gauges, quantile};
+use super::{ANY, EVENT_LAG, accounts, highest, highest_gauges, quantile, with_limits};
 
-/// What the variables choose.
+/// Label matchers for the variables.
 const ACCOUNT: &str = r#"job=~"$job",account=~"$account""#;
-/// What the variables choose of families without an account.
+/// Label matchers for families without an account.
 const JOB: &str = r#"job=~"$job""#;
 
 pub(crate) fn dashboard() -> Dashboard {
@@ -19,7 +19,7 @@ pub(crate) fn dashboard() -> Dashboard {
         ],
         failures: None,
         rows: vec![
-            ("", glance()),
+            ("", overview()),
             ("", instances()),
             ("Lag", lag()),
             ("Requests to Twilio", requests()),
@@ -29,7 +29,7 @@ pub(crate) fn dashboard() -> Dashboard {
     }
 }
 
-fn glance() -> Vec<Panel> {
+fn overview() -> Vec<Panel> {
     let yes_no = |yes: (&'static str, &'static str), no: (&'static str, &'static str)| {
         [("1", yes.0, yes.1), ("0", no.0, no.1)]
     };
@@ -37,7 +37,7 @@ fn glance() -> Vec<Panel> {
     vec![
         Panel::stat("Exporters", "Exporters that Prometheus could and could not scrape at the end of the time range.")
             .unit("short").decimals(0).steps(&[(None, "green")]).size(3, 4)
-            .or_say("None")
+            .when_empty("None")
             .instant(&scraped(1), "up")
             .instant(&scraped(0), "down")
             .colours(&[("/down/", "red")]),
@@ -69,9 +69,9 @@ fn glance() -> Vec<Panel> {
             "Difference between Twilio's clock and the exporter's, if over a second. Check time synchronisation on the exporter's machine.",
         )
         .unit("s").decimals(0).steps(&[(None, "green"), (Some(1.0), "orange")]).size(3, 4)
-        .or_say("in sync")
+        .when_empty("in sync")
         .instant(&format!("max(abs(twilio_exporter_clock_offset_seconds{{{JOB}}})) > 1"), "apart"),
-        super::lateness_stat(),
+        super::data_lag_stat(),
     ]
 }
 
@@ -94,7 +94,7 @@ fn instances() -> Vec<Panel> {
         .instant(&format!("1000 * max by (instance) (process_start_time_seconds{{{JOB}}})"), "")
         .column_words("Up", &[("1", "up", "green"), ("0", "down", "red")])
         .column("Started", "dateTimeFromNow", &[]),
-        accounts::in_trouble(),
+        accounts::needing_attention(),
     ]
 }
 
@@ -103,23 +103,23 @@ fn lag() -> Vec<Panel> {
     vec![
         Panel::lines("Overdue settling reads", "Delay of the most overdue settling read, for the ten accounts furthest behind. Dashed: alert threshold.")
             .unit("s").size(8, 8)
-            .or_say("Nothing is overdue.")
+            .when_empty("Nothing is overdue.")
             .query(&highest_gauges(10, &format!("twilio_exporter_settling_overdue_seconds{{{ACCOUNT}}}"), "account"), "{{account}}")
             .threshold("max(twilio:overdue_seconds:threshold)", "alert", "red"),
         Panel::lines("Time since the last call list", "Time since the list of recent calls was last read completely, for the ten accounts with the longest. Normally about poll.interval.")
             .unit("s").size(8, 8)
-            .or_say("No call lists were read in this time range.")
+            .when_empty("No call lists were read in this time range.")
             .query(&highest(10, &format!("clamp_min(time() - max by (account) ({read}), 0)"), "account", &format!("0 - max by (account) (last_over_time({read}[$__range] @ end()))")), "{{account}}"),
         Panel::heatmap("Event lag", "Time from when Twilio recorded a response until it was counted.")
             .size(8, 8)
-            .buckets(&format!("sum by (le) (increase({LATENESS}_bucket{{{ACCOUNT}}}[$__rate_interval]))")),
+            .buckets(&format!("sum by (le) (increase({EVENT_LAG}_bucket{{{ACCOUNT}}}[$__rate_interval]))")),
     ]
 }
 
 fn requests() -> Vec<Panel> {
-    let asked = |chosen: &str, function: &str, range: &str| {
+    let by_account = |matchers: &str, function: &str, range: &str| {
         format!(
-            "sum by (account) ({function}(twilio_exporter_api_requests_total{{{ACCOUNT}{chosen}}}{range}))"
+            "sum by (account) ({function}(twilio_exporter_api_requests_total{{{ACCOUNT}{matchers}}}{range}))"
         )
     };
     let total =
@@ -136,8 +136,8 @@ fn requests() -> Vec<Panel> {
             .query(&format!("sum by (resource) (rate(twilio_exporter_api_requests_total{{{ACCOUNT}}}[$__rate_interval]))"), "{{resource}}"),
         Panel::lines("Throttled requests", "Share of the exporter's requests answered with 429, for the ten accounts with the most. Dashed: alert threshold.")
             .unit("percentunit").size(8, 8)
-            .or_say("No requests were throttled in this time range.")
-            .query(&highest(10, &format!("{} / ({} > 0)", asked(",code=\"429\"", "rate", "[$__rate_interval]"), asked("", "rate", "[$__rate_interval]")), "account", &format!("{} > 0", asked(",code=\"429\"", "increase", "[$__range] @ end()"))), "{{account}}")
+            .when_empty("No requests were throttled in this time range.")
+            .query(&highest(10, &format!("{} / ({} > 0)", by_account(",code=\"429\"", "rate", "[$__rate_interval]"), by_account("", "rate", "[$__rate_interval]")), "account", &format!("{} > 0", by_account(",code=\"429\"", "increase", "[$__range] @ end()"))), "{{account}}")
             .threshold("max(twilio:throttled_ratio:threshold)", "alert", "red"),
         Panel::lines("Concurrency", "Requests in flight, their limit, and the number that planned reads need, summed over accounts. api.max_total_concurrency limits the sum.")
             .unit("short").size(12, 8)
@@ -146,18 +146,18 @@ fn requests() -> Vec<Panel> {
             .query(&total("api_required_concurrency"), "needed"),
         Panel::lines("Account concurrency", "Concurrent requests as counted by Twilio, including those of other programs, for the ten busiest accounts. Twilio throttles on this count.")
             .unit("short").size(12, 8)
-            .or_say("Twilio has not reported a count yet.")
+            .when_empty("Twilio has not reported a count yet.")
             .query(&highest_gauges(10, &format!("twilio_exporter_api_account_concurrent_requests{{{ACCOUNT}}}"), "account"), "{{account}}"),
         Panel::stat("Reads per ended call", "Requests for Call Events per ended call in the time range: about 1 where events appear after 15 minutes, up to 5 where they appear live.")
             .unit("short").decimals(2).size(6, 7)
             .instant(&format!("{reads} / (sum(increase(twilio_calls_total{{{ACCOUNT}}}[$__range])) > 0)"), "reads per call"),
         Panel::lines("Request duration", "95th percentile of Twilio's response time, by resource.")
             .unit("s").size(9, 7)
-            .or_say("No requests to Twilio in this time range.")
+            .when_empty("No requests to Twilio in this time range.")
             .query(&quantile(0.95, "resource, le", &format!("rate(twilio_exporter_api_request_duration_seconds_bucket{{{JOB}}}[$__rate_interval])")), "{{resource}}"),
         Panel::lines("Retries", "Failed requests that are retried, by reason.")
             .unit("reqps").size(9, 7)
-            .or_say("No requests were retried.")
+            .when_empty("No requests were retried.")
             .query(&format!("sum by (reason) (rate(twilio_exporter_api_retries_total{{{ACCOUNT}}}[$__rate_interval])) > 0"), "{{reason}}"),
     ]
 }
@@ -165,12 +165,12 @@ fn requests() -> Vec<Panel> {
 fn reads() -> Vec<Panel> {
     let late = Panel::stat("Late events per audited call", "Call Events found only by the audit, in the time range. If above 0, raise poll.settle_delay. Red from the rules' ticket threshold.")
         .unit("short").decimals(3).size(6, 5)
-        .or_say("No calls were audited in this time range.");
+        .when_empty("No calls were audited in this time range.");
     vec![
         Panel::bars("Reads by stage and result", "Reads of Call Events: found, empty, failed (given up) or skipped (a later read was due).")
             .unit("short").size(8, 8)
             .query(&format!("sum by (stage, result) (increase(twilio_exporter_call_reads_total{{{ACCOUNT}}}[$__rate_interval])) > 0"), "{{stage}} {{result}}")
-            .or_say("No calls were read in this time range."),
+            .when_empty("No calls were read in this time range."),
         Panel::lines("Pending calls", "Calls waiting for a read of their Call Events, by stage of the next read.")
             .unit("short").size(8, 8)
             .query(&format!("sum by (stage) (twilio_exporter_calls_pending{{{ACCOUNT}}})"), "{{stage}}"),
@@ -178,7 +178,7 @@ fn reads() -> Vec<Panel> {
             .unit("short").size(8, 8)
             .query(&format!("sum by (result) (increase(twilio_exporter_call_events_total{{{ACCOUNT}}}[$__rate_interval]))"), "{{result}}")
             .colours(&[("/counted/", "green"), ("/duplicate/", "blue"), ("/rejected/", "red")]),
-        held_against(late, "late", &format!("sum(increase(twilio_exporter_late_call_events_total{{{ACCOUNT}}}[$__range])) / (sum(increase(twilio_exporter_audited_calls_total{{{ACCOUNT}}}[$__range])) > 0)"), &[
+        with_limits(late, "late", &format!("sum(increase(twilio_exporter_late_call_events_total{{{ACCOUNT}}}[$__range])) / (sum(increase(twilio_exporter_audited_calls_total{{{ACCOUNT}}}[$__range])) > 0)"), &[
             ("max(twilio:late_per_audited_call:threshold)", "too many", "red"),
         ]),
         Panel::stat("Unjudged responses", "TwiML responses in the time range judged by content type only, because Twilio did not show the body (redaction).")
@@ -197,7 +197,7 @@ fn process() -> Vec<Panel> {
     vec![
         Panel::lines("Commit duration", "99th percentile of the time taken to make a batch durable.")
             .unit("s").size(8, 7)
-            .or_say("No commits in this time range.")
+            .when_empty("No commits in this time range.")
             .query(&quantile(0.99, "le", &format!("rate(twilio_exporter_store_commit_duration_seconds_bucket{{{JOB}}}[$__rate_interval])")), "p99"),
         Panel::lines("Failed commits", "While commits fail, polling pauses. Nothing is lost.")
             .unit("short").size(8, 7)

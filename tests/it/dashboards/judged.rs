@@ -1,16 +1,15 @@
-//! Panels that show what the alerts see: the shares that they compare, and the thresholds that they
-//! compare them with, both as the rules record them.
+//! Panels that show what the alerts compare: failure ratios and thresholds, both from the recording rules.
 
 use super::build::Panel;
-use super::{OBJECTIVE, PAGES, highest};
+use super::{OBJECTIVE, PAGE_RATIO, highest};
 
-/// The recorded share of failing caller-facing requests, by window.
+/// The recorded failure ratio of caller-facing requests, without its window.
 const SHARE: &str =
     "job_account_host_route:twilio_caller_facing_failures_per_request:ratio_increase";
-/// What the variables choose of families without a kind.
+/// Label matchers for families without a kind.
 const ENDPOINT: &str = r#"job=~"$job",account=~"$account",host=~"$host",route=~"$route""#;
 
-/// The shares that the alerts compare over an hour, of the worst routes.
+/// The one-hour failure ratios of the worst routes, as compared by the alerts.
 pub(super) fn share_by_route() -> Panel {
     let (by, hour) = ("account, host, route", format!("{SHARE}1h{{{ENDPOINT}}}"));
     let rank = format!("max by ({by}) (max_over_time({hour}[$__range] @ end()))");
@@ -20,13 +19,13 @@ pub(super) fn share_by_route() -> Panel {
     )
     .unit("percentunit")
     .size(8, 8)
-    .or_say("No failures, or recording rules not loaded.")
+    .when_empty("No failures, or recording rules not loaded.")
     .query(&highest(8, &format!("max by ({by}) ({hour})"), by, &rank), "{{account}} {{host}}{{route}}")
-    .threshold(PAGES, "pages", "red")
+    .threshold(PAGE_RATIO, "pages", "red")
     .threshold("max(twilio:mostly_failing_ratio:threshold)", "mostly failing", "purple")
 }
 
-/// How fast the worst route spends its error budget, by window, beside what pages or makes a ticket.
+/// The burn rate of the worst route by window, with the paging and ticket thresholds.
 pub(super) fn burn_rates() -> Panel {
     let windows = [
         ("1h", "1 h", "pages", "red"),
@@ -41,7 +40,7 @@ pub(super) fn burn_rates() -> Panel {
     .unit("short")
     .logarithmic()
     .size(8, 8)
-    .or_say("No failures, or recording rules not loaded.");
+    .when_empty("No failures, or recording rules not loaded.");
     for (window, words, _, color) in windows {
         panel = panel
             .query(
@@ -60,7 +59,7 @@ pub(super) fn burn_rates() -> Panel {
     panel
 }
 
-/// One route's shares by window.
+/// The failure ratio of one route by window.
 pub(super) fn share_by_window() -> Panel {
     let mut panel = Panel::lines(
         "Failure ratio by alert window",
@@ -68,20 +67,20 @@ pub(super) fn share_by_window() -> Panel {
     )
     .unit("percentunit")
     .size(12, 8)
-    .or_say("No failures, or recording rules not loaded.");
+    .when_empty("No failures, or recording rules not loaded.");
     for (window, words) in
         [("10m", "10 min"), ("1h", "1 h"), ("6h", "6 h"), ("1d", "1 d"), ("3d", "3 d")]
     {
         panel = panel.query(&format!("max({SHARE}{window}{{{ENDPOINT}}})"), words);
     }
-    panel.threshold(PAGES, "pages (1 h)", "red").threshold(
+    panel.threshold(PAGE_RATIO, "pages (1 h)", "red").threshold(
         &format!("max(twilio:burn_rate_6h:threshold) * {OBJECTIVE}"),
         "pages (6 h)",
         "orange",
     )
 }
 
-/// Callers who were cut off, over time.
+/// Callers cut off over time.
 pub(super) fn cut_off_by_route() -> Panel {
     let counted = |range: &str| {
         format!(
@@ -96,6 +95,6 @@ pub(super) fn cut_off_by_route() -> Panel {
     .unit("short")
     .shades_of("red")
     .size(8, 8)
-    .or_say("No callers were cut off in this time range.")
+    .when_empty("No callers were cut off in this time range.")
     .query(&highest(8, &counted("[$__rate_interval]"), "host, route", &rank), "{{host}}{{route}}")
 }

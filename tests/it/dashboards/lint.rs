@@ -1,5 +1,5 @@
-//! What Grafana's own linter (grafana/dashboard-linter) asks for, and a little more, over the JSON in
-//! `dashboards/`. Exceptions stand with their reason in `dashboards/.lint`, which that linter reads, too.
+//! Checks the JSON in `dashboards/` against the rules of Grafana's linter (grafana/dashboard-linter) and a few
+//! more. Exceptions and their reasons are in `dashboards/.lint`, which Grafana's linter also reads.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,8 +11,9 @@ use super::{ANY, FOLDER, LATE, NEAR_TIMEOUT, SLOW, TIMEOUT, VERY_LATE, all};
 use crate::promql;
 use crate::rules;
 
-/// Where colours may change and lines be drawn: what Twilio and callers do, whether there is any at all,
-/// and one whole. Any other limit is a matter of taste, so a threshold of the rules, and read from there.
+/// The values at which colours may change and lines be drawn: properties of Twilio and of callers, the
+/// limit for any count above 0, and 1 for a whole. Other limits are a matter of judgement, so they must be
+/// read from the rules' thresholds.
 const CONSTANTS: [f64; 7] = [ANY, 1.0, SLOW, NEAR_TIMEOUT, TIMEOUT, LATE, VERY_LATE];
 
 /// `dashboards/.lint`.
@@ -41,20 +42,20 @@ impl Exclusions {
         serde_saphyr::from_str(&text).expect("YAML")
     }
 
-    /// Whether a rule doesn't hold here.
-    fn excuse(&self, rule: &str, dashboard: &str, panel: &str) -> bool {
+    /// Whether a panel is exempt from a rule.
+    fn excludes(&self, rule: &str, dashboard: &str, panel: &str) -> bool {
         self.exclusions.get(rule).is_some_and(|exclusion| {
-            let is_meant = |entry: &Entry| {
+            let matches = |entry: &Entry| {
                 entry.dashboard == dashboard
                     && entry.panel.as_deref().is_none_or(|name| name == panel)
             };
-            exclusion.entries.is_empty() || exclusion.entries.iter().any(is_meant)
+            exclusion.entries.is_empty() || exclusion.entries.iter().any(matches)
         })
     }
 }
 
 #[test]
-fn dashboards_are_as_they_are_written_down() {
+fn dashboard_files_match_their_definitions() {
     let mut names = Vec::new();
     for dashboard in all() {
         let name = format!("{}.json", dashboard.uid);
@@ -69,12 +70,12 @@ fn dashboards_are_as_they_are_written_down() {
     }
     for file in fs::read_dir(FOLDER).expect("a folder") {
         let name = file.expect("a file").file_name().into_string().expect("UTF-8");
-        assert!(name == ".lint" || names.contains(&name), "nothing writes dashboards/{name}");
+        assert!(name == ".lint" || names.contains(&name), "dashboards/{name} has no definition");
     }
 }
 
 #[test]
-fn dashboards_keep_to_the_rules_of_grafanas_linter() {
+fn dashboards_follow_the_rules_of_grafanas_linter() {
     let exclusions = Exclusions::read();
     assert!(exclusions.exclusions.values().all(|exclusion| exclusion.reason.len() > 20));
     for dashboard in all() {
@@ -92,7 +93,7 @@ fn dashboards_keep_to_the_rules_of_grafanas_linter() {
 }
 
 #[test]
-fn what_there_is_one_of_per_account_is_bounded() {
+fn series_per_account_host_or_route_are_bounded() {
     for dashboard in all() {
         let json = dashboard.json();
         for panel in panels(&json).filter(|panel| panel["type"] != "row") {
@@ -103,10 +104,10 @@ fn what_there_is_one_of_per_account_is_bounded() {
                     .any(|label| legend.contains(&format!("{{{{{label}}}}}")));
                 let place = format!("{} / {}", json["title"], panel["title"]);
                 let is_bounded = match panel["type"].as_str() {
-                    // A tile each would be a hundred tiles.
+                    // One tile each could be a hundred tiles.
                     Some("stat") => !is_many,
                     Some("table" | "heatmap") => true,
-                    // Chosen once for the whole time range, so that lines don't come and go.
+                    // Series are chosen for the whole time range, so that lines don't come and go.
                     Some(_) | None => {
                         !is_many || (expr.contains(" topk(") && expr.contains("@ end()"))
                     }
@@ -118,7 +119,7 @@ fn what_there_is_one_of_per_account_is_bounded() {
 }
 
 #[test]
-fn thresholds_are_those_of_the_rules() {
+fn thresholds_come_from_the_rules() {
     for dashboard in all() {
         let json = dashboard.json();
         for panel in panels(&json).filter(|panel| panel["type"] != "row") {
@@ -139,7 +140,7 @@ fn thresholds_are_those_of_the_rules() {
             for target in panel["targets"].as_array().expect("targets") {
                 let expr = text(&target["expr"]);
                 let unquoted: String = expr.split('"').step_by(2).collect();
-                // Of fractions, only quantiles.
+                // The only fractions allowed are quantiles.
                 let fractions = unquoted.replace("histogram_quantile(0.", "").matches("0.").count();
                 assert_eq!(fractions, 0, "{place}: {expr}");
             }
@@ -148,7 +149,7 @@ fn thresholds_are_those_of_the_rules() {
 }
 
 #[test]
-fn dashboards_name_only_series_and_labels_that_there_are() {
+fn dashboards_use_only_existing_series_and_labels() {
     let recorded = rules::recorded();
     for dashboard in all() {
         let json = dashboard.json();
@@ -171,19 +172,19 @@ fn dashboards_name_only_series_and_labels_that_there_are() {
     }
 }
 
-/// Place and text of each query of a dashboard, that of its annotations included.
+/// Returns the place and text of each query of a dashboard, including its annotations.
 pub(crate) fn queries(json: &Value) -> Vec<(String, String)> {
-    let of_panel = |panel: &Value| {
+    let panel_queries = |panel: &Value| {
         let place = format!("{} / {}", json["title"], panel["title"]);
         let targets = panel["targets"].as_array().cloned().unwrap_or_default();
         targets.into_iter().map(move |target| (place.clone(), text(&target["expr"])))
     };
     let annotations = json["annotations"]["list"].as_array().expect("annotations");
     let annotations = annotations.iter().map(|one| (text(&one["name"]), text(&one["expr"])));
-    panels(json).flat_map(of_panel).chain(annotations).collect()
+    panels(json).flat_map(panel_queries).chain(annotations).collect()
 }
 
-/// All panels of a dashboard.
+/// Returns all panels of a dashboard.
 pub(crate) fn panels(json: &Value) -> impl Iterator<Item = &Value> {
     json["panels"].as_array().expect("panels").iter()
 }
@@ -205,22 +206,22 @@ fn variables(title: &str, json: &Value, exclusions: &Exclusions) {
     {
         match named(name) {
             Some(variable) => assert_eq!(variable["label"], label, "{title}: {rule}"),
-            None => assert!(exclusions.excuse(rule, title, ""), "{title}: {rule}"),
+            None => assert!(exclusions.excludes(rule, title, ""), "{title}: {rule}"),
         }
     }
     for variable in list.iter().filter(|variable| variable["type"] == "query") {
         let name = &variable["name"];
         assert_eq!(variable["datasource"]["uid"], "${datasource}", "{title}: {name}");
         assert_eq!(variable["refresh"], 2, "{title}: {name}: template-on-time-change-reload-rule");
-        // An address for links is one.
+        // The address for links has a single value.
         if name != "exporter" {
             assert_eq!(variable["multi"], true, "{title}: {name}");
             assert_eq!(variable["allValue"], ".+", "{title}: {name}");
         }
     }
-    // `${x:queryparam}` writes its own name and `=`.
+    // `${x:queryparam}` expands to the name and `=`, too.
     assert!(!json.to_string().contains("=${job:queryparam}"), "{title}");
-    // Each variable that is named is there.
+    // Every variable that is used exists.
     let names: Vec<&str> = list.iter().filter_map(|variable| variable["name"].as_str()).collect();
     let all = json.to_string();
     for part in all.split('$').skip(1) {
@@ -229,7 +230,7 @@ fn variables(title: &str, json: &Value, exclusions: &Exclusions) {
             .chars()
             .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
             .collect();
-        // A `$` before no name ends a pattern.
+        // A `$` that precedes no name is the end of a pattern.
         let is_known = name.is_empty() || names.contains(&&*name) || name.starts_with("__");
         assert!(is_known, "{title}: ${name}");
     }
@@ -250,7 +251,7 @@ fn panel_rules(dashboard: &str, panel: &Value, exclusions: &Exclusions) {
     assert!(has_unit, "{place}: panel-units-rule");
     let targets = panel["targets"].as_array().expect("targets");
     assert!(!targets.is_empty(), "{place}: panel-no-targets-rule");
-    // A query that finds nothing while all is well says that this is well.
+    // If a query may normally find nothing, the panel must say so.
     for target in targets {
         let expr = target["expr"].as_str().expect("a query");
         let may_find_nothing = expr.ends_with("> 0")
@@ -260,19 +261,19 @@ fn panel_rules(dashboard: &str, panel: &Value, exclusions: &Exclusions) {
             || ["topk(20", "ALERTS", ":ratio_increase"].iter().any(|part| expr.contains(part));
         assert!(
             !may_find_nothing || defaults["noValue"].is_string(),
-            "{place}: what if there is nothing? {expr}"
+            "{place}: no text for an empty result: {expr}"
         );
-        // Of no requests it would be NaN.
+        // Without requests a quantile would be NaN.
         let mut quantiles = expr.split("histogram_quantile(").skip(1);
         assert!(quantiles.all(|rest| rest.contains(") >= 0")), "{place}: {expr}");
-        // Which of those that are equal it takes would change from query to query.
+        // The choice among equal quantiles would differ between queries.
         assert!(!expr.contains(", histogram_quantile("), "{place}: {expr}");
         for selector in
             promql::read(expr).selectors.iter().filter(|selector| !selector.name.contains(':'))
         {
             let series = &selector.name;
             let has = |label: &str| {
-                // An alert may be about no job; it is shown whatever is chosen.
+                // An alert without this label is shown regardless of the selection.
                 let end = if series.starts_with("ALERTS") { "|" } else { "" };
                 let wanted = format!("${label}{end}");
                 selector.matchers.iter().any(|(name, operator, value)| {
@@ -284,7 +285,7 @@ fn panel_rules(dashboard: &str, panel: &Value, exclusions: &Exclusions) {
                 "{place}: target-job-rule: {series}"
             );
             assert!(
-                has("instance") || exclusions.excuse("target-instance-rule", dashboard, name),
+                has("instance") || exclusions.excludes("target-instance-rule", dashboard, name),
                 "{place}: target-instance-rule"
             );
             let function = selector.function.as_deref();
@@ -294,7 +295,7 @@ fn panel_rules(dashboard: &str, panel: &Value, exclusions: &Exclusions) {
             {
                 let is_counted = matches!(function, Some("rate" | "irate" | "increase"));
                 assert!(
-                    is_counted || exclusions.excuse("target-counter-agg-rule", dashboard, name),
+                    is_counted || exclusions.excludes("target-counter-agg-rule", dashboard, name),
                     "{place}: target-counter-agg-rule: {series}"
                 );
             }

@@ -1,17 +1,17 @@
-//! *Twilio / Route*: one webhook in depth, with the calls behind the points.
+//! *Twilio / Route*: one webhook in detail, with exemplars of calls.
 
 use super::build::{Dashboard, Panel, exporter_address, variable};
 use super::{
-    ANY, DURATION, FACING, FAILURES, NEAR_TIMEOUT, OBJECTIVE, PAGES, REQUESTS, SLOW, TIMEOUT,
-    asked, code_colours, held_against, judged, quantile, share,
+    ANY, CALLER_FACING, DURATION, FAILURES, NEAR_TIMEOUT, OBJECTIVE, PAGE_RATIO, REQUESTS, SLOW,
+    TIMEOUT, code_colours, judged, quantile, request_count, share, with_limits,
 };
 
-/// What the variables choose.
-const CHOSEN: &str =
+/// Label matchers for the variables.
+const SELECTED: &str =
     r#"job=~"$job",account=~"$account",host=~"$host",route=~"$route",kind=~"$kind""#;
-/// Of that, the requests that expect TwiML.
+/// The same, limited to requests that expect TwiML.
 const TWIML: &str = r#"job=~"$job",account=~"$account",host=~"$host",route=~"$route",kind=~"$kind",kind!~".*_callback|media""#;
-/// What the variables choose of families without a kind.
+/// Label matchers for families without a kind.
 const ENDPOINT: &str = r#"job=~"$job",account=~"$account",host=~"$host",route=~"$route""#;
 
 pub(crate) fn dashboard() -> Dashboard {
@@ -33,25 +33,29 @@ pub(crate) fn dashboard() -> Dashboard {
             exporter_address(),
         ],
         failures: Some(""),
-        rows: vec![("", glance()), ("Requests and failures", happened()), ("Latency", latency())],
+        rows: vec![
+            ("", overview()),
+            ("Requests and failures", requests_and_failures()),
+            ("Latency", latency()),
+        ],
     }
 }
 
-/// The share of the TwiML requests that took longer than so many seconds.
+/// The share of TwiML requests that took longer than this many seconds.
 fn slower_than(seconds: f64, function: &str, range: &str) -> String {
     let sum = |family: &str, bound: &str| {
         format!("sum({function}({DURATION}_{family}{{{TWIML}{bound}}}{range}))")
     };
-    // A bound is 3 or 3.0, by the version of Prometheus.
+    // The bound is 3 or 3.0, depending on the version of Prometheus.
     let within = sum("bucket", &format!(",le=~\"{seconds:.0}([.]0)?\""));
-    // Where series are new, each is extrapolated in its own way, and what took longer would be less than 0.
+    // New series are extrapolated separately, so the share could be negative.
     format!("clamp_min(1 - {within} / ({} > 0), 0)", sum("count", ""))
 }
 
-fn glance() -> Vec<Panel> {
-    let facing = format!("{CHOSEN},{FACING}");
-    let failed = format!("sum(increase({FAILURES}{{{CHOSEN}}}[$__range]))");
-    let asked = asked("increase", "[$__range]", CHOSEN, "");
+fn overview() -> Vec<Panel> {
+    let facing = format!("{SELECTED},{CALLER_FACING}");
+    let failed = format!("sum(increase({FAILURES}{{{SELECTED}}}[$__range]))");
+    let request_count = request_count("increase", "[$__range]", SELECTED, "");
     let stat = Panel::stat(
         "Failure ratio",
         "Share of caller-facing requests (TwiML and media) that failed in the time range. Orange above the rules' objective, red from their one-hour paging threshold.",
@@ -64,42 +68,42 @@ fn glance() -> Vec<Panel> {
     .unit("percentunit").decimals(1).size(4, 4);
     vec![
         Panel::stat("Requests", "Requests in the time range, including callbacks.")
-            .unit("short").decimals(0).size(3, 4).instant(&asked, "requests"),
+            .unit("short").decimals(0).size(3, 4).instant(&request_count, "requests"),
         Panel::stat("Failed requests", "Failed requests in the time range, including callbacks.")
             .unit("short").decimals(0).steps(&[(None, "green"), (Some(ANY), "red")]).size(3, 4)
             .instant(&failed, "failed"),
-        held_against(stat, "failed", &share("increase", "[$__range]", &facing, ""), &[
+        with_limits(stat, "failed", &share("increase", "[$__range]", &facing, ""), &[
             (OBJECTIVE, "over the objective", "orange"),
-            (PAGES, "an hour of it pages", "red"),
+            (PAGE_RATIO, "an hour of it pages", "red"),
         ]),
         Panel::stat("Callers cut off", "Calls in the time range that failed at this route and had no later successful request. Known 16 minutes after the end of a call.")
             .unit("short").decimals(0).steps(&[(None, "green"), (Some(ANY), "red")]).size(3, 4)
             .instant(&format!("sum(increase(twilio_calls_with_webhook_failures_total{{{ENDPOINT},outcome=\"cut_off\"}}[$__range]))"), "cut off"),
-        held_against(slow, "over 3 s", &slower_than(SLOW, "increase", "[$__range]"), &[
+        with_limits(slow, "over 3 s", &slower_than(SLOW, "increase", "[$__range]"), &[
             ("max(twilio:slow_ratio:threshold)", "too many", "orange"),
         ]),
         Panel::stat("TwiML warnings", "Unusual responses in the time range that are not failures: redirects, and verbs unknown to Twilio.")
             .unit("short").decimals(0).steps(&[(None, "blue")]).size(3, 4)
-            .or_say("None")
+            .when_empty("None")
             .instant(&format!("sum by (reason) (increase(twilio_twiml_warnings_total{{{ENDPOINT}}}[$__range])) > 0"), "{{reason}}"),
-        super::lateness_stat(),
+        super::data_lag_stat(),
     ]
 }
 
-fn happened() -> Vec<Panel> {
+fn requests_and_failures() -> Vec<Panel> {
     vec![
         judged::share_by_window(),
         judged::cut_off_by_route().size(12, 8),
         super::reason_colours(Panel::bars("Failures by reason", "Failed requests per interval. The runbooks explain the usual cause of each reason."))
             .unit("short").size(12, 8)
-            .or_say("No failures in this time range.")
-            .query_with_exemplars(&format!("sum by (reason) (increase({FAILURES}{{{CHOSEN}}}[$__rate_interval])) > 0"), "{{reason}}"),
+            .when_empty("No failures in this time range.")
+            .query_with_exemplars(&format!("sum by (reason) (increase({FAILURES}{{{SELECTED}}}[$__rate_interval])) > 0"), "{{reason}}"),
         code_colours(Panel::bars("Responses by code", "Responses by HTTP status code. none: no response from the application."))
             .unit("reqps").size(12, 8)
-            .query(&format!("sum by (code) (rate({REQUESTS}{{{CHOSEN}}}[$__rate_interval]))"), "{{code}}"),
+            .query(&format!("sum by (code) (rate({REQUESTS}{{{SELECTED}}}[$__rate_interval]))"), "{{code}}"),
         Panel::lines("Requests by kind", "Requests by kind. Kinds ending in _callback, and media, expect no TwiML.")
             .unit("reqps").size(12, 8)
-            .query(&format!("sum by (kind) (rate({REQUESTS}{{{CHOSEN}}}[$__rate_interval]))"), "{{kind}}"),
+            .query(&format!("sum by (kind) (rate({REQUESTS}{{{SELECTED}}}[$__rate_interval]))"), "{{kind}}"),
         Panel::bars("Content types", "The application's 2xx responses to requests that expect TwiML. XML is green, audio blue, everything else red or orange.")
             .unit("short").size(12, 8)
             .query(&format!("sum by (content_type) (increase(twilio_twiml_responses_total{{{ENDPOINT}}}[$__rate_interval]))"), "{{content_type}}")
@@ -108,7 +112,7 @@ fn happened() -> Vec<Panel> {
 }
 
 fn latency() -> Vec<Panel> {
-    let buckets = format!("rate({DURATION}_bucket{{{CHOSEN}}}[$__rate_interval])");
+    let buckets = format!("rate({DURATION}_bucket{{{SELECTED}}}[$__rate_interval])");
     let all = |q: f64| quantile(q, "le", &buckets);
     vec![
         Panel::lines(
@@ -116,11 +120,11 @@ fn latency() -> Vec<Panel> {
             "As measured by Twilio, with lines at 3 s and 15 s. Points are exemplars with the Call SID of a call in that bucket.",
         )
         .unit("s").marks(&[(SLOW, "orange"), (TIMEOUT, "red")]).size(12, 9)
-        .or_say("No requests in this time range.")
+        .when_empty("No requests in this time range.")
         .query(&all(0.5), "p50").query_with_exemplars(&all(0.95), "p95").query(&all(0.99), "p99"),
         Panel::heatmap("Duration distribution", "Requests by duration. The top row is over 15 s.")
             .size(12, 9)
-            .buckets(&format!("sum by (le) (increase({DURATION}_bucket{{{CHOSEN}}}[$__rate_interval]))")),
+            .buckets(&format!("sum by (le) (increase({DURATION}_bucket{{{SELECTED}}}[$__rate_interval]))")),
         Panel::lines("Slow responses", "Share of TwiML requests over 3 s and over 10 s. Dashed: ticket thresholds in the same colours.")
             .unit("percentunit").size(12, 8)
             .query(&slower_than(SLOW, "rate", "[$__rate_interval]"), "over 3 s")
@@ -130,7 +134,7 @@ fn latency() -> Vec<Panel> {
             .threshold("max(twilio:near_timeout_ratio:threshold)", "ticket at (10 s)", "red"),
         Panel::lines("Duration by kind", "95th percentile of request duration, by kind.")
             .unit("s").marks(&[(SLOW, "orange"), (TIMEOUT, "red")]).size(12, 8)
-            .or_say("No requests in this time range.")
+            .when_empty("No requests in this time range.")
             .query(&quantile(0.95, "kind, le", &buckets), "{{kind}}"),
     ]
 }

@@ -1,22 +1,22 @@
-//! *Twilio / Webhooks overview*: which webhook fails, why, and how many callers felt it.
+//! *Twilio / Webhooks overview*: which webhooks fail, why, and how many callers are affected.
 
 use super::build::{Dashboard, Panel, exporter_address, variable};
 use super::{
-    ANY, DURATION, FACING, FAILURES, KEPT, LATE, LATENESS, NEAR_TIMEOUT, OBJECTIVE, PAGES,
-    REQUESTS, SLOW, TIMEOUT, VERY_LATE, accounts, alerts, asked, code_colours, held_against,
-    highest, highest_gauges, judged, quantile, share,
+    ANY, CALLER_FACING, DURATION, EVENT_LAG, FAILURES, LATE, LINK_PARAMETERS, NEAR_TIMEOUT,
+    OBJECTIVE, PAGE_RATIO, REQUESTS, SLOW, TIMEOUT, VERY_LATE, accounts, alerts, code_colours,
+    highest, highest_gauges, judged, quantile, request_count, share, with_limits,
 };
 
-/// What the variables choose.
-const CHOSEN: &str =
+/// Label matchers for the variables.
+const SELECTED: &str =
     r#"job=~"$job",account=~"$account",host=~"$host",route=~"$route",kind=~"$kind""#;
-/// Of that, the requests that expect TwiML.
+/// The same, limited to requests that expect TwiML.
 const TWIML: &str = r#"job=~"$job",account=~"$account",host=~"$host",route=~"$route",kind=~"$kind",kind!~".*_callback|media""#;
-/// What the variables choose of families without a kind.
+/// Label matchers for families without a kind.
 const ENDPOINT: &str = r#"job=~"$job",account=~"$account",host=~"$host",route=~"$route""#;
-/// What the variables choose of an account's families.
+/// Label matchers for families about an account.
 const ACCOUNT: &str = r#"job=~"$job",account=~"$account""#;
-/// What isn't XML, but for files to play.
+/// Matches content types other than XML and audio files to play.
 const NOT_XML: &str = r#"content_type!~"text/xml|application/xml|other_xml|audio""#;
 
 pub(crate) fn dashboard() -> Dashboard {
@@ -35,22 +35,22 @@ pub(crate) fn dashboard() -> Dashboard {
         failures: Some(""),
         rows: vec![
             ("Now (from Twilio's error log)", now()),
-            ("Overview (from Call Events)", glance()),
-            ("", failing_now()),
+            ("Overview (from Call Events)", overview()),
+            ("", current_failures()),
             ("Failures", failing()),
-            ("Requests and responses", answers()),
+            ("Requests and responses", requests_and_responses()),
             ("Latency", latency()),
             ("Lag", lag()),
         ],
     }
 }
 
-/// Of the variables' choice, the requests whose failure a caller hears.
-fn facing() -> String {
-    format!("{CHOSEN},{FACING}")
+/// Label matchers for the variables, limited to caller-facing requests.
+fn caller_facing() -> String {
+    format!("{SELECTED},{CALLER_FACING}")
 }
 
-/// What the error log tells, long before Call Events: never added to what they tell.
+/// Data from the error log, which arrives long before Call Events. It is never added to theirs.
 fn now() -> Vec<Panel> {
     const ERRORS: &str = "twilio_error_log_entries_total";
     let errors = format!(r#"{ERRORS}{{{ENDPOINT},product="voice",level="error"}}"#);
@@ -63,27 +63,27 @@ fn now() -> Vec<Panel> {
             "Twilio error log entries about voice webhooks, counted within about a minute; errors only, no successes. The runbooks explain the codes. Failed requests also appear in the panels below, up to 15 minutes later.",
         )
         .unit("short").size(10, 7)
-        .or_say("No voice webhook errors in this time range.")
+        .when_empty("No voice webhook errors in this time range.")
         .query(&format!("{} > 0", by("error_code", "[$__rate_interval]")), "{{error_code}}"),
         Panel::bars("Errors by route", "The same errors, for the eight routes with the most.")
             .unit("short").size(10, 7)
             .shades_of("red")
-            .or_say("No voice webhook errors in this time range.")
+            .when_empty("No voice webhook errors in this time range.")
             .query(&highest(8, &by("host, route", "[$__rate_interval]"), "host, route", &rank), "{{host}}{{route}}"),
         Panel::stat(
             "Data age",
             "error log: time since it was last read, for the account furthest behind. Call Events: time within which 90% of those in the time range were counted.",
         )
         .unit("s").decimals(0).size(4, 7)
-        .or_say("No account polled yet")
+        .when_empty("No account polled yet")
         .steps(&[(None, "blue"), (Some(LATE), "orange"), (Some(VERY_LATE), "red")])
         .instant(&format!("time() - min({read})"), "error log")
-        .instant(&quantile(0.9, "le", &format!("increase({LATENESS}_bucket{{{ACCOUNT}}}[$__range])")), "Call Events"),
+        .instant(&quantile(0.9, "le", &format!("increase({EVENT_LAG}_bucket{{{ACCOUNT}}}[$__range])")), "Call Events"),
     ]
 }
 
-fn glance() -> Vec<Panel> {
-    let failed = share("increase", "[$__range]", &facing(), "");
+fn overview() -> Vec<Panel> {
+    let failed = share("increase", "[$__range]", &caller_facing(), "");
     let stat = Panel::stat(
         "Failure ratio",
         "Share of caller-facing requests (TwiML and media) that failed in the time range. Orange above the rules' objective, red from their one-hour paging threshold.",
@@ -91,9 +91,9 @@ fn glance() -> Vec<Panel> {
     .unit("percentunit").decimals(2).size(4, 4);
     vec![
         alerts::count(),
-        held_against(stat, "failed", &failed, &[
+        with_limits(stat, "failed", &failed, &[
             (OBJECTIVE, "over the objective", "orange"),
-            (PAGES, "an hour of it pages", "red"),
+            (PAGE_RATIO, "an hour of it pages", "red"),
         ]),
         Panel::stat(
             "Callers cut off",
@@ -107,21 +107,24 @@ fn glance() -> Vec<Panel> {
         )
         .unit("s").decimals(2).size(4, 4)
         .steps(&[(None, "green"), (Some(SLOW), "orange"), (Some(NEAR_TIMEOUT), "red")])
-        .or_say("No TwiML requests")
+        .when_empty("No TwiML requests")
         .instant(&quantile(0.95, "le", &format!("increase({DURATION}_bucket{{{TWIML}}}[$__range])")), "p95"),
         accounts::readable(),
-        super::lateness_stat(),
+        super::data_lag_stat(),
     ]
 }
 
-fn failing_now() -> Vec<Panel> {
-    let failed =
-        |by: &str| format!("sum by ({by}) (increase({FAILURES}{{{}}}[$__range])) > 0", facing());
+fn current_failures() -> Vec<Panel> {
+    let failed = |by: &str| {
+        format!("sum by ({by}) (increase({FAILURES}{{{}}}[$__range])) > 0", caller_facing())
+    };
     let labels = "host, route, reason";
-    let asked_of =
-        format!("sum by (host, route) (increase({DURATION}_count{{{}}}[$__range]))", facing());
+    let requests_by_route = format!(
+        "sum by (host, route) (increase({DURATION}_count{{{}}}[$__range]))",
+        caller_facing()
+    );
     let route_url = format!(
-        "/d/twilio-route?${{account:queryparam}}&var-host=${{__data.fields.Host:percentencode}}&var-route=${{__data.fields.Route:percentencode}}&{KEPT}"
+        "/d/twilio-route?${{account:queryparam}}&var-host=${{__data.fields.Host:percentencode}}&var-route=${{__data.fields.Route:percentencode}}&{LINK_PARAMETERS}"
     );
     let failures_url = "http://${exporter}/failures?host=${__data.fields.Host:percentencode}&route=${__data.fields.Route:percentencode}&reason=${__data.fields.Reason:percentencode}&from=${__from}&to=${__to}";
     vec![
@@ -132,9 +135,9 @@ fn failing_now() -> Vec<Panel> {
             &[("host", "Host"), ("route", "Route"), ("reason", "Reason"), ("Value #C", "Accounts"), ("Value #B", "Share"), ("Value #A", "Failed")],
         )
         .size(12, 8)
-        .or_say("No caller-facing failures in this time range.")
+        .when_empty("No caller-facing failures in this time range.")
         .instant(&format!("topk(20, {})", failed(labels)), "")
-        .instant(&format!("clamp_max(topk(20, {}) / on (host, route) group_left () {asked_of}, 1)", failed(labels)), "")
+        .instant(&format!("clamp_max(topk(20, {}) / on (host, route) group_left () {requests_by_route}, 1)", failed(labels)), "")
         .instant(&format!("count by ({labels}) ({}) and topk(20, {})", failed(&format!("account, {labels}")), failed(labels)), "")
         .column("Failed", "short", &[])
         .column("Accounts", "short", &[])
@@ -150,9 +153,11 @@ fn failing_now() -> Vec<Panel> {
 }
 
 fn failing() -> Vec<Panel> {
-    let spent = format!("({}) / {OBJECTIVE}", share("increase", "[$__range]", &facing(), ""));
-    let by_route =
-        |range: &str| format!("sum by (host, route) (increase({FAILURES}{{{}}}{range}))", facing());
+    let spent =
+        format!("({}) / {OBJECTIVE}", share("increase", "[$__range]", &caller_facing(), ""));
+    let by_route = |range: &str| {
+        format!("sum by (host, route) (increase({FAILURES}{{{}}}{range}))", caller_facing())
+    };
     let rank = format!("{} > 0", by_route("[$__range] @ end()"));
     vec![
         super::reason_colours(Panel::bars(
@@ -160,15 +165,15 @@ fn failing() -> Vec<Panel> {
             "All failed requests, including callbacks. The runbooks explain the usual cause of each reason.",
         ))
         .unit("short").size(8, 8)
-        .or_say("No failures in this time range.")
-        .query(&format!("sum by (reason) (increase({FAILURES}{{{CHOSEN}}}[$__rate_interval])) > 0"), "{{reason}}"),
+        .when_empty("No failures in this time range.")
+        .query(&format!("sum by (reason) (increase({FAILURES}{{{SELECTED}}}[$__rate_interval])) > 0"), "{{reason}}"),
         Panel::bars(
             "Failed requests by route",
             "Failed caller-facing requests per interval, for the eight routes with the most.",
         )
         .unit("short").size(8, 8)
         .shades_of("red")
-        .or_say("No caller-facing failures in this time range.")
+        .when_empty("No caller-facing failures in this time range.")
         .query(&highest(8, &by_route("[$__rate_interval]"), "host, route", &rank), "{{host}}{{route}}"),
         Panel::stat(
             "Error budget",
@@ -176,7 +181,7 @@ fn failing() -> Vec<Panel> {
         )
         .unit("percentunit").decimals(0).size(4, 8)
         .steps(&[(None, "green")])
-        .or_say("No requests, or rules not loaded")
+        .when_empty("No requests, or rules not loaded")
         .instant(&format!("1 - {spent} >= 0"), "left")
         .instant(&format!("{spent} > 1"), "spent")
         .colours(&[("/spent/", "red")]),
@@ -189,24 +194,24 @@ fn failing() -> Vec<Panel> {
     ]
 }
 
-fn answers() -> Vec<Panel> {
+fn requests_and_responses() -> Vec<Panel> {
     vec![
         Panel::lines("Requests", "Requests from Twilio to the application: all, and the eight busiest hosts.")
             .unit("reqps").size(8, 8)
-            .query(&asked("rate", "[$__rate_interval]", CHOSEN, ""), "all")
-            .query(&highest(8, &asked("rate", "[$__rate_interval]", CHOSEN, " by (host) "), "host", &format!("sum by (host) (increase({DURATION}_count{{{CHOSEN}}}[$__range] @ end()))")), "{{host}}"),
+            .query(&request_count("rate", "[$__rate_interval]", SELECTED, ""), "all")
+            .query(&highest(8, &request_count("rate", "[$__rate_interval]", SELECTED, " by (host) "), "host", &format!("sum by (host) (increase({DURATION}_count{{{SELECTED}}}[$__range] @ end()))")), "{{host}}"),
         code_colours(Panel::bars(
             "Responses by code",
             "Responses by HTTP status code. none: no response from the application (timeout, connection, TLS, DNS).",
         ))
         .unit("reqps").size(8, 8)
-        .query(&format!("sum by (code) (rate({REQUESTS}{{{CHOSEN}}}[$__rate_interval]))"), "{{code}}"),
+        .query(&format!("sum by (code) (rate({REQUESTS}{{{SELECTED}}}[$__rate_interval]))"), "{{code}}"),
         Panel::bars(
             "TwiML content types",
             "The application's 2xx responses to requests that expect TwiML. Non-XML types come first, in red and orange.",
         )
         .unit("short").size(8, 8)
-        .or_say("No TwiML responses in this time range.")
+        .when_empty("No TwiML responses in this time range.")
         .query(&format!("sum by (content_type) (increase(twilio_twiml_responses_total{{{ENDPOINT},{NOT_XML}}}[$__rate_interval])) > 0"), "not XML: {{content_type}}")
         .query(&format!("sum by (content_type) (increase(twilio_twiml_responses_total{{{ENDPOINT},content_type=~\"text/xml|application/xml|other_xml|audio\"}}[$__rate_interval]))"), "{{content_type}}")
         .colours(&[("/^not XML: application/", "red"), ("/^not XML: text/", "orange"), ("/^not XML: (other|none)/", "dark-red"), ("/^text.xml|^application.xml|^other_xml/", "green"), ("/^audio/", "blue")]),
@@ -217,23 +222,22 @@ fn latency() -> Vec<Panel> {
     let buckets = format!("rate({DURATION}_bucket{{{TWIML}}}[$__rate_interval])");
     let all = |q: f64| quantile(q, "le", &buckets);
     let labels = "account, host, route";
-    let asked = format!("sum by ({labels}) (increase({DURATION}_count{{{TWIML}}}[$__range]))");
+    let requests = format!("sum by ({labels}) (increase({DURATION}_count{{{TWIML}}}[$__range]))");
     let took = quantile(
         0.95,
         &format!("{labels}, le"),
         &format!("increase({DURATION}_bucket{{{TWIML}}}[$__range])"),
     );
-    // Many routes may share a bucket, its bound above all. Of those, the ones with the most requests; and
-    // the order in which `topk` meets them is that of the requests, as quantiles come in any order and each
-    // column of the table would choose others.
-    let slowest = format!("topk(15, {asked} / 1e9 + on ({labels}) ({took}))");
+    // Many routes may have the same quantile, usually the bound of a bucket. Of those, the ones with the most
+    // requests are chosen: without a fixed order, each column of the table could show other routes.
+    let slowest = format!("topk(15, {requests} / 1e9 + on ({labels}) ({took}))");
     vec![
         Panel::lines(
             "TwiML request duration",
             "As measured by Twilio. Lines mark 3 s, which callers notice as silence, and 15 s, when Twilio gives up.",
         )
         .unit("s").marks(&[(SLOW, "orange"), (TIMEOUT, "red")]).size(12, 9)
-        .or_say("No TwiML requests in this time range.")
+        .when_empty("No TwiML requests in this time range.")
         .query(&all(0.5), "p50").query(&all(0.95), "p95").query(&all(0.99), "p99"),
         Panel::heatmap("TwiML request duration distribution", "Requests by duration. The top row is over 15 s.")
             .size(12, 9)
@@ -244,9 +248,9 @@ fn latency() -> Vec<Panel> {
             &[("account", "Account"), ("host", "Host"), ("route", "Route"), ("Value #B", "Requests"), ("Value #A", "p95")],
         )
         .size(24, 7)
-        .or_say("No TwiML requests in this time range.")
+        .when_empty("No TwiML requests in this time range.")
         .instant(&slowest, "")
-        .instant(&format!("{asked} and {slowest}"), "")
+        .instant(&format!("{requests} and {slowest}"), "")
         .decimals(0)
         .column("p95", "s", &[(None, "transparent"), (Some(SLOW), "orange"), (Some(NEAR_TIMEOUT), "red")])
         .column("Requests", "short", &[]),
@@ -254,7 +258,7 @@ fn latency() -> Vec<Panel> {
 }
 
 fn lag() -> Vec<Panel> {
-    let buckets = format!("rate({LATENESS}_bucket{{{ACCOUNT}}}[$__rate_interval])");
+    let buckets = format!("rate({EVENT_LAG}_bucket{{{ACCOUNT}}}[$__rate_interval])");
     let lag = |q: f64| quantile(q, "le", &buckets);
     vec![
         Panel::lines(
@@ -262,14 +266,14 @@ fn lag() -> Vec<Panel> {
             "Time from when Twilio recorded a response until it was counted. Up to 16 minutes after the end of a call is normal: Twilio may show Call Events that late.",
         )
         .unit("s").size(12, 7)
-        .or_say("No Call Events were counted in this time range.")
+        .when_empty("No Call Events were counted in this time range.")
         .query(&lag(0.5), "p50").query(&lag(0.9), "p90"),
         Panel::lines(
             "Exporter delay",
             "Delay of the most overdue settling read, for the ten accounts furthest behind. Dashed: alert threshold.",
         )
         .unit("s").size(12, 7)
-        .or_say("Nothing is overdue.")
+        .when_empty("Nothing is overdue.")
         .query(&highest_gauges(10, &format!("twilio_exporter_settling_overdue_seconds{{{ACCOUNT}}}"), "account"), "{{account}}")
         .threshold("max(twilio:overdue_seconds:threshold)", "alert", "red"),
     ]

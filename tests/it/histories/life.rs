@@ -1,6 +1,5 @@
-//! The life of the program in a history: the engine that ships asks, is answered, and has its effects
-//! committed; it is killed and started again, with another configuration, on the files that the kill left
-//! behind.
+//! The program in a history: the real engine sends requests, receives answers and commits its effects. It
+//! is killed and restarted with another configuration on the files that the kill left behind.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -22,14 +21,14 @@ use twilio_call_exporter::metrics::health::Health;
 use twilio_call_exporter::metrics::ledger::{AccountId, Cell, Ledger, LedgerLimits, Scope};
 use twilio_call_exporter::store::{AccountKey, AttachedAccount, Store, StoreThread};
 
-use super::Lived;
-use super::twilio::{self, Manners, OnItsWay};
+use super::Totals;
+use super::twilio::{self, PendingAnswer, RequestRules};
 use super::world::{Key, World, instant, key, outcomes, reported};
 
-/// The store's file and its log, as a kill leaves them.
+/// The store's file and its log, which a kill leaves behind.
 const FILES: [&str; 2] = ["exporter.db", "exporter.db-wal"];
 
-/// A program that runs: the engine and the store that ship, and what it was told by Twilio.
+/// A running program: the real engine and store, and the limits that Twilio has imposed on it.
 struct Program {
     store: Store,
     thread: StoreThread,
@@ -38,32 +37,32 @@ struct Program {
     max_concurrency: usize,
     /// How far this machine's clock is ahead, in seconds.
     skew: i64,
-    manners: Manners,
-    in_flight: Vec<OnItsWay>,
+    rules: RequestRules,
+    in_flight: Vec<PendingAnswer>,
 }
 
-/// A life, over all its programs.
-pub(super) struct Life {
+/// The simulation of a history, over all runs of the program.
+pub(super) struct Simulation {
     random: Rng,
     now: i64,
     directory: TempDir,
     program: Option<Program>,
     runtime: tokio::runtime::Runtime,
-    /// Calls that the program has known.
+    /// Calls that the program has ever known.
     known: BTreeSet<CallSid>,
-    /// All counters, as last seen.
+    /// All counters at the last check.
     seen: BTreeMap<(Scope, Cell), u64>,
-    lived: Lived,
+    totals: Totals,
     has_begun: bool,
     started_at: i64,
-    /// Since when the error log is read.
+    /// The start of the time for which the error log is read.
     error_log_since: Option<Timestamp>,
 }
 
-impl Life {
+impl Simulation {
     pub(super) fn begin(world: &World, seed: u64) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        let mut life = Self {
+        let mut simulation = Self {
             random: Rng::with_seed(seed ^ 0x5eed),
             now: world.begins_at(),
             directory: directory(),
@@ -71,32 +70,32 @@ impl Life {
             runtime,
             known: BTreeSet::new(),
             seen: BTreeMap::new(),
-            lived: Lived { calls: world.calls(), events: world.events(), ..Lived::default() },
+            totals: Totals { calls: world.calls(), events: world.events(), ..Totals::default() },
             has_begun: false,
             started_at: world.begins_at(),
             error_log_since: None,
         };
-        life.start(world);
-        life
+        simulation.start(world);
+        simulation
     }
 
-    /// Whether everything has settled and was audited, stumbling and dying included.
+    /// Whether all calls are settled and audited, with a margin for failures and restarts.
     pub(super) fn is_over(&self, world: &World) -> bool {
         self.now > world.quiet_from().max(self.started_at) + 100 * 60
     }
 
-    pub(super) fn lived(&self) -> Lived {
-        self.lived
+    pub(super) fn totals(&self) -> Totals {
+        self.totals
     }
 
-    /// When the error log was first read: nothing that happened before is counted.
+    /// The start of the time for which the error log is read; earlier entries aren't counted.
     pub(super) fn error_log_since(&self) -> Option<Timestamp> {
         self.error_log_since
     }
 
-    /// What was counted, by route and code, and by status; and calls with an outcome.
+    /// Returns the counts of events by route and code, of calls by status, and of calls with an outcome.
     pub(super) fn counted(&self) -> BTreeMap<Key, u64> {
-        let program = self.program.as_ref().expect("a program that runs");
+        let program = self.program.as_ref().expect("a running program");
         let committed = program.store.committed();
         let ledger = committed.read();
         let mut counted = BTreeMap::new();
@@ -125,19 +124,19 @@ impl Life {
         counted
     }
 
-    /// One turn of the poller's loop, and what may befall it.
+    /// Runs the poll loop once, with possible kills and reloads.
     pub(super) fn step(&mut self, world: &World) -> Result<(), String> {
         let is_quiet = self.now >= world.quiet_from();
-        // A program that dies before it has begun leaves nothing: the next is the first again.
-        let may_die = !is_quiet && self.has_begun;
-        if may_die && self.random.f64() < world.kill_rate / 4.0 {
+        // A program killed before its first commit leaves nothing, so the next starts from scratch.
+        let may_kill = !is_quiet && self.has_begun;
+        if may_kill && self.random.f64() < world.kill_rate / 4.0 {
             self.kill(world, None)?;
         }
-        if may_die && self.random.f64() < world.kill_rate / 8.0 {
+        if may_kill && self.random.f64() < world.kill_rate / 8.0 {
             self.reload(world);
         }
         let wake_at = self.ask(world)?;
-        let program = self.program.as_mut().expect("a program that runs");
+        let program = self.program.as_mut().expect("a running program");
         let next_answer = program.in_flight.iter().map(|answer| answer.arrives_at).min();
         self.now =
             next_answer.map_or(wake_at, |at| at.min(wake_at)).clamp(self.now, self.now + 120);
@@ -145,16 +144,16 @@ impl Life {
         self.known.extend(effects.batch.calls.iter().map(|call| call.sid));
         let missed = world.missed(&self.known, self.now);
         if !missed.is_empty() {
-            return Err(format!("{missed:?} should be known at {}", self.now));
+            return Err(format!("{missed:?} aren't known at {}", self.now));
         }
         if let Some(found) = &effects.accounts
             && found.is_complete
         {
-            self.lived.discoveries += 1;
+            self.totals.discoveries += 1;
         }
-        let kills = may_die && self.random.f64() < world.kill_rate;
+        let kills = may_kill && self.random.f64() < world.kill_rate;
         if kills && self.random.u8(..3) == 0 {
-            // Before the commit: what was read is read again.
+            // A kill before the commit: everything is read again.
             return self.kill(world, None);
         }
         let before = kills.then(|| copy_of(self.directory.path()));
@@ -163,32 +162,32 @@ impl Life {
         }
         self.error_log_since = effects.batch.lists.error_log.map(|log| log.since);
         self.has_begun |= effects.batch.lists.forget_before.is_some();
-        let program = self.program.as_ref().expect("a program that runs");
+        let program = self.program.as_ref().expect("a running program");
         let commit = program.store.commit(program.id, Arc::new(effects.batch));
         self.runtime.block_on(commit).map_err(|error| error.to_string())?;
-        self.lived.commits += 1;
+        self.totals.commits += 1;
         match before {
             Some(before) => self.kill(world, Some(before)),
             None => self.check(),
         }
     }
 
-    /// Sends what the engine wants. Returns when it wants to be asked again.
+    /// Sends the engine's requests. Returns when to call it again.
     fn ask(&mut self, world: &World) -> Result<i64, String> {
-        let program = self.program.as_mut().expect("a program that runs");
+        let program = self.program.as_mut().expect("a running program");
         let local = instant(self.now + world.skew());
-        // Now and then other accounts have all places but one, or all.
+        // Occasionally other accounts use all of the shared request slots, or all but one.
         let places = if self.random.u8(..10) == 0 { self.random.usize(..2) } else { usize::MAX };
         let next = program.engine.next(places, local);
-        self.lived.steps += 1;
+        self.totals.steps += 1;
         for request in next.requests {
-            let beside = program.in_flight.len();
-            if beside >= program.max_concurrency {
-                return Err(format!("{} requests at once at {}", beside + 1, self.now));
+            let others = program.in_flight.len();
+            if others >= program.max_concurrency {
+                return Err(format!("{} requests in flight at {}", others + 1, self.now));
             }
-            program.manners.asked(request.id, beside, self.now)?;
-            let told = (&mut self.random, &mut self.lived);
-            program.in_flight.push(twilio::answer(world, request, beside, self.now, told));
+            program.rules.check_request(request.id, others, self.now)?;
+            let state = (&mut self.random, &mut self.totals);
+            program.in_flight.push(twilio::answer(world, request, others, self.now, state));
         }
         if next.lacks_places {
             return Ok(self.now + self.random.i64(1..5));
@@ -199,40 +198,40 @@ impl Life {
         Ok(self.now + next.wake_at.duration_since(local).as_secs().max(0) + 1)
     }
 
-    /// Hands in the answers that have arrived, and keeps house.
+    /// Passes the answers that have arrived to the engine, and runs its periodic cleanup.
     fn take_answers(&mut self, world: &World) -> Effects {
-        let program = self.program.as_mut().expect("a program that runs");
+        let program = self.program.as_mut().expect("a running program");
         let (now, local) = (self.now, instant(self.now + program.skew));
         let (arrived, waiting): (Vec<_>, _) =
             program.in_flight.drain(..).partition(|answer| answer.arrives_at <= now);
         program.in_flight = waiting;
         let mut effects = Effects::default();
         for answer in arrived {
-            program.manners.answered(&answer, now);
-            // Now and then there is room for one call only.
+            program.rules.record_answer(&answer, now);
+            // Occasionally there is room for only one call.
             let is_scarce = !world.is_calm && program.engine.tracked_calls() % 5 == 4;
             let room = if is_scarce { 1 } else { usize::MAX };
-            let moment = Context { now: local, random: self.random.u64(..), room };
-            effects.merge(program.engine.on_answer(answer.id, answer.answer(local), moment));
-            self.lived.steps += 1;
+            let context = Context { now: local, random: self.random.u64(..), room };
+            effects.merge(program.engine.on_answer(answer.id, answer.answer(local), context));
+            self.totals.steps += 1;
         }
         effects.merge(program.engine.keep_house(local));
-        self.lived.steps += 1;
+        self.totals.steps += 1;
         if self.random.u8(..20) == 0 {
             let pushed = world.pushed(now, &mut self.random).into_iter();
             let pushed = pushed.map(|entry| Reported::judge(&entry, &Routes::default())).collect();
-            let taken = program.engine.on_push(pushed, 0, local);
-            self.lived.pushes += u64::from(taken.is_some());
-            effects.merge(taken.unwrap_or_default());
+            let accepted = program.engine.on_push(pushed, 0, local);
+            self.totals.pushes += u64::from(accepted.is_some());
+            effects.merge(accepted.unwrap_or_default());
         }
         effects
     }
 
-    /// The poll loop ends, and another begins with another configuration; for a while the account may
-    /// not be polled at all.
+    /// Replaces the poll loop with one that has another configuration, sometimes after a time in which the
+    /// account isn't polled.
     fn reload(&mut self, world: &World) {
-        self.lived.reloads += 1;
-        let program = self.program.take().expect("a program that runs");
+        self.totals.reloads += 1;
+        let program = self.program.take().expect("a running program");
         if self.random.bool() {
             program.store.detach(program.id);
             self.now += self.random.i64(0..1800);
@@ -241,23 +240,24 @@ impl Life {
         self.program = Some(self.begin_polling(world, program.store, program.thread));
     }
 
-    /// Kills the program and starts it on what is on the disk. After a commit, the files may be as
-    /// they were before it, as they are now, or with the log written in part.
+    /// Kills the program and restarts it on the files on disk. After a commit, these are as they are now, or
+    /// lack all or some of what the commit added to the log.
     fn kill(&mut self, world: &World, before: Option<TempDir>) -> Result<(), String> {
-        self.lived.kills += 1;
+        self.totals.kills += 1;
         let after = copy_of(self.directory.path());
         if let Some(before) = before {
-            let length = |of: &TempDir| {
-                std::fs::metadata(of.path().join(FILES[1])).map_or(0, |file| file.len())
+            let log_length = |directory: &TempDir| {
+                std::fs::metadata(directory.path().join(FILES[1])).map_or(0, |file| file.len())
             };
-            let (old, new) = (length(&before), length(&after));
-            let same = |of: &TempDir| std::fs::read(of.path().join(FILES[0])).ok();
-            if old < new && same(&before) == same(&after) && self.random.bool() {
+            let (old, new) = (log_length(&before), log_length(&after));
+            let database =
+                |directory: &TempDir| std::fs::read(directory.path().join(FILES[0])).ok();
+            if old < new && database(&before) == database(&after) && self.random.bool() {
                 let log = std::fs::File::options().write(true).open(after.path().join(FILES[1]));
-                log.and_then(|log| log.set_len(self.random.u64(old..new))).expect("cut short");
-                self.lived.torn_commits += 1;
+                log.and_then(|log| log.set_len(self.random.u64(old..new))).expect("truncated");
+                self.totals.torn_commits += 1;
             } else {
-                // The commit had returned: it must be found.
+                // The commit had returned, so its values must be there.
                 self.check()?;
             }
         }
@@ -280,7 +280,7 @@ impl Life {
         let health = Health::register(&Registry::new()).expect("instruments");
         let at = instant(self.now);
         let opened = Store::open(self.directory.path(), limits, health, move || at);
-        let (store, thread) = opened.expect("a store that survives its program");
+        let (store, thread) = opened.expect("a usable store after a kill");
         self.program = Some(self.begin_polling(world, store, thread));
     }
 
@@ -321,14 +321,14 @@ impl Life {
             store,
             thread,
             skew: world.skew(),
-            manners: Manners::default(),
+            rules: RequestRules::default(),
             in_flight: Vec::new(),
         }
     }
 
-    /// No counter has fallen, neither while the program ran nor over its end.
+    /// Checks that no counter has fallen since the last check, even across restarts, and records their values.
     fn check(&mut self) -> Result<(), String> {
-        let program = self.program.as_ref().expect("a program that runs");
+        let program = self.program.as_ref().expect("a running program");
         let committed = program.store.committed();
         let values = values(&committed.read());
         for (key, &was) in &self.seen {
@@ -349,7 +349,7 @@ fn values(ledger: &Ledger) -> BTreeMap<(Scope, Cell), u64> {
         .collect()
 }
 
-/// The files of a store as they are this moment, which is how a kill leaves them.
+/// Copies the files of a store in their current state, which is how a kill leaves them.
 fn copy_of(store: &Path) -> TempDir {
     let copy = directory();
     for name in FILES {
@@ -361,7 +361,7 @@ fn copy_of(store: &Path) -> TempDir {
     copy
 }
 
-/// In memory where there is such a place: nothing here depends on a disk's speed.
+/// Creates a temporary directory, in memory if possible, to be independent of the disk's speed.
 fn directory() -> TempDir {
     let memory = Path::new("/dev/shm");
     let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };

@@ -1,5 +1,5 @@
-//! The Twilio of a history, request by request: what it answers, how it stumbles, and how it wants to be
-//! asked.
+//! The simulated Twilio of a history: how it answers requests, how it fails, and the request limits it
+//! imposes.
 
 use std::time::Duration;
 
@@ -18,11 +18,11 @@ use twilio_call_exporter::domain::track::reading::Item;
 use twilio_call_exporter::domain::words::account::ListedAccount;
 use twilio_call_exporter::domain::words::sid::{AccountSid, CallSid};
 
-use super::Lived;
+use super::Totals;
 use super::world::World;
 
-/// An answer on its way.
-pub(super) struct OnItsWay {
+/// An answer that hasn't arrived yet.
+pub(super) struct PendingAnswer {
     pub(super) arrives_at: i64,
     pub(super) id: RequestId,
     asked_at: i64,
@@ -30,8 +30,8 @@ pub(super) struct OnItsWay {
     result: Result<AnswerContent, Failure>,
 }
 
-impl OnItsWay {
-    /// The answer as it arrives at a local time.
+impl PendingAnswer {
+    /// Returns the answer as it arrives at a local time.
     pub(super) fn answer(self, local: Timestamp) -> Answer {
         Answer {
             answered_at: Some(local),
@@ -42,32 +42,37 @@ impl OnItsWay {
     }
 }
 
-/// What a program that runs has been told, and what of that it has to heed.
+/// The limits that Twilio's answers have imposed on the running program's requests.
 #[derive(Default)]
-pub(super) struct Manners {
+pub(super) struct RequestRules {
     last_id: Option<RequestId>,
-    /// Nothing is to be asked before.
+    /// No request may be made before this time.
     wait_until: i64,
-    /// After a 429, the last request that had been made: only one at a time is to be made until one
-    /// after it has succeeded.
+    /// The last request made before a 429, if one arrived: until a later request succeeds, only one at a time
+    /// may be made.
     throttled_after: Option<Option<RequestId>>,
 }
 
-impl Manners {
-    /// Notes a request; an error says what the program was told not to do.
-    pub(super) fn asked(&mut self, id: RequestId, beside: usize, now: i64) -> Result<(), String> {
+impl RequestRules {
+    /// Records a request. An error describes the violated limit.
+    pub(super) fn check_request(
+        &mut self,
+        id: RequestId,
+        others: usize,
+        now: i64,
+    ) -> Result<(), String> {
         self.last_id = Some(id);
         if now < self.wait_until {
-            return Err(format!("asked at {now}, and told to wait until {}", self.wait_until));
+            return Err(format!("request at {now}, but told to wait until {}", self.wait_until));
         }
-        if self.throttled_after.is_some() && beside > 0 {
-            return Err(format!("after a 429, {} requests at once at {now}", beside + 1));
+        if self.throttled_after.is_some() && others > 0 {
+            return Err(format!("after a 429, {} requests in flight at {now}", others + 1));
         }
         Ok(())
     }
 
-    /// Notes an answer that has arrived.
-    pub(super) fn answered(&mut self, answer: &OnItsWay, now: i64) {
+    /// Records an answer that has arrived.
+    pub(super) fn record_answer(&mut self, answer: &PendingAnswer, now: i64) {
         match &answer.result {
             Ok(_) if self.throttled_after.is_some_and(|last| Some(answer.id) > last) => {
                 self.throttled_after = None;
@@ -82,27 +87,27 @@ impl Manners {
     }
 }
 
-/// Answers a request that is made beside others.
+/// Answers a request that is made while a number of others are in flight.
 pub(super) fn answer(
     world: &World,
     request: Request,
-    beside: usize,
+    others: usize,
     now: i64,
-    (random, lived): (&mut Rng, &mut Lived),
-) -> OnItsWay {
+    (random, totals): (&mut Rng, &mut Totals),
+) -> PendingAnswer {
     let Request { id, ask } = request;
     let is_quiet = now >= world.quiet_from();
-    let stumbles = !is_quiet && (world.is_out(now) || random.f64() < world.failure_rate);
+    let fails = !is_quiet && (world.is_outage(now) || random.f64() < world.failure_rate);
     let throttles =
-        beside >= world.concurrency || (!is_quiet && random.f64() < world.throttle_rate);
+        others >= world.concurrency || (!is_quiet && random.f64() < world.throttle_rate);
     let result = if throttles {
-        lived.throttled += 1;
+        totals.throttled += 1;
         Err(throttled(random))
-    } else if stumbles {
-        lived.failures += 1;
-        Err(stumble(&ask, world.is_out(now), random))
+    } else if fails {
+        totals.failures += 1;
+        Err(random_failure(&ask, world.is_outage(now), random))
     } else {
-        show(world, &ask, is_quiet, now, (random, &mut *lived))
+        content(world, &ask, is_quiet, now, (random, &mut *totals))
     };
     let slowest = match &ask {
         Ask::CallEvents { page, .. } if page.size == 1 => 3,
@@ -110,15 +115,15 @@ pub(super) fn answer(
         Ask::Calls { .. } | Ask::Call(_) | Ask::Accounts(_) | Ask::ErrorLog { .. } => 3,
     };
     let (arrives_at, date) = (now + random.i64(0..slowest), world.date(now, random));
-    OnItsWay { arrives_at, id, asked_at: now, date, result }
+    PendingAnswer { arrives_at, id, asked_at: now, date, result }
 }
 
-fn show(
+fn content(
     world: &World,
     ask: &Ask,
     is_quiet: bool,
     now: i64,
-    (random, lived): (&mut Rng, &mut Lived),
+    (random, totals): (&mut Rng, &mut Totals),
 ) -> Result<AnswerContent, Failure> {
     let breaks = !is_quiet && random.u8(..20) == 0;
     let size = match ask {
@@ -129,7 +134,7 @@ fn show(
         Ask::Call(_) => 0,
     };
     if size > world.fails_above {
-        lived.failures += 1;
+        totals.failures += 1;
         return Err(failure(FailureReason::Timeout, Verdict::Failed { retry_after: None }));
     }
     match ask {
@@ -138,7 +143,7 @@ fn show(
             let size = world.page_size.min(usize::from(page.size));
             let shown = cut(calls, page, size);
             let broken = breaks.then(|| break_page(page, &shown, random));
-            lived.failures += u64::from(broken.is_some());
+            totals.failures += u64::from(broken.is_some());
             Ok(AnswerContent::Calls(broken.unwrap_or(shown)))
         }
         Ask::Call(sid) => {
@@ -150,9 +155,9 @@ fn show(
         }
         Ask::CallEvents { call, digests, page } => {
             let shown = events(world, *call, *digests, page, now, random)?;
-            lived.pages += u64::from(shown.next != NextPage::End);
+            totals.pages += u64::from(shown.next != NextPage::End);
             let broken = breaks.then(|| break_page(page, &shown, random));
-            lived.failures += u64::from(broken.is_some());
+            totals.failures += u64::from(broken.is_some());
             Ok(AnswerContent::CallEvents(broken.unwrap_or(shown)))
         }
         Ask::ErrorLog { from, page } => {
@@ -162,7 +167,7 @@ fn show(
             let mut shown = cut(entries, page, size);
             random.shuffle(&mut shown.items);
             let broken = breaks.then(|| break_page(page, &shown, random));
-            lived.failures += u64::from(broken.is_some());
+            totals.failures += u64::from(broken.is_some());
             Ok(AnswerContent::ErrorLog(broken.unwrap_or(shown)))
         }
         Ask::Accounts(page) => {
@@ -172,7 +177,7 @@ fn show(
     }
 }
 
-/// A page of a call's events; a failure where it would be larger than is read.
+/// Returns a page of a call's events, or a failure if the page is too large to be read.
 fn events(
     world: &World,
     call: CallSid,
@@ -199,7 +204,7 @@ fn events(
     Ok(Page { items, rejected: 0, next: shown.next })
 }
 
-/// A page of a list that is read in pages of a size.
+/// Returns a page of a list, split into pages of the given size.
 fn cut<T>(mut items: Vec<T>, page: &PageRequest, size: usize) -> Page<T> {
     let number = page.next.as_deref().map_or(0, number_of);
     let rest = items.split_off(items.len().min(number * size));
@@ -216,7 +221,7 @@ fn number_of(link: &str) -> usize {
     link.rsplit_once("Page=").and_then(|(_, number)| number.parse().ok()).unwrap_or(0)
 }
 
-/// A page that says nothing of what follows: it is empty, itself once more, or leads elsewhere.
+/// Returns a page that doesn't lead to the end of the list: it is empty, or links to itself or elsewhere.
 fn break_page<T: Clone>(page: &PageRequest, shown: &Page<T>, random: &mut Rng) -> Page<T> {
     let own = at(page.next.as_deref().map_or(0, number_of));
     let (items, next) = match random.u8(..4) {
@@ -233,11 +238,11 @@ fn throttled(random: &mut Rng) -> Failure {
     failure(FailureReason::Throttled, Verdict::Throttled { retry_after: wait })
 }
 
-fn stumble(ask: &Ask, is_outage: bool, random: &mut Rng) -> Failure {
+fn random_failure(ask: &Ask, is_outage: bool, random: &mut Rng) -> Failure {
     let wait = (random.u8(..4) == 0).then(|| Duration::from_secs(random.u64(1..60)));
     let failed = failure(FailureReason::ServerError, Verdict::Failed { retry_after: wait });
     match random.u8(..4) {
-        // Outside an outage a call that is fetched is known.
+        // Outside an outage, a single call that is fetched exists.
         0 if is_outage || !matches!(ask, Ask::Call(_)) => {
             failure(FailureReason::NotFound, Verdict::NotFound)
         }

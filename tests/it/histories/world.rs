@@ -1,4 +1,4 @@
-//! The world of a history: calls, their events, and what is there to be shown of them when.
+//! The world of a history: calls and their events, and when Twilio shows them.
 
 mod calls;
 
@@ -14,32 +14,33 @@ use twilio_call_exporter::domain::words::sid::CallSid;
 
 use calls::{Event, Leg, Report, leg};
 
-/// When the world begins, in seconds since 1970: on a day of its own, an hour before midnight, so
-/// that filters that are cut to the day have something to get wrong.
+/// The start of the world in seconds since 1970: an hour before midnight, so that truncating filters to
+/// the day makes a difference.
 const BEGINNING: i64 = 1_700_002_800;
-/// A day in seconds.
+/// Seconds in a day.
 const DAY: i64 = 86_400;
-/// One world in so many has a call of a day: it takes as long as a hundred others.
+/// One world in this many has a call that lasts a day; simulating it takes as long as a hundred others.
 const ONE_DAY_IN: u64 = 1_000;
-/// After this long no events of a call appear before its settling read any more.
+/// Events of a call appear within this time after its end, except for those that appear only after its
+/// settling read.
 const SHOWN_WITHIN: i64 = 14 * 60;
 
-/// How soon a call is found that lists show, where nothing goes wrong: lists of recent calls are read every
-/// five minutes at most, and each reaches back behind the one before.
+/// How soon a listed call is found if nothing fails: lists of recent calls are read at least every five
+/// minutes, and each overlaps with the previous one.
 const FOUND_WITHIN: i64 = 7 * 60;
 
-/// How long after its end the events of a call may be refused without being given up: less than an
-/// hour after the settling read is due.
+/// How long after its end the events of a call may be refused without the read being abandoned: less than
+/// an hour after the settling read is due.
 const REFUSED_UNTIL: i64 = 60 * 60;
 
-/// The route of events whose answers are filled in around or after their settling.
+/// The route of events whose responses are added around or after settling.
 const FILLED: &str = "/filled";
 
-/// What is counted: route and code of an event, or the status of a finished call.
+/// The key of a count: the route and code of an event, or the status of a finished call.
 pub(super) type Key = (String, String);
 
-/// The key of an event. With which code one is counted whose answer is filled in late depends on
-/// when the settling read came through; that it is counted once does not.
+/// The key of an event. If its response is added late, the code depends on the time of the settling read,
+/// but the event is counted once in any case.
 pub(super) fn key(route: &str, code: &str) -> Key {
     (route.to_owned(), if route == FILLED { "any" } else { code }.to_owned())
 }
@@ -50,28 +51,28 @@ pub(super) fn outcomes() -> Key {
 }
 
 /// The key of entries of the error log.
-pub(super) fn reported(of: &str, code: &str) -> Key {
-    (format!("reported {of}"), code.to_owned())
+pub(super) fn reported(source: &str, code: &str) -> Key {
+    (format!("reported {source}"), code.to_owned())
 }
 
-/// A world, made from a seed.
+/// A world generated from a seed.
 pub(super) struct World {
     legs: Vec<Leg>,
     outage: std::ops::Range<i64>,
-    cuts_filters: bool,
+    filters_by_day: bool,
     skew: i64,
     refuses_one: bool,
-    /// Whether nothing goes wrong but a page now and then: calls have to be found soon then.
+    /// Whether nothing fails except for an occasional page, so that calls must be found soon.
     pub(super) is_calm: bool,
-    /// Calls of a page of a list, whatever is asked for.
+    /// The maximum number of calls per page of a list, whichever size is requested.
     pub(super) page_size: usize,
-    /// Entries of a page of the error log, likewise.
+    /// The same for entries of the error log.
     pub(super) log_page_size: usize,
-    /// Larger pages are never answered.
+    /// Requests for larger pages always time out.
     pub(super) fails_above: u16,
-    /// A page of more Call Events is larger than is read.
+    /// A page with more Call Events than this is too large to be read.
     pub(super) too_large_above: usize,
-    /// Requests at once, beside which another is refused.
+    /// The number of requests in flight beyond which Twilio answers 429.
     pub(super) concurrency: usize,
     pub(super) throttle_rate: f64,
     pub(super) failure_rate: f64,
@@ -86,13 +87,13 @@ impl World {
         let calls = random.u64(1..10);
         let mut legs: Vec<Leg> =
             (0..calls).map(|number| leg(&mut random, number, span, shows_live)).collect();
-        // In a few worlds a call goes on for the day that Twilio lets calls last at most.
+        // In a few worlds one call lasts a day, Twilio's maximum.
         if seed.is_multiple_of(ONE_DAY_IN) {
-            legs[0].last_a_day(&mut random);
+            legs[0].extend_to_a_day(&mut random);
         }
-        // In some worlds a call has many events, or one that alone is too large.
+        // In some worlds a call has many events, or one that is too large by itself.
         if random.u8(..20) == 0 {
-            legs[0].has_many_events(&mut random);
+            legs[0].add_many_events(&mut random);
         }
         if random.u8(..10) == 0
             && let Some(event) = legs[0].events.first_mut()
@@ -100,7 +101,7 @@ impl World {
             event.is_too_large = true;
         }
         let is_calm = random.u8(..5) == 0;
-        let (outage_at, stumbles) =
+        let (outage_at, failure_factor) =
             (BEGINNING + random.i64(0..span), f64::from(u8::from(!is_calm)));
         let mut one_of = |usual, others: [usize; 2]| {
             let chosen = if is_calm { 5 } else { random.usize(..5) };
@@ -113,15 +114,19 @@ impl World {
             legs,
             outage: outage_at
                 ..outage_at + random.i64(0..2400) * i64::from(random.bool() && !is_calm),
-            cuts_filters: random.bool(),
+            filters_by_day: random.bool(),
             skew: *random.choice(&[0, 0, 0, 7_200, -7_200]).expect("one of five"),
             refuses_one: random.u8(..3) == 0 && !is_calm,
             is_calm,
             page_size: random.usize(1..5),
             log_page_size: random.usize(1..20),
-            throttle_rate: if random.u8(..3) == 0 { random.f64() * 0.2 * stumbles } else { 0.0 },
-            failure_rate: random.f64() * 0.2 * stumbles,
-            kill_rate: random.f64() * 0.1 * stumbles,
+            throttle_rate: if random.u8(..3) == 0 {
+                random.f64() * 0.2 * failure_factor
+            } else {
+                0.0
+            },
+            failure_rate: random.f64() * 0.2 * failure_factor,
+            kill_rate: random.f64() * 0.1 * failure_factor,
         }
     }
 
@@ -129,13 +134,13 @@ impl World {
         BEGINNING
     }
 
-    /// When Twilio stops stumbling, and the program being killed.
+    /// The time from which Twilio no longer fails and the program is no longer killed.
     pub(super) fn quiet_from(&self) -> i64 {
         let last = self.legs.iter().map(|leg| leg.ends_at).max().unwrap_or(BEGINNING);
         last.max(self.outage.end) + 20 * 60
     }
 
-    pub(super) fn is_out(&self, now: i64) -> bool {
+    pub(super) fn is_outage(&self, now: i64) -> bool {
         self.outage.contains(&now)
     }
 
@@ -147,32 +152,32 @@ impl World {
         self.legs.iter().map(|leg| leg.events.len() as u64).sum()
     }
 
-    /// Calls that should be known by now, and are not.
+    /// Returns the calls that should be known by now but aren't.
     pub(super) fn missed(&self, known: &BTreeSet<CallSid>, now: i64) -> Vec<CallSid> {
         let is_due = |leg: &&Leg| self.is_calm && leg.listed_at + FOUND_WITHIN < now;
         let sids = self.legs.iter().filter(is_due).map(|leg| leg.sid);
         sids.filter(|sid| !known.contains(sid)).collect()
     }
 
-    /// How this machine's clock is off, in seconds.
+    /// How many seconds this machine's clock is ahead.
     pub(super) fn skew(&self) -> i64 {
         self.skew
     }
 
-    /// Whether the events of a call are refused now, though those of others are shown.
+    /// Whether the events of this call are refused now while those of other calls are shown.
     pub(super) fn refuses(&self, sid: CallSid, now: i64) -> bool {
         let refused = self.legs.iter().take(usize::from(self.refuses_one));
         refused.into_iter().any(|leg| leg.sid == sid && now < leg.ends_at + REFUSED_UNTIL)
     }
 
-    /// The `Date` of an answer, which now and then is wrong.
+    /// Returns the `Date` of an answer, which is occasionally wrong.
     pub(super) fn date(&self, now: i64, random: &mut Rng) -> Timestamp {
         let odd = [40 * DAY, -40 * DAY, 1_800, -1_800];
         let is_odd = random.u8(..50) == 0;
         instant(now + if is_odd { *random.choice(&odd).expect("one of four") } else { 0 })
     }
 
-    /// A list, newest first: its pages count from the start, so that they shift while they are read.
+    /// Returns a list, newest first. Its pages are numbered from the start, so they shift while being read.
     pub(super) fn list(&self, filter: Filter, now: i64) -> Vec<Call> {
         let mut calls: Vec<Call> = self
             .legs
@@ -188,7 +193,7 @@ impl World {
     fn passes(&self, call: &Call, filter: Filter) -> bool {
         let from = |at: Timestamp| {
             let second = at.as_second();
-            instant(if self.cuts_filters { second - second % DAY } else { second })
+            instant(if self.filters_by_day { second - second % DAY } else { second })
         };
         match filter {
             Filter::StartedFrom(at) => call.start_time.is_some_and(|start| start >= from(at)),
@@ -198,13 +203,12 @@ impl World {
         }
     }
 
-    /// A call, fetched singly.
+    /// Returns a call that is fetched by its SID.
     pub(super) fn call(&self, sid: CallSid, now: i64) -> Option<Call> {
         self.legs.iter().find(|leg| leg.sid == sid).map(|leg| leg.shown(now))
     }
 
-    /// The events of a call as they are shown now, those that appeared last first, each with whether it
-    /// is larger than is read.
+    /// Returns the events of a call as shown now, latest first, each with whether it is too large to be read.
     pub(super) fn call_events(
         &self,
         sid: CallSid,
@@ -216,14 +220,14 @@ impl World {
         events.sort_by_key(|event| std::cmp::Reverse(event.shown_at));
         let shown = events.into_iter().filter(|event| event.shown_at <= now);
         let mut shown: Vec<_> = shown.map(|event| (event.shown(now), event.is_too_large)).collect();
-        // For one read, before it matters, a list may have shrunk.
+        // A list may be one event short until events have to be complete.
         if leg.is_some_and(|leg| now < leg.ends_at + SHOWN_WITHIN) && random.u8(..8) == 0 {
             shown.pop();
         }
         shown
     }
 
-    /// The error log from an instant on, newest first.
+    /// Returns the error log from an instant on, newest first.
     pub(super) fn error_log(&self, from: Timestamp, now: i64) -> Vec<LoggedError> {
         let entries = self.legs.iter().flat_map(|leg| &leg.reports);
         let shown = entries.filter(|report| report.shown_at <= now && instant(report.at) >= from);
@@ -232,7 +236,7 @@ impl World {
         shown.into_iter().map(Report::shown).collect()
     }
 
-    /// Entries of the error log that are pushed, perhaps before the log shows them, or long after, again.
+    /// Returns error log entries that are pushed, some before the log shows them and some again long after.
     pub(super) fn pushed(&self, now: i64, random: &mut Rng) -> Vec<LoggedError> {
         let (is_again, pushed) = (random.u8(..4) == 0, random.u8(..4));
         let entries = self.legs.iter().flat_map(|leg| &leg.reports);
@@ -241,31 +245,31 @@ impl World {
         due.filter(|_| random.u8(..4) < pushed).map(Report::shown).collect()
     }
 
-    /// The entries of the error log that must have been counted, if it was read since an instant.
+    /// The expected counts of error log entries if the log is read from an instant on.
     pub(super) fn reports(&self, since: Timestamp) -> BTreeMap<Key, u64> {
-        let mut truth = BTreeMap::new();
+        let mut expected_counts = BTreeMap::new();
         let first = since.as_second();
         for report in
             self.legs.iter().flat_map(|leg| &leg.reports).filter(|report| report.at >= first)
         {
-            let of = report.route.unwrap_or("messaging");
-            *truth.entry(reported(of, &report.code.to_string())).or_default() += 1;
+            let source = report.route.unwrap_or("messaging");
+            *expected_counts.entry(reported(source, &report.code.to_string())).or_default() += 1;
         }
-        truth
+        expected_counts
     }
 
-    /// What must have been counted in the end.
-    pub(super) fn truth(&self) -> BTreeMap<Key, u64> {
+    /// The expected counts at the end.
+    pub(super) fn expected_counts(&self) -> BTreeMap<Key, u64> {
         self.count(|leg, event| !event.is_too_large && event.shown_at <= leg.ends_at + SHOWN_WITHIN)
     }
 
-    /// What may have been counted in the end: events that appear after settling, too.
-    pub(super) fn at_most(&self) -> BTreeMap<Key, u64> {
+    /// The maximum counts at the end, including events that appear after settling.
+    pub(super) fn maximum_counts(&self) -> BTreeMap<Key, u64> {
         self.count(|_, event| !event.is_too_large)
     }
 
-    /// How many calls have an outcome at least and at most: what is filled in or shown late may decide it,
-    /// or come too late for that.
+    /// The possible numbers of calls with an outcome: responses and events that appear late may or may not be
+    /// in time to decide it.
     pub(super) fn outcomes(&self) -> std::ops::RangeInclusive<u64> {
         let calls_with = |decides: fn(&Event) -> bool| {
             let has_any = |leg: &&Leg| leg.events.iter().any(decides);
@@ -282,16 +286,16 @@ impl World {
     }
 
     fn count(&self, is_counted: impl Fn(&Leg, &Event) -> bool) -> BTreeMap<Key, u64> {
-        let mut truth = BTreeMap::new();
+        let mut counts = BTreeMap::new();
         for leg in &self.legs {
-            *truth.entry(("calls".to_owned(), leg.ends_as.to_string())).or_default() += 1;
+            *counts.entry(("calls".to_owned(), leg.ends_as.to_string())).or_default() += 1;
             for event in leg.events.iter().filter(|event| is_counted(leg, event)) {
                 let code =
                     if event.answered_at == i64::MAX { "none" } else { &event.code.to_string() };
-                *truth.entry(key(event.route, code)).or_default() += 1;
+                *counts.entry(key(event.route, code)).or_default() += 1;
             }
         }
-        truth
+        counts
     }
 }
 

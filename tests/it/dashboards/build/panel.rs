@@ -1,10 +1,10 @@
-//! One panel of a dashboard: its kind, its queries, and how their answers are shown.
+//! A panel of a dashboard: its kind, its queries, and how their results are shown.
 
 use serde_json::{Map, Value, json};
 
 use super::{COLUMNS, datasource};
 
-/// A panel that isn't placed yet.
+/// A panel without a position.
 pub(crate) struct Panel {
     pub(super) json: Value,
     pub(super) width: u64,
@@ -45,7 +45,7 @@ impl Panel {
         panel
     }
 
-    /// Bars on top of each other over time: what adds up to a whole.
+    /// Stacked bars over time, for parts of a whole.
     pub(crate) fn bars(title: &str, description: &str) -> Self {
         let mut panel = Self::lines(title, description);
         let custom = &mut panel.defaults()["custom"];
@@ -53,12 +53,12 @@ impl Panel {
         custom["fillOpacity"] = json!(80);
         custom["lineWidth"] = json!(0);
         custom["stacking"] = json!({ "mode": "normal", "group": "A" });
-        // As wide as the window that each bar counts, so that they add up.
+        // Each bar is as wide as the window that it counts, so that bars add up.
         panel.json["interval"] = json!("2m");
         panel
     }
 
-    /// How many requests took how long, over time; its only query gives buckets.
+    /// The distribution of durations over time. Its only query returns buckets.
     pub(crate) fn heatmap(title: &str, description: &str) -> Self {
         let options = json!({
             "calculate": false,
@@ -77,8 +77,8 @@ impl Panel {
         panel
     }
 
-    /// Rows of labels and values, from fields to the names of columns; the highest value of the last
-    /// column comes first. What no column names is left out.
+    /// A table of labels and values. `columns` maps fields to column names; other fields are omitted. Rows are
+    /// sorted by the last column, highest first.
     pub(crate) fn table(title: &str, description: &str, columns: &[(&str, &str)]) -> Self {
         let options = json!({
             "showHeader": true, "cellHeight": "sm", "frameIndex": 0,
@@ -102,13 +102,13 @@ impl Panel {
         panel
     }
 
-    /// Which column of a table decides the order of its rows, the lowest value first.
+    /// Sorts a table by this column, lowest first.
     pub(crate) fn lowest_first(mut self, column: &str) -> Self {
         self.json["options"]["sortBy"] = json!([{ "displayName": column, "desc": false }]);
         self
     }
 
-    /// A scale on which each line stands for ten times the one below.
+    /// Uses a logarithmic scale with base 10.
     pub(crate) fn logarithmic(mut self) -> Self {
         self.defaults()["custom"]["scaleDistribution"] = json!({ "type": "log", "log": 10 });
         if let Some(defaults) = self.defaults().as_object_mut() {
@@ -117,31 +117,31 @@ impl Panel {
         self
     }
 
-    /// How wide and high: of 24 columns, and rows of 30 pixels.
+    /// Sets the width in columns (of 24) and the height in rows of 30 pixels.
     pub(crate) fn size(mut self, width: u64, height: u64) -> Self {
         (self.width, self.height) = (width, height);
         self
     }
 
-    /// The unit of its values, by Grafana's name.
+    /// Sets the unit of values, by Grafana's name.
     pub(crate) fn unit(mut self, unit: &str) -> Self {
         self.defaults()["unit"] = json!(unit);
         self
     }
 
-    /// How many decimals are shown.
+    /// Sets the number of decimals shown.
     pub(crate) fn decimals(mut self, decimals: u64) -> Self {
         self.defaults()["decimals"] = json!(decimals);
         self
     }
 
-    /// What is shown where nothing was found, because that is how it should be.
-    pub(crate) fn or_say(mut self, text: &str) -> Self {
+    /// Sets the text that is shown if a query finds nothing, when that is normal.
+    pub(crate) fn when_empty(mut self, text: &str) -> Self {
         self.defaults()["noValue"] = json!(text);
         self
     }
 
-    /// Colours from a value on; the first has none.
+    /// Sets colours by value: each applies from its value on, the first (without a value) below all others.
     pub(crate) fn steps(mut self, steps: &[(Option<f64>, &str)]) -> Self {
         let steps: Vec<Value> =
             steps.iter().map(|(value, color)| json!({ "value": value, "color": color })).collect();
@@ -150,7 +150,7 @@ impl Panel {
         self
     }
 
-    /// Horizontal lines at values.
+    /// Draws dashed horizontal lines at values.
     pub(crate) fn marks(mut self, marks: &[(f64, &str)]) -> Self {
         let mut steps = vec![(None, "transparent")];
         steps.extend(marks.iter().map(|(value, color)| (Some(*value), *color)));
@@ -160,19 +160,19 @@ impl Panel {
         self
     }
 
-    /// All series in shades of one colour.
+    /// Draws all series in shades of one colour.
     pub(crate) fn shades_of(mut self, color: &str) -> Self {
         self.defaults()["color"] = json!({ "mode": "shades", "fixedColor": color });
         self
     }
 
-    /// What numbers mean.
+    /// Shows words instead of numbers, each with a colour.
     pub(crate) fn words(mut self, words: &[(&str, &str, &str)]) -> Self {
         self.defaults()["mappings"] = mappings(words);
         self
     }
 
-    /// What the numbers of one column mean, in the colour of their text.
+    /// Shows coloured words instead of the numbers of one column.
     pub(crate) fn column_words(mut self, name: &str, words: &[(&str, &str, &str)]) -> Self {
         let matcher = json!({ "id": "byName", "options": name });
         self.overrides().push(json!({ "matcher": matcher, "properties": [
@@ -182,7 +182,7 @@ impl Panel {
         self
     }
 
-    /// The colour of each series whose name matches.
+    /// Sets the colour of each series whose name matches a pattern.
     pub(crate) fn colours(mut self, colours: &[(&str, &str)]) -> Self {
         for (pattern, color) in colours {
             let matcher = json!({ "id": "byRegexp", "options": pattern });
@@ -192,7 +192,7 @@ impl Panel {
         self
     }
 
-    /// The unit of one column.
+    /// Sets the unit of one column, and its background colours by value.
     pub(crate) fn column(mut self, name: &str, unit: &str, steps: &[(Option<f64>, &str)]) -> Self {
         let steps: Vec<Value> =
             steps.iter().map(|(value, color)| json!({ "value": value, "color": color })).collect();
@@ -216,7 +216,7 @@ impl Panel {
         self
     }
 
-    /// Shows a dash for 0 in one column, where that means that there is no number.
+    /// Shows 0 as a dash in one column, where it means that there is no number.
     pub(crate) fn dash_for_0(mut self, name: &str) -> Self {
         let matcher = json!({ "id": "byName", "options": name });
         let dash = json!([{ "type": "value", "options": { "0": { "text": "–" } } }]);
@@ -226,7 +226,7 @@ impl Panel {
         self
     }
 
-    /// Where a click on a column leads; with several links, Grafana asks which.
+    /// Adds links to the values of a column. With several links, Grafana shows a menu.
     pub(crate) fn link(mut self, column: &str, links: &[(&str, &str)]) -> Self {
         let links: Vec<Value> = links
             .iter()
@@ -239,7 +239,7 @@ impl Panel {
         self
     }
 
-    /// A threshold of the rules, as a dashed line. Where the rules aren't loaded there is none.
+    /// Adds a threshold of the rules as a dashed line. If the rules aren't loaded, it is missing.
     pub(crate) fn threshold(mut self, expr: &str, legend: &str, color: &str) -> Self {
         let matcher = json!({ "id": "byName", "options": legend });
         self.overrides().push(json!({ "matcher": matcher, "properties": [
@@ -251,12 +251,12 @@ impl Panel {
         self.query(expr, legend)
     }
 
-    /// A query over time.
+    /// Adds a query over time.
     pub(crate) fn query(self, expr: &str, legend: &str) -> Self {
         self.target(expr, legend, json!({ "range": true, "format": "time_series" }))
     }
 
-    /// A query over time, with the calls behind it.
+    /// Adds a query over time, with exemplars of calls.
     pub(crate) fn query_with_exemplars(self, expr: &str, legend: &str) -> Self {
         self.target(
             expr,
@@ -265,13 +265,13 @@ impl Panel {
         )
     }
 
-    /// A query at the end of the time range.
+    /// Adds a query at the end of the time range.
     pub(crate) fn instant(self, expr: &str, legend: &str) -> Self {
         let format = if self.json["type"] == "table" { "table" } else { "time_series" };
         self.target(expr, legend, json!({ "instant": true, "range": false, "format": format }))
     }
 
-    /// Buckets over time.
+    /// Adds a query for buckets over time.
     pub(crate) fn buckets(self, expr: &str) -> Self {
         self.target(expr, "{{le}}", json!({ "range": true, "format": "heatmap" }))
     }

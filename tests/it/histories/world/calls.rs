@@ -1,4 +1,4 @@
-//! The calls of a world and their Call Events: when each happens, and when it is shown.
+//! The calls of a world and their Call Events: when each happens and when Twilio shows it.
 
 use fastrand::Rng;
 use twilio_call_exporter::domain::words::call::{Call, CallStatus, Direction};
@@ -15,11 +15,11 @@ pub(super) struct Leg {
     pub(super) direction: Direction,
     pub(super) starts_at: i64,
     pub(super) ends_at: i64,
-    /// When lists begin to show it.
+    /// When it begins to appear in lists.
     pub(super) listed_at: i64,
     pub(super) ends_as: CallStatus,
-    pub(super) tells_end: bool,
-    pub(super) tells_update: bool,
+    pub(super) has_end_time: bool,
+    pub(super) has_update_time: bool,
     pub(super) events: Vec<Event>,
     pub(super) reports: Vec<Report>,
 }
@@ -40,20 +40,20 @@ pub(super) struct Report {
 pub(super) struct Event {
     pub(super) at: i64,
     pub(super) shown_at: i64,
-    /// When its answer is filled in; `i64::MAX`: never.
+    /// When its response is added; `i64::MAX` for never.
     pub(super) answered_at: i64,
     /// When its body is redacted.
     pub(super) redacted_at: i64,
     pub(super) route: &'static str,
     pub(super) status: &'static str,
     pub(super) code: i64,
-    /// Whether it is larger than is read.
+    /// Whether it is too large to be read.
     pub(super) is_too_large: bool,
 }
 
 impl Leg {
-    /// Goes on for a day, with events all along.
-    pub(super) fn last_a_day(&mut self, random: &mut Rng) {
+    /// Extends the call to a day and adds events throughout.
+    pub(super) fn extend_to_a_day(&mut self, random: &mut Rng) {
         self.ends_at = self.starts_at + DAY;
         self.ends_as = CallStatus::Completed;
         for _ in 0..random.u8(1..20) {
@@ -62,14 +62,14 @@ impl Leg {
             event.shown_at = event.shown_at.min(self.ends_at + SHOWN_WITHIN);
             self.events.push(event);
         }
-        // What would have come late comes in time now.
+        // Events that were to appear late now appear in time.
         for event in self.events.iter_mut().filter(|event| event.route == "/late") {
             event.route = "/voice";
         }
     }
 
-    /// Has more events than fit a page of fifty.
-    pub(super) fn has_many_events(&mut self, random: &mut Rng) {
+    /// Adds 45 to 69 events, so that they usually don't fit on a page of fifty.
+    pub(super) fn add_many_events(&mut self, random: &mut Rng) {
         let (starts_at, ends_at) = (self.starts_at, self.ends_at);
         for _ in 0..random.u8(45..70) {
             let at = random.i64(starts_at..=ends_at);
@@ -90,16 +90,16 @@ impl Leg {
             status,
             direction: self.direction,
             start_time: has_started.then(|| instant(self.starts_at)),
-            end_time: (has_ended && self.tells_end).then(|| instant(self.ends_at)),
+            end_time: (has_ended && self.has_end_time).then(|| instant(self.ends_at)),
             date_created: None,
-            date_updated: (has_ended && self.tells_update).then(|| instant(self.ends_at)),
+            date_updated: (has_ended && self.has_update_time).then(|| instant(self.ends_at)),
         }
     }
 }
 
 impl Report {
     fn new(random: &mut Rng, call: CallSid, at: i64) -> Self {
-        // Most appear within the minute, some up to nine minutes late.
+        // Most appear within a minute, some up to nine minutes late.
         let delay = if random.u8(..5) == 0 { random.i64(60..540) } else { random.i64(0..60) };
         let route = (random.u8(..6) > 0).then_some("/voice");
         let code = if route.is_some() {
@@ -160,12 +160,12 @@ pub(super) fn leg(random: &mut Rng, number: u64, span: i64, shows_live: bool) ->
     let ends_at = starts_at + length;
     let delay = if random.u8(..5) == 0 { random.i64(0..240) } else { 0 };
     let ends_as = if length == 0 { CallStatus::Failed } else { CallStatus::Completed };
-    let tells_end = length > 0 || random.bool();
+    let has_end_time = length > 0 || random.bool();
     let mut events: Vec<Event> = Vec::new();
     for _ in 0..random.u8(0..8) {
         let at = starts_at + random.i64(0..=length);
         let event = event(random, at, ends_at, shows_live);
-        // Some come in pairs that nothing tells apart.
+        // Some come in indistinguishable pairs.
         if random.u8(..6) == 0 {
             events.push(event.clone());
         }
@@ -187,8 +187,8 @@ pub(super) fn leg(random: &mut Rng, number: u64, span: i64, shows_live: bool) ->
         ends_at,
         listed_at: starts_at - queued + delay,
         ends_as,
-        tells_end,
-        tells_update: random.bool(),
+        has_end_time,
+        has_update_time: random.bool(),
         events,
         reports,
     }
