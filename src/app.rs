@@ -1,4 +1,4 @@
-//! Builds the parts, runs the tasks, reloads the configuration, drains.
+//! Builds the program, runs its tasks, reloads the configuration and shuts down.
 
 mod descriptors;
 pub mod online;
@@ -39,16 +39,16 @@ use process::Process;
 use push::PushState;
 use reload_queue::ReloadQueue;
 
-/// How long answers that are on their way may take at the end.
+/// How long responses in progress may take at shutdown.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 
-/// A built program: everything is open and bound, nothing runs yet.
+/// A program whose store is open and whose sockets are bound, but that doesn't run yet.
 #[derive(Debug)]
 pub struct App {
     prepared: PollingSetup,
     origin: Origin,
     attached: Vec<AttachedAccount>,
-    /// The subaccounts that are known from an earlier run.
+    /// The subaccounts known from an earlier run.
     known: KnownSubaccounts,
     listeners: Vec<TcpListener>,
     startup: StartupOptions,
@@ -59,28 +59,27 @@ pub struct App {
     store_thread: StoreThread,
 }
 
-/// Where the program stands: what no reload changes.
+/// Options that a reload doesn't change.
 #[derive(Debug)]
 pub struct ServerOptions {
-    /// Directory of the store.
+    /// The directory of the store.
     pub storage: PathBuf,
-    /// The addresses to serve.
+    /// The addresses to listen on.
     pub listen: Vec<ListenAddress>,
-    /// Whether a reload may be asked for over HTTP.
+    /// Whether `/-/reload` is enabled.
     pub lifecycle: bool,
-    /// How pages are served.
+    /// TLS, users and headers.
     pub web: WebSettings,
 }
 
-/// Reads the configuration again from where it came from, to replace the one of this origin; an error
-/// tells everything that is wrong with it.
+/// Loads the configuration again, given the origin of the current one. An error lists all problems.
 pub type LoadConfig = dyn Fn(&Origin) -> Result<Config, String> + Send + Sync;
 
-/// How a running program comes by a new configuration.
+/// Reloads the configuration of a running program.
 pub struct ConfigReloader {
-    /// Reads it again.
+    /// Loads the configuration.
     pub load: Arc<LoadConfig>,
-    /// The signals that ask for it.
+    /// The signals that request a reload.
     pub hangups: ReloadSignals,
 }
 
@@ -91,16 +90,15 @@ impl std::fmt::Debug for ConfigReloader {
 }
 
 impl App {
-    /// Opens the store, binds the sockets, prepares the clients.
+    /// Opens the store, binds the sockets and creates the clients.
     ///
     /// # Errors
-    /// Whatever the program can't start without: its store, a socket, TLS.
+    /// Fails if the store, a socket or TLS can't be used.
     pub async fn build(config: &Config, place: ServerOptions) -> anyhow::Result<Self> {
         let clock = Clock::start();
         let connections = descriptors::connections(config);
         let registry = Registry::new();
         let health = Health::register(&registry).context("cannot register the metrics")?;
-        // What is built from was valid.
         health.config_loaded(true);
         let (store, store_thread) = open_store(config, &place.storage, &health, clock)?;
         registry
@@ -161,15 +159,15 @@ impl App {
         })
     }
 
-    /// The addresses that are served.
+    /// The bound addresses.
     pub fn addresses(&self) -> Vec<std::net::SocketAddr> {
         self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }
 
-    /// Runs until `stop`, then drains. Without `reloading` the configuration stays as it is.
+    /// Runs until `stop`, then shuts down. Without `reloading`, the configuration can't be reloaded.
     ///
     /// # Errors
-    /// If a server task or the store's thread ends early.
+    /// Fails if a server task or the store's thread ends early.
     pub async fn run(
         mut self,
         stop: CancellationToken,
@@ -177,7 +175,7 @@ impl App {
     ) -> anyhow::Result<()> {
         let mut servers = JoinSet::new();
         for listener in self.listeners {
-            let address = listener.local_addr().context("cannot tell the address")?;
+            let address = listener.local_addr().context("cannot determine the address")?;
             tracing::info!(%address, "listening");
             servers.spawn(http::serve(listener, self.http.clone(), stop.clone()));
         }
@@ -193,7 +191,7 @@ impl App {
         let served = loop {
             tokio::select! {
                 () = stop.cancelled() => break Ok(()),
-                // Without it nothing is counted any more: started again, the program goes on.
+                // Nothing can be counted without it. A restarted program continues.
                 () = self.store_thread.ended() => break Err(anyhow!("the store's thread ended early")),
                 Some(ended) = servers.join_next() => break ended.context("a server task panicked"),
                 () = hangup(&mut reloading) => {
@@ -223,7 +221,7 @@ impl App {
                 Ok(()) => tracing::info!("configuration reloaded"),
                 Err(problems) => tracing::warn!(
                     %problems,
-                    "cannot reload the configuration, the former one stays in force"
+                    "cannot reload the configuration; the previous one stays active"
                 ),
             }
             systemd::ready(match &reloaded {
@@ -231,22 +229,22 @@ impl App {
                 Err(_) => "polling Twilio; the last reload failed, see the log",
             });
             for reply in replies {
-                // A client that has gone away waits for no answer.
+                // The client may have disconnected.
                 let _gone = reply.send(reloaded.clone());
             }
         };
         systemd::stopping();
         stop.cancel();
         polling.stop().await;
-        // Whoever waits for a reload is told that none will come.
+        // Ends requests that wait for a reload.
         drop(self.reload_requests);
         let answered = async { while servers.join_next().await.is_some() {} };
         if tokio::time::timeout(ANSWERS_WITHIN, answered).await.is_err() {
-            tracing::debug!("answers that nobody took were cut off");
+            tracing::debug!("closed connections whose clients didn't read their responses");
         }
         servers.abort_all();
         while servers.join_next().await.is_some() {}
-        // The last handles go, and with them the writer.
+        // Dropping the last handles ends the writer.
         drop((self.startup, self.http));
         if !self.store_thread.join() {
             tracing::error!("the store's thread panicked");
@@ -255,7 +253,7 @@ impl App {
     }
 }
 
-/// Waits for a signal that asks for a reload.
+/// Waits for a signal that requests a reload.
 async fn hangup(reloading: &mut Option<ConfigReloader>) {
     match reloading {
         Some(reloading) => reloading.hangups.next().await,
@@ -263,7 +261,7 @@ async fn hangup(reloading: &mut Option<ConfigReloader>) {
     }
 }
 
-/// What a reload changes, besides the poll loops.
+/// What a reload changes in addition to the poll loops.
 struct ReloadTargets<'a> {
     origin: &'a mut Origin,
     startup: &'a StartupOptions,
@@ -273,8 +271,7 @@ struct ReloadTargets<'a> {
 }
 
 impl ReloadTargets<'_> {
-    /// Reads the configuration again, and polls with it; where something is wrong with it, nothing
-    /// changes.
+    /// Reloads the configuration and polls with it. An invalid configuration changes nothing.
     async fn run(
         self,
         polling: PollLoops,
@@ -284,14 +281,13 @@ impl ReloadTargets<'_> {
         let Some(reloading) = reloading else {
             return (polling, Err("there is no configuration to reload".to_owned()));
         };
-        // Files may hang: what waits for them holds up no stop.
+        // Reading a file may hang; that must not delay shutdown.
         let (load, former) = (Arc::clone(&reloading.load), self.origin.clone());
         let loaded = tokio::select! {
             () = stop.cancelled() => return (polling, Err("the exporter is stopping".to_owned())),
             loaded = tokio::task::spawn_blocking(move || load(&former)) => loaded,
         };
-        let loaded =
-            loaded.unwrap_or_else(|error| Err(format!("cannot be read this time: {error}")));
+        let loaded = loaded.unwrap_or_else(|error| Err(format!("cannot be read: {error}")));
         let prepared = loaded.and_then(|config| {
             let prepared =
                 PollingSetup::new(&config, self.startup).map_err(|error| format!("{error:#}"))?;
@@ -301,7 +297,7 @@ impl ReloadTargets<'_> {
             Ok(prepared) => prepared,
             Err(problems) => return (polling, Err(problems)),
         };
-        // The loops that end are watched no more: this one is watched in their place.
+        // The watchdog watches this loop instead of the loops that end.
         let heartbeat = self.startup.heartbeats.watch();
         heartbeat.promise(polling::GRACE);
         proxy::announce(&config);
@@ -332,7 +328,7 @@ fn open_store(
     if store.is_new() {
         tracing::warn!(
             path = %path.display(),
-            "created a new store: all counters start at 0; if this is no first start, its volume isn't persistent"
+            "created a new store: all counters start at 0; if this isn't the first start, the volume isn't persistent"
         );
     } else {
         tracing::info!(path = %path.display(), "store opened");

@@ -1,7 +1,7 @@
-//! How pages are served: TLS, users and headers, as Prometheus' web configuration file sets them.
+//! TLS, users and headers of the HTTP server, from Prometheus' web configuration file.
 //!
-//! The file and the certificates that it names are read again every few seconds. Each new connection, and
-//! each request, uses what was read last; older connections end with the answer in progress.
+//! The file and the certificates that it names are reread every few seconds. New connections and requests use the
+//! latest settings; after a change, older connections are closed once the response in progress is finished.
 
 mod config;
 mod follow;
@@ -19,21 +19,21 @@ use config::WebConfig;
 pub use config::load_web;
 use users::Users;
 
-/// The settings, shared; they change while the program runs.
+/// The current settings, shared.
 #[derive(Clone, Debug)]
 pub struct WebSettings {
     file: Option<PathBuf>,
     active: Arc<RwLock<Arc<Active>>>,
 }
 
-/// The settings that were read last.
+/// One version of the settings.
 pub struct Active {
     config: WebConfig,
     /// TLS, if it is configured.
     pub tls: Option<TlsAcceptor>,
     headers: Vec<(HeaderName, HeaderValue)>,
     users: Users,
-    /// Cancelled when other settings replace these: what a client negotiated may no longer be enough.
+    /// Cancelled when other settings replace these: what a client negotiated may no longer suffice.
     pub superseded: CancellationToken,
 }
 
@@ -44,22 +44,22 @@ impl std::fmt::Debug for Active {
 }
 
 impl WebSettings {
-    /// Reads a web configuration file. Without one, pages are served in the clear to every client.
+    /// Loads a web configuration file. Without one, there is neither TLS nor authentication.
     ///
     /// # Errors
-    /// Everything that is wrong with the file, or with the certificates that it names.
+    /// Lists all problems of the file and of the certificates that it names.
     pub fn load(file: Option<&Path>) -> Result<Self, String> {
         let active = Active::load(file)?;
         let file = file.map(Path::to_owned);
         Ok(Self { file, active: Arc::new(RwLock::new(Arc::new(active))) })
     }
 
-    /// The settings that were read last.
+    /// The latest settings.
     pub fn current(&self) -> Arc<Active> {
         Arc::clone(&self.active.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Serves with other settings from now on. Verified passwords stay known if the users are the same.
+    /// Replaces the settings. Keeps verified passwords if the users are the same.
     fn replace(&self, mut active: Active) {
         let before = self.current();
         if before.config.users == active.config.users {
@@ -93,12 +93,12 @@ impl Active {
         })
     }
 
-    /// Whether a request comes from a user, or needs not to.
+    /// Whether a request has valid credentials, or needs none.
     pub async fn allows(&self, headers: &HeaderMap) -> bool {
         self.users.allows(headers).await
     }
 
-    /// Adds the configured headers to those of an answer.
+    /// Adds the configured headers to a response.
     pub fn add_headers(&self, headers: &mut HeaderMap) {
         headers.extend(self.headers.iter().cloned());
     }

@@ -1,24 +1,24 @@
-//! The limit on open files, and how many connections of clients it leaves room for.
+//! The limit on open files, and how many client connections fit under it.
 //!
-//! Clients must not take the files that the store and the requests to Twilio need. At start the soft limit
-//! is raised to the hard one: nothing here uses `select`, which is why the soft one is low.
+//! Clients must leave files for the store and for requests to Twilio. At startup, the soft limit is raised to
+//! the hard limit: nothing here uses `select`, the reason why soft limits are low.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Config;
 use crate::http::MAX_CONNECTIONS;
 
-/// What the program has open besides connections: some 20 files of the runtime, the store and the log,
-/// and what a scrape reads from `/proc`.
+/// How many files the program has open in addition to connections: about 20 for the runtime, the store and the
+/// log, and those that a scrape reads from `/proc`.
 const OWN: usize = 32;
-/// Reserved for requests to Twilio even if fewer are allowed now: a reload may allow more.
+/// How many files are reserved for requests to Twilio, even if fewer are allowed now: a reload may allow more.
 const TWILIO: usize = 64;
-/// Clients that are let in whatever the limit is: without any, the program can't be observed.
+/// The minimum number of connections, whatever the limit: without any, the program can't be observed.
 const FEWEST: usize = 8;
 
-/// Raises the limit as far as it goes, and tells how many connections fit under it.
+/// Raises the limit as far as possible. Returns how many connections fit under it.
 pub(super) fn connections(config: &Config) -> usize {
-    // Each account's client keeps a connection for its next request.
+    // Each account's client keeps one connection open.
     let twilio = config.api.max_total_concurrency.max(TWILIO) + config.accounts.len();
     let reserved = OWN + twilio;
     let Some(limit) = raise() else { return MAX_CONNECTIONS };
@@ -37,7 +37,7 @@ fn fitting(limit: usize, reserved: usize) -> usize {
     limit.saturating_sub(reserved).clamp(FEWEST, MAX_CONNECTIONS)
 }
 
-/// The limit after it was raised; `None` if there is none.
+/// Raises the limit and returns it, or `None` if there is none.
 fn raise() -> Option<u64> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: maximum, maximum };

@@ -1,6 +1,6 @@
-//! `check-config --online`: whether Twilio lets each account be read, and what it will cost.
+//! `check-config --online`: whether each account can be read, and how many requests it needs.
 //!
-//! Asks one thing after another, a few requests per account, and changes nothing: no store is opened.
+//! Makes a few sequential requests per account and changes nothing. Doesn't open the store.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -19,31 +19,31 @@ use crate::twilio::{Answer, Error};
 
 use super::polling;
 
-/// Over which time calls are counted.
+/// The period for which calls are counted.
 const RECENT: Duration = Duration::from_secs(3_600);
-/// Most pages of a list that are read here: ten thousand calls say enough.
+/// The maximum number of pages per list: ten thousand calls are enough for an estimate.
 const MAX_PAGES: usize = 10;
-/// Lists that an account costs in an hour while its calls fit one page.
+/// How many list requests an account needs per hour if its calls fit on one page.
 const LISTS: u64 = 150;
-/// Reads of a finished call, in hundredths: where its events appear after 15 minutes, and where they
-/// appear live.
+/// How many reads a finished call needs, in hundredths: if its events appear after 15 minutes, and if they appear
+/// live.
 const READS: [u64; 2] = [110, 500];
 
-/// What Twilio said.
+/// The results of the checks.
 #[derive(Debug)]
 pub struct Report {
-    /// For a person.
+    /// The results as text.
     pub text: String,
-    /// Whether everything that is needed can be read.
+    /// Whether all required resources can be read.
     pub is_well: bool,
-    /// How long a request for Call Events took, for the account at hand.
+    /// How long a request for Call Events of the current account took.
     took: Option<Duration>,
 }
 
-/// Tries the credentials of all accounts.
+/// Tests the credentials of all accounts.
 ///
 /// # Errors
-/// If the connection can't be prepared: certificates.
+/// Fails if a client can't be created, because of certificates.
 pub async fn check(config: &Config) -> anyhow::Result<Report> {
     let mut report = Report { text: String::new(), is_well: true, took: None };
     for (account, configured) in polling::accounts(config)?.iter().zip(&config.accounts) {
@@ -65,7 +65,7 @@ pub async fn check(config: &Config) -> anyhow::Result<Report> {
 }
 
 impl Report {
-    /// The calls of the last hour; `None` if they can't be read.
+    /// Returns the calls of the last hour, or `None` if they can't be read.
     async fn calls(&mut self, account: &Account) -> Option<Vec<Call>> {
         let from = before(Clock::start().now(), RECENT);
         let mut calls: Vec<Call> = Vec::new();
@@ -79,7 +79,7 @@ impl Report {
             };
             match self.in_pages("calls", list).await.result {
                 Ok(page) => {
-                    // A filter may be cut to the day.
+                    // Twilio may round the filter to the day.
                     let started = |call: &Call| call.start_time.is_some_and(|at| at >= from);
                     calls.extend(page.items.into_iter().filter(started));
                     let before = next.take();
@@ -101,7 +101,7 @@ impl Report {
         Some(calls)
     }
 
-    /// Whether single calls and their events can be read: those of any call.
+    /// Checks whether single calls and their events can be read, with any call.
     async fn events(&mut self, account: &Account, recent: Option<&[Call]>) {
         let sid = account.key.sid;
         let mut call = recent
@@ -116,7 +116,7 @@ impl Report {
             };
             match self.in_pages("calls", list).await.result {
                 Ok(page) => call = page.items.first().map(|call| call.sid),
-                // What keeps lists from being read is said already.
+                // The reason was reported with the lists.
                 Err(_) if recent.is_none() => {
                     return self.line("Call Events", "not tried: no call can be listed");
                 }
@@ -143,7 +143,7 @@ impl Report {
         }
     }
 
-    /// Whether the error log can be read. Everything else works without it.
+    /// Checks whether the error log can be read. Everything else works without it.
     async fn error_log(&mut self, account: &Account) {
         let from = before(Clock::start().now(), RECENT);
         let page = PageRequest { size: PAGE_SIZES[0], next: None };
@@ -180,7 +180,7 @@ impl Report {
         }
     }
 
-    /// Asks for a page as the poll loops do: where the largest can't be read, for smaller ones.
+    /// Requests a page as the poll loops do: if the largest can't be read, tries smaller ones.
     async fn in_pages<T>(&mut self, what: &str, ask: impl AsyncFn(u16) -> Answer<T>) -> Answer<T> {
         let first = ask(PAGE_SIZES[0]).await;
         let Err(error) = &first.result else { return first };
@@ -198,7 +198,7 @@ impl Report {
         first
     }
 
-    /// What an hour like the last one costs.
+    /// Estimates the requests that an hour like the last one needs.
     fn plan(&mut self, calls: usize, error_log: Option<Duration>, max_concurrency: usize) {
         let calls = u64::try_from(calls).unwrap_or(u64::MAX);
         let [least, most] = READS.map(|reads| calls.saturating_mul(reads).div_ceil(100));
@@ -230,7 +230,7 @@ impl Report {
     }
 
     fn say(&mut self, text: &str) {
-        // Writing to a text can't fail.
+        // Writing to a string can't fail.
         let _written = self.text.write_str(text);
     }
 }

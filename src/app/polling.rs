@@ -1,8 +1,8 @@
-//! What is polled, from one configuration to the next.
+//! The poll loops, across reloads.
 //!
-//! A reload ends the poll loops of those accounts whose configuration changed, and begins new ones with
-//! what the store knows: nothing that was counted depends on a loop. What such a loop has learnt (which
-//! early reads find something) it learns again. All other loops go on.
+//! A reload ends the loops of accounts whose configuration changed, and starts new ones from the store: nothing
+//! that was counted depends on a loop. The new loops must learn again which early reads find events. All other
+//! loops continue.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,11 +28,10 @@ use crate::poller::{self, Account, Poll, Shared};
 use crate::store::{AccountKey, AttachedAccount, Store};
 use crate::twilio::{Client, LargeBodies};
 
-/// How long tasks may take to end: requests are abandoned at once, so this is for the commit in
-/// flight.
+/// How long tasks may take to end. Requests are abandoned at once, so this is for the commit in flight.
 pub(super) const GRACE: Duration = Duration::from_secs(10);
 
-/// What outlives a configuration.
+/// What all configurations share.
 #[derive(Clone, Debug)]
 pub(super) struct StartupOptions {
     pub(super) clock: Clock,
@@ -43,21 +42,21 @@ pub(super) struct StartupOptions {
     pub(super) heartbeats: Heartbeats,
 }
 
-/// A configuration that is ready to be polled with: whatever can be wrong with it was found.
+/// A checked configuration, ready for polling.
 #[derive(Debug)]
 pub(super) struct PollingSetup {
     accounts: Vec<AccountSetup>,
     shared: Shared,
 }
 
-/// A configured account that is ready to be polled.
+/// A configured account, ready for polling.
 #[derive(Debug)]
 struct AccountSetup {
     account: Account,
     terms: AccountSettings,
 }
 
-/// All of the configuration that an account's loops depend on.
+/// The configuration that an account's loops depend on.
 #[derive(Clone, Debug, PartialEq)]
 struct AccountSettings {
     account: AccountConfig,
@@ -68,15 +67,15 @@ struct AccountSettings {
     is_pushed: bool,
 }
 
-/// Poll loops that run.
+/// The running poll loops.
 #[derive(Debug, Default)]
 pub(super) struct PollLoops {
     accounts: Vec<RunningAccount>,
-    /// Requests that all accounts together may have in flight.
+    /// Limits the requests in flight of all accounts together.
     budget: Option<Arc<Semaphore>>,
 }
 
-/// A configured account that is polled, and with it the subaccounts that are found.
+/// A configured account that is being polled, with its discovered subaccounts.
 #[derive(Debug)]
 struct RunningAccount {
     key: AccountKey,
@@ -86,14 +85,14 @@ struct RunningAccount {
     subaccounts: Known,
 }
 
-/// The subaccounts that are known of each account.
+/// The known subaccounts of each account.
 pub(super) type KnownSubaccounts = BTreeMap<AccountKey, Known>;
 
 impl PollingSetup {
-    /// Prepares the clients.
+    /// Creates the clients.
     ///
     /// # Errors
-    /// Certificates that can't be used.
+    /// Fails if certificates can't be used.
     pub(super) fn new(config: &Config, startup: &StartupOptions) -> anyhow::Result<Self> {
         let shared = Shared {
             clock: startup.clock,
@@ -122,8 +121,7 @@ impl PollingSetup {
         Ok(Self { accounts: accounts.collect(), shared })
     }
 
-    /// Loads the accounts before anything is served: a scrape right after a start shows every
-    /// series, those of the instruments included.
+    /// Loads the accounts before anything is served, so that the first scrape after a start includes every series.
     pub(super) async fn attach(&self) -> anyhow::Result<Vec<AttachedAccount>> {
         let mut attached = Vec::new();
         for AccountSetup { account, .. } in &self.accounts {
@@ -135,8 +133,8 @@ impl PollingSetup {
         Ok(attached)
     }
 
-    /// Shows the series of the subaccounts that the store remembers, as far as they are still wanted, and
-    /// tells which these are: they are polled from the start, however long Twilio takes to list them.
+    /// Shows and returns the subaccounts in the store that are still selected. They are polled from the start,
+    /// however long Twilio takes to list them.
     pub(super) async fn show_known(
         &self,
         attached: &[AttachedAccount],
@@ -161,7 +159,7 @@ impl PollingSetup {
         Ok(all)
     }
 
-    /// Begins to poll. Accounts that aren't attached yet are loaded by their own loops.
+    /// Starts polling. The loops of accounts that aren't attached yet load them.
     pub(super) fn start(
         mut self,
         attached: Vec<AttachedAccount>,
@@ -170,7 +168,7 @@ impl PollingSetup {
         heartbeats: &Heartbeats,
         stop: &CancellationToken,
     ) -> PollLoops {
-        // One budget for all accounts, those that go on included.
+        // All accounts share one budget, including those that continue.
         self.shared.budget = Arc::clone(polling.budget.get_or_insert(self.shared.budget));
         let mut attached = attached.into_iter();
         for AccountSetup { account, terms } in self.accounts {
@@ -193,8 +191,8 @@ impl PollingSetup {
         polling
     }
 
-    /// The accounts that will be polled, with their labels: those that are configured, and those of
-    /// their subaccounts that are known and still wanted.
+    /// The accounts to poll, with their labels: the configured ones, and their known subaccounts that are still
+    /// selected.
     fn labels(&self, known: &KnownSubaccounts) -> BTreeMap<AccountKey, String> {
         let mut labels = BTreeMap::new();
         for AccountSetup { account, terms } in &self.accounts {
@@ -214,15 +212,15 @@ impl PollingSetup {
 }
 
 impl PollLoops {
-    /// Goes on with another configuration: accounts for which nothing changed are polled on as if
-    /// nothing had happened; the loops of others end, and new ones begin with what the store knows.
+    /// Continues with another configuration. Unchanged accounts are polled without interruption; the loops of the
+    /// others end, and new ones start from the store.
     pub(super) async fn change(
         mut self,
         mut next: PollingSetup,
         startup: &StartupOptions,
         stop: &CancellationToken,
     ) -> Self {
-        // Where a loop has panicked, or hangs, all are started again.
+        // If a loop has panicked or hangs, restart all.
         let may_stay = startup.heartbeats.all_beat();
         let (stay, end): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.accounts).into_iter().partition(|polled| {
@@ -242,8 +240,8 @@ impl PollLoops {
         next.start(Vec::new(), known, self, &startup.heartbeats, stop)
     }
 
-    /// Takes away the series of accounts that ended and won't be polled any more, and names the others
-    /// again; the values of all stay in the store. Where the disk hangs, it is waited for until `stop`.
+    /// Hides the series of accounts that are no longer polled, and relabels the others. All values stay in the store.
+    /// If the disk hangs, waits until `stop`.
     async fn let_go(
         &self,
         ended: &[RunningAccount],
@@ -261,7 +259,7 @@ impl PollLoops {
             () = stop.cancelled() => return,
             shown = startup.store.relabel(relabelled) => {
                 if let Err(error) = shown {
-                    tracing::warn!(%error, "cannot tell which accounts to hide");
+                    tracing::warn!(%error, "cannot determine which accounts to hide");
                 }
             }
         }
@@ -273,9 +271,8 @@ impl PollLoops {
         startup.health.remove_accounts(|label| gone.iter().any(|gone| *gone == label));
     }
 
-    /// Ends all loops, and tells what was polled. Commits in flight finish; fetches are abandoned.
+    /// Ends all loops. Commits in flight finish; requests are abandoned.
     async fn end(self) -> Vec<RunningAccount> {
-        // All at once.
         for polled in &self.accounts {
             polled.loops.stop().cancel();
         }
@@ -284,7 +281,7 @@ impl PollLoops {
             if !polled.loops.end(until.saturating_duration_since(Instant::now())).await {
                 tracing::warn!(
                     account = polled.label,
-                    "not everything ended in time; what was not committed is read again"
+                    "some tasks didn't end in time; uncommitted events will be read again"
                 );
             }
         }
@@ -298,7 +295,7 @@ impl PollLoops {
 }
 
 impl RunningAccount {
-    /// Names those of its accounts that won't be polled any more: their removal may be a mistake.
+    /// Logs which of its accounts are no longer polled: their removal may be a mistake.
     fn tell_gone(&self, labels: &BTreeMap<AccountKey, String>) {
         let mut gone = self.labels();
         gone.retain(|(key, _)| !labels.contains_key(key));
@@ -321,7 +318,7 @@ impl RunningAccount {
         }
     }
 
-    /// The account and the subaccounts that it polls, with their labels.
+    /// The account and its polled subaccounts, with their labels.
     fn labels(&self) -> Vec<(AccountKey, String)> {
         let own = (self.key.clone(), self.label.clone());
         let of_subaccount = |found: ListedAccount| {
@@ -333,7 +330,7 @@ impl RunningAccount {
     }
 }
 
-/// The accounts of a configuration, each with a client.
+/// Creates the accounts of a configuration, each with a client.
 pub(super) fn accounts(config: &Config) -> anyhow::Result<Vec<Account>> {
     let large_bodies = LargeBodies::default();
     let mut accounts = Vec::new();
@@ -341,9 +338,8 @@ pub(super) fn accounts(config: &Config) -> anyhow::Result<Vec<Account>> {
         let label = account.label.clone();
         let (credentials, shared) = (account.credentials.clone(), large_bodies.clone());
         let client = Client::new(&account.base_url, credentials, &config.api.client, shared);
-        let client = client.with_context(|| {
-            format!("account `{label}`: cannot prepare the connection to Twilio")
-        })?;
+        let client = client
+            .with_context(|| format!("account `{label}`: cannot create the client for Twilio"))?;
         let key = AccountKey { sid: account.account_sid, region: account.region.clone() };
         accounts.push(Account {
             key,

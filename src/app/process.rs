@@ -1,7 +1,7 @@
-//! The `process_*` families: those of the prometheus crate, except for the start time.
+//! The `process_*` families, from the prometheus crate except for the start time.
 //!
-//! The crate derives the start time from the boot time in `/proc/stat`. Where `/proc` shows processes
-//! alone (`ProcSubset=pid` in the unit) there is no such file, and the start would be 1970.
+//! The crate derives the start time from the boot time in `/proc/stat`. With `ProcSubset=pid` in the unit, that file
+//! doesn't exist, and the start time would be in 1970.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -14,27 +14,27 @@ use prometheus::proto::{Gauge, MetricFamily};
 use crate::domain::track::twilio_time::{before, seconds_between};
 
 const START_TIME: &str = "process_start_time_seconds";
-/// How far the start time may be off before it is corrected, in seconds: every change of it looks like a
-/// restart, and the two clocks are never read at the same instant.
+/// How far the start time may be off before it is corrected, in seconds. Each change looks like a restart, and the
+/// two clocks are never read at the same instant.
 const TOLERANCE: f64 = 1.0;
 
-/// What is known of this process.
+/// The start of this process, and the families of the crate.
 pub(super) struct Process<F> {
     families: ProcessCollector,
     started: Instant,
     wall: F,
-    /// The start time that was shown last, in seconds since 1970.
+    /// The start time that was last exposed, in Unix seconds.
     shown: Mutex<f64>,
 }
 
 impl<F: Fn() -> Timestamp> Process<F> {
-    /// This process, which starts now, with the wall clock.
+    /// Records that the process starts now.
     pub(super) fn started_now(wall: F) -> Self {
         let shown = Mutex::new(seconds_between(Timestamp::UNIX_EPOCH, wall()));
         Self { families: ProcessCollector::for_self(), started: Instant::now(), wall, shown }
     }
 
-    /// When it started, as the wall clock tells now: a step of the wall clock moves the start along.
+    /// The start time by the current wall clock: a step of the clock moves the start time as well.
     fn started_at(&self) -> f64 {
         let started_at = before((self.wall)(), self.started.elapsed());
         let started_at = seconds_between(Timestamp::UNIX_EPOCH, started_at);

@@ -1,4 +1,4 @@
-//! Says at start, and after a reload, how Twilio is reached where the environment names a proxy.
+//! Logs whether Twilio is reached through a proxy, at startup and after a reload, if the environment names one.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! What Twilio pushes: who may sign it, and where it goes.
+//! Verifies pushes from Twilio and passes them on.
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -9,25 +9,25 @@ use crate::metrics::health::{Health, PushResult};
 use crate::poller::inbox::{Inboxes, NotCommitted};
 use crate::twilio::push::{PublicUrl, PushRequest, Refusal, Signer, open};
 
-/// How often a line tells of requests that are refused: anyone who reaches the port can send some.
-const TOLD_EVERY: Duration = Duration::from_secs(10 * 60);
+/// How often to log refused requests: any client that reaches the port can send some.
+const LOG_EVERY: Duration = Duration::from_secs(10 * 60);
 
-/// The settings for pushes of the current configuration, replaced by a reload; `None` while they are off.
+/// The current settings for pushes, replaced by a reload, or `None` while pushes are off.
 #[derive(Clone, Debug, Default)]
 pub(super) struct PushState(Arc<RwLock<Option<Arc<PushSettings>>>>);
 
-/// Who may push.
+/// The public URL and the accounts that may sign.
 #[derive(Debug)]
 struct PushSettings {
     url: PublicUrl,
     signers: Vec<Signer>,
     inboxes: Inboxes,
-    /// When a refusal was told last.
-    told_at: Mutex<Option<Instant>>,
+    /// When a refusal was last logged.
+    logged_at: Mutex<Option<Instant>>,
 }
 
 impl PushState {
-    /// Takes pushes as a configuration says.
+    /// Applies a configuration.
     pub(super) fn follow(&self, config: &Config, inboxes: &Inboxes, health: &Health) {
         let terms = config.push_url.as_ref().map(|url| {
             health.takes_pushes();
@@ -38,13 +38,13 @@ impl PushState {
                 url: url.clone(),
                 signers: signers.collect(),
                 inboxes: inboxes.clone(),
-                told_at: Mutex::default(),
+                logged_at: Mutex::default(),
             })
         });
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = terms;
     }
 
-    /// What the pages take in of pushes.
+    /// Returns the handler of pushes for the HTTP server.
     pub(super) fn pushes(&self, health: Health) -> Pushes {
         let current = self.clone();
         let count = move |push| {
@@ -70,7 +70,7 @@ async fn count(terms: Arc<PushSettings>, push: Push) -> PushResult {
             return PushResult::Refused;
         }
     };
-    // It holds a caller's data: for as short a time as can be.
+    // The body contains a caller's data: drop it as soon as possible.
     drop(push);
     match terms.inboxes.deliver(pushed).await {
         Ok(()) => PushResult::Counted,
@@ -80,11 +80,11 @@ async fn count(terms: Arc<PushSettings>, push: Push) -> PushResult {
 
 impl PushSettings {
     fn tell(&self, refusal: Refusal) {
-        let mut told_at = self.told_at.lock().unwrap_or_else(PoisonError::into_inner);
-        if told_at.is_some_and(|at| at.elapsed() < TOLD_EVERY) {
+        let mut logged_at = self.logged_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged_at.is_some_and(|at| at.elapsed() < LOG_EVERY) {
             return;
         }
-        *told_at = Some(Instant::now());
+        *logged_at = Some(Instant::now());
         let reason = refusal.as_str();
         tracing::warn!(
             reason,

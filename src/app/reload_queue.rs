@@ -1,7 +1,7 @@
-//! When the configuration is reloaded: at once, but not again for some seconds.
+//! Limits how often the configuration is reloaded: at once, then not for some seconds.
 //!
-//! Each reload reads files and may end loops, so that a client that asks without end would keep the
-//! program busy. What is asked for in between is one reload.
+//! Each reload reads files and may restart loops, so a client that requests reloads in a loop would keep the program
+//! busy. Requests within the interval become one reload.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use tokio::time::Instant;
 
 use crate::http::reload::ReloadReply;
 
-/// Least time between two reloads.
+/// The minimum time between two reloads.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// The reloads that are asked for.
+/// The requested reloads.
 #[derive(Default)]
 pub(super) struct ReloadQueue {
     is_asked: bool,

@@ -1,6 +1,6 @@
-//! `/failures`: the most recent failing requests, for people and for programs.
+//! `/failures`: the most recent failing requests as HTML or JSON.
 //!
-//! Here is the way from a request to an answer; `query` parses the query string, `page` writes HTML.
+//! `query` parses the query string, `page` writes HTML.
 
 mod page;
 mod query;
@@ -15,16 +15,16 @@ use crate::store::failures::{ReadError, RecentFailure, RecentFailures, RecentRep
 
 use super::{HttpState, negotiate};
 
-/// In which form an answer is given.
+/// The format of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
-    /// For people.
+    /// HTML.
     Page,
-    /// For programs.
+    /// JSON.
     Json,
 }
 
-/// `/failures`: a page, or JSON for those who prefer it.
+/// `/failures`: HTML, or JSON for clients that prefer it.
 pub(super) async fn page_or_json(
     State(state): State<HttpState>,
     headers: HeaderMap,
@@ -63,13 +63,13 @@ async fn answer(state: &HttpState, query: &str, form: Form) -> Response {
     }
 }
 
-/// What a person is told when the store can't be read.
+/// Explains why the store can't be read.
 fn why(error: &ReadError) -> &'static str {
     match error {
         ReadError::Timeout => {
-            "the store did not answer in time: its disk is slow or hangs; /metrics is served all the same"
+            "the store did not respond in time: its disk is slow or hangs; /metrics still works"
         }
-        ReadError::Failed(_) => "the store can't be read: the log says why",
+        ReadError::Failed(_) => "the store can't be read; see the log",
         ReadError::Closed => "the exporter is stopping",
     }
 }
@@ -123,7 +123,7 @@ fn json_response(value: &Value) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], format!("{value}\n")).into_response()
 }
 
-/// What failed a minute ago must not look like what fails now.
+/// A cached page would show old failures as current.
 fn no_store(mut response: Response) -> Response {
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response

@@ -1,14 +1,13 @@
-//! What the pages for people share: frame, style, spans of time. Escaped by construction.
+//! What the HTML pages share: the frame, the style and the format of ages.
 //!
-//! No script: every page is whole as it comes, and light or dark as the reader's system is.
+//! The pages need no scripts, and follow the system's light or dark mode. maud escapes all text.
 
 pub(super) mod landing;
 
 use maud::{DOCTYPE, Markup, html};
 
-/// The style of all pages. Below 70 rem the nine columns of the widest table have no room: there
-/// each row becomes a card, whose cells carry the names of their columns, so that nothing is to be
-/// scrolled sideways.
+/// The style of all pages. Below 70 rem, the widest table with its nine columns doesn't fit: each row becomes a card
+/// whose cells show the names of their columns, so that no page scrolls sideways.
 const STYLE: &str = "
 :root { color-scheme: light dark; }
 body { font: 16px/1.5 system-ui, sans-serif; margin: 1.5rem auto; max-width: 84rem; padding: 0 1rem; overflow-wrap: anywhere; }
@@ -41,7 +40,7 @@ input, select, button { box-sizing: border-box; font: inherit; font-size: 1rem; 
 }
 ";
 
-/// A page.
+/// Wraps the body of a page.
 pub(super) fn frame(title: &str, body: &Markup) -> Markup {
     html! {
         (DOCTYPE)
@@ -57,7 +56,7 @@ pub(super) fn frame(title: &str, body: &Markup) -> Markup {
     }
 }
 
-/// A time span for people: the largest unit that fits.
+/// Formats an age in the largest unit that fits.
 pub(super) fn age(seconds: f64) -> String {
     let seconds = seconds.max(0.0);
     let (amount, unit) = match seconds {

@@ -1,7 +1,7 @@
-//! `POST /push/error-log`: takes what Twilio pushes.
+//! `POST /push/error-log`: receives pushes from Twilio.
 //!
-//! Requests are authenticated by their signature, and also by user and password if the web configuration has
-//! users. What can be held up is bounded: a few requests at a time, their size, and their time.
+//! Requests are authenticated by their signature, and also by user and password if the web configuration has users.
+//! The number of concurrent requests, their size and their time are limited.
 
 use std::fmt;
 use std::pin::Pin;
@@ -18,14 +18,14 @@ use crate::metrics::health::{Health, PushResult};
 
 use super::HttpState;
 
-/// Most bytes of a body: Event Streams sends a few events at a time, each of some kilobytes.
+/// The maximum size of a body: Event Streams sends a few events at a time, each of a few kilobytes.
 const MAX_BODY_BYTES: usize = 1 << 20;
-/// Requests that are taken in at a time: together they hold a few megabytes.
+/// The maximum number of concurrent requests; together they hold a few megabytes.
 const MAX_AT_ONCE: usize = 8;
-/// How long a request may take: Twilio waits for five seconds, and then pushes again.
+/// How long a request may take: Twilio retries after five seconds.
 const WITHIN: Duration = Duration::from_millis(4_500);
 
-/// A request, as it came.
+/// A received request.
 #[derive(Clone)]
 pub struct Push {
     /// The query of its URL.
@@ -42,30 +42,30 @@ impl fmt::Debug for Push {
     }
 }
 
-/// What becomes of a request; `None` where nothing is to be pushed here.
+/// The result of a request, or `None` if pushes are off.
 pub type PushFuture = Pin<Box<dyn Future<Output = Option<PushResult>> + Send>>;
 
-/// Reads the requests, and hands them on to be verified and counted.
+/// Reads requests and passes them on for verification and counting.
 #[derive(Clone)]
 pub struct Pushes {
     count: Arc<dyn Fn(Push) -> PushFuture + Send + Sync>,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     health: Health,
 }
 
 impl Pushes {
-    /// Hands them to `count`.
+    /// Passes requests to `count`.
     pub fn new(count: impl Fn(Push) -> PushFuture + Send + Sync + 'static, health: Health) -> Self {
-        let places = Arc::new(Semaphore::new(MAX_AT_ONCE));
-        Self { count: Arc::new(count), places, health }
+        let permits = Arc::new(Semaphore::new(MAX_AT_ONCE));
+        Self { count: Arc::new(count), permits, health }
     }
 
     async fn take(&self, request: Request) -> Option<PushResult> {
-        let Ok(_place) = self.places.try_acquire() else { return Some(PushResult::Deferred) };
+        let Ok(_permit) = self.permits.try_acquire() else { return Some(PushResult::Deferred) };
         let (parts, body) = request.into_parts();
         let query = parts.uri.query().unwrap_or_default().to_owned();
         let taken = async {
-            // Read to its end before it is known whose it is: the signature covers all of it.
+            // The signature covers the whole body.
             match to_bytes(body, MAX_BODY_BYTES).await {
                 Ok(body) => (self.count)(Push { query, headers: parts.headers, body }).await,
                 Err(_) => Some(PushResult::Refused),

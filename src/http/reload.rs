@@ -1,7 +1,7 @@
-//! `/-/reload`: asks the program to read its configuration again.
+//! `/-/reload`: reloads the configuration.
 //!
-//! Off unless `--web.enable-lifecycle` is given. A page of another site can make a browser send the
-//! request, so that one that a browser marks as coming from elsewhere is refused.
+//! Off without `--web.enable-lifecycle`. Pages of other sites can make a browser send the request, so requests that
+//! a browser marks as cross-site are refused.
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -10,23 +10,23 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::HttpState;
 
-/// Where the answer goes: an error tells what is wrong with the configuration.
+/// Receives the result; an error lists the problems of the configuration.
 pub type ReloadReply = oneshot::Sender<Result<(), String>>;
-/// Whoever reloads takes requests from here, one at a time.
+/// Receives requests for a reload, one at a time.
 pub type ReloadRequests = mpsc::Receiver<ReloadReply>;
 
-/// Asks for a reload.
+/// Sends requests for a reload.
 #[derive(Clone, Debug)]
 pub struct Reloads(mpsc::Sender<ReloadReply>);
 
-/// A channel with room for one request: further ones wait.
+/// Creates a channel with room for one request; further ones wait.
 pub fn channel() -> (Reloads, ReloadRequests) {
     let (sender, receiver) = mpsc::channel(1);
     (Reloads(sender), receiver)
 }
 
-/// Whether a browser says that a page of another site sent the request (Fetch Metadata, and RFC 6454,
-/// section 7). Clients that are no browsers send neither header.
+/// Whether a browser marks the request as sent by a page of another site (Fetch Metadata; RFC 6454, section 7).
+/// Clients other than browsers send neither header.
 fn is_cross_site(headers: &HeaderMap) -> bool {
     let fetch_site = headers.get("sec-fetch-site").map(|site| site.as_bytes());
     let is_elsewhere = fetch_site.is_some_and(|site| site != b"same-origin" && site != b"none");
@@ -41,7 +41,7 @@ fn is_cross_site(headers: &HeaderMap) -> bool {
     is_elsewhere || headers.get_all(header::ORIGIN).iter().any(|origin| !is_own(origin.as_bytes()))
 }
 
-/// `POST` or `PUT /-/reload`, as Prometheus has it.
+/// `POST` or `PUT /-/reload`, as in Prometheus.
 pub(super) async fn reload(State(state): State<HttpState>, headers: HeaderMap) -> Response {
     let Some(Reloads(requests)) = &state.reloads else {
         return (
@@ -51,10 +51,7 @@ pub(super) async fn reload(State(state): State<HttpState>, headers: HeaderMap) -
             .into_response();
     };
     if is_cross_site(&headers) {
-        return (
-            StatusCode::FORBIDDEN,
-            "A page of another site may not reload the configuration.\n",
-        )
+        return (StatusCode::FORBIDDEN, "Pages of other sites can't reload the configuration.\n")
             .into_response();
     }
     let (reply, answer) = oneshot::channel();
@@ -66,7 +63,7 @@ pub(super) async fn reload(State(state): State<HttpState>, headers: HeaderMap) -
         Some(Ok(())) => "Reloaded.\n".into_response(),
         Some(Err(problems)) => (
             StatusCode::INTERNAL_SERVER_ERROR,
-            format!("The configuration is wrong, the former one stays in force:\n{problems}\n"),
+            format!("The configuration is invalid; the previous one stays active:\n{problems}\n"),
         )
             .into_response(),
         None => (StatusCode::SERVICE_UNAVAILABLE, "The exporter is stopping.\n").into_response(),
@@ -78,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_browser_marks_as_coming_from_elsewhere_is_refused() {
+    fn refuses_requests_that_a_browser_marks_as_cross_site() {
         for (headers, expected) in [
             (&[][..], false),
             (&[("host", "h:1")], false),

@@ -1,10 +1,8 @@
-//! The web configuration file: TLS, who may ask, and headers, in the format of Prometheus'
-//! exporter-toolkit.
+//! The web configuration file, in the format of Prometheus' exporter-toolkit.
 //!
 //! Format: <https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md>.
-//! Strict like everything here; what stands in the file but isn't supported is an error, because
-//! whoever wrote it relies on it. Certificates and keys are read along, so that all that is wrong is
-//! told at once.
+//! Unknown and unsupported keys are errors, because their author relies on them. Certificates and keys are read at
+//! the same time, so that all problems are reported together.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,7 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::config::reader::{Reader, Section};
 use crate::config::{Problem, Problems, file, layers, shape};
 
-/// Most bytes of a file with certificates.
+/// The maximum size of a file with certificates.
 const MAX_PEM_BYTES: u64 = 1 << 20;
 /// The headers that may be set, as in the exporter-toolkit.
 const HEADERS: [&str; 5] = [
@@ -25,65 +23,64 @@ const HEADERS: [&str; 5] = [
     "X-XSS-Protection",
     "Strict-Transport-Security",
 ];
-/// What bcrypt hashes begin with.
+/// The prefixes of bcrypt hashes.
 const BCRYPT: [&str; 4] = ["$2a$", "$2b$", "$2x$", "$2y$"];
-/// Costs of a bcrypt hash: each step doubles the time, and 14 is a second.
+/// The permitted costs of a bcrypt hash. Each step doubles the time; 14 takes a second.
 const BCRYPT_COSTS: std::ops::RangeInclusive<u32> = 4..=14;
 
-/// How pages are served.
+/// The contents of a web configuration file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WebConfig {
-    /// TLS, if there is any.
+    /// TLS, if configured.
     pub tls: Option<TlsConfig>,
-    /// Who may ask: names and bcrypt hashes; nobody in particular while it is empty.
+    /// The users with their bcrypt hashes; without any, no credentials are needed.
     pub users: BTreeMap<String, String>,
-    /// Headers for every answer.
+    /// Headers for every response.
     pub headers: Vec<(&'static str, String)>,
 }
 
 impl WebConfig {
-    /// What a change to this would take away from the protection of a former one: a file that is empty,
-    /// or was cut off while it was written, is valid.
+    /// The protection that changing from `former` to this would remove. An empty or truncated file is valid, too.
     pub fn loses(&self, former: &Self) -> Option<&'static str> {
         let requires = |config: &Self| {
             let clients = config.tls.as_ref().map(|tls| &tls.clients);
             matches!(clients, Some(ClientCertificates::Required(_)))
         };
         if self.users.is_empty() && !former.users.is_empty() {
-            Some("basic_auth_users: no user is left")
+            Some("basic_auth_users: has no users any more")
         } else if self.tls.is_none() && former.tls.is_some() {
-            Some("tls_server_config: there is no TLS any more")
+            Some("tls_server_config: is missing, so TLS would be off")
         } else if requires(former) && !requires(self) {
-            Some("tls_server_config.client_auth_type: clients need no certificate any more")
+            Some("tls_server_config.client_auth_type: would no longer require client certificates")
         } else {
             None
         }
     }
 }
 
-/// The server's side of TLS.
+/// TLS settings.
 #[derive(Clone, Debug)]
 pub struct TlsConfig {
-    /// Its certificates, as PEM.
+    /// The certificates, as PEM.
     pub certificates: String,
-    /// Their key, as PEM.
+    /// The private key, as PEM.
     pub key: SecretString,
     /// Which clients may connect.
     pub clients: ClientCertificates,
-    /// Whether TLS 1.2 is spoken.
+    /// Whether TLS 1.2 is enabled.
     pub speaks_1_2: bool,
-    /// Whether TLS 1.3 is spoken.
+    /// Whether TLS 1.3 is enabled.
     pub speaks_1_3: bool,
 }
 
 /// Which clients may connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientCertificates {
-    /// Any; none is asked for a certificate.
+    /// All clients; certificates aren't requested.
     NotAsked,
-    /// Those without a certificate, or with one of these authorities (PEM).
+    /// Clients without a certificate, or with one from these authorities (PEM).
     VerifiedIfGiven(String),
-    /// Only those with a certificate of these authorities (PEM).
+    /// Only clients with a certificate from these authorities (PEM).
     Required(String),
 }
 
@@ -99,16 +96,16 @@ impl PartialEq for TlsConfig {
 
 impl Eq for TlsConfig {}
 
-/// Reads a web configuration file, and the files that it names (relative to it).
+/// Reads a web configuration file and the files that it names, relative to it.
 ///
 /// # Errors
-/// All problems at once; none quotes a key or a hash.
+/// Lists all problems, without quoting keys or hashes.
 pub fn load_web(file: &Path) -> Result<WebConfig, Problems> {
     let (figment, dict) = layers::alone(file).map_err(|problem| Problems(vec![problem]))?;
     let mut reader = Reader::new(&figment);
     let place = file.display().to_string();
     if dict.is_empty() {
-        // Half-written, perhaps: it must not open to everybody what was closed.
+        // It may be half-written, and must not remove protection.
         let text =
             "is empty: expected `tls_server_config`, `basic_auth_users` or `http_server_config`";
         return Err(Problems(vec![Problem { place, key: String::new(), text: text.to_owned() }]));
@@ -154,8 +151,7 @@ fn read_tls(
     for (name, pem) in [("cert_file", certificates.is_some()), ("key_file", key.is_some())] {
         let inline = name.trim_end_matches("_file");
         if !pem && !section.was_given(name) && !section.was_given(inline) {
-            let text =
-                format!("is missing: expected a file in PEM (or `{inline}` with the text itself)");
+            let text = format!("is missing: expected a PEM file (or `{inline}` with the PEM text)");
             reader.problem(place, section.key(name), text);
         }
     }
@@ -174,7 +170,7 @@ fn read_tls(
             "is not supported: safe values are chosen automatically",
         );
     }
-    // Go ignores it, too.
+    // Go ignores it as well.
     let _ignored = reader.flag(&mut section, "prefer_server_cipher_suites");
     unsupported(
         reader,
@@ -238,13 +234,13 @@ fn read_clients(
         (Some("RequireAndVerifyClientCert"), Some(pem)) => ClientCertificates::Required(pem),
         (Some("VerifyClientCertIfGiven" | "RequireAndVerifyClientCert"), None) => {
             if !section.was_given("client_ca_file") && !section.was_given("client_ca") {
-                let text = "is missing: client_auth_type verifies with it".to_owned();
+                let text = "is missing: client_auth_type needs it".to_owned();
                 reader.problem(place, section.key("client_ca_file"), text);
             }
             ClientCertificates::NotAsked
         }
         (None | Some("" | "NoClientCert"), Some(_)) => {
-            let text = "asks no client for a certificate, and yet there is a client_ca".to_owned();
+            let text = "doesn't use client_ca, which is set".to_owned();
             reader.problem(place, section.key("client_auth_type"), text);
             ClientCertificates::NotAsked
         }
@@ -256,7 +252,7 @@ fn read_clients(
     }
 }
 
-/// Reads PEM that stands in the file or in another one.
+/// Reads PEM text from the file itself or from another file.
 fn read_pem(
     reader: &mut Reader<'_>,
     section: &mut Section,
@@ -296,7 +292,7 @@ fn read_file(path: &Path) -> Result<String, String> {
 
 fn read_http(reader: &mut Reader<'_>, top: &mut Section) -> Vec<(&'static str, String)> {
     let mut section = reader.section(top, "http_server_config");
-    // HTTP/1.1 is spoken either way, which every client of HTTP/2 speaks, too.
+    // The server speaks HTTP/1.1 in any case, as do all clients.
     let _either = reader.flag(&mut section, "http2");
     let mut inner = reader.section(&mut section, "headers");
     let mut headers = Vec::new();
@@ -306,7 +302,7 @@ fn read_http(reader: &mut Reader<'_>, top: &mut Section) -> Vec<(&'static str, S
             if is_value {
                 headers.push((name, text));
             } else {
-                reader.wrong(&inner, name, &Value::from(text), "a text of printable ASCII");
+                reader.wrong(&inner, name, &Value::from(text), "a string of printable ASCII");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! TLS for clients, made from the certificates of the web configuration.
+//! TLS from the certificates of the web configuration.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use tokio_rustls::TlsAcceptor;
 
 use super::config::{ClientCertificates, TlsConfig};
 
-/// Prepares TLS.
+/// Creates the TLS acceptor.
 ///
 /// # Errors
-/// Certificates or keys that can't be used; no error quotes a key.
+/// Fails if certificates or keys can't be used. Errors don't quote keys.
 pub(super) fn acceptor(config: &TlsConfig) -> anyhow::Result<TlsAcceptor> {
     let versions: Vec<&rustls::SupportedProtocolVersion> = [
         (config.speaks_1_2, &rustls::version::TLS12),
@@ -49,7 +49,7 @@ pub(super) fn acceptor(config: &TlsConfig) -> anyhow::Result<TlsAcceptor> {
     };
     let chain = certificates("cert", &config.certificates)?;
     let key = PrivateKeyDer::from_pem_slice(config.key.expose_secret().as_bytes())
-        .map_err(|_| anyhow!("key: holds no private key in PEM"))?;
+        .map_err(|_| anyhow!("key: contains no private key in PEM"))?;
     let mut server = builder.with_single_cert(chain, key).context("cert and key")?;
     server.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(server)))
@@ -60,5 +60,5 @@ fn certificates(key: &str, pem: &str) -> anyhow::Result<Vec<CertificateDer<'stat
     certificates
         .ok()
         .filter(|certificates| !certificates.is_empty())
-        .with_context(|| format!("{key}: holds no certificate in PEM"))
+        .with_context(|| format!("{key}: contains no certificate in PEM"))
 }

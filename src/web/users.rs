@@ -1,8 +1,7 @@
 //! Basic authentication with bcrypt hashes.
 //!
-//! Verifying a password takes tens of milliseconds on purpose. One is verified at a time, on a thread for
-//! blocking work, and a verified password is remembered by a keyed tag. An unknown user takes as long as a
-//! known one.
+//! Verifying a password takes tens of milliseconds by design. Passwords are verified one at a time, on a thread for
+//! blocking work; verified ones are remembered by a keyed tag. Unknown users take as long as known ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,12 +12,12 @@ use base64::prelude::*;
 use ring::hmac;
 use tokio::sync::Semaphore;
 
-/// Most verified passwords that are remembered: a few for each user.
+/// The maximum number of remembered passwords.
 const MAX_VERIFIED: usize = 64;
-/// Longest credentials that are considered: bcrypt uses 72 bytes.
+/// The maximum length of encoded credentials; bcrypt uses 72 bytes.
 const MAX_CREDENTIALS: usize = 1_024;
 
-/// The users, with their hashes, and the passwords that were verified.
+/// The users with their hashes, and the verified passwords.
 #[derive(Clone)]
 pub(super) struct Users(Arc<Inner>);
 
@@ -26,7 +25,7 @@ struct Inner {
     hashes: BTreeMap<String, String>,
     key: hmac::Key,
     verified: Mutex<BTreeSet<Vec<u8>>>,
-    turn: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 impl fmt::Debug for Users {
@@ -36,16 +35,16 @@ impl fmt::Debug for Users {
 }
 
 impl Users {
-    /// Names with their bcrypt hashes; without any, every request is allowed.
+    /// Takes names with their bcrypt hashes. Without any, all requests are allowed.
     pub(super) fn new(hashes: BTreeMap<String, String>) -> Result<Self, getrandom::Error> {
         let mut key = [0; 32];
         getrandom::fill(&mut key)?;
         let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
-        let (verified, turn) = (Mutex::default(), Arc::new(Semaphore::new(1)));
-        Ok(Self(Arc::new(Inner { hashes, key, verified, turn })))
+        let (verified, permits) = (Mutex::default(), Arc::new(Semaphore::new(1)));
+        Ok(Self(Arc::new(Inner { hashes, key, verified, permits })))
     }
 
-    /// Whether the headers of a request name a user and the right password (RFC 7617).
+    /// Whether a request has the name and password of a user (RFC 7617).
     pub(super) async fn allows(&self, headers: &HeaderMap) -> bool {
         if self.0.hashes.is_empty() {
             return true;
@@ -57,17 +56,17 @@ impl Users {
         if self.0.is_verified(&tag) {
             return true;
         }
-        // An unknown name is compared with the hash of another user.
+        // The password of an unknown user is compared with another user's hash.
         let is_user = known.is_some();
         let Some(hash) = known.or_else(|| self.0.hashes.values().next()).cloned() else {
             return false;
         };
-        // The semaphore is never closed, and fair: waiting passwords are verified in order.
-        let turn = Arc::clone(&self.0.turn).acquire_owned().await;
+        // The semaphore is fair, so passwords are verified in order. It is never closed.
+        let permit = Arc::clone(&self.0.permits).acquire_owned().await;
         let users = Arc::clone(&self.0);
         let verify = move || {
-            // A client that doesn't wait for the answer leaves the work, and the turn, behind.
-            let _turn = turn;
+            // Keep the permit until the work is done, even if the client disconnects.
+            let _permit = permit;
             let is_right = users.is_verified(&tag)
                 || (bcrypt::verify(&password, &hash).unwrap_or(false) && is_user);
             if is_right {
@@ -93,7 +92,7 @@ impl Inner {
     }
 }
 
-/// Name and password of `Authorization: Basic` (RFC 7617).
+/// The name and password of `Authorization: Basic` (RFC 7617).
 fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
     let text = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, encoded) = text.split_once(' ')?;
@@ -110,7 +109,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn only_a_user_with_the_right_password_is_allowed() {
+    async fn allows_only_users_with_the_right_password() {
         let hash = bcrypt::hash("right", 4).expect("a hash");
         let users = Users::new(BTreeMap::from([("prometheus".to_owned(), hash)])).expect("random");
         let allows = async |text: &str| {
@@ -128,7 +127,7 @@ mod tests {
         }
         assert!(!users.allows(&HeaderMap::new()).await);
         let verified = users.0.verified.lock().expect("no panic").len();
-        assert_eq!(verified, 1, "only a right password is remembered");
+        assert_eq!(verified, 1, "only the right password is remembered");
         let open = Users::new(BTreeMap::new()).expect("random");
         assert!(open.allows(&HeaderMap::new()).await);
     }

@@ -124,7 +124,7 @@ fn all_problems_of_a_web_configuration_are_reported() {
                 "is missing",
             ],
         ),
-        ("tls_server_config: { cert: x, key: x }", &["cert: holds no certificate in PEM"]),
+        ("tls_server_config: { cert: x, key: x }", &["cert: contains no certificate in PEM"]),
         (
             "tls_server_config: { cert: x, key: x, min_version: TLS10 }",
             &["tls_server_config.min_version", "TLS12"],

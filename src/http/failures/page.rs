@@ -1,4 +1,4 @@
-//! The page of `/failures`: a form, a table, and what to make of an empty one.
+//! The HTML of `/failures`: a form, a table, and an explanation if it is empty.
 
 use axum::http::StatusCode;
 use jiff::Timestamp;
@@ -16,13 +16,13 @@ use super::super::pages::{age, frame};
 use super::query::{self, webhook_kinds};
 use super::reported;
 
-/// Links are relative, so that a proxy may add a path of its own before them.
+/// Links are relative, so that a proxy can add a path prefix.
 const PATH: &str = "failures";
 const JSON_PATH: &str = "failures.json";
-/// The region of accounts that chose none: the console needs to be told of others only.
+/// The default region; links to the console name only other regions.
 const DEFAULT_REGION: &str = "us1";
 
-/// What was found.
+/// The page with the results.
 pub(super) fn found(
     filter: &FailureFilter,
     found: &RecentFailures,
@@ -67,7 +67,7 @@ pub(super) fn found(
     frame("Failures - twilio-call-exporter", &body)
 }
 
-/// Why there is no answer.
+/// The page that explains why there are no results.
 pub(super) fn refusal(status: StatusCode, problems: &[String]) -> Markup {
     let body = html! {
         h1 { @if status.is_client_error() { "Not understood" } @else { "No answer now" } }
@@ -84,7 +84,7 @@ pub(super) fn refusal(status: StatusCode, problems: &[String]) -> Markup {
 
 fn form(filter: &FailureFilter, accounts: &[String]) -> Markup {
     let mut known: Vec<&str> = accounts.iter().map(String::as_str).collect();
-    // What is asked for stays in the form, whether it exists or not.
+    // Keep the selected accounts in the form even if they don't exist.
     known.extend(filter.accounts.iter().map(String::as_str));
     known.sort_unstable();
     known.dedup();
@@ -110,7 +110,7 @@ fn form(filter: &FailureFilter, accounts: &[String]) -> Markup {
     }
 }
 
-/// One field per value that is asked for, or an empty one.
+/// One field per selected value, or an empty one.
 fn inputs(title: &str, name: &str, asked: &[String]) -> Markup {
     let empty = [String::new()];
     html! {
@@ -188,11 +188,10 @@ fn duration(ms: Option<u64>) -> String {
     }
 }
 
-/// The page of a call in Twilio's console.
+/// The URL of a call in Twilio's console.
 ///
-/// Twilio documents no address for it. This is the one that integrations with Twilio link to, such
-/// as Splunk On-Call's guide ("Link back to a specific call's history"); the console leads on to
-/// its present place, and asks for the right login first.
+/// Twilio doesn't document it. Integrations with Twilio use this one, such as Splunk On-Call's guide ("Link back to
+/// a specific call's history"). The console redirects to the current page after the login.
 pub(super) fn console(call_sid: CallSid, region: &str) -> String {
     let page = format!("https://www.twilio.com/console/voice/calls/logs/{call_sid}");
     if region == DEFAULT_REGION {
@@ -202,7 +201,7 @@ pub(super) fn console(call_sid: CallSid, region: &str) -> String {
     format!("{page}?{}", query.append_pair("x-target-region", region).finish())
 }
 
-/// An empty answer may mean several things.
+/// Explains an empty result.
 fn nothing(filter: &FailureFilter) -> Markup {
     html! {
         p {
@@ -214,15 +213,15 @@ fn nothing(filter: &FailureFilter) -> Markup {
         }
         ul.quiet {
             li { "Perhaps nothing failed." }
-            li { "Twilio may show what happened in a call only 15 minutes after its end." }
+            li { "Twilio may show the events of a call only 15 minutes after it ends." }
             li {
-                "Only the newest are kept: " (MAX_PER_ENDPOINT) " of a route, " (MAX_PER_ACCOUNT)
-                " of an account. The counters on " a href="metrics" { "/metrics" }
-                " know of all."
+                "Only the newest are kept: " (MAX_PER_ENDPOINT) " per route, " (MAX_PER_ACCOUNT)
+                " per account. The counters on " a href="metrics" { "/metrics" }
+                " include all."
             }
-            li { "Only accounts that are polled now are shown." }
+            li { "Only accounts that are currently polled are shown." }
             @if query::is_filtered(filter) {
-                li { "Host and route are compared exactly, as the labels on /metrics have them." }
+                li { "Host and route must match the labels on /metrics exactly." }
             }
         }
     }

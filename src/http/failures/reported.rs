@@ -1,4 +1,4 @@
-//! What Twilio's error log reports, on the page of `/failures`: entries that no Call Event confirms yet.
+//! The section of `/failures` with entries of Twilio's error log that no Call Event has confirmed yet.
 
 use jiff::Timestamp;
 use maud::{Markup, html};
@@ -10,7 +10,7 @@ use crate::store::failures::RecentReport;
 use super::super::pages::age;
 use super::page::console;
 
-/// A section of its own; nothing where nothing is reported.
+/// The section, or nothing if there are no entries.
 pub(super) fn section(reported: &[RecentReport], now: Timestamp) -> Markup {
     html! {
         @if !reported.is_empty() {
@@ -55,7 +55,7 @@ fn row(report: &RecentReport, now: Timestamp) -> Markup {
     }
 }
 
-/// The code, with Twilio's page about it, and what it means.
+/// The code with its meaning and a link to Twilio's page about it.
 fn error(code: ErrorCode) -> Markup {
     html! {
         @if let ErrorCode::Number(number) = code {

@@ -1,6 +1,6 @@
-//! The landing page: what runs here, and whether it is well.
+//! The landing page: the state of the exporter and its accounts.
 //!
-//! Made from the same instruments as `/metrics`, so that both tell the same; escaped by construction.
+//! It uses the same instruments as `/metrics`, so that both agree.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::metrics::catalog::{self, Family};
 use super::super::HttpState;
 use super::{age, frame};
 
-/// One account, as its gauges tell.
+/// The state of an account, from its gauges.
 #[derive(Debug, Default, PartialEq)]
 struct AccountRow {
     sid: String,
@@ -24,7 +24,7 @@ struct AccountRow {
     overdue: f64,
     catching_up: f64,
     unreadable: f64,
-    /// What can't be read, why, and for how many seconds.
+    /// The resources that can't be read, why, and for how many seconds.
     troubles: Vec<(&'static str, String, f64)>,
 }
 
@@ -41,7 +41,7 @@ pub(in crate::http) async fn landing(State(state): State<HttpState>) -> Html<Str
     Html(page(&rows, health, now).into_string())
 }
 
-/// What concerns all accounts.
+/// The state of the exporter.
 #[derive(Clone, Copy)]
 struct Health {
     is_ready: bool,
@@ -101,8 +101,8 @@ fn page(rows: &BTreeMap<String, AccountRow>, health: Health, now: f64) -> Markup
         }
         @if !health.is_writable {
             p.bad {
-                "The store can't be written: polling is paused until it can. Is its disk full, or \
-                 were its files removed? The log says why."
+                "The store can't be written, and polling is paused. Is the disk full, or \
+                 were the files removed? See the log."
             }
         }
         ul {
@@ -126,7 +126,7 @@ fn page(rows: &BTreeMap<String, AccountRow>, health: Health, now: f64) -> Markup
     frame("twilio-call-exporter", &body)
 }
 
-/// What can't be read, for a person.
+/// The name of a resource for people.
 fn what(resource: &str) -> &str {
     match resource {
         "calls" => "lists of calls",
