@@ -16,7 +16,7 @@
 //!   (metrics, log)                                              one page, one call      │
 //!        ^                                                                              │
 //!        │                                                                              v
-//!   store commits <── Effects { batch, measures, lines } <── Engine::on_answer <── Answer, judged
+//!   store commits <── Effects { batch, metric_updates, lines } <── Engine::on_answer <── Answer, judged
 //!        │                                                                   (wire, domain::judge)
 //!        v
 //!   ledger ── metrics::snapshot ── metrics::exposition ──> text on /metrics
@@ -25,7 +25,7 @@
 //! **Where is the next request chosen?** Only in [`Engine::next`](domain::engine::Engine::next): pace,
 //! retries, page sizes and order.
 //! **Where does an answer change state?** Only in
-//! [`Engine::on_answer`](domain::engine::Engine::on_answer), which returns what to store, measure and log as
+//! [`Engine::on_answer`](domain::engine::Engine::on_answer), which returns what to store, count and log as
 //! [`Effects`](domain::engine::effects::Effects). The poller commits the batch before it updates metrics and
 //! writes the log.
 //!

@@ -150,7 +150,7 @@ impl Poller {
             // However busy the account is, so that none waits in vain.
             pushed.extend(self.inbox.waiting());
             pushed.retain_mut(|delivery| self.take_pushed(delivery, &mut effects));
-            self.keep_house(&mut effects);
+            self.run_housekeeping(&mut effects);
             if self.commit(effects, heartbeat, stop).await.is_none() {
                 return;
             }
@@ -242,12 +242,12 @@ impl Poller {
     }
 
     /// Sets the gauges that look at every call, and forgets what can be forgotten.
-    fn keep_house(&mut self, effects: &mut Effects) {
+    fn run_housekeeping(&mut self, effects: &mut Effects) {
         let began = Instant::now();
         if began < self.housekeeping_at {
             return;
         }
-        effects.merge(self.engine.keep_house(self.shared.clock.now()));
+        effects.merge(self.engine.run_housekeeping(self.shared.clock.now()));
         self.note_tracked();
         let pause = HOUSEKEEPING_EVERY.max(began.elapsed() * HOUSEKEEPING_SHARE);
         self.housekeeping_at = began + pause;
@@ -267,7 +267,7 @@ impl Poller {
         heartbeat: &Heartbeat,
         stop: &CancellationToken,
     ) -> Option<()> {
-        let Effects { batch, needs_commit, measures, lines, accounts } = effects;
+        let Effects { batch, needs_commit, metric_updates, lines, accounts } = effects;
         if needs_commit {
             let batch = Arc::new(batch);
             let mut failures = 0;
@@ -292,8 +292,8 @@ impl Poller {
             }
             self.health.routes_retired(report.retired);
         }
-        for measure in &measures {
-            self.health.note(measure);
+        for update in &metric_updates {
+            self.health.note(update);
         }
         let (limit, now) = (self.shared.tracked.limit(), self.shared.clock.now());
         for line in lines {

@@ -316,7 +316,7 @@ impl Engine {
         let twilio_now = self.progress.now(now);
         let may_read = self.pace.reads_paused_until() <= now;
         let has_read =
-            may_read && (!self.reads.is_empty() || self.progress.has_due_step(twilio_now));
+            may_read && (!self.reads.is_empty() || self.progress.find_due_step(twilio_now));
         has_read || self.due_at(now) <= now
     }
 
@@ -355,12 +355,12 @@ impl Engine {
 
     /// Forgets what can be forgotten, and measures how late the account is. Looks at every call, so the
     /// shell spaces it by what it costs.
-    pub fn keep_house(&mut self, now: Timestamp) -> Effects {
+    pub fn run_housekeeping(&mut self, now: Timestamp) -> Effects {
         let mut effects = Effects::default();
         let twilio_now = self.progress.now(now);
-        let found = self.progress.keep_house(self.max_concurrency, twilio_now);
-        self.event_sizes.keep(|sid| self.progress.calls.contains_key(sid));
-        effects.measures.extend([
+        let found = self.progress.run_housekeeping(self.max_concurrency, twilio_now);
+        self.event_sizes.retain(|sid| self.progress.calls.contains_key(sid));
+        effects.metric_updates.extend([
             MetricUpdate::AccountLag(self.progress.lag(twilio_now)),
             MetricUpdate::PollInterval(self.progress.lists.interval(twilio_now)),
             MetricUpdate::RequiredConcurrency(self.progress.required_concurrency()),

@@ -50,7 +50,7 @@ fn plan_again(bencher: Bencher<'_, '_>, calls: u64) {
 fn housekeeping(bencher: Bencher<'_, '_>, calls: u64) {
     let mut account = account(calls);
     plan(&mut account, 0);
-    bencher.counter(ItemsCount::new(calls)).bench_local(|| account.keep_house(now()));
+    bencher.counter(ItemsCount::new(calls)).bench_local(|| account.run_housekeeping(now()));
 }
 
 fn plan(account: &mut Engine, milliseconds: i64) {

@@ -154,7 +154,7 @@ impl AccountProgress {
     /// Returns the next step that is due for a call. The call is busy until the result is reported. Nothing is
     /// due before Twilio's time is known.
     pub fn due_step(&mut self, now: Timestamp) -> Option<Step> {
-        if !self.has_due_step(now) {
+        if !self.find_due_step(now) {
             return None;
         }
         let early = self.early_plan();
@@ -172,7 +172,7 @@ impl AccountProgress {
     }
 
     /// Requeues calls if necessary, and returns whether a step is due for any call.
-    pub fn has_due_step(&mut self, now: Timestamp) -> bool {
+    pub fn find_due_step(&mut self, now: Timestamp) -> bool {
         if self.lists.is_started() {
             self.requeue(now);
         }
@@ -312,7 +312,7 @@ impl AccountProgress {
 
     /// Forgets the calls that no list can return any more, ends active calls that have exceeded the maximum
     /// duration, and updates the measured demand. Visits every call.
-    pub fn keep_house(&mut self, max_concurrency: usize, now: Timestamp) -> CallChanges {
+    pub fn run_housekeeping(&mut self, max_concurrency: usize, now: Timestamp) -> CallChanges {
         let mut found = CallChanges::default();
         if !self.lists.is_started() {
             return found;

@@ -51,7 +51,7 @@ impl Engine {
         if let Err(failure) = &result
             && !is_unknown_call
         {
-            effects.measures.push(MetricUpdate::Retried(failure.reason.as_str()));
+            effects.metric_updates.push(MetricUpdate::Retried(failure.reason.as_str()));
         }
         let mut changed = Vec::new();
         match (run, result) {
@@ -90,10 +90,10 @@ impl Engine {
         let Some(answered_at) = heard.answered_at else { return };
         let skipped = self.progress.learn_time(heard.date, answered_at);
         if self.progress.time().is_known() {
-            effects.measures.push(MetricUpdate::TwilioAhead(self.progress.time().offset()));
+            effects.metric_updates.push(MetricUpdate::TwilioAhead(self.progress.time().offset()));
         }
         if let Some(skipped) = skipped.filter(|skipped| !skipped.is_zero()) {
-            effects.measures.push(MetricUpdate::Skipped(skipped));
+            effects.metric_updates.push(MetricUpdate::Skipped(skipped));
             effects.lines.push(Line::Skipped(skipped));
         }
     }
@@ -111,7 +111,7 @@ impl Engine {
             AfterAccounts::Found(found, failure) => {
                 effects.accounts = Some(found);
                 if let Some(failure) = &failure {
-                    effects.measures.push(MetricUpdate::Retried(failure.reason.as_str()));
+                    effects.metric_updates.push(MetricUpdate::Retried(failure.reason.as_str()));
                 }
                 failure
             }

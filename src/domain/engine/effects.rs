@@ -29,7 +29,7 @@ pub struct Effects {
     /// Whether the batch changes anything.
     pub needs_commit: bool,
     /// Numbers about ourselves.
-    pub measures: Vec<MetricUpdate>,
+    pub metric_updates: Vec<MetricUpdate>,
     /// What is worth a line in the log.
     pub lines: Vec<Line>,
     /// The accounts that were found, if their list was read.
@@ -280,7 +280,7 @@ pub enum Line {
 impl Effects {
     /// Adds what came later.
     pub fn merge(&mut self, later: Self) {
-        let Self { batch, needs_commit, measures, lines, accounts } = later;
+        let Self { batch, needs_commit, metric_updates, lines, accounts } = later;
         self.batch.facts.extend(batch.facts);
         self.batch.calls.extend(batch.calls);
         self.batch.forgotten.extend(batch.forgotten);
@@ -290,7 +290,7 @@ impl Effects {
             self.batch.lists = batch.lists;
         }
         self.needs_commit |= needs_commit;
-        self.measures.extend(measures);
+        self.metric_updates.extend(metric_updates);
         self.lines.extend(lines);
         self.accounts = accounts.or(self.accounts.take());
     }

@@ -117,7 +117,7 @@ impl PageSizes<CallSid> {
     }
 
     /// Forgets calls that are no longer tracked.
-    pub fn keep(&mut self, is_tracked: impl Fn(&CallSid) -> bool) {
+    pub fn retain(&mut self, is_tracked: impl Fn(&CallSid) -> bool) {
         self.by_key.retain(|sid, _| is_tracked(sid));
     }
 }
@@ -231,7 +231,7 @@ mod tests {
         assert_eq!((sizes.size_for(&failing), sizes.size_for(&other)), (1, 1_000));
         sizes.read(&failing, 1, at(0));
         assert_eq!(sizes.size_for(&failing), 50);
-        sizes.keep(|sid| *sid != failing);
+        sizes.retain(|sid| *sid != failing);
         assert_eq!(sizes.size_for(&failing), 1_000);
     }
 

@@ -90,7 +90,7 @@ fn what_was_lost_is_asked_again_and_its_answer_changes_nothing_any_more() {
         answer(Ok(AnswerContent::Calls(page(vec![], 0))), 2_000),
         moment(2_000),
     );
-    assert!(!effects.needs_commit && effects.measures.is_empty());
+    assert!(!effects.needs_commit && effects.metric_updates.is_empty());
     let again = engine.next(usize::MAX, at(2_000)).requests;
     assert!(again.len() == 1 && again[0].id > lost.id);
 }

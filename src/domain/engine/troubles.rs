@@ -94,7 +94,7 @@ impl<S: Ord> Watched<S> {
         let told = self.trouble.told().map(|(cause, since)| (cause.text.clone(), since));
         if told != self.told {
             self.told.clone_from(&told);
-            effects.measures.push(MetricUpdate::Trouble { resource, told });
+            effects.metric_updates.push(MetricUpdate::Trouble { resource, told });
         }
     }
 }

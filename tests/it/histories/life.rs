@@ -215,7 +215,7 @@ impl Simulation {
             effects.merge(program.engine.on_answer(answer.id, answer.answer(local), context));
             self.totals.steps += 1;
         }
-        effects.merge(program.engine.keep_house(local));
+        effects.merge(program.engine.run_housekeeping(local));
         self.totals.steps += 1;
         if self.random.u8(..20) == 0 {
             let pushed = world.pushed(now, &mut self.random).into_iter();

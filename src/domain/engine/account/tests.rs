@@ -142,15 +142,15 @@ fn a_missing_call_does_not_end_while_lists_fail() {
 #[test]
 fn an_endless_call_is_ended_after_the_maximum_duration() {
     const DAY: i64 = 86_400;
-    let keep_house =
-        |account: &mut AccountProgress, second| account.keep_house(4, at(second)).finished;
+    let run_housekeeping =
+        |account: &mut AccountProgress, second| account.run_housekeeping(4, at(second)).finished;
     for (status, days) in [(CallStatus::Other, 1), (CallStatus::InProgress, 7)] {
         let mut account = account();
         list(&mut account, &[Call { status, ..active(1, 0) }], 5);
-        assert_eq!(keep_house(&mut account, days * DAY), []);
+        assert_eq!(run_housekeeping(&mut account, days * DAY), []);
         let end = days * DAY + 3_601;
-        assert_eq!(keep_house(&mut account, end), [(Direction::Inbound, CallStatus::Other)]);
-        assert_eq!(keep_house(&mut account, end + 1), []);
+        assert_eq!(run_housekeeping(&mut account, end), [(Direction::Inbound, CallStatus::Other)]);
+        assert_eq!(run_housekeeping(&mut account, end + 1), []);
         read(&mut account, Stage::Settling, end + 963);
         assert!(account.calls[&sid(1)].settled_at.is_some());
     }
@@ -259,7 +259,7 @@ fn run(account: &AccountProgress, second: i64) -> ListRun {
 }
 
 fn forget(account: &mut AccountProgress, second: i64) -> Vec<CallSid> {
-    account.keep_house(4, at(second)).forgotten
+    account.run_housekeeping(4, at(second)).forgotten
 }
 
 fn fail(account: &mut AccountProgress, stage: Stage, failure: ReadFailure, second: i64) -> bool {

@@ -27,7 +27,7 @@ impl Engine {
         let page = match result {
             Ok(page) => page,
             Err(failure) => {
-                effects.measures.push(MetricUpdate::Up(false));
+                effects.metric_updates.push(MetricUpdate::Up(false));
                 self.list_failed(run, &failure, heard, effects);
                 return Vec::new();
             }
@@ -39,7 +39,7 @@ impl Engine {
             self.await_time(run.kind, heard, effects);
             return Vec::new();
         }
-        effects.measures.push(MetricUpdate::Up(true));
+        effects.metric_updates.push(MetricUpdate::Up(true));
         if !was_started {
             run.asked_at = self.progress.now(heard.moment.now);
         }
@@ -51,7 +51,7 @@ impl Engine {
         let now = self.progress.now(heard.moment.now);
         self.progress.lists.await_time(now);
         if self.progress.time().is_doubtful() {
-            effects.measures.push(MetricUpdate::Up(false));
+            effects.metric_updates.push(MetricUpdate::Up(false));
             let text = "nothing is read yet: the `Date` headers of Twilio's answers disagree with each other, or with this machine's clock";
             let cause = Cause { reason: "date", text: text.to_owned() };
             let now = heard.moment.now;
@@ -69,8 +69,8 @@ impl Engine {
         let now = self.progress.now(heard.moment.now);
         let room = heard.moment.room;
         let (changes, after) = self.progress.take_page(&mut run, page, room, heard.date, now);
-        effects.measures.push(MetricUpdate::CallsRejected(page.rejected));
-        effects.measures.push(MetricUpdate::CallsDeferred(changes.left));
+        effects.metric_updates.push(MetricUpdate::CallsRejected(page.rejected));
+        effects.metric_updates.push(MetricUpdate::CallsDeferred(changes.left));
         if changes.left > 0 && !self.has_no_room {
             self.has_no_room = true;
             effects.lines.push(Line::NoRoom);
@@ -91,7 +91,7 @@ impl Engine {
         self.progress.finish_list(run, AfterPage::Complete, at, random);
         self.list_sizes.read(&run.kind, run.page_size, now);
         let took = now.duration_since(self.list_began_at).unsigned_abs();
-        effects.measures.push(MetricUpdate::ListRead { kind: run.kind, took, at });
+        effects.metric_updates.push(MetricUpdate::ListRead { kind: run.kind, took, at });
         if std::mem::take(&mut self.has_no_room) {
             effects.lines.push(Line::HasRoom);
         }
@@ -108,7 +108,7 @@ impl Engine {
             Stop::NoRoom => {}
             Stop::Capped | Stop::Empty | Stop::Repeated | Stop::Undecodable | Stop::Foreign => {
                 let reason = stop.as_str();
-                effects.measures.push(MetricUpdate::Retried(reason));
+                effects.metric_updates.push(MetricUpdate::Retried(reason));
                 let text = format!(
                     "Twilio's list stopped before its end ({reason}): it is read again from where it is known"
                 );
@@ -158,7 +158,7 @@ impl Engine {
         }
         // A next page has the size of the first.
         let is_too_big = run.page_size > self.list_sizes.size_for(&run.kind);
-        if is_passing && !is_too_big && run.may_resume() {
+        if is_passing && !is_too_big && run.note_page_failure() {
             self.list = Some(run);
         } else {
             self.progress.lists.fail(&run, self.progress.now(now), random);

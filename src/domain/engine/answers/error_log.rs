@@ -49,7 +49,7 @@ impl Engine {
         match failure {
             Some(failure) => {
                 if was_read {
-                    effects.measures.push(MetricUpdate::Retried(failure.reason.as_str()));
+                    effects.metric_updates.push(MetricUpdate::Retried(failure.reason.as_str()));
                 }
                 let is_accounts = failure.verdict == Verdict::Refused;
                 let failed = failed_at(&failure, (), 0, heard.asked_at, is_accounts);
@@ -66,7 +66,7 @@ impl Engine {
         effects: &mut Effects,
     ) {
         if self.progress.lists.is_started() && self.error_log.begin_pushed(twilio_now) {
-            effects.measures.push(MetricUpdate::ErrorLog(CountedEntries::default()));
+            effects.metric_updates.push(MetricUpdate::ErrorLog(CountedEntries::default()));
         }
     }
 
@@ -79,7 +79,7 @@ impl Engine {
             lags: page.new.iter().map(|(_, at)| seconds_between(*at, now)).collect(),
             read_at: page.is_complete.then_some(now),
         };
-        effects.measures.push(MetricUpdate::ErrorLog(numbers));
+        effects.metric_updates.push(MetricUpdate::ErrorLog(numbers));
         for (reported, at) in page.new {
             if let Some(call_sid) = reported.call_sid {
                 self.progress.report(call_sid, now);

@@ -105,7 +105,7 @@ impl Engine {
             let (at, is_history) = self.progress.dated(created_at, now);
             effects.batch.facts.push(Fact::Event { observation, call_sid: sid, at, is_history });
         }
-        effects.measures.push(MetricUpdate::Events(numbers));
+        effects.metric_updates.push(MetricUpdate::Events(numbers));
         if let Some(CallOutcome { outcome, decided_by, created_at }) = counted.outcome {
             let (at, is_history) = self.progress.dated(created_at, now);
             effects.batch.facts.push(Fact::Outcome { outcome, decided_by, at, is_history });
@@ -134,7 +134,7 @@ impl Engine {
         }
         if matches!(failure.reason, FailureReason::Endless | FailureReason::Shifted) {
             // All its pages could be read.
-            effects.measures.push(MetricUpdate::Retried(failure.reason.as_str()));
+            effects.metric_updates.push(MetricUpdate::Retried(failure.reason.as_str()));
         }
         let mut is_accounts = false;
         match failure.verdict {
@@ -176,7 +176,7 @@ impl Engine {
         let now = self.progress.now(heard.moment.now);
         let why = failure_of(failure.verdict);
         if self.progress.read_failed(read, why, now, heard.moment.random) {
-            effects.measures.push(MetricUpdate::Read {
+            effects.metric_updates.push(MetricUpdate::Read {
                 stage,
                 result: ReadResult::Failed,
                 count: 1,
@@ -205,13 +205,13 @@ fn measure_read(read: Read, reading: &Reading, new: u64, effects: &mut Effects) 
     let Read { stage, skips, .. } = read;
     let is_empty = reading.items.is_empty();
     let result = if is_empty { ReadResult::Empty } else { ReadResult::Found };
-    effects.measures.push(MetricUpdate::Read { stage, result, count: 1 });
+    effects.metric_updates.push(MetricUpdate::Read { stage, result, count: 1 });
     if stage == Stage::Audit {
-        effects.measures.push(MetricUpdate::Audited { late_events: new });
+        effects.metric_updates.push(MetricUpdate::Audited { late_events: new });
     }
     if skips > 0 {
         let (stage, result) = (Stage::AfterEnd, ReadResult::Skipped);
-        effects.measures.push(MetricUpdate::Read { stage, result, count: u64::from(skips) });
+        effects.metric_updates.push(MetricUpdate::Read { stage, result, count: u64::from(skips) });
     }
 }
 

@@ -150,7 +150,7 @@ impl ListRun {
     }
 
     /// Counts a failure of the current page, and returns whether to request it again instead of the whole list.
-    pub fn may_resume(&mut self) -> bool {
+    pub fn note_page_failure(&mut self) -> bool {
         self.failures += 1;
         self.next_page.is_some() && self.failures <= MAX_PAGE_FAILURES
     }

@@ -270,9 +270,9 @@ fn a_cursor_in_the_future_hides_no_calls() {
 #[test]
 fn a_failed_page_is_retried_five_times() {
     let mut run = next(&begun(), 0);
-    assert!(!run.may_resume(), "the list restarts at its first page anyway");
+    assert!(!run.note_page_failure(), "the list restarts at its first page anyway");
     advance(&mut run, &[ended(-5)], Some("/2"), 0);
-    assert_eq!((0..9).filter(|_| run.may_resume()).count(), 5);
+    assert_eq!((0..9).filter(|_| run.note_page_failure()).count(), 5);
 }
 
 /// Advances a list by a page whose items could all be decoded.

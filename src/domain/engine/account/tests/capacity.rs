@@ -85,7 +85,7 @@ impl Simulation {
             if self.ms % (LIST_EVERY * 1_000) == 0 {
                 // Forget old calls, as the deep list would.
                 self.account.lists.forget_before = Some(instant_ms(self.ms - 2_000 * 1_000));
-                self.account.keep_house(CONCURRENCY, self.now());
+                self.account.run_housekeeping(CONCURRENCY, self.now());
                 self.list();
             }
             let free = CONCURRENCY.saturating_sub(self.busy.len());

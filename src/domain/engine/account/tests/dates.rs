@@ -54,7 +54,7 @@ fn a_correction_of_twilios_time_changes_no_wait() {
     fail(&mut account, Stage::Live, ReadFailure::Failed, 70);
     let wait = |account: &mut AccountProgress, local| {
         let now = account.now(at(local));
-        account.has_due_step(now);
+        account.find_due_step(now);
         account.step_at().expect("a read will be due").duration_since(now)
     };
     let before = wait(&mut account, 70);

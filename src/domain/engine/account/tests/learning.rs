@@ -87,7 +87,7 @@ impl Simulation {
             }
             self.account.lists.forget_before = Some(at(now - QUARTER));
             if now % 60 == 0 {
-                self.account.keep_house(4, at(now));
+                self.account.run_housekeeping(4, at(now));
             }
         }
         self.now += seconds;
