@@ -1,8 +1,7 @@
-//! What is asked of Twilio next, and what its answers change: one account as one machine.
+//! The state machine of one account: which requests to send next, and how their responses change the state.
 //!
-//! [`Engine::next`] is the one place where it is decided what is asked, [`Engine::on_answer`] the one
-//! where an answer changes anything. One request is one step. Time and randomness are handed in; the
-//! shell around it sends, commits and waits, and decides nothing.
+//! Only [`Engine::next`] chooses requests, and only [`Engine::on_answer`] applies responses. One request is one
+//! step. Time and randomness are parameters; the poller sends, commits and waits, and decides nothing.
 
 pub mod account;
 mod answers;
@@ -45,61 +44,61 @@ use plan::{ReadPlan, Step};
 use request::{Ask, Request, RequestId};
 use troubles::Troubles;
 
-/// How an account is polled.
+/// The settings of an account's engine.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The account.
+    /// The account's SID.
     pub account: AccountSid,
-    /// How lists are read.
+    /// The schedule of its lists.
     pub lists: ListPlan,
-    /// How calls are read.
+    /// The schedule of reads of its calls.
     pub reads: ReadPlan,
-    /// Most requests in flight.
+    /// The maximum number of requests in flight.
     pub max_concurrency: usize,
-    /// Whether its subaccounts are looked for.
+    /// Whether to discover its subaccounts.
     pub discovers: bool,
-    /// Whether its error log can be asked for.
+    /// Whether its error log can be requested.
     pub has_error_log: bool,
-    /// Whether entries of its error log are pushed.
+    /// Whether Twilio pushes entries of its error log.
     pub is_pushed: bool,
-    /// What Call Events are told apart with.
+    /// The key of the digests that identify Call Events.
     pub digest_key: DigestKey,
 }
 
-/// What is known of an account when its engine begins.
+/// The stored state of an account, from which its engine starts.
 #[derive(Clone, Debug, Default)]
 pub struct InitialState {
-    /// How far its lists are known.
+    /// How far its lists have been read.
     pub lists: ListProgress,
-    /// Its calls.
+    /// Its tracked calls.
     pub calls: Vec<CallProgress>,
-    /// The latest entries of its error log, each with when it happened.
+    /// The latest entries of its error log, with their times.
     pub reported: Vec<(ErrorLogSid, Timestamp)>,
 }
 
-/// What the engine can't know by itself.
+/// The external inputs of a step.
 #[derive(Clone, Copy, Debug)]
 pub struct Context {
-    /// Local time.
+    /// The local time.
     pub now: Timestamp,
     /// A random number, for jitter.
     pub random: u64,
-    /// How many new calls may be taken up.
+    /// The number of new calls that may be tracked.
     pub room: usize,
 }
 
-/// What is to be sent, and when to ask again if nothing happens before.
+/// The requests to send now, and when to check again if nothing happens earlier.
 #[derive(Clone, Debug)]
 pub struct Next {
-    /// The requests to be sent now.
+    /// The requests to send now.
     pub requests: Vec<Request>,
-    /// When something will be due, in local time; `MAX` where only an answer can change that.
+    /// When the next request is due, in local time; `MAX` if that depends on a response or a permit.
     pub wake_at: Timestamp,
-    /// Whether more would be asked if more of the places were free that all accounts share.
+    /// Whether more requests are due than the given permits, which all accounts share, allow.
     pub lacks_places: bool,
 }
 
-/// One account: all that is known of it, and all that is decided about it.
+/// The state machine of one account.
 #[derive(Debug)]
 pub struct Engine {
     account: AccountSid,
@@ -114,14 +113,15 @@ pub struct Engine {
     error_log: ErrorLog,
     in_flight: BTreeMap<RequestId, Sent>,
     last_id: RequestId,
-    /// The list whose next page is not asked for yet.
+    /// The list whose next page hasn't been requested yet.
     list: Option<ListRun>,
     is_listing: bool,
     list_began_at: Timestamp,
-    /// The reads whose next pages are not asked for yet: at most as many as there were requests in flight.
+    /// The reads whose next pages haven't been requested yet: at most as many as the requests in flight.
     reads: VecDeque<EventsRun>,
-    last_turn: RequestClass,
-    kept: ListProgress,
+    last_class: RequestClass,
+    /// The list progress of the last batch.
+    last_lists: ListProgress,
     has_no_room: bool,
 }
 
@@ -132,7 +132,7 @@ struct Sent {
     run: Run,
 }
 
-/// What a request is made for.
+/// The purpose of a request.
 #[derive(Debug)]
 enum Run {
     List(Box<ListRun>),
@@ -142,7 +142,7 @@ enum Run {
     ErrorLog,
 }
 
-/// What is asked for. With one request at a time, these take turns.
+/// The classes of requests, which alternate while only one request may be in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RequestClass {
     Accounts,
@@ -152,15 +152,14 @@ enum RequestClass {
 }
 
 impl Engine {
-    /// Begins with what is known.
-    pub fn new(settings: Settings, known: InitialState) -> Self {
+    /// Starts from the stored state.
+    pub fn new(settings: Settings, initial: InitialState) -> Self {
         let Settings { account, lists, reads, max_concurrency, digest_key, .. } = settings;
-        let every = lists.error_log_interval.filter(|_| settings.has_error_log);
-        let pushed = settings.is_pushed;
+        let interval = lists.error_log_interval.filter(|_| settings.has_error_log);
+        let InitialState { lists: last_lists, calls, reported } = initial;
         let error_log =
-            ErrorLog::new(account, every, pushed, known.lists.error_log, known.reported);
-        let kept = known.lists;
-        let progress = AccountProgress::resume(reads, Lists::resume(lists, kept), known.calls);
+            ErrorLog::new(account, interval, settings.is_pushed, last_lists.error_log, reported);
+        let progress = AccountProgress::resume(reads, Lists::resume(lists, last_lists), calls);
         Self {
             account,
             max_concurrency,
@@ -178,43 +177,43 @@ impl Engine {
             is_listing: false,
             list_began_at: Timestamp::MIN,
             reads: VecDeque::new(),
-            last_turn: RequestClass::Read,
-            kept,
+            last_class: RequestClass::Read,
+            last_lists,
             has_no_room: false,
         }
     }
 
-    /// How many requests may be made now, if there is anything to ask.
+    /// Returns how many more requests may be sent now.
     pub fn free(&self, now: Timestamp) -> usize {
         let is_paused = now < self.pace.all_paused_until();
         if is_paused { 0 } else { self.pace.free(self.in_flight.len()) }
     }
 
-    /// How many requests may be in flight, and how many are.
+    /// Returns the limit and the number of requests in flight.
     pub fn concurrency(&self) -> (usize, usize) {
         (self.pace.limit(), self.in_flight.len())
     }
 
-    /// How many calls are tracked.
+    /// Returns the number of tracked calls.
     pub fn tracked_calls(&self) -> usize {
         self.progress.calls.len()
     }
 
-    /// What is asked now, with so many places for requests free among all accounts.
-    pub fn next(&mut self, places: usize, now: Timestamp) -> Next {
+    /// Chooses the requests to send now, at most as many as `permits`, which all accounts share.
+    pub fn next(&mut self, permits: usize, now: Timestamp) -> Next {
         let mut requests = Vec::new();
-        let most = self.free(now);
-        while requests.len() < most.min(places)
-            && let Some((turn, run)) = self.take_turn(now)
+        let free = self.free(now);
+        while requests.len() < free.min(permits)
+            && let Some((class, run)) = self.take_due(now)
         {
-            self.last_turn = turn;
+            self.last_class = class;
             requests.extend(self.send(run, now));
         }
-        let lacks_places = places < most && requests.len() == places && self.has_due(now);
+        let lacks_places = permits < free && requests.len() == permits && self.has_due(now);
         let wake_at = if now < self.pace.all_paused_until() {
             self.pace.all_paused_until()
-        } else if requests.len() == most || lacks_places {
-            // Nothing can be asked before something ends.
+        } else if requests.len() == free || lacks_places {
+            // No request can be sent before another ends.
             Timestamp::MAX
         } else {
             self.due_at(now)
@@ -222,27 +221,27 @@ impl Engine {
         Next { requests, wake_at, lacks_places }
     }
 
-    /// The next that is due, and whose turn it is.
-    fn take_turn(&mut self, now: Timestamp) -> Option<(RequestClass, Run)> {
-        let mut turns = [
+    /// Takes the next due run, and returns it with its class.
+    fn take_due(&mut self, now: Timestamp) -> Option<(RequestClass, Run)> {
+        let mut classes = [
             RequestClass::Accounts,
             RequestClass::ErrorLog,
             RequestClass::List,
             RequestClass::Read,
         ];
         if self.pace.limit() == 1 {
-            // None waits for all pages of another.
-            let last = turns.iter().position(|turn| *turn == self.last_turn);
-            turns.rotate_left(last.map_or(0, |last| last + 1));
+            // Alternate, so that no class waits for all pages of another.
+            let last = classes.iter().position(|class| *class == self.last_class);
+            classes.rotate_left(last.map_or(0, |last| last + 1));
         }
-        turns.into_iter().find_map(|turn| {
-            let run = match turn {
+        classes.into_iter().find_map(|class| {
+            let run = match class {
                 RequestClass::Accounts => self.take_accounts(now),
                 RequestClass::ErrorLog => (self.error_log_at() <= now).then_some(Run::ErrorLog),
                 RequestClass::List => self.take_list(now),
                 RequestClass::Read => self.take_read(now),
             };
-            run.map(|run| (turn, run))
+            run.map(|run| (class, run))
         })
     }
 
@@ -250,7 +249,7 @@ impl Engine {
         self.discovery.as_ref().filter(|discovery| discovery.due_at() <= now).map(|_| Run::Accounts)
     }
 
-    /// When the error log is to be asked for: before Twilio's time is known, it isn't.
+    /// Returns when the error log is due: not before Twilio's time is known.
     fn error_log_at(&self) -> Timestamp {
         if self.progress.lists.is_started() { self.error_log.due_at() } else { Timestamp::MAX }
     }
@@ -300,9 +299,9 @@ impl Engine {
                 Ask::CallEvents { call: run.read.sid, digests: run.digests, page: run.page() }
             }
             Run::Call(sid) => Ask::Call(*sid),
-            Run::Accounts => Ask::Accounts(self.discovery.as_mut()?.ask()),
+            Run::Accounts => Ask::Accounts(self.discovery.as_mut()?.start_request()),
             Run::ErrorLog => {
-                let (from, page) = self.error_log.ask(now, self.progress.now(now));
+                let (from, page) = self.error_log.start_request(now, self.progress.now(now));
                 Ask::ErrorLog { from, page }
             }
         };
@@ -311,7 +310,7 @@ impl Engine {
         Some(Request { id: self.last_id, ask })
     }
 
-    /// Whether something would be asked if there were a place for it.
+    /// Whether a request is due that could be sent with another permit.
     fn has_due(&mut self, now: Timestamp) -> bool {
         let twilio_now = self.progress.now(now);
         let may_read = self.pace.reads_paused_until() <= now;
@@ -320,8 +319,8 @@ impl Engine {
         has_read || self.due_at(now) <= now
     }
 
-    /// When a list, the list of accounts, or something for a single call will be due, in local time. Of
-    /// calls, what is due already has been asked.
+    /// Returns when the next list, list of accounts, error log or step of a call is due, in local time. Assumes
+    /// that due steps of calls have been requested.
     fn due_at(&self, now: Timestamp) -> Timestamp {
         let twilio_now = self.progress.now(now);
         let local = |at: Timestamp| {
@@ -341,8 +340,8 @@ impl Engine {
         list_at.min(accounts_at).min(self.error_log_at()).min(step_at)
     }
 
-    /// Forgets all requests in flight, because it isn't known which of them were lost: all that they
-    /// could have told is asked again.
+    /// Abandons all requests in flight, because it isn't known which of them were lost: what they were for is
+    /// requested again.
     pub fn abandon_all(&mut self) {
         self.in_flight.clear();
         self.reads.clear();
@@ -353,25 +352,25 @@ impl Engine {
         self.progress.abandon_all();
     }
 
-    /// Forgets what can be forgotten, and measures how late the account is. Looks at every call, so the
-    /// shell spaces it by what it costs.
+    /// Drops state that is no longer needed, and computes the account's lag. Visits every call, so the poller
+    /// spaces these runs by their cost.
     pub fn run_housekeeping(&mut self, now: Timestamp) -> Effects {
         let mut effects = Effects::default();
         let twilio_now = self.progress.now(now);
-        let found = self.progress.run_housekeeping(self.max_concurrency, twilio_now);
+        let changes = self.progress.run_housekeeping(self.max_concurrency, twilio_now);
         self.event_sizes.retain(|sid| self.progress.calls.contains_key(sid));
         effects.metric_updates.extend([
             MetricUpdate::AccountLag(self.progress.lag(twilio_now)),
             MetricUpdate::PollInterval(self.progress.lists.interval(twilio_now)),
             MetricUpdate::RequiredConcurrency(self.progress.required_concurrency()),
         ]);
-        self.begin_pushed(twilio_now, &mut effects);
-        self.troubles.look(now, &mut effects);
-        let changed = answers::add_changes(found, &mut effects);
+        self.start_push(twilio_now, &mut effects);
+        self.troubles.check(now, &mut effects);
+        let changed = answers::add_changes(changes, &mut effects);
         self.finish(effects, changed, now)
     }
 
-    /// Adds the calls that changed, and how far the lists are known.
+    /// Completes the batch with the changed calls and the list progress.
     fn finish(
         &mut self,
         mut effects: Effects,
@@ -387,8 +386,8 @@ impl Engine {
         effects.needs_commit = !batch.facts.is_empty()
             || !batch.calls.is_empty()
             || !batch.forgotten.is_empty()
-            || batch.lists != self.kept;
-        self.kept = batch.lists;
+            || batch.lists != self.last_lists;
+        self.last_lists = batch.lists;
         effects
     }
 }

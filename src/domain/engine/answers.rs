@@ -1,4 +1,4 @@
-//! What answers change: progress, facts, pace, and what is told of it.
+//! Applies responses: updates progress, facts and pace, and reports problems.
 
 mod calls;
 mod error_log;
@@ -17,13 +17,13 @@ use super::effects::{Effects, Fact, Line, MetricUpdate};
 use super::failure::{Failure, Verdict};
 use super::request::{Answer, AnswerContent, Page, RequestId};
 use super::trouble;
-use super::troubles::{cause, weight};
+use super::troubles::{cause, severity};
 use super::{Context, Engine, Run, Sent};
 
-/// An answer, apart from what it shows.
+/// A response without its content.
 #[derive(Clone, Copy, Debug)]
 struct AnswerContext {
-    moment: Context,
+    context: Context,
     asked_at: Timestamp,
     answered_at: Option<Timestamp>,
     date: Option<Timestamp>,
@@ -31,17 +31,17 @@ struct AnswerContext {
 }
 
 impl Engine {
-    /// Takes the answer to a request, and says what it changes. An answer to a request that was abandoned
-    /// changes nothing.
-    pub fn on_answer(&mut self, id: RequestId, answer: Answer, moment: Context) -> Effects {
+    /// Applies the response to a request, and returns its effects. The response to an abandoned request has
+    /// none.
+    pub fn on_answer(&mut self, id: RequestId, answer: Answer, context: Context) -> Effects {
         let mut effects = Effects::default();
         let Some(Sent { asked_at, run }) = self.in_flight.remove(&id) else { return effects };
         let Answer { answered_at, date, took, result } = answer;
-        let heard = AnswerContext { moment, asked_at, answered_at, date, took };
+        let answer = AnswerContext { context, asked_at, answered_at, date, took };
         match &result {
             Ok(_) => self.pace.answered(id),
             Err(Failure { verdict: Verdict::Throttled { retry_after }, .. }) => {
-                let Context { now, random, .. } = moment;
+                let Context { now, random, .. } = context;
                 self.pace.throttled(self.last_id, *retry_after, now, random);
             }
             Err(_) => {}
@@ -58,37 +58,45 @@ impl Engine {
             (Run::List(run), result) => {
                 changed = self.list_answered(
                     *run,
-                    only(result, AnswerContent::calls),
-                    heard,
+                    expect_content(result, AnswerContent::calls),
+                    answer,
                     &mut effects,
                 );
             }
             (Run::Events(run), result) => {
-                let page = only(result, AnswerContent::call_events);
-                changed.extend(self.events_answered(*run, page, heard, &mut effects));
+                let page = expect_content(result, AnswerContent::call_events);
+                changed.extend(self.events_answered(*run, page, answer, &mut effects));
             }
             (Run::Call(sid), result) => {
-                changed =
-                    self.call_answered(sid, only(result, AnswerContent::call), heard, &mut effects);
+                changed = self.call_answered(
+                    sid,
+                    expect_content(result, AnswerContent::call),
+                    answer,
+                    &mut effects,
+                );
             }
             (Run::Accounts, result) => {
-                self.accounts_answered(only(result, AnswerContent::accounts), heard, &mut effects);
+                self.accounts_answered(
+                    expect_content(result, AnswerContent::accounts),
+                    answer,
+                    &mut effects,
+                );
             }
             (Run::ErrorLog, result) => {
                 self.error_log_answered(
-                    only(result, AnswerContent::error_log),
-                    heard,
+                    expect_content(result, AnswerContent::error_log),
+                    answer,
                     &mut effects,
                 );
             }
         }
-        self.finish(effects, changed, moment.now)
+        self.finish(effects, changed, context.now)
     }
 
-    /// Learns Twilio's time from one of its 200s, and begins once it is known.
-    fn learn_time(&mut self, heard: AnswerContext, effects: &mut Effects) {
-        let Some(answered_at) = heard.answered_at else { return };
-        let skipped = self.progress.learn_time(heard.date, answered_at);
+    /// Learns Twilio's time from a successful response, and starts the lists once it is known.
+    fn learn_time(&mut self, answer: AnswerContext, effects: &mut Effects) {
+        let Some(answered_at) = answer.answered_at else { return };
+        let skipped = self.progress.learn_time(answer.date, answered_at);
         if self.progress.time().is_known() {
             effects.metric_updates.push(MetricUpdate::TwilioAhead(self.progress.time().offset()));
         }
@@ -101,12 +109,12 @@ impl Engine {
     fn accounts_answered(
         &mut self,
         result: Result<Page<ListedAccount>, Failure>,
-        heard: AnswerContext,
+        answer: AnswerContext,
         effects: &mut Effects,
     ) {
-        let Context { now, random, .. } = heard.moment;
+        let Context { now, random, .. } = answer.context;
         let Some(discovery) = &mut self.discovery else { return };
-        let failure = match discovery.turn(result, now, random) {
+        let failure = match discovery.on_page(result, now, random) {
             AfterAccounts::Continue => return,
             AfterAccounts::Found(found, failure) => {
                 effects.accounts = Some(found);
@@ -118,42 +126,42 @@ impl Engine {
             AfterAccounts::Failed(failure) => Some(failure),
         };
         match failure {
-            None => self.troubles.accounts.read(&(), 0, now, effects),
+            None => self.troubles.accounts.succeeded(&(), 0, now, effects),
             Some(failure) => {
-                let failed = failed_at(&failure, (), 0, heard.asked_at, true);
+                let failed = trouble_with(&failure, (), 0, answer.asked_at, true);
                 self.troubles.accounts.failed(failed, now, effects);
             }
         }
     }
 }
 
-/// What an answer shows, as what was asked for.
-fn only<T>(
+/// Extracts the requested content from a response.
+fn expect_content<T>(
     result: Result<AnswerContent, Failure>,
-    wanted: impl FnOnce(AnswerContent) -> Option<T>,
+    extract: impl FnOnce(AnswerContent) -> Option<T>,
 ) -> Result<T, Failure> {
     let other = || {
-        Failure::of_pages(
+        Failure::invalid_pages(
             super::failure::FailureReason::Malformed,
-            "the answer shows another resource than was asked for",
+            "the response contains a different resource than requested",
         )
     };
-    result.and_then(|shown| wanted(shown).ok_or_else(other))
+    result.and_then(|content| extract(content).ok_or_else(other))
 }
 
-/// A failure as trouble with one list or call.
-fn failed_at<S>(
+/// Converts a failure to trouble with one list or call.
+fn trouble_with<S>(
     failure: &Failure,
-    of: S,
+    subject: S,
     page: u32,
     asked_at: Timestamp,
-    is_accounts: bool,
+    is_for_account: bool,
 ) -> trouble::Failure<S> {
-    let (weight, cause) = (weight(failure, is_accounts), cause(failure));
-    trouble::Failure { of, page, asked_at, weight, cause }
+    let (severity, cause) = (severity(failure, is_for_account), cause(failure));
+    trouble::Failure { subject, page, asked_at, severity, cause }
 }
 
-/// Adds what a list, a single fetch or housekeeping changed, and tells which calls did.
+/// Adds the changes by a list, a single fetch or housekeeping, and returns the changed calls.
 pub(super) fn add_changes(changes: CallChanges, effects: &mut Effects) -> Vec<CallSid> {
     let finished = changes.finished.into_iter();
     effects

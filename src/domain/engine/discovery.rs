@@ -1,4 +1,4 @@
-//! Finding an account's subaccounts: the list of accounts, read page by page every few minutes.
+//! Discovers an account's subaccounts by reading the list of accounts, page by page, every few minutes.
 
 use std::time::Duration;
 
@@ -13,40 +13,42 @@ use super::failure::{Failure, FailureReason, PageSizeVerdict};
 use super::page_size::PageSize;
 use super::request::{NextPage, Page, PageRequest};
 
-/// How often subaccounts are looked for: new ones are rare, and a request costs little.
-const EVERY: Duration = Duration::from_secs(10 * 60);
-/// When a discovery that failed is tried again: most failures pass at once.
+/// The time between two discoveries: new subaccounts are rare, and a request is cheap.
+const INTERVAL: Duration = Duration::from_secs(10 * 60);
+/// The wait before a failed discovery is retried: most failures are brief.
 const RETRY: Backoff = Backoff::new(Duration::from_secs(4), Duration::from_secs(60));
-/// Most pages of accounts: a hundred thousand subaccounts.
+/// The maximum number of pages: a hundred thousand subaccounts.
 const MAX_PAGES: usize = 100;
 
-/// The list of accounts, as far as it was read. In local time.
+/// The progress of reading the list of accounts. Times are local.
 #[derive(Debug)]
 pub(super) struct Discovery {
     page_size: PageSize,
     due_at: Timestamp,
     is_in_flight: bool,
     failures: u32,
-    /// What was read of it so far.
+    /// The number of pages read so far.
     pages: usize,
     found: Vec<ListedAccount>,
+    /// Whether all items so far could be decoded.
     is_readable: bool,
+    /// The link to the next page, and its position.
     next: Option<(String, String)>,
 }
 
-/// What follows an answer.
+/// How a discovery continues after a response.
 #[derive(Debug)]
 pub(super) enum AfterAccounts {
-    /// Another page.
+    /// Another page is needed.
     Continue,
-    /// The accounts that were found, and why not all were.
+    /// The discovered accounts, and the failure if the list is incomplete.
     Found(FoundAccounts, Option<Failure>),
-    /// None were found.
+    /// A request failed.
     Failed(Failure),
 }
 
 impl Discovery {
-    /// The first is due at once.
+    /// Starts with a discovery that is due immediately.
     pub(super) fn new() -> Self {
         Self {
             page_size: PageSize::of_account(),
@@ -60,25 +62,25 @@ impl Discovery {
         }
     }
 
-    /// When a page is to be asked for; `MAX` while one is.
+    /// Returns when the next page is due; `MAX` while a request is in flight.
     pub(super) fn due_at(&self) -> Timestamp {
         if self.is_in_flight { Timestamp::MAX } else { self.due_at }
     }
 
-    /// The page to ask for, which counts as asked for from here on.
-    pub(super) fn ask(&mut self) -> PageRequest {
+    /// Returns the page to request, and marks it as in flight.
+    pub(super) fn start_request(&mut self) -> PageRequest {
         self.is_in_flight = true;
         let next = self.next.as_ref().map(|(link, _)| link.clone());
         PageRequest { size: self.page_size.get(), next }
     }
 
-    /// Notes that the request was lost: it is asked again.
+    /// Notes that the request was lost, so that it is sent again.
     pub(super) fn abandon(&mut self) {
         self.is_in_flight = false;
     }
 
-    /// Takes a page, or the failure to read it.
-    pub(super) fn turn(
+    /// Applies a page, or the failure to read it.
+    pub(super) fn on_page(
         &mut self,
         result: Result<Page<ListedAccount>, Failure>,
         now: Timestamp,
@@ -92,7 +94,7 @@ impl Discovery {
                     let size = self.page_size.get();
                     self.page_size.failed(size, failure.reason.as_str(), false, now);
                 }
-                self.begin_again();
+                self.restart();
                 self.retry(now, random);
                 return AfterAccounts::Failed(failure);
             }
@@ -100,16 +102,16 @@ impl Discovery {
         self.pages += 1;
         self.is_readable &= page.rejected == 0;
         self.found.extend(page.items);
-        let before = self.next.take();
-        let cut = match page.next {
+        let previous = self.next.take();
+        let failure = match page.next {
             NextPage::End => None,
             NextPage::Foreign => {
                 let text = "the next page is on another host: check the base URL";
-                Some(Failure::of_pages(FailureReason::ForeignNextPage, text))
+                Some(Failure::invalid_pages(FailureReason::ForeignNextPage, text))
             }
             NextPage::At { position, .. }
                 if self.pages >= MAX_PAGES
-                    || before.is_some_and(|(_, before)| before == position) =>
+                    || previous.is_some_and(|(_, previous)| previous == position) =>
             {
                 Some(incomplete())
             }
@@ -118,17 +120,18 @@ impl Discovery {
                 return AfterAccounts::Continue;
             }
         };
-        let cut = cut.or_else(|| (!self.is_readable).then(incomplete));
-        let found = self.begin_again();
-        match &cut {
+        let failure = failure.or_else(|| (!self.is_readable).then(incomplete));
+        let found = self.restart();
+        match &failure {
             None => {
                 self.failures = 0;
                 self.page_size.read(self.page_size.get(), now);
-                self.due_at = after(now, EVERY);
+                self.due_at = after(now, INTERVAL);
             }
             Some(_) => self.retry(now, random),
         }
-        AfterAccounts::Found(FoundAccounts { accounts: found, is_complete: cut.is_none() }, cut)
+        let found = FoundAccounts { accounts: found, is_complete: failure.is_none() };
+        AfterAccounts::Found(found, failure)
     }
 
     fn retry(&mut self, now: Timestamp, random: u64) {
@@ -136,8 +139,8 @@ impl Discovery {
         self.due_at = after(now, RETRY.wait(self.failures, random));
     }
 
-    /// Forgets what was read, to begin with the first page.
-    fn begin_again(&mut self) -> Vec<ListedAccount> {
+    /// Resets the progress to the first page, and returns the accounts found so far.
+    fn restart(&mut self) -> Vec<ListedAccount> {
         self.pages = 0;
         self.is_readable = true;
         self.next = None;
@@ -146,5 +149,5 @@ impl Discovery {
 }
 
 fn incomplete() -> Failure {
-    Failure::of_pages(FailureReason::Incomplete, "the list stopped before its end")
+    Failure::invalid_pages(FailureReason::Incomplete, "the list stopped before its end")
 }

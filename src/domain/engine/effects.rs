@@ -1,6 +1,6 @@
-//! What an answer changes: what is to be kept, what is measured, and what the log says.
+//! The effects of a response: the batch to store, metric updates and log lines.
 //!
-//! The shell commits the batch, and tells the rest only then.
+//! The poller commits the batch before it applies the rest.
 
 use std::time::Duration;
 
@@ -21,204 +21,205 @@ use super::plan::Stage;
 use super::request::Resource;
 use super::trouble::Cause;
 
-/// All that an answer, or the time, changes.
+/// The effects of a response or of the passing of time.
 #[derive(Clone, Debug, Default)]
 pub struct Effects {
-    /// What is to be kept, in one transaction.
+    /// The changes to store in one transaction.
     pub batch: Batch,
     /// Whether the batch changes anything.
     pub needs_commit: bool,
-    /// Numbers about ourselves.
+    /// Updates of the exporter's own metrics.
     pub metric_updates: Vec<MetricUpdate>,
-    /// What is worth a line in the log.
+    /// Lines for the log.
     pub lines: Vec<Line>,
-    /// The accounts that were found, if their list was read.
+    /// The discovered accounts, if their list was read.
     pub accounts: Option<FoundAccounts>,
 }
 
-/// What one transaction changes in the store.
+/// The changes of one transaction of the store.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
-    /// What is counted.
+    /// The facts to count.
     pub facts: Vec<Fact>,
-    /// Twilio's time when this was learnt.
+    /// Twilio's time when the batch was created.
     pub learnt_at: Option<Timestamp>,
-    /// The calls whose progress changed, the later one where a call is here twice.
+    /// The calls whose progress changed. If a call appears twice, the later entry applies.
     pub calls: Vec<CallProgress>,
-    /// The calls that are forgotten.
+    /// The calls to delete.
     pub forgotten: Vec<CallSid>,
-    /// How far the lists are known.
+    /// How far the lists have been read.
     pub lists: ListProgress,
 }
 
-/// Something that is counted.
+/// A fact to count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact {
     /// A Call Event.
     Event {
-        /// What it says.
+        /// Its contents.
         observation: Observation,
-        /// The call that leads back to it.
+        /// The call that it belongs to.
         call_sid: CallSid,
-        /// When Twilio recorded the answer; the time of counting where it doesn't say.
+        /// When Twilio recorded the webhook's response; the time of counting if Twilio doesn't report it.
         at: Timestamp,
-        /// Whether it is old news: a group that it brings is shown at once, as no one should be
-        /// paged for it.
+        /// Whether it is history, for which nobody should be paged: a new group starts at its count rather
+        /// than at 0.
         is_history: bool,
     },
     /// An entry of the error log.
     Reported {
-        /// What it says.
+        /// Its contents.
         reported: Reported,
-        /// When it happened; the time of counting where it doesn't say.
+        /// When it happened; the time of counting if Twilio doesn't report it.
         at: Timestamp,
-        /// Whether it is old news, as for an event.
+        /// Whether it is history, as for an event.
         is_history: bool,
     },
-    /// A call that has finished.
+    /// A finished call.
     Finished(Direction, CallStatus),
-    /// What callers felt of a settled call.
+    /// The outcome of a settled call.
     Outcome {
-        /// What they felt.
+        /// The outcome.
         outcome: Outcome,
-        /// The failing request that decided it.
+        /// The failed request that decided the outcome.
         decided_by: Observation,
-        /// When Twilio recorded the answer to that request; the time of counting where it doesn't say.
+        /// When Twilio recorded the response to that request; the time of counting if Twilio doesn't report it.
         at: Timestamp,
-        /// Whether it is old news, as for an event.
+        /// Whether it is history, as for an event.
         is_history: bool,
     },
 }
 
-/// The accounts of Twilio's list.
+/// The accounts in Twilio's list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundAccounts {
-    /// Those that could be read.
+    /// The accounts that could be decoded.
     pub accounts: Vec<ListedAccount>,
-    /// Whether the list was read to its end, and each of its items could be.
+    /// Whether the list was read to its end and every item could be decoded.
     pub is_complete: bool,
 }
 
 label_enum! {
-    /// What became of a read of a call's events.
+    /// The result of a read of a call's events.
     pub enum ReadResult {
-        /// The call has events.
+        /// The call had events.
         Found = "found",
-        /// The call has no events.
+        /// The call had no events.
         Empty = "empty",
-        /// The read was given up.
+        /// The read failed until it was given up.
         Failed = "failed",
-        /// A later read was due already.
+        /// A later read was already due.
         Skipped = "skipped",
     }
 }
 
-/// A number about ourselves.
+/// An update of the exporter's own metrics.
 #[derive(Clone, Debug, PartialEq)]
 pub enum MetricUpdate {
     /// Whether the last list could be read.
     Up(bool),
-    /// A request, or a list, failed for this reason and will be tried again.
+    /// A request or a list failed for this reason and will be retried.
     Retried(&'static str),
-    /// Time that was cut off by `poll.catch_up`.
+    /// The time span that wasn't read because of `poll.catch_up`.
     Skipped(Duration),
     /// How far Twilio's clock is ahead of the local one.
     TwilioAhead(SignedDuration),
-    /// Items of a list that are no readable call.
+    /// The number of list items that could not be decoded as calls.
     CallsRejected(u64),
-    /// Calls that were not taken up for want of room.
+    /// The number of calls that weren't tracked for lack of room.
     CallsDeferred(u64),
     /// A list was read to its end.
     ListRead {
-        /// Which.
+        /// The kind of list.
         kind: ListKind,
-        /// How long that took.
+        /// How long it took.
         took: Duration,
         /// Twilio's time at its end.
         at: Timestamp,
     },
-    /// What a page of Call Events added.
+    /// The counts of a reading of Call Events.
     Events(CountedEvents),
-    /// What a page of the error log added.
+    /// The counts of a page or push of the error log.
     ErrorLog(CountedEntries),
-    /// What became of reads.
+    /// The result of reads.
     Read {
-        /// Why they were made.
+        /// Their stage.
         stage: Stage,
-        /// What became of them.
+        /// Their result.
         result: ReadResult,
-        /// How many.
+        /// Their number.
         count: u64,
     },
-    /// An audit was made.
+    /// A call was audited.
     Audited {
-        /// Events that only it found.
+        /// The number of events that only the audit found.
         late_events: u64,
     },
-    /// What keeps a resource from being read, and since when; `None` once nothing does.
+    /// A change in whether a resource can be read.
     Trouble {
         /// The resource.
         resource: Resource,
-        /// What keeps it from being read.
+        /// The cause for which it can't be read, and since when; `None` if it can.
         told: Option<(String, Timestamp)>,
     },
-    /// How late the account is, and which calls are active.
+    /// The account's lag, and its active calls.
     AccountLag(AccountLag),
     /// The time between two lists of recent calls.
     PollInterval(Duration),
-    /// The concurrent requests that the planned reads need.
+    /// The number of concurrent requests that the planned reads require.
     RequiredConcurrency(f64),
 }
 
-/// What a reading added, as numbers.
+/// The counts of a reading.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CountedEvents {
-    /// Events that are counted now.
+    /// The number of newly counted events.
     pub counted: u64,
-    /// Items that were counted before.
+    /// The number of items that had been counted before.
     pub duplicates: u64,
-    /// Counted answers whose body could not be judged.
+    /// The number of counted responses whose body could not be judged.
     pub unjudged: u64,
-    /// Counted events whose duration is rejected.
+    /// The number of counted events with an invalid duration.
     pub invalid_durations: u64,
-    /// Items that say nothing.
+    /// The rejected items, by reason.
     pub rejected: Vec<Rejection>,
-    /// How late each event was counted, in seconds.
+    /// The delay between each event and its counting, in seconds.
     pub lags: Vec<f64>,
 }
 
-/// What a page of the error log added, as numbers.
+/// The counts of a page or push of the error log.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CountedEntries {
-    /// Entries that are counted now.
+    /// The number of newly counted entries.
     pub counted: u64,
-    /// Entries that were counted before.
+    /// The number of entries that had been counted before.
     pub duplicates: u64,
-    /// Items that can't be read.
+    /// The number of items that could not be decoded.
     pub rejected: u64,
-    /// Entries of other accounts, or from before the account was first polled.
+    /// The number of ignored entries: of other accounts, older than the account's first poll, or, if pushed, too old or
+    /// undated.
     pub ignored: u64,
-    /// How late each entry was counted, in seconds.
+    /// The delay between each entry and its counting, in seconds.
     pub lags: Vec<f64>,
-    /// Twilio's time, if the log was read to its end.
+    /// Twilio's time when the log was read to its end.
     pub read_at: Option<Timestamp>,
 }
 
-/// What is worth a line in the log.
+/// A line for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Line {
     /// A webhook failed.
     WebhookFailed {
-        /// The call that leads back to it.
+        /// The call that it belongs to.
         call_sid: CallSid,
-        /// What its Call Event says.
+        /// The contents of its Call Event.
         failed: Box<Observation>,
         /// Twilio's time when it was counted.
         at: Timestamp,
     },
     /// The error log has a new entry.
     Reported {
-        /// What it says.
+        /// The entry.
         reported: Box<Reported>,
         /// Twilio's time when it was counted.
         at: Timestamp,
@@ -227,64 +228,64 @@ pub enum Line {
     CannotRead {
         /// The resource.
         resource: Resource,
-        /// Why.
+        /// The cause.
         cause: Cause,
     },
     /// A resource can be read again.
     CanRead {
         /// The resource.
         resource: Resource,
-        /// How long it could not be.
+        /// How long it could not be read.
         lasted: Duration,
     },
-    /// Another attempt at a call failed whose events can't be read though those of others can.
+    /// The events of one call still can't be read, although those of others can.
     CallUnreadable {
         /// The call.
         call_sid: CallSid,
-        /// Why.
+        /// The cause.
         cause: Cause,
     },
-    /// The events of a call were read that had failed before.
+    /// The events of a call can be read again.
     CallReadable {
         /// The call.
         call_sid: CallSid,
         /// How long it could not be read.
         lasted: Option<Duration>,
     },
-    /// A call's events were given up.
+    /// Reading a call's events was given up.
     GaveUp {
         /// The call.
         call_sid: CallSid,
-        /// Why it was read.
+        /// The stage of the read.
         stage: Stage,
-        /// Why it could not be.
+        /// The error.
         error: String,
     },
-    /// Older calls are not read, since the program was away for too long.
+    /// Older calls aren't read, because the program was down for too long.
     Skipped(Duration),
-    /// New calls find no room.
+    /// There is no room to track new calls.
     NoRoom,
-    /// New calls find room again.
+    /// There is room to track new calls again.
     HasRoom,
     /// A list was read to its end.
     ListRead(ListKind),
-    /// A list could not be read on.
+    /// A request for a page of a list failed.
     ListFailed {
-        /// Which.
+        /// The kind of list.
         kind: ListKind,
-        /// Why.
+        /// The error.
         error: String,
     },
 }
 
 impl Effects {
-    /// Adds what came later.
+    /// Adds later effects.
     pub fn merge(&mut self, later: Self) {
         let Self { batch, needs_commit, metric_updates, lines, accounts } = later;
         self.batch.facts.extend(batch.facts);
         self.batch.calls.extend(batch.calls);
         self.batch.forgotten.extend(batch.forgotten);
-        // What has learnt nothing knows nothing of the lists.
+        // Effects without a time have no list progress.
         if batch.learnt_at.is_some() {
             self.batch.learnt_at = batch.learnt_at;
             self.batch.lists = batch.lists;
@@ -301,7 +302,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_changes_nothing_leaves_how_far_the_lists_are_known() {
+    fn merging_empty_effects_keeps_the_list_progress() {
         let cursor = Some(Timestamp::UNIX_EPOCH);
         let mut effects = Effects::default();
         effects.batch.lists = ListProgress { cursor, ..ListProgress::default() };

@@ -1,9 +1,9 @@
-//! Reading Twilio's error log: every few seconds, from a little before what is known of it, to its end; and
-//! taking those entries that Twilio pushes.
+//! Reads Twilio's error log every few seconds, from shortly before the newest known entry to the end, and accepts
+//! the entries that Twilio pushes.
 //!
-//! Invariant: each entry is handed on once, by its SID, whichever way it comes. What is known of the log moves
-//! on only when a pass has read it to its end, so a pass that fails starts again from where it began, and what
-//! was never pushed is still read.
+//! Invariant: each entry is counted once, by its SID, whether read or pushed. The log's progress advances only when
+//! a pass has read it to its end: a failed pass starts again from the same time, and entries that were never pushed
+//! are still read.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,43 +20,42 @@ use super::failure::{Failure, FailureReason, PageSizeVerdict, Verdict};
 use super::page_size::PageSize;
 use super::request::{NextPage, Page, PageRequest};
 
-/// How far a pass reaches behind the newest entry that is known: entries appear late, and out of order.
+/// How far before the newest known entry a pass starts: entries appear late and out of order.
 const OVERLAP: Duration = Duration::from_secs(10 * 60);
-/// How long the SIDs of entries are remembered, behind the newest one: longer than a pass reaches back.
+/// How far before the newest entry the SIDs of entries are kept: longer than the overlap of passes.
 pub const REMEMBERED: Duration = Duration::from_secs(15 * 60);
-/// How old an entry may be that is pushed: the log's depth, and less than the store remembers SIDs for. What
-/// is older is a copy of an old request.
-const PUSHED_WITHIN: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Beyond so many known entries those are forgotten that are too old to be shown by a pass; the store still
-/// knows them.
-const MAX_KNOWN: usize = 20_000;
-/// Most entries of one pass: Twilio shows no more for one question.
+/// The maximum age of a pushed entry: the log's retention, and less than the time for which the store keeps SIDs.
+/// An older entry is a replay of an old request.
+const MAX_PUSHED_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Above this number of SIDs, those too old for a pass to return are dropped; the store still has them.
+const MAX_SEEN: usize = 20_000;
+/// The maximum number of entries of a pass: Twilio returns no more for a query.
 const MAX_ENTRIES: usize = 10_000;
-/// Most pages of one pass, however few entries they have.
+/// The maximum number of pages of a pass, however few entries they have.
 const MAX_PAGES: u32 = 200;
-/// When a pass that failed is made again: the fast source should be back within the minute.
-const FAILED: Backoff = Backoff::new(Duration::from_secs(15), Duration::from_secs(120));
-/// When the log is tried again that these credentials may not read: a person has to act.
-const REFUSED: Backoff = Backoff::new(Duration::from_secs(120), Duration::from_secs(600));
+/// The wait after a failed pass: the log is the fast source, and should be available again within a minute.
+const FAILED_RETRY: Backoff = Backoff::new(Duration::from_secs(15), Duration::from_secs(120));
+/// The wait after a refusal: an operator has to grant access.
+const REFUSED_RETRY: Backoff = Backoff::new(Duration::from_secs(120), Duration::from_secs(600));
 
-/// The error log, as far as it was read. Schedules are in local time, the log's own times are Twilio's.
+/// The progress of reading the error log. Schedules are in local time; the log's own times are Twilio's.
 #[derive(Debug)]
 pub(super) struct ErrorLog {
     account: AccountSid,
-    /// The time between two passes; `None` if the log isn't asked for.
-    every: Option<Duration>,
+    /// The time between two passes; `None` if the log isn't read.
+    interval: Option<Duration>,
     page_size: PageSize,
     due_at: Timestamp,
     is_in_flight: bool,
     failures: u32,
-    /// How far it is known; `None` before it was first asked for.
+    /// How far it has been read; `None` before the first request or push.
     progress: Option<ErrorLogProgress>,
-    /// Whether its entries are pushed.
+    /// Whether Twilio pushes its entries.
     is_pushed: bool,
-    /// Whether it was ever read, or is pushed: one that these credentials may not read has no progress.
-    is_known: bool,
-    /// Recent entries, so that overlapping passes hand none on twice.
-    known: BTreeMap<ErrorLogSid, Timestamp>,
+    /// Whether it has been read or accepts pushes: a log that can't be read has no progress to store.
+    is_available: bool,
+    /// Recent entries and their times, so that none is counted twice.
+    seen: BTreeMap<ErrorLogSid, Timestamp>,
     pass: Option<Pass>,
 }
 
@@ -69,87 +68,89 @@ struct Pass {
     pages: u32,
     entries: usize,
     newest: Option<Timestamp>,
+    /// The link to the next page, and its position.
     next: Option<(String, String)>,
 }
 
-/// What a page, or a push, added.
+/// The entries of a page or a push.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogPage {
-    /// The entries that are new, each with when it counts as having happened.
+    /// The new entries, each with the time to record for it.
     pub new: Vec<(Reported, Timestamp)>,
-    /// How many were known.
+    /// The number of entries that had been counted before.
     pub duplicates: u64,
-    /// How many can't be read.
+    /// The number of items that could not be decoded.
     pub rejected: u64,
-    /// How many are of other accounts, or happened before the account was first polled.
+    /// The number of ignored entries: of other accounts, older than the account's first poll, or, if pushed, too
+    /// old or undated.
     pub ignored: u64,
     /// Whether the pass has read the log to its end.
     pub is_complete: bool,
 }
 
 impl ErrorLog {
-    /// Begins with what is known: how far, and the latest entries.
+    /// Starts from the stored progress and the latest entries.
     pub(super) fn new(
         account: AccountSid,
-        every: Option<Duration>,
+        interval: Option<Duration>,
         is_pushed: bool,
         progress: Option<ErrorLogProgress>,
         latest: Vec<(ErrorLogSid, Timestamp)>,
     ) -> Self {
         Self {
             account,
-            every,
+            interval,
             page_size: PageSize::of_account(),
             due_at: Timestamp::MIN,
             is_in_flight: false,
             failures: 0,
             is_pushed,
-            is_known: progress.is_some(),
+            is_available: progress.is_some(),
             progress,
-            known: latest.into_iter().collect(),
+            seen: latest.into_iter().collect(),
             pass: None,
         }
     }
 
-    /// How far it is known, to be kept, once it was read or began to be pushed.
+    /// Returns the progress to store, once the log has been read or accepts pushes.
     pub(super) fn progress(&self) -> Option<ErrorLogProgress> {
-        self.progress.filter(|_| self.is_known)
+        self.progress.filter(|_| self.is_available)
     }
 
-    /// When a page is to be asked for; `MAX` while one is, and where the log isn't asked for.
+    /// Returns when the next page is due; `MAX` while a request is in flight, or if the log isn't read.
     pub(super) fn due_at(&self) -> Timestamp {
-        if self.is_in_flight || self.every.is_none() { Timestamp::MAX } else { self.due_at }
+        if self.is_in_flight || self.interval.is_none() { Timestamp::MAX } else { self.due_at }
     }
 
-    /// Begins to take what is pushed; tells whether it has not before. What is shown at 0 from then on is an
-    /// increase when the first entry comes.
-    pub(super) fn begin_pushed(&mut self, twilio_now: Timestamp) -> bool {
-        if self.is_known || !self.is_pushed {
+    /// Starts accepting pushes, and returns whether that is new. The metrics start at 0 then, so that the first
+    /// entry is an increase.
+    pub(super) fn start_push(&mut self, twilio_now: Timestamp) -> bool {
+        if self.is_available || !self.is_pushed {
             return false;
         }
-        self.begin(twilio_now);
-        self.is_known = true;
+        self.start(twilio_now);
+        self.is_available = true;
         true
     }
 
-    /// How far it is known; where nothing is, it begins now.
-    fn begin(&mut self, twilio_now: Timestamp) -> ErrorLogProgress {
-        // Entries tell whole seconds: one of the second in which the account was first polled is counted.
+    /// Returns the progress, which starts now if there is none.
+    fn start(&mut self, twilio_now: Timestamp) -> ErrorLogProgress {
+        // The times of entries are in whole seconds: entries of the account's first second are counted.
         let since = Timestamp::from_second(twilio_now.as_second()).unwrap_or(twilio_now);
         *self.progress.get_or_insert(ErrorLogProgress { since, known_to: since })
     }
 
-    /// From when on entries are asked for, and the page to ask for, which counts as asked for from here on.
-    pub(super) fn ask(
+    /// Returns the start time of the pass and the page to request, and marks the request as in flight.
+    pub(super) fn start_request(
         &mut self,
         now: Timestamp,
         twilio_now: Timestamp,
     ) -> (Timestamp, PageRequest) {
         self.is_in_flight = true;
-        let progress = self.begin(twilio_now);
+        let progress = self.start(twilio_now);
         let size = self.page_size.get();
         let pass = self.pass.get_or_insert_with(|| Pass {
-            // A `known_to` in the future would hide what comes until then.
+            // A `known_to` in the future would hide entries until then.
             from: before(progress.known_to.min(twilio_now), OVERLAP).max(progress.since),
             size,
             began_at: now,
@@ -162,17 +163,15 @@ impl ErrorLog {
         (pass.from, PageRequest { size: pass.size, next })
     }
 
-    /// Notes that the request was lost: it is asked again.
+    /// Notes that the request was lost: the pass starts again.
     pub(super) fn abandon(&mut self) {
         self.is_in_flight = false;
         self.pass = None;
     }
 
-    /// Takes a page, or the failure to read it, which ends the pass.
-    ///
-    /// # Errors
-    /// The failure; of pages that were read, too.
-    pub(super) fn turn(
+    /// Applies a page, or the failure to read it, which ends the pass. A page that could be read may come with a
+    /// failure, too: if the list stopped before its end.
+    pub(super) fn on_page(
         &mut self,
         result: Result<Page<Reported>, Failure>,
         now: Timestamp,
@@ -187,18 +186,17 @@ impl ErrorLog {
                 return (LogPage::default(), Some(failure));
             }
         };
-        self.is_known = true;
+        self.is_available = true;
         let mut read = LogPage { rejected: page.rejected, ..LogPage::default() };
         let count = page.items.len();
-        let since = self.begin(twilio_now).since;
+        let since = self.start(twilio_now).since;
         for entry in page.items {
             let at = self.take(entry, since, twilio_now, &mut read);
             if let Some(pass) = &mut self.pass {
                 pass.newest = pass.newest.max(Some(at));
             }
         }
-        let end = self.next_page(page.next, count);
-        match end {
+        match self.advance(page.next, count) {
             End::Continues => (read, None),
             End::Reached => {
                 self.finish(now, twilio_now);
@@ -212,14 +210,14 @@ impl ErrorLog {
         }
     }
 
-    /// Takes entries that Twilio pushed, once it is known from when on they count. One without a date is
-    /// ignored: it might be of any age.
+    /// Applies entries that Twilio pushed. Returns `None` before pushes are accepted. An entry without a date is
+    /// ignored, because its age is unknown.
     pub(super) fn push(
         &mut self,
         entries: Vec<Reported>,
         twilio_now: Timestamp,
     ) -> Option<LogPage> {
-        let since = self.progress()?.since.max(before(twilio_now, PUSHED_WITHIN));
+        let since = self.progress()?.since.max(before(twilio_now, MAX_PUSHED_AGE));
         let mut read = LogPage::default();
         for entry in entries {
             if entry.generated_at.is_some() {
@@ -228,13 +226,13 @@ impl ErrorLog {
                 read.ignored += 1;
             }
         }
-        if self.known.len() > MAX_KNOWN {
+        if self.seen.len() > MAX_SEEN {
             self.forget(before(twilio_now, REMEMBERED));
         }
         Some(read)
     }
 
-    /// Takes an entry, and tells when it counts as having happened.
+    /// Applies an entry, and returns the time to record for it.
     fn take(
         &mut self,
         entry: Reported,
@@ -246,7 +244,7 @@ impl ErrorLog {
         let is_ours = entry.account.is_none_or(|account| account == self.account);
         if !is_ours || at < since {
             read.ignored += 1;
-        } else if self.known.insert(entry.sid, at).is_some() {
+        } else if self.seen.insert(entry.sid, at).is_some() {
             read.duplicates += 1;
         } else {
             read.new.push((entry, at));
@@ -255,29 +253,29 @@ impl ErrorLog {
     }
 
     fn forget(&mut self, before: Timestamp) {
-        self.known.retain(|_, at| before <= *at);
+        self.seen.retain(|_, at| before <= *at);
     }
 
-    fn next_page(&mut self, next: NextPage, entries: usize) -> End {
-        // A page that was asked for before a reload, or a clock that jumped: it said all it can.
+    fn advance(&mut self, next: NextPage, entries: usize) -> End {
+        // Without a pass there is no next page to request.
         let Some(pass) = &mut self.pass else { return End::Reached };
         pass.pages += 1;
         pass.entries += entries;
         match next {
             NextPage::End => End::Reached,
-            NextPage::Foreign => End::Cut(Failure::of_pages(
+            NextPage::Foreign => End::Cut(Failure::invalid_pages(
                 FailureReason::ForeignNextPage,
                 "the next page is on another host: check the base URL",
             )),
-            // Twilio shows no more: older entries than these are lost.
+            // Twilio returns no more: older entries are lost.
             NextPage::At { .. } if pass.entries >= MAX_ENTRIES => End::Reached,
             NextPage::At { position, .. }
                 if pass.pages >= MAX_PAGES
                     || position.is_empty()
-                    || pass.next.as_ref().is_some_and(|(_, before)| *before == position) =>
+                    || pass.next.as_ref().is_some_and(|(_, previous)| *previous == position) =>
             {
                 let text = "the list stopped before its end";
-                End::Cut(Failure::of_pages(FailureReason::Incomplete, text))
+                End::Cut(Failure::invalid_pages(FailureReason::Incomplete, text))
             }
             NextPage::At { link, position } => {
                 pass.next = Some((link, position));
@@ -290,8 +288,8 @@ impl ErrorLog {
         self.failures = 0;
         let Some(pass) = self.pass.take() else { return };
         self.page_size.read(pass.size, now);
-        // However many pages it took, an hour has no more requests than it would have of one page.
-        self.due_at = after(pass.began_at, self.every.unwrap_or_default() * pass.pages).max(now);
+        // Wait one interval a page, so that an hour has no more requests than with passes of one page.
+        self.due_at = after(pass.began_at, self.interval.unwrap_or_default() * pass.pages).max(now);
         if let (Some(progress), Some(newest)) = (&mut self.progress, pass.newest) {
             progress.known_to = progress.known_to.min(twilio_now).max(newest);
             let forget_before = before(progress.known_to, REMEMBERED);
@@ -303,7 +301,7 @@ impl ErrorLog {
         let pass = self.pass.take();
         self.failures = self.failures.saturating_add(1);
         let is_refused = matches!(failure.verdict, Verdict::Refused | Verdict::NotFound);
-        let backoff = if is_refused { REFUSED } else { FAILED };
+        let backoff = if is_refused { REFUSED_RETRY } else { FAILED_RETRY };
         let wait = match failure.verdict {
             Verdict::Failed { retry_after } => retry_after.unwrap_or_default(),
             Verdict::Throttled { .. }
@@ -312,7 +310,7 @@ impl ErrorLog {
             | Verdict::Unreadable => Duration::ZERO,
         };
         let wait = wait.max(backoff.wait(self.failures, random));
-        let wait = wait.max(self.every.unwrap_or_default());
+        let wait = wait.max(self.interval.unwrap_or_default());
         self.due_at = after(now, wait);
         if let Some(pass) = pass.filter(|_| failure.page_size != PageSizeVerdict::Unrelated) {
             let is_too_large = failure.page_size == PageSizeVerdict::TooLarge;
@@ -322,7 +320,7 @@ impl ErrorLog {
     }
 }
 
-/// What follows a page.
+/// How a pass continues after a page.
 #[derive(Debug)]
 enum End {
     Continues,

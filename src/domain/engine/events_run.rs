@@ -1,8 +1,8 @@
 //! One complete read of a call's events, page by page.
 //!
-//! Invariant: several pages make a reading only if no two of them are at the same position in the list,
-//! and if the first is unchanged at the end and still has a next page. Otherwise a page that was read
-//! twice, or that shifted in between, would show one event twice, and so count it twice.
+//! Invariant: several pages form a reading only if no two have the same position in the list, and if the first is
+//! unchanged at the end and still has a next page. Otherwise, an event would be counted twice if a page were read
+//! twice or the list shifted between pages.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -20,66 +20,67 @@ use super::page_size::smaller;
 use super::plan::Read;
 use super::request::{NextPage, Page, PageRequest};
 
-/// Most pages of one read: a hundred thousand events.
+/// The maximum number of pages of a read: a hundred thousand events.
 const MAX_PAGES: usize = 100;
-/// The same for pages of one item, which are read only around an item that is too large.
+/// The same for pages of one item, which are requested only around an item that is too large.
 const MAX_PAGES_OF_ONE: usize = 2_000;
-/// Most items of one read that are too large alone: each costs a request and 16 MiB.
+/// The maximum number of oversized items of a read: each costs a request and 16 MiB.
 const MAX_TOO_LARGE: usize = 10;
-/// Most time for one read: long enough for thousands of pages, and not for as many slow ones.
+/// The maximum duration of a read: enough for thousands of pages, but not for thousands of slow ones.
 const MAX_TIME: Duration = Duration::from_secs(10 * 60);
-/// How often a list is read that shifts under us.
-const MAX_TRIES: usize = 3;
+/// The maximum number of attempts at a list that shifts while it is read.
+const MAX_ATTEMPTS: usize = 3;
 
 /// One read of a call's events.
 #[derive(Clone, Debug)]
 pub struct EventsRun {
-    /// Which call is read, and why.
+    /// The call, and the stage of the read.
     pub read: Read,
-    /// How its items are told apart.
+    /// The digests that identify its items.
     pub digests: Digests,
-    /// How many items a page was asked for at first.
-    pub asked_size: u16,
-    /// How many it is asked for now: fewer where the items were too large together.
+    /// The initial page size.
+    pub initial_size: u16,
+    /// The current page size: smaller if pages of the initial size were too large.
     pub size: u16,
     account: AccountSid,
     began_at: Timestamp,
-    tries: usize,
+    attempts: usize,
     pages: Pages,
 }
 
-/// What the pages of one try have shown.
+/// The pages of one attempt.
 #[derive(Clone, Debug, Default)]
 struct Pages {
     count: usize,
     too_large: usize,
     /// Twilio's time at the first page.
     read_at: Option<Timestamp>,
-    /// Where pages were read, and where the next one is.
+    /// The positions of the pages read, and of the next one.
     positions: BTreeSet<String>,
+    /// The link to the next page.
     next: Option<String>,
-    /// What pages have shown, by which one is recognised that comes again.
-    shown: Vec<Vec<Identity>>,
+    /// The identities of the items of each page, to detect a repeated page.
+    seen: Vec<Vec<Identity>>,
     items: Vec<Item>,
     /// Whether the list stopped before its end.
-    is_cut: bool,
-    /// Whether the first page is read once more.
-    is_check: bool,
+    is_truncated: bool,
+    /// Whether the first page is being read once more, to verify that it is unchanged.
+    is_verifying: bool,
 }
 
-/// What follows an answer.
+/// How a read continues after a response.
 #[derive(Clone, Debug)]
 pub enum AfterEvents {
-    /// Another page.
+    /// Another page is needed.
     Continue,
-    /// All there is to read was read.
+    /// The read ended with a reading, which may be incomplete.
     Read(Reading),
     /// The read failed.
     Failed(Failure),
 }
 
 impl EventsRun {
-    /// Begins to read a call of an account, in pages of a size.
+    /// Starts a read of a call of an account, in pages of `size`.
     pub fn new(
         read: Read,
         digests: Digests,
@@ -87,18 +88,18 @@ impl EventsRun {
         size: u16,
         now: Timestamp,
     ) -> Self {
-        let (tries, pages) = (0, Pages::default());
-        Self { read, digests, asked_size: size, size, account, began_at: now, tries, pages }
+        let (attempts, pages) = (0, Pages::default());
+        Self { read, digests, initial_size: size, size, account, began_at: now, attempts, pages }
     }
 
-    /// The page to ask for next.
+    /// Returns the page to request next.
     pub fn page(&self) -> PageRequest {
-        let next = if self.pages.is_check { None } else { self.pages.next.clone() };
+        let next = if self.pages.is_verifying { None } else { self.pages.next.clone() };
         PageRequest { size: self.size, next }
     }
 
-    /// Takes a page that Twilio dated, or the failure to read it, at a local time.
-    pub fn turn(
+    /// Applies a page, or the failure to read it. `date` is Twilio's time, `now` the local time.
+    pub fn on_page(
         &mut self,
         result: Result<Page<Item>, Failure>,
         date: Timestamp,
@@ -112,7 +113,7 @@ impl EventsRun {
             Err(failure) => match smaller(self.size) {
                 Some(smaller) => {
                     self.size = smaller;
-                    return self.begin_again();
+                    return self.restart();
                 }
                 None if self.pages.too_large >= MAX_TOO_LARGE => {
                     return AfterEvents::Failed(failure);
@@ -120,36 +121,36 @@ impl EventsRun {
                 None => self.reject_page(),
             },
         };
-        if self.pages.is_check {
-            return self.check(&page);
+        if self.pages.is_verifying {
+            return self.verify(&page);
         }
         self.take(page, date);
         if self.pages.next.is_some() {
-            let most = if self.size == 1 { MAX_PAGES_OF_ONE } else { MAX_PAGES };
-            if self.pages.count >= most || after(self.began_at, MAX_TIME) <= now {
-                let text = "the list has too many pages, or they take too long";
-                return AfterEvents::Failed(Failure::of_pages(FailureReason::Endless, text));
+            let max = if self.size == 1 { MAX_PAGES_OF_ONE } else { MAX_PAGES };
+            if self.pages.count >= max || after(self.began_at, MAX_TIME) <= now {
+                let text = "the list has too many pages or takes too long to read";
+                return AfterEvents::Failed(Failure::invalid_pages(FailureReason::Endless, text));
             }
             return AfterEvents::Continue;
         }
         if self.pages.count > 1 {
-            self.pages.is_check = true;
+            self.pages.is_verifying = true;
             return AfterEvents::Continue;
         }
-        self.end()
+        self.finish()
     }
 
-    /// An item that alone is too large is rejected, and the list goes on behind it. Only the page itself
-    /// could tell where the next one is, so its number has to do.
+    /// Rejects an item that is too large by itself, and continues after it. The link to the next page is in the
+    /// unreadable page, so it is constructed from the page number.
     fn reject_page(&mut self) -> Page<Item> {
         let (account, call, digests) = (self.account, self.read.sid, self.digests);
-        let number = if self.pages.is_check { 0 } else { self.pages.count };
-        self.pages.too_large += usize::from(!self.pages.is_check);
+        let number = if self.pages.is_verifying { 0 } else { self.pages.count };
+        self.pages.too_large += usize::from(!self.pages.is_verifying);
         let position = format!("Page={}", number + 1);
         let list = format!("/2010-04-01/Accounts/{account}/Calls/{call}/Events.json");
         let link = format!("{list}?PageSize=1&{position}");
-        let place = format!("{call} {number}");
-        let item = Item::rejected(place.as_bytes(), digests, Rejection::TooLarge);
+        let identity = format!("{call} {number}");
+        let item = Item::rejected(identity.as_bytes(), digests, Rejection::TooLarge);
         Page { items: vec![item], rejected: 0, next: NextPage::At { link, position } }
     }
 
@@ -159,69 +160,70 @@ impl EventsRun {
         pages.read_at.get_or_insert(date);
         pages.count += 1;
         pages.next = None;
-        let shows = identities(&page);
-        // Two full pages of equal events may be different pages. A short page is the last of its list,
-        // so one that comes twice is the same page.
-        let is_full = shows.len() >= usize::from(self.size);
-        let may_recur = shows.is_empty() || is_full && shows.iter().all(|one| *one == shows[0]);
-        let is_repeated = !may_recur && pages.shown.contains(&shows);
-        // Not even a first page that is empty says that nothing follows, if it names a next one.
-        let is_empty_between = shows.is_empty() && page.next != NextPage::End;
+        let identities = identities(&page);
+        // Two full pages of equal events may be different pages. A short page is the last one, so if it is
+        // repeated, it is the same page.
+        let is_full = identities.len() >= usize::from(self.size);
+        let may_recur = identities.is_empty()
+            || is_full && identities.iter().all(|identity| *identity == identities[0]);
+        let is_repeated = !may_recur && pages.seen.contains(&identities);
+        // Even an empty first page doesn't end the list if it has a next page.
+        let is_empty_between = identities.is_empty() && page.next != NextPage::End;
         if is_repeated || is_empty_between {
-            pages.is_cut = true;
+            pages.is_truncated = true;
             return;
         }
         if is_first || !may_recur {
-            pages.shown.push(shows);
+            pages.seen.push(identities);
         }
         pages.items.extend(page.items);
         // Only a page without a next page ends the list.
         match page.next {
             NextPage::End => {}
-            NextPage::Foreign => pages.is_cut = true,
-            // The position without any parameter is the first page's.
-            NextPage::At { position, .. } if position.is_empty() => pages.is_cut = true,
+            NextPage::Foreign => pages.is_truncated = true,
+            // A position without parameters is that of the first page.
+            NextPage::At { position, .. } if position.is_empty() => pages.is_truncated = true,
             NextPage::At { link, position } => {
                 if pages.positions.insert(position) {
                     pages.next = Some(link);
                 } else {
-                    pages.is_cut = true;
+                    pages.is_truncated = true;
                 }
             }
         }
     }
 
-    /// Compares the first page with what it was.
-    fn check(&mut self, again: &Page<Item>) -> AfterEvents {
-        let is_unchanged = self.pages.shown.first() == Some(&identities(again));
+    /// Compares the first page with its first reading.
+    fn verify(&mut self, again: &Page<Item>) -> AfterEvents {
+        let is_unchanged = self.pages.seen.first() == Some(&identities(again));
         if is_unchanged && again.next != NextPage::End {
-            return self.end();
+            return self.finish();
         }
-        self.tries += 1;
-        if self.tries < MAX_TRIES {
-            return self.begin_again();
+        self.attempts += 1;
+        if self.attempts < MAX_ATTEMPTS {
+            return self.restart();
         }
-        let text = "the list changed while it was read";
-        AfterEvents::Failed(Failure::of_pages(FailureReason::Shifted, text))
+        let text = "the list changed while it was being read";
+        AfterEvents::Failed(Failure::invalid_pages(FailureReason::Shifted, text))
     }
 
-    fn begin_again(&mut self) -> AfterEvents {
+    fn restart(&mut self) -> AfterEvents {
         self.pages = Pages::default();
         AfterEvents::Continue
     }
 
-    fn end(&mut self) -> AfterEvents {
-        let Pages { mut items, shown, is_cut, read_at, .. } = std::mem::take(&mut self.pages);
-        if is_cut {
-            // What follows the first page may be that page again, and would be counted twice.
-            items.truncate(shown.first().map_or(0, Vec::len));
+    fn finish(&mut self) -> AfterEvents {
+        let Pages { mut items, seen, is_truncated, read_at, .. } = std::mem::take(&mut self.pages);
+        if is_truncated {
+            // The pages after the first may repeat it, and their events would be counted twice.
+            items.truncate(seen.first().map_or(0, Vec::len));
         }
         let read_at = read_at.unwrap_or(self.began_at);
-        AfterEvents::Read(Reading { items, read_at, is_complete: !is_cut })
+        AfterEvents::Read(Reading { items, read_at, is_complete: !is_truncated })
     }
 }
 
-/// What a page shows, by which it is recognised when it comes again.
+/// Returns the identities of a page's items, to detect a repeated page.
 fn identities(page: &Page<Item>) -> Vec<Identity> {
     page.items.iter().map(|item| item.identity).collect()
 }

@@ -1,4 +1,4 @@
-//! Why a request showed nothing, and what that says of the next ones.
+//! Failures of requests, and their consequences for later requests.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -7,57 +7,55 @@ use crate::domain::words::label::label_enum;
 
 use super::lists::Stop;
 
-/// Why a request showed nothing.
+/// A failure of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// Why, as a label.
+    /// The reason, as a label.
     pub reason: FailureReason,
-    /// Why, and what to do about it, for a person.
+    /// The reason and the remedy, as a message for the operator.
     pub text: String,
-    /// What it says of the next requests.
+    /// The consequence for later requests.
     pub verdict: Verdict,
     /// Whether a smaller page may succeed.
     pub page_size: PageSizeVerdict,
 }
 
-/// What a failed request says of the next ones.
+/// The consequence of a failed request for later ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Fewer requests at once, and a pause: the customer's live calls come first.
+    /// Twilio throttles: send fewer requests at once, and pause. The customer's live calls take precedence.
     Throttled {
-        /// How long Twilio asks to wait.
+        /// The time that Twilio asks to wait.
         retry_after: Option<Duration>,
     },
-    /// Not shown to these credentials: the call's own matter, or the list's, until others are
-    /// refused as well.
+    /// These credentials have no access: this concerns only the call or list, until others are refused as well.
     Refused,
-    /// Twilio failed, or could not be reached: this one is tried again later, and several in a row
-    /// pause the account.
+    /// Twilio failed or could not be reached: retry later. Several consecutive failures pause the account.
     Failed {
-        /// How long Twilio asks to wait.
+        /// The time that Twilio asks to wait.
         retry_after: Option<Duration>,
     },
-    /// Twilio doesn't know what was asked for.
+    /// Twilio doesn't know the resource.
     NotFound,
-    /// Twilio answers, but not with what was asked for: the request itself is at fault.
+    /// Twilio responds, but not with the requested content: the request itself is at fault.
     Unreadable,
 }
 
-/// Whether a smaller page may succeed where one failed.
+/// Whether a smaller page may succeed after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PageSizeVerdict {
-    /// The failure has nothing to do with the size.
+    /// The failure is unrelated to the page size.
     Unrelated,
-    /// It may have: a second one of the same kind asks for smaller pages.
+    /// The page size may be the cause: a second failure of the same kind reduces it.
     MayBeForSize,
-    /// The answer was larger than is read.
+    /// The response exceeded the maximum size.
     TooLarge,
 }
 
 label_enum! {
-    /// Why a request showed nothing, or a read of several pages no reading, as a label.
+    /// Why a request, or a read of several pages, failed, as a label.
     pub enum FailureReason {
-        /// The credentials are refused.
+        /// The credentials were rejected.
         Unauthorized = "unauthorized",
         /// The account is suspended or closed.
         NotActive = "account_not_active",
@@ -65,37 +63,37 @@ label_enum! {
         MissingPermission = "missing_permission",
         /// Not found.
         NotFound = "not_found",
-        /// 429.
+        /// Status 429.
         Throttled = "throttled",
-        /// 5xx.
+        /// Status 5xx.
         ServerError = "server_error",
         /// Any other status.
         UnexpectedStatus = "unexpected_status",
-        /// No answer in time.
+        /// No response in time.
         Timeout = "timeout",
-        /// A connection that broke before the answer was complete.
+        /// The connection broke before the response was complete.
         Interrupted = "interrupted",
         /// The name can't be resolved.
         Dns = "dns",
         /// Nothing listens at the address.
         ConnectionRefused = "connection_refused",
-        /// There is no way to the address.
+        /// No route to the address.
         Unreachable = "unreachable",
         /// No connection in time.
         ConnectTimeout = "connect_timeout",
-        /// Closed before the connection was ready.
+        /// The connection was closed before it was ready.
         ConnectionClosed = "connection_closed",
-        /// An authority that is not trusted.
+        /// The issuer of the certificate isn't trusted.
         TlsUnknownIssuer = "tls_unknown_issuer",
-        /// An expired certificate.
+        /// The certificate has expired.
         TlsExpired = "tls_expired",
-        /// A certificate that is not valid yet.
+        /// The certificate isn't valid yet.
         TlsNotYetValid = "tls_not_yet_valid",
-        /// A certificate for another name.
+        /// The certificate is for another name.
         TlsWrongName = "tls_wrong_name",
-        /// Another unusable certificate.
+        /// The certificate is otherwise unusable.
         TlsCertificate = "tls_certificate",
-        /// Any other failure of TLS.
+        /// Any other TLS failure.
         Tls = "tls",
         /// The proxy's name can't be resolved.
         ProxyDns = "proxy_dns",
@@ -103,32 +101,32 @@ label_enum! {
         ProxyUnreachable = "proxy_unreachable",
         /// TLS with the proxy failed.
         ProxyTls = "proxy_tls",
-        /// The proxy wants credentials.
+        /// The proxy requires credentials.
         ProxyCredentials = "proxy_credentials",
-        /// The proxy opens no connection to Twilio.
+        /// The proxy refused to connect to Twilio.
         ProxyDenied = "proxy_denied",
         /// The proxy closed the connection.
         ProxyClosed = "proxy_closed",
         /// Any other failure to connect.
         Connection = "connection",
-        /// Too large.
+        /// The response is too large.
         TooLarge = "too_large",
-        /// No page of the expected shape.
+        /// The response doesn't have the expected structure.
         Malformed = "malformed",
-        /// The next page is elsewhere.
+        /// The next page is on another host or of another list.
         ForeignNextPage = "foreign_next_page",
-        /// More pages than are read, or pages that take too long.
+        /// The list has too many pages, or takes too long to read.
         Endless = "endless",
-        /// Changed while being read.
+        /// The list changed while it was being read.
         Shifted = "shifted",
-        /// Stopped before its end.
+        /// The list stopped before its end.
         Incomplete = "incomplete",
     }
 }
 
 impl Failure {
-    /// A read whose pages could all be read, and show no reading.
-    pub(super) fn of_pages(reason: FailureReason, text: &str) -> Self {
+    /// Creates the failure of a list whose pages could be read but are invalid together.
+    pub(super) fn invalid_pages(reason: FailureReason, text: &str) -> Self {
         Self {
             reason,
             text: text.to_owned(),
@@ -138,10 +136,10 @@ impl Failure {
     }
 }
 
-/// Every reason that a request, or a list, is asked for again.
+/// Returns all reasons for which a request or a list is retried.
 pub fn retry_reasons() -> BTreeSet<&'static str> {
     let failures = FailureReason::ALL.iter().map(|reason| reason.as_str());
-    // For want of room a list is not tried again: it ends where it is known to.
+    // A list that stops for lack of room doesn't count as retried.
     let stops = Stop::ALL.iter().filter(|stop| **stop != Stop::NoRoom).map(|stop| stop.as_str());
     failures.chain(stops).collect()
 }

@@ -1,4 +1,4 @@
-//! What is asked of Twilio, and what comes back. One request is one page, or one call.
+//! Requests to Twilio, and their responses. A request is for one page or one call.
 
 use std::time::Duration;
 
@@ -15,37 +15,37 @@ use crate::domain::words::sid::CallSid;
 
 use super::failure::Failure;
 
-/// Which request an answer belongs to. Later requests have greater ids.
+/// The id that matches a response to its request. Later requests have greater ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RequestId(u64);
 
 impl RequestId {
-    /// The id before that of any request.
+    /// The id before that of the first request.
     pub(super) const FIRST: Self = Self(0);
 
-    /// The id of the request after this one.
+    /// Returns the id of the next request.
     pub(super) fn next(self) -> Self {
         Self(self.0 + 1)
     }
 }
 
-/// A request to be sent.
+/// A request to send.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// What its answer is handed in with.
+    /// The id, to be passed with the response.
     pub id: RequestId,
-    /// What it asks for.
+    /// The resource to request.
     pub ask: Ask,
 }
 
-/// What a request asks for.
+/// The resource that a request is for.
 #[derive(Clone, Debug)]
 pub enum Ask {
     /// A page of a list of calls.
     Calls {
-        /// Which calls.
+        /// The filter of the list.
         filter: Filter,
-        /// Which page.
+        /// The page.
         page: PageRequest,
     },
     /// One call.
@@ -54,33 +54,33 @@ pub enum Ask {
     CallEvents {
         /// The call.
         call: CallSid,
-        /// How its items are told apart.
+        /// The digests that identify its items.
         digests: Digests,
-        /// Which page.
+        /// The page.
         page: PageRequest,
     },
     /// A page of the list of accounts.
     Accounts(PageRequest),
     /// A page of the error log.
     ErrorLog {
-        /// The earliest entries.
+        /// The time of the earliest entries.
         from: Timestamp,
-        /// Which page.
+        /// The page.
         page: PageRequest,
     },
 }
 
-/// Which page of a list is asked for.
+/// The page of a list to request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageRequest {
-    /// How many items the pages of the list have at most.
+    /// The maximum number of items of a page.
     pub size: u16,
-    /// The path of a next page, as Twilio gave it; `None` for the first page.
+    /// The path of the page, as given by Twilio; `None` for the first page.
     pub next: Option<String>,
 }
 
 label_enum! {
-    /// What is asked for, as a label.
+    /// The requested resource, as a label.
     pub enum Resource {
         /// A list of calls.
         Calls = "calls",
@@ -88,7 +88,7 @@ label_enum! {
         Call = "call",
         /// A call's events.
         CallEvents = "call_events",
-        /// The accounts.
+        /// The list of accounts.
         Accounts = "accounts",
         /// The error log.
         ErrorLog = "error_log",
@@ -96,7 +96,7 @@ label_enum! {
 }
 
 impl Ask {
-    /// What is asked for, as a label.
+    /// Returns the requested resource, as a label.
     pub fn resource(&self) -> Resource {
         match self {
             Self::Calls { .. } => Resource::Calls,
@@ -108,20 +108,20 @@ impl Ask {
     }
 }
 
-/// What came of a request.
+/// The result of a request.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// When the head of the answer arrived, in local time, if there was an answer.
+    /// When the head of the response arrived, in local time, if there was a response.
     pub answered_at: Option<Timestamp>,
-    /// Twilio's time at the answer (its `Date` header).
+    /// Twilio's time at the response (its `Date` header).
     pub date: Option<Timestamp>,
     /// How long the request took.
     pub took: Duration,
-    /// What it shows, or why it shows nothing.
+    /// The content, or the failure.
     pub result: Result<AnswerContent, Failure>,
 }
 
-/// What an answer shows.
+/// The content of a response.
 #[derive(Clone, Debug)]
 pub enum AnswerContent {
     /// A page of calls.
@@ -137,55 +137,55 @@ pub enum AnswerContent {
 }
 
 impl AnswerContent {
-    /// The page of calls, if it is one.
+    /// Returns the page of calls, if it is one.
     pub(super) fn calls(self) -> Option<Page<Call>> {
         if let Self::Calls(page) = self { Some(page) } else { None }
     }
 
-    /// The call, if it is one.
+    /// Returns the call, if it is one.
     pub(super) fn call(self) -> Option<Call> {
         if let Self::Call(call) = self { Some(call) } else { None }
     }
 
-    /// The page of Call Events, if it is one.
+    /// Returns the page of Call Events, if it is one.
     pub(super) fn call_events(self) -> Option<Page<Item>> {
         if let Self::CallEvents(page) = self { Some(page) } else { None }
     }
 
-    /// The page of accounts, if it is one.
+    /// Returns the page of accounts, if it is one.
     pub(super) fn accounts(self) -> Option<Page<ListedAccount>> {
         if let Self::Accounts(page) = self { Some(page) } else { None }
     }
 
-    /// The page of the error log, if it is one.
+    /// Returns the page of the error log, if it is one.
     pub(super) fn error_log(self) -> Option<Page<Reported>> {
         if let Self::ErrorLog(page) = self { Some(page) } else { None }
     }
 }
 
-/// A page of a list, as far as it could be decoded.
+/// A page of a list, without the items that could not be decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page<T> {
     /// Its items.
     pub items: Vec<T>,
-    /// How many further items could not be decoded.
+    /// The number of items that could not be decoded.
     pub rejected: u64,
-    /// What follows it.
+    /// The next page.
     pub next: NextPage,
 }
 
-/// What follows a page.
+/// The continuation of a list after a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NextPage {
-    /// Nothing: the list ends here.
+    /// The list ends here.
     End,
     /// Another page.
     At {
-        /// Its path, as Twilio gives it.
+        /// Its path, as given by Twilio.
         link: String,
-        /// Where in the list it is, however its path is written: equal positions are the same page.
+        /// Its position in the list, independent of the path's spelling: equal positions are the same page.
         position: String,
     },
-    /// A page on another host or of another list: credentials go nowhere else.
+    /// A page on another host or of another list, which isn't requested: it must not get the credentials.
     Foreign,
 }

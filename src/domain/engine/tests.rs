@@ -1,4 +1,4 @@
-//! Whose turn it is, and what is asked when.
+//! The order and the timing of requests.
 
 use super::*;
 use crate::domain::words::call::{Call, CallStatus, Direction};
@@ -6,34 +6,34 @@ use failure::{Failure, FailureReason, PageSizeVerdict, Verdict};
 use request::{Answer, AnswerContent, NextPage, Page};
 
 #[test]
-fn with_one_request_at_a_time_none_waits_for_all_pages_of_another() {
-    let mut engine = begun(5);
-    let mut asked = Vec::new();
+fn with_one_request_at_a_time_the_classes_alternate() {
+    let mut engine = started(5);
+    let mut requested = Vec::new();
     for _ in 0..6 {
         let request = engine.next(usize::MAX, at(2_000)).requests.pop().expect("something is due");
-        asked.push(request.ask.resource().as_str());
-        let shown = match request.ask {
-            // Lists and events without end.
-            Ask::Calls { .. } => AnswerContent::Calls(page(vec![call(9)], asked.len())),
-            Ask::CallEvents { .. } => AnswerContent::CallEvents(page(Vec::new(), asked.len())),
-            Ask::Accounts(_) => AnswerContent::Accounts(page(Vec::new(), asked.len())),
+        requested.push(request.ask.resource().as_str());
+        let content = match request.ask {
+            // Endless lists and events.
+            Ask::Calls { .. } => AnswerContent::Calls(page(vec![call(9)], requested.len())),
+            Ask::CallEvents { .. } => AnswerContent::CallEvents(page(Vec::new(), requested.len())),
+            Ask::Accounts(_) => AnswerContent::Accounts(page(Vec::new(), requested.len())),
             Ask::Call(_) | Ask::ErrorLog { .. } => panic!("nothing else is due"),
         };
-        engine.on_answer(request.id, answer(Ok(shown), 2_000), moment(2_000));
+        engine.on_answer(request.id, answer(Ok(content), 2_000), context(2_000));
     }
     let expected = ["accounts", "calls", "call_events", "accounts", "calls", "call_events"];
-    assert_eq!(asked, expected);
+    assert_eq!(requested, expected);
 }
 
 #[test]
-fn places_are_wanted_only_for_what_would_be_asked() {
-    let mut engine = begun(5);
+fn lacks_permits_only_if_requests_are_due() {
+    let mut engine = started(5);
     let next = engine.next(0, at(2_000));
     assert!(next.lacks_places && next.requests.is_empty());
     let next = engine.next(1, at(2_000));
     assert_eq!(next.requests.len(), 1);
-    assert!(!next.lacks_places, "one request at a time is all that the pace allows");
-    // Nothing is due before the account's first second.
+    assert!(!next.lacks_places, "the pace allows only one request at a time");
+    // A new account may send only one request at a time.
     let mut engine = Engine::new(settings(), InitialState::default());
     let first = engine.next(usize::MAX, at(0)).requests;
     assert_eq!(first.len(), 1);
@@ -41,8 +41,8 @@ fn places_are_wanted_only_for_what_would_be_asked() {
 }
 
 #[test]
-fn during_a_pause_nothing_is_asked_and_its_end_is_when_to_look_again() {
-    let mut engine = begun(5);
+fn sends_nothing_during_a_pause_and_wakes_up_at_its_end() {
+    let mut engine = started(5);
     let request = engine.next(usize::MAX, at(2_000)).requests.pop().expect("something is due");
     let retry_after = Some(Duration::from_secs(90));
     let throttled = Failure {
@@ -51,17 +51,21 @@ fn during_a_pause_nothing_is_asked_and_its_end_is_when_to_look_again() {
         verdict: Verdict::Throttled { retry_after },
         page_size: PageSizeVerdict::Unrelated,
     };
-    engine.on_answer(request.id, answer(Err(throttled), 2_000), moment(2_000));
+    engine.on_answer(request.id, answer(Err(throttled), 2_000), context(2_000));
     let next = engine.next(usize::MAX, at(2_001));
     assert!(next.requests.is_empty() && !next.lacks_places);
     assert_eq!(next.wake_at, at(2_090));
-    assert_eq!(engine.next(usize::MAX, at(2_090)).requests.len(), 1, "one that tries");
+    assert_eq!(
+        engine.next(usize::MAX, at(2_090)).requests.len(),
+        1,
+        "a single request after the pause"
+    );
 }
 
 #[test]
-fn while_calls_are_refused_subaccounts_are_looked_for() {
+fn discovers_subaccounts_while_calls_are_refused() {
     let mut engine = Engine::new(settings(), InitialState::default());
-    engine.last_turn = RequestClass::Accounts;
+    engine.last_class = RequestClass::Accounts;
     let list = engine.next(usize::MAX, at(0)).requests.pop().expect("a list");
     assert_eq!(list.ask.resource().as_str(), "calls");
     let refused = Failure {
@@ -70,48 +74,48 @@ fn while_calls_are_refused_subaccounts_are_looked_for() {
         verdict: Verdict::Refused,
         page_size: PageSizeVerdict::Unrelated,
     };
-    engine.on_answer(list.id, answer(Err(refused), 0), moment(0));
+    engine.on_answer(list.id, answer(Err(refused), 0), context(0));
     let accounts = engine.next(usize::MAX, at(1)).requests.pop().expect("the accounts");
     assert_eq!(accounts.ask.resource().as_str(), "accounts");
     let none = Page { items: Vec::new(), rejected: 0, next: NextPage::End };
-    engine.on_answer(accounts.id, answer(Ok(AnswerContent::Accounts(none)), 1), moment(1));
+    engine.on_answer(accounts.id, answer(Ok(AnswerContent::Accounts(none)), 1), context(1));
     let next = engine.next(usize::MAX, at(2));
     assert!(next.requests.is_empty());
     assert_eq!(next.wake_at, at(60), "the shortest pause after a refusal");
 }
 
 #[test]
-fn what_was_lost_is_asked_again_and_its_answer_changes_nothing_any_more() {
-    let mut engine = begun(5);
+fn requests_abandoned_work_again_and_ignores_late_answers() {
+    let mut engine = started(5);
     let lost = engine.next(usize::MAX, at(2_000)).requests.pop().expect("something is due");
     engine.abandon_all();
     let effects = engine.on_answer(
         lost.id,
         answer(Ok(AnswerContent::Calls(page(vec![], 0))), 2_000),
-        moment(2_000),
+        context(2_000),
     );
     assert!(!effects.needs_commit && effects.metric_updates.is_empty());
     let again = engine.next(usize::MAX, at(2_000)).requests;
     assert!(again.len() == 1 && again[0].id > lost.id);
 }
 
-/// An account that has begun, with so many calls that ended long ago.
-fn begun(calls: u32) -> Engine {
+/// An account that has started, with a number of calls that ended long ago.
+fn started(calls: u32) -> Engine {
     let progress = |number| CallProgress::begin(&call(number), at(0)).0;
-    let known =
+    let initial =
         InitialState { calls: (1..=calls).map(progress).collect(), ..InitialState::default() };
-    let mut engine = Engine::new(settings(), known);
-    engine.last_turn = RequestClass::Accounts;
-    // Three answers have to agree on Twilio's time.
+    let mut engine = Engine::new(settings(), initial);
+    engine.last_class = RequestClass::Accounts;
+    // Three responses have to agree on Twilio's time.
     for _ in 0..3 {
         let request = engine.next(1, at(0)).requests.pop().expect("a list");
         assert_eq!(request.ask.resource().as_str(), "calls");
         let list =
             AnswerContent::Calls(Page { items: Vec::new(), rejected: 0, next: NextPage::End });
-        engine.on_answer(request.id, answer(Ok(list), 0), moment(0));
-        engine.last_turn = RequestClass::Accounts;
+        engine.on_answer(request.id, answer(Ok(list), 0), context(0));
+        engine.last_class = RequestClass::Accounts;
     }
-    engine.last_turn = RequestClass::Read;
+    engine.last_class = RequestClass::Read;
     engine
 }
 
@@ -150,7 +154,7 @@ fn call(number: u32) -> Call {
     }
 }
 
-/// A page of a list that goes on.
+/// A page with a next page.
 fn page<T>(items: Vec<T>, number: usize) -> Page<T> {
     let link = format!("?Page={}", number + 1);
     Page { items, rejected: 0, next: NextPage::At { position: link.clone(), link } }
@@ -161,7 +165,7 @@ fn answer(result: Result<AnswerContent, Failure>, second: i64) -> Answer {
     Answer { answered_at, date, took: Duration::from_millis(300), result }
 }
 
-fn moment(second: i64) -> Context {
+fn context(second: i64) -> Context {
     Context { now: at(second), random: 0, room: usize::MAX }
 }
 

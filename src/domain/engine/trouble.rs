@@ -1,7 +1,7 @@
-//! When something that can't be read is worth a line in the log: once when the trouble begins, once
-//! when its cause changes, and once when it is over.
+//! Decides when failures to read a resource are reported: once when the trouble starts, once when its cause changes,
+//! and once when it ends.
 //!
-//! A single failed request is none: it is tried again at once. Neither is a single call.
+//! A single failed request isn't trouble, because it is retried at once. Neither is a single unreadable call.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,45 +10,45 @@ use jiff::Timestamp;
 
 use crate::domain::track::twilio_time::after;
 
-/// Failures one after the other that are no hiccup.
-const IN_A_ROW: u32 = 2;
-/// Trouble that lasts this long is told however few requests have failed: some wait for their timeout.
-const LASTING: Duration = Duration::from_secs(45);
-/// This many different calls in a row that can't be read are the account's trouble.
-const CALLS_THAT_SPEAK_FOR_ALL: usize = 3;
-/// After this long without a call that could be read, a single one speaks for all.
-const NONE_READ: Duration = Duration::from_secs(60 * 60);
-/// A list that failed and was not asked for again for this long is not wanted any more.
-const FORGOTTEN: Duration = Duration::from_secs(15 * 60);
-/// Most lists or calls that are remembered as failing: more than there are kinds of lists.
+/// The number of consecutive failures that are trouble.
+const MIN_CONSECUTIVE: u32 = 2;
+/// The duration after which failures are trouble however few they are: a request may take long to time out.
+const MIN_DURATION: Duration = Duration::from_secs(45);
+/// The number of calls that, if none is readable in between, make their failures the account's trouble.
+const MIN_FAILING_CALLS: usize = 3;
+/// Without a readable call for this long, a single unreadable one is trouble.
+const NO_CALL_READ: Duration = Duration::from_secs(60 * 60);
+/// A list whose last failure is older than this is no longer needed.
+const FORGET_AFTER: Duration = Duration::from_secs(15 * 60);
+/// The maximum number of failing lists or calls to track: more than there are kinds of lists.
 const MAX_FAILING: usize = 8;
-/// Lines about one resource in one window: what comes and goes must not fill the log.
+/// The maximum number of log lines about one resource per window, so that intermittent trouble doesn't flood the log.
 const LINES_PER_WINDOW: u32 = 4;
-/// How long a window lasts.
+/// The length of a window.
 const WINDOW: Duration = Duration::from_secs(10 * 60);
 
 /// Why something can't be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
-    /// A closed word.
+    /// The reason, from a fixed set.
     pub reason: &'static str,
-    /// What it is and what to do, for a person.
+    /// The cause and the remedy, as a message for the operator.
     pub text: String,
 }
 
-/// What is worth a line.
+/// A change to log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TroubleChange {
-    /// It can't be read, or for another reason than before.
+    /// The resource can't be read, or the cause has changed.
     CannotRead(Cause),
-    /// It can be read again, after this long.
+    /// The resource can be read again, after this time.
     CanRead(Duration),
 }
 
-/// What one failure says by itself.
+/// The severity of a single failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
-    /// It is part of normal work, as Twilio's 429s are: trouble only if it lasts.
+    /// Part of normal operation, such as Twilio's 429s: trouble only if it lasts.
     Normal,
     /// The next request may succeed.
     Ordinary,
@@ -56,61 +56,64 @@ pub enum Severity {
     Certain,
 }
 
-/// One request that failed.
+/// A failed request.
 #[derive(Clone, Debug)]
 pub struct Failure<S> {
-    /// Which list or call.
-    pub of: S,
-    /// At which page.
+    /// The list or call.
+    pub subject: S,
+    /// The number of the failed page.
     pub page: u32,
-    /// When it was asked for.
+    /// When it was requested.
     pub asked_at: Timestamp,
-    /// What it says by itself.
-    pub weight: Severity,
-    /// Why.
+    /// The severity.
+    pub severity: Severity,
+    /// The cause.
     pub cause: Cause,
 }
 
-/// How many failures are trouble.
+/// The kind of resource, which decides what counts as trouble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// Lists: each has to be readable.
+    /// Lists, each of which has to be readable.
     Lists,
-    /// Calls: some may be unreadable, as long as others are read.
+    /// Calls, some of which may be unreadable as long as others can be read.
     Calls,
 }
 
-/// The trouble with one resource, if there is any.
+/// Tracks the trouble with one resource.
 #[derive(Clone, Debug)]
 pub struct Trouble<S> {
     kind: Kind,
-    /// Since when nothing succeeded that failed, and when the last failure was known.
+    /// When the ongoing failures started, and when the last one was noted.
     since: Option<(Timestamp, Timestamp)>,
+    /// The failing lists or calls, each with its failed page and the time of its last failure.
     failing: BTreeMap<S, (u32, Timestamp)>,
-    in_a_row: u32,
+    consecutive: u32,
     is_certain: bool,
     last: Option<Cause>,
-    /// How often in a row the last cause was seen.
-    alike: u32,
-    /// What is told at present.
-    told: Option<Cause>,
-    /// What of that the log has.
+    /// The number of consecutive failures with the last cause.
+    repeats: u32,
+    /// The current trouble.
+    current: Option<Cause>,
+    /// The trouble that was last logged.
     logged: Option<Cause>,
     has_succeeded: bool,
-    /// Whether another list was read while this one could not be.
+    /// Whether another list was read while one was failing.
     has_read_others: bool,
+    /// The start of the current window of log lines.
     window: Option<Timestamp>,
+    /// The number of log lines in the window, including suppressed ones.
     lines: u32,
 }
 
 impl<S: Ord> Trouble<S> {
-    /// None yet, with lists.
-    pub fn of_lists() -> Self {
+    /// Creates the tracker of lists.
+    pub fn for_lists() -> Self {
         Self::new(Kind::Lists)
     }
 
-    /// None yet, with single calls.
-    pub fn of_calls() -> Self {
+    /// Creates the tracker of individual calls.
+    pub fn for_calls() -> Self {
         Self::new(Kind::Calls)
     }
 
@@ -119,11 +122,11 @@ impl<S: Ord> Trouble<S> {
             kind,
             since: None,
             failing: BTreeMap::new(),
-            in_a_row: 0,
+            consecutive: 0,
             is_certain: false,
             last: None,
-            alike: 0,
-            told: None,
+            repeats: 0,
+            current: None,
             logged: None,
             has_succeeded: false,
             has_read_others: false,
@@ -132,74 +135,76 @@ impl<S: Ord> Trouble<S> {
         }
     }
 
-    /// What is told at present, and since when it has lasted.
-    pub fn told(&self) -> Option<(&Cause, Timestamp)> {
+    /// Returns the current trouble, and when it started.
+    pub fn current(&self) -> Option<(&Cause, Timestamp)> {
         let (since, _) = self.since?;
-        self.told.as_ref().map(|cause| (cause, since))
+        self.current.as_ref().map(|cause| (cause, since))
     }
 
-    /// Notes a failure.
+    /// Notes a failure, and returns a change to log.
     pub fn failed(&mut self, failure: Failure<S>, now: Timestamp) -> Option<TroubleChange> {
-        let (since, known) = self.since.unwrap_or((failure.asked_at, Timestamp::MIN));
-        // Requests that were in flight together are one failure.
-        let is_new = known <= failure.asked_at;
+        let (since, noted) = self.since.unwrap_or((failure.asked_at, Timestamp::MIN));
+        // Requests that were in flight together count as one failure.
+        let is_new = noted <= failure.asked_at;
         self.since = Some((since, now));
-        if self.failing.len() < MAX_FAILING || self.failing.contains_key(&failure.of) {
-            self.failing.insert(failure.of, (failure.page, now));
+        if self.failing.len() < MAX_FAILING || self.failing.contains_key(&failure.subject) {
+            self.failing.insert(failure.subject, (failure.page, now));
         }
-        let weight = match failure.weight {
+        let count = match failure.severity {
             Severity::Normal => 0,
             Severity::Ordinary => u32::from(is_new),
-            Severity::Certain => IN_A_ROW,
+            Severity::Certain => MIN_CONSECUTIVE,
         };
-        self.in_a_row = self.in_a_row.saturating_add(weight);
-        self.is_certain |= failure.weight == Severity::Certain;
-        if failure.weight != Severity::Normal || self.last.is_none() {
-            let is_alike = self.last.as_ref() == Some(&failure.cause);
-            self.alike = if is_alike { self.alike.saturating_add(weight) } else { weight.max(1) };
+        self.consecutive = self.consecutive.saturating_add(count);
+        self.is_certain |= failure.severity == Severity::Certain;
+        if failure.severity != Severity::Normal || self.last.is_none() {
+            let is_repeat = self.last.as_ref() == Some(&failure.cause);
+            self.repeats =
+                if is_repeat { self.repeats.saturating_add(count) } else { count.max(1) };
             self.last = Some(failure.cause);
         }
-        self.look(now)
+        self.check(now)
     }
 
-    /// Looks whether it has lasted long enough.
-    pub fn look(&mut self, now: Timestamp) -> Option<TroubleChange> {
+    /// Checks whether failures have become trouble, and returns a change to log.
+    pub fn check(&mut self, now: Timestamp) -> Option<TroubleChange> {
         let (since, _) = self.since?;
         let last = self.last.as_ref()?;
-        let is_changed = self.told.as_ref().is_some_and(|told| told != last);
-        if is_changed && self.alike >= IN_A_ROW {
-            self.told = Some(last.clone());
+        let is_changed = self.current.as_ref().is_some_and(|current| current != last);
+        if is_changed && self.repeats >= MIN_CONSECUTIVE {
+            self.current = Some(last.clone());
         }
-        if self.told.is_none() && self.is_trouble(since, now) {
-            self.told = Some(last.clone());
+        if self.current.is_none() && self.is_trouble(since, now) {
+            self.current = Some(last.clone());
         }
-        let told = self.told.clone().filter(|told| self.logged.as_ref() != Some(told))?;
-        self.may_log(now).then(|| {
-            self.logged = Some(told.clone());
-            TroubleChange::CannotRead(told)
+        let cause = self.current.clone().filter(|cause| self.logged.as_ref() != Some(cause))?;
+        self.take_line(now).then(|| {
+            self.logged = Some(cause.clone());
+            TroubleChange::CannotRead(cause)
         })
     }
 
     fn is_trouble(&self, since: Timestamp, now: Timestamp) -> bool {
-        let is_lasting = after(since, LASTING) <= now;
-        let is_repeated = self.in_a_row >= IN_A_ROW;
+        let is_lasting = after(since, MIN_DURATION) <= now;
+        let is_repeated = self.consecutive >= MIN_CONSECUTIVE;
         if self.is_certain {
             return true;
         }
         match self.kind {
-            // A single request failed, and the list may not be wanted any more.
+            // If only a single request failed, the list may no longer be needed.
             Kind::Lists if self.has_read_others => is_repeated,
             Kind::Lists => is_lasting || is_repeated,
             Kind::Calls if !self.has_succeeded => is_lasting || is_repeated,
             Kind::Calls => {
-                let speak_for_all = self.failing.len() >= CALLS_THAT_SPEAK_FOR_ALL;
-                (speak_for_all && (is_lasting || is_repeated)) || after(since, NONE_READ) <= now
+                let are_many = self.failing.len() >= MIN_FAILING_CALLS;
+                (are_many && (is_lasting || is_repeated)) || after(since, NO_CALL_READ) <= now
             }
         }
     }
 
-    fn may_log(&mut self, now: Timestamp) -> bool {
-        if self.window.is_none_or(|began| after(began, WINDOW) <= now) {
+    /// Takes a log line of the current window, and returns whether the limit allows it.
+    fn take_line(&mut self, now: Timestamp) -> bool {
+        if self.window.is_none_or(|start| after(start, WINDOW) <= now) {
             self.window = Some(now);
             self.lines = 0;
         }
@@ -207,16 +212,17 @@ impl<S: Ord> Trouble<S> {
         self.lines <= LINES_PER_WINDOW
     }
 
-    /// Notes a page that was read: a list can be read again once the page that failed was.
-    pub fn read(&mut self, of: &S, page: u32, now: Timestamp) -> Option<TroubleChange> {
+    /// Notes that a page was read, and returns a change to log. A list can be read again once its failed page or a
+    /// later one was read.
+    pub fn succeeded(&mut self, subject: &S, page: u32, now: Timestamp) -> Option<TroubleChange> {
         self.has_succeeded = true;
-        let is_behind = self.failing.get(of).is_some_and(|&(failed, _)| failed <= page);
-        if is_behind {
-            self.failing.remove(of);
-            self.in_a_row = 0;
+        let is_recovered = self.failing.get(subject).is_some_and(|&(failed, _)| failed <= page);
+        if is_recovered {
+            self.failing.remove(subject);
+            self.consecutive = 0;
         }
-        self.has_read_others |= !self.failing.is_empty() && !self.failing.contains_key(of);
-        self.failing.retain(|_, &mut (_, at)| now < after(at, FORGOTTEN));
+        self.has_read_others |= !self.failing.is_empty() && !self.failing.contains_key(subject);
+        self.failing.retain(|_, &mut (_, at)| now < after(at, FORGET_AFTER));
         match self.kind {
             Kind::Lists if !self.failing.is_empty() => None,
             Kind::Lists | Kind::Calls => self.end(now),
@@ -226,11 +232,11 @@ impl<S: Ord> Trouble<S> {
     fn end(&mut self, now: Timestamp) -> Option<TroubleChange> {
         let (since, _) = self.since.take()?;
         self.failing.clear();
-        self.in_a_row = 0;
+        self.consecutive = 0;
         self.is_certain = false;
         self.has_read_others = false;
         self.last = None;
-        self.told = None;
+        self.current = None;
         let lasted = Duration::try_from(now.duration_since(since)).unwrap_or_default();
         self.logged.take().map(|_| TroubleChange::CanRead(lasted))
     }

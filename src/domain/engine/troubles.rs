@@ -1,6 +1,6 @@
-//! The trouble with each resource of an account, as lines of the log and on the landing page.
+//! Reports the trouble with each resource of an account in the log and on the landing page.
 //!
-//! When it is told is decided in [`super::trouble`].
+//! [`super::trouble`] decides when.
 
 use jiff::Timestamp;
 
@@ -12,50 +12,50 @@ use super::failure::{Failure, Verdict};
 use super::request::Resource;
 use super::trouble::{self, Cause, Severity, Trouble, TroubleChange};
 
-/// What keeps the resources of an account from being read.
+/// The trouble with the resources of an account.
 #[derive(Debug)]
 pub(super) struct Troubles {
-    pub(super) lists: Watched<ListKind>,
-    pub(super) calls: Watched<CallSid>,
-    pub(super) events: Watched<CallSid>,
-    pub(super) accounts: Watched<()>,
-    pub(super) error_log: Watched<()>,
+    pub(super) lists: ResourceTrouble<ListKind>,
+    pub(super) calls: ResourceTrouble<CallSid>,
+    pub(super) events: ResourceTrouble<CallSid>,
+    pub(super) accounts: ResourceTrouble<()>,
+    pub(super) error_log: ResourceTrouble<()>,
 }
 
-/// The trouble with one resource, and what of it was told.
+/// The trouble with one resource, and its last report.
 #[derive(Debug)]
-pub(super) struct Watched<S> {
+pub(super) struct ResourceTrouble<S> {
     resource: Resource,
     trouble: Trouble<S>,
-    told: Option<(String, Timestamp)>,
+    reported: Option<(String, Timestamp)>,
 }
 
 impl Default for Troubles {
     fn default() -> Self {
         Self {
-            lists: Watched::new(Resource::Calls, Trouble::of_lists()),
-            calls: Watched::new(Resource::Call, Trouble::of_calls()),
-            events: Watched::new(Resource::CallEvents, Trouble::of_calls()),
-            accounts: Watched::new(Resource::Accounts, Trouble::of_lists()),
-            error_log: Watched::new(Resource::ErrorLog, Trouble::of_lists()),
+            lists: ResourceTrouble::new(Resource::Calls, Trouble::for_lists()),
+            calls: ResourceTrouble::new(Resource::Call, Trouble::for_calls()),
+            events: ResourceTrouble::new(Resource::CallEvents, Trouble::for_calls()),
+            accounts: ResourceTrouble::new(Resource::Accounts, Trouble::for_lists()),
+            error_log: ResourceTrouble::new(Resource::ErrorLog, Trouble::for_lists()),
         }
     }
 }
 
 impl Troubles {
-    /// Tells trouble that has lasted.
-    pub(super) fn look(&mut self, now: Timestamp, effects: &mut Effects) {
-        self.lists.look(now, effects);
-        self.calls.look(now, effects);
-        self.events.look(now, effects);
-        self.accounts.look(now, effects);
-        self.error_log.look(now, effects);
+    /// Reports failures that have lasted long enough to be trouble.
+    pub(super) fn check(&mut self, now: Timestamp, effects: &mut Effects) {
+        self.lists.check(now, effects);
+        self.calls.check(now, effects);
+        self.events.check(now, effects);
+        self.accounts.check(now, effects);
+        self.error_log.check(now, effects);
     }
 }
 
-impl<S: Ord> Watched<S> {
+impl<S: Ord> ResourceTrouble<S> {
     fn new(resource: Resource, trouble: Trouble<S>) -> Self {
-        Self { resource, trouble, told: None }
+        Self { resource, trouble, reported: None }
     }
 
     /// Notes a failure.
@@ -65,24 +65,30 @@ impl<S: Ord> Watched<S> {
         now: Timestamp,
         effects: &mut Effects,
     ) {
-        let news = self.trouble.failed(failure, now);
-        self.tell(news, effects);
+        let change = self.trouble.failed(failure, now);
+        self.report(change, effects);
     }
 
-    /// Notes a page that was read; of a list that is complete, the last there can be.
-    pub(super) fn read(&mut self, of: &S, page: u32, now: Timestamp, effects: &mut Effects) {
-        let news = self.trouble.read(of, page, now);
-        self.tell(news, effects);
+    /// Notes that a page was read; `u32::MAX` if the list was read to its end.
+    pub(super) fn succeeded(
+        &mut self,
+        subject: &S,
+        page: u32,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) {
+        let change = self.trouble.succeeded(subject, page, now);
+        self.report(change, effects);
     }
 
-    fn look(&mut self, now: Timestamp, effects: &mut Effects) {
-        let news = self.trouble.look(now);
-        self.tell(news, effects);
+    fn check(&mut self, now: Timestamp, effects: &mut Effects) {
+        let change = self.trouble.check(now);
+        self.report(change, effects);
     }
 
-    fn tell(&mut self, news: Option<TroubleChange>, effects: &mut Effects) {
+    fn report(&mut self, change: Option<TroubleChange>, effects: &mut Effects) {
         let resource = self.resource;
-        match news {
+        match change {
             None => {}
             Some(TroubleChange::CannotRead(cause)) => {
                 effects.lines.push(Line::CannotRead { resource, cause })
@@ -91,24 +97,24 @@ impl<S: Ord> Watched<S> {
                 effects.lines.push(Line::CanRead { resource, lasted })
             }
         }
-        let told = self.trouble.told().map(|(cause, since)| (cause.text.clone(), since));
-        if told != self.told {
-            self.told.clone_from(&told);
+        let told = self.trouble.current().map(|(cause, since)| (cause.text.clone(), since));
+        if told != self.reported {
+            self.reported.clone_from(&told);
             effects.metric_updates.push(MetricUpdate::Trouble { resource, told });
         }
     }
 }
 
-/// A failure as the cause of trouble.
+/// Converts a failure to the cause of trouble.
 pub(super) fn cause(failure: &Failure) -> Cause {
     Cause { reason: failure.reason.as_str(), text: failure.text.clone() }
 }
 
-/// What a failure says by itself.
-pub(super) fn weight(failure: &Failure, is_accounts: bool) -> Severity {
+/// Returns the severity of a failure. `is_for_account` means that the account is refused as a whole.
+pub(super) fn severity(failure: &Failure, is_for_account: bool) -> Severity {
     match failure.verdict {
         Verdict::Throttled { .. } => Severity::Normal,
-        Verdict::Refused if is_accounts => Severity::Certain,
+        Verdict::Refused if is_for_account => Severity::Certain,
         Verdict::Refused | Verdict::Failed { .. } | Verdict::NotFound | Verdict::Unreadable => {
             Severity::Ordinary
         }

@@ -1,4 +1,4 @@
-//! What pages of lists of calls, and calls that were fetched singly, change.
+//! Applies pages of lists of calls, and calls that were fetched individually.
 
 use jiff::Timestamp;
 
@@ -13,14 +13,14 @@ use super::super::lists::{AfterPage, ListRun, Stop};
 use super::super::page_size::smaller;
 use super::super::request::Page;
 use super::super::trouble::{self, Cause, Severity};
-use super::{AnswerContext, Context, Engine, add_changes, failed_at};
+use super::{AnswerContext, Context, Engine, add_changes, trouble_with};
 
 impl Engine {
     pub(super) fn list_answered(
         &mut self,
         mut run: ListRun,
         result: Result<Page<Call>, Failure>,
-        heard: AnswerContext,
+        answer: AnswerContext,
         effects: &mut Effects,
     ) -> Vec<CallSid> {
         self.is_listing = false;
@@ -28,33 +28,33 @@ impl Engine {
             Ok(page) => page,
             Err(failure) => {
                 effects.metric_updates.push(MetricUpdate::Up(false));
-                self.list_failed(run, &failure, heard, effects);
+                self.list_failed(run, &failure, answer, effects);
                 return Vec::new();
             }
         };
         let was_started = self.progress.lists.is_started();
-        self.learn_time(heard, effects);
+        self.learn_time(answer, effects);
         self.pace.list_succeeded();
         if !self.progress.lists.is_started() {
-            self.await_time(run.kind, heard, effects);
+            self.await_time(run.kind, answer, effects);
             return Vec::new();
         }
         effects.metric_updates.push(MetricUpdate::Up(true));
         if !was_started {
-            run.asked_at = self.progress.now(heard.moment.now);
+            run.asked_at = self.progress.now(answer.context.now);
         }
-        self.take_page(run, &page, heard, effects)
+        self.take_page(run, &page, answer, effects)
     }
 
-    /// Before Twilio's time is known, its pages say nothing else.
-    fn await_time(&mut self, kind: ListKind, heard: AnswerContext, effects: &mut Effects) {
-        let now = self.progress.now(heard.moment.now);
+    /// Until Twilio's time is known, pages are only used to learn it.
+    fn await_time(&mut self, kind: ListKind, answer: AnswerContext, effects: &mut Effects) {
+        let now = self.progress.now(answer.context.now);
         self.progress.lists.await_time(now);
         if self.progress.time().is_doubtful() {
             effects.metric_updates.push(MetricUpdate::Up(false));
-            let text = "nothing is read yet: the `Date` headers of Twilio's answers disagree with each other, or with this machine's clock";
+            let text = "nothing is read yet: the `Date` headers of Twilio's responses disagree with each other or with this machine's clock";
             let cause = Cause { reason: "date", text: text.to_owned() };
-            let now = heard.moment.now;
+            let now = answer.context.now;
             self.troubles.lists.failed(unusable(kind, 0, cause, now), now, effects);
         }
     }
@@ -63,12 +63,12 @@ impl Engine {
         &mut self,
         mut run: ListRun,
         page: &Page<Call>,
-        heard: AnswerContext,
+        answer: AnswerContext,
         effects: &mut Effects,
     ) -> Vec<CallSid> {
-        let now = self.progress.now(heard.moment.now);
-        let room = heard.moment.room;
-        let (changes, after) = self.progress.take_page(&mut run, page, room, heard.date, now);
+        let now = self.progress.now(answer.context.now);
+        let room = answer.context.room;
+        let (changes, after) = self.progress.take_page(&mut run, page, room, answer.date, now);
         effects.metric_updates.push(MetricUpdate::CallsRejected(page.rejected));
         effects.metric_updates.push(MetricUpdate::CallsDeferred(changes.left));
         if changes.left > 0 && !self.has_no_room {
@@ -76,17 +76,17 @@ impl Engine {
             effects.lines.push(Line::NoRoom);
         }
         let changed = add_changes(changes, effects);
-        self.troubles.lists.read(&run.kind, run.pages() - 1, heard.moment.now, effects);
+        self.troubles.lists.succeeded(&run.kind, run.pages() - 1, answer.context.now, effects);
         match after {
             AfterPage::Continue => self.list = Some(run),
-            AfterPage::Complete => self.list_complete(&run, heard.moment, effects),
-            AfterPage::Stopped(stop) => self.list_stopped(&run, stop, heard.moment, effects),
+            AfterPage::Complete => self.list_complete(&run, answer.context, effects),
+            AfterPage::Stopped(stop) => self.list_stopped(&run, stop, answer.context, effects),
         }
         changed
     }
 
-    fn list_complete(&mut self, run: &ListRun, moment: Context, effects: &mut Effects) {
-        let Context { now, random, .. } = moment;
+    fn list_complete(&mut self, run: &ListRun, context: Context, effects: &mut Effects) {
+        let Context { now, random, .. } = context;
         let at = self.progress.now(now);
         self.progress.finish_list(run, AfterPage::Complete, at, random);
         self.list_sizes.read(&run.kind, run.page_size, now);
@@ -95,13 +95,13 @@ impl Engine {
         if std::mem::take(&mut self.has_no_room) {
             effects.lines.push(Line::HasRoom);
         }
-        self.troubles.lists.read(&run.kind, u32::MAX, now, effects);
+        self.troubles.lists.succeeded(&run.kind, u32::MAX, now, effects);
         effects.lines.push(Line::ListRead(run.kind));
     }
 
-    /// Notes that a list ended before its end. Only one that is complete mends it.
-    fn list_stopped(&mut self, run: &ListRun, stop: Stop, moment: Context, effects: &mut Effects) {
-        let Context { now, random, .. } = moment;
+    /// Notes that a list stopped before its end. The trouble ends once the list is read to its end.
+    fn list_stopped(&mut self, run: &ListRun, stop: Stop, context: Context, effects: &mut Effects) {
+        let Context { now, random, .. } = context;
         let at = self.progress.now(now);
         self.progress.finish_list(run, AfterPage::Stopped(stop), at, random);
         match stop {
@@ -110,7 +110,7 @@ impl Engine {
                 let reason = stop.as_str();
                 effects.metric_updates.push(MetricUpdate::Retried(reason));
                 let text = format!(
-                    "Twilio's list stopped before its end ({reason}): it is read again from where it is known"
+                    "Twilio's list stopped before its end ({reason}): it is read again from the last cursor"
                 );
                 let failed = unusable(run.kind, u32::MAX, Cause { reason, text }, now);
                 self.troubles.lists.failed(failed, now, effects);
@@ -122,13 +122,13 @@ impl Engine {
         &mut self,
         mut run: ListRun,
         failure: &Failure,
-        heard: AnswerContext,
+        answer: AnswerContext,
         effects: &mut Effects,
     ) {
-        let Context { now, random, .. } = heard.moment;
+        let Context { now, random, .. } = answer.context;
         effects.lines.push(Line::ListFailed { kind: run.kind, error: failure.text.clone() });
-        let mut is_accounts = false;
-        let is_passing = match failure.verdict {
+        let mut is_for_account = false;
+        let is_transient = match failure.verdict {
             Verdict::Throttled { .. } => true,
             Verdict::Failed { retry_after } => {
                 self.pace.failed(None, retry_after, now, random);
@@ -136,7 +136,7 @@ impl Engine {
             }
             Verdict::Refused => {
                 let is_only_list = !self.progress.lists.is_started();
-                is_accounts = self.pace.list_refused(run.kind, is_only_list, now, random);
+                is_for_account = self.pace.list_refused(run.kind, is_only_list, now, random);
                 false
             }
             Verdict::NotFound | Verdict::Unreadable => {
@@ -144,7 +144,7 @@ impl Engine {
                 false
             }
         };
-        let failed = failed_at(failure, run.kind, run.pages(), heard.asked_at, is_accounts);
+        let failed = trouble_with(failure, run.kind, run.pages(), answer.asked_at, is_for_account);
         self.troubles.lists.failed(failed, now, effects);
         let (size, reason) = (run.page_size, failure.reason.as_str());
         match (failure.page_size, smaller(size)) {
@@ -156,9 +156,9 @@ impl Engine {
                 self.list_sizes.failed(run.kind, size, reason, now);
             }
         }
-        // A next page has the size of the first.
-        let is_too_big = run.page_size > self.list_sizes.size_for(&run.kind);
-        if is_passing && !is_too_big && run.note_page_failure() {
+        // All pages of a list have the size of the first.
+        let is_oversized = run.page_size > self.list_sizes.size_for(&run.kind);
+        if is_transient && !is_oversized && run.note_page_failure() {
             self.list = Some(run);
         } else {
             self.progress.lists.fail(&run, self.progress.now(now), random);
@@ -169,16 +169,16 @@ impl Engine {
         &mut self,
         sid: CallSid,
         result: Result<Call, Failure>,
-        heard: AnswerContext,
+        answer: AnswerContext,
         effects: &mut Effects,
     ) -> Vec<CallSid> {
-        let now = heard.moment.now;
+        let now = answer.context.now;
         let twilio_now = self.progress.now(now);
         let changes = match result {
             Ok(call) => {
-                self.learn_time(heard, effects);
+                self.learn_time(answer, effects);
                 self.pace.succeeded();
-                self.troubles.calls.read(&sid, 0, now, effects);
+                self.troubles.calls.succeeded(&sid, 0, now, effects);
                 self.progress.take_fetched(sid, Some(&call), twilio_now)
             }
             Err(Failure { verdict: Verdict::NotFound, .. }) => {
@@ -186,9 +186,9 @@ impl Engine {
             }
             Err(failure) => {
                 if let Verdict::Failed { retry_after } = failure.verdict {
-                    self.pace.failed(Some(sid), retry_after, now, heard.moment.random);
+                    self.pace.failed(Some(sid), retry_after, now, answer.context.random);
                 }
-                let failed = failed_at(&failure, sid, 0, heard.asked_at, false);
+                let failed = trouble_with(&failure, sid, 0, answer.asked_at, false);
                 self.troubles.calls.failed(failed, now, effects);
                 self.progress.fetch_failed(sid, twilio_now);
                 CallChanges::default()
@@ -198,7 +198,7 @@ impl Engine {
     }
 }
 
-/// Answers that could be read, and are of no use.
-fn unusable(of: ListKind, page: u32, cause: Cause, now: Timestamp) -> trouble::Failure<ListKind> {
-    trouble::Failure { of, page, asked_at: now, weight: Severity::Certain, cause }
+/// Trouble with a list whose pages could be read but are unusable.
+fn unusable(kind: ListKind, page: u32, cause: Cause, now: Timestamp) -> trouble::Failure<ListKind> {
+    trouble::Failure { subject: kind, page, asked_at: now, severity: Severity::Certain, cause }
 }

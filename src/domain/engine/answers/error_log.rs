@@ -1,4 +1,4 @@
-//! What pages of the error log change, and entries that Twilio pushes.
+//! Applies pages of the error log, and entries that Twilio pushes.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use super::super::effects::{CountedEntries, Effects, Fact, Line, MetricUpdate};
 use super::super::error_log::LogPage;
 use super::super::failure::{Failure, Verdict};
 use super::super::request::Page;
-use super::{AnswerContext, Engine, failed_at};
+use super::{AnswerContext, Engine, trouble_with};
 
-/// An entry that is older than this when it is counted is old news: no one should be paged for it.
-const OLD_NEWS: Duration = Duration::from_secs(15 * 60);
+/// The age from which an entry is history when it is counted: it must not page anyone.
+const HISTORY_AGE: Duration = Duration::from_secs(15 * 60);
 
 impl Engine {
-    /// Takes entries of the error log that Twilio pushed, and notes how many more could not be read. `None`
-    /// before the account has begun: they have to be pushed again.
+    /// Applies error log entries that Twilio pushed; `rejected` more could not be read. Returns `None` before
+    /// the account has started: the entries have to be pushed again.
     pub fn on_push(
         &mut self,
         entries: Vec<Reported>,
@@ -35,13 +35,13 @@ impl Engine {
     pub(super) fn error_log_answered(
         &mut self,
         result: Result<Page<Reported>, Failure>,
-        heard: AnswerContext,
+        answer: AnswerContext,
         effects: &mut Effects,
     ) {
-        let (local, random) = (heard.moment.now, heard.moment.random);
+        let (local, random) = (answer.context.now, answer.context.random);
         let now = self.progress.now(local);
         let was_read = result.is_ok();
-        let (page, failure) = self.error_log.turn(result, local, now, random);
+        let (page, failure) = self.error_log.on_page(result, local, now, random);
         let is_complete = page.is_complete;
         if was_read {
             self.count_entries(page, now, effects);
@@ -51,27 +51,28 @@ impl Engine {
                 if was_read {
                     effects.metric_updates.push(MetricUpdate::Retried(failure.reason.as_str()));
                 }
-                let is_accounts = failure.verdict == Verdict::Refused;
-                let failed = failed_at(&failure, (), 0, heard.asked_at, is_accounts);
+                let is_for_account = failure.verdict == Verdict::Refused;
+                let failed = trouble_with(&failure, (), 0, answer.asked_at, is_for_account);
                 self.troubles.error_log.failed(failed, local, effects);
             }
-            None if is_complete => self.troubles.error_log.read(&(), 0, local, effects),
+            None if is_complete => self.troubles.error_log.succeeded(&(), 0, local, effects),
             None => {}
         }
     }
-    /// Begins to take what is pushed, once Twilio's time is known.
-    pub(in crate::domain::engine) fn begin_pushed(
+
+    /// Starts accepting pushed entries once Twilio's time is known.
+    pub(in crate::domain::engine) fn start_push(
         &mut self,
         twilio_now: Timestamp,
         effects: &mut Effects,
     ) {
-        if self.progress.lists.is_started() && self.error_log.begin_pushed(twilio_now) {
+        if self.progress.lists.is_started() && self.error_log.start_push(twilio_now) {
             effects.metric_updates.push(MetricUpdate::ErrorLog(CountedEntries::default()));
         }
     }
 
     fn count_entries(&mut self, page: LogPage, now: Timestamp, effects: &mut Effects) {
-        let numbers = CountedEntries {
+        let counts = CountedEntries {
             counted: u64::try_from(page.new.len()).unwrap_or(u64::MAX),
             duplicates: page.duplicates,
             rejected: page.rejected,
@@ -79,13 +80,13 @@ impl Engine {
             lags: page.new.iter().map(|(_, at)| seconds_between(*at, now)).collect(),
             read_at: page.is_complete.then_some(now),
         };
-        effects.metric_updates.push(MetricUpdate::ErrorLog(numbers));
+        effects.metric_updates.push(MetricUpdate::ErrorLog(counts));
         for (reported, at) in page.new {
             if let Some(call_sid) = reported.call_sid {
                 self.progress.report(call_sid, now);
             }
             effects.lines.push(Line::Reported { reported: Box::new(reported.clone()), at: now });
-            let is_history = at < before(now, OLD_NEWS);
+            let is_history = at < before(now, HISTORY_AGE);
             effects.batch.facts.push(Fact::Reported { reported, at, is_history });
         }
     }

@@ -1,4 +1,4 @@
-//! What pages of Call Events change.
+//! Applies pages of Call Events.
 
 use std::time::Duration;
 
@@ -18,34 +18,33 @@ use super::super::failure::{Failure, FailureReason, PageSizeVerdict, Verdict};
 use super::super::plan::{Read, Stage};
 use super::super::request::Page;
 use super::super::troubles::cause;
-use super::{AnswerContext, Engine, failed_at};
+use super::{AnswerContext, Engine, trouble_with};
 
-/// How long ago an event can have happened that is counted now: Twilio's lists are followed back for 30
-/// days at most (`poll.catch_up`).
-const OLDEST_EVENT: Duration = Duration::from_secs(31 * 24 * 60 * 60);
+/// The maximum plausible age of an event when it is counted: lists go back at most 30 days (`poll.catch_up`).
+const MAX_EVENT_AGE: Duration = Duration::from_secs(31 * 24 * 60 * 60);
 
 impl Engine {
-    /// Takes a page of a call's events. Returns the call if its progress changed.
+    /// Applies a page of a call's events. Returns the call if its progress changed.
     pub(super) fn events_answered(
         &mut self,
         mut run: EventsRun,
         result: Result<Page<Item>, Failure>,
-        heard: AnswerContext,
+        answer: AnswerContext,
         effects: &mut Effects,
     ) -> Option<CallSid> {
         if result.is_ok() {
-            self.learn_time(heard, effects);
-            self.progress.request_took(heard.took);
+            self.learn_time(answer, effects);
+            self.progress.request_took(answer.took);
         }
-        let date = heard.date.unwrap_or_else(|| self.progress.now(heard.asked_at));
-        let after = run.turn(result, date, heard.moment.now);
+        let date = answer.date.unwrap_or_else(|| self.progress.now(answer.asked_at));
+        let after = run.on_page(result, date, answer.context.now);
         match after {
             AfterEvents::Continue => {
                 self.reads.push_back(run);
                 None
             }
-            AfterEvents::Read(reading) => self.take_reading(&run, &reading, heard, effects),
-            AfterEvents::Failed(failure) => self.read_failed(&run, &failure, heard, effects),
+            AfterEvents::Read(reading) => self.take_reading(&run, &reading, answer, effects),
+            AfterEvents::Failed(failure) => self.read_failed(&run, &failure, answer, effects),
         }
     }
 
@@ -53,14 +52,14 @@ impl Engine {
         &mut self,
         run: &EventsRun,
         reading: &Reading,
-        heard: AnswerContext,
+        answer: AnswerContext,
         effects: &mut Effects,
     ) -> Option<CallSid> {
-        let (read, local) = (run.read, heard.moment.now);
+        let (read, local) = (run.read, answer.context.now);
         self.note_smaller_pages(run, local);
         if reading.is_complete {
             self.pace.read_succeeded();
-            self.troubles.events.read(&read.sid, 0, local, effects);
+            self.troubles.events.succeeded(&read.sid, 0, local, effects);
             self.note_readable(read.sid, local, effects);
             self.event_sizes.read(&read.sid, run.size, local);
         }
@@ -70,7 +69,7 @@ impl Engine {
         if let Some(counted) = counted {
             if reading.is_complete {
                 let new = u64::try_from(counted.events.len()).unwrap_or(u64::MAX);
-                measure_read(read, reading, new, effects);
+                record_read(read, reading, new, effects);
             }
             self.count(read.sid, counted, now, effects);
         }
@@ -78,26 +77,26 @@ impl Engine {
             return changed;
         }
         let text = "the list stopped before its end";
-        let failure = Failure::of_pages(FailureReason::Incomplete, text);
-        let failed = failed_at(&failure, read.sid, 0, heard.asked_at, false);
+        let failure = Failure::invalid_pages(FailureReason::Incomplete, text);
+        let failed = trouble_with(&failure, read.sid, 0, answer.asked_at, false);
         self.troubles.events.failed(failed, local, effects);
-        self.give_up_or_retry(read, &failure, heard, effects);
+        self.give_up_or_retry(read, &failure, answer, effects);
         changed
     }
 
-    /// Counts what a reading added.
+    /// Counts the new events of a reading.
     fn count(&self, sid: CallSid, counted: Counted, now: Timestamp, effects: &mut Effects) {
-        let mut numbers = CountedEvents {
+        let mut counts = CountedEvents {
             counted: u64::try_from(counted.events.len()).unwrap_or(u64::MAX),
             duplicates: counted.duplicates,
             rejected: counted.rejected,
             ..CountedEvents::default()
         };
         for (observation, created_at) in counted.events {
-            numbers.unjudged += u64::from(observation.verdict.is_unjudged);
-            numbers.invalid_durations += u64::from(observation.has_invalid_duration);
-            let told = created_at.filter(|at| *at >= before(now, OLDEST_EVENT));
-            numbers.lags.extend(told.map(|at| seconds_between(at, now)));
+            counts.unjudged += u64::from(observation.verdict.is_unjudged);
+            counts.invalid_durations += u64::from(observation.has_invalid_duration);
+            let plausible = created_at.filter(|at| *at >= before(now, MAX_EVENT_AGE));
+            counts.lags.extend(plausible.map(|at| seconds_between(at, now)));
             if observation.verdict.failure.is_some() {
                 let failed = Box::new(observation.clone());
                 effects.lines.push(Line::WebhookFailed { call_sid: sid, failed, at: now });
@@ -105,17 +104,17 @@ impl Engine {
             let (at, is_history) = self.progress.dated(created_at, now);
             effects.batch.facts.push(Fact::Event { observation, call_sid: sid, at, is_history });
         }
-        effects.metric_updates.push(MetricUpdate::Events(numbers));
+        effects.metric_updates.push(MetricUpdate::Events(counts));
         if let Some(CallOutcome { outcome, decided_by, created_at }) = counted.outcome {
             let (at, is_history) = self.progress.dated(created_at, now);
             effects.batch.facts.push(Fact::Outcome { outcome, decided_by, at, is_history });
         }
     }
 
-    /// Notes that items were too large together for the pages that were asked for at first.
+    /// Notes that pages of the initial size were too large.
     fn note_smaller_pages(&mut self, run: &EventsRun, now: Timestamp) {
-        if run.size < run.asked_size {
-            self.event_sizes.too_large(run.read.sid, run.asked_size, run.size, now);
+        if run.size < run.initial_size {
+            self.event_sizes.too_large(run.read.sid, run.initial_size, run.size, now);
         }
     }
 
@@ -124,22 +123,22 @@ impl Engine {
         &mut self,
         run: &EventsRun,
         failure: &Failure,
-        heard: AnswerContext,
+        answer: AnswerContext,
         effects: &mut Effects,
     ) -> Option<CallSid> {
-        let (read, now) = (run.read, heard.moment.now);
+        let (read, now) = (run.read, answer.context.now);
         self.note_smaller_pages(run, now);
         if failure.page_size != PageSizeVerdict::Unrelated {
             self.event_sizes.failed(read.sid, run.size, failure.reason.as_str(), now);
         }
         if matches!(failure.reason, FailureReason::Endless | FailureReason::Shifted) {
-            // All its pages could be read.
+            // No request failed, so `on_answer` hasn't counted a retry.
             effects.metric_updates.push(MetricUpdate::Retried(failure.reason.as_str()));
         }
-        let mut is_accounts = false;
+        let mut is_for_account = false;
         match failure.verdict {
             Verdict::Throttled { .. } => {
-                let failed = failed_at(failure, read.sid, 0, heard.asked_at, false);
+                let failed = trouble_with(failure, read.sid, 0, answer.asked_at, false);
                 self.troubles.events.failed(failed, now, effects);
                 self.progress.abandon(read.sid);
                 return None;
@@ -147,35 +146,36 @@ impl Engine {
             Verdict::Refused => {
                 let call = self.progress.calls.get(&read.sid);
                 let direction = call.map_or(Direction::Other, |call| call.direction);
-                is_accounts = self.pace.read_refused(read.sid, direction, now, heard.moment.random);
+                is_for_account =
+                    self.pace.read_refused(read.sid, direction, now, answer.context.random);
             }
             Verdict::Failed { retry_after } => {
-                self.pace.failed(Some(read.sid), retry_after, now, heard.moment.random);
+                self.pace.failed(Some(read.sid), retry_after, now, answer.context.random);
             }
             Verdict::NotFound | Verdict::Unreadable => {}
         }
-        // Twilio may not know a call's events before they are documented to be there.
+        // Twilio may answer 404 until the time from which it documents a call's events to be available.
         let is_early = matches!(read.stage, Stage::Reported | Stage::Live | Stage::AfterEnd);
         if !(is_early && failure.verdict == Verdict::NotFound) {
-            let failed = failed_at(failure, read.sid, 0, heard.asked_at, is_accounts);
+            let failed = trouble_with(failure, read.sid, 0, answer.asked_at, is_for_account);
             self.troubles.events.failed(failed, now, effects);
         }
-        self.give_up_or_retry(read, failure, heard, effects)
+        self.give_up_or_retry(read, failure, answer, effects)
     }
 
-    /// Notes that a read failed: it is tried again, unless it was tried for long enough. Returns the call
-    /// if it is given up.
+    /// Schedules a failed read again, or gives up once it has failed for long enough. Returns the call if it
+    /// gives up.
     fn give_up_or_retry(
         &mut self,
         read: Read,
         failure: &Failure,
-        heard: AnswerContext,
+        answer: AnswerContext,
         effects: &mut Effects,
     ) -> Option<CallSid> {
         let Read { sid: call_sid, stage, .. } = read;
-        let now = self.progress.now(heard.moment.now);
-        let why = failure_of(failure.verdict);
-        if self.progress.read_failed(read, why, now, heard.moment.random) {
+        let now = self.progress.now(answer.context.now);
+        let reason = read_failure(failure.verdict);
+        if self.progress.read_failed(read, reason, now, answer.context.random) {
             effects.metric_updates.push(MetricUpdate::Read {
                 stage,
                 result: ReadResult::Failed,
@@ -190,7 +190,7 @@ impl Engine {
         None
     }
 
-    /// Notes that a call is read, before its progress forgets the failures.
+    /// Logs that a call can be read again, before its progress drops its failures.
     fn note_readable(&self, call_sid: CallSid, now: Timestamp, effects: &mut Effects) {
         let call = self.progress.calls.get(&call_sid);
         let Some(call) = call.filter(|call| call.is_unreadable()) else { return };
@@ -200,8 +200,8 @@ impl Engine {
     }
 }
 
-/// Measures a complete read that found so many new events.
-fn measure_read(read: Read, reading: &Reading, new: u64, effects: &mut Effects) {
+/// Records a complete read that found `new` events.
+fn record_read(read: Read, reading: &Reading, new: u64, effects: &mut Effects) {
     let Read { stage, skips, .. } = read;
     let is_empty = reading.items.is_empty();
     let result = if is_empty { ReadResult::Empty } else { ReadResult::Found };
@@ -215,8 +215,8 @@ fn measure_read(read: Read, reading: &Reading, new: u64, effects: &mut Effects) 
     }
 }
 
-/// What a failed read says of its call.
-fn failure_of(verdict: Verdict) -> ReadFailure {
+/// Classifies a failed read of a call.
+fn read_failure(verdict: Verdict) -> ReadFailure {
     match verdict {
         Verdict::Refused => ReadFailure::Refused,
         Verdict::NotFound => ReadFailure::NotFound,
