@@ -1,8 +1,8 @@
-//! The shell around an account's engine: send what it wants, gather answers, commit what they change, wait.
+//! The poll loop of an account: sends the engine's requests, collects responses, commits their effects, and waits.
 //!
-//! One task per account. It decides nothing: what is asked is `Engine::next`, and what an answer changes
-//! `Engine::on_answer`.
-//! Invariant: what a task learns becomes durable before the next thing is asked.
+//! There is one task per account. It decides nothing: `Engine::next` chooses requests, and `Engine::on_answer`
+//! applies responses.
+//! Invariant: the effects of responses are durable before the next request is sent.
 
 mod account;
 pub mod heartbeat;
@@ -39,38 +39,37 @@ use sender::{CompletedRequest, RequestSender};
 use subaccounts::Subaccounts;
 use tracked::Share;
 
-/// Longest time between two looks at what is due: the clock's offset may have changed.
+/// The longest wait between two iterations, because the clock's offset may change.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// Shortest time between two looks when nothing happens.
+/// The shortest wait between two iterations when nothing happens.
 const SHORTEST_WAIT: Duration = Duration::from_millis(20);
-/// How long a commit waits for requests that are about to end: little beside what a request to
-/// Twilio takes.
-const GATHER: Duration = Duration::from_millis(2);
-/// How often gauges are set and calls forgotten: both look at every call.
+/// How long a commit waits for more requests to end: short compared with a request to Twilio.
+const GATHER_TIME: Duration = Duration::from_millis(2);
+/// The shortest time between two runs of housekeeping, which visits every call.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
-/// It takes at most one part in this many of a processor: a hundred thousand calls need 30 ms.
+/// Housekeeping takes at most one part in this many of a processor's time: 100,000 calls take 30 ms.
 const HOUSEKEEPING_SHARE: u32 = 100;
-/// Longest wait before a failed commit is tried again.
+/// The longest wait before a failed commit is retried.
 const COMMIT_RETRY_CAP: Duration = Duration::from_secs(30);
-/// When a failed commit is tried again.
+/// The wait before a failed commit is retried.
 const COMMIT_RETRY: Backoff = Backoff::new(Duration::from_millis(500), COMMIT_RETRY_CAP);
 
 struct Poller {
     label: String,
-    asker: RequestSender,
+    sender: RequestSender,
     shared: Shared,
     subaccounts: Option<Subaccounts>,
     id: AccountId,
     health: AccountHealth,
     log: Log,
     engine: Engine,
-    /// What Twilio pushes.
+    /// The entries that Twilio pushes.
     inbox: Inbox,
     requests: JoinSet<CompletedRequest>,
-    /// A place for a request that was waited for.
-    place: Option<OwnedSemaphorePermit>,
-    /// The wait for one, which keeps its turn among the accounts.
-    waiting: Option<PermitFuture>,
+    /// A permit for a request, acquired by waiting.
+    permit: Option<OwnedSemaphorePermit>,
+    /// The wait for a permit, kept across iterations so that the account keeps its place in the queue.
+    permit_wait: Option<PermitFuture>,
     housekeeping_at: Instant,
     tracked: Share,
 }
@@ -79,7 +78,7 @@ impl Poller {
     fn new(poll: Poll, attached: AttachedAccount, inbox: Inbox) -> Self {
         let Poll { account, subaccounts, shared, .. } = poll;
         let health = account.instruments(&shared, &attached.lists);
-        // What a loop before this one has told ended with it.
+        // Clear the trouble reported by a previous loop.
         for resource in Resource::ALL {
             health.trouble(*resource, None);
         }
@@ -90,14 +89,14 @@ impl Poller {
             reads: shared.reads.clone(),
             max_concurrency: shared.max_concurrency,
             discovers: subaccounts.is_some(),
-            // Twilio shows that of the account that signs in, and no other's.
+            // Twilio returns only the error log of the account that signs in.
             has_error_log: account.parent.is_none(),
             is_pushed: account.is_pushed,
             digest_key: shared.store.digest_key(),
         };
         let AttachedAccount { id, lists, calls, reported, .. } = attached;
-        let known = InitialState { lists, calls, reported };
-        let asker = RequestSender {
+        let initial = InitialState { lists, calls, reported };
+        let sender = RequestSender {
             client: account.client,
             account: account.key.sid,
             routes: Arc::clone(&shared.routes),
@@ -106,16 +105,16 @@ impl Poller {
         Self {
             log: Log::new(&account.label),
             label: account.label,
-            asker,
+            sender,
             shared,
             subaccounts,
             id,
             health,
-            engine: Engine::new(settings, known),
+            engine: Engine::new(settings, initial),
             inbox,
             requests: JoinSet::new(),
-            place: None,
-            waiting: None,
+            permit: None,
+            permit_wait: None,
             housekeeping_at: Instant::now(),
             tracked,
         }
@@ -127,52 +126,52 @@ impl Poller {
             heartbeat.promise(wait);
             let mut pushed = Vec::new();
             let first = tokio::select! {
-                // CompletedRequest to end, it begins nothing more: what came back is asked again.
+                // A stopping loop ignores completed requests: they are repeated after the restart or reload.
                 biased;
                 () = stop.cancelled() => return,
-                asked = self.requests.join_next(), if !self.requests.is_empty() => asked,
+                completed = self.requests.join_next(), if !self.requests.is_empty() => completed,
                 deliveries = self.inbox.next() => {
                     pushed = deliveries;
                     None
                 }
-                place = granted(&mut self.waiting), if self.waiting.is_some() => {
+                permit = wait_for_permit(&mut self.permit_wait), if self.permit_wait.is_some() => {
                     // The budget is never closed.
-                    self.place = place.ok();
-                    self.waiting = None;
+                    self.permit = permit.ok();
+                    self.permit_wait = None;
                     None
                 }
                 () = tokio::time::sleep(wait) => None,
             };
             let mut effects = Effects::default();
-            for asked in self.gather(first).await {
-                effects.merge(self.take(asked).await);
+            for completed in self.gather(first).await {
+                effects.merge(self.on_completed(completed).await);
             }
-            // However busy the account is, so that none waits in vain.
-            pushed.extend(self.inbox.waiting());
+            // Deliveries must not starve while the account is busy.
+            pushed.extend(self.inbox.pending());
             pushed.retain_mut(|delivery| self.take_pushed(delivery, &mut effects));
             self.run_housekeeping(&mut effects);
             if self.commit(effects, heartbeat, stop).await.is_none() {
                 return;
             }
-            pushed.into_iter().for_each(Delivery::committed);
+            pushed.into_iter().for_each(Delivery::confirm);
         }
     }
 
-    /// Sends what the engine wants now, and tells how long to wait for anything else.
+    /// Sends the due requests, and returns how long to wait for the next event.
     fn send(&mut self) -> Duration {
         let now = self.shared.clock.now();
-        let mut places: Vec<OwnedSemaphorePermit> = self.place.take().into_iter().collect();
-        while places.len() < self.engine.free(now)
-            && let Ok(place) = Arc::clone(&self.shared.budget).try_acquire_owned()
+        let mut permits: Vec<OwnedSemaphorePermit> = self.permit.take().into_iter().collect();
+        while permits.len() < self.engine.free(now)
+            && let Ok(permit) = Arc::clone(&self.shared.budget).try_acquire_owned()
         {
-            places.push(place);
+            permits.push(permit);
         }
-        let next = self.engine.next(places.len(), now);
-        for (request, place) in next.requests.into_iter().zip(places) {
-            let asker = self.asker.clone();
+        let next = self.engine.next(permits.len(), now);
+        for (request, permit) in next.requests.into_iter().zip(permits) {
+            let sender = self.sender.clone();
             self.requests.spawn(async move {
-                let _until_answered = place;
-                asker.ask(request).await
+                let _held_until_completed = permit;
+                sender.send(request).await
             });
         }
         let (limit, in_flight) = self.engine.concurrency();
@@ -181,35 +180,34 @@ impl Poller {
         let housekeeping = self.housekeeping_at.saturating_duration_since(Instant::now());
         if next.lacks_places {
             let budget = Arc::clone(&self.shared.budget);
-            self.waiting.get_or_insert_with(|| Box::pin(budget.acquire_owned()));
+            self.permit_wait.get_or_insert_with(|| Box::pin(budget.acquire_owned()));
         } else {
-            self.waiting = None;
+            self.permit_wait = None;
         }
         wait.min(housekeeping).clamp(SHORTEST_WAIT, LONGEST_WAIT)
     }
 
-    /// What ends together with a request, to be committed with it: each commit is a flush of the
-    /// disk.
+    /// Collects requests that end shortly after the first, to share one commit, which flushes the disk.
     async fn gather(&mut self, first: Option<JoinedRequest>) -> Vec<JoinedRequest> {
         let mut joined: Vec<JoinedRequest> = first.into_iter().collect();
         if !joined.is_empty() {
             let all = async {
-                while let Some(asked) = self.requests.join_next().await {
-                    joined.push(asked);
+                while let Some(completed) = self.requests.join_next().await {
+                    joined.push(completed);
                 }
             };
-            // What takes longer comes with the next commit.
-            let _some_go_on = tokio::time::timeout(GATHER, all).await;
+            // Requests that take longer are part of the next commit.
+            let _timed_out = tokio::time::timeout(GATHER_TIME, all).await;
         }
         joined
     }
 
-    async fn take(&mut self, asked: JoinedRequest) -> Effects {
-        let CompletedRequest { id, attempt, answer } = match asked {
-            Ok(asked) => asked,
-            // Only a panic ends a request; everything it could have told is asked again.
+    async fn on_completed(&mut self, completed: JoinedRequest) -> Effects {
+        let CompletedRequest { id, attempt, answer } = match completed {
+            Ok(completed) => completed,
+            // Only a panic ends a request early. All requests in flight are sent again.
             Err(error) => {
-                tracing::warn!(account = self.label, %error, "a request ended early");
+                tracing::warn!(account = self.label, %error, "a request panicked");
                 self.requests.shutdown().await;
                 self.engine.abandon_all();
                 return Effects::default();
@@ -222,26 +220,25 @@ impl Poller {
             }
         }
         let room = self.shared.tracked.room(self.engine.tracked_calls());
-        let moment = Context { now: self.shared.clock.now(), random: random(), room };
-        let effects = self.engine.on_answer(id, answer, moment);
+        let context = Context { now: self.shared.clock.now(), random: random(), room };
+        let effects = self.engine.on_answer(id, answer, context);
         self.note_tracked();
         effects
     }
 
-    /// Takes what Twilio pushed; tells whether it could be taken, so that it counts as delivered once it is
-    /// committed.
+    /// Applies pushed entries. Returns whether they were accepted, and so are delivered once committed.
     fn take_pushed(&mut self, delivery: &mut Delivery, effects: &mut Effects) -> bool {
         let entries = std::mem::take(&mut delivery.entries);
         let judge = |entry| Reported::judge(entry, &self.shared.routes);
         let entries = entries.iter().map(judge).collect();
         let now = self.shared.clock.now();
-        let taken = self.engine.on_push(entries, delivery.rejected, now);
-        let could_be = taken.is_some();
-        effects.merge(taken.unwrap_or_default());
-        could_be
+        let accepted = self.engine.on_push(entries, delivery.rejected, now);
+        let is_accepted = accepted.is_some();
+        effects.merge(accepted.unwrap_or_default());
+        is_accepted
     }
 
-    /// Sets the gauges that look at every call, and forgets what can be forgotten.
+    /// Runs the engine's housekeeping if it is due, and schedules the next run.
     fn run_housekeeping(&mut self, effects: &mut Effects) {
         let began = Instant::now();
         if began < self.housekeeping_at {
@@ -259,8 +256,8 @@ impl Poller {
         self.health.tracked_calls(count);
     }
 
-    /// Commits what was learnt, however long it takes, and tells it then; `None` when there is no point
-    /// in going on.
+    /// Commits the batch, however long it takes, then applies the other effects. Returns `None` if the loop has to
+    /// end: the store is closed, or `stop` was cancelled.
     async fn commit(
         &mut self,
         effects: Effects,
@@ -284,7 +281,7 @@ impl Poller {
                 }
             };
             if failures > 0 {
-                tracing::info!(account = self.label, "the store can be written again");
+                tracing::info!(account = self.label, "the store is writable again");
             }
             self.health.route_overflow(report.overflowed);
             if let Some(overflow) = &report.first_overflow {
@@ -300,30 +297,30 @@ impl Poller {
             self.log.write(line, limit, now);
         }
         if let (Some(found), Some(subaccounts)) = (accounts, &mut self.subaccounts) {
-            subaccounts.found(found, heartbeat).await;
+            subaccounts.on_discovered(found, heartbeat).await;
         }
         Some(())
     }
 }
 
-/// A place for a request.
-type Permit = Result<OwnedSemaphorePermit, AcquireError>;
+/// The result of waiting for a permit for a request.
+type PermitResult = Result<OwnedSemaphorePermit, AcquireError>;
 
-/// The wait for a place.
-type PermitFuture = Pin<Box<dyn Future<Output = Permit> + Send>>;
+/// The wait for a permit.
+type PermitFuture = Pin<Box<dyn Future<Output = PermitResult> + Send>>;
 
-/// Waits until a place is granted, if one is waited for.
-async fn granted(waiting: &mut Option<PermitFuture>) -> Permit {
-    match waiting {
-        Some(waiting) => waiting.await,
+/// Continues the wait for a permit; without one, waits forever.
+async fn wait_for_permit(permit_wait: &mut Option<PermitFuture>) -> PermitResult {
+    match permit_wait {
+        Some(wait) => wait.await,
         None => std::future::pending().await,
     }
 }
 
-/// A request that has come back, or was lost.
+/// A completed request, or the panic that ended it.
 type JoinedRequest = Result<CompletedRequest, JoinError>;
 
-/// Waits; `None` if the program stops first.
+/// Waits, or returns `None` if `stop` is cancelled first.
 async fn wait(time: Duration, stop: &CancellationToken) -> Option<()> {
     tokio::select! {
         () = stop.cancelled() => None,
@@ -331,7 +328,7 @@ async fn wait(time: Duration, stop: &CancellationToken) -> Option<()> {
     }
 }
 
-/// Randomness for jitter; without any, all wait alike.
+/// Returns a random number for jitter, or 0 if the system provides none.
 fn random() -> u64 {
     getrandom::u64().unwrap_or(0)
 }

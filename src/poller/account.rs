@@ -1,4 +1,4 @@
-//! An account that is to be polled, and what it needs before its loop begins.
+//! An account to poll, and the setup of its poll loop.
 
 use std::sync::Arc;
 
@@ -23,51 +23,51 @@ use super::subaccounts::Subaccounts;
 use super::tracked::TrackedCalls;
 use super::{COMMIT_RETRY, COMMIT_RETRY_CAP, Poller, random, wait};
 
-/// What all accounts share.
+/// The parts that all accounts share.
 #[derive(Clone, Debug)]
 pub struct Shared {
     /// The local clock.
     pub clock: Clock,
-    /// Requests that all accounts together may have in flight.
+    /// The permits for requests in flight of all accounts together.
     pub budget: Arc<Semaphore>,
-    /// The user's routes.
+    /// The configured routes.
     pub routes: Arc<Routes>,
-    /// How lists are read.
+    /// The schedule of lists.
     pub lists: ListPlan,
-    /// How calls are read.
+    /// The schedule of reads of calls.
     pub reads: ReadPlan,
-    /// Most requests in flight for one account.
+    /// The maximum number of requests in flight of one account.
     pub max_concurrency: usize,
-    /// Calls that all accounts together may track.
+    /// The limit on the calls that all accounts together track.
     pub tracked: Arc<TrackedCalls>,
-    /// Where what Twilio pushes is taken in.
+    /// The inboxes for entries that Twilio pushes.
     pub inboxes: Inboxes,
-    /// The instruments.
+    /// The exporter's own metrics.
     pub health: Health,
     /// The store.
     pub store: Store,
 }
 
-/// An account to be polled.
+/// An account to poll.
 #[derive(Clone, Debug)]
 pub struct Account {
-    /// What identifies it in the store.
+    /// Its key in the store.
     pub key: AccountKey,
     /// Its label.
     pub label: String,
-    /// Its status, as far as Twilio told.
+    /// Its last status reported by Twilio.
     pub status: &'static str,
-    /// The connection to Twilio.
+    /// The client for Twilio's API.
     pub client: Client,
-    /// The account that it is a subaccount of, and signs in as.
+    /// The parent of a subaccount, which signs in for it.
     pub parent: Option<AccountSid>,
-    /// Whether what Twilio pushes for it can be verified: it, or its parent, signs that.
+    /// Whether pushes for it can be verified: they are signed by the account or its parent.
     pub is_pushed: bool,
 }
 
 impl Account {
-    /// Its instruments, which are shown from here on, with how far its lists are known: no scrape may
-    /// miss that what is counted first is the past.
+    /// Creates its metrics, which are exposed from now on, and sets those that depend on the stored progress: every
+    /// scrape has to show that the first counts are from the past.
     pub fn instruments(&self, shared: &Shared, known: &ListProgress) -> AccountHealth {
         let health = instruments(&shared.health, &self.label, self.key.sid, self.status);
         if is_cursor_behind(known.cursor, shared.clock.now()) {
@@ -80,7 +80,7 @@ impl Account {
     }
 }
 
-/// The instruments of an account that is polled, or is about to be.
+/// Creates the metrics of an account that is polled or is about to be.
 pub fn instruments(
     health: &Health,
     label: &str,
@@ -90,32 +90,32 @@ pub fn instruments(
     health.account(label, &sid.to_string(), status)
 }
 
-/// An account's poll loop, before it begins.
+/// An account's poll loop before it starts.
 #[derive(Debug)]
 pub struct Poll {
     /// The account.
     pub account: Account,
-    /// What the store knows of it, if it was loaded.
+    /// Its state in the store, if it was loaded.
     pub attached: Option<AttachedAccount>,
-    /// Its subaccounts, if they are looked for.
+    /// Its subaccounts, if they are discovered.
     pub subaccounts: Option<Subaccounts>,
-    /// What all accounts share.
+    /// The parts that all accounts share.
     pub shared: Shared,
 }
 
 impl Poll {
-    /// Polls an account until `stop`, and loads it first if it isn't attached yet. Returns early only
-    /// when the store is closed; tells the account's id if it was ever polled. What is pushed for it, and for
-    /// the subaccounts that are known, finds its way from here on.
+    /// Polls the account until `stop` is cancelled, after loading it if it isn't attached yet. Returns early only if the
+    /// store is closed. Returns the account's id if it was ever polled. Pushes for the account and its known subaccounts
+    /// are accepted as soon as this is called.
     pub fn run(
         mut self,
         heartbeat: Heartbeat,
         stop: CancellationToken,
     ) -> impl Future<Output = Option<AccountId>> + Send {
         if let Some(subaccounts) = &mut self.subaccounts {
-            subaccounts.begin();
+            subaccounts.start();
         }
-        // After those of its subaccounts: while this one is open, they are.
+        // Opened after those of its subaccounts: while this one is open, they are, too.
         let Account { key, parent, .. } = &self.account;
         let signer = parent.unwrap_or(key.sid);
         let inbox = self.shared.inboxes.open(key.clone(), signer, stop.clone());
@@ -130,8 +130,8 @@ impl Poll {
         }
     }
 
-    /// Loads an account that came while the program runs, however long the store takes; `None` when
-    /// there is no point in going on.
+    /// Loads an account that was added while the program runs, however long the store takes. Returns `None` if the
+    /// store is closed or `stop` is cancelled.
     async fn attach(
         &self,
         heartbeat: &Heartbeat,

@@ -1,42 +1,42 @@
-//! Whether the poll loops still turn.
+//! Detects poll loops that hang.
 //!
-//! Each loop promises when it will be back. A promise broken by more than the grace means that the
-//! loop has stopped advancing: that is a fault of ours, and never Twilio's.
+//! Each loop sets a deadline for its next heartbeat. A loop that misses it by more than the grace period hangs, which
+//! is a bug of the exporter and never caused by Twilio.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How late a loop may be: a slow disk or a busy machine is no fault.
+/// The grace period: a slow disk or a busy machine isn't a bug.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// All loops.
+/// The heartbeats of all loops.
 #[derive(Clone, Debug, Default)]
 pub struct Heartbeats(Arc<Mutex<Vec<Deadline>>>);
 
-/// When a loop will be back; `None` once it has ended as it was meant to.
+/// A loop's deadline; `None` once the loop has ended without a panic.
 type Deadline = Arc<Mutex<Option<Instant>>>;
 
-/// One loop. A loop that ends by a panic leaves its promise behind, to be broken.
+/// The heartbeat of one loop. A loop that panics leaves its deadline to be missed.
 #[derive(Debug)]
 pub struct Heartbeat(Deadline);
 
 impl Heartbeats {
-    /// Begins to watch a loop. It is watched until it ends.
+    /// Starts to watch a loop, until it ends.
     pub fn watch(&self) -> Heartbeat {
-        let promise = Arc::new(Mutex::new(Some(Instant::now() + GRACE)));
+        let deadline = Arc::new(Mutex::new(Some(Instant::now() + GRACE)));
         let mut loops = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        loops.retain(|promise| due(promise).is_some());
-        loops.push(Arc::clone(&promise));
-        Heartbeat(promise)
+        loops.retain(|deadline| due(deadline).is_some());
+        loops.push(Arc::clone(&deadline));
+        Heartbeat(deadline)
     }
 
-    /// Lets go of loops that panicked: others do their work now.
+    /// Removes loops that panicked. To be called once others have replaced them.
     pub fn forget_panicked(&self) {
         let mut loops = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        loops.retain(|promise| Arc::strong_count(promise) > 1);
+        loops.retain(|deadline| Arc::strong_count(deadline) > 1);
     }
 
-    /// Whether every loop has kept its promise.
+    /// Whether every loop has met its deadline.
     pub fn all_beat(&self) -> bool {
         let now = Instant::now();
         let loops = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -45,7 +45,7 @@ impl Heartbeats {
 }
 
 impl Heartbeat {
-    /// Promises to be back within a time, plus the grace.
+    /// Sets the deadline to `within` from now, plus the grace period.
     pub fn promise(&self, within: Duration) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(Instant::now() + within + GRACE);
@@ -60,8 +60,8 @@ impl Drop for Heartbeat {
     }
 }
 
-fn due(promise: &Deadline) -> Option<Instant> {
-    *promise.lock().unwrap_or_else(PoisonError::into_inner)
+fn due(deadline: &Deadline) -> Option<Instant> {
+    *deadline.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_broken_promise_shows_until_the_loop_is_gone() {
+    fn a_missed_deadline_is_reported_until_the_loop_ends() {
         let heartbeats = Heartbeats::default();
         let heartbeat = heartbeats.watch();
         assert!(heartbeats.all_beat());
@@ -80,19 +80,19 @@ mod tests {
     }
 
     #[test]
-    fn a_loop_that_panics_leaves_its_promise_to_be_broken() {
+    fn a_loop_that_panics_misses_its_deadline() {
         let heartbeats = Heartbeats::default();
         let heartbeat = heartbeats.watch();
         let panicked = std::thread::spawn(move || {
             *heartbeat.0.lock().expect("no panic yet") = Some(Instant::now() - GRACE);
-            panic!("as meant");
+            panic!("expected by the test");
         });
         assert!(panicked.join().is_err());
         let other = heartbeats.watch();
         assert!(!heartbeats.all_beat());
         heartbeats.forget_panicked();
-        assert!(heartbeats.all_beat(), "others do its work");
+        assert!(heartbeats.all_beat(), "it was replaced");
         *other.0.lock().expect("no panic") = Some(Instant::now() - GRACE);
-        assert!(!heartbeats.all_beat(), "those are watched on");
+        assert!(!heartbeats.all_beat(), "the others are still watched");
     }
 }

@@ -1,4 +1,4 @@
-//! Entries of the error log that Twilio pushes, on their way into the loops of their accounts.
+//! Passes the error log entries that Twilio pushes to the poll loops of their accounts.
 //!
 //! Invariant: a delivery succeeds only after its entries are committed. If the loop has not started, is ending
 //! or can't write, the delivery fails, and Twilio pushes the entries again.
@@ -14,35 +14,35 @@ use crate::domain::words::sid::AccountSid;
 use crate::store::AccountKey;
 use crate::twilio::push::Pushed;
 
-/// Deliveries that may wait for a loop: further ones are refused, and pushed again.
+/// The maximum number of deliveries that wait for a loop. Further ones fail, and Twilio pushes them again.
 const MAX_WAITING: usize = 16;
-/// The region whose error log is pushed, where an account is polled in several.
+/// The region that gets the pushed entries if an account is polled in several.
 const FIRST_REGION: &str = "us1";
 
-/// The inboxes of all accounts that are polled.
+/// The inboxes of all polled accounts.
 #[derive(Clone, Debug, Default)]
 pub struct Inboxes(Arc<Mutex<BTreeMap<AccountKey, InboxSender>>>);
 
-/// The way into an account's loop.
+/// The sending half of an account's inbox.
 #[derive(Clone, Debug)]
 struct InboxSender {
-    /// The account that signs what is pushed for this one: itself, or its parent.
+    /// The account that signs pushes for this one: itself or its parent.
     signer: AccountSid,
     sender: mpsc::Sender<Delivery>,
     /// Cancelled before the loop ends.
     stop: CancellationToken,
 }
 
-/// Entries of one account, and who waits for them to be committed.
+/// Entries of one account, and the channel that confirms their commit.
 #[derive(Debug)]
 pub(super) struct Delivery {
     pub(super) entries: Vec<LoggedError>,
-    /// How many more could not be read.
+    /// The number of entries that could not be decoded.
     pub(super) rejected: u64,
-    committed: oneshot::Sender<()>,
+    confirmation: oneshot::Sender<()>,
 }
 
-/// What is pushed for one account; further deliveries end with it.
+/// The inbox of one account, which closes when this is dropped.
 #[derive(Debug)]
 pub(super) struct Inbox {
     key: AccountKey,
@@ -51,56 +51,56 @@ pub(super) struct Inbox {
     receiver: mpsc::Receiver<Delivery>,
 }
 
-/// What was pushed is not committed: it has to be pushed again.
+/// The entries may not be committed, and have to be pushed again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not committed")]
 pub struct NotCommitted;
 
 impl Inboxes {
-    /// Hands entries to the loops of their accounts, and waits until those have committed them. Entries of an
-    /// account that isn't polled, or that the signer has no say in, are left out.
+    /// Passes entries to the loops of their accounts, and waits until they are committed. Skips entries of accounts
+    /// that aren't polled, or for which the signer may not push.
     ///
     /// # Errors
-    /// [`NotCommitted`], where some of them may not have been.
+    /// [`NotCommitted`] if some entries may not be committed.
     pub async fn deliver(&self, pushed: Pushed) -> Result<(), NotCommitted> {
         let mut waiting = Vec::new();
-        for (entrance, entries, rejected) in self.sort(pushed)? {
-            let (committed, told) = oneshot::channel();
-            let delivery = Delivery { entries, rejected, committed };
-            entrance.sender.try_send(delivery).map_err(|_| NotCommitted)?;
-            waiting.push(told);
+        for (inbox, entries, rejected) in self.sort(pushed)? {
+            let (confirmation, confirmed) = oneshot::channel();
+            let delivery = Delivery { entries, rejected, confirmation };
+            inbox.sender.try_send(delivery).map_err(|_| NotCommitted)?;
+            waiting.push(confirmed);
         }
-        for told in waiting {
-            told.await.map_err(|_| NotCommitted)?;
+        for confirmed in waiting {
+            confirmed.await.map_err(|_| NotCommitted)?;
         }
         Ok(())
     }
 
-    /// Entries by the loops that they belong to.
+    /// Groups entries by the loop that they belong to.
     fn sort(
         &self,
         pushed: Pushed,
     ) -> Result<Vec<(InboxSender, Vec<LoggedError>, u64)>, NotCommitted> {
         let Pushed { signer, entries, rejected } = pushed;
         let inboxes = self.lock();
-        // All loops of an account and its subaccounts end together, the account's own at the earliest: while
-        // it is there, a subaccount without a loop isn't polled.
-        let own = entrance(&inboxes, signer, signer).filter(|own| !own.stop.is_cancelled());
+        // The loops of an account and its subaccounts end together, the account's own first. So while that runs,
+        // a subaccount without a loop isn't polled.
+        let own = find_sender(&inboxes, signer, signer).filter(|own| !own.stop.is_cancelled());
         let own = own.ok_or(NotCommitted)?;
         let mut sorted = BTreeMap::from([(signer, (own, Vec::new(), rejected))]);
         for entry in entries {
             let account = entry.account.unwrap_or(signer);
             if let Some((_, entries, _)) = sorted.get_mut(&account) {
                 entries.push(entry);
-            } else if let Some(entrance) = entrance(&inboxes, account, signer) {
-                sorted.insert(account, (entrance, vec![entry], 0));
+            } else if let Some(inbox) = find_sender(&inboxes, account, signer) {
+                sorted.insert(account, (inbox, vec![entry], 0));
             }
         }
         sorted.retain(|_, (_, entries, rejected)| !entries.is_empty() || *rejected > 0);
         Ok(sorted.into_values().collect())
     }
 
-    /// Opens the inbox of a loop that ends after `stop`.
+    /// Opens the inbox of a loop that ends once `stop` is cancelled.
     pub(super) fn open(
         &self,
         key: AccountKey,
@@ -108,8 +108,8 @@ impl Inboxes {
         stop: CancellationToken,
     ) -> Inbox {
         let (sender, receiver) = mpsc::channel(MAX_WAITING);
-        let entrance = InboxSender { signer, sender: sender.clone(), stop };
-        self.lock().insert(key.clone(), entrance);
+        let inbox_sender = InboxSender { signer, sender: sender.clone(), stop };
+        self.lock().insert(key.clone(), inbox_sender);
         Inbox { key, inboxes: self.clone(), sender, receiver }
     }
 
@@ -118,31 +118,31 @@ impl Inboxes {
     }
 }
 
-/// The way to an account for what a signer signed. Twilio doesn't tell the region.
-fn entrance(
+/// Finds the inbox of an account for pushes by a signer. Twilio doesn't report the region.
+fn find_sender(
     inboxes: &BTreeMap<AccountKey, InboxSender>,
     account: AccountSid,
     signer: AccountSid,
 ) -> Option<InboxSender> {
     let of_account = || {
         let all = inboxes.iter().filter(move |(key, _)| key.sid == account);
-        all.filter(|(_, entrance)| entrance.signer == signer)
+        all.filter(|(_, inbox)| inbox.signer == signer)
     };
     let first = of_account().find(|(key, _)| key.region == FIRST_REGION);
-    first.or_else(|| of_account().next()).map(|(_, entrance)| entrance.clone())
+    first.or_else(|| of_account().next()).map(|(_, inbox)| inbox.clone())
 }
 
 impl Inbox {
-    /// The next delivery, and all that wait with it.
+    /// Waits for a delivery, and returns all that are pending.
     pub(super) async fn next(&mut self) -> Vec<Delivery> {
         let mut deliveries = Vec::new();
-        // It holds a sender itself, so that this waits rather than ends.
+        // The inbox holds a sender itself, so the channel never closes.
         self.receiver.recv_many(&mut deliveries, MAX_WAITING).await;
         deliveries
     }
 
-    /// What waits now.
-    pub(super) fn waiting(&mut self) -> Vec<Delivery> {
+    /// Returns the pending deliveries.
+    pub(super) fn pending(&mut self) -> Vec<Delivery> {
         std::iter::from_fn(|| self.receiver.try_recv().ok()).take(MAX_WAITING).collect()
     }
 }
@@ -150,7 +150,7 @@ impl Inbox {
 impl Drop for Inbox {
     fn drop(&mut self) {
         let mut inboxes = self.inboxes.lock();
-        // The account's next loop may have opened its own.
+        // The account's next loop may already have opened its own inbox.
         if inboxes.get(&self.key).is_some_and(|own| own.sender.same_channel(&self.sender)) {
             inboxes.remove(&self.key);
         }
@@ -158,10 +158,10 @@ impl Drop for Inbox {
 }
 
 impl Delivery {
-    /// Tells that the entries are committed.
-    pub(super) fn committed(self) {
-        // Twilio waits for five seconds, and pushes again.
-        let _gone = self.committed.send(());
+    /// Confirms that the entries are committed.
+    pub(super) fn confirm(self) {
+        // The receiver may be gone: Twilio waits for five seconds, then pushes again.
+        let _receiver_gone = self.confirmation.send(());
     }
 }
 
@@ -172,7 +172,7 @@ mod tests {
     use crate::domain::words::sid::ErrorLogSid;
 
     #[tokio::test]
-    async fn entries_go_to_their_accounts_and_are_told_as_counted_once_committed() {
+    async fn delivers_entries_to_their_accounts_and_waits_for_the_commit() {
         let inboxes = Inboxes::default();
         let mut parent = open(&inboxes, 1, "us1", 1);
         let mut subaccount = open(&inboxes, 2, "us1", 1);
@@ -186,14 +186,14 @@ mod tests {
         assert_eq!((numbers(&of_subaccount), of_subaccount[0].rejected), (vec![2], 0));
         for delivery in own.into_iter().chain(of_subaccount) {
             assert!(!delivered.is_finished(), "not before all are committed");
-            delivery.committed();
+            delivery.confirm();
         }
         assert_eq!(delivered.await.expect("no panic"), Ok(()));
-        assert!(other.receiver.try_recv().is_err(), "an account has no say in another");
+        assert!(other.receiver.try_recv().is_err(), "an account can't push for another");
     }
 
     #[tokio::test]
-    async fn what_is_not_committed_is_told_so() {
+    async fn reports_uncommitted_entries() {
         let inboxes = Inboxes::default();
         let push = |account| {
             let pushed = Pushed {
@@ -205,47 +205,47 @@ mod tests {
             tokio::spawn(async move { inboxes.deliver(pushed).await })
         };
         let not_committed = Ok(Err(NotCommitted));
-        let told = async |delivered: tokio::task::JoinHandle<_>| {
+        let result_of = async |delivered: tokio::task::JoinHandle<_>| {
             Ok::<_, ()>(delivered.await.expect("no panic"))
         };
-        assert_eq!(told(push(1)).await, not_committed, "no loop has begun");
+        assert_eq!(result_of(push(1)).await, not_committed, "no loop has started");
         let mut inbox = open(&inboxes, 1, "us1", 1);
         let delivered = push(1);
         drop(inbox.next().await);
-        assert_eq!(told(delivered).await, not_committed, "the loop could not write it");
+        assert_eq!(result_of(delivered).await, not_committed, "the loop dropped the delivery");
         let waiting: Vec<_> = (0..MAX_WAITING).map(|_| push(1)).collect();
         while inbox.receiver.len() < MAX_WAITING {
             tokio::task::yield_now().await;
         }
-        assert_eq!(told(push(1)).await, not_committed, "too many wait");
+        assert_eq!(result_of(push(1)).await, not_committed, "too many deliveries are pending");
         drop(inbox);
         for delivered in waiting {
-            assert_eq!(told(delivered).await, not_committed, "the loop has ended");
+            assert_eq!(result_of(delivered).await, not_committed, "the loop has ended");
         }
         let stop = CancellationToken::new();
         let _ending = inboxes.open(key(1, "us1"), sid(1), stop.clone());
         stop.cancel();
-        assert_eq!(told(push(1)).await, not_committed, "the loop is about to end");
+        assert_eq!(result_of(push(1)).await, not_committed, "the loop is about to end");
     }
 
     #[tokio::test]
-    async fn of_an_account_in_several_regions_the_first_is_pushed_and_a_new_loop_takes_over() {
+    async fn prefers_the_first_region_and_the_latest_loop() {
         let inboxes = Inboxes::default();
         let old = open(&inboxes, 1, "us1", 1);
         let mut other = open(&inboxes, 1, "ie1", 1);
         let mut new = open(&inboxes, 1, "us1", 1);
         drop(old);
         let pushed = || Pushed { signer: sid(1), entries: vec![entry(1, Some(1))], rejected: 0 };
-        let one = inboxes.deliver(pushed());
-        let (told, ()) = tokio::join!(one, async {
-            new.next().await.into_iter().for_each(Delivery::committed);
+        let delivery = inboxes.deliver(pushed());
+        let (result, ()) = tokio::join!(delivery, async {
+            new.next().await.into_iter().for_each(Delivery::confirm);
         });
-        assert_eq!(told, Ok(()));
+        assert_eq!(result, Ok(()));
         drop(new);
-        let (told, ()) = tokio::join!(inboxes.deliver(pushed()), async {
-            other.next().await.into_iter().for_each(Delivery::committed);
+        let (result, ()) = tokio::join!(inboxes.deliver(pushed()), async {
+            other.next().await.into_iter().for_each(Delivery::confirm);
         });
-        assert_eq!(told, Ok(()));
+        assert_eq!(result, Ok(()));
         drop(other);
         assert!(inboxes.lock().is_empty());
     }

@@ -1,4 +1,4 @@
-//! What an account's engine says, as lines of the log: which of them, and how.
+//! Writes an account's log lines, and limits their rate.
 
 mod failures;
 mod unreadable;
@@ -18,7 +18,7 @@ use crate::metrics::ledger::{AccountId, Committed, Exceeded, Overflow};
 use failures::FailureLog;
 use unreadable::UnreadableCalls;
 
-/// The log of one account, as far as it was written.
+/// The log of one account, with the state that limits its rate.
 #[derive(Debug, Default)]
 pub(super) struct Log {
     account: String,
@@ -29,12 +29,12 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// The log of the account with a label.
+    /// Creates the log of the account with a label.
     pub(super) fn new(account: &str) -> Self {
         Self { account: account.to_owned(), ..Self::default() }
     }
 
-    /// Writes a line, if it is its turn. `tracked_calls` is the limit of calls that are tracked.
+    /// Writes a line, unless it is suppressed. `tracked_calls` is the limit of tracked calls.
     pub(super) fn write(&mut self, line: Line, tracked_calls: usize, now: Timestamp) {
         let account = self.account.as_str();
         match line {
@@ -57,7 +57,7 @@ impl Log {
                         %call_sid,
                         reason,
                         error = text,
-                        "cannot read a call's events, while those of other calls can be read: trying again"
+                        "cannot read a call's events, although those of other calls can be read: retrying"
                     );
                 }
             }
@@ -75,14 +75,14 @@ impl Log {
             Line::Skipped(skipped) => tracing::warn!(
                 account,
                 skipped_seconds = skipped.as_secs(),
-                "was away for longer than poll.catch_up: older calls are not read"
+                "the downtime exceeded poll.catch_up: older calls are not read"
             ),
             Line::NoRoom => tracing::warn!(
                 account,
                 limit = tracked_calls,
-                "as many calls are tracked as limits.tracked_calls allows: new calls wait in Twilio's list until others have settled"
+                "reached limits.tracked_calls: new calls wait in Twilio's list until others have settled"
             ),
-            Line::HasRoom => tracing::info!(account, "there is room for new calls again"),
+            Line::HasRoom => tracing::info!(account, "tracking new calls again"),
             Line::ListRead(kind) => tracing::debug!(account, list = kind.as_str(), "list read"),
             Line::ListFailed { kind, error } => {
                 tracing::debug!(account, list = kind.as_str(), error, "list failed");
@@ -125,7 +125,7 @@ impl Log {
         );
     }
 
-    /// Writes once which route has found no room since the program started.
+    /// Warns about the first route that exceeds a limit, once since the program started.
     pub(super) fn overflowed(&mut self, overflow: &Overflow, id: AccountId, committed: &Committed) {
         if std::mem::replace(&mut self.has_overflowed, true) {
             return;
@@ -143,20 +143,20 @@ impl Log {
                 host,
                 route,
                 pattern,
-                "no room for this route: it and further new ones are counted as `other`; give a pattern for them under `routes:`, or raise `limits.routes_per_account`"
+                "no room for this route: it and further new routes are counted as `other`; add a pattern under `routes:` or raise `limits.routes_per_account`"
             ),
             Exceeded::Series => tracing::warn!(
                 account,
                 host,
                 route,
                 pattern,
-                "no room for this route: it and further new ones are counted as `other`; give a pattern for them under `routes:`, or raise `limits.series`"
+                "no room for this route: it and further new routes are counted as `other`; add a pattern under `routes:` or raise `limits.series`"
             ),
             Exceeded::CodeSeries => tracing::warn!(
                 account,
                 host,
                 route,
-                "no room for another code of this route: it and further new ones are counted as code `other`; raise `limits.series`"
+                "no room for another code of this route: it and further new codes are counted as `other`; raise `limits.series`"
             ),
         }
     }

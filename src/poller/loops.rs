@@ -1,7 +1,6 @@
-//! The tasks that poll with one configuration, and their end.
+//! The poll loops of one configuration, which end together.
 //!
-//! Invariant: once [`Loops::end`] has returned, none of them does anything any more; what they gave to
-//! the store before is the store's.
+//! Invariant: once [`Loops::end`] has returned, no task does anything more; the store completes what they had submitted.
 
 use std::time::Duration;
 
@@ -9,41 +8,41 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Tasks that are to end together.
+/// Tasks that end together.
 #[derive(Clone, Debug)]
 pub struct Loops {
     tasks: TaskTracker,
     stop: CancellationToken,
-    abandon: CancellationToken,
+    abort: CancellationToken,
 }
 
 impl Loops {
-    /// None yet; they are to end at the latest when `stop` is cancelled.
+    /// Creates an empty group, which ends at the latest when `stop` is cancelled.
     pub fn new(stop: &CancellationToken) -> Self {
         let tasks = TaskTracker::new();
-        // More may come; they are waited for all the same.
+        // A closed tracker still accepts tasks, and waits for them.
         tasks.close();
-        Self { tasks, stop: stop.child_token(), abandon: CancellationToken::new() }
+        Self { tasks, stop: stop.child_token(), abort: CancellationToken::new() }
     }
 
-    /// Cancelled when they are to end.
+    /// Returns the token that is cancelled when the tasks have to end.
     pub fn stop(&self) -> &CancellationToken {
         &self.stop
     }
 
-    /// Begins one; it has no result if it was abandoned.
+    /// Spawns a task; its result is `None` if it is aborted.
     pub fn spawn<T: Send + 'static>(
         &self,
         task: impl Future<Output = T> + Send + 'static,
     ) -> JoinHandle<Option<T>> {
-        self.tasks.spawn(self.abandon.clone().run_until_cancelled_owned(task))
+        self.tasks.spawn(self.abort.clone().run_until_cancelled_owned(task))
     }
 
-    /// Lets them end, and abandons those that take longer than `grace`. Tells whether none did.
+    /// Stops the tasks, and aborts those that take longer than `grace`. Returns whether all ended in time.
     pub async fn end(&self, grace: Duration) -> bool {
         self.stop.cancel();
         let in_time = tokio::time::timeout(grace, self.tasks.wait()).await.is_ok();
-        self.abandon.cancel();
+        self.abort.cancel();
         self.tasks.wait().await;
         in_time
     }
@@ -56,15 +55,15 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_ends_when_asked_keeps_its_result_and_what_does_not_is_gone() {
+    async fn returns_the_result_of_tasks_that_stop_in_time_and_aborts_others() {
         let loops = Loops::new(&CancellationToken::new());
         let stop = loops.stop().clone();
-        let obedient = loops.spawn(async move {
+        let stopping = loops.spawn(async move {
             stop.cancelled().await;
             7
         });
         assert!(loops.end(Duration::from_secs(60)).await);
-        assert_eq!(obedient.await.expect("no panic"), Some(7));
+        assert_eq!(stopping.await.expect("no panic"), Some(7));
         let loops = Loops::new(&CancellationToken::new());
         let held = Arc::new(());
         let holding = Arc::clone(&held);
@@ -73,7 +72,7 @@ mod tests {
             drop(holding);
         });
         assert!(!loops.end(Duration::from_millis(1)).await);
-        assert_eq!(Arc::strong_count(&held), 1, "nothing of it is left");
+        assert_eq!(Arc::strong_count(&held), 1, "the task was dropped");
         assert_eq!(stuck.await.expect("no panic"), None);
     }
 }

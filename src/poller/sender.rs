@@ -1,4 +1,4 @@
-//! One request: what the engine asks for, sent by the client, and its answer as the engine takes it.
+//! Sends the engine's requests through the client, and converts the responses for the engine.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::domain::words::sid::{AccountSid, CallSid};
 use crate::twilio::wire::{RawItem, decode_call_event};
 use crate::twilio::{self, Attempt, Client};
 
-/// What requests of an account are made with.
+/// The parts needed to send requests of an account.
 #[derive(Clone, Debug)]
 pub(super) struct RequestSender {
     pub(super) client: Client,
@@ -22,17 +22,17 @@ pub(super) struct RequestSender {
     pub(super) clock: Clock,
 }
 
-/// A request that has come back.
+/// A completed request.
 pub(super) struct CompletedRequest {
     pub(super) id: RequestId,
-    /// What was sent, if anything was.
+    /// The attempt, if a request was sent.
     pub(super) attempt: Option<Attempt>,
     pub(super) answer: Answer,
 }
 
 impl RequestSender {
-    /// Sends a request, and waits for its answer.
-    pub(super) async fn ask(self, Request { id, ask }: Request) -> CompletedRequest {
+    /// Sends a request, and waits for the response.
+    pub(super) async fn send(self, Request { id, ask }: Request) -> CompletedRequest {
         let Self { client, account, routes, .. } = &self;
         let twilio::Answer { attempt, result } = match &ask {
             Ask::Calls { filter, page } => {

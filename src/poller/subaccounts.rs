@@ -1,6 +1,6 @@
-//! The subaccounts of an account that are wanted, polled as they come and go.
+//! Polls an account's selected subaccounts as they come and go.
 //!
-//! The engine of the account looks for them.
+//! The account's engine discovers them.
 
 use std::collections::btree_map::{BTreeMap, Entry};
 use std::pin::Pin;
@@ -21,33 +21,34 @@ use super::heartbeat::{Heartbeat, Heartbeats};
 use super::loops::Loops;
 use super::{Account, Poll, Shared};
 
-/// How long the store may take to remember them.
-const REMEMBER: Duration = Duration::from_secs(10 * 60);
+/// The longest time that the store may take to remember the subaccounts.
+const MAX_STORE_TIME: Duration = Duration::from_secs(10 * 60);
 
-/// A subaccount that is polled.
+/// A polled subaccount.
 #[derive(Debug)]
 struct RunningSubaccount {
-    /// Cancelled when it is gone.
+    /// Cancelled when the subaccount is gone.
     gone: CancellationToken,
-    /// What Twilio told last.
+    /// Its last status reported by Twilio.
     status: &'static str,
 }
 
 impl RunningSubaccount {
-    /// A suspended account is polled on: it may be active again at any time, and says so itself.
+    /// Notes a change of status. A suspended account is still polled: it may become active again at any time, and its
+    /// own requests show that.
     fn note_status(&mut self, label: &str, found: &ListedAccount, health: &Health) {
         if self.status != found.status {
             health.account_status(label, &found.sid.to_string(), self.status, found.status);
-            tracing::info!(account = label, status = found.status, "subaccount has another status");
+            tracing::info!(account = label, status = found.status, "subaccount status changed");
             self.status = found.status;
         }
     }
 }
 
-fn subaccount(parent: &Account, found: &ListedAccount, wanted: &SubaccountFilter) -> Account {
+fn subaccount(parent: &Account, found: &ListedAccount, filter: &SubaccountFilter) -> Account {
     Account {
         key: AccountKey { sid: found.sid, region: parent.key.region.clone() },
-        label: wanted.label(found.sid),
+        label: filter.label(found.sid),
         status: found.status,
         client: parent.client.clone(),
         parent: Some(parent.key.sid),
@@ -55,17 +56,17 @@ fn subaccount(parent: &Account, found: &ListedAccount, wanted: &SubaccountFilter
     }
 }
 
-/// The subaccounts of an account that are polled, for a reload to go on with.
+/// The polled subaccounts of an account, with which a reload continues.
 #[derive(Clone, Debug, Default)]
 pub struct Known(Arc<Mutex<Vec<ListedAccount>>>);
 
 impl Known {
-    /// These to begin with.
+    /// Starts with these accounts.
     pub fn new(accounts: Vec<ListedAccount>) -> Self {
         Self(Arc::new(Mutex::new(accounts)))
     }
 
-    /// Those that are polled now.
+    /// Returns the accounts that are polled now.
     pub fn accounts(&self) -> Vec<ListedAccount> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -75,128 +76,127 @@ impl Known {
     }
 }
 
-/// The subaccounts of an account, as they come and go. The account itself is polled by its own task.
+/// The poll loops of an account's subaccounts. The account itself is polled by its own task.
 #[derive(Debug)]
 pub struct Subaccounts {
     parent: Account,
-    wanted: SubaccountFilter,
+    filter: SubaccountFilter,
     shared: Shared,
     heartbeats: Heartbeats,
     loops: Loops,
-    polled: BTreeMap<AccountSid, RunningSubaccount>,
+    running: BTreeMap<AccountSid, RunningSubaccount>,
     known: Known,
-    /// Those that the store remembers, once it does.
+    /// The subaccounts in the store, once they have been written.
     remembered: Option<Vec<Subaccount>>,
 }
 
-/// What subaccounts are polled with.
+/// The settings of the poll loops of subaccounts.
 #[derive(Debug)]
 pub struct SubaccountSettings {
-    /// The loops that end with those of the account.
+    /// The group of loops that they join, which ends with the account's.
     pub loops: Loops,
-    /// What watches them.
+    /// The heartbeats that watch them.
     pub heartbeats: Heartbeats,
-    /// What all accounts share.
+    /// The parts that all accounts share.
     pub shared: Shared,
 }
 
 impl Subaccounts {
-    /// Those of an account that are wanted, beginning with those that are known already.
+    /// Creates the loops of the subaccounts that `filter` selects, initially those already known.
     pub fn new(
         parent: Account,
-        wanted: SubaccountFilter,
+        filter: SubaccountFilter,
         known: Known,
-        polling: SubaccountSettings,
+        settings: SubaccountSettings,
     ) -> Self {
-        let SubaccountSettings { loops, heartbeats, shared } = polling;
-        let (polled, remembered) = (BTreeMap::new(), None);
-        Self { parent, wanted, shared, heartbeats, loops, polled, known, remembered }
+        let SubaccountSettings { loops, heartbeats, shared } = settings;
+        let (running, remembered) = (BTreeMap::new(), None);
+        Self { parent, filter, shared, heartbeats, loops, running, known, remembered }
     }
 
-    /// Polls those that are known already.
-    pub(super) fn begin(&mut self) {
-        self.follow(self.known.accounts(), true);
+    /// Starts polling the subaccounts that are already known.
+    pub(super) fn start(&mut self) {
+        self.update(self.known.accounts(), true);
     }
 
-    /// Polls those that were found, as far as they are wanted, and has the store remember them.
-    pub(super) async fn found(&mut self, found: FoundAccounts, heartbeat: &Heartbeat) {
-        self.follow(found.accounts, found.is_complete);
+    /// Polls the selected ones of the discovered subaccounts, and has the store remember them.
+    pub(super) async fn on_discovered(&mut self, found: FoundAccounts, heartbeat: &Heartbeat) {
+        self.update(found.accounts, found.is_complete);
         self.remember(heartbeat).await;
     }
 
-    /// Polls those that were found and are wanted, and lets go of those that a complete list shows no more.
-    fn follow(&mut self, found: Vec<ListedAccount>, is_complete: bool) {
+    /// Starts polling new selected subaccounts, and stops polling those that a complete list no longer contains.
+    fn update(&mut self, found: Vec<ListedAccount>, is_complete: bool) {
         let found: Vec<_> = found
             .into_iter()
-            .filter(|account| self.wanted.wants(account.sid, account.status))
+            .filter(|account| self.filter.wants(account.sid, account.status))
             .collect();
-        self.polled.retain(|sid, polled| {
+        self.running.retain(|sid, running| {
             let stays = !is_complete || found.iter().any(|account| account.sid == *sid);
             if !stays {
-                polled.gone.cancel();
-                tracing::info!(account = self.wanted.label(*sid), "subaccount gone");
+                running.gone.cancel();
+                tracing::info!(account = self.filter.label(*sid), "subaccount gone");
             }
             stays
         });
         for found in found {
-            match self.polled.entry(found.sid) {
+            match self.running.entry(found.sid) {
                 Entry::Occupied(mut entry) => {
-                    let label = self.wanted.label(found.sid);
+                    let label = self.filter.label(found.sid);
                     entry.get_mut().note_status(&label, &found, &self.shared.health);
                 }
                 Entry::Vacant(entry) => {
-                    let account = subaccount(&self.parent, &found, &self.wanted);
+                    let account = subaccount(&self.parent, &found, &self.filter);
                     tracing::info!(account = account.label, "subaccount found");
                     let stop = self.loops.stop().clone();
                     let gone = stop.child_token();
                     entry.insert(RunningSubaccount { gone: gone.clone(), status: found.status });
                     let (label, shared) = (account.label.clone(), self.shared.clone());
                     let poll = Poll { account, attached: None, subaccounts: None, shared };
-                    // Of the same type as the loop that this is part of: how large that is must not depend
-                    // on itself.
-                    let polled = Box::pin(poll.run(self.heartbeats.watch(), gone));
-                    self.loops.spawn(until_gone(polled, label, self.shared.clone(), stop));
+                    // Boxed, because this loop contains a future of its own type.
+                    let polling = Box::pin(poll.run(self.heartbeats.watch(), gone));
+                    self.loops.spawn(until_gone(polling, label, self.shared.clone(), stop));
                 }
             }
         }
-        let account = |(sid, polled): (&AccountSid, &RunningSubaccount)| ListedAccount {
+        let account = |(sid, running): (&AccountSid, &RunningSubaccount)| ListedAccount {
             sid: *sid,
-            status: polled.status,
+            status: running.status,
         };
-        self.known.replace(self.polled.iter().map(account).collect());
+        self.known.replace(self.running.iter().map(account).collect());
     }
 
-    /// Has the store remember them, if they changed, so that a restart begins with them. What fails is
-    /// tried again after the next discovery.
+    /// Has the store remember the subaccounts, if they changed, so that a restart polls them at once. A failure is
+    /// retried after the next discovery.
     async fn remember(&mut self, heartbeat: &Heartbeat) {
-        let subaccount = |(sid, polled): (&AccountSid, &RunningSubaccount)| Subaccount {
+        let subaccount = |(sid, running): (&AccountSid, &RunningSubaccount)| Subaccount {
             sid: *sid,
-            status: polled.status.to_owned(),
+            status: running.status.to_owned(),
         };
-        let found: Vec<Subaccount> = self.polled.iter().map(subaccount).collect();
+        let found: Vec<Subaccount> = self.running.iter().map(subaccount).collect();
         if self.remembered.as_ref() == Some(&found) {
             return;
         }
-        heartbeat.promise(REMEMBER);
+        heartbeat.promise(MAX_STORE_TIME);
         let parent = self.parent.key.clone();
         match self.shared.store.remember_subaccounts(parent, found.clone()).await {
             Ok(()) => self.remembered = Some(found),
             Err(error) => {
-                tracing::warn!(account = self.parent.label, %error, "cannot remember the subaccounts");
+                tracing::warn!(account = self.parent.label, %error, "cannot store the subaccounts");
             }
         }
     }
 }
 
-/// Polls a subaccount until it is gone. When the whole program stops, its series stay to the end,
-/// and when only the polling does, until it is known who is polled next.
+/// Polls a subaccount, and removes its series once it is gone. If the loops stop, the series stay: until the program
+/// ends, or until a reload knows which accounts are polled next.
 async fn until_gone(
-    polled: Pin<Box<dyn Future<Output = Option<AccountId>> + Send>>,
+    polling: Pin<Box<dyn Future<Output = Option<AccountId>> + Send>>,
     label: String,
     shared: Shared,
     stop: CancellationToken,
 ) {
-    if let Some(id) = polled.await.filter(|_| !stop.is_cancelled()) {
+    if let Some(id) = polling.await.filter(|_| !stop.is_cancelled()) {
         shared.store.detach(id);
         shared.health.remove_accounts(|other| other == label);
     }
@@ -207,14 +207,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_status_takes_the_place_of_the_one_before() {
+    fn a_new_status_replaces_the_previous_one() {
         let registry = prometheus::Registry::new();
         let health = Health::register(&registry).expect("instruments");
         let sid = found("active").sid.to_string();
-        let _polled = health.account("acme", &sid, "active");
-        let mut polled = RunningSubaccount { gone: CancellationToken::new(), status: "active" };
+        let _account = health.account("acme", &sid, "active");
+        let mut running = RunningSubaccount { gone: CancellationToken::new(), status: "active" };
         for status in ["suspended", "suspended", "active"] {
-            polled.note_status("acme", &found(status), &health);
+            running.note_status("acme", &found(status), &health);
             let families = registry.gather();
             let info = families.iter().find(|family| family.name() == "twilio_account_info");
             let shown: Vec<&str> = info

@@ -1,14 +1,14 @@
-//! How many calls all accounts together may track, so that memory stays bounded.
+//! Limits the number of calls that all accounts together track, to bound memory.
 //!
-//! Invariant: an account that has more than its share leaves room for the others.
+//! Invariant: an account above its share leaves room for the others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The part of the limit that only accounts below their share may use: one in this many.
+/// One part in this many of the limit is reserved for accounts below their share.
 const RESERVED_ONE_IN: usize = 10;
 
-/// The calls that all accounts track.
+/// The number of calls tracked by all accounts.
 #[derive(Debug)]
 pub struct TrackedCalls {
     limit: AtomicUsize,
@@ -16,44 +16,44 @@ pub struct TrackedCalls {
     accounts: AtomicUsize,
 }
 
-/// What one account adds to the total, until it is dropped.
+/// The calls that one account adds to the total until this is dropped.
 #[derive(Debug)]
 pub(super) struct Share {
     calls: usize,
-    of: Arc<TrackedCalls>,
+    total: Arc<TrackedCalls>,
 }
 
 impl TrackedCalls {
-    /// None yet, and at most so many.
+    /// Creates an empty total with a limit.
     pub fn new(limit: usize) -> Arc<Self> {
         let (total, accounts) = (AtomicUsize::new(0), AtomicUsize::new(0));
         Arc::new(Self { limit: AtomicUsize::new(limit), total, accounts })
     }
 
-    /// Changes the limit. Calls that are tracked already stay.
+    /// Changes the limit. Calls that are already tracked stay.
     pub fn set_limit(&self, limit: usize) {
         self.limit.store(limit, Ordering::Relaxed);
     }
 
-    /// The limit.
+    /// Returns the limit.
     pub(super) fn limit(&self) -> usize {
         self.limit.load(Ordering::Relaxed)
     }
 
-    /// An account's share of the total, which begins with its known calls.
+    /// Adds an account with its known calls.
     pub(super) fn share(self: &Arc<Self>, calls: usize) -> Share {
         self.accounts.fetch_add(1, Ordering::Relaxed);
         self.total.fetch_add(calls, Ordering::Relaxed);
-        Share { calls, of: Arc::clone(self) }
+        Share { calls, total: Arc::clone(self) }
     }
 
-    /// Notes how many calls an account tracks now.
+    /// Sets the number of calls that an account tracks.
     pub(super) fn set(&self, share: &mut Share, calls: usize) {
         self.total.fetch_add(calls, Ordering::Relaxed);
         self.total.fetch_sub(std::mem::replace(&mut share.calls, calls), Ordering::Relaxed);
     }
 
-    /// How many new calls an account may take up that tracks `own`.
+    /// Returns how many more calls an account that tracks `own` may track.
     pub(super) fn room(&self, own: usize) -> usize {
         let limit = self.limit();
         let accounts = self.accounts.load(Ordering::Relaxed).max(1);
@@ -65,8 +65,8 @@ impl TrackedCalls {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.of.accounts.fetch_sub(1, Ordering::Relaxed);
-        self.of.total.fetch_sub(self.calls, Ordering::Relaxed);
+        self.total.accounts.fetch_sub(1, Ordering::Relaxed);
+        self.total.total.fetch_sub(self.calls, Ordering::Relaxed);
     }
 }
 
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_account_may_fill_the_limit_and_several_leave_each_other_room() {
+    fn a_single_account_may_use_the_whole_limit_but_several_leave_room() {
         let tracked = TrackedCalls::new(100);
         let mut first = tracked.share(40);
         assert_eq!(tracked.room(40), 60);

@@ -1,4 +1,4 @@
-//! Which failing webhooks get a line in the log: a few a minute per endpoint, the rest counted.
+//! Limits log lines about failed webhooks to a few a minute per endpoint, and counts the rest.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,14 +8,14 @@ use jiff::Timestamp;
 use crate::domain::judge::route::Endpoint;
 use crate::domain::track::twilio_time::after;
 
-/// Lines of one endpoint in one window: enough to see a pattern.
+/// The maximum number of lines of an endpoint in a window: enough to see a pattern.
 const LINES_PER_WINDOW: u32 = 5;
-/// How long a window lasts.
+/// The length of a window.
 const WINDOW: Duration = Duration::from_secs(60);
-/// Most endpoints with lines of their own in one window; further ones share the lines of one.
+/// The maximum number of endpoints with their own window; further ones share one.
 const MAX_ENDPOINTS: usize = 1_000;
 
-/// The lines written lately.
+/// The recent log lines of each endpoint.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FailureLog {
     windows: BTreeMap<Endpoint, Window>,
@@ -29,7 +29,8 @@ struct Window {
 }
 
 impl FailureLog {
-    /// Whether a failure of this endpoint gets a line; if so, how many before it got none.
+    /// Decides whether to log a failure of an endpoint. If so, returns the number of failures suppressed since the last
+    /// line.
     pub(super) fn admit(&mut self, endpoint: &Endpoint, now: Timestamp) -> Option<u64> {
         if self.windows.len() >= MAX_ENDPOINTS && !self.windows.contains_key(endpoint) {
             self.windows.retain(|_, window| now < after(window.began_at, WINDOW));
@@ -61,17 +62,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_few_lines_a_minute_are_written_and_the_rest_is_counted() {
+    fn logs_a_few_failures_a_minute_and_counts_the_rest() {
         let mut log = FailureLog::default();
-        let said: Vec<_> = (0..8).map(|second| log.admit(&endpoint("/a"), at(second))).collect();
-        assert_eq!(said, [Some(0), Some(0), Some(0), Some(0), Some(0), None, None, None]);
-        assert_eq!(log.admit(&endpoint("/b"), at(8)), Some(0), "another endpoint has its own");
+        let admitted: Vec<_> =
+            (0..8).map(|second| log.admit(&endpoint("/a"), at(second))).collect();
+        assert_eq!(admitted, [Some(0), Some(0), Some(0), Some(0), Some(0), None, None, None]);
+        assert_eq!(
+            log.admit(&endpoint("/b"), at(8)),
+            Some(0),
+            "another endpoint has its own window"
+        );
         assert_eq!(log.admit(&endpoint("/a"), at(60)), Some(3));
         assert_eq!(log.admit(&endpoint("/a"), at(61)), Some(0));
     }
 
     #[test]
-    fn what_is_remembered_is_bounded() {
+    fn memory_is_bounded() {
         let mut log = FailureLog::default();
         for number in 0..5_000 {
             log.admit(&endpoint(&format!("/{number}")), at(number));
@@ -80,15 +86,15 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_without_end_within_a_minute_share_a_few_lines() {
+    fn endpoints_beyond_the_limit_share_a_few_lines() {
         let mut log = FailureLog::default();
         let mut admit =
             |number: usize, second| log.admit(&endpoint(&format!("/{number}")), at(second));
         let lines = (0..5_000).filter_map(|number| admit(number, 0)).count();
-        let shared = usize::try_from(LINES_PER_WINDOW).expect("a few");
+        let shared = usize::try_from(LINES_PER_WINDOW).expect("a small number");
         assert_eq!(lines, MAX_ENDPOINTS + shared);
-        assert_eq!(admit(1, 1), Some(0), "one that has lines of its own keeps them");
-        assert_eq!(admit(9_999, 60), Some(0), "and so has any other in the next minute");
+        assert_eq!(admit(1, 1), Some(0), "an endpoint with its own window keeps it");
+        assert_eq!(admit(9_999, 60), Some(0), "another endpoint gets a window in the next minute");
         assert!(log.windows.len() <= MAX_ENDPOINTS + 1);
     }
 

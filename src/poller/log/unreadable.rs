@@ -1,4 +1,4 @@
-//! Which calls that can't be read get a line in the log: each once, and only a few in ten minutes.
+//! Limits log lines about unreadable calls: one per call, and only a few in ten minutes.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use jiff::Timestamp;
 use crate::domain::track::twilio_time::after;
 use crate::domain::words::sid::CallSid;
 
-/// Lines in one window: enough to look at an example, and `calls_unreadable` has the number.
+/// The maximum number of lines in a window: enough for examples; the metric `calls_unreadable` has the number.
 const LINES_PER_WINDOW: u32 = 4;
-/// How long a window lasts: as long as the longest wait between two attempts, so that a call without a
-/// line asks for one in the next window.
+/// The length of a window: the longest wait between two attempts, so that a call without a line is considered again
+/// in the next window.
 const WINDOW: Duration = Duration::from_secs(10 * 60);
 
-/// The calls of an account that can't be read, as far as the log names them.
+/// The unreadable calls of an account that the log has named.
 #[derive(Clone, Debug, Default)]
 pub(super) struct UnreadableCalls {
     logged: BTreeSet<CallSid>,
@@ -23,12 +23,12 @@ pub(super) struct UnreadableCalls {
 }
 
 impl UnreadableCalls {
-    /// Notes another failed attempt at a call that can't be read. Returns whether it gets its line now.
+    /// Notes another failed attempt at an unreadable call. Returns whether to log it.
     pub(super) fn failed(&mut self, sid: CallSid, now: Timestamp) -> bool {
         if self.logged.contains(&sid) {
             return false;
         }
-        if self.window.is_none_or(|began| after(began, WINDOW) <= now) {
+        if self.window.is_none_or(|start| after(start, WINDOW) <= now) {
             self.window = Some(now);
             self.lines = 0;
         }
@@ -40,7 +40,7 @@ impl UnreadableCalls {
         has_room
     }
 
-    /// Notes that a call was read, or given up. Returns whether the log names it.
+    /// Notes that a call was read or given up. Returns whether it had been logged.
     pub(super) fn ended(&mut self, sid: CallSid) -> bool {
         self.logged.remove(&sid)
     }
@@ -51,21 +51,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_call_gets_one_line_however_often_it_fails() {
+    fn logs_each_call_once_however_often_it_fails() {
         let mut calls = UnreadableCalls::default();
         assert!(calls.failed(sid(1), at(0)));
         assert!((1..200).all(|n| !calls.failed(sid(1), at(n * 600))));
-        assert!(calls.ended(sid(1)), "its end is worth a line, too");
+        assert!(calls.ended(sid(1)), "its recovery is logged");
         assert!(!calls.ended(sid(1)));
         assert!(calls.failed(sid(1), at(200_000)), "it fails again");
     }
 
     #[test]
-    fn of_many_calls_a_few_get_a_line_and_the_others_later() {
+    fn logs_a_few_of_many_calls_per_window() {
         let mut calls = UnreadableCalls::default();
         let mut lines = |second| (0..10).filter(|&n| calls.failed(sid(n), at(second))).count();
         assert_eq!([0, 1, 599, 600, 601, 1_200, 1_800].map(&mut lines), [4, 0, 0, 4, 0, 2, 0]);
-        assert!(!calls.ended(sid(11)), "it had no line");
+        assert!(!calls.ended(sid(11)), "it had not been logged");
     }
 
     fn sid(number: u32) -> CallSid {
