@@ -94,7 +94,7 @@ pub struct Next {
     pub requests: Vec<Request>,
     /// When the next request is due, in local time; `MAX` if that depends on a response or a permit.
     pub wake_at: Timestamp,
-    /// Whether more requests are due than the given permits, which all accounts share, allow.
+    /// Whether further requests could be sent now if there were more permits, which all accounts share.
     pub lacks_places: bool,
 }
 
@@ -209,7 +209,7 @@ impl Engine {
             self.last_class = class;
             requests.extend(self.send(run, now));
         }
-        let lacks_places = permits < free && requests.len() == permits && self.has_due(now);
+        let lacks_places = permits < free && requests.len() == permits && self.find_due(now);
         let wake_at = if now < self.pace.all_paused_until() {
             self.pace.all_paused_until()
         } else if requests.len() == free || lacks_places {
@@ -310,8 +310,8 @@ impl Engine {
         Some(Request { id: self.last_id, ask })
     }
 
-    /// Whether a request is due that could be sent with another permit.
-    fn has_due(&mut self, now: Timestamp) -> bool {
+    /// Requeues calls if necessary, and returns whether a request is due that could be sent with another permit.
+    fn find_due(&mut self, now: Timestamp) -> bool {
         let twilio_now = self.progress.now(now);
         let may_read = self.pace.reads_paused_until() <= now;
         let has_read =
@@ -340,8 +340,8 @@ impl Engine {
         list_at.min(accounts_at).min(self.error_log_at()).min(step_at)
     }
 
-    /// Abandons all requests in flight, because it isn't known which of them were lost: what they were for is
-    /// requested again.
+    /// Abandons all requests in flight, because it isn't known which of them were lost. The same data is requested
+    /// again.
     pub fn abandon_all(&mut self) {
         self.in_flight.clear();
         self.reads.clear();

@@ -21,7 +21,7 @@ use super::heartbeat::{Heartbeat, Heartbeats};
 use super::loops::Loops;
 use super::{Account, Poll, Shared};
 
-/// The longest time that the store may take to remember the subaccounts.
+/// The longest time that storing the subaccounts may take.
 const MAX_STORE_TIME: Duration = Duration::from_secs(10 * 60);
 
 /// A polled subaccount.
@@ -87,7 +87,7 @@ pub struct Subaccounts {
     running: BTreeMap<AccountSid, RunningSubaccount>,
     known: Known,
     /// The subaccounts in the store, once they have been written.
-    remembered: Option<Vec<Subaccount>>,
+    stored: Option<Vec<Subaccount>>,
 }
 
 /// The settings of the poll loops of subaccounts.
@@ -110,8 +110,8 @@ impl Subaccounts {
         settings: SubaccountSettings,
     ) -> Self {
         let SubaccountSettings { loops, heartbeats, shared } = settings;
-        let (running, remembered) = (BTreeMap::new(), None);
-        Self { parent, filter, shared, heartbeats, loops, running, known, remembered }
+        let (running, stored) = (BTreeMap::new(), None);
+        Self { parent, filter, shared, heartbeats, loops, running, known, stored }
     }
 
     /// Starts polling the subaccounts that are already known.
@@ -119,10 +119,10 @@ impl Subaccounts {
         self.update(self.known.accounts(), true);
     }
 
-    /// Polls the selected ones of the discovered subaccounts, and has the store remember them.
+    /// Polls the selected ones of the discovered subaccounts, and stores them.
     pub(super) async fn on_discovered(&mut self, found: FoundAccounts, heartbeat: &Heartbeat) {
         self.update(found.accounts, found.is_complete);
-        self.remember(heartbeat).await;
+        self.save(heartbeat).await;
     }
 
     /// Starts polling new selected subaccounts, and stops polling those that a complete list no longer contains.
@@ -166,21 +166,21 @@ impl Subaccounts {
         self.known.replace(self.running.iter().map(account).collect());
     }
 
-    /// Has the store remember the subaccounts, if they changed, so that a restart polls them at once. A failure is
-    /// retried after the next discovery.
-    async fn remember(&mut self, heartbeat: &Heartbeat) {
+    /// Stores the subaccounts, if they changed, so that a restart polls them at once. A failure is retried after the
+    /// next discovery.
+    async fn save(&mut self, heartbeat: &Heartbeat) {
         let subaccount = |(sid, running): (&AccountSid, &RunningSubaccount)| Subaccount {
             sid: *sid,
             status: running.status.to_owned(),
         };
         let found: Vec<Subaccount> = self.running.iter().map(subaccount).collect();
-        if self.remembered.as_ref() == Some(&found) {
+        if self.stored.as_ref() == Some(&found) {
             return;
         }
         heartbeat.promise(MAX_STORE_TIME);
         let parent = self.parent.key.clone();
         match self.shared.store.remember_subaccounts(parent, found.clone()).await {
-            Ok(()) => self.remembered = Some(found),
+            Ok(()) => self.stored = Some(found),
             Err(error) => {
                 tracing::warn!(account = self.parent.label, %error, "cannot store the subaccounts");
             }

@@ -85,7 +85,7 @@ fn discovers_subaccounts_while_calls_are_refused() {
 }
 
 #[test]
-fn requests_abandoned_work_again_and_ignores_late_answers() {
+fn repeats_abandoned_requests_and_ignores_their_responses() {
     let mut engine = started(5);
     let lost = engine.next(usize::MAX, at(2_000)).requests.pop().expect("something is due");
     engine.abandon_all();
