@@ -104,9 +104,9 @@ pub struct Poll {
 }
 
 impl Poll {
-    /// Polls the account until `stop` is cancelled, after loading it if it isn't attached yet. Returns early only if the
-    /// store is closed. Returns the account's id if it was ever polled. Pushes for the account and its known subaccounts
-    /// are accepted as soon as this is called.
+    /// Polls the account until `stop` is cancelled, after loading it if it isn't attached yet. Returns early only
+    /// if the store is closed. Returns the account's id if it was ever polled. Pushes for the account and its known
+    /// subaccounts are accepted as soon as this is called.
     pub fn run(
         mut self,
         heartbeat: Heartbeat,

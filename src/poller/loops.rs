@@ -1,6 +1,7 @@
 //! The poll loops of one configuration, which end together.
 //!
-//! Invariant: once [`Loops::end`] has returned, no task does anything more; the store completes what they had submitted.
+//! Invariant: once [`Loops::end`] has returned, no task does anything more; the store still completes commits that
+//! they had submitted.
 
 use std::time::Duration;
 
