@@ -80,7 +80,7 @@ pub struct ConfigReloader {
     /// Loads the configuration.
     pub load: Arc<LoadConfig>,
     /// The signals that request a reload.
-    pub hangups: ReloadSignals,
+    pub reload_signals: ReloadSignals,
 }
 
 impl std::fmt::Debug for ConfigReloader {
@@ -131,14 +131,14 @@ impl App {
             exemplars: Arc::clone(&exemplars),
             scrapers: http::Scrapers::new(config.limits.hold_back),
             scrapes: Arc::new(Semaphore::new(http::MAX_SCRAPES)),
-            is_ready: Arc::new(move || beats.all_beat() && !store_is_lost()),
+            is_ready: Arc::new(move || beats.all_on_time() && !store_is_lost()),
             now: Arc::new(move || clock.now()),
             time: Arc::new(move || told.twilio_time(clock.now()).unwrap_or_else(|| clock.wall())),
             reloads: place.lifecycle.then_some(reloads),
             pushes: pushing.pushes(startup.health.clone()),
             web: place.web,
             connections: Arc::new(Semaphore::new(connections)),
-            note_refused: Arc::new(move || noted.http_connection_cut()),
+            note_refused: Arc::new(move || noted.count_refused_connection()),
         };
         let prepared = PollingSetup::new(config, &startup)?;
         proxy::announce(config);
@@ -183,7 +183,7 @@ impl App {
         followers.spawn(self.http.web.clone().follow());
         let heartbeats = &self.startup.heartbeats;
         let beats = heartbeats.clone();
-        followers.spawn(systemd::feed_watchdog(move || beats.all_beat()));
+        followers.spawn(systemd::feed_watchdog(move || beats.all_on_time()));
         let polled = PollLoops::default();
         let mut polling = self.prepared.start(self.attached, self.known, polled, heartbeats, &stop);
         let mut reloads = ReloadQueue::default();
@@ -194,7 +194,7 @@ impl App {
                 // Nothing can be counted without it. A restarted program continues.
                 () = self.store_thread.ended() => break Err(anyhow!("the store's thread ended early")),
                 Some(ended) = servers.join_next() => break ended.context("a server task panicked"),
-                () = hangup(&mut reloading) => {
+                () = reload_signal(&mut reloading) => {
                     reloads.ask(None);
                     continue;
                 }
@@ -254,9 +254,9 @@ impl App {
 }
 
 /// Waits for a signal that requests a reload.
-async fn hangup(reloading: &mut Option<ConfigReloader>) {
+async fn reload_signal(reloading: &mut Option<ConfigReloader>) {
     match reloading {
-        Some(reloading) => reloading.hangups.next().await,
+        Some(reloading) => reloading.reload_signals.next().await,
         None => std::future::pending().await,
     }
 }
@@ -299,7 +299,7 @@ impl ReloadTargets<'_> {
         };
         // The watchdog watches this loop instead of the loops that end.
         let heartbeat = self.startup.heartbeats.watch();
-        heartbeat.promise(polling::GRACE);
+        heartbeat.set_deadline(polling::GRACE);
         proxy::announce(&config);
         let lost = config.origin.lost(self.origin);
         if !lost.is_empty() {

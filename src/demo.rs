@@ -78,7 +78,7 @@ impl Demo {
         };
         let simulator = simulator(world);
         let events_after = arguments.events_after.unwrap_or_default();
-        simulator.behave(Behaviour {
+        simulator.set_behaviour(Behaviour {
             events_after: events_after.as_secs(),
             error_log_after: ERROR_LOG_AFTER.as_secs(),
             ..Behaviour::default()

@@ -140,7 +140,7 @@ async fn run(
         tracing::info!("{notice}");
     }
     // Listen before anything is open: until then, SIGHUP ends the program.
-    let hangups = ReloadSignals::listen()?;
+    let reload_signals = ReloadSignals::listen()?;
     let options = ServerOptions {
         storage: flags.storage_path.clone(),
         listen: flags.listen(),
@@ -153,7 +153,7 @@ async fn run(
         let loaded = config::load_with_certificates(previous, file.as_deref(), &environment);
         loaded.map_err(|problems| problems.to_string())
     };
-    app.run(stop, Some(ConfigReloader { load: Arc::new(load), hangups })).await?;
+    app.run(stop, Some(ConfigReloader { load: Arc::new(load), reload_signals })).await?;
     tracing::info!("stopped");
     Ok(())
 }
@@ -177,7 +177,7 @@ async fn back_up(flags: &Flags, arguments: BackupArgs) -> anyhow::Result<()> {
     let file = arguments.file;
     tokio::select! {
         () = stop.cancelled() => {
-            backup::abandon(&file);
+            backup::remove_unfinished(&file);
             bail!("stopped before the backup was complete: `{}` was not created", file.display());
         }
         copied = copied => {

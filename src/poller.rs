@@ -123,7 +123,7 @@ impl Poller {
     async fn run(&mut self, heartbeat: &Heartbeat, stop: &CancellationToken) {
         loop {
             let wait = self.send();
-            heartbeat.promise(wait);
+            heartbeat.set_deadline(wait);
             let mut pushed = Vec::new();
             let first = tokio::select! {
                 // A stopping loop ignores completed requests: they are repeated after the restart or reload.
@@ -178,7 +178,7 @@ impl Poller {
         self.health.api_concurrency(limit, in_flight);
         let wait = Duration::try_from(next.wake_at.duration_since(now)).unwrap_or_default();
         let housekeeping = self.housekeeping_at.saturating_duration_since(Instant::now());
-        if next.lacks_places {
+        if next.needs_permits {
             let budget = Arc::clone(&self.shared.budget);
             self.permit_wait.get_or_insert_with(|| Box::pin(budget.acquire_owned()));
         } else {
@@ -269,7 +269,7 @@ impl Poller {
             let batch = Arc::new(batch);
             let mut failures = 0;
             let report = loop {
-                heartbeat.promise(COMMIT_RETRY_CAP);
+                heartbeat.set_deadline(COMMIT_RETRY_CAP);
                 match self.shared.store.commit(self.id, Arc::clone(&batch)).await {
                     Ok(report) => break report,
                     Err(CommitError::Closed) => return None,

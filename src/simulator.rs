@@ -119,8 +119,8 @@ impl Simulator {
     }
 
     /// Sets the behaviour from the next request on.
-    pub fn behave(&self, behaviour: Behaviour) {
-        self.shared.behave(behaviour);
+    pub fn set_behaviour(&self, behaviour: Behaviour) {
+        self.shared.set_behaviour(behaviour);
     }
 }
 

@@ -18,7 +18,7 @@ pub mod wire;
 
 pub use answer::{Answer, Attempt};
 pub use base_url::{BaseUrl, InvalidBaseUrl};
-pub use cause::NoConnection;
+pub use cause::ConnectFailure;
 pub use client::{Client, ClientOptions, Credentials};
 pub use error::{Error, Status};
 pub use proxy::Proxy;

@@ -146,7 +146,7 @@ impl PollingSetup {
             let known = attached.subaccounts.iter();
             let known = known.map(|known| ListedAccount::new(known.sid, &known.status));
             let known: Vec<ListedAccount> =
-                known.filter(|known| wanted.wants(known.sid, known.status)).collect();
+                known.filter(|known| wanted.includes(known.sid, known.status)).collect();
             labels.extend(known.iter().map(|known| {
                 let key = AccountKey { sid: known.sid, region: account.key.region.clone() };
                 let label = wanted.label(known.sid);
@@ -201,7 +201,7 @@ impl PollingSetup {
                 continue;
             };
             let known = known.accounts().into_iter();
-            let wanted_of = known.filter(|found| wanted.wants(found.sid, found.status));
+            let wanted_of = known.filter(|found| wanted.includes(found.sid, found.status));
             labels.extend(wanted_of.map(|found| {
                 let key = AccountKey { sid: found.sid, region: account.key.region.clone() };
                 (key, wanted.label(found.sid))
@@ -221,7 +221,7 @@ impl PollLoops {
         stop: &CancellationToken,
     ) -> Self {
         // If a loop has panicked or hangs, restart all.
-        let may_stay = startup.heartbeats.all_beat();
+        let may_stay = startup.heartbeats.all_on_time();
         let (stay, end): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.accounts).into_iter().partition(|polled| {
                 may_stay && next.accounts.iter().any(|new| new.terms == polled.terms)

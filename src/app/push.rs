@@ -30,7 +30,7 @@ impl PushState {
     /// Applies a configuration.
     pub(super) fn follow(&self, config: &Config, inboxes: &Inboxes, health: &Health) {
         let terms = config.push_url.as_ref().map(|url| {
-            health.takes_pushes();
+            health.init_push_series();
             let signers = config.accounts.iter().filter_map(|account| {
                 Some(Signer::new(account.account_sid, &account.push_secret.as_ref()?.0))
             });

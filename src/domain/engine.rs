@@ -95,7 +95,7 @@ pub struct Next {
     /// When the next request is due, in local time; `MAX` if that depends on a response or a permit.
     pub wake_at: Timestamp,
     /// Whether further requests could be sent now if there were more permits, which all accounts share.
-    pub lacks_places: bool,
+    pub needs_permits: bool,
 }
 
 /// The state machine of one account.
@@ -168,8 +168,8 @@ impl Engine {
             discovery: settings.discovers.then(Discovery::new),
             error_log,
             progress,
-            list_sizes: PageSizes::of_lists(),
-            event_sizes: PageSizes::of_events(),
+            list_sizes: PageSizes::for_lists(),
+            event_sizes: PageSizes::for_events(),
             troubles: Troubles::default(),
             in_flight: BTreeMap::new(),
             last_id: RequestId::FIRST,
@@ -209,16 +209,16 @@ impl Engine {
             self.last_class = class;
             requests.extend(self.send(run, now));
         }
-        let lacks_places = permits < free && requests.len() == permits && self.find_due(now);
+        let needs_permits = permits < free && requests.len() == permits && self.find_due(now);
         let wake_at = if now < self.pace.all_paused_until() {
             self.pace.all_paused_until()
-        } else if requests.len() == free || lacks_places {
+        } else if requests.len() == free || needs_permits {
             // No request can be sent before another ends.
             Timestamp::MAX
         } else {
             self.due_at(now)
         };
-        Next { requests, wake_at, lacks_places }
+        Next { requests, wake_at, needs_permits }
     }
 
     /// Takes the next due run, and returns it with its class.

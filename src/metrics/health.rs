@@ -178,7 +178,7 @@ impl Health {
     }
 
     /// Creates the series of pushes at 0, once pushes are accepted.
-    pub fn takes_pushes(&self) {
+    pub fn init_push_series(&self) {
         for result in PushResult::ALL {
             self.pushes.with_label_values(&[result.as_str()]);
         }
@@ -190,7 +190,7 @@ impl Health {
     }
 
     /// Counts a connection that was refused because too many were open.
-    pub fn http_connection_cut(&self) {
+    pub fn count_refused_connection(&self) {
         self.http_connections_cut.with_label_values::<&str>(&[]).inc();
     }
 

@@ -71,7 +71,7 @@ impl Account {
     pub fn instruments(&self, shared: &Shared, known: &ListProgress) -> AccountHealth {
         let health = instruments(&shared.health, &self.label, self.key.sid, self.status);
         if is_cursor_behind(known.cursor, shared.clock.now()) {
-            health.begins_behind();
+            health.mark_catching_up();
         }
         if known.error_log.is_some() {
             health.has_error_log();
@@ -140,7 +140,7 @@ impl Poll {
         let Self { account, shared, .. } = self;
         let mut failures = 0;
         loop {
-            heartbeat.promise(COMMIT_RETRY_CAP);
+            heartbeat.set_deadline(COMMIT_RETRY_CAP);
             match shared.store.attach(account.key.clone(), account.label.clone()).await {
                 Ok(attached) => return Some(attached),
                 Err(CommitError::Closed) => return None,

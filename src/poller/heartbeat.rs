@@ -37,7 +37,7 @@ impl Heartbeats {
     }
 
     /// Whether every loop has met its deadline.
-    pub fn all_beat(&self) -> bool {
+    pub fn all_on_time(&self) -> bool {
         let now = Instant::now();
         let loops = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         loops.iter().filter_map(due).all(|due| now <= due)
@@ -46,7 +46,7 @@ impl Heartbeats {
 
 impl Heartbeat {
     /// Sets the deadline to `within` from now, plus the grace period.
-    pub fn promise(&self, within: Duration) {
+    pub fn set_deadline(&self, within: Duration) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(Instant::now() + within + GRACE);
     }
@@ -72,11 +72,11 @@ mod tests {
     fn a_missed_deadline_is_reported_until_the_loop_ends() {
         let heartbeats = Heartbeats::default();
         let heartbeat = heartbeats.watch();
-        assert!(heartbeats.all_beat());
+        assert!(heartbeats.all_on_time());
         *heartbeat.0.lock().expect("no panic") = Some(Instant::now() - GRACE);
-        assert!(!heartbeats.all_beat());
+        assert!(!heartbeats.all_on_time());
         drop(heartbeat);
-        assert!(heartbeats.all_beat());
+        assert!(heartbeats.all_on_time());
     }
 
     #[test]
@@ -89,10 +89,10 @@ mod tests {
         });
         assert!(panicked.join().is_err());
         let other = heartbeats.watch();
-        assert!(!heartbeats.all_beat());
+        assert!(!heartbeats.all_on_time());
         heartbeats.forget_panicked();
-        assert!(heartbeats.all_beat(), "it was replaced");
+        assert!(heartbeats.all_on_time(), "it was replaced");
         *other.0.lock().expect("no panic") = Some(Instant::now() - GRACE);
-        assert!(!heartbeats.all_beat(), "the others are still watched");
+        assert!(!heartbeats.all_on_time(), "the others are still watched");
     }
 }

@@ -129,7 +129,7 @@ impl Subaccounts {
     fn update(&mut self, found: Vec<ListedAccount>, is_complete: bool) {
         let found: Vec<_> = found
             .into_iter()
-            .filter(|account| self.filter.wants(account.sid, account.status))
+            .filter(|account| self.filter.includes(account.sid, account.status))
             .collect();
         self.running.retain(|sid, running| {
             let stays = !is_complete || found.iter().any(|account| account.sid == *sid);
@@ -177,7 +177,7 @@ impl Subaccounts {
         if self.stored.as_ref() == Some(&found) {
             return;
         }
-        heartbeat.promise(MAX_STORE_TIME);
+        heartbeat.set_deadline(MAX_STORE_TIME);
         let parent = self.parent.key.clone();
         match self.shared.store.remember_subaccounts(parent, found.clone()).await {
             Ok(()) => self.stored = Some(found),

@@ -54,7 +54,7 @@ impl Shared {
         self.behaviour.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(crate) fn behave(&self, behaviour: Behaviour) {
+    pub(crate) fn set_behaviour(&self, behaviour: Behaviour) {
         *self.behaviour.write().unwrap_or_else(PoisonError::into_inner) = behaviour;
     }
 
@@ -88,7 +88,7 @@ async fn show_behaviour(State(shared): State<Api>) -> Response {
 async fn replace_behaviour(State(shared): State<Api>, body: String) -> Response {
     match serde_json::from_str::<Behaviour>(&body) {
         Ok(behaviour) => {
-            shared.behave(behaviour.clone());
+            shared.set_behaviour(behaviour.clone());
             json_response(StatusCode::OK, &behaviour)
         }
         Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),

@@ -120,9 +120,9 @@ async fn the_behaviour_can_be_changed_over_http() {
     let calls = format!("{account}/Calls.json");
     let list = twilio.get(&calls).await.1;
     let events = text(&list["calls"][0]["subresource_uris"]["events"]);
-    twilio.behave(json!({"outage": true})).await;
+    twilio.set_behaviour(json!({"outage": true})).await;
     assert_eq!(twilio.get(&calls).await.0, 503);
-    twilio.behave(json!({"missing_permission": true})).await;
+    twilio.set_behaviour(json!({"missing_permission": true})).await;
     let (status, error) = twilio.get(&events).await;
     assert_eq!((status, &error["code"]), (401, &json!(70051)));
     assert_matches_recorded(
@@ -130,29 +130,31 @@ async fn the_behaviour_can_be_changed_over_http() {
         "twilio/voice/request-inspector/read",
         "twilio/messaging/messages/list",
     );
-    twilio.behave(json!({"error_rate": 1000})).await;
+    twilio.set_behaviour(json!({"error_rate": 1000})).await;
     let (status, error) = twilio.get(&calls).await;
     assert_eq!(status, 500);
     assert_matches_recorded(&error, "", "");
-    twilio.behave(json!({"max_concurrent": 0})).await;
+    twilio.set_behaviour(json!({"max_concurrent": 0})).await;
     let (status, error) = twilio.get(&calls).await;
     assert_eq!((status, &error["code"]), (429, &json!(20429)));
     assert_matches_recorded(&error, "", "");
-    twilio.behave(json!({"truncate_body": 1000})).await;
+    twilio.set_behaviour(json!({"truncate_body": 1000})).await;
     assert_eq!(twilio.get(&calls).await, (200, Value::Null));
-    twilio.behave(json!({"unauthorized": [twilio.simulator.accounts()[0].account_sid]})).await;
+    twilio
+        .set_behaviour(json!({"unauthorized": [twilio.simulator.accounts()[0].account_sid]}))
+        .await;
     let (status, error) = twilio.get(&calls).await;
     assert_eq!(status, 401);
     assert_matches_recorded(&error, "", "");
-    twilio.behave(json!({"looping_next_page": true})).await;
+    twilio.set_behaviour(json!({"looping_next_page": true})).await;
     let page = twilio.get(&calls).await.1;
     assert_eq!(page["next_page_uri"], page["uri"]);
-    twilio.behave(json!({"foreign_next_page": true})).await;
+    twilio.set_behaviour(json!({"foreign_next_page": true})).await;
     let page = twilio.get(&calls).await.1;
     assert!(text(&page["next_page_uri"]).starts_with("https://elsewhere.example.net/"));
-    twilio.behave(json!({"events_after": 1_000_000})).await;
+    twilio.set_behaviour(json!({"events_after": 1_000_000})).await;
     assert_eq!(twilio.get(&events).await.1["events"], json!([]));
-    twilio.behave(json!({})).await;
+    twilio.set_behaviour(json!({})).await;
     assert_eq!(twilio.simulator.behaviour(), Behaviour::default());
 }
 
@@ -180,7 +182,7 @@ fn assert_matches_recorded(error: &Value, word: &str, recorded_word: &str) {
 async fn refuses_too_many_concurrent_requests() {
     let twilio = Twilio::start(everything()).await;
     let stall = json!({"permille": 1000, "seconds": 1});
-    twilio.behave(json!({"max_concurrent": 1, "stall": stall})).await;
+    twilio.set_behaviour(json!({"max_concurrent": 1, "stall": stall})).await;
     let path = format!("{}.json", twilio.account_path());
     let (one, two) = tokio::join!(twilio.get(&path), twilio.get(&path));
     assert_eq!(BTreeSet::from([one.0, two.0]), BTreeSet::from([200, 429]));
@@ -205,7 +207,7 @@ async fn lists_of_several_pages_shift_between_reads() {
     let twilio = Twilio::start(everything()).await;
     let calls = twilio.walk(&format!("{}/Calls.json", twilio.account_path()), "calls").await;
     let uri = |call: &Value| format!("{}?PageSize=1", text(&call["subresource_uris"]["events"]));
-    twilio.behave(json!({"shift_pages": true})).await;
+    twilio.set_behaviour(json!({"shift_pages": true})).await;
     let mut firsts = BTreeSet::new();
     let call = &calls[0];
     for _ in 0..8 {
@@ -217,7 +219,7 @@ async fn lists_of_several_pages_shift_between_reads() {
 #[tokio::test]
 async fn every_response_has_twilios_headers_and_a_skewed_date() {
     let twilio = Twilio::start(everything()).await;
-    twilio.behave(json!({"date_skew_seconds": -3600, "outage": true})).await;
+    twilio.set_behaviour(json!({"date_skew_seconds": -3600, "outage": true})).await;
     let url = format!("{}{}.json", twilio.base, twilio.account_path());
     let response = twilio.client.get(url).send().await.expect("an answer");
     let header = |name| response.headers()[name].to_str().expect("ASCII").to_owned();
@@ -285,7 +287,7 @@ impl Twilio {
         items
     }
 
-    async fn behave(&self, behaviour: Value) {
+    async fn set_behaviour(&self, behaviour: Value) {
         let url = format!("{}/_simulator/behaviour", self.base);
         let response = self.client.post(url).body(behaviour.to_string()).send().await;
         assert_eq!(response.expect("an answer").status(), 200);

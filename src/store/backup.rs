@@ -120,7 +120,7 @@ pub fn backup(storage: &Path, target: &Path) -> Result<u64, BackupError> {
 }
 
 /// Removes the unfinished backup of this process.
-pub fn abandon(target: &Path) {
+pub fn remove_unfinished(target: &Path) {
     let Ok((parent, name)) = split(target) else { return };
     // Leftovers do no harm.
     let _gone = fs::remove_dir_all(Partial::path(parent, name));

@@ -2,7 +2,7 @@
 
 use crate::domain::engine::request::Resource;
 
-use super::cause::NoConnection;
+use super::cause::ConnectFailure;
 use super::error::{Error, Status};
 
 /// Twilio's code for credentials that are wrong, or of a kind that this request doesn't accept.
@@ -96,7 +96,7 @@ fn requirement(asked_for: Resource) -> &'static str {
     }
 }
 
-impl NoConnection {
+impl ConnectFailure {
     /// Returns the cause as text.
     pub(super) const fn text(self) -> &'static str {
         match self {

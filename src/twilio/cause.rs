@@ -12,7 +12,7 @@ use super::error::Error;
 
 /// Why a connection failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoConnection {
+pub enum ConnectFailure {
     /// The host name can't be resolved.
     Dns,
     /// Nothing listens at the address.
@@ -51,7 +51,7 @@ pub enum NoConnection {
     Other,
 }
 
-impl NoConnection {
+impl ConnectFailure {
     /// Returns the variant for the same failure on the connection to the proxy.
     const fn at_proxy(self) -> Self {
         match self {
@@ -103,11 +103,11 @@ fn is_not_http(error: &(dyn StdError + 'static)) -> bool {
     error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse)
 }
 
-fn no_connection(error: &reqwest::Error) -> NoConnection {
-    let dns = error.is_dns().then_some(NoConnection::Dns);
-    let timeout = error.is_timeout().then_some(NoConnection::Timeout);
+fn no_connection(error: &reqwest::Error) -> ConnectFailure {
+    let dns = error.is_dns().then_some(ConnectFailure::Dns);
+    let timeout = error.is_timeout().then_some(ConnectFailure::Timeout);
     let from_sources = || chain(error).find_map(cause_of_source);
-    let cause = dns.or_else(from_sources).or(timeout).unwrap_or(NoConnection::Other);
+    let cause = dns.or_else(from_sources).or(timeout).unwrap_or(ConnectFailure::Other);
     // A tunnel error occurs only before the TLS handshake with Twilio starts.
     match chain(error).find_map(tunnel) {
         None => cause,
@@ -119,7 +119,7 @@ fn no_connection(error: &reqwest::Error) -> NoConnection {
 /// How the tunnel through a proxy failed.
 enum Tunnel {
     /// The proxy's response shows the cause.
-    Refused(NoConnection),
+    Refused(ConnectFailure),
     /// The error's sources show the cause.
     Broken,
 }
@@ -128,23 +128,23 @@ enum Tunnel {
 fn tunnel(error: &(dyn StdError + 'static)) -> Option<Tunnel> {
     let text = error.to_string();
     Some(match text.strip_prefix("tunnel error: ")? {
-        "proxy authorization required" => Tunnel::Refused(NoConnection::ProxyCredentials),
-        "unexpected end of file" => Tunnel::Refused(NoConnection::ProxyClosed),
+        "proxy authorization required" => Tunnel::Refused(ConnectFailure::ProxyCredentials),
+        "unexpected end of file" => Tunnel::Refused(ConnectFailure::ProxyClosed),
         "unsuccessful" | "proxy response headers too long" => {
-            Tunnel::Refused(NoConnection::ProxyDenied)
+            Tunnel::Refused(ConnectFailure::ProxyDenied)
         }
         _ => Tunnel::Broken,
     })
 }
 
-fn cause_of_source(error: &(dyn StdError + 'static)) -> Option<NoConnection> {
+fn cause_of_source(error: &(dyn StdError + 'static)) -> Option<ConnectFailure> {
     let by_kind = |error: &io::Error| cause_of_io(error.kind());
     tls(error)
         .or_else(|| inner(error).and_then(|inner| chain(inner).find_map(cause_of_source)))
         .or_else(|| error.downcast_ref::<io::Error>().and_then(by_kind))
 }
 
-fn tls(error: &(dyn StdError + 'static)) -> Option<NoConnection> {
+fn tls(error: &(dyn StdError + 'static)) -> Option<ConnectFailure> {
     let own = error.downcast_ref::<rustls::Error>().map(cause_of_tls);
     own.or_else(|| inner(error).and_then(|inner| chain(inner).find_map(tls)))
 }
@@ -156,51 +156,51 @@ fn inner<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "the kinds of I/O errors are open")]
-fn cause_of_io(kind: io::ErrorKind) -> Option<NoConnection> {
+fn cause_of_io(kind: io::ErrorKind) -> Option<ConnectFailure> {
     match kind {
-        io::ErrorKind::ConnectionRefused => Some(NoConnection::Refused),
+        io::ErrorKind::ConnectionRefused => Some(ConnectFailure::Refused),
         io::ErrorKind::NetworkUnreachable
         | io::ErrorKind::HostUnreachable
         | io::ErrorKind::NetworkDown
         | io::ErrorKind::AddrNotAvailable
         // This machine's firewall.
-        | io::ErrorKind::PermissionDenied => Some(NoConnection::Unreachable),
-        io::ErrorKind::TimedOut => Some(NoConnection::Timeout),
+        | io::ErrorKind::PermissionDenied => Some(ConnectFailure::Unreachable),
+        io::ErrorKind::TimedOut => Some(ConnectFailure::Timeout),
         io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted
         | io::ErrorKind::BrokenPipe
         | io::ErrorKind::NotConnected
-        | io::ErrorKind::UnexpectedEof => Some(NoConnection::Closed),
+        | io::ErrorKind::UnexpectedEof => Some(ConnectFailure::Closed),
         _ => None,
     }
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "rustls may add errors")]
-fn cause_of_tls(error: &rustls::Error) -> NoConnection {
+fn cause_of_tls(error: &rustls::Error) -> ConnectFailure {
     match error {
         rustls::Error::InvalidCertificate(error) => cause_of_certificate(error),
-        _ => NoConnection::Tls,
+        _ => ConnectFailure::Tls,
     }
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "rustls may add errors")]
-fn cause_of_certificate(error: &CertificateError) -> NoConnection {
+fn cause_of_certificate(error: &CertificateError) -> ConnectFailure {
     match error {
-        CertificateError::UnknownIssuer => NoConnection::UnknownIssuer,
+        CertificateError::UnknownIssuer => ConnectFailure::UnknownIssuer,
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            NoConnection::Expired
+            ConnectFailure::Expired
         }
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            NoConnection::NotYetValid
+            ConnectFailure::NotYetValid
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            NoConnection::WrongName
+            ConnectFailure::WrongName
         }
         // A self-signed certificate as openssl creates it. The error's type isn't public, so match its text.
         CertificateError::Other(error) if error.to_string() == "CaUsedAsEndEntity" => {
-            NoConnection::UnknownIssuer
+            ConnectFailure::UnknownIssuer
         }
-        _ => NoConnection::Certificate,
+        _ => ConnectFailure::Certificate,
     }
 }
 

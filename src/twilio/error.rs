@@ -10,7 +10,7 @@ use crate::domain::engine::failure::{Failure, FailureReason, PageSizeVerdict, Ve
 use crate::domain::engine::request::Resource;
 
 use super::advice::{AUTHENTICATE, TEST_CREDENTIALS};
-use super::cause::NoConnection;
+use super::cause::ConnectFailure;
 
 /// The HTTP status of an answer, and Twilio's error code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +75,7 @@ pub enum Error {
     Timeout,
     /// The connection failed: DNS, TCP, TLS or the proxy.
     #[error("cannot connect: {}", .0.text())]
-    Connect(NoConnection),
+    Connect(ConnectFailure),
     /// The connection broke before the answer was complete.
     #[error("the answer was cut off")]
     Interrupted,
@@ -193,7 +193,7 @@ impl Error {
     }
 }
 
-impl NoConnection {
+impl ConnectFailure {
     const fn reason(self) -> FailureReason {
         match self {
             Self::Dns => FailureReason::Dns,

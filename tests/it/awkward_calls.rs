@@ -38,7 +38,7 @@ async fn events_redacted_between_settling_and_audit_are_not_counted_again() {
 async fn an_events_list_that_shrinks_temporarily_loses_nothing() {
     let behaviour = Behaviour { shrink_events: 300, ..Behaviour::default() };
     let twilio = Twilio::serving(ongoing_calls(1, 50)).await;
-    twilio.behave(behaviour);
+    twilio.set_behaviour(behaviour);
     // Settle only after Twilio shows everything again: the settling read can't detect a missing event.
     let delays = [("TWILIO_EXPORTER_POLL__SETTLE_DELAY", "12s")];
     let mut program = Program::polling_with(&twilio, &delays).await;
@@ -47,7 +47,7 @@ async fn an_events_list_that_shrinks_temporarily_loses_nothing() {
         ended.filter(|calls| *calls >= 40.0)
     })
     .await;
-    twilio.behave(Behaviour::default());
+    twilio.set_behaviour(Behaviour::default());
     twilio.wait_until_counted_by(&mut program).await;
 }
 
@@ -85,7 +85,7 @@ async fn assert_counted(
     variables: &[(&str, &str)],
 ) -> (Twilio, Program, Scrape) {
     let twilio = Twilio::serving(world).await;
-    twilio.behave(behaviour);
+    twilio.set_behaviour(behaviour);
     let mut program = Program::polling_with(&twilio, variables).await;
     let scrape = twilio.wait_until_counted_by(&mut program).await;
     (twilio, program, scrape)

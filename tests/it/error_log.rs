@@ -33,7 +33,7 @@ async fn each_entry_is_counted_once_despite_delays_repeats_and_kills() {
         error_rate: random.u16(0..200),
         ..Behaviour::default()
     };
-    twilio.behave(behaviour(&mut random));
+    twilio.set_behaviour(behaviour(&mut random));
     let mut program = Program::polling_with(&twilio, &FAST_POLLING).await;
     let mut highest: BTreeMap<Series, f64> = BTreeMap::new();
     let mut watch = |scrape: &Scrape| {
@@ -53,10 +53,10 @@ async fn each_entry_is_counted_once_despite_delays_repeats_and_kills() {
         })
         .await;
         is_logged |= program.log().contains("reported by Twilio's error log");
-        twilio.behave(behaviour(&mut random));
+        twilio.set_behaviour(behaviour(&mut random));
         program = program.kill_and_restart().await;
     }
-    twilio.behave(Behaviour::default());
+    twilio.set_behaviour(Behaviour::default());
     let found = eventually("all entries are counted", async || {
         let scrape = program.scrape().await;
         watch(&scrape);
@@ -98,7 +98,7 @@ async fn the_lag_histogram_starts_at_0_after_a_restart() {
     let program = Program::polling_with(&twilio, &FAST_POLLING).await;
     let lag = metric("twilio_exporter_error_log_lag_seconds_count");
     eventually("the error log is read", async || lag.value_in(&program.scrape().await)).await;
-    twilio.behave(Behaviour { error_log_outage: true, ..Behaviour::default() });
+    twilio.set_behaviour(Behaviour { error_log_outage: true, ..Behaviour::default() });
     let program = program.kill_and_restart().await;
     assert!(lag.is_in(&program.scrape().await, 0.0), "{}", program.scrape().await.text);
 }
@@ -106,7 +106,7 @@ async fn the_lag_histogram_starts_at_0_after_a_restart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_permission_is_logged_once_and_affects_nothing_else() {
     let twilio = Twilio::serving(everything(1, 1)).await;
-    twilio.behave(Behaviour { error_log_refused: true, ..Behaviour::default() });
+    twilio.set_behaviour(Behaviour { error_log_refused: true, ..Behaviour::default() });
     let mut program = Program::polling_with(&twilio, &FAST_POLLING).await;
     let scrape = twilio.wait_until_counted_by(&mut program).await;
     assert_eq!(scrape.family(ENTRIES).len(), 0, "{}", scrape.text);
@@ -126,10 +126,10 @@ async fn an_error_log_outage_loses_nothing_and_does_not_affect_call_events() {
             .value_in(&program.scrape().await)
     })
     .await;
-    twilio.behave(Behaviour { error_log_outage: true, ..Behaviour::default() });
+    twilio.set_behaviour(Behaviour { error_log_outage: true, ..Behaviour::default() });
     let scrape = twilio.wait_until_counted_by(&mut program).await;
     assert!(metric("twilio_exporter_up").is_in(&scrape, 1.0));
-    twilio.behave(Behaviour::default());
+    twilio.set_behaviour(Behaviour::default());
     eventually("entries from the outage are counted", async || {
         let found = program.scrape().await.family(ENTRIES);
         let found: BTreeMap<_, _> = found.into_iter().filter(|(_, value)| *value > 0.0).collect();

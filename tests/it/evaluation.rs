@@ -148,7 +148,7 @@ async fn recorded_series(files: &[(&str, String)]) -> Vec<(Labels, f64)> {
         rules: files,
         ..Setup::default()
     });
-    prometheus.has_scraped("twilio").await;
+    prometheus.wait_until_scraped("twilio").await;
     for _ in 0..10 {
         {
             let mut world = fleet.world();

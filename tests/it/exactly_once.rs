@@ -69,7 +69,7 @@ async fn calls_in_progress_when_it_is_killed_are_counted_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn frequent_errors_from_twilio_change_no_count() {
     let twilio = Twilio::serving(WorldConfig { accounts: 2, ..world_of(60) }).await;
-    twilio.behave(Behaviour {
+    twilio.set_behaviour(Behaviour {
         error_rate: 100,
         truncate_body: 50,
         html_instead: 50,
@@ -87,7 +87,7 @@ async fn frequent_errors_from_twilio_change_no_count() {
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_that_shift_during_a_read_count_nothing_twice() {
     let twilio = Twilio::serving(everything(1, 1)).await;
-    twilio.behave(Behaviour { shift_pages: true, ..Behaviour::default() });
+    twilio.set_behaviour(Behaviour { shift_pages: true, ..Behaviour::default() });
     let mut program = Program::polling(&twilio).await;
     eventually("shifted pages are detected", async || {
         let shifted = metric("twilio_exporter_api_retries_total").label("reason", "shifted");
@@ -103,7 +103,7 @@ async fn pages_that_shift_during_a_read_count_nothing_twice() {
         let counted = selector.value_in(&program.scrape().await).unwrap_or(0.0);
         assert!(counted <= series.value + 1e-6, "{series:?}: counted {counted}");
     }
-    twilio.behave(Behaviour::default());
+    twilio.set_behaviour(Behaviour::default());
     twilio.wait_until_counted_by(&mut program).await;
 }
 
@@ -111,7 +111,7 @@ async fn pages_that_shift_during_a_read_count_nothing_twice() {
 async fn events_that_appear_after_a_delay_are_counted() {
     let twilio =
         Twilio::serving(WorldConfig { backlog: Duration::from_secs(306), ..world_of(30) }).await;
-    twilio.behave(Behaviour { events_after: 3, ..Behaviour::default() });
+    twilio.set_behaviour(Behaviour { events_after: 3, ..Behaviour::default() });
     let mut program = Program::polling(&twilio).await;
     twilio.wait_until_counted_by(&mut program).await;
 }

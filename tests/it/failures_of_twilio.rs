@@ -9,7 +9,8 @@ async fn rejected_credentials_are_logged_once_and_block_no_other_account() {
     let twilio = Twilio::serving(WorldConfig { accounts: 2, ..world_of(20) }).await;
     let rejected = twilio.accounts()[0].account_sid.clone();
     let other = twilio.accounts()[1].account_sid.clone();
-    twilio.behave(Behaviour { unauthorized: vec![rejected.clone()], ..Behaviour::default() });
+    twilio
+        .set_behaviour(Behaviour { unauthorized: vec![rejected.clone()], ..Behaviour::default() });
     let program = Program::polling(&twilio).await;
     let scrape = eventually("both accounts are polled", async || {
         let scrape = program.scrape().await;
@@ -31,7 +32,7 @@ async fn rejected_credentials_are_logged_once_and_block_no_other_account() {
     assert!(log.contains("(HTTP 401, Twilio error 20003): check the Account SID"), "{log}");
     assert_eq!(log.matches("cannot read from Twilio").count(), 1, "not logged exactly once: {log}");
     assert_eq!(program.get("/-/ready").await.0, 200);
-    twilio.behave(Behaviour::default());
+    twilio.set_behaviour(Behaviour::default());
     eventually("the other account is counted", async || {
         let calls = metric("twilio_calls_total").label("account", &other);
         calls.value_in(&program.scrape().await).filter(|calls| *calls > 0.0)
@@ -42,7 +43,7 @@ async fn rejected_credentials_are_logged_once_and_block_no_other_account() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_permission_is_logged_and_calls_are_still_listed() {
     let twilio = Twilio::serving(world_of(20)).await;
-    twilio.behave(Behaviour { missing_permission: true, ..Behaviour::default() });
+    twilio.set_behaviour(Behaviour { missing_permission: true, ..Behaviour::default() });
     let program = Program::polling(&twilio).await;
     eventually("the permission is logged", async || {
         program
@@ -59,7 +60,7 @@ async fn a_missing_permission_is_logged_and_calls_are_still_listed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_loses_nothing() {
     let twilio = Twilio::serving(world_of(20)).await;
-    twilio.behave(Behaviour { outage: true, ..Behaviour::default() });
+    twilio.set_behaviour(Behaviour { outage: true, ..Behaviour::default() });
     let mut program = Program::polling(&twilio).await;
     eventually("the outage is detected", async || {
         metric("twilio_exporter_up").is_in(&program.scrape().await, 0.0).then_some(())
@@ -67,7 +68,7 @@ async fn an_outage_loses_nothing() {
     .await;
     let (status, _) = program.get("/-/ready").await;
     assert_eq!(status, 200, "an outage of Twilio doesn't call for a restart");
-    twilio.behave(Behaviour::default());
+    twilio.set_behaviour(Behaviour::default());
     twilio.wait_until_counted_by(&mut program).await;
 }
 
@@ -75,7 +76,7 @@ async fn an_outage_loses_nothing() {
 async fn unanswered_requests_time_out_and_are_retried() {
     let twilio = Twilio::serving(world_of(10)).await;
     let stall = Stall { permille: 1_000, seconds: 3 };
-    twilio.behave(Behaviour { stall, ..Behaviour::default() });
+    twilio.set_behaviour(Behaviour { stall, ..Behaviour::default() });
     let variables = [("TWILIO_EXPORTER_API__TIMEOUT", "500ms")];
     let mut program = Program::polling_with(&twilio, &variables).await;
     eventually("timeouts are counted", async || {
@@ -86,7 +87,7 @@ async fn unanswered_requests_time_out_and_are_retried() {
         unanswered.value_in(&scrape).and(timeouts)
     })
     .await;
-    twilio.behave(Behaviour::default());
+    twilio.set_behaviour(Behaviour::default());
     twilio.wait_until_counted_by(&mut program).await;
 }
 
@@ -97,7 +98,7 @@ async fn a_repeated_or_foreign_next_page_leaves_lists_and_reads_incomplete() {
         (Behaviour { foreign_next_page: true, ..Behaviour::default() }, "foreign_next_page"),
     ] {
         let twilio = Twilio::serving(world_of(20)).await;
-        twilio.behave(behaviour);
+        twilio.set_behaviour(behaviour);
         let mut program = Program::polling(&twilio).await;
         eventually("calls are found", async || {
             let calls = metric("twilio_calls_total").value_in(&program.scrape().await);
@@ -114,7 +115,7 @@ async fn a_repeated_or_foreign_next_page_leaves_lists_and_reads_incomplete() {
         let found = settled.label("result", "found");
         assert!(found.is_in(&scrape, 0.0), "{reason}: {:?}", found.value_in(&scrape));
         assert!(program.log().contains("stopped before its end"), "{}", program.log());
-        twilio.behave(Behaviour::default());
+        twilio.set_behaviour(Behaviour::default());
         eventually("lists and reads are complete again", async || {
             let scrape = program.scrape().await;
             success.value_in(&scrape)?;

@@ -32,7 +32,7 @@ async fn random_kills_lose_nothing_count_nothing_twice_and_lower_no_counter() {
     let mut observed = Observed::default();
     let (mut unscraped, mut behind) = (0, 0);
     for kill in 1..=kills {
-        twilio.behave(behaviour(&mut random));
+        twilio.set_behaviour(behaviour(&mut random));
         program = program.kill_and_spawn();
         let until = Instant::now() + uptime(&mut random);
         let scrapes = observed.scrapes;
@@ -45,7 +45,7 @@ async fn random_kills_lose_nothing_count_nothing_twice_and_lower_no_counter() {
         }));
     }
     let took = began.elapsed();
-    twilio.behave(Behaviour::default());
+    twilio.set_behaviour(Behaviour::default());
     program = program.kill_and_restart().await;
     // On a fast machine, the last calls may outlast the kills.
     eventually("everything has happened", async || twilio.truth().complete.then_some(())).await;
@@ -115,7 +115,7 @@ async fn scrape_until(
     until: Instant,
 ) -> Result<(), String> {
     while Instant::now() < until {
-        if program.has_listened() {
+        if program.detect_listen_address() {
             let left = until.saturating_duration_since(Instant::now());
             match tokio::time::timeout(left, program.scrape()).await {
                 Ok(scrape) => observed.record(&scrape)?,

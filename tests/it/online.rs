@@ -57,7 +57,7 @@ async fn reports_wrong_credentials_and_missing_permissions() {
 #[tokio::test(flavor = "multi_thread")]
 async fn reports_an_unreadable_error_log_but_succeeds() {
     let twilio = Twilio::serving(world_of(3)).await;
-    twilio.behave(Behaviour { error_log_refused: true, ..Behaviour::default() });
+    twilio.set_behaviour(Behaviour { error_log_refused: true, ..Behaviour::default() });
     let ended = check(&twilio, &twilio.accounts()[0].auth_token).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stdout);
     let expected = "error log     NOT readable, so pages come up to 16 minutes late: the API key lacks the permission `/twilio/monitor/alerts/list`";
@@ -80,7 +80,7 @@ async fn counts_calls_of_the_last_hour_even_if_filters_are_truncated_to_days() {
         rest.split(' ').next().and_then(|text| text.parse::<u32>().ok()).expect("a number")
     };
     let exactly = calls().await;
-    twilio.behave(Behaviour { day_filters: true, ..Behaviour::default() });
+    twilio.set_behaviour(Behaviour { day_filters: true, ..Behaviour::default() });
     assert!(calls().await.abs_diff(exactly) <= 2, "counts calls outside the last hour");
     assert!((30..130).contains(&exactly), "{exactly}");
 }

@@ -38,7 +38,7 @@ async fn run_with_kills(kills: u64, seed: u64, is_polled: bool) {
     let mut random = Rng::with_seed(seed);
     let world = WorldConfig { calls_per_minute: 600.0, ..everything(1, 1 + kills / 15) };
     let twilio = Twilio::serving(WorldConfig { backlog: Duration::ZERO, ..world }).await;
-    twilio.behave(Behaviour { error_log_late: 3, ..Behaviour::default() });
+    twilio.set_behaviour(Behaviour { error_log_late: 3, ..Behaviour::default() });
     let interval = if is_polled { "1s" } else { "0s" };
     let polled = ("TWILIO_EXPORTER_POLL__ERROR_LOG_INTERVAL", interval);
     let mut program = Program::polling_with(&twilio, &[PUSHED, polled]).await;

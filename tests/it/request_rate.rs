@@ -21,7 +21,7 @@ async fn after_a_429_only_one_request_at_a_time_is_sent_until_one_succeeds() {
     .await;
     // With slow responses, requests sent too early overlap.
     let stall = Stall { permille: 1_000, seconds: 1 };
-    twilio.behave(Behaviour { max_concurrent: Some(2), stall, ..Behaviour::default() });
+    twilio.set_behaviour(Behaviour { max_concurrent: Some(2), stall, ..Behaviour::default() });
     eventually("requests are throttled", async || {
         let throttled =
             twilio.traffic().iter().filter(|exchange| has_status(exchange, 429)).count();
@@ -37,7 +37,7 @@ async fn after_a_429_only_one_request_at_a_time_is_sent_until_one_succeeds() {
             .map(|_| ())
     })
     .await;
-    twilio.behave(Behaviour::default());
+    twilio.set_behaviour(Behaviour::default());
     twilio.wait_until_counted_by(&mut program).await;
     let traffic = twilio.traffic();
     for throttled in traffic.iter().filter(|exchange| has_status(exchange, 429)) {
@@ -81,7 +81,7 @@ async fn concurrency_stays_within_the_limits() {
 async fn nothing_is_lost_during_a_brownout() {
     let twilio = Twilio::serving(WorldConfig { accounts: 2, ..world_of(40) }).await;
     let stall = Stall { permille: 300, seconds: 1 };
-    twilio.behave(Behaviour { error_rate: 500, stall, ..Behaviour::default() });
+    twilio.set_behaviour(Behaviour { error_rate: 500, stall, ..Behaviour::default() });
     let variables = [("TWILIO_EXPORTER_API__TIMEOUT", "700ms")];
     let mut program = Program::polling_with(&twilio, &variables).await;
     eventually("errors and timeouts are counted", async || {
@@ -91,7 +91,7 @@ async fn nothing_is_lost_during_a_brownout() {
         counted("server_error").and(counted("timeout"))
     })
     .await;
-    twilio.behave(Behaviour::default());
+    twilio.set_behaviour(Behaviour::default());
     twilio.wait_until_counted_by(&mut program).await;
 }
 

@@ -250,11 +250,11 @@ async fn logs_why_twilio_cannot_be_reached() {
 #[tokio::test(flavor = "multi_thread")]
 async fn logs_again_when_the_cause_changes() {
     let twilio = Twilio::serving(world_of(2)).await;
-    twilio.behave(Behaviour { outage: true, ..Behaviour::default() });
+    twilio.set_behaviour(Behaviour { outage: true, ..Behaviour::default() });
     let program = Program::polling(&twilio).await;
     assert_eq!(logged_line(&program, CANNOT_READ, "calls").await["reason"], "server_error");
     let refused = twilio.accounts().iter().map(|one| one.account_sid.clone()).collect();
-    twilio.behave(Behaviour { unauthorized: refused, ..Behaviour::default() });
+    twilio.set_behaviour(Behaviour { unauthorized: refused, ..Behaviour::default() });
     eventually("the new cause is logged", async || {
         lines(&program, CANNOT_READ)
             .iter()

@@ -18,7 +18,7 @@ impl Backoff {
 
     /// Creates a backoff for requests to Twilio, which recommends a short first wait: for a small client, a 429 passes
     /// within a second.
-    pub const fn of_request(cap: Duration) -> Self {
+    pub const fn for_requests(cap: Duration) -> Self {
         Self::new(Duration::from_millis(500), cap)
     }
 

@@ -51,7 +51,7 @@ impl Discovery {
     /// Starts with a discovery that is due immediately.
     pub(super) fn new() -> Self {
         Self {
-            page_size: PageSize::of_account(),
+            page_size: PageSize::for_account(),
             due_at: Timestamp::MIN,
             is_in_flight: false,
             failures: 0,

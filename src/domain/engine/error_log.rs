@@ -100,7 +100,7 @@ impl ErrorLog {
         Self {
             account,
             interval,
-            page_size: PageSize::of_account(),
+            page_size: PageSize::for_account(),
             due_at: Timestamp::MIN,
             is_in_flight: false,
             failures: 0,

@@ -24,9 +24,9 @@ use crate::domain::words::sid::CallSid;
 /// Consecutive failures of this many different calls concern the account.
 const ACCOUNT_FAILURES: usize = 3;
 /// The wait after a 429, which is short because Twilio limits concurrency.
-const THROTTLED: Backoff = Backoff::of_request(Duration::from_secs(60));
+const THROTTLED: Backoff = Backoff::for_requests(Duration::from_secs(60));
 /// The wait while Twilio fails, which is at most two minutes, so that the end of an outage is detected soon.
-const FAILING: Backoff = Backoff::of_request(Duration::from_secs(120));
+const FAILING: Backoff = Backoff::for_requests(Duration::from_secs(120));
 /// Refusals of this many different calls concern the account if the calls have different directions.
 const MIXED_REFUSALS: usize = 3;
 /// Refusals of this many different calls concern the account even if all have the same direction.

@@ -42,7 +42,7 @@ impl PageSize {
     }
 
     /// Starts with the largest size, for a list of the account.
-    pub const fn of_account() -> Self {
+    pub const fn for_account() -> Self {
         Self::new(SMALLEST_OF_ACCOUNT)
     }
 
@@ -105,14 +105,14 @@ pub struct PageSizes<K> {
 
 impl PageSizes<ListKind> {
     /// The page sizes of lists of calls, by kind.
-    pub fn of_lists() -> Self {
+    pub fn for_lists() -> Self {
         Self::new(SMALLEST_OF_ACCOUNT)
     }
 }
 
 impl PageSizes<CallSid> {
     /// The page sizes of lists of Call Events, by call.
-    pub fn of_events() -> Self {
+    pub fn for_events() -> Self {
         Self::new(PAGE_SIZES.len() - 1)
     }
 
@@ -124,7 +124,7 @@ impl PageSizes<CallSid> {
 
 impl<K: Ord> PageSizes<K> {
     fn new(smallest: usize) -> Self {
-        Self { account: PageSize::of_account(), by_key: BTreeMap::new(), smallest }
+        Self { account: PageSize::for_account(), by_key: BTreeMap::new(), smallest }
     }
 
     /// The page size for a key.
@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn a_single_failing_call_shrinks_only_its_own_pages() {
         let (failing, other) = (sid(1), sid(2));
-        let mut sizes = PageSizes::of_events();
+        let mut sizes = PageSizes::for_events();
         for _ in 0..6 {
             sizes.failed(failing, sizes.size_for(&failing), "a", at(0));
             sizes.read(&other, sizes.size_for(&other), at(0));
@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_failing_call_starts_from_the_size_that_was_requested() {
-        let mut sizes = PageSizes::of_events();
+        let mut sizes = PageSizes::for_events();
         sizes.failed(sid(1), 50, "a", at(0));
         assert_eq!(sizes.size_for(&sid(1)), 50);
         sizes.failed(sid(1), 50, "a", at(0));
@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn answers_that_are_too_large_shrink_pages_at_the_first_failure() {
-        let mut sizes = PageSizes::of_events();
+        let mut sizes = PageSizes::for_events();
         sizes.too_large(sid(1), 1_000, 50, at(0));
         assert_eq!((sizes.size_for(&sid(1)), sizes.size_for(&sid(2))), (50, 200));
         // A read of another call shows that only this call was affected.
@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_single_failing_kind_of_list_shrinks_only_its_own_pages() {
-        let mut sizes = PageSizes::of_lists();
+        let mut sizes = PageSizes::for_lists();
         for _ in 0..8 {
             sizes.failed(ListKind::Recent, sizes.size_for(&ListKind::Recent), "a", at(0));
             sizes.read(&ListKind::Active, sizes.size_for(&ListKind::Active), at(0));
@@ -269,7 +269,7 @@ mod tests {
 
     #[test]
     fn failures_of_two_calls_shrink_pages_of_all_calls() {
-        let mut sizes = PageSizes::of_events();
+        let mut sizes = PageSizes::for_events();
         for number in 1..3 {
             sizes.failed(sid(number), 1_000, "a", at(0));
         }
@@ -277,7 +277,7 @@ mod tests {
     }
 
     fn size_after(failures: &str) -> PageSize {
-        let mut size = PageSize::of_account();
+        let mut size = PageSize::for_account();
         for reason in failures.split_whitespace() {
             let reason = ["a", "b", "large", "ok"].into_iter().find(|known| *known == reason);
             match reason.expect("a known reason") {

@@ -29,15 +29,15 @@ fn with_one_request_at_a_time_the_classes_alternate() {
 fn lacks_permits_only_if_requests_are_due() {
     let mut engine = started(5);
     let next = engine.next(0, at(2_000));
-    assert!(next.lacks_places && next.requests.is_empty());
+    assert!(next.needs_permits && next.requests.is_empty());
     let next = engine.next(1, at(2_000));
     assert_eq!(next.requests.len(), 1);
-    assert!(!next.lacks_places, "the pace allows only one request at a time");
+    assert!(!next.needs_permits, "the pace allows only one request at a time");
     // A new account may send only one request at a time.
     let mut engine = Engine::new(settings(), InitialState::default());
     let first = engine.next(usize::MAX, at(0)).requests;
     assert_eq!(first.len(), 1);
-    assert!(!engine.next(0, at(0)).lacks_places);
+    assert!(!engine.next(0, at(0)).needs_permits);
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn sends_nothing_during_a_pause_and_wakes_up_at_its_end() {
     };
     engine.on_answer(request.id, answer(Err(throttled), 2_000), context(2_000));
     let next = engine.next(usize::MAX, at(2_001));
-    assert!(next.requests.is_empty() && !next.lacks_places);
+    assert!(next.requests.is_empty() && !next.needs_permits);
     assert_eq!(next.wake_at, at(2_090));
     assert_eq!(
         engine.next(usize::MAX, at(2_090)).requests.len(),

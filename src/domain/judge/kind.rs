@@ -56,7 +56,7 @@ pub enum Expected {
     /// TwiML, which it ignores because the call is over.
     IdleTwiml,
     /// Audio, which it plays.
-    Sound,
+    Audio,
     /// Only a status; it ignores the body.
     Status,
     /// Nothing: the response comes from Twilio itself.
@@ -75,7 +75,7 @@ impl RequestKind {
             | Self::WaitUrl
             | Self::VoiceUrl
             | Self::TwimlRequest => Expected::Twiml,
-            Self::Media => Expected::Sound,
+            Self::Media => Expected::Audio,
             Self::StatusCallback
             | Self::GatherCallback
             | Self::RecordingCallback
@@ -94,7 +94,7 @@ impl RequestKind {
 
     /// Whether the caller of an active call hears the response: TwiML or audio.
     pub const fn is_caller_facing(self) -> bool {
-        matches!(self.expected(), Expected::Twiml | Expected::Sound)
+        matches!(self.expected(), Expected::Twiml | Expected::Audio)
     }
 
     /// Returns the kind of a Call Event's request.

@@ -105,7 +105,7 @@ impl Reason {
             | Self::Http4xx
             | Self::Http5xx => kind.expected() != Expected::Nothing,
             Self::UnsupportedContentType => {
-                matches!(kind.expected(), Expected::Twiml | Expected::Sound)
+                matches!(kind.expected(), Expected::Twiml | Expected::Audio)
             }
             Self::TooLarge
             | Self::EmptyBody
@@ -170,7 +170,7 @@ pub fn judge(expected: Expected, response: Option<&Response>) -> Result<Verdict,
         200..=299 => match expected {
             Expected::Twiml => judge_twiml(answer, response),
             Expected::IdleTwiml => Verdict { content_type: Some(content_type(response)), ..answer },
-            Expected::Sound => judge_sound(answer, response),
+            Expected::Audio => judge_sound(answer, response),
             Expected::Status | Expected::Nothing => answer,
         },
         304 => answer,

@@ -40,7 +40,7 @@ pub struct EarlyRead {
     /// Twilio's time when the response arrived.
     pub read_at: Timestamp,
     /// Whether the read returned any Call Event.
-    pub has_shown: bool,
+    pub has_events: bool,
 }
 
 /// The set of thinned stages.
@@ -89,7 +89,7 @@ impl Learning {
             if samples.len() == SAMPLES {
                 samples.pop_front();
             }
-            samples.push_back(read.has_shown);
+            samples.push_back(read.has_events);
         }
     }
 
@@ -156,7 +156,7 @@ mod tests {
     }
 
     /// Settles a call that was read early at 10 s and has an event at the given second, if any.
-    fn learn(learning: &mut Learning, stage: EarlyStage, has_shown: bool, event: Option<i64>) {
+    fn learn(learning: &mut Learning, stage: EarlyStage, has_events: bool, event: Option<i64>) {
         let at = |second| Timestamp::from_second(second).expect("valid timestamp");
         let item = |second| Item {
             identity: Identity::Rejected(Digest(0)),
@@ -166,6 +166,6 @@ mod tests {
         };
         let items = event.map(item).into_iter().collect();
         let settling = Reading { items, read_at: at(1_000), is_complete: true };
-        learning.settled(&[EarlyRead { stage, read_at: at(10), has_shown }], &settling);
+        learning.settled(&[EarlyRead { stage, read_at: at(10), has_events }], &settling);
     }
 }

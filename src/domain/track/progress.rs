@@ -158,7 +158,7 @@ impl CallProgress {
             missing: 0,
             reported_at: None,
         };
-        let seen = match progress.see(call, now) {
+        let seen = match progress.update(call, now) {
             Seen::Finished => Seen::Finished,
             Seen::Nothing | Seen::Changed => Seen::Changed,
         };
@@ -166,7 +166,7 @@ impl CallProgress {
     }
 
     /// Updates the call from a list or a single fetch.
-    pub fn see(&mut self, call: &Call, now: Timestamp) -> Seen {
+    pub fn update(&mut self, call: &Call, now: Timestamp) -> Seen {
         self.last_listed_at = now;
         self.missing = 0;
         if self.ended_at.is_some() {
@@ -221,21 +221,21 @@ impl CallProgress {
     }
 
     /// Records whether an early read showed any events.
-    pub fn note_early(&mut self, stage: EarlyStage, read_at: Timestamp, has_shown: bool) {
+    pub fn note_early(&mut self, stage: EarlyStage, read_at: Timestamp, has_events: bool) {
         match self.early_reads.iter_mut().find(|read| read.stage == stage) {
             // Several live reads count as one, at the time of the last.
             Some(read) => {
                 read.read_at = read_at;
-                read.has_shown |= has_shown;
+                read.has_events |= has_events;
             }
-            None => self.early_reads.push(EarlyRead { stage, read_at, has_shown }),
+            None => self.early_reads.push(EarlyRead { stage, read_at, has_events }),
         }
     }
 
     /// Records whether a read after the end showed any events, and skips the reads that it replaces.
-    pub fn note_after_end(&mut self, skips: u8, read_at: Timestamp, has_shown: bool) {
+    pub fn note_after_end(&mut self, skips: u8, read_at: Timestamp, has_events: bool) {
         let read = self.after_end_reads.saturating_add(skips);
-        self.note_early(EarlyStage::after_end(usize::from(read)), read_at, has_shown);
+        self.note_early(EarlyStage::after_end(usize::from(read)), read_at, has_events);
         self.after_end_reads = read.saturating_add(1);
     }
 

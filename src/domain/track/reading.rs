@@ -32,7 +32,7 @@ impl Item {
         let is_caller_facing =
             observed.as_ref().is_ok_and(|observed| match observe::expected(observed.kind, event) {
                 Expected::Twiml => !is_of_a_child(event, call),
-                Expected::Sound => true,
+                Expected::Audio => true,
                 Expected::IdleTwiml | Expected::Status | Expected::Nothing => false,
             });
         let created_at = event.response.as_ref().and_then(|response| response.created_at);

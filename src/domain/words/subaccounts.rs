@@ -30,7 +30,7 @@ impl SubaccountFilter {
     }
 
     /// Whether a subaccount should be polled.
-    pub fn wants(&self, sid: AccountSid, status: &str) -> bool {
+    pub fn includes(&self, sid: AccountSid, status: &str) -> bool {
         let (text, label) = (sid.to_string(), self.label(sid));
         let is_in = |patterns: &[String]| {
             patterns.iter().any(|pattern| matches(pattern, &text) || matches(pattern, &label))
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn suspended_accounts_are_polled_but_closed_ones_are_not() {
         for (status, expected) in [("active", true), ("suspended", true), ("closed", false)] {
-            assert_eq!(SubaccountFilter::default().wants(sid(), status), expected, "{status}");
+            assert_eq!(SubaccountFilter::default().includes(sid(), status), expected, "{status}");
         }
     }
 

@@ -208,7 +208,7 @@ impl AccountHealth {
     }
 
     /// Marks the account as catching up, before it is known how far it is behind.
-    pub fn begins_behind(&self) {
+    pub fn mark_catching_up(&self) {
         self.set(&self.health.catching_up, 1.0);
     }
 

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use super::NoConnection::*;
+use super::ConnectFailure::*;
 use super::*;
 use crate::twilio::client::install_crypto;
 use crate::twilio::resolver::Resolver;
@@ -179,7 +179,7 @@ async fn a_failure_after_connecting_is_not_a_failure_to_connect() {
     assert_eq!(transport(&sent.expect_err("no answer")), Error::Timeout);
 }
 
-async fn cause(url: &str, proxy: Option<&str>) -> NoConnection {
+async fn cause(url: &str, proxy: Option<&str>) -> ConnectFailure {
     let error = client(None, proxy).get(url).send().await.expect_err("no connection");
     let error = transport(&error);
     let Error::Connect(cause) = error else { panic!("{error} for {url} through {proxy:?}") };

@@ -124,13 +124,13 @@ impl Program {
     pub(crate) async fn wait_until_listening(&mut self) {
         eventually("the program listens", async || {
             self.assert_running();
-            self.has_listened().then_some(())
+            self.detect_listen_address().then_some(())
         })
         .await;
     }
 
     /// Whether the log contains the listen address; stores it.
-    pub(crate) fn has_listened(&mut self) -> bool {
+    pub(crate) fn detect_listen_address(&mut self) -> bool {
         if self.address.is_empty() {
             self.address = listen_address(&self.directory.path().join("log")).unwrap_or_default();
         }

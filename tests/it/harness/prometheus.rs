@@ -95,7 +95,7 @@ impl Prometheus {
     pub(crate) async fn scraping_with(program: &Program, settings: &str) -> Self {
         let jobs = [("twilio", program.address())];
         let prometheus = Self::start(&Setup { jobs: &jobs, settings, ..Setup::default() });
-        prometheus.has_scraped("twilio").await;
+        prometheus.wait_until_scraped("twilio").await;
         prometheus
     }
 
@@ -106,8 +106,8 @@ impl Prometheus {
         let jobs = [("twilio", program.address()), ("text", &text)];
         let mut prometheus = Self::start(&Setup { jobs: &jobs, rules, ..Setup::default() });
         prometheus.text_only = Some(server);
-        prometheus.has_scraped("twilio").await;
-        prometheus.has_scraped("text").await;
+        prometheus.wait_until_scraped("twilio").await;
+        prometheus.wait_until_scraped("text").await;
         prometheus
     }
 
@@ -154,7 +154,7 @@ impl Prometheus {
     }
 
     /// Waits until a job has been scraped twice.
-    pub(crate) async fn has_scraped(&self, job: &str) {
+    pub(crate) async fn wait_until_scraped(&self, job: &str) {
         eventually("Prometheus has scraped twice", async || {
             let scrapes = format!("sum_over_time(up{{job=\"{job}\"}}[1m])");
             self.query(&scrapes).await.filter(|scrapes| *scrapes >= 2.0)
@@ -167,7 +167,7 @@ impl Prometheus {
         self.child.kill().expect("killed");
         self.child.wait().expect("ended");
         self.child = spawn(self.directory.path(), self.port, &self.lookback);
-        self.has_scraped("twilio").await;
+        self.wait_until_scraped("twilio").await;
     }
 
     /// The time since it was started.

@@ -174,8 +174,8 @@ impl Twilio {
         self.simulator.accounts()
     }
 
-    pub(crate) fn behave(&self, behaviour: Behaviour) {
-        self.simulator.behave(behaviour);
+    pub(crate) fn set_behaviour(&self, behaviour: Behaviour) {
+        self.simulator.set_behaviour(behaviour);
     }
 
     /// The counts of an observer that has missed nothing so far.

@@ -189,7 +189,7 @@ impl Simulation {
             let state = (&mut self.random, &mut self.totals);
             program.in_flight.push(twilio::answer(world, request, others, self.now, state));
         }
-        if next.lacks_places {
+        if next.needs_permits {
             return Ok(self.now + self.random.i64(1..5));
         }
         if next.wake_at == Timestamp::MAX {

@@ -12,9 +12,9 @@ use crate::domain::track::learning::EarlyStage;
 use crate::domain::track::twilio_time::after;
 
 /// The waits between attempts of an early read, which is useless if it comes late.
-const EARLY_RETRY: Backoff = Backoff::of_request(Duration::from_secs(60));
+const EARLY_RETRY: Backoff = Backoff::for_requests(Duration::from_secs(60));
 /// The waits between attempts of a settling read or an audit.
-const SETTLING_RETRY: Backoff = Backoff::of_request(Duration::from_secs(10 * 60));
+const SETTLING_RETRY: Backoff = Backoff::for_requests(Duration::from_secs(10 * 60));
 
 impl AccountProgress {
     /// Notes that a read failed. Returns whether the call is given up.

@@ -135,7 +135,7 @@ impl AccountProgress {
 
     fn update(&mut self, call: &Call, now: Timestamp, changes: &mut CallChanges) {
         if let Some(progress) = self.calls.get_mut(&call.sid) {
-            let seen = progress.see(call, now);
+            let seen = progress.update(call, now);
             self.record(call, seen, changes);
         }
     }

@@ -50,13 +50,13 @@ fn an_invalid_item_is_rejected_once() {
 fn the_first_end_time_is_kept() {
     let mut progress = progress();
     let mut call = call();
-    assert_eq!(progress.see(&call, at(5)), Seen::Nothing);
+    assert_eq!(progress.update(&call, at(5)), Seen::Nothing);
     call.status = CallStatus::Failed;
     call.date_updated = Some(at(7));
-    assert_eq!(progress.see(&call, at(8)), Seen::Finished);
+    assert_eq!(progress.update(&call, at(8)), Seen::Finished);
     assert_eq!((progress.ended_at, progress.has_end_time), (Some(at(7)), false));
     call.date_updated = Some(at(90));
-    assert_eq!(progress.see(&call, at(91)), Seen::Nothing);
+    assert_eq!(progress.update(&call, at(91)), Seen::Nothing);
     assert_eq!(progress.ended_at, Some(at(7)));
 }
 
@@ -64,7 +64,7 @@ fn the_first_end_time_is_kept() {
 fn a_final_call_without_an_end_time_ends_now() {
     let mut progress = progress();
     let call = Call { status: CallStatus::Completed, date_updated: None, ..call() };
-    assert_eq!(progress.see(&call, at(3_600)), Seen::Finished);
+    assert_eq!(progress.update(&call, at(3_600)), Seen::Finished);
     assert_eq!(progress.ended_at, Some(at(3_600)));
 }
 
