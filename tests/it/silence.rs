@@ -37,7 +37,7 @@ const ANSWERS: [Case; 8] = [
         "text/html",
         "<html>Sign in</html>",
         "malformed",
-        "(HTTP 200, content type `html`): a proxy, gateway or login page may answer",
+        "(HTTP 200, content type `html`): a proxy, gateway or login page may have answered",
     ),
     (
         401,
