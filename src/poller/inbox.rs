@@ -83,8 +83,8 @@ impl Inboxes {
     ) -> Result<Vec<(InboxSender, Vec<LoggedError>, u64)>, NotCommitted> {
         let Pushed { signer, entries, rejected } = pushed;
         let inboxes = self.lock();
-        // The loops of an account and its subaccounts end together, the account's own first. So while that runs,
-        // a subaccount without a loop isn't polled.
+        // All loops of an account and its subaccounts are stopped together. So unless the account's own loop
+        // is stopped, a subaccount without a loop isn't polled.
         let own = find_sender(&inboxes, signer, signer).filter(|own| !own.stop.is_cancelled());
         let own = own.ok_or(NotCommitted)?;
         let mut sorted = BTreeMap::from([(signer, (own, Vec::new(), rejected))]);

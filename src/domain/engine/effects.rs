@@ -181,7 +181,7 @@ pub struct CountedEvents {
     pub unjudged: u64,
     /// The number of counted events with an invalid duration.
     pub invalid_durations: u64,
-    /// The rejected items, by reason.
+    /// Why items were rejected, one reason per item.
     pub rejected: Vec<Rejection>,
     /// The delay between each event and its counting, in seconds.
     pub lags: Vec<f64>,

@@ -197,13 +197,13 @@ impl ErrorLog {
             }
         }
         match self.advance(page.next, count) {
-            End::Continues => (read, None),
-            End::Reached => {
+            PassStatus::Continues => (read, None),
+            PassStatus::Complete => {
                 self.finish(now, twilio_now);
                 read.is_complete = true;
                 (read, None)
             }
-            End::Cut(failure) => {
+            PassStatus::Failed(failure) => {
                 self.failed(&failure, now, random);
                 (read, Some(failure))
             }
@@ -256,30 +256,30 @@ impl ErrorLog {
         self.seen.retain(|_, at| before <= *at);
     }
 
-    fn advance(&mut self, next: NextPage, entries: usize) -> End {
+    fn advance(&mut self, next: NextPage, entries: usize) -> PassStatus {
         // Without a pass there is no next page to request.
-        let Some(pass) = &mut self.pass else { return End::Reached };
+        let Some(pass) = &mut self.pass else { return PassStatus::Complete };
         pass.pages += 1;
         pass.entries += entries;
         match next {
-            NextPage::End => End::Reached,
-            NextPage::Foreign => End::Cut(Failure::invalid_pages(
+            NextPage::End => PassStatus::Complete,
+            NextPage::Foreign => PassStatus::Failed(Failure::invalid_pages(
                 FailureReason::ForeignNextPage,
                 "the next page is on another host: check the base URL",
             )),
             // Twilio returns no more: older entries are lost.
-            NextPage::At { .. } if pass.entries >= MAX_ENTRIES => End::Reached,
+            NextPage::At { .. } if pass.entries >= MAX_ENTRIES => PassStatus::Complete,
             NextPage::At { position, .. }
                 if pass.pages >= MAX_PAGES
                     || position.is_empty()
                     || pass.next.as_ref().is_some_and(|(_, previous)| *previous == position) =>
             {
                 let text = "the list stopped before its end";
-                End::Cut(Failure::invalid_pages(FailureReason::Incomplete, text))
+                PassStatus::Failed(Failure::invalid_pages(FailureReason::Incomplete, text))
             }
             NextPage::At { link, position } => {
                 pass.next = Some((link, position));
-                End::Continues
+                PassStatus::Continues
             }
         }
     }
@@ -322,10 +322,10 @@ impl ErrorLog {
 
 /// How a pass continues after a page.
 #[derive(Debug)]
-enum End {
+enum PassStatus {
     Continues,
-    Reached,
-    Cut(Failure),
+    Complete,
+    Failed(Failure),
 }
 
 #[cfg(test)]

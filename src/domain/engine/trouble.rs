@@ -95,7 +95,7 @@ pub struct Trouble<S> {
     repeats: u32,
     /// The current trouble.
     current: Option<Cause>,
-    /// The trouble that was last logged.
+    /// The logged cause of the current trouble, if any.
     logged: Option<Cause>,
     has_succeeded: bool,
     /// Whether another list was read while one was failing.

@@ -110,7 +110,7 @@ impl Engine {
                 let reason = stop.as_str();
                 effects.metric_updates.push(MetricUpdate::Retried(reason));
                 let text = format!(
-                    "Twilio's list stopped before its end ({reason}): it is read again from the last cursor"
+                    "Twilio's list stopped before its end ({reason}): the next one covers the same period"
                 );
                 let failed = unusable(run.kind, u32::MAX, Cause { reason, text }, now);
                 self.troubles.lists.failed(failed, now, effects);
