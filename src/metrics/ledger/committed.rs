@@ -7,6 +7,10 @@ use jiff::Timestamp;
 
 use super::{Ledger, ShownZeros};
 
+/// How many scrapes are noted between two writes. While the disk hangs, later ones are dropped: what they showed
+/// is noted by a scrape after the next write.
+const MAX_NOTED: usize = 64;
+
 /// The committed ledger, published by the store and read by scrapes.
 #[derive(Clone, Debug, Default)]
 pub struct Committed(Arc<Inner>);
@@ -55,8 +59,9 @@ impl Committed {
 
     /// Records which held endpoints and groups a scrape has shown at 0, for [`Self::apply_shown`].
     pub fn note_shown(&self, shown: ShownZeros, now: Timestamp) {
-        if !shown.held.is_empty() {
-            self.lock_shown().push((shown, now));
+        let mut noted = self.lock_shown();
+        if !shown.held.is_empty() && noted.len() < MAX_NOTED {
+            noted.push((shown, now));
         }
     }
 
@@ -69,5 +74,24 @@ impl Committed {
 
     fn lock_shown(&self) -> std::sync::MutexGuard<'_, Vec<(ShownZeros, Timestamp)>> {
         self.0.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::ledger::{AccountId, EndpointId, Scope};
+
+    #[test]
+    fn notes_of_scrapes_are_bounded_while_nothing_is_written() {
+        let committed = Committed::new(Ledger::default());
+        let mut shown = committed.read().shown();
+        shown.held = vec![Scope::Account(AccountId(1)), Scope::Endpoint(EndpointId(1))];
+        for _ in 0..10 * MAX_NOTED {
+            committed.note_shown(shown.clone(), Timestamp::UNIX_EPOCH);
+        }
+        assert_eq!(committed.lock_shown().len(), MAX_NOTED);
+        committed.apply_shown();
+        assert!(committed.lock_shown().is_empty());
     }
 }
