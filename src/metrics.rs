@@ -1,6 +1,6 @@
-//! Metrics: counts facts and writes metric families.
+//! Counts facts and writes them as metric families.
 //!
-//! Does no I/O and reads no clock: facts come in, families go out.
+//! Does no I/O and reads no clock.
 
 pub mod catalog;
 pub mod exemplar;

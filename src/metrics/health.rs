@@ -236,7 +236,8 @@ impl Health {
         *self.twilio_ahead.lock().unwrap_or_else(PoisonError::into_inner) = Some(by);
     }
 
-    /// Sets the offset of Twilio's clock from the wall clock, which is now ahead of the local time by `step`.
+    /// Sets the offset of Twilio's clock from the wall clock, given how far the wall clock is ahead of the
+    /// local time.
     pub fn compare_clocks(&self, step: SignedDuration) {
         if let Some(ahead) = self.known_ahead() {
             let offset = (ahead - step).as_secs_f64();

@@ -4,9 +4,9 @@
 //! every reason possible for its kind, an endpoint that is asked for TwiML every content type, and a
 //! caller-facing one every outcome.
 //!
-//! The series are written straight into the exposition, and each set of labels is formatted once. As families
-//! of the `prometheus` crate, each label of a series took two allocations, and ten thousand series took ten
-//! times as long.
+//! The series are written directly into the exposition, and each set of labels is formatted once. With
+//! families of the `prometheus` crate, each label of a series took two allocations, and ten thousand series
+//! took ten times as long.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -55,12 +55,12 @@ struct VisibleScope<'a, T> {
     is_released: bool,
     cells: Option<&'a BTreeMap<Cell, u64>>,
     exemplars: Option<&'a BTreeMap<Cell, Exemplar>>,
-    /// What else determines its series.
+    /// Anything else that determines its series.
     detail: T,
 }
 
 impl<'a, T> VisibleScope<'a, T> {
-    /// Returns the values that have been counted, as 0 while they are held back.
+    /// Returns the counted values, or zeros while they are held back.
     fn cells(&self) -> impl Iterator<Item = (Cell, Value)> {
         let shown = |value| Value::Count(if self.is_released { value } else { 0 });
         self.cells.into_iter().flatten().map(move |(cell, value)| (*cell, shown(*value)))
@@ -92,8 +92,8 @@ struct Snapshot<'a> {
 /// The values of the labels account, host and route.
 type EndpointLabels<'a> = [&'a str; 3];
 
-/// The requests to an endpoint, and whether their values are shown yet: the first such request to a known
-/// endpoint starts at 0 too. `None` if there has been none.
+/// Whether the values of an endpoint's requests are shown yet, by kind: series that a new kind adds to a known
+/// endpoint start at 0 too. `None` if there has been no such request.
 #[derive(Clone, Copy, Default)]
 struct RequestedKinds {
     /// Requests that expect TwiML.

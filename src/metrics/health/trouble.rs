@@ -22,7 +22,7 @@ pub struct UnreadableResource {
 }
 
 impl Troubles {
-    /// Returns all of them.
+    /// Returns all unreadable resources.
     pub fn all(&self) -> Vec<UnreadableResource> {
         self.lock().clone()
     }

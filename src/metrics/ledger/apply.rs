@@ -45,7 +45,7 @@ pub struct FailedRequest {
     pub malformation: Option<Malformation>,
     /// How long it took, in milliseconds.
     pub duration_ms: Option<u64>,
-    /// The call to look it up by.
+    /// The call that it belongs to.
     pub call_sid: CallSid,
 }
 
@@ -64,11 +64,12 @@ pub struct CountedReport {
     pub code: ErrorCode,
     /// The severity.
     pub level: Level,
-    /// The call to look it up by, if any.
+    /// The call that it belongs to, if any.
     pub call_sid: Option<CallSid>,
 }
 
-/// The most error codes of an account: Twilio has hundreds, but an application encounters about a dozen.
+/// The maximum number of error codes of an account: Twilio has hundreds, but an application encounters about a
+/// dozen.
 const MAX_ERROR_CODES: usize = 100;
 
 /// The endpoint and group under which an event is counted.

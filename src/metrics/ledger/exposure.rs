@@ -1,4 +1,4 @@
-//! Which accounts are shown, and which of the held endpoints and groups have been shown at 0.
+//! Tracks which accounts are shown, and which held endpoints and groups have been shown at 0.
 //!
 //! Invariant: a held group counts as shown only after a scrape response that contained it, under the current
 //! label of its account. While an account is hidden, none of its groups is shown or released.
@@ -111,7 +111,7 @@ impl Ledger {
         }
     }
 
-    /// Records what a scrape response has shown.
+    /// Records that a scrape response has shown these endpoints and groups.
     pub fn mark_shown(&mut self, shown: &ShownZeros, now: Timestamp) {
         self.was_scraped = true;
         // Accounts have been added, hidden or renamed since: wait for the next response.

@@ -1,7 +1,7 @@
 //! Decides which new endpoints and groups get their own series, and reserves some for new hosts.
 //!
-//! Invariant: IDs in the URLs of one host, each of which adds an endpoint, never use up the endpoints of their
-//! account or the series of all accounts, so that they can't hide other hosts.
+//! Invariant: if the URLs of one host contain IDs, so that each adds an endpoint, they never use up the
+//! endpoints of their account or the series of all accounts, and can't hide other hosts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use super::{AccountId, Cell, EndpointId, Ledger, LedgerLimits, room};
 
 /// Hosts to reserve endpoints and series for: more than an account's applications usually have.
 const RESERVED_HOSTS: usize = 20;
-/// At most one part in this many of a limit is reserved: most of a small limit is left to known hosts.
+/// At most a limit divided by this is reserved, so that known hosts can use most of a small limit.
 const RESERVED_DIVISOR: usize = 5;
 
 type ByEndpoint = BTreeMap<(AccountId, Endpoint), EndpointId>;
@@ -169,5 +169,5 @@ fn from_host<'a>(
 ) -> impl Iterator<Item = &'a Endpoint> {
     let first = (account, Endpoint { host: host.to_owned(), route: String::new() });
     let from_first = endpoints.range(first..).map(|(key, _)| key);
-    from_first.take_while(move |(of, _)| *of == account).map(|(_, endpoint)| endpoint)
+    from_first.take_while(move |(owner, _)| *owner == account).map(|(_, endpoint)| endpoint)
 }

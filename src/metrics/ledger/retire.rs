@@ -24,7 +24,7 @@ impl Ledger {
         }
     }
 
-    /// Removes endpoints that the store has deleted. One that returns starts as new.
+    /// Removes endpoints that the store has deleted. If one is used again, it starts as new.
     pub fn retire(&mut self, endpoints: &[EndpointId]) {
         for id in endpoints {
             let Some(entry) = self.endpoints.remove(id) else { continue };
@@ -37,8 +37,8 @@ impl Ledger {
             self.remove_values(Scope::Endpoint(*id));
             for kind in self.kinds_of(*id).collect::<Vec<_>>() {
                 let Some(group) = self.by_group.remove(&(*id, kind)) else { continue };
-                // The last caller-facing group takes the outcomes with it, and the last TwiML group the
-                // content types.
+                // Removing the last caller-facing group also removes the outcomes, and removing the last
+                // TwiML group the content types.
                 let group_series = self.new_group_series(*id, kind);
                 self.series = self.series.saturating_sub(group_series);
                 series += group_series + FIRST_CODE;

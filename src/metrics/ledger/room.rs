@@ -2,7 +2,7 @@
 //!
 //! Each series is counted before it can be shown, so that there are never more than
 //! [`LedgerLimits::series`], apart from those that every account may have: [`ACCOUNT_SERIES`], and the
-//! endpoint `other` with its kinds. [`places`](super::places) decides what may use the last of them.
+//! endpoint `other` with its kinds. [`places`](super::places) decides which new series may use the remaining room.
 
 use std::collections::BTreeMap;
 use std::iter;
@@ -58,7 +58,7 @@ pub(super) fn endpoint_series(kind: RequestKind) -> usize {
     ENDPOINT_SERIES + added_series(iter::empty(), kind)
 }
 
-/// The series of a group's first code, which has room if the group has.
+/// The series of a group's first code, which always has room if its group has.
 pub(super) const FIRST_CODE: usize = 1;
 
 /// The most series that a new endpoint adds with its first group and code.
@@ -128,7 +128,7 @@ impl Ledger {
         share: LimitShare,
         limits: LedgerLimits,
     ) -> bool {
-        // For the reserve, the series that every account may have don't count: they could exceed it.
+        // If the reserve may be used, leave out the series that every account may have: they could use it up.
         let (known, new) = match share {
             LimitShare::Common => (self.series(), delta.series),
             LimitShare::NewHost | LimitShare::Configured => (
@@ -150,5 +150,5 @@ fn kinds_in(
 ) -> impl Iterator<Item = RequestKind> + Clone {
     let first = (endpoint, RequestKind::ALL[0]);
     let from_first = groups.range(first..).map(|(key, _)| *key);
-    from_first.take_while(move |(of, _)| *of == endpoint).map(|(_, kind)| kind)
+    from_first.take_while(move |(owner, _)| *owner == endpoint).map(|(_, kind)| kind)
 }

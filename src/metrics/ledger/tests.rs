@@ -171,7 +171,7 @@ fn a_held_group_is_released_after_a_scrape_has_shown_it() {
 }
 
 #[test]
-fn a_known_endpoint_first_asked_for_twiml_starts_at_zero() {
+fn content_types_of_a_known_endpoint_start_at_zero() {
     let mut ledger = ledger();
     let Fact::Event { mut observation, call_sid, at, is_history } = event("/a", None) else {
         unreachable!("event() returns an event")

@@ -23,13 +23,13 @@ fn the_first_cut_off_of_a_new_endpoint_is_held_back() {
 }
 
 #[test]
-fn outcomes_of_a_callback_endpoint_first_asked_for_media_start_at_zero() {
+fn outcomes_of_a_known_endpoint_start_at_zero() {
     let mut ledger = ledger();
     ledger.publish(apply(&ledger, &[of_kind(RequestKind::StatusCallback, event("/a", None))]));
     ledger.mark_shown(&ledger.shown(), now());
-    let sound = of_kind(RequestKind::Media, event("/a", Some(Reason::Timeout)));
+    let media = of_kind(RequestKind::Media, event("/a", Some(Reason::Timeout)));
     let cut_off = of_kind(RequestKind::Media, cut_off("/a"));
-    ledger.publish(apply(&ledger, &[sound, cut_off]));
+    ledger.publish(apply(&ledger, &[media, cut_off]));
     assert_eq!(outcomes(&ledger, "/a"), [0, 0]);
     ledger.release(&ledger.shown().held);
     assert_eq!(outcomes(&ledger, "/a"), [1, 0]);
