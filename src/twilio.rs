@@ -1,5 +1,4 @@
-//! The interface to Twilio: sends requests, decodes answers into the domain's types, and verifies what Twilio
-//! pushes.
+//! The interface to Twilio: sends requests, decodes responses into the domain's types, and verifies pushes.
 //!
 //! It only sends GET requests, knows nothing about metrics, and keeps no state between requests except
 //! connections.

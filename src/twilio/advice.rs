@@ -14,21 +14,21 @@ pub(super) const TEST_CREDENTIALS: u32 = 20_008;
 /// Twilio's code for a missing permission.
 pub(super) const MISSING_PERMISSION: u32 = 70_051;
 
-/// The advice on an answer that may not be Twilio's.
-const NOT_TWILIOS: &str = "the answer has no Twilio error code, so it may come from a proxy or gateway: check the base URL";
+/// The advice on a response that may not be Twilio's.
+const NOT_TWILIOS: &str = "the response has no Twilio error code, so it may come from a proxy or gateway: check the base URL";
 
 impl Error {
     /// Returns the error's text, followed by advice.
-    pub fn explained(&self, asked_for: Resource) -> String {
-        match self.advice(asked_for) {
+    pub fn explained(&self, resource: Resource) -> String {
+        match self.advice(resource) {
             Some(advice) => format!("{self}: {advice}"),
             None => self.to_string(),
         }
     }
 
-    fn advice(&self, asked_for: Resource) -> Option<String> {
+    fn advice(&self, resource: Resource) -> Option<String> {
         let advice = match self {
-            Self::Unauthorized(status) => return Some(authorization_advice(*status, asked_for)),
+            Self::Unauthorized(status) => return Some(authorization_advice(*status, resource)),
             Self::NotActive(_) => {
                 "it is suspended or closed, and the credentials are not the cause: see Twilio's console"
             }
@@ -38,7 +38,7 @@ impl Error {
             Self::MissingPermission { permission: None, .. } => {
                 return Some(format!(
                     "{}: add it to the key, or use another key",
-                    requirement(asked_for)
+                    requirement(resource)
                 ));
             }
             Self::NotFound(Status { code: None, .. })
@@ -66,10 +66,10 @@ impl Error {
 }
 
 /// Returns the advice on a 401 or 403.
-fn authorization_advice(status: Status, asked_for: Resource) -> String {
+fn authorization_advice(status: Status, resource: Resource) -> String {
     const CREDENTIALS: &str =
         "check the Account SID and the auth token or API key, and that they belong to this region";
-    match (status.code, asked_for) {
+    match (status.code, resource) {
         (Some(AUTHENTICATE), Resource::Accounts) => format!(
             "only an auth token or a Main API key can list subaccounts; if you use one, {CREDENTIALS}"
         ),
@@ -83,11 +83,11 @@ fn authorization_advice(status: Status, asked_for: Resource) -> String {
     }
 }
 
-/// Returns what reading a resource requires.
+/// Returns the permission or credentials that reading a resource requires.
 ///
 /// Source: Twilio's list of permissions for restricted API keys.
-fn requirement(asked_for: Resource) -> &'static str {
-    match asked_for {
+fn requirement(resource: Resource) -> &'static str {
+    match resource {
         Resource::Calls => "lists of calls need `/twilio/voice/calls/list`",
         Resource::Call => "single calls need `/twilio/voice/calls/read`",
         Resource::CallEvents => "Call Events need `/twilio/voice/request-inspector/read`",
@@ -139,7 +139,7 @@ impl ConnectFailure {
                 "check this machine's clock, and the certificate of the host in the base URL"
             }
             Self::WrongName => {
-                "check the base URL, and whether another server answers in Twilio's place"
+                "check the base URL, and whether another server responds in Twilio's place"
             }
             Self::Certificate => {
                 "the server needs its own certificate, signed by a certificate authority"
@@ -174,7 +174,7 @@ mod tests {
             permission: None,
             status: Status { http: 401, code: Some(MISSING_PERMISSION) },
         };
-        for (error, asked_for, expected) in [
+        for (error, resource, expected) in [
             (
                 refused(Some(20_003)),
                 Resource::Calls,
@@ -204,7 +204,7 @@ mod tests {
                 "(HTTP 429, Twilio error 20429)",
             ),
         ] {
-            let text = error.explained(asked_for);
+            let text = error.explained(resource);
             assert!(text.contains(expected), "{expected}: {text}");
         }
     }

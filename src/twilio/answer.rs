@@ -13,11 +13,11 @@ use super::error::Error;
 pub struct Attempt {
     /// The requested resource.
     pub resource: Resource,
-    /// The HTTP status code, if there was an answer.
+    /// The HTTP status code, if there was a response.
     pub code: Option<u16>,
-    /// The duration of the request, including reading the answer.
+    /// The duration of the request, including reading the response.
     pub took: Duration,
-    /// When the headers of the answer arrived, if they did.
+    /// When the headers of the response arrived, if they did.
     pub answered: Option<Instant>,
     /// Twilio's time (`Date` header).
     pub date: Option<Timestamp>,
@@ -30,7 +30,7 @@ pub struct Attempt {
 pub struct Answer<T> {
     /// The request; `None` if the client refused to send it.
     pub attempt: Option<Attempt>,
-    /// The decoded answer, or why the request failed.
+    /// The decoded response, or why the request failed.
     pub result: Result<T, Error>,
 }
 

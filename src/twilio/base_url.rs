@@ -15,7 +15,7 @@ pub struct BaseUrl {
     text: String,
 }
 
-/// Why a text isn't a valid base URL. Doesn't contain the text, which may hold a secret.
+/// Why a string isn't a valid base URL. Doesn't contain the string, which may hold a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidBaseUrl {
     /// Not a URL.

@@ -98,7 +98,7 @@ fn chain<'a>(
     std::iter::successors(Some(error), |&error: &&'a (dyn StdError + 'static)| error.source())
 }
 
-/// Whether the answer isn't HTTP.
+/// Whether the response isn't HTTP.
 fn is_not_http(error: &(dyn StdError + 'static)) -> bool {
     error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse)
 }
@@ -155,7 +155,7 @@ fn inner<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 
     Some(inner as &(dyn StdError + 'static))
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "the kinds of I/O errors are open")]
+#[expect(clippy::wildcard_enum_match_arm, reason = "`ErrorKind` is non-exhaustive")]
 fn cause_of_io(kind: io::ErrorKind) -> Option<ConnectFailure> {
     match kind {
         io::ErrorKind::ConnectionRefused => Some(ConnectFailure::Refused),

@@ -22,12 +22,15 @@ use super::cause::transport;
 use super::error::Error;
 use super::proxy::{Path, Proxy};
 use super::resolver::Resolver;
-use super::response::{LargeBodies, concurrent_requests, content_type, header, read_body, refusal};
+use super::response::{
+    LargeBodies, concurrent_requests, content_type, header, read_body, status_error,
+};
 use super::wire;
 
-/// The maximum size of an answer in bytes, decompressed: a page of 1,000 events with bodies of 16 kB.
+/// The maximum size of a response in bytes, decompressed: a page of 1,000 events with bodies of 16 kB.
 pub const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
-/// The maximum length of a next-page link in bytes. Twilio's have a few hundred; the links of a list are kept.
+/// The maximum length of a link to a next page in bytes. Twilio's have a few hundred, and the links of a list
+/// are kept in memory.
 const MAX_NEXT_PAGE_BYTES: usize = 4_096;
 
 /// The SID of an account or API key, and its secret.
@@ -101,7 +104,7 @@ impl Client {
         };
         let (base, monitor) = (base.url().clone(), base.monitor());
         if base.scheme() == "http" {
-            // Needs no certificates without TLS: the demo also runs on a machine that has none.
+            // Without TLS, no certificates are needed: the demo also runs on a machine that has none.
             builder = builder.tls_certs_only([]);
         } else if let Some(pem) = &options.ca_pem {
             builder = builder.tls_certs_merge(Certificate::from_pem_bundle(pem)?);
@@ -214,7 +217,7 @@ impl Client {
         Ok(url)
     }
 
-    /// Returns what follows a page of a list, given its link to the next page.
+    /// Returns the next page of a list, given the link to it.
     fn next_page(base: &Url, list: &Url, next: Option<String>) -> NextPage {
         let Some(link) = next else { return NextPage::End };
         match Self::resolve(base, list, &link) {
@@ -289,7 +292,7 @@ impl Client {
         attempt.concurrent_requests =
             header(response.headers(), "twilio-concurrent-requests").and_then(concurrent_requests);
         if status != StatusCode::OK {
-            return Err(refusal(response, &self.large_bodies).await);
+            return Err(status_error(response, &self.large_bodies).await);
         }
         let content_type = content_type(response.headers());
         let body = read_body(response, MAX_BODY_BYTES, &self.large_bodies).await?;

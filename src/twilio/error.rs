@@ -1,6 +1,6 @@
 //! Why a request to Twilio failed.
 //!
-//! No error contains text from an answer, except the name of a missing permission. The module `advice` says
+//! No error contains text from a response, except the name of a missing permission. The module `advice` says
 //! what to do about an error.
 
 use std::fmt;
@@ -12,12 +12,12 @@ use crate::domain::engine::request::Resource;
 use super::advice::{AUTHENTICATE, TEST_CREDENTIALS};
 use super::cause::ConnectFailure;
 
-/// The HTTP status of an answer, and Twilio's error code.
+/// The HTTP status of a response, and Twilio's error code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
     /// The HTTP status code.
     pub http: u16,
-    /// Twilio's error code (<https://www.twilio.com/docs/api/errors>), if the answer has one.
+    /// Twilio's error code (<https://www.twilio.com/docs/api/errors>), if the response has one.
     pub code: Option<u32>,
 }
 
@@ -35,7 +35,7 @@ impl fmt::Display for Status {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Twilio refuses the credentials (401 or 403).
-    #[error("Twilio refuses {what} ({0})", what = refused(*.0))]
+    #[error("Twilio refuses {what} ({0})", what = refused_text(*.0))]
     Unauthorized(Status),
     /// The account is suspended, or not active for another reason (error 20005).
     #[error("the account is not active ({0})")]
@@ -43,7 +43,7 @@ pub enum Error {
     /// The credentials lack a permission (error 70051).
     #[error("the API key lacks {} ({status})", permission_text(.permission.as_deref()))]
     MissingPermission {
-        /// With a leading slash, such as `/twilio/voice/calls/list`, if the answer names it.
+        /// With a leading slash, such as `/twilio/voice/calls/list`, if the response names it.
         permission: Option<String>,
         /// The status.
         status: Status,
@@ -52,7 +52,7 @@ pub enum Error {
     #[error("not found ({0})")]
     NotFound(Status),
     /// The account has too many concurrent requests (429, error 20429).
-    #[error("too many concurrent requests of this account ({})", Status { http: 429, code: *.code })]
+    #[error("too many concurrent requests for this account ({})", Status { http: 429, code: *.code })]
     TooManyRequests {
         /// How long to wait, if Twilio says so.
         retry_after: Option<Duration>,
@@ -67,41 +67,41 @@ pub enum Error {
         /// How long to wait, if Twilio says so.
         retry_after: Option<Duration>,
     },
-    /// An answer that no rule covers, redirects included.
-    #[error("unexpected answer ({0})")]
+    /// A response with any other status, such as a redirect.
+    #[error("unexpected response ({0})")]
     UnexpectedStatus(Status),
-    /// The answer wasn't complete within the timeout.
+    /// The response wasn't complete within the timeout.
     #[error("the request timed out")]
     Timeout,
     /// The connection failed: DNS, TCP, TLS or the proxy.
     #[error("cannot connect: {}", .0.text())]
     Connect(ConnectFailure),
-    /// The connection broke before the answer was complete.
-    #[error("the answer was cut off")]
+    /// The connection broke before the response was complete.
+    #[error("the response was cut off")]
     Interrupted,
-    /// The answer exceeds the size limit.
-    #[error("the answer is larger than {limit} bytes")]
+    /// The response exceeds the size limit.
+    #[error("the response is larger than {limit} bytes")]
     TooLarge {
         /// The limit in bytes.
         limit: usize,
     },
-    /// The answer isn't JSON of the expected structure.
+    /// The response isn't JSON of the expected structure.
     #[error(
-        "the answer isn't JSON of the expected structure (HTTP 200, content type `{content_type}`)"
+        "the response isn't JSON of the expected structure (HTTP 200, content type `{content_type}`)"
     )]
     Malformed {
         /// The kind of content type: `json`, `html`, `other` or `none`.
         content_type: &'static str,
     },
-    /// The answer isn't HTTP.
-    #[error("the answer is not HTTP")]
+    /// The response isn't HTTP.
+    #[error("the response is not HTTP")]
     NotHttp,
     /// The next page isn't in the same list; credentials aren't sent elsewhere.
     #[error("the next page is on another host")]
     ForeignNextPage,
 }
 
-fn refused(status: Status) -> &'static str {
+fn refused_text(status: Status) -> &'static str {
     match status.code {
         Some(AUTHENTICATE) | None => "the credentials",
         Some(TEST_CREDENTIALS) => "test credentials",
@@ -117,11 +117,11 @@ fn permission_text(permission: Option<&str>) -> String {
 }
 
 impl Error {
-    /// Returns the failure as the engine needs it, with what it implies for further requests.
-    pub fn failure(&self, asked_for: Resource) -> Failure {
+    /// Converts the error to the engine's failure, with its consequences for further requests.
+    pub fn failure(&self, resource: Resource) -> Failure {
         Failure {
             reason: self.reason(),
-            text: self.explained(asked_for),
+            text: self.explained(resource),
             verdict: self.verdict(),
             page_size: self.page_size_verdict(),
         }
@@ -136,7 +136,7 @@ impl Error {
                 Verdict::Refused
             }
             Self::Server { retry_after, .. } => Verdict::Failed { retry_after: *retry_after },
-            // Twilio answered, but the request itself is the problem.
+            // Twilio responded, but the request itself is the problem.
             Self::UnexpectedStatus(Status { http: 400..=499, .. })
             | Self::TooLarge { .. }
             | Self::ForeignNextPage => Verdict::Unreadable,
@@ -151,8 +151,8 @@ impl Error {
         }
     }
 
-    /// Whether a smaller page may succeed: if Twilio failed, took too long, or its answer was too large or
-    /// cut off.
+    /// Returns whether a smaller page may succeed: if Twilio failed or took too long, or the response was too
+    /// large or cut off.
     pub fn page_size_verdict(&self) -> PageSizeVerdict {
         match self {
             Self::TooLarge { .. } => PageSizeVerdict::TooLarge,

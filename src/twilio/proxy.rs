@@ -15,10 +15,10 @@ use super::base_url::BaseUrl;
 /// Quotes that may surround a value by mistake.
 const QUOTES: [char; 3] = ['"', '\'', '`'];
 
-/// Why a text isn't a valid proxy.
+/// Why a string isn't a valid proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidProxy {
-    /// The value is in quotes, which no program removes.
+    /// The value is in quotes, which would become part of it.
     #[error("it is in quotes")]
     Quotes,
     /// It contains white space or control characters.
@@ -78,7 +78,7 @@ impl Proxy {
     /// `localhost,.example.com,10.0.0.0/8`. `source` names the setting.
     ///
     /// # Errors
-    /// Returns [`InvalidProxy`] for a text that the HTTP client would ignore or could never connect with.
+    /// Returns [`InvalidProxy`] for a string that the HTTP client would ignore or could never connect with.
     pub fn parse(text: &str, exceptions: &str, source: &'static str) -> Result<Self, InvalidProxy> {
         if text.starts_with(QUOTES) || text.ends_with(QUOTES) {
             return Err(InvalidProxy::Quotes);
@@ -168,7 +168,7 @@ impl Proxy {
     }
 }
 
-/// Splits a text into a host and an optional port.
+/// Splits a string into a host and an optional port.
 fn host_and_port(text: &str) -> Result<(&str, Option<u16>), InvalidProxy> {
     let (host, port) = match text.rsplit_once(':') {
         // The colon is within an IPv6 address.
@@ -192,7 +192,7 @@ fn host_and_port(text: &str) -> Result<(&str, Option<u16>), InvalidProxy> {
     Ok((host, port.transpose()?))
 }
 
-/// Whether a text can be a DNS name. The last label must not start with a digit: it could be read as an
+/// Whether a string can be a DNS name. The last label must not start with a digit: it could be read as an
 /// address.
 fn is_name(text: &str) -> bool {
     let is_label = |label: &str| {

@@ -32,7 +32,7 @@ pub struct PublicUrl {
     signed_as: [String; 2],
 }
 
-/// Why a text isn't a valid URL for pushes. Doesn't contain the text, which may hold a secret.
+/// Why a string isn't a valid URL for pushes. Doesn't contain the string, which may hold a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPublicUrl {
     /// Not an HTTP or HTTPS URL.
@@ -199,7 +199,7 @@ pub fn open(
     let Some((_, hash)) = hash else {
         let fields = fields(request.body).ok_or(Refusal::WrongSignature)?;
         let text = signed_text(&fields);
-        // A form names its account: try no other account's secret.
+        // A form names its account and parent account: try only their secrets.
         let claimed: Vec<AccountSid> = fields
             .iter()
             .filter(|(name, _)| name == "AccountSid" || name == "ParentAccountSid")
@@ -238,7 +238,7 @@ fn signed_text(fields: &[(String, String)]) -> String {
     sorted.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]).collect()
 }
 
-/// Whether a text is the SHA-256 hash of the body in hex.
+/// Whether a string is the SHA-256 hash of the body in hex.
 fn is_hash_of(hash: &str, body: &[u8]) -> bool {
     let digest = digest::digest(&digest::SHA256, body);
     let expected: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-/// A DNS resolver that uses the system's.
+/// The system's resolver, with a timeout.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Resolver {
     /// The time limit for a lookup.

@@ -76,8 +76,8 @@ pub(super) async fn read_body(
     Ok(Body { bytes, _permit: permit })
 }
 
-/// Converts an answer other than 200 into an error.
-pub(super) async fn refusal(response: reqwest::Response, large: &LargeBodies) -> Error {
+/// Converts a response other than 200 into an error.
+pub(super) async fn status_error(response: reqwest::Response, large: &LargeBodies) -> Error {
     let http = response.status().as_u16();
     let retry_after = header(response.headers(), RETRY_AFTER.as_str()).and_then(seconds);
     // Always read the body: otherwise the connection can't be reused.
@@ -120,8 +120,8 @@ struct ErrorBody {
     permission: Option<String>,
 }
 
-/// Parses an error's code and the permission it says is missing, which is the only text of an answer that is
-/// passed on. An error from a proxy or gateway has neither.
+/// Parses an error's code and the permission it says is missing, which is the only text of a response that
+/// is passed on. An error from a proxy or gateway has neither.
 fn error_body(body: &[u8]) -> ErrorBody {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let code = match body.get("code") {
@@ -196,7 +196,7 @@ mod tests {
             let response = axum::http::Response::builder().status(status.expect("a status"));
             let response = response.body(one["body"].to_string()).expect("a response");
             let response = reqwest::Response::from(response);
-            let error = refusal(response, &LargeBodies::default()).await;
+            let error = status_error(response, &LargeBodies::default()).await;
             assert_eq!(error.reason().as_str(), one["reason"], "{one}");
             match (&error, one["body"]["code"].as_u64()) {
                 (Error::MissingPermission { permission, .. }, _) => {

@@ -29,7 +29,7 @@ async fn reports_certificate_problems() {
         (3000, 4000, "localhost", true, "the certificate is not valid yet: check"),
         (2020, 4000, "twilio.example", true, "the certificate is for another host name: check"),
         // The TLS handshake succeeds, then the server closes the connection.
-        (2020, 4000, "localhost", true, "the answer was cut off"),
+        (2020, 4000, "localhost", true, "the response was cut off"),
     ] {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new([name.to_owned()]).expect("parameters");
@@ -79,10 +79,10 @@ async fn reports_connection_problems() {
         ("http://127.0.0.1:9".to_owned(), "cannot connect: connection refused: check"),
         (TWILIO.to_owned(), "cannot connect: the host name can't be resolved: check"),
         (format!("https://127.0.0.1:{http}"), "cannot connect: the TLS handshake failed: "),
-        (format!("http://127.0.0.1:{}", serve_response("").await), "the answer was cut off: "),
+        (format!("http://127.0.0.1:{}", serve_response("").await), "the response was cut off: "),
         (
             format!("http://127.0.0.1:{}", serve_response("SSH-2.0\r\n\r\n").await),
-            "the answer is not HTTP: ",
+            "the response is not HTTP: ",
         ),
     ] {
         let output = check_online(&url, None, None).await;

@@ -30,7 +30,7 @@ const ANSWERS: [Case; 8] = [
         "text/html",
         "<html>Sorry</html>",
         "server_error",
-        "(HTTP 503): the answer has no Twilio error code, so it may come from a proxy",
+        "(HTTP 503): the response has no Twilio error code, so it may come from a proxy",
     ),
     (
         200,

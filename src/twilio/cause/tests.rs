@@ -165,7 +165,7 @@ async fn a_failure_after_connecting_is_not_a_failure_to_connect() {
         .await;
         let sent = client(None, None).get(format!("http://127.0.0.1:{port}")).send().await;
         let error = match sent {
-            Ok(response) => response.bytes().await.expect_err("half an answer"),
+            Ok(response) => response.bytes().await.expect_err("a truncated response"),
             Err(error) => error,
         };
         assert_eq!(transport(&error), expected);
@@ -176,7 +176,7 @@ async fn a_failure_after_connecting_is_not_a_failure_to_connect() {
     })
     .await;
     let sent = client(None, None).get(format!("http://127.0.0.1:{port}")).send().await;
-    assert_eq!(transport(&sent.expect_err("no answer")), Error::Timeout);
+    assert_eq!(transport(&sent.expect_err("no response")), Error::Timeout);
 }
 
 async fn cause(url: &str, proxy: Option<&str>) -> ConnectFailure {

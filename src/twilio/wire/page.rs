@@ -107,7 +107,7 @@ impl<'a> Page<'a> {
     }
 }
 
-/// Decodes the bytes of an answer as UTF-8, replacing invalid sequences.
+/// Decodes the bytes of a response as UTF-8, replacing invalid sequences.
 pub(crate) fn text_of(bytes: &[u8]) -> Cow<'_, str> {
     // The strict check is several times faster, and nearly always succeeds.
     str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)

@@ -84,7 +84,7 @@ fn decodes_accounts_without_their_tokens() {
 }
 
 #[test]
-fn distinguishes_answers_of_twilios_proxy_from_the_applications() {
+fn distinguishes_responses_of_twilios_proxy_from_the_applications() {
     for (payload, reason) in [
         (fixture!("real-debugger-webhook-voice-unreachable-2024.json"), "connection"),
         (fixture!("real-debugger-webhook-sms-timeout-2023.json"), "timeout"),
@@ -233,7 +233,7 @@ fn an_events_identity_includes_the_original_duration() {
 }
 
 #[test]
-fn decodes_a_text_truncated_within_a_character() {
+fn decodes_a_body_truncated_within_a_character() {
     let observed =
         observe(&event_with("response_body", "\"<Response><Say>\\ud83d</Say></Response>\""));
     assert_eq!(observed.expect("observed").verdict.failure, None);

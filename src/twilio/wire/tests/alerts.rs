@@ -70,11 +70,11 @@ fn an_unexpected_value_does_not_invalidate_an_entry() {
             assert!(!reported.contains("secret") && !reported.contains("1500555"), "{reported}");
         }
     }
-    for not in
+    for invalid in
         ["{}", "[]", "1", "{\"sid\":null}", "{\"sid\":\"CA00000000000000000000000000000001\"}"]
     {
-        let raw = serde_json::from_str(not).expect("JSON");
-        assert!(decode_logged_error(&RawItem::new(raw)).is_none(), "{not}");
+        let raw = serde_json::from_str(invalid).expect("JSON");
+        assert!(decode_logged_error(&RawItem::new(raw)).is_none(), "{invalid}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which answers decide a call's outcome for the caller, and which don't.
+//! Which responses decide a call's outcome for the caller, and which don't.
 
 use super::judged::{PROXY, check, events, show};
 use super::*;

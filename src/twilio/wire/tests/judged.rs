@@ -9,7 +9,7 @@ use super::*;
 const CALL: &str =
     "call_sid=CA account_sid=AC from=x to=y api_version=2010-04-01 direction=inbound";
 const TWIML: &str = "<Response><Hangup/></Response>";
-/// The start of the body with which Twilio's proxy reports an error in place of the application's answer.
+/// The start of the body with which Twilio's proxy reports an error in place of the application's response.
 pub(super) const PROXY: &str =
     "Twilio was unable to fetch content from: https://a.example/\\nError: ";
 
@@ -81,7 +81,7 @@ fn the_parameters_determine_the_kind_of_request() {
 }
 
 #[test]
-fn a_callback_accepts_any_successful_answer() {
+fn a_callback_accepts_any_successful_response() {
     for (parameters, expected) in [
         (
             "CALL call_status=completed callback_source=call-progress-events sequence_number=3 timestamp=t call_duration=2 duration=1",
@@ -271,7 +271,7 @@ fn classifies_the_errors_of_twilios_proxy() {
             format!("502 text/html \"{PROXY}{error}\\nAccount SID: AC\\nURL Fragment: false\"");
         check("CALL call_status=ringing", &answer, &format!("voice_url none !{reason}"));
     }
-    // Without the marker at the start, or with another code, the answer is the application's own.
+    // Without the marker at the start, or with another code, the response is the application's own.
     for (answer, verdict) in [
         (format!("502 text/html \"<pre>{PROXY}x\""), "502 !http_5xx"),
         (format!("503 text/html \"{PROXY}x\""), "503 !http_5xx"),
@@ -289,7 +289,7 @@ pub(super) fn check(parameters: &str, answer: &str, expected: &str) {
     }
 }
 
-/// Returns Call Events for a request with these parameters and the answer `code content-type body`, one for
+/// Returns Call Events for a request with these parameters and the response `code content-type body`, one for
 /// each spelling of names and numbers.
 pub(super) fn events(parameters: &str, answer: &str) -> Vec<String> {
     let mut parts = answer.splitn(3, ' ');
