@@ -15,7 +15,8 @@ pub(super) const TEST_CREDENTIALS: u32 = 20_008;
 pub(super) const MISSING_PERMISSION: u32 = 70_051;
 
 /// The advice on a response that may not be Twilio's.
-const NOT_TWILIOS: &str = "the response has no Twilio error code, so it may come from a proxy or gateway: check the base URL";
+const NOT_TWILIOS: &str = "the response has no Twilio error code, so it may come from a proxy or gateway: \
+     check the base URL";
 
 impl Error {
     /// Returns the error's text, followed by advice.

@@ -2,7 +2,8 @@
 //!
 //! Each series is counted before it can be shown, so that there are never more than
 //! [`LedgerLimits::series`], apart from those that every account may have: [`ACCOUNT_SERIES`], and the
-//! endpoint `other` with its kinds. [`places`](super::places) decides which new series may use the remaining room.
+//! endpoint `other` with its kinds. [`places`](super::places) decides which new series may use the
+//! remaining room.
 
 use std::collections::BTreeMap;
 use std::iter;
