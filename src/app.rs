@@ -39,16 +39,16 @@ use process::Process;
 use push::PushState;
 use reload_queue::ReloadQueue;
 
-/// How long responses in progress may take at shutdown.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
+/// How long responses in progress may take to finish at shutdown.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A program whose store is open and whose sockets are bound, but that doesn't run yet.
+/// A program that is ready to run: its store is open and its sockets are bound.
 #[derive(Debug)]
 pub struct App {
-    prepared: PollingSetup,
+    setup: PollingSetup,
     origin: Origin,
     attached: Vec<AttachedAccount>,
-    /// The subaccounts known from an earlier run.
+    /// Subaccounts that an earlier run discovered.
     known: KnownSubaccounts,
     listeners: Vec<TcpListener>,
     startup: StartupOptions,
@@ -59,7 +59,7 @@ pub struct App {
     store_thread: StoreThread,
 }
 
-/// Options that a reload doesn't change.
+/// The options that a reload doesn't change.
 #[derive(Debug)]
 pub struct ServerOptions {
     /// The directory of the store.
@@ -72,14 +72,14 @@ pub struct ServerOptions {
     pub web: WebSettings,
 }
 
-/// Loads the configuration again, given the origin of the current one. An error lists all problems.
+/// Reloads the configuration from the origin of the current one. An error lists all problems.
 pub type LoadConfig = dyn Fn(&Origin) -> Result<Config, String> + Send + Sync;
 
 /// Reloads the configuration of a running program.
 pub struct ConfigReloader {
     /// Loads the configuration.
     pub load: Arc<LoadConfig>,
-    /// The signals that request a reload.
+    /// Signals that request a reload.
     pub reload_signals: ReloadSignals,
 }
 
@@ -94,17 +94,17 @@ impl App {
     ///
     /// # Errors
     /// Fails if the store, a socket or TLS can't be used.
-    pub async fn build(config: &Config, place: ServerOptions) -> anyhow::Result<Self> {
+    pub async fn build(config: &Config, options: ServerOptions) -> anyhow::Result<Self> {
         let clock = Clock::start();
         let connections = descriptors::connections(config);
         let registry = Registry::new();
         let health = Health::register(&registry).context("cannot register the metrics")?;
         health.config_loaded(true);
-        let (store, store_thread) = open_store(config, &place.storage, &health, clock)?;
+        let (store, store_thread) = open_store(config, &options.storage, &health, clock)?;
         registry
             .register(Box::new(Process::started_now(move || clock.wall())))
             .context("cannot register the metrics")?;
-        let listeners = bind(&place.listen).await?;
+        let listeners = bind(&options.listen).await?;
         let startup = StartupOptions {
             clock,
             tracked: TrackedCalls::new(config.tracked_calls),
@@ -116,13 +116,13 @@ impl App {
         let (reloads, reload_requests) = reload::channel();
         let exemplars = Arc::new(AtomicBool::new(config.exemplars));
         let pushing = PushState::default();
-        pushing.follow(config, &startup.inboxes, &startup.health);
+        pushing.configure(config, &startup.inboxes, &startup.health);
         let beats = startup.heartbeats.clone();
         let store_is_lost = startup.store.is_lost();
-        let [noted, compared, told] = [(); 3].map(|()| startup.health.clone());
+        let [refusals, clocks, time] = [(); 3].map(|()| startup.health.clone());
         let http = HttpState {
             gather: Arc::new(move || {
-                compared.compare_clocks(clock.step());
+                clocks.compare_clocks(clock.step());
                 registry.gather()
             }),
             committed: startup.store.committed(),
@@ -133,19 +133,19 @@ impl App {
             scrapes: Arc::new(Semaphore::new(http::MAX_SCRAPES)),
             is_ready: Arc::new(move || beats.all_on_time() && !store_is_lost()),
             now: Arc::new(move || clock.now()),
-            time: Arc::new(move || told.twilio_time(clock.now()).unwrap_or_else(|| clock.wall())),
-            reloads: place.lifecycle.then_some(reloads),
+            time: Arc::new(move || time.twilio_time(clock.now()).unwrap_or_else(|| clock.wall())),
+            reloads: options.lifecycle.then_some(reloads),
             pushes: pushing.pushes(startup.health.clone()),
-            web: place.web,
+            web: options.web,
             connections: Arc::new(Semaphore::new(connections)),
-            note_refused: Arc::new(move || noted.count_refused_connection()),
+            note_refused: Arc::new(move || refusals.count_refused_connection()),
         };
-        let prepared = PollingSetup::new(config, &startup)?;
-        proxy::announce(config);
-        let attached = prepared.attach().await?;
-        let known = prepared.show_known(&attached).await?;
+        let setup = PollingSetup::new(config, &startup)?;
+        proxy::log_paths(config);
+        let attached = setup.attach().await?;
+        let known = setup.restore_subaccounts(&attached).await?;
         Ok(Self {
-            prepared,
+            setup,
             origin: config.origin.clone(),
             attached,
             known,
@@ -159,12 +159,12 @@ impl App {
         })
     }
 
-    /// The bound addresses.
+    /// Returns the bound addresses.
     pub fn addresses(&self) -> Vec<std::net::SocketAddr> {
         self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }
 
-    /// Runs until `stop`, then shuts down. Without `reloading`, the configuration can't be reloaded.
+    /// Runs until `stop` is cancelled, then shuts down. Without `reloading`, the configuration can't be reloaded.
     ///
     /// # Errors
     /// Fails if a server task or the store's thread ends early.
@@ -185,26 +185,26 @@ impl App {
         let beats = heartbeats.clone();
         followers.spawn(systemd::feed_watchdog(move || beats.all_on_time()));
         let polled = PollLoops::default();
-        let mut polling = self.prepared.start(self.attached, self.known, polled, heartbeats, &stop);
+        let mut polling = self.setup.start(self.attached, self.known, polled, heartbeats, &stop);
         let mut reloads = ReloadQueue::default();
         systemd::ready("polling Twilio");
         let served = loop {
             tokio::select! {
                 () = stop.cancelled() => break Ok(()),
-                // Nothing can be counted without it. A restarted program continues.
+                // Nothing can be counted without the store. After a restart, counting continues.
                 () = self.store_thread.ended() => break Err(anyhow!("the store's thread ended early")),
                 Some(ended) = servers.join_next() => break ended.context("a server task panicked"),
                 () = reload_signal(&mut reloading) => {
-                    reloads.ask(None);
+                    reloads.request(None);
                     continue;
                 }
                 Some(reply) = self.reload_requests.recv() => {
-                    reloads.ask(Some(reply));
+                    reloads.request(Some(reply));
                     continue;
                 }
-                () = reloads.turn() => {}
+                () = reloads.ready() => {}
             }
-            let replies = reloads.take();
+            let replies = reloads.begin();
             let reloaded;
             systemd::reloading();
             (polling, reloaded) = ReloadTargets {
@@ -238,9 +238,9 @@ impl App {
         polling.stop().await;
         // Ends requests that wait for a reload.
         drop(self.reload_requests);
-        let answered = async { while servers.join_next().await.is_some() {} };
-        if tokio::time::timeout(ANSWERS_WITHIN, answered).await.is_err() {
-            tracing::debug!("closed connections whose clients didn't read their responses");
+        let drained = async { while servers.join_next().await.is_some() {} };
+        if tokio::time::timeout(DRAIN_TIMEOUT, drained).await.is_err() {
+            tracing::debug!("closed connections whose clients didn't read their responses in time");
         }
         servers.abort_all();
         while servers.join_next().await.is_some() {}
@@ -253,7 +253,7 @@ impl App {
     }
 }
 
-/// Waits for a signal that requests a reload.
+/// Waits for a reload signal; without a reloader, forever.
 async fn reload_signal(reloading: &mut Option<ConfigReloader>) {
     match reloading {
         Some(reloading) => reloading.reload_signals.next().await,
@@ -261,7 +261,7 @@ async fn reload_signal(reloading: &mut Option<ConfigReloader>) {
     }
 }
 
-/// What a reload changes in addition to the poll loops.
+/// The state that a reload changes, apart from the poll loops.
 struct ReloadTargets<'a> {
     origin: &'a mut Origin,
     startup: &'a StartupOptions,
@@ -271,7 +271,7 @@ struct ReloadTargets<'a> {
 }
 
 impl ReloadTargets<'_> {
-    /// Reloads the configuration and polls with it. An invalid configuration changes nothing.
+    /// Reloads the configuration and applies it. An invalid configuration changes nothing.
     async fn run(
         self,
         polling: PollLoops,
@@ -281,26 +281,26 @@ impl ReloadTargets<'_> {
         let Some(reloading) = reloading else {
             return (polling, Err("there is no configuration to reload".to_owned()));
         };
-        // Reading a file may hang; that must not delay shutdown.
+        // Reading a file may hang, which must not delay shutdown.
         let (load, former) = (Arc::clone(&reloading.load), self.origin.clone());
         let loaded = tokio::select! {
             () = stop.cancelled() => return (polling, Err("the exporter is stopping".to_owned())),
             loaded = tokio::task::spawn_blocking(move || load(&former)) => loaded,
         };
         let loaded = loaded.unwrap_or_else(|error| Err(format!("cannot be read: {error}")));
-        let prepared = loaded.and_then(|config| {
-            let prepared =
+        let checked = loaded.and_then(|config| {
+            let setup =
                 PollingSetup::new(&config, self.startup).map_err(|error| format!("{error:#}"))?;
-            Ok((config, prepared))
+            Ok((config, setup))
         });
-        let (config, prepared) = match prepared {
-            Ok(prepared) => prepared,
+        let (config, setup) = match checked {
+            Ok(checked) => checked,
             Err(problems) => return (polling, Err(problems)),
         };
-        // The watchdog watches this loop instead of the loops that end.
+        // While the old loops end, the watchdog watches this task instead.
         let heartbeat = self.startup.heartbeats.watch();
         heartbeat.set_deadline(polling::GRACE);
-        proxy::announce(&config);
+        proxy::log_paths(&config);
         let lost = config.origin.lost(self.origin);
         if !lost.is_empty() {
             let keys = lost.join(", ");
@@ -310,9 +310,9 @@ impl ReloadTargets<'_> {
         self.startup.store.limit(config.limits);
         self.startup.tracked.set_limit(config.tracked_calls);
         self.exemplars.store(config.exemplars, Ordering::Relaxed);
-        self.pushing.follow(&config, &self.startup.inboxes, &self.startup.health);
+        self.pushing.configure(&config, &self.startup.inboxes, &self.startup.health);
         self.http.scrapers.set_hold_back(config.limits.hold_back);
-        (polling.change(prepared, self.startup, stop).await, Ok(()))
+        (polling.reconfigure(setup, self.startup, stop).await, Ok(()))
     }
 }
 

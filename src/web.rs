@@ -1,7 +1,7 @@
 //! TLS, users and headers of the HTTP server, from Prometheus' web configuration file.
 //!
-//! The file and the certificates that it names are reread every few seconds. New connections and requests use the
-//! latest settings; after a change, older connections are closed once the response in progress is finished.
+//! The file and its certificates are reread every few seconds. New connections and requests use the latest settings;
+//! after a change, existing connections are closed once the response in progress is complete.
 
 mod config;
 mod follow;
@@ -19,7 +19,7 @@ use config::WebConfig;
 pub use config::load_web;
 use users::Users;
 
-/// The current settings, shared.
+/// A shared handle to the current settings.
 #[derive(Clone, Debug)]
 pub struct WebSettings {
     file: Option<PathBuf>,
@@ -33,7 +33,7 @@ pub struct Active {
     pub tls: Option<TlsAcceptor>,
     headers: Vec<(HeaderName, HeaderValue)>,
     users: Users,
-    /// Cancelled when other settings replace these: what a client negotiated may no longer suffice.
+    /// Cancelled when other settings replace these: an existing connection may not meet the new ones.
     pub superseded: CancellationToken,
 }
 
@@ -44,22 +44,22 @@ impl std::fmt::Debug for Active {
 }
 
 impl WebSettings {
-    /// Loads a web configuration file. Without one, there is neither TLS nor authentication.
+    /// Loads a web configuration file. Without a file, there is neither TLS nor authentication.
     ///
     /// # Errors
-    /// Lists all problems of the file and of the certificates that it names.
+    /// Lists all problems of the file and its certificates.
     pub fn load(file: Option<&Path>) -> Result<Self, String> {
         let active = Active::load(file)?;
         let file = file.map(Path::to_owned);
         Ok(Self { file, active: Arc::new(RwLock::new(Arc::new(active))) })
     }
 
-    /// The latest settings.
+    /// Returns the latest settings.
     pub fn current(&self) -> Arc<Active> {
         Arc::clone(&self.active.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Replaces the settings. Keeps verified passwords if the users are the same.
+    /// Replaces the settings. If the users are the same, keeps the verified passwords.
     fn replace(&self, mut active: Active) {
         let before = self.current();
         if before.config.users == active.config.users {
@@ -93,7 +93,7 @@ impl Active {
         })
     }
 
-    /// Whether a request has valid credentials, or needs none.
+    /// Whether a request has valid credentials or needs none.
     pub async fn allows(&self, headers: &HeaderMap) -> bool {
         self.users.allows(headers).await
     }

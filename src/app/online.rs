@@ -1,6 +1,6 @@
-//! `check-config --online`: whether each account can be read, and how many requests it needs.
+//! `check-config --online`: checks whether each account can be read, and estimates how many requests it needs.
 //!
-//! Makes a few sequential requests per account and changes nothing. Doesn't open the store.
+//! Makes a few sequential requests per account. Changes nothing, and doesn't open the store.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -19,14 +19,14 @@ use crate::twilio::{Answer, Error};
 
 use super::polling;
 
-/// The period for which calls are counted.
+/// The period whose calls are counted.
 const RECENT: Duration = Duration::from_secs(3_600);
-/// The maximum number of pages per list: ten thousand calls are enough for an estimate.
+/// The maximum number of pages per list: 10,000 calls are enough for an estimate.
 const MAX_PAGES: usize = 10;
-/// How many list requests an account needs per hour if its calls fit on one page.
+/// The number of list requests that an account needs per hour if its calls fit on one page.
 const LISTS: u64 = 150;
-/// How many reads a finished call needs, in hundredths: if its events appear after 15 minutes, and if they appear
-/// live.
+/// The number of reads that a finished call needs, in hundredths: if its events appear after 15 minutes, and if they
+/// appear live.
 const READS: [u64; 2] = [110, 500];
 
 /// The results of the checks.
@@ -36,16 +36,16 @@ pub struct Report {
     pub text: String,
     /// Whether all required resources can be read.
     pub is_well: bool,
-    /// How long a request for Call Events of the current account took.
-    took: Option<Duration>,
+    /// The duration of a request for Call Events of the current account.
+    read_time: Option<Duration>,
 }
 
-/// Tests the credentials of all accounts.
+/// Checks all accounts.
 ///
 /// # Errors
-/// Fails if a client can't be created, because of certificates.
+/// Fails if a client can't be created, for example because a certificate can't be used.
 pub async fn check(config: &Config) -> anyhow::Result<Report> {
-    let mut report = Report { text: String::new(), is_well: true, took: None };
+    let mut report = Report { text: String::new(), is_well: true, read_time: None };
     for (account, configured) in polling::accounts(config)?.iter().zip(&config.accounts) {
         report.say(&format!("account `{}` ({})\n", account.label, account.key.sid));
         let calls = report.calls(account).await;
@@ -79,7 +79,7 @@ impl Report {
             };
             match self.in_pages("calls", list).await.result {
                 Ok(page) => {
-                    // Twilio may round the filter to the day.
+                    // Twilio may truncate the filter to the day.
                     let started = |call: &Call| call.start_time.is_some_and(|at| at >= from);
                     calls.extend(page.items.into_iter().filter(started));
                     let before = next.take();
@@ -91,7 +91,7 @@ impl Report {
                     }
                 }
                 Err(error) => {
-                    self.refused("calls", Resource::Calls, &error);
+                    self.report_unreadable("calls", Resource::Calls, &error);
                     return None;
                 }
             }
@@ -101,7 +101,7 @@ impl Report {
         Some(calls)
     }
 
-    /// Checks whether single calls and their events can be read, with any call.
+    /// Checks with one call whether single calls and their events can be read.
     async fn events(&mut self, account: &Account, recent: Option<&[Call]>) {
         let sid = account.key.sid;
         let mut call = recent
@@ -116,34 +116,34 @@ impl Report {
             };
             match self.in_pages("calls", list).await.result {
                 Ok(page) => call = page.items.first().map(|call| call.sid),
-                // The reason was reported with the lists.
+                // The reason was already reported with the lists.
                 Err(_) if recent.is_none() => {
-                    return self.line("Call Events", "not tried: no call can be listed");
+                    return self.line("Call Events", "not tested: calls can't be listed");
                 }
-                Err(error) => return self.refused("calls", Resource::Calls, &error),
+                Err(error) => return self.report_unreadable("calls", Resource::Calls, &error),
             }
         }
         let Some(call) = call else {
-            self.line("Call Events", "not tried: there is no call yet");
+            self.line("Call Events", "not tested: there are no calls yet");
             return;
         };
         match account.client.fetch_call(sid, call).await.result {
             Ok(_) => self.line("single calls", "readable"),
-            Err(error) => self.refused("single calls", Resource::Call, &error),
+            Err(error) => self.report_unreadable("single calls", Resource::Call, &error),
         }
         let read = async |size| {
             let page = PageRequest { size, next: None };
             account.client.call_events(sid, call, &page, |_| ()).await
         };
         let read = self.in_pages("Call Events", read).await;
-        self.took = read.attempt.map(|attempt| attempt.took);
+        self.read_time = read.attempt.map(|attempt| attempt.took);
         match read.result {
             Ok(_) => self.line("Call Events", "readable"),
-            Err(error) => self.refused("Call Events", Resource::CallEvents, &error),
+            Err(error) => self.report_unreadable("Call Events", Resource::CallEvents, &error),
         }
     }
 
-    /// Checks whether the error log can be read. Everything else works without it.
+    /// Checks whether the error log can be read. It is optional.
     async fn error_log(&mut self, account: &Account) {
         let from = before(Clock::start().now(), RECENT);
         let page = PageRequest { size: PAGE_SIZES[0], next: None };
@@ -176,11 +176,11 @@ impl Report {
                 let more = if page.next != NextPage::End { " or more" } else { "" };
                 self.line("subaccounts", &format!("readable: {found}{more}"));
             }
-            Err(error) => self.refused("subaccounts", Resource::Accounts, &error),
+            Err(error) => self.report_unreadable("subaccounts", Resource::Accounts, &error),
         }
     }
 
-    /// Requests a page as the poll loops do: if the largest can't be read, tries smaller ones.
+    /// Requests a page as the poll loops do: if the largest size can't be read, tries smaller ones.
     async fn in_pages<T>(&mut self, what: &str, ask: impl AsyncFn(u16) -> Answer<T>) -> Answer<T> {
         let first = ask(PAGE_SIZES[0]).await;
         let Err(error) = &first.result else { return first };
@@ -198,29 +198,30 @@ impl Report {
         first
     }
 
-    /// Estimates the requests that an hour like the last one needs.
+    /// Estimates the requests needed for an hour like the last one.
     fn plan(&mut self, calls: usize, error_log: Option<Duration>, max_concurrency: usize) {
         let calls = u64::try_from(calls).unwrap_or(u64::MAX);
         let [least, most] = READS.map(|reads| calls.saturating_mul(reads).div_ceil(100));
-        let looks = error_log.map(|every| RECENT.as_secs() / every.as_secs().max(1));
-        let looks = looks.map_or_else(String::new, |looks| format!(", {looks} of the error log"));
+        let log_reads = error_log.map(|every| RECENT.as_secs() / every.as_secs().max(1));
+        let log_reads =
+            log_reads.map_or_else(String::new, |reads| format!(", {reads} error log reads"));
         let text = format!(
-            "some {LISTS} lists{looks} and {least} to {most} reads an hour, at most {max_concurrency} at a time"
+            "about {LISTS} lists{log_reads} and {least} to {most} Call Event reads an hour, at most {max_concurrency} at a time"
         );
         self.line("requests", &text);
-        let Some(took) = self.took.take() else { return };
-        let needed = [least, most].map(|reads| as_float(reads) / 3_600.0 * took.as_secs_f64());
+        let Some(read_time) = self.read_time.take() else { return };
+        let needed = [least, most].map(|reads| as_float(reads) / 3_600.0 * read_time.as_secs_f64());
         let [least, most] = needed.map(|requests| format!("{requests:.1}"));
         let is_enough = needed[1] <= as_float(u64::try_from(max_concurrency).unwrap_or(u64::MAX));
         let advice = if is_enough { "" } else { ": raise api.max_concurrency" };
         let text = format!(
-            "{least} to {most} at a time needed, at {} ms a request{advice}",
-            took.as_millis()
+            "{least} to {most} concurrent requests needed, at {} ms a request{advice}",
+            read_time.as_millis()
         );
         self.line("concurrency", &text);
     }
 
-    fn refused(&mut self, what: &str, resource: Resource, error: &Error) {
+    fn report_unreadable(&mut self, what: &str, resource: Resource, error: &Error) {
         self.is_well = false;
         self.line(what, &format!("NOT readable: {}", error.explained(resource)));
     }

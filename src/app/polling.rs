@@ -1,8 +1,8 @@
-//! The poll loops, across reloads.
+//! Starts, reconfigures and stops the poll loops.
 //!
-//! A reload ends the loops of accounts whose configuration changed, and starts new ones from the store: nothing
-//! that was counted depends on a loop. The new loops must learn again which early reads find events. All other
-//! loops continue.
+//! A reload stops the loops of accounts whose configuration changed and starts new ones from the store. Counts don't
+//! depend on a loop, so none are lost, but a new loop has to relearn which early reads find events. All other loops
+//! continue.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,10 +28,10 @@ use crate::poller::{self, Account, Poll, Shared};
 use crate::store::{AccountKey, AttachedAccount, Store};
 use crate::twilio::{Client, LargeBodies};
 
-/// How long tasks may take to end. Requests are abandoned at once, so this is for the commit in flight.
+/// How long tasks may take to end. Requests are cancelled immediately; only commits in flight need the time.
 pub(super) const GRACE: Duration = Duration::from_secs(10);
 
-/// What all configurations share.
+/// The state that is created at startup and survives reloads.
 #[derive(Clone, Debug)]
 pub(super) struct StartupOptions {
     pub(super) clock: Clock,
@@ -42,18 +42,18 @@ pub(super) struct StartupOptions {
     pub(super) heartbeats: Heartbeats,
 }
 
-/// A checked configuration, ready for polling.
+/// A checked configuration with its clients, ready to be polled.
 #[derive(Debug)]
 pub(super) struct PollingSetup {
     accounts: Vec<AccountSetup>,
     shared: Shared,
 }
 
-/// A configured account, ready for polling.
+/// A configured account with its client, ready to be polled.
 #[derive(Debug)]
 struct AccountSetup {
     account: Account,
-    terms: AccountSettings,
+    settings: AccountSettings,
 }
 
 /// The configuration that an account's loops depend on.
@@ -71,7 +71,7 @@ struct AccountSettings {
 #[derive(Debug, Default)]
 pub(super) struct PollLoops {
     accounts: Vec<RunningAccount>,
-    /// Limits the requests in flight of all accounts together.
+    /// Limits the requests in flight, over all accounts.
     budget: Option<Arc<Semaphore>>,
 }
 
@@ -80,7 +80,7 @@ pub(super) struct PollLoops {
 struct RunningAccount {
     key: AccountKey,
     label: String,
-    terms: AccountSettings,
+    settings: AccountSettings,
     loops: Loops,
     subaccounts: Known,
 }
@@ -89,10 +89,10 @@ struct RunningAccount {
 pub(super) type KnownSubaccounts = BTreeMap<AccountKey, Known>;
 
 impl PollingSetup {
-    /// Creates the clients.
+    /// Creates the clients of a configuration.
     ///
     /// # Errors
-    /// Fails if certificates can't be used.
+    /// Fails if a certificate can't be used.
     pub(super) fn new(config: &Config, startup: &StartupOptions) -> anyhow::Result<Self> {
         let shared = Shared {
             clock: startup.clock,
@@ -108,7 +108,7 @@ impl PollingSetup {
         };
         let accounts = accounts(config)?.into_iter().zip(&config.accounts);
         let accounts = accounts.map(|(account, configured)| AccountSetup {
-            terms: AccountSettings {
+            settings: AccountSettings {
                 account: configured.clone(),
                 lists: config.lists,
                 reads: config.reads.clone(),
@@ -121,7 +121,7 @@ impl PollingSetup {
         Ok(Self { accounts: accounts.collect(), shared })
     }
 
-    /// Loads the accounts before anything is served, so that the first scrape after a start includes every series.
+    /// Loads the accounts. Run before serving, so that the first scrape after a start includes every series.
     pub(super) async fn attach(&self) -> anyhow::Result<Vec<AttachedAccount>> {
         let mut attached = Vec::new();
         for AccountSetup { account, .. } in &self.accounts {
@@ -133,23 +133,23 @@ impl PollingSetup {
         Ok(attached)
     }
 
-    /// Shows and returns the subaccounts in the store that are still selected. They are polled from the start,
-    /// however long Twilio takes to list them.
-    pub(super) async fn show_known(
+    /// Exposes and returns the stored subaccounts that are still selected. They are polled from the start, even if
+    /// Twilio takes long to list them.
+    pub(super) async fn restore_subaccounts(
         &self,
         attached: &[AttachedAccount],
     ) -> anyhow::Result<KnownSubaccounts> {
         let mut all = KnownSubaccounts::new();
         let mut labels = BTreeMap::new();
-        for (AccountSetup { account, terms }, attached) in self.accounts.iter().zip(attached) {
-            let Some(wanted) = terms.account.wanted() else { continue };
+        for (AccountSetup { account, settings }, attached) in self.accounts.iter().zip(attached) {
+            let Some(filter) = settings.account.wanted() else { continue };
             let known = attached.subaccounts.iter();
             let known = known.map(|known| ListedAccount::new(known.sid, &known.status));
             let known: Vec<ListedAccount> =
-                known.filter(|known| wanted.includes(known.sid, known.status)).collect();
+                known.filter(|known| filter.includes(known.sid, known.status)).collect();
             labels.extend(known.iter().map(|known| {
                 let key = AccountKey { sid: known.sid, region: account.key.region.clone() };
-                let label = wanted.label(known.sid);
+                let label = filter.label(known.sid);
                 poller::instruments(&self.shared.health, &label, known.sid, known.status);
                 (key, label)
             }));
@@ -159,7 +159,7 @@ impl PollingSetup {
         Ok(all)
     }
 
-    /// Starts polling. The loops of accounts that aren't attached yet load them.
+    /// Starts polling. If an account isn't attached yet, its loop attaches it.
     pub(super) fn start(
         mut self,
         attached: Vec<AttachedAccount>,
@@ -168,43 +168,44 @@ impl PollingSetup {
         heartbeats: &Heartbeats,
         stop: &CancellationToken,
     ) -> PollLoops {
-        // All accounts share one budget, including those that continue.
+        // All accounts share one budget, including those whose loops continue.
         self.shared.budget = Arc::clone(polling.budget.get_or_insert(self.shared.budget));
         let mut attached = attached.into_iter();
-        for AccountSetup { account, terms } in self.accounts {
+        for AccountSetup { account, settings } in self.accounts {
             let loops = Loops::new(stop);
             let (key, label) = (account.key.clone(), account.label.clone());
             let subaccounts = known.remove(&key).unwrap_or_default();
-            let followed = terms.account.wanted().cloned().map(|wanted| {
-                let polling = subaccounts::SubaccountSettings {
+            let discovery = settings.account.wanted().cloned().map(|filter| {
+                let settings = subaccounts::SubaccountSettings {
                     loops: loops.clone(),
                     heartbeats: heartbeats.clone(),
                     shared: self.shared.clone(),
                 };
-                Subaccounts::new(account.clone(), wanted, subaccounts.clone(), polling)
+                Subaccounts::new(account.clone(), filter, subaccounts.clone(), settings)
             });
             let (attached, shared) = (attached.next(), self.shared.clone());
-            let poll = Poll { account, attached, subaccounts: followed, shared };
+            let poll = Poll { account, attached, subaccounts: discovery, shared };
             loops.spawn(poll.run(heartbeats.watch(), loops.stop().clone()));
-            polling.accounts.push(RunningAccount { key, label, terms, loops, subaccounts });
+            polling.accounts.push(RunningAccount { key, label, settings, loops, subaccounts });
         }
         polling
     }
 
-    /// The accounts to poll, with their labels: the configured ones, and their known subaccounts that are still
+    /// Returns the labels of all accounts to poll: the configured ones and their known subaccounts that are still
     /// selected.
     fn labels(&self, known: &KnownSubaccounts) -> BTreeMap<AccountKey, String> {
         let mut labels = BTreeMap::new();
-        for AccountSetup { account, terms } in &self.accounts {
+        for AccountSetup { account, settings } in &self.accounts {
             labels.insert(account.key.clone(), account.label.clone());
-            let Some((wanted, known)) = terms.account.wanted().zip(known.get(&account.key)) else {
+            let Some((filter, known)) = settings.account.wanted().zip(known.get(&account.key))
+            else {
                 continue;
             };
             let known = known.accounts().into_iter();
-            let wanted_of = known.filter(|found| wanted.includes(found.sid, found.status));
-            labels.extend(wanted_of.map(|found| {
+            let selected = known.filter(|found| filter.includes(found.sid, found.status));
+            labels.extend(selected.map(|found| {
                 let key = AccountKey { sid: found.sid, region: account.key.region.clone() };
-                (key, wanted.label(found.sid))
+                (key, filter.label(found.sid))
             }));
         }
         labels
@@ -212,37 +213,37 @@ impl PollingSetup {
 }
 
 impl PollLoops {
-    /// Continues with another configuration. Unchanged accounts are polled without interruption; the loops of the
-    /// others end, and new ones start from the store.
-    pub(super) async fn change(
+    /// Applies a new configuration. Polling of unchanged accounts isn't interrupted; the loops of the others end, and
+    /// new ones start from the store.
+    pub(super) async fn reconfigure(
         mut self,
         mut next: PollingSetup,
         startup: &StartupOptions,
         stop: &CancellationToken,
     ) -> Self {
-        // If a loop has panicked or hangs, restart all.
-        let may_stay = startup.heartbeats.all_on_time();
-        let (stay, end): (Vec<_>, Vec<_>) =
+        // If a loop has panicked or hangs, restart all loops.
+        let can_keep = startup.heartbeats.all_on_time();
+        let (kept, removed): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.accounts).into_iter().partition(|polled| {
-                may_stay && next.accounts.iter().any(|new| new.terms == polled.terms)
+                can_keep && next.accounts.iter().any(|new| new.settings == polled.settings)
             });
-        next.accounts.retain(|new| stay.iter().all(|polled| polled.terms != new.terms));
-        if stay.is_empty() {
+        next.accounts.retain(|new| kept.iter().all(|polled| polled.settings != new.settings));
+        if kept.is_empty() {
             self.budget = None;
         }
-        let ended = Self { accounts: end, budget: None }.end().await;
+        let ended = Self { accounts: removed, budget: None }.end().await;
         startup.heartbeats.forget_panicked();
         let known = ended.iter().map(|ended| (ended.key.clone(), ended.subaccounts.clone()));
         let known: KnownSubaccounts = known.collect();
-        self.accounts = stay;
+        self.accounts = kept;
         let labels = next.labels(&known);
-        self.let_go(&ended, labels, startup, stop).await;
+        self.hide_removed(&ended, labels, startup, stop).await;
         next.start(Vec::new(), known, self, &startup.heartbeats, stop)
     }
 
-    /// Hides the series of accounts that are no longer polled, and relabels the others. All values stay in the store.
-    /// If the disk hangs, waits until `stop`.
-    async fn let_go(
+    /// Hides the series of accounts that are no longer polled and relabels the others. All values stay in the store.
+    /// If the disk hangs, waits until `stop` is cancelled.
+    async fn hide_removed(
         &self,
         ended: &[RunningAccount],
         labels: BTreeMap<AccountKey, String>,
@@ -250,7 +251,7 @@ impl PollLoops {
         stop: &CancellationToken,
     ) {
         for polled in ended {
-            polled.tell_gone(&labels);
+            polled.log_removed(&labels);
         }
         let before: BTreeMap<AccountKey, String> =
             ended.iter().flat_map(RunningAccount::labels).collect();
@@ -259,7 +260,7 @@ impl PollLoops {
             () = stop.cancelled() => return,
             shown = startup.store.relabel(relabelled) => {
                 if let Err(error) = shown {
-                    tracing::warn!(%error, "cannot determine which accounts to hide");
+                    tracing::warn!(%error, "cannot relabel the accounts or hide removed ones");
                 }
             }
         }
@@ -271,7 +272,7 @@ impl PollLoops {
         startup.health.remove_accounts(|label| gone.iter().any(|gone| *gone == label));
     }
 
-    /// Ends all loops. Commits in flight finish; requests are abandoned.
+    /// Ends all loops and returns their accounts. Commits in flight finish; requests are cancelled.
     async fn end(self) -> Vec<RunningAccount> {
         for polled in &self.accounts {
             polled.loops.stop().cancel();
@@ -295,8 +296,8 @@ impl PollLoops {
 }
 
 impl RunningAccount {
-    /// Logs which of its accounts are no longer polled: their removal may be a mistake.
-    fn tell_gone(&self, labels: &BTreeMap<AccountKey, String>) {
+    /// Logs which of the account and its subaccounts are no longer polled, since their removal may be a mistake.
+    fn log_removed(&self, labels: &BTreeMap<AccountKey, String>) {
         let mut gone = self.labels();
         gone.retain(|(key, _)| !labels.contains_key(key));
         if gone.iter().any(|(key, _)| *key == self.key) {
@@ -305,7 +306,7 @@ impl RunningAccount {
                 account_sid = %self.key.sid,
                 region = self.key.region,
                 subaccounts = gone.len() - 1,
-                "an account is no longer polled: the configuration does not list it any more"
+                "an account is no longer polled: the configuration doesn't list it anymore"
             );
             return;
         }
@@ -313,17 +314,17 @@ impl RunningAccount {
             tracing::warn!(
                 account = label,
                 account_sid = %key.sid,
-                "a subaccount is no longer polled: the configuration does not select it any more"
+                "a subaccount is no longer polled: the configuration doesn't select it anymore"
             );
         }
     }
 
-    /// The account and its polled subaccounts, with their labels.
+    /// Returns the labels of the account and its polled subaccounts.
     fn labels(&self) -> Vec<(AccountKey, String)> {
         let own = (self.key.clone(), self.label.clone());
         let of_subaccount = |found: ListedAccount| {
             let key = AccountKey { sid: found.sid, region: self.key.region.clone() };
-            Some((key, self.terms.account.wanted()?.label(found.sid)))
+            Some((key, self.settings.account.wanted()?.label(found.sid)))
         };
         let subaccounts = self.subaccounts.accounts();
         std::iter::once(own).chain(subaccounts.into_iter().filter_map(of_subaccount)).collect()

@@ -14,35 +14,35 @@ use prometheus::proto::{Gauge, MetricFamily};
 use crate::domain::track::twilio_time::{before, seconds_between};
 
 const START_TIME: &str = "process_start_time_seconds";
-/// How far the start time may be off before it is corrected, in seconds. Each change looks like a restart, and the
-/// two clocks are never read at the same instant.
+/// How far the start time may be off before it is corrected, in seconds. Every change looks like a restart, and the
+/// wall clock and the monotonic clock are never read at exactly the same time.
 const TOLERANCE: f64 = 1.0;
 
-/// The start of this process, and the families of the crate.
+/// Collects the `process_*` families.
 pub(super) struct Process<F> {
     families: ProcessCollector,
     started: Instant,
     wall: F,
-    /// The start time that was last exposed, in Unix seconds.
-    shown: Mutex<f64>,
+    /// The last exposed start time, in Unix seconds.
+    exposed: Mutex<f64>,
 }
 
 impl<F: Fn() -> Timestamp> Process<F> {
-    /// Records that the process starts now.
+    /// Creates the collector of a process that starts now.
     pub(super) fn started_now(wall: F) -> Self {
-        let shown = Mutex::new(seconds_between(Timestamp::UNIX_EPOCH, wall()));
-        Self { families: ProcessCollector::for_self(), started: Instant::now(), wall, shown }
+        let exposed = Mutex::new(seconds_between(Timestamp::UNIX_EPOCH, wall()));
+        Self { families: ProcessCollector::for_self(), started: Instant::now(), wall, exposed }
     }
 
-    /// The start time by the current wall clock: a step of the clock moves the start time as well.
+    /// Returns the start time according to the current wall clock: if the clock steps, so does the start time.
     fn started_at(&self) -> f64 {
         let started_at = before((self.wall)(), self.started.elapsed());
         let started_at = seconds_between(Timestamp::UNIX_EPOCH, started_at);
-        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        if (started_at - *shown).abs() > TOLERANCE {
-            *shown = started_at;
+        let mut exposed = self.exposed.lock().unwrap_or_else(PoisonError::into_inner);
+        if (started_at - *exposed).abs() > TOLERANCE {
+            *exposed = started_at;
         }
-        *shown
+        *exposed
     }
 }
 
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_start_time_follows_the_wall_clock_and_the_other_families_stay() {
+    fn start_time_follows_the_wall_clock_and_other_families_are_unchanged() {
         let wall = AtomicI64::new(1_234_000);
         let process = Process::started_now(|| {
             Timestamp::from_millisecond(wall.load(Ordering::SeqCst)).expect("a time")
@@ -82,7 +82,11 @@ mod tests {
         };
         assert_eq!(value(START_TIME).to_bits(), 1_234_f64.to_bits());
         wall.fetch_add(900, Ordering::SeqCst);
-        assert_eq!(value(START_TIME).to_bits(), 1_234_f64.to_bits(), "jitter is no restart");
+        assert_eq!(
+            value(START_TIME).to_bits(),
+            1_234_f64.to_bits(),
+            "jitter must not look like a restart"
+        );
         wall.fetch_add(1_000_000_000, Ordering::SeqCst);
         let after_step = value(START_TIME);
         assert!((after_step - 1_001_234.9).abs() < 60.0, "{after_step}");

@@ -1,4 +1,4 @@
-//! Logs whether Twilio is reached through a proxy, at startup and after a reload, if the environment names one.
+//! If the environment names a proxy, logs at startup and after each reload whether Twilio is reached through it.
 
 use std::collections::BTreeSet;
 
@@ -6,13 +6,13 @@ use crate::config::Config;
 use crate::twilio::proxy::Path;
 
 /// Logs one line per host of Twilio's API: whether it is reached through the proxy.
-pub(super) fn announce(config: &Config) {
+pub(super) fn log_paths(config: &Config) {
     let Some(proxy) = &config.api.client.proxy else { return };
     let bases = config.accounts.iter().map(|account| &account.base_url);
-    let ways: BTreeSet<(&str, Path)> =
+    let paths: BTreeSet<(&str, Path)> =
         bases.map(|base| (base.host(), proxy.path_to(base))).collect();
-    for (host, way) in ways {
-        match way {
+    for (host, path) in paths {
+        match path {
             Path::Proxy => tracing::info!(
                 host,
                 proxy = proxy.address(),

@@ -1,6 +1,6 @@
 //! `/failures`: the most recent failing requests as HTML or JSON.
 //!
-//! `query` parses the query string, `page` writes HTML.
+//! `query` parses the query string, `page` renders HTML.
 
 mod page;
 mod query;
@@ -17,7 +17,7 @@ use super::{HttpState, negotiate};
 
 /// The format of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
+enum Format {
     /// HTML.
     Page,
     /// JSON.
@@ -30,26 +30,26 @@ pub(super) async fn page_or_json(
     headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Response {
-    let form = if negotiate::prefers_json(&headers) { Form::Json } else { Form::Page };
-    let mut response = answer(&state, &query.unwrap_or_default(), form).await;
+    let format = if negotiate::prefers_json(&headers) { Format::Json } else { Format::Page };
+    let mut response = respond(&state, &query.unwrap_or_default(), format).await;
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
     response
 }
 
 /// `/failures.json`: always JSON.
 pub(super) async fn json(State(state): State<HttpState>, RawQuery(query): RawQuery) -> Response {
-    answer(&state, &query.unwrap_or_default(), Form::Json).await
+    respond(&state, &query.unwrap_or_default(), Format::Json).await
 }
 
-async fn answer(state: &HttpState, query: &str, form: Form) -> Response {
+async fn respond(state: &HttpState, query: &str, format: Format) -> Response {
     let filter = match query::parse(query) {
         Ok(filter) => filter,
-        Err(problems) => return refusal(StatusCode::BAD_REQUEST, &problems, form),
+        Err(problems) => return refusal(StatusCode::BAD_REQUEST, &problems, format),
     };
     match state.failures.recent(filter.clone()).await {
-        Ok(found) => match form {
-            Form::Json => found_json(&found),
-            Form::Page => {
+        Ok(found) => match format {
+            Format::Json => found_json(&found),
+            Format::Page => {
                 let accounts: Vec<String> =
                     state.committed.read().accounts().values().cloned().collect();
                 let page = page::found(&filter, &found, &accounts, (state.time)());
@@ -58,13 +58,13 @@ async fn answer(state: &HttpState, query: &str, form: Form) -> Response {
         },
         Err(error) => {
             tracing::warn!(%error, "cannot read the recorded failures");
-            refusal(StatusCode::SERVICE_UNAVAILABLE, &[why(&error).to_owned()], form)
+            refusal(StatusCode::SERVICE_UNAVAILABLE, &[explain(&error).to_owned()], format)
         }
     }
 }
 
-/// Explains why the store can't be read.
-fn why(error: &ReadError) -> &'static str {
+/// Explains why the store can't be read, without internal details.
+fn explain(error: &ReadError) -> &'static str {
     match error {
         ReadError::Timeout => {
             "the store did not respond in time: its disk is slow or hangs; /metrics still works"
@@ -74,10 +74,10 @@ fn why(error: &ReadError) -> &'static str {
     }
 }
 
-fn refusal(status: StatusCode, problems: &[String], form: Form) -> Response {
-    let body = match form {
-        Form::Page => Html(page::refusal(status, problems).into_string()).into_response(),
-        Form::Json => json_response(&json!({ "error": problems.join("; ") })),
+fn refusal(status: StatusCode, problems: &[String], format: Format) -> Response {
+    let body = match format {
+        Format::Page => Html(page::refusal(status, problems).into_string()).into_response(),
+        Format::Json => json_response(&json!({ "error": problems.join("; ") })),
     };
     no_store((status, body).into_response())
 }
@@ -123,7 +123,7 @@ fn json_response(value: &Value) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], format!("{value}\n")).into_response()
 }
 
-/// A cached page would show old failures as current.
+/// Forbids caching: a cached page would show old failures as current.
 fn no_store(mut response: Response) -> Response {
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response

@@ -1,13 +1,13 @@
-//! What the HTML pages share: the frame, the style and the format of ages.
+//! The parts that the HTML pages share: the frame, the style and the format of ages.
 //!
-//! The pages need no scripts, and follow the system's light or dark mode. maud escapes all text.
+//! The pages use no scripts and follow the system's light or dark mode. maud escapes all text.
 
 pub(super) mod landing;
 
 use maud::{DOCTYPE, Markup, html};
 
-/// The style of all pages. Below 70 rem, the widest table with its nine columns doesn't fit: each row becomes a card
-/// whose cells show the names of their columns, so that no page scrolls sideways.
+/// The style of all pages. Below 70 rem, the widest table (nine columns) doesn't fit, so each row becomes a card whose
+/// cells show their column names. No page scrolls sideways.
 const STYLE: &str = "
 :root { color-scheme: light dark; }
 body { font: 16px/1.5 system-ui, sans-serif; margin: 1.5rem auto; max-width: 84rem; padding: 0 1rem; overflow-wrap: anywhere; }
@@ -40,7 +40,7 @@ input, select, button { box-sizing: border-box; font: inherit; font-size: 1rem; 
 }
 ";
 
-/// Wraps the body of a page.
+/// Returns a page with this body.
 pub(super) fn frame(title: &str, body: &Markup) -> Markup {
     html! {
         (DOCTYPE)

@@ -1,7 +1,7 @@
 //! `POST /push/error-log`: receives pushes from Twilio.
 //!
-//! Requests are authenticated by their signature, and also by user and password if the web configuration has users.
-//! The number of concurrent requests, their size and their time are limited.
+//! Requests are authenticated by their signature, and also by username and password if the web configuration has
+//! users. The number of concurrent requests, their size and their duration are limited.
 
 use std::fmt;
 use std::pin::Pin;
@@ -18,21 +18,21 @@ use crate::metrics::health::{Health, PushResult};
 
 use super::HttpState;
 
-/// The maximum size of a body: Event Streams sends a few events at a time, each of a few kilobytes.
+/// The maximum size of a body. Event Streams sends a few events at a time, each a few kilobytes long.
 const MAX_BODY_BYTES: usize = 1 << 20;
-/// The maximum number of concurrent requests; together they hold a few megabytes.
-const MAX_AT_ONCE: usize = 8;
-/// How long a request may take: Twilio retries after five seconds.
-const WITHIN: Duration = Duration::from_millis(4_500);
+/// The maximum number of concurrent requests, which bounds their memory to a few megabytes.
+const MAX_CONCURRENT: usize = 8;
+/// The maximum duration of a request: Twilio retries after five seconds.
+const TIMEOUT: Duration = Duration::from_millis(4_500);
 
-/// A received request.
+/// A received push.
 #[derive(Clone)]
 pub struct Push {
-    /// The query of its URL.
+    /// The URL's query.
     pub query: String,
-    /// Its headers.
+    /// The headers.
     pub headers: HeaderMap,
-    /// Its body.
+    /// The body.
     pub body: Bytes,
 }
 
@@ -42,10 +42,10 @@ impl fmt::Debug for Push {
     }
 }
 
-/// The result of a request, or `None` if pushes are off.
+/// Resolves to the result of a push, or to `None` if pushes are disabled.
 pub type PushFuture = Pin<Box<dyn Future<Output = Option<PushResult>> + Send>>;
 
-/// Reads requests and passes them on for verification and counting.
+/// Reads pushes and passes them on to be verified and counted.
 #[derive(Clone)]
 pub struct Pushes {
     count: Arc<dyn Fn(Push) -> PushFuture + Send + Sync>,
@@ -54,24 +54,24 @@ pub struct Pushes {
 }
 
 impl Pushes {
-    /// Passes requests to `count`.
+    /// Passes pushes to `count`.
     pub fn new(count: impl Fn(Push) -> PushFuture + Send + Sync + 'static, health: Health) -> Self {
-        let permits = Arc::new(Semaphore::new(MAX_AT_ONCE));
+        let permits = Arc::new(Semaphore::new(MAX_CONCURRENT));
         Self { count: Arc::new(count), permits, health }
     }
 
-    async fn take(&self, request: Request) -> Option<PushResult> {
+    async fn handle(&self, request: Request) -> Option<PushResult> {
         let Ok(_permit) = self.permits.try_acquire() else { return Some(PushResult::Deferred) };
         let (parts, body) = request.into_parts();
         let query = parts.uri.query().unwrap_or_default().to_owned();
-        let taken = async {
+        let handled = async {
             // The signature covers the whole body.
             match to_bytes(body, MAX_BODY_BYTES).await {
                 Ok(body) => (self.count)(Push { query, headers: parts.headers, body }).await,
                 Err(_) => Some(PushResult::Refused),
             }
         };
-        tokio::time::timeout(WITHIN, taken).await.unwrap_or(Some(PushResult::Deferred))
+        tokio::time::timeout(TIMEOUT, handled).await.unwrap_or(Some(PushResult::Deferred))
     }
 }
 
@@ -83,7 +83,7 @@ impl fmt::Debug for Pushes {
 
 /// `POST /push/error-log`.
 pub(super) async fn push(State(state): State<HttpState>, request: Request) -> Response {
-    let Some(result) = state.pushes.take(request).await else {
+    let Some(result) = state.pushes.handle(request).await else {
         return (StatusCode::NOT_FOUND, "Not found; set push.public_url.\n").into_response();
     };
     state.pushes.health.pushed(result);
@@ -91,7 +91,8 @@ pub(super) async fn push(State(state): State<HttpState>, request: Request) -> Re
         PushResult::Counted => StatusCode::NO_CONTENT.into_response(),
         PushResult::Refused => (StatusCode::FORBIDDEN, "Forbidden\n").into_response(),
         PushResult::Deferred => {
-            (StatusCode::SERVICE_UNAVAILABLE, "Not now; push it again.\n").into_response()
+            (StatusCode::SERVICE_UNAVAILABLE, "Temporarily unavailable; retry later.\n")
+                .into_response()
         }
     }
 }

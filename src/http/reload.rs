@@ -1,7 +1,7 @@
 //! `/-/reload`: reloads the configuration.
 //!
-//! Off without `--web.enable-lifecycle`. Pages of other sites can make a browser send the request, so requests that
-//! a browser marks as cross-site are refused.
+//! Disabled without `--web.enable-lifecycle`. Other sites' pages can make a browser send the request, so requests
+//! that a browser marks as cross-site are refused.
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -10,23 +10,23 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::HttpState;
 
-/// Receives the result; an error lists the problems of the configuration.
+/// Sends the result of a reload to its requester. An error lists the problems of the configuration.
 pub type ReloadReply = oneshot::Sender<Result<(), String>>;
-/// Receives requests for a reload, one at a time.
+/// Receives reload requests, one at a time.
 pub type ReloadRequests = mpsc::Receiver<ReloadReply>;
 
-/// Sends requests for a reload.
+/// Sends reload requests.
 #[derive(Clone, Debug)]
 pub struct Reloads(mpsc::Sender<ReloadReply>);
 
-/// Creates a channel with room for one request; further ones wait.
+/// Creates a channel that holds one request; senders of further ones wait.
 pub fn channel() -> (Reloads, ReloadRequests) {
     let (sender, receiver) = mpsc::channel(1);
     (Reloads(sender), receiver)
 }
 
-/// Whether a browser marks the request as sent by a page of another site (Fetch Metadata; RFC 6454, section 7).
-/// Clients other than browsers send neither header.
+/// Whether a browser marks the request as sent by another site's page (Fetch Metadata; RFC 6454, section 7). Clients
+/// other than browsers send neither header.
 fn is_cross_site(headers: &HeaderMap) -> bool {
     let fetch_site = headers.get("sec-fetch-site").map(|site| site.as_bytes());
     let is_elsewhere = fetch_site.is_some_and(|site| site != b"same-origin" && site != b"none");
@@ -51,7 +51,7 @@ pub(super) async fn reload(State(state): State<HttpState>, headers: HeaderMap) -
             .into_response();
     };
     if is_cross_site(&headers) {
-        return (StatusCode::FORBIDDEN, "Pages of other sites can't reload the configuration.\n")
+        return (StatusCode::FORBIDDEN, "Other sites' pages can't reload the configuration.\n")
             .into_response();
     }
     let (reply, answer) = oneshot::channel();

@@ -1,8 +1,8 @@
 //! The web configuration file, in the format of Prometheus' exporter-toolkit.
 //!
 //! Format: <https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md>.
-//! Unknown and unsupported keys are errors, because their author relies on them. Certificates and keys are read at
-//! the same time, so that all problems are reported together.
+//! Unknown and unsupported keys are errors: ignoring them could silently weaken the protection that the file's author
+//! expects. Certificates and keys are read at the same time, so that all problems are reported together.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::config::reader::{Reader, Section};
 use crate::config::{Problem, Problems, file, layers, shape};
 
-/// The maximum size of a file with certificates.
+/// The maximum size of a PEM file.
 const MAX_PEM_BYTES: u64 = 1 << 20;
 /// The headers that may be set, as in the exporter-toolkit.
 const HEADERS: [&str; 5] = [
@@ -25,7 +25,7 @@ const HEADERS: [&str; 5] = [
 ];
 /// The prefixes of bcrypt hashes.
 const BCRYPT: [&str; 4] = ["$2a$", "$2b$", "$2x$", "$2y$"];
-/// The permitted costs of a bcrypt hash. Each step doubles the time; 14 takes a second.
+/// The permitted costs of bcrypt hashes. Each step doubles the time; a cost of 14 takes a second.
 const BCRYPT_COSTS: std::ops::RangeInclusive<u32> = 4..=14;
 
 /// The contents of a web configuration file.
@@ -33,21 +33,22 @@ const BCRYPT_COSTS: std::ops::RangeInclusive<u32> = 4..=14;
 pub struct WebConfig {
     /// TLS, if configured.
     pub tls: Option<TlsConfig>,
-    /// The users with their bcrypt hashes; without any, no credentials are needed.
+    /// The users with their bcrypt hashes. Without users, no credentials are needed.
     pub users: BTreeMap<String, String>,
     /// Headers for every response.
     pub headers: Vec<(&'static str, String)>,
 }
 
 impl WebConfig {
-    /// The protection that changing from `former` to this would remove. An empty or truncated file is valid, too.
-    pub fn loses(&self, former: &Self) -> Option<&'static str> {
+    /// Returns the protection that would be lost if this replaced `former`. This matters because even an empty or
+    /// truncated file can be valid.
+    pub fn removed_protection(&self, former: &Self) -> Option<&'static str> {
         let requires = |config: &Self| {
             let clients = config.tls.as_ref().map(|tls| &tls.clients);
             matches!(clients, Some(ClientCertificates::Required(_)))
         };
         if self.users.is_empty() && !former.users.is_empty() {
-            Some("basic_auth_users: has no users any more")
+            Some("basic_auth_users: no longer has any users")
         } else if self.tls.is_none() && former.tls.is_some() {
             Some("tls_server_config: is missing, so TLS would be off")
         } else if requires(former) && !requires(self) {
@@ -61,23 +62,23 @@ impl WebConfig {
 /// TLS settings.
 #[derive(Clone, Debug)]
 pub struct TlsConfig {
-    /// The certificates, as PEM.
+    /// The certificate chain, as PEM.
     pub certificates: String,
     /// The private key, as PEM.
     pub key: SecretString,
     /// Which clients may connect.
     pub clients: ClientCertificates,
     /// Whether TLS 1.2 is enabled.
-    pub speaks_1_2: bool,
+    pub allows_tls_1_2: bool,
     /// Whether TLS 1.3 is enabled.
-    pub speaks_1_3: bool,
+    pub allows_tls_1_3: bool,
 }
 
 /// Which clients may connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientCertificates {
-    /// All clients; certificates aren't requested.
-    NotAsked,
+    /// All clients. Certificates aren't requested.
+    NotRequested,
     /// Clients without a certificate, or with one from these authorities (PEM).
     VerifiedIfGiven(String),
     /// Only clients with a certificate from these authorities (PEM).
@@ -89,14 +90,14 @@ impl PartialEq for TlsConfig {
         self.certificates == other.certificates
             && self.key.expose_secret() == other.key.expose_secret()
             && self.clients == other.clients
-            && self.speaks_1_2 == other.speaks_1_2
-            && self.speaks_1_3 == other.speaks_1_3
+            && self.allows_tls_1_2 == other.allows_tls_1_2
+            && self.allows_tls_1_3 == other.allows_tls_1_3
     }
 }
 
 impl Eq for TlsConfig {}
 
-/// Reads a web configuration file and the files that it names, relative to it.
+/// Reads a web configuration file and the files that it names. Their paths are relative to it.
 ///
 /// # Errors
 /// Lists all problems, without quoting keys or hashes.
@@ -105,7 +106,7 @@ pub fn load_web(file: &Path) -> Result<WebConfig, Problems> {
     let mut reader = Reader::new(&figment);
     let place = file.display().to_string();
     if dict.is_empty() {
-        // It may be half-written, and must not remove protection.
+        // The file may be half-written, and must not remove protection.
         let text =
             "is empty: expected `tls_server_config`, `basic_auth_users` or `http_server_config`";
         return Err(Problems(vec![Problem { place, key: String::new(), text: text.to_owned() }]));
@@ -116,7 +117,12 @@ pub fn load_web(file: &Path) -> Result<WebConfig, Problems> {
     let _known = top.take("tls_server_config");
     let headers = read_http(&mut reader, &mut top);
     let users = read_users(&mut reader, &mut top);
-    unsupported(&mut reader, &mut top, "rate_limit", "is not supported: use a proxy for it");
+    unsupported(
+        &mut reader,
+        &mut top,
+        "rate_limit",
+        "is not supported: limit the rate in a reverse proxy",
+    );
     reader.finish(top);
     let mut problems = reader.problems;
     match tls {
@@ -170,7 +176,7 @@ fn read_tls(
             "is not supported: safe values are chosen automatically",
         );
     }
-    // Go ignores it as well.
+    // Go ignores this, too.
     let _ignored = reader.flag(&mut section, "prefer_server_cipher_suites");
     unsupported(
         reader,
@@ -183,8 +189,8 @@ fn read_tls(
         certificates: certificates?,
         key: SecretString::from(key?),
         clients,
-        speaks_1_2: least == Version::Tls12,
-        speaks_1_3: most == Version::Tls13,
+        allows_tls_1_2: least == Version::Tls12,
+        allows_tls_1_3: most == Version::Tls13,
     })
 }
 
@@ -198,10 +204,10 @@ fn read_version(
     reader: &mut Reader<'_>,
     section: &mut Section,
     name: &'static str,
-    usual: Version,
+    default: Version,
 ) -> Version {
     match section.take(name) {
-        None => usual,
+        None => default,
         Some(value) => match value.as_str() {
             Some("TLS12") => Version::Tls12,
             Some("TLS13") => Version::Tls13,
@@ -210,9 +216,9 @@ fn read_version(
                     section,
                     name,
                     &value,
-                    "`TLS12` or `TLS13`: older versions are broken",
+                    "`TLS12` or `TLS13`: older versions are insecure",
                 );
-                usual
+                default
             }
         },
     }
@@ -228,7 +234,7 @@ fn read_clients(
     let text = value.as_ref().and_then(|value| value.as_str().map(str::to_owned));
     match (text.as_deref(), authorities) {
         (None | Some("" | "NoClientCert"), None) if value.is_none() || text.is_some() => {
-            ClientCertificates::NotAsked
+            ClientCertificates::NotRequested
         }
         (Some("VerifyClientCertIfGiven"), Some(pem)) => ClientCertificates::VerifiedIfGiven(pem),
         (Some("RequireAndVerifyClientCert"), Some(pem)) => ClientCertificates::Required(pem),
@@ -237,22 +243,22 @@ fn read_clients(
                 let text = "is missing: client_auth_type needs it".to_owned();
                 reader.problem(place, section.key("client_ca_file"), text);
             }
-            ClientCertificates::NotAsked
+            ClientCertificates::NotRequested
         }
         (None | Some("" | "NoClientCert"), Some(_)) => {
             let text = "doesn't use client_ca, which is set".to_owned();
             reader.problem(place, section.key("client_auth_type"), text);
-            ClientCertificates::NotAsked
+            ClientCertificates::NotRequested
         }
         (Some(_) | None, _) => {
-            let text = "expected `NoClientCert`, `VerifyClientCertIfGiven` or `RequireAndVerifyClientCert`: a certificate that isn't verified proves nothing";
+            let text = "expected `NoClientCert`, `VerifyClientCertIfGiven` or `RequireAndVerifyClientCert`: an unverified certificate doesn't authenticate a client";
             reader.problem(place, section.key("client_auth_type"), text.to_owned());
-            ClientCertificates::NotAsked
+            ClientCertificates::NotRequested
         }
     }
 }
 
-/// Reads PEM text from the file itself or from another file.
+/// Reads PEM text from the configuration or from a file that it names.
 fn read_pem(
     reader: &mut Reader<'_>,
     section: &mut Section,
@@ -292,7 +298,7 @@ fn read_file(path: &Path) -> Result<String, String> {
 
 fn read_http(reader: &mut Reader<'_>, top: &mut Section) -> Vec<(&'static str, String)> {
     let mut section = reader.section(top, "http_server_config");
-    // The server speaks HTTP/1.1 in any case, as do all clients.
+    // The server always uses HTTP/1.1, which all clients support.
     let _either = reader.flag(&mut section, "http2");
     let mut inner = reader.section(&mut section, "headers");
     let mut headers = Vec::new();

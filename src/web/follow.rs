@@ -1,33 +1,33 @@
-//! Reloads the web configuration when it changes, so that renewed certificates need no restart.
+//! Reloads the web configuration when it changes, so that renewing certificates doesn't require a restart.
 
 use std::time::Duration;
 
 use super::{Active, WebSettings};
 
-/// How often the file, and the certificates that it names, are read.
-const READ_EVERY: Duration = Duration::from_secs(3);
+/// How often the file and its certificates are read.
+const READ_INTERVAL: Duration = Duration::from_secs(3);
 
 impl WebSettings {
-    /// Reads the file, if there is one, until the task is dropped. A file that is invalid, or that would remove
-    /// protection, changes nothing and is logged once.
+    /// Rereads the file, if there is one, until the task is dropped. A file that is invalid or would remove protection
+    /// changes nothing; its problems are logged once.
     pub async fn follow(self) {
         let Some(file) = self.file.clone() else { return };
         let config = self.current().config.clone();
         if config.tls.is_none() && config.users.is_empty() {
             tracing::warn!(
-                "the web configuration file sets neither TLS nor users: every client that reaches the port can read the pages"
+                "the web configuration file sets neither TLS nor users: any client that reaches the port can read the pages"
             );
         }
         let mut logged = None;
         loop {
-            tokio::time::sleep(READ_EVERY).await;
+            tokio::time::sleep(READ_INTERVAL).await;
             let (path, former) = (file.clone(), self.current());
             let read = move || {
                 let next = Active::load(Some(&path))?;
-                match next.config.loses(&former.config) {
+                match next.config.removed_protection(&former.config) {
                     // An empty or truncated file is valid, too.
-                    Some(lost) => {
-                        Err(format!("{}: {lost}; to allow that, restart", path.display()))
+                    Some(removed) => {
+                        Err(format!("{}: {removed}; to allow this, restart", path.display()))
                     }
                     None => Ok((next.config != former.config).then_some(next)),
                 }
@@ -61,14 +61,14 @@ mod tests {
     use super::super::config::{ClientCertificates, TlsConfig, WebConfig};
 
     #[test]
-    fn a_change_may_add_or_replace_protection_but_not_remove_it() {
+    fn protection_can_be_added_or_replaced_but_not_removed() {
         let tls = |clients: ClientCertificates| {
             Some(TlsConfig {
                 certificates: "c".to_owned(),
                 key: "k".into(),
                 clients,
-                speaks_1_2: true,
-                speaks_1_3: true,
+                allows_tls_1_2: true,
+                allows_tls_1_3: true,
             })
         };
         let ca = || "ca".to_owned();
@@ -77,28 +77,33 @@ mod tests {
         let others = BTreeMap::from([("c".to_owned(), "d".to_owned())]);
         let with_users = WebConfig { users, ..WebConfig::default() };
         let with_others = WebConfig { users: others, ..WebConfig::default() };
-        let private = WebConfig { tls: tls(ClientCertificates::NotAsked), ..WebConfig::default() };
-        let asks = ClientCertificates::VerifiedIfGiven(ca());
-        let asking = WebConfig { tls: tls(asks), ..WebConfig::default() };
-        let requires = ClientCertificates::Required(ca());
-        let strict = WebConfig { tls: tls(requires), ..WebConfig::default() };
+        let private =
+            WebConfig { tls: tls(ClientCertificates::NotRequested), ..WebConfig::default() };
+        let optional = ClientCertificates::VerifiedIfGiven(ca());
+        let lenient = WebConfig { tls: tls(optional), ..WebConfig::default() };
+        let required = ClientCertificates::Required(ca());
+        let strict = WebConfig { tls: tls(required), ..WebConfig::default() };
         let both = WebConfig { tls: strict.tls.clone(), ..with_users.clone() };
-        for (former, next, loses) in [
+        for (former, next, is_removed) in [
             (&open, &both, false),
             (&open, &open, false),
             (&both, &both, false),
             (&with_users, &with_others, false),
             (&private, &strict, false),
-            (&asking, &private, false),
+            (&lenient, &private, false),
             (&both, &open, true),
             (&with_users, &open, true),
             (&with_users, &strict, true),
             (&both, &with_users, true),
             (&private, &open, true),
-            (&strict, &asking, true),
+            (&strict, &lenient, true),
             (&strict, &private, true),
         ] {
-            assert_eq!(next.loses(former).is_some(), loses, "{former:?} {next:?}");
+            assert_eq!(
+                next.removed_protection(former).is_some(),
+                is_removed,
+                "{former:?} {next:?}"
+            );
         }
     }
 }

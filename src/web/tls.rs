@@ -1,4 +1,4 @@
-//! TLS from the certificates of the web configuration.
+//! Creates the TLS acceptor from the certificates of the web configuration.
 
 use std::sync::Arc;
 
@@ -15,11 +15,11 @@ use super::config::{ClientCertificates, TlsConfig};
 /// Creates the TLS acceptor.
 ///
 /// # Errors
-/// Fails if certificates or keys can't be used. Errors don't quote keys.
+/// Fails if a certificate or key can't be used. Errors don't quote keys.
 pub(super) fn acceptor(config: &TlsConfig) -> anyhow::Result<TlsAcceptor> {
     let versions: Vec<&rustls::SupportedProtocolVersion> = [
-        (config.speaks_1_2, &rustls::version::TLS12),
-        (config.speaks_1_3, &rustls::version::TLS13),
+        (config.allows_tls_1_2, &rustls::version::TLS12),
+        (config.allows_tls_1_3, &rustls::version::TLS13),
     ]
     .into_iter()
     .filter_map(|(is_enabled, version)| is_enabled.then_some(version))
@@ -39,7 +39,7 @@ pub(super) fn acceptor(config: &TlsConfig) -> anyhow::Result<TlsAcceptor> {
         verifier.build().context("client_ca")
     };
     let builder = match &config.clients {
-        ClientCertificates::NotAsked => builder.with_no_client_auth(),
+        ClientCertificates::NotRequested => builder.with_no_client_auth(),
         ClientCertificates::VerifiedIfGiven(authorities) => {
             builder.with_client_cert_verifier(verifier(authorities, true)?)
         }

@@ -1,7 +1,8 @@
 //! Basic authentication with bcrypt hashes.
 //!
 //! Verifying a password takes tens of milliseconds by design. Passwords are verified one at a time, on a thread for
-//! blocking work; verified ones are remembered by a keyed tag. Unknown users take as long as known ones.
+//! blocking work, and verified ones are remembered by a keyed tag. Rejecting an unknown user takes as long as
+//! rejecting a known one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -35,7 +36,7 @@ impl fmt::Debug for Users {
 }
 
 impl Users {
-    /// Takes names with their bcrypt hashes. Without any, all requests are allowed.
+    /// Creates users from names and bcrypt hashes. Without users, all requests are allowed.
     pub(super) fn new(hashes: BTreeMap<String, String>) -> Result<Self, getrandom::Error> {
         let mut key = [0; 32];
         getrandom::fill(&mut key)?;
@@ -56,7 +57,7 @@ impl Users {
         if self.0.is_verified(&tag) {
             return true;
         }
-        // The password of an unknown user is compared with another user's hash.
+        // An unknown user's password is compared with another user's hash, to take as long.
         let is_user = known.is_some();
         let Some(hash) = known.or_else(|| self.0.hashes.values().next()).cloned() else {
             return false;
@@ -67,12 +68,12 @@ impl Users {
         let verify = move || {
             // Keep the permit until the work is done, even if the client disconnects.
             let _permit = permit;
-            let is_right = users.is_verified(&tag)
+            let is_valid = users.is_verified(&tag)
                 || (bcrypt::verify(&password, &hash).unwrap_or(false) && is_user);
-            if is_right {
+            if is_valid {
                 users.remember(tag);
             }
-            is_right
+            is_valid
         };
         tokio::task::spawn_blocking(verify).await.unwrap_or(false)
     }
@@ -92,7 +93,7 @@ impl Inner {
     }
 }
 
-/// The name and password of `Authorization: Basic` (RFC 7617).
+/// Returns the name and password of `Authorization: Basic` (RFC 7617).
 fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
     let text = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, encoded) = text.split_once(' ')?;
@@ -127,7 +128,7 @@ mod tests {
         }
         assert!(!users.allows(&HeaderMap::new()).await);
         let verified = users.0.verified.lock().expect("no panic").len();
-        assert_eq!(verified, 1, "only the right password is remembered");
+        assert_eq!(verified, 1, "only the right password may be remembered");
         let open = Users::new(BTreeMap::new()).expect("random");
         assert!(open.allows(&HeaderMap::new()).await);
     }

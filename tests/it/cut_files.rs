@@ -95,7 +95,8 @@ async fn an_emptied_web_configuration_still_requires_basic_auth() {
     };
     assert_eq!((status("").await, status("first").await), (401, 200));
     let headers = "http_server_config: { http2: true }\n";
-    for (cut, expected) in [("", "is empty"), (headers, "basic_auth_users: has no users any more")]
+    for (cut, expected) in
+        [("", "is empty"), (headers, "basic_auth_users: no longer has any users")]
     {
         std::fs::write(&web, cut).expect("written");
         eventually("the error is logged", async || {

@@ -23,7 +23,7 @@ async fn reports_a_readable_account_and_its_request_rate() {
         &format!(
             "150 lists, 240 of the error log and {least} to {most} reads an hour, at most 4 at a time"
         ),
-        "concurrency   0.0 to 0.0 at a time needed, at ",
+        "concurrency   0.0 to 0.0 concurrent requests needed, at ",
     ] {
         assert!(ended.stdout.contains(expected), "{expected}: {}", ended.stdout);
     }

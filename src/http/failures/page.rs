@@ -1,4 +1,4 @@
-//! The HTML of `/failures`: a form, a table, and an explanation if it is empty.
+//! The HTML of `/failures`: a form and a table, or an explanation if there are no results.
 
 use axum::http::StatusCode;
 use jiff::Timestamp;
@@ -16,13 +16,13 @@ use super::super::pages::{age, frame};
 use super::query::{self, webhook_kinds};
 use super::reported;
 
-/// Links are relative, so that a proxy can add a path prefix.
+/// The page's own path. Links are relative, so that a proxy can add a path prefix.
 const PATH: &str = "failures";
 const JSON_PATH: &str = "failures.json";
-/// The default region; links to the console name only other regions.
+/// The default region. Links to the console name only other regions.
 const DEFAULT_REGION: &str = "us1";
 
-/// The page with the results.
+/// Returns the page with the results.
 pub(super) fn found(
     filter: &FailureFilter,
     found: &RecentFailures,
@@ -33,7 +33,7 @@ pub(super) fn found(
         h1 { "Most recent failing requests" }
         (form(filter, accounts))
         p.more {
-            @if found.total > 0 { span { (how_many(found)) } }
+            @if found.total > 0 { span { (summary(found)) } }
             @if let Some(older) = query::older(filter, found) {
                 a href=(query::link(&older, PATH)) { "Older" }
             }
@@ -46,7 +46,7 @@ pub(super) fn found(
             h2 { "Counted from Call Events" }
         }
         @if found.failures.is_empty() {
-            (nothing(filter))
+            (no_results(filter))
         } @else {
             table {
                 thead {
@@ -67,10 +67,10 @@ pub(super) fn found(
     frame("Failures - twilio-call-exporter", &body)
 }
 
-/// The page that explains why there are no results.
+/// Returns the page for a request that can't be answered.
 pub(super) fn refusal(status: StatusCode, problems: &[String]) -> Markup {
     let body = html! {
-        h1 { @if status.is_client_error() { "Not understood" } @else { "No answer now" } }
+        h1 { @if status.is_client_error() { "Invalid filter" } @else { "Temporarily unavailable" } }
         ul {
             @for problem in problems { li { (problem) } }
         }
@@ -84,11 +84,11 @@ pub(super) fn refusal(status: StatusCode, problems: &[String]) -> Markup {
 
 fn form(filter: &FailureFilter, accounts: &[String]) -> Markup {
     let mut known: Vec<&str> = accounts.iter().map(String::as_str).collect();
-    // Keep the selected accounts in the form even if they don't exist.
+    // The form keeps the selected accounts even if they don't exist.
     known.extend(filter.accounts.iter().map(String::as_str));
     known.sort_unstable();
     known.dedup();
-    let asked: Vec<&str> = filter.accounts.iter().map(String::as_str).collect();
+    let selected: Vec<&str> = filter.accounts.iter().map(String::as_str).collect();
     let kinds: Vec<&str> = filter.kinds.iter().map(|kind| kind.as_str()).collect();
     let reasons: Vec<&str> = filter.reasons.iter().map(|reason| reason.as_str()).collect();
     let all_kinds: Vec<&str> = webhook_kinds().map(RequestKind::as_str).collect();
@@ -97,7 +97,7 @@ fn form(filter: &FailureFilter, accounts: &[String]) -> Markup {
     let limit = filter.limit;
     html! {
         form action=(PATH) method="get" {
-            (selects("Account", "account", &known, &asked))
+            (selects("Account", "account", &known, &selected))
             (inputs("Host", "host", &filter.hosts))
             (inputs("Route", "route", &filter.routes))
             (selects("Kind", "kind", &all_kinds, &kinds))
@@ -110,19 +110,19 @@ fn form(filter: &FailureFilter, accounts: &[String]) -> Markup {
     }
 }
 
-/// One field per selected value, or an empty one.
-fn inputs(title: &str, name: &str, asked: &[String]) -> Markup {
+/// Returns one field per selected value, or an empty one.
+fn inputs(title: &str, name: &str, selected: &[String]) -> Markup {
     let empty = [String::new()];
     html! {
-        @for value in if asked.is_empty() { &empty } else { asked } {
+        @for value in if selected.is_empty() { &empty } else { selected } {
             label { (title) input name=(name) value=(value) autocapitalize="off" spellcheck="false"; }
         }
     }
 }
 
-fn selects(title: &str, name: &str, known: &[&str], asked: &[&str]) -> Markup {
+fn selects(title: &str, name: &str, known: &[&str], selected: &[&str]) -> Markup {
     html! {
-        @for value in if asked.is_empty() { &[""] } else { asked } {
+        @for value in if selected.is_empty() { &[""] } else { selected } {
             label {
                 (title)
                 select name=(name) {
@@ -136,7 +136,7 @@ fn selects(title: &str, name: &str, known: &[&str], asked: &[&str]) -> Markup {
     }
 }
 
-fn how_many(found: &RecentFailures) -> String {
+fn summary(found: &RecentFailures) -> String {
     match (found.failures.len(), found.total) {
         (_, 1) => "1 failing request.".to_owned(),
         (shown, total) if shown < total => format!("The newest {shown} of {total}."),
@@ -159,14 +159,14 @@ fn row(filter: &FailureFilter, failure: &RecentFailure, now: Timestamp) -> Marku
                 span.age { (age(seconds_between(failure.at, now))) " ago" }
             }
             td data-label="Account" {
-                a href=(narrowed(&|asked| asked.accounts = vec![failure.account.clone()])) { (failure.account) }
+                a href=(narrowed(&|filter| filter.accounts = vec![failure.account.clone()])) { (failure.account) }
             }
-            td data-label="Host" { a href=(narrowed(&|asked| asked.hosts = vec![host.clone()])) { (host) } }
-            td data-label="Route" { a href=(narrowed(&|asked| asked.routes = vec![route.clone()])) { (route) } }
-            td.fixed data-label="Kind" { a href=(narrowed(&|asked| asked.kinds = vec![failure.kind])) { (failure.kind) } }
+            td data-label="Host" { a href=(narrowed(&|filter| filter.hosts = vec![host.clone()])) { (host) } }
+            td data-label="Route" { a href=(narrowed(&|filter| filter.routes = vec![route.clone()])) { (route) } }
+            td.fixed data-label="Kind" { a href=(narrowed(&|filter| filter.kinds = vec![failure.kind])) { (failure.kind) } }
             td.fixed data-label="Code" { (failure.code) }
             td.fixed data-label="Reason" {
-                a.bad href=(narrowed(&|asked| asked.reasons = vec![failure.reason])) { (failure.reason) }
+                a.bad href=(narrowed(&|filter| filter.reasons = vec![failure.reason])) { (failure.reason) }
                 @if let Some(malformation) = failure.malformation {
                     " "
                     span.detail { (malformation) }
@@ -188,10 +188,10 @@ fn duration(ms: Option<u64>) -> String {
     }
 }
 
-/// The URL of a call in Twilio's console.
+/// Returns the URL of a call in Twilio's console.
 ///
-/// Twilio doesn't document it. Integrations with Twilio use this one, such as Splunk On-Call's guide ("Link back to
-/// a specific call's history"). The console redirects to the current page after the login.
+/// Twilio doesn't document it. Integrations use this one, such as Splunk On-Call's guide ("Link back to a specific
+/// call's history"). After the login, the console redirects to the current page.
 pub(super) fn console(call_sid: CallSid, region: &str) -> String {
     let page = format!("https://www.twilio.com/console/voice/calls/logs/{call_sid}");
     if region == DEFAULT_REGION {
@@ -201,8 +201,8 @@ pub(super) fn console(call_sid: CallSid, region: &str) -> String {
     format!("{page}?{}", query.append_pair("x-target-region", region).finish())
 }
 
-/// Explains an empty result.
-fn nothing(filter: &FailureFilter) -> Markup {
+/// Explains why there are no results.
+fn no_results(filter: &FailureFilter) -> Markup {
     html! {
         p {
             @if query::is_filtered(filter) {
@@ -212,7 +212,7 @@ fn nothing(filter: &FailureFilter) -> Markup {
             }
         }
         ul.quiet {
-            li { "Perhaps nothing failed." }
+            li { "There may have been no failures." }
             li { "Twilio may show the events of a call only 15 minutes after it ends." }
             li {
                 "Only the newest are kept: " (MAX_PER_ENDPOINT) " per route, " (MAX_PER_ACCOUNT)

@@ -1,7 +1,7 @@
 //! The query string of `/failures`.
 //!
-//! A parameter may be repeated: any of its values matches. Empty values are ignored, because the form sends
-//! one for each field that was left empty.
+//! A parameter may be repeated to match any of its values. Empty values are ignored, because the form sends
+//! one for each empty field.
 
 use form_urlencoded::Serializer;
 use jiff::{SignedDuration, Timestamp};
@@ -11,10 +11,10 @@ use crate::domain::judge::verdict::Reason;
 use crate::domain::words::label;
 use crate::store::failures::{FailureFilter, MAX_RESULTS, RecentFailures};
 
-/// How many failures are shown by default: a few screens.
+/// The default number of failures: a few screens.
 pub(super) const DEFAULT_LIMIT: usize = 200;
-/// Numbers from here on are milliseconds, as in Grafana's links; smaller ones are seconds. In seconds, this
-/// is the year 5138; in milliseconds, 1973.
+/// Numbers from this one on are milliseconds, as in Grafana's links; smaller ones are seconds. In seconds, it
+/// is in the year 5138; in milliseconds, in 1973.
 const FIRST_MILLISECOND: i64 = 100_000_000_000;
 const TIME: &str =
     "a time such as 2026-01-31T16:20:00Z (write + as %2B), or Unix seconds or milliseconds";
@@ -22,7 +22,7 @@ const TIME: &str =
 /// Parses a query string.
 ///
 /// # Errors
-/// Returns every problem: the parameter, what was expected and the value.
+/// Returns all problems, each with the parameter, the expected value and the actual one.
 pub(super) fn parse(text: &str) -> Result<FailureFilter, Vec<String>> {
     let mut filter = all();
     let mut problems = Vec::new();
@@ -37,7 +37,7 @@ pub(super) fn parse(text: &str) -> Result<FailureFilter, Vec<String>> {
     if problems.is_empty() { Ok(filter) } else { Err(problems) }
 }
 
-/// Matches all failures.
+/// Returns the filter that matches all failures.
 pub(super) fn all() -> FailureFilter {
     FailureFilter { limit: DEFAULT_LIMIT, ..FailureFilter::default() }
 }
@@ -69,12 +69,12 @@ fn add(filter: &mut FailureFilter, name: &str, value: &str) -> Result<(), String
     Ok(())
 }
 
-/// Whether a filter excludes any failure, apart from its limit.
+/// Whether a filter has criteria, apart from its limit.
 pub(super) fn is_filtered(filter: &FailureFilter) -> bool {
     FailureFilter { limit: DEFAULT_LIMIT, ..filter.clone() } != all()
 }
 
-/// A link to the failures that match a filter.
+/// Returns a link to the failures that match a filter.
 pub(super) fn link(filter: &FailureFilter, path: &str) -> String {
     let mut query = Serializer::new(String::new());
     let texts = [("account", &filter.accounts), ("host", &filter.hosts), ("route", &filter.routes)];
@@ -92,10 +92,10 @@ pub(super) fn link(filter: &FailureFilter, path: &str) -> String {
     if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
 }
 
-/// The filter that continues where the results were cut, or `None` if they are complete.
+/// Returns the filter for the results after these, or `None` if they are complete.
 ///
-/// Both ends of a time range are inclusive, so the next results repeat the last instant of these: requests
-/// of the same second may be on both sides of the cut.
+/// Time ranges include both ends, so the next results repeat the last instant of these: requests of the same
+/// second may be on both sides of the cut.
 pub(super) fn older(filter: &FailureFilter, found: &RecentFailures) -> Option<FailureFilter> {
     let (newest, oldest) = (found.failures.first()?, found.failures.last()?);
     if found.total <= found.failures.len() {
@@ -105,7 +105,7 @@ pub(super) fn older(filter: &FailureFilter, found: &RecentFailures) -> Option<Fa
     if newest.at > oldest.at {
         older.to = Some(oldest.at);
     } else if found.failures.len() < MAX_RESULTS {
-        // All have the same time: only a higher limit gets past it.
+        // All have the same time, so only a higher limit reaches older ones.
         older.limit = MAX_RESULTS;
     } else {
         older.to = oldest.at.checked_sub(SignedDuration::from_millis(1)).ok();
@@ -113,7 +113,7 @@ pub(super) fn older(filter: &FailureFilter, found: &RecentFailures) -> Option<Fa
     Some(older)
 }
 
-/// The kinds of requests that can fail: the application's own API requests are not webhooks.
+/// Returns the kinds of webhook requests, that is, all but the application's own API requests.
 pub(super) fn webhook_kinds() -> impl Iterator<Item = RequestKind> {
     RequestKind::ALL.iter().copied().filter(|kind| *kind != RequestKind::ApiRequest)
 }
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn accepts_times_as_people_prometheus_and_grafana_write_them() {
+    fn accepts_rfc_3339_unix_seconds_and_grafanas_milliseconds() {
         for (text, expected) in [
             ("1700000000", Some(at(0))),
             ("1700000000000", Some(at(0))),
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn continues_where_results_were_cut_and_always_advances() {
+    fn older_results_start_at_the_cut_and_always_advance() {
         let found = |seconds: &[i64], total| RecentFailures {
             failures: seconds.iter().map(|second| failure("/a", *second)).collect(),
             total,

@@ -1,4 +1,4 @@
-//! The section of `/failures` with entries of Twilio's error log that no Call Event has confirmed yet.
+//! The section of `/failures` for entries of Twilio's error log that no Call Event has confirmed yet.
 
 use jiff::Timestamp;
 use maud::{Markup, html};
@@ -10,7 +10,7 @@ use crate::store::failures::RecentReport;
 use super::super::pages::age;
 use super::page::console;
 
-/// The section, or nothing if there are no entries.
+/// Returns the section, which is empty if there are no entries.
 pub(super) fn section(reported: &[RecentReport], now: Timestamp) -> Markup {
     html! {
         @if !reported.is_empty() {
@@ -55,7 +55,7 @@ fn row(report: &RecentReport, now: Timestamp) -> Markup {
     }
 }
 
-/// The code with its meaning and a link to Twilio's page about it.
+/// Returns the code with its meaning and a link to Twilio's documentation.
 fn error(code: ErrorCode) -> Markup {
     html! {
         @if let ErrorCode::Number(number) = code {

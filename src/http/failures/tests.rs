@@ -1,4 +1,4 @@
-//! What people and programs are answered: form, links, escaping, refusals.
+//! Tests of the HTML and JSON responses: fields, links, escaping and errors.
 
 use std::collections::BTreeMap;
 
@@ -11,11 +11,11 @@ use crate::domain::words::sid::CallSid;
 use crate::store::failures::FailureFilter;
 use jiff::Timestamp;
 
-/// Text that ends an attribute, an element and a line, if it is let.
+/// Text that, unless escaped, ends an attribute, an element and a line.
 const HOSTILE: &str = "/\"'><script>alert(1)</script>&amp;\\\n\u{0}\u{1b}\u{202e}\u{fffd}";
 
 #[test]
-fn json_has_exactly_the_fields_that_are_promised() {
+fn json_has_exactly_the_documented_fields() {
     let mut unanswered = failure("/a", 40);
     unanswered.code = Code::NONE;
     unanswered.duration_ms = None;
@@ -31,7 +31,7 @@ fn json_has_exactly_the_fields_that_are_promised() {
 }
 
 #[test]
-fn a_row_shows_all_and_each_label_leads_to_what_shares_it() {
+fn rows_show_every_field_and_labels_link_to_filtered_lists() {
     let page = page_of("account=prod&limit=5", vec![failure("/a", 0)], 1);
     for expected in [
         "<time datetime=\"2023-11-14T22:13:20Z\">2023-11-14 22:13:20</time> <span class=\"age\">40 s ago",
@@ -53,7 +53,7 @@ fn a_row_shows_all_and_each_label_leads_to_what_shares_it() {
 }
 
 #[test]
-fn what_the_error_log_reports_has_a_section_of_its_own_with_what_the_code_means() {
+fn error_log_entries_have_their_own_section_with_explained_codes() {
     let mut unknown = report("/b", 30);
     (unknown.code, unknown.call_sid) = (ErrorCode::Other, None);
     let reported = vec![unknown, report("/a", 0)];
@@ -78,15 +78,15 @@ fn what_the_error_log_reports_has_a_section_of_its_own_with_what_the_code_means(
 }
 
 #[test]
-fn a_call_of_another_region_is_linked_there() {
-    let mut abroad = failure("/a", 0);
-    abroad.region = "ie1".to_owned();
-    let page = page_of("", vec![abroad], 1);
+fn links_to_calls_of_other_regions_name_the_region() {
+    let mut elsewhere = failure("/a", 0);
+    elsewhere.region = "ie1".to_owned();
+    let page = page_of("", vec![elsewhere], 1);
     assert!(page.contains("CA00000000000000000000000000000009?x-target-region=ie1\""), "{page}");
 }
 
 #[test]
-fn a_cut_answer_says_so_and_goes_on() {
+fn truncated_results_say_so_and_link_to_older_ones() {
     let page = page_of("limit=2", vec![failure("/a", 2), failure("/a", 1)], 431);
     assert!(page.contains("The newest 2 of 431."), "{page}");
     let older = "<a href=\"failures?to=2023-11-14T22%3A13%3A21Z&amp;limit=2\">Older</a>";
@@ -94,7 +94,7 @@ fn a_cut_answer_says_so_and_goes_on() {
 }
 
 #[test]
-fn an_empty_answer_is_explained() {
+fn empty_results_are_explained() {
     let page = page_of("", Vec::new(), 0);
     assert!(page.contains("No failing request is recorded.") && page.contains("15 minutes"));
     let page = page_of("route=/nowhere", Vec::new(), 0);
@@ -102,7 +102,7 @@ fn an_empty_answer_is_explained() {
 }
 
 #[test]
-fn several_values_of_a_key_are_all_in_the_form() {
+fn the_form_keeps_all_values_of_a_repeated_parameter() {
     let query = "host=a&host=b&kind=voice_url&kind=dial_action&account=gone";
     let page = page_of(query, Vec::new(), 0);
     for expected in [
@@ -117,7 +117,7 @@ fn several_values_of_a_key_are_all_in_the_form() {
 }
 
 #[test]
-fn labels_and_queries_never_become_markup() {
+fn labels_and_queries_are_escaped() {
     let pages = |text: &str| {
         let text = text.to_owned();
         let mut failure = failure(&text, 0);
@@ -146,13 +146,13 @@ fn labels_and_queries_never_become_markup() {
 }
 
 #[test]
-fn a_store_that_cannot_be_read_is_told_without_its_innards() {
+fn store_errors_are_reported_without_internal_details() {
     for error in
         [ReadError::Timeout, ReadError::Failed("/secret/path".to_owned()), ReadError::Closed]
     {
-        let told = why(&error);
-        assert!(!told.contains("secret"), "{told}");
-        let response = refusal(StatusCode::SERVICE_UNAVAILABLE, &[told.to_owned()], Form::Page);
+        let text = explain(&error);
+        assert!(!text.contains("secret"), "{text}");
+        let response = refusal(StatusCode::SERVICE_UNAVAILABLE, &[text.to_owned()], Format::Page);
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
     }
@@ -195,7 +195,7 @@ fn page_of(query: &str, failures: Vec<RecentFailure>, total: usize) -> String {
     page::found(&filter, &found, &["prod".to_owned()], at(40)).into_string()
 }
 
-/// Names of all elements, with how often each begins.
+/// Counts the start and end tags by name.
 fn elements(page: &str) -> BTreeMap<String, usize> {
     let mut elements = BTreeMap::new();
     for (at, _) in page.match_indices('<') {

@@ -1,6 +1,6 @@
 //! The landing page: the state of the exporter and its accounts.
 //!
-//! It uses the same instruments as `/metrics`, so that both agree.
+//! It reads the same instruments as `/metrics`, so that both agree.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::metrics::catalog::{self, Family};
 use super::super::HttpState;
 use super::{age, frame};
 
-/// The state of an account, from its gauges.
+/// The state of an account, read from its gauges.
 #[derive(Debug, Default, PartialEq)]
 struct AccountRow {
     sid: String,
@@ -24,7 +24,7 @@ struct AccountRow {
     overdue: f64,
     catching_up: f64,
     unreadable: f64,
-    /// The resources that can't be read, why, and for how many seconds.
+    /// The resources that can't be read, each with the reason and the time in seconds.
     troubles: Vec<(&'static str, String, f64)>,
 }
 
@@ -33,10 +33,10 @@ pub(in crate::http) async fn landing(State(state): State<HttpState>) -> Html<Str
     let now = seconds_between(jiff::Timestamp::UNIX_EPOCH, (state.time)());
     let health = Health { is_ready: (state.is_ready)(), is_writable: is_writable(&families) };
     let mut rows = rows(&families);
-    for told in state.troubles.all() {
-        let for_seconds = seconds_between(told.since, (state.now)());
-        let row = rows.entry(told.account).or_default();
-        row.troubles.push((told.resource, told.why, for_seconds));
+    for trouble in state.troubles.all() {
+        let seconds = seconds_between(trouble.since, (state.now)());
+        let row = rows.entry(trouble.account).or_default();
+        row.troubles.push((trouble.resource, trouble.why, seconds));
     }
     Html(page(&rows, health, now).into_string())
 }
@@ -119,15 +119,15 @@ fn page(rows: &BTreeMap<String, AccountRow>, health: Health, now: f64) -> Markup
             }
             tbody {
                 @for (account, row) in rows { (account_row(account, row, now)) }
-                @if rows.is_empty() { tr { td colspan="5" { "No account yet." } } }
+                @if rows.is_empty() { tr { td colspan="5" { "No accounts yet." } } }
             }
         }
     };
     frame("twilio-call-exporter", &body)
 }
 
-/// The name of a resource for people.
-fn what(resource: &str) -> &str {
+/// Returns the display name of a resource.
+fn display_name(resource: &str) -> &str {
     match resource {
         "calls" => "lists of calls",
         "call" => "single calls",
@@ -144,7 +144,7 @@ fn account_row(account: &str, row: &AccountRow, now: f64) -> Markup {
             td.sid data-label="SID" { (row.sid) }
             td data-label="Lists" {
                 @match row.up {
-                    None => "not asked yet",
+                    None => "not polled yet",
                     Some(up) if up > 0.0 => "readable",
                     Some(_) => { span.bad { "not readable" } },
                 }
@@ -166,7 +166,7 @@ fn account_row(account: &str, row: &AccountRow, now: f64) -> Markup {
         }
         @for (resource, why, seconds) in &row.troubles {
             tr { td.bad colspan="5" {
-                (account) ": " (what(resource)) " not readable for " (age(*seconds)) ": " (why)
+                (account) ": " (display_name(resource)) " not readable for " (age(*seconds)) ": " (why)
             } }
         }
     }
@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_account_is_shown_with_its_health_and_its_name_is_escaped() {
+    fn accounts_show_their_health_and_escaped_names() {
         let row = AccountRow {
             sid: "AC1".to_owned(),
             up: Some(0.0),
@@ -188,7 +188,7 @@ mod tests {
             troubles: vec![("call_events", "refused: <b>ask".to_owned(), 300.0)],
         };
         let rows = BTreeMap::from([("<b>prod</b>".to_owned(), row)]);
-        let text = page(&rows, WELL, 100.0).into_string();
+        let text = page(&rows, HEALTHY, 100.0).into_string();
         for expected in [
             "&lt;b&gt;prod",
             "not readable",
@@ -202,15 +202,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_the_whole_program_is_told() {
+    fn shows_problems_of_the_whole_program() {
         let text = |health| page(&BTreeMap::new(), health, 0.0).into_string();
-        let stopped = Health { is_ready: false, ..WELL };
-        let full = Health { is_writable: false, ..WELL };
+        let stopped = Health { is_ready: false, ..HEALTHY };
+        let full = Health { is_writable: false, ..HEALTHY };
         for (health, expected) in [(stopped, "stopped advancing"), (full, "can't be written")] {
             assert!(text(health).contains(expected));
-            assert!(!text(WELL).contains(expected));
+            assert!(!text(HEALTHY).contains(expected));
         }
     }
 
-    const WELL: Health = Health { is_ready: true, is_writable: true };
+    const HEALTHY: Health = Health { is_ready: true, is_writable: true };
 }
