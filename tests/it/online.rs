@@ -21,7 +21,7 @@ async fn reports_a_readable_account_and_its_request_rate() {
         "Call Events   readable",
         "error log     readable: ",
         &format!(
-            "150 lists, 240 of the error log and {least} to {most} reads an hour, at most 4 at a time"
+            "150 lists, 240 error log reads and {least} to {most} Call Event reads an hour, at most 4 at a time"
         ),
         "concurrency   0.0 to 0.0 concurrent requests needed, at ",
     ] {

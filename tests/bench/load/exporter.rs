@@ -11,11 +11,11 @@ use reqwest::header::{ACCEPT, ACCEPT_ENCODING};
 use super::process::{Process, Usage};
 use super::twilio::{Shape, account_sid};
 
-/// Longest time that anything may take.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// The maximum time to wait for a condition.
+const TIMEOUT: Duration = Duration::from_secs(300);
 
-/// How often it is asked whether it is done: seldom, because a scrape takes CPU time, too.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// The interval at which progress is checked: long, because each check is a scrape that takes CPU time.
+const CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A running exporter.
 pub(crate) struct Exporter {
@@ -25,7 +25,7 @@ pub(crate) struct Exporter {
 }
 
 impl Exporter {
-    /// Starts it, polling a Twilio, with its store in a directory.
+    /// Starts an exporter that polls the Twilio at `url` and stores its data in `directory`.
     pub(crate) async fn start(directory: &Path, url: &str, shape: Shape) -> anyhow::Result<Self> {
         let mut config = String::from("limits: { routes_per_account: 1000 }\naccounts:\n");
         for account in 0..shape.accounts {
@@ -58,8 +58,8 @@ impl Exporter {
             if let Some(address) = address {
                 break address;
             }
-            if began.elapsed() > PATIENCE {
-                bail!("the exporter does not listen: {text}");
+            if began.elapsed() > TIMEOUT {
+                bail!("the exporter doesn't listen after {TIMEOUT:?}: {text}");
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
         };
@@ -72,7 +72,7 @@ impl Exporter {
         Ok(request.send().await?.error_for_status()?.bytes().await?.to_vec())
     }
 
-    /// How many webhook requests it has counted.
+    /// Returns the number of webhook requests counted so far.
     pub(crate) async fn counted(&self) -> anyhow::Result<u64> {
         let text = String::from_utf8(self.scrape("text/plain", "identity").await?)?;
         let values = text
@@ -82,18 +82,18 @@ impl Exporter {
         Ok(values.sum())
     }
 
-    /// Waits until it has counted so many.
-    pub(crate) async fn has_counted(&self, events: u64) -> anyhow::Result<()> {
+    /// Waits until this many events are counted.
+    pub(crate) async fn wait_until_counted(&self, events: u64) -> anyhow::Result<()> {
         let began = Instant::now();
         let mut counted = 0;
-        while began.elapsed() < PATIENCE {
+        while began.elapsed() < TIMEOUT {
             counted = self.counted().await?;
             if counted >= events {
                 return Ok(());
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(CHECK_INTERVAL).await;
         }
-        bail!("{counted} of {events} Call Events were counted in {PATIENCE:?}")
+        bail!("only {counted} of {events} Call Events were counted within {TIMEOUT:?}")
     }
 
     pub(crate) fn usage(&self) -> anyhow::Result<Usage> {

@@ -1,4 +1,4 @@
-//! The floor: fetches the same pages over as many connections and parses them, and nothing else.
+//! The floor: fetches the same pages over as many connections and parses them, but does nothing else.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use super::ROLE;
 use super::process::{Process, Usage};
 use super::twilio::{Shape, account_sid, call_sid};
 
-/// What a run took.
+/// The time and resources that a run took.
 pub(crate) struct Run {
     pub took: Duration,
     pub usage: Usage,
 }
 
-/// Runs it as a process against a Twilio.
+/// Runs the floor as a process that reads from the Twilio at `url`.
 pub(crate) fn measure(url: &str, shape: Shape, connections: u64) -> anyhow::Result<Run> {
     let mut command = Command::new(std::env::current_exe()?);
     command.env(ROLE, "floor").env("LOAD_URL", url);
@@ -33,18 +33,18 @@ pub(crate) fn measure(url: &str, shape: Shape, connections: u64) -> anyhow::Resu
     }
     let began = Instant::now();
     let mut process = Process::start(&mut command)?;
-    ensure!(process.line()? == "done", "the floor did not get to its end");
+    ensure!(process.line()? == "done", "the floor failed");
     Ok(Run { took: began.elapsed(), usage: process.usage()? })
 }
 
-/// The process.
+/// Runs as the process of the floor.
 pub(crate) fn run() -> anyhow::Result<()> {
     twilio_call_exporter::twilio::client::install_crypto();
-    // As the exporter has it.
+    // The same kind of runtime as the exporter's.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(fetch_all())?;
     println!("done");
-    // It ends when what it used has been looked at.
+    // Stay alive until the parent has read the resources used and kills this process.
     loop {
         std::thread::park();
     }
@@ -77,10 +77,10 @@ async fn fetch_all() -> anyhow::Result<()> {
                     return Ok::<(), anyhow::Error>(());
                 }
                 let (account, call) = (number % accounts, number / accounts);
-                let (of, call) = (account_sid(account), call_sid(account, call));
-                let path = format!("/2010-04-01/Accounts/{of}/Calls/{call}/Events.json");
+                let (account, call) = (account_sid(account), call_sid(account, call));
+                let path = format!("/2010-04-01/Accounts/{account}/Calls/{call}/Events.json");
                 let page = fetch(&http, &format!("{url}{path}?PageSize=1000")).await?;
-                let events = page["events"].as_array().context("no events")?.len();
+                let events = page["events"].as_array().context("the page has no events")?.len();
                 found.fetch_add(u64::try_from(events)?, Ordering::Relaxed);
             }
         });
@@ -88,7 +88,7 @@ async fn fetch_all() -> anyhow::Result<()> {
     while let Some(ended) = tasks.join_next().await {
         ended??;
     }
-    ensure!(found.load(Ordering::Relaxed) == expected, "not every event was fetched");
+    ensure!(found.load(Ordering::Relaxed) == expected, "some events weren't fetched");
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! What is measured.
+//! The scenarios and their measurements.
 
 use std::time::{Duration, Instant};
 
@@ -10,16 +10,16 @@ use super::exporter::Exporter;
 use super::floor;
 use super::twilio::{self, Shape};
 
-/// How often a scenario that compares is run: odd, for a median.
+/// The number of runs of a comparison: odd, for the median.
 const RUNS: usize = 5;
-/// Requests in flight per account: the default of `api.max_concurrency`.
+/// Requests in flight per account, the default of `api.max_concurrency`.
 const CONCURRENCY: u64 = 4;
-/// Scrapes of each format and encoding.
+/// The number of scrapes for each format and encoding.
 const SCRAPES: usize = 300;
-/// What Prometheus asks for first.
+/// The format that Prometheus prefers.
 pub(crate) const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0";
 
-/// Events a second from HTTP to the disk, and CPU time beside that of the floor.
+/// Measures events per second from HTTP to disk, and CPU time compared with the floor.
 pub(crate) async fn throughput(encoding: &str) -> anyhow::Result<()> {
     let is_gzip = encoding == "gzip";
     let shape = Shape { accounts: 4, calls: 5_000, events: 10, routes: 20, is_gzip, delay_ms: 0 };
@@ -29,7 +29,7 @@ pub(crate) async fn throughput(encoding: &str) -> anyhow::Result<()> {
         let directory = TempDir::new()?;
         let began = Instant::now();
         let exporter = Exporter::start(directory.path(), &url, shape).await?;
-        exporter.has_counted(shape.total()).await?;
+        exporter.wait_until_counted(shape.total()).await?;
         let (took, usage) = (began.elapsed(), exporter.usage()?);
         drop(exporter);
         let floor = floor::measure(&url, shape, shape.accounts * CONCURRENCY)?;
@@ -56,7 +56,7 @@ pub(crate) async fn throughput(encoding: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Memory with many tracked calls.
+/// Measures memory with many tracked calls.
 pub(crate) async fn memory() -> anyhow::Result<()> {
     for calls in [1_000, 10_000, 100_000] {
         let shape =
@@ -64,11 +64,11 @@ pub(crate) async fn memory() -> anyhow::Result<()> {
         let (_twilio, url) = twilio::start(shape)?;
         let directory = TempDir::new()?;
         let exporter = Exporter::start(directory.path(), &url, shape).await?;
-        exporter.has_counted(shape.total()).await?;
+        exporter.wait_until_counted(shape.total()).await?;
         let while_reading = exporter.usage()?;
         drop(exporter);
         let exporter = Exporter::start(directory.path(), &url, shape).await?;
-        ensure!(exporter.counted().await? == shape.total(), "something was lost");
+        ensure!(exporter.counted().await? == shape.total(), "some events were lost in the restart");
         let restarted = exporter.usage()?;
         println!(
             "memory of {calls} tracked calls: {:.1} MiB resident after reading them (peak {:.1}), {:.1} after a restart (peak {:.1})",
@@ -81,16 +81,16 @@ pub(crate) async fn memory() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Scrapes of 10,000 series while events come in, two slow scrapers beside them.
+/// Times scrapes of 10,000 series while events arrive and two other scrapers read slowly.
 pub(crate) async fn scrapes(delay_ms: u64) -> anyhow::Result<()> {
-    // As many calls as are not read before the scrapes are over.
+    // Enough calls to keep the exporter reading until the scrapes are over.
     let calls = if delay_ms == 0 { 25_000 } else { 6_000 };
     let shape = Shape { accounts: 4, calls, events: 10, routes: 60, is_gzip: false, delay_ms };
     let (_twilio, url) = twilio::start(shape)?;
     let directory = TempDir::new()?;
     let exporter = Exporter::start(directory.path(), &url, shape).await?;
-    // Every route is known long before that.
-    exporter.has_counted(shape.total() / 50).await?;
+    // By then, every route is known.
+    exporter.wait_until_counted(shape.total() / 50).await?;
     let address = exporter.url.trim_start_matches("http://").to_owned();
     let slow = [address.clone(), address].map(|address| tokio::spawn(read_slowly(address)));
     let (before, began) = (exporter.counted().await?, Instant::now());
@@ -102,19 +102,19 @@ pub(crate) async fn scrapes(delay_ms: u64) -> anyhow::Result<()> {
     }
     for _ in 0..SCRAPES {
         for (format, encoding, times) in &mut samples {
-            let asked = Instant::now();
+            let started = Instant::now();
             exporter.scrape(format, encoding).await?;
-            times.push(asked.elapsed().as_secs_f64() * 1000.0);
+            times.push(started.elapsed().as_secs_f64() * 1000.0);
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
     let (after, took) = (exporter.counted().await?, began.elapsed());
     ensure!(after < shape.total(), "everything was counted before the scrapes were over");
-    ensure!(slow.iter().all(|reader| !reader.is_finished()), "a slow scraper was not slow");
+    ensure!(slow.iter().all(|reader| !reader.is_finished()), "a slow scraper finished early");
     let text = String::from_utf8(exporter.scrape("text/plain", "identity").await?)?;
     let series = text.lines().filter(|line| !line.starts_with('#')).count();
     println!(
-        "scrapes of {series} series ({} bytes), Twilio answers after {delay_ms} ms, {:.0} events/s come in, two slow scrapers beside:",
+        "scrapes of {series} series ({} bytes), Twilio responds after {delay_ms} ms, {:.0} events/s arrive, two slow scrapers:",
         text.len(),
         rate(after - before, took)
     );
@@ -133,7 +133,7 @@ pub(crate) async fn scrapes(delay_ms: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Asks for a scrape, and takes a kilobyte of it a second.
+/// Requests a scrape and reads it at one kilobyte per second.
 async fn read_slowly(address: String) -> anyhow::Result<()> {
     let stream = TcpStream::connect(address).await?;
     stream.writable().await?;
@@ -150,7 +150,7 @@ async fn read_slowly(address: String) -> anyhow::Result<()> {
     }
 }
 
-/// From the start of the process to the first scrape, with an empty store.
+/// Measures the time from the start of the process to the end of the first scrape, with an empty store.
 pub(crate) async fn start() -> anyhow::Result<()> {
     let shape =
         Shape { accounts: 1, calls: 10, events: 10, routes: 20, is_gzip: false, delay_ms: 0 };
@@ -171,7 +171,7 @@ fn rate(events: u64, took: Duration) -> f64 {
     f64::from(u32::try_from(events).unwrap_or(u32::MAX)) / took.as_secs_f64()
 }
 
-/// The value that so many of a thousand don't exceed.
+/// Returns the value that `permille` thousandths of all values don't exceed. Sorts the values.
 pub(crate) fn percentile(values: &mut [f64], permille: usize) -> f64 {
     values.sort_by(f64::total_cmp);
     values[(values.len() * permille / 1000).min(values.len() - 1)]
@@ -181,7 +181,7 @@ pub(crate) fn mebibytes(bytes: u64) -> f64 {
     f64::from(u32::try_from(bytes / 1024).unwrap_or(u32::MAX)) / 1024.0
 }
 
-/// Median, and the least and the most.
+/// Formats the median, the minimum and the maximum.
 fn spread(values: &mut [f64]) -> String {
     values.sort_by(f64::total_cmp);
     let (first, last) = (values[0], values[values.len() - 1]);

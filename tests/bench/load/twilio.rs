@@ -1,6 +1,6 @@
-//! A Twilio of canned answers, as cheap to ask as can be, so that others are measured and not it.
+//! A Twilio with canned responses, which cost as little CPU time as possible so that they don't distort the results.
 //!
-//! All calls ended a quarter of an hour ago and more: every one is due to be settled at once.
+//! All calls ended more than a quarter of an hour ago, so the settling reads of all of them are due immediately.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -23,33 +23,33 @@ use twilio_call_exporter::clock::Clock;
 use super::ROLE;
 use super::process::Process;
 
-/// Calls of a page of a list.
+/// The number of calls on a page of a list.
 const PAGE: u64 = 1_000;
-/// Different pages of Call Events: more than a cache of the processor keeps by chance.
+/// The number of different pages of Call Events: too many to stay in the processor's cache by chance.
 const TEMPLATES: u64 = 64;
-/// When the first call began, and in how much time all of them did.
+/// How long ago the first call began, and the period in which all calls began.
 const BEGAN_AGO: Duration = Duration::from_secs(58 * 60);
 const WITHIN: Duration = Duration::from_secs(38 * 60);
 
-/// What there is to be read.
+/// The amount of data to be read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
-    /// Accounts.
+    /// The number of accounts.
     pub accounts: u64,
-    /// Calls of each account.
+    /// The number of calls per account.
     pub calls: u64,
-    /// Call Events of each call.
+    /// The number of Call Events per call.
     pub events: u64,
-    /// Different paths in their URLs.
+    /// The number of different paths in their URLs.
     pub routes: u64,
-    /// Whether answers are compressed.
+    /// Whether responses are compressed.
     pub is_gzip: bool,
-    /// How long each answer takes: at least 50 ms where Twilio is a network away.
+    /// How long each response takes. Over the internet, Twilio takes at least 50 ms.
     pub delay_ms: u64,
 }
 
 impl Shape {
-    /// All Call Events.
+    /// Returns the total number of Call Events.
     pub(crate) fn total(self) -> u64 {
         self.accounts * self.calls * self.events
     }
@@ -59,27 +59,27 @@ impl Shape {
         format!("{accounts} {calls} {events} {routes} {} {delay_ms}", u8::from(is_gzip))
     }
 
-    fn of_text(text: &str) -> anyhow::Result<Self> {
+    fn from_text(text: &str) -> anyhow::Result<Self> {
         let numbers: Vec<u64> = text.split(' ').map(str::parse).collect::<Result<_, _>>()?;
         let [accounts, calls, events, routes, gzip, delay_ms] = numbers[..] else {
-            anyhow::bail!("`{text}` is no shape")
+            anyhow::bail!("`{text}` isn't a shape")
         };
         Ok(Self { accounts, calls, events, routes, is_gzip: gzip == 1, delay_ms })
     }
 }
 
-/// Starts it as a process. Returns it with its base URL.
+/// Starts the Twilio as a process. Returns the process and its base URL.
 pub(crate) fn start(shape: Shape) -> anyhow::Result<(Process, String)> {
     let mut command = Command::new(std::env::current_exe()?);
     command.env(ROLE, "twilio").env("LOAD_SHAPE", shape.to_text());
     let mut process = Process::start(&mut command)?;
-    let url = process.line().context("the Twilio of the benchmark did not start")?;
+    let url = process.line().context("the benchmark's Twilio didn't start")?;
     Ok((process, url))
 }
 
-/// The process.
+/// Runs as the process of the Twilio.
 pub(crate) fn run() -> anyhow::Result<()> {
-    let shape = Shape::of_text(&std::env::var("LOAD_SHAPE")?)?;
+    let shape = Shape::from_text(&std::env::var("LOAD_SHAPE")?)?;
     let canned = Arc::new(Canned::new(shape, Clock::start().now())?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -98,10 +98,11 @@ pub(crate) fn call_sid(account: u64, number: u64) -> String {
     format!("CA{account:08x}{number:024x}")
 }
 
+/// The responses, rendered in advance.
 struct Canned {
     is_gzip: bool,
     delay: Duration,
-    /// Pages of the list of calls, by account.
+    /// The pages of each account's list of calls.
     lists: Vec<Vec<Bytes>>,
     empty: Bytes,
     events: Vec<Bytes>,
@@ -200,14 +201,14 @@ fn rfc2822(at: Timestamp) -> String {
     at.strftime("%a, %d %b %Y %H:%M:%S +0000").to_string()
 }
 
-/// A call, the newest first.
+/// Returns the JSON of a call. The call with the lowest number is the newest.
 fn call(account: u64, number: u64, calls: u64, now: Timestamp) -> Value {
-    let place = u32::try_from(calls - number).unwrap_or(u32::MAX);
-    let began_at = now - BEGAN_AGO + WITHIN / u32::try_from(calls).unwrap_or(u32::MAX) * place;
-    let (sid, of) = (call_sid(account, number), account_sid(account));
-    let path = format!("/2010-04-01/Accounts/{of}/Calls/{sid}");
+    let position = u32::try_from(calls - number).unwrap_or(u32::MAX);
+    let began_at = now - BEGAN_AGO + WITHIN / u32::try_from(calls).unwrap_or(u32::MAX) * position;
+    let (sid, account) = (call_sid(account, number), account_sid(account));
+    let path = format!("/2010-04-01/Accounts/{account}/Calls/{sid}");
     json!({
-        "sid": sid, "account_sid": of, "parent_call_sid": null, "phone_number_sid": null,
+        "sid": sid, "account_sid": account, "parent_call_sid": null, "phone_number_sid": null,
         "status": "completed", "direction": "inbound", "answered_by": null,
         "from": "+15550100001", "from_formatted": "(555) 010-0001",
         "to": "+15550100002", "to_formatted": "(555) 010-0002",
@@ -220,7 +221,7 @@ fn call(account: u64, number: u64, calls: u64, now: Timestamp) -> Value {
     })
 }
 
-/// One Call Event: some 20 parameters and 1 kB of TwiML; one in a hundred fails.
+/// Returns the JSON of a Call Event with 24 parameters and 1 kB of TwiML. One in a hundred fails.
 fn call_event(template: u64, event: u64, shape: Shape, now: Timestamp) -> Value {
     let number = template * shape.events + event;
     let prompt = format!(
@@ -258,7 +259,7 @@ fn call_event(template: u64, event: u64, shape: Shape, now: Timestamp) -> Value 
     })
 }
 
-/// A word for a number, so that no path looks like data.
+/// Spells a number in letters, so that paths don't look like they contain IDs.
 fn word(mut number: u64) -> String {
     let mut word = String::from("m");
     loop {
