@@ -1,5 +1,5 @@
-//! The dashboards: they are defined here, written to `dashboards/` as JSON, and checked against the rules
-//! of Grafana's linter and the catalogue of metrics.
+//! Defines the dashboards, and checks their JSON in `dashboards/` against the rules of Grafana's linter and the
+//! catalogue of metrics.
 //!
 //! `UPDATE_GOLDEN=1 cargo test dashboards` writes the JSON.
 
@@ -19,27 +19,28 @@ use build::{Dashboard, Panel};
 /// The directory of the JSON files.
 pub(crate) const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/dashboards");
 
-/// The families used in most queries.
+/// The metric families used in most queries.
 const REQUESTS: &str = "twilio_webhook_requests_total";
 const DURATION: &str = "twilio_webhook_request_duration_seconds";
 const FAILURES: &str = "twilio_webhook_failures_total";
 const EVENT_LAG: &str = "twilio_exporter_event_lag_seconds";
-/// Selects caller-facing requests in a family with kinds: those that expect TwiML, and media files that a
-/// call plays. Failure ratios are computed over these, as in the rules.
+/// Selects caller-facing requests in a family with kinds: those that expect TwiML, and media files played in a call.
+/// Failure ratios are computed over these, as in the rules.
 const CALLER_FACING: &str = r#"kind!~".*_callback""#;
 /// The share of caller-facing requests that may fail, from the rules.
 const OBJECTIVE: &str = "max(twilio:webhook_failures_objective:threshold)";
-/// The one-hour failure ratio that pages.
+/// The one-hour failure ratio above which an alert pages.
 const PAGE_RATIO: &str =
     "max(twilio:burn_rate_1h:threshold) * max(twilio:webhook_failures_objective:threshold)";
-/// Seconds of silence that callers notice, two thirds of Twilio's timeout, and Twilio's timeout.
+/// In seconds: the silence that callers notice, two thirds of Twilio's timeout, and Twilio's timeout.
 const SLOW: f64 = 3.0;
 const NEAR_TIMEOUT: f64 = 10.0;
 const TIMEOUT: f64 = 15.0;
-/// Seconds of lag that exceed the 16 minutes caused by Twilio: moderately and greatly.
+/// Lags in seconds that moderately and greatly exceed the 16 minutes caused by Twilio.
 const LATE: f64 = 1_200.0;
 const VERY_LATE: f64 = 3_600.0;
-/// A count above this isn't 0: because `increase` extrapolates, one event may count as slightly less than 1.
+/// The threshold for counts above 0. It is less than 1 because `increase` extrapolates, so one event may yield
+/// slightly less than 1.
 const ANY: f64 = 0.5;
 
 /// All dashboards.
@@ -47,42 +48,42 @@ pub(crate) fn all() -> [Dashboard; 4] {
     [webhooks::dashboard(), route::dashboard(), calls::dashboard(), exporter::dashboard()]
 }
 
-/// The number of requests: those with a duration, or the failures if there are more, as a request without a
-/// response may have no duration. Not the sum over codes, because a new code appears with its value, which
-/// isn't an increase.
+/// The number of requests: those with a duration, or the failures if there are more, because a request without a
+/// response may have no duration. Summing over codes would be wrong: the series of a new code starts at its first
+/// value, which `increase` ignores.
 fn request_count(function: &str, range: &str, matchers: &str, by: &str) -> String {
     let sum = |family: &str| format!("sum{by}({function}({family}{{{matchers}}}{range}))");
     let (measured, failed) = (sum(&format!("{DURATION}_count")), sum(FAILURES));
     format!("({measured} >= {failed} or {failed})")
 }
 
-/// The series of a query that are highest by `rank`, an expression over the whole time range. A plain
-/// `topk` would select series at each point, so that lines come and go.
+/// The series of a query that are highest by `rank`, an expression over the whole time range. A plain `topk` would
+/// select series separately at each point in time, so lines would come and go.
 fn highest(count: u32, expr: &str, by: &str, rank: &str) -> String {
     format!("({expr}) and on ({by}) topk({count}, {rank})")
 }
 
-/// The same for gauges, by their highest value in the time range. Gauges that are always 0 are omitted.
+/// The gauges with the highest values in the time range. Gauges that are always 0 are omitted.
 fn highest_gauges(count: u32, series: &str, by: &str) -> String {
     let rank = format!("max by ({by}) (max_over_time({series}[$__range] @ end())) > 0");
     highest(count, &format!("max by ({by}) ({series})"), by, &rank)
 }
 
-/// The share of requests that failed; empty if there were none. Because a request without a response may
-/// have no duration, there may be more failures than durations, so the share is limited to 1.
+/// The share of requests that failed; empty if there were no requests. It is limited to 1: because a request without a
+/// response may have no duration, there may be more failures than durations.
 fn share(function: &str, range: &str, matchers: &str, by: &str) -> String {
     let sum = |family: &str| format!("sum{by}({function}({family}{{{matchers}}}{range}))");
     format!("clamp_max({} / {}, 1) >= 0", sum(FAILURES), sum(&format!("{DURATION}_count")))
 }
 
-/// A quantile of buckets; empty if they are, where Prometheus would return NaN.
+/// A quantile of buckets; empty, instead of Prometheus' NaN, if the buckets are.
 fn quantile(q: f64, by: &str, buckets: &str) -> String {
     format!("histogram_quantile({q}, sum by ({by}) ({buckets})) >= 0")
 }
 
-/// A number whose colour shows the highest limit of the rules that it has reached. Because a colour can't
-/// depend on another series, the limit determines the number's name, and the name its colour. Each of
-/// `limits` has an expression, a name and a colour.
+/// Shows a number in the colour of the highest limit of the rules that it has reached. Because a colour can't depend
+/// on another series, the limit determines the number's name, and the name determines its colour. Each of `limits`
+/// has an expression, a name and a colour.
 fn with_limits(panel: Panel, name: &str, number: &str, limits: &[(&str, &str, &str)]) -> Panel {
     let named =
         |limit: &str, words: &str| format!(r#"label_replace({limit}, "limit", "{words}", "", "")"#);
@@ -96,10 +97,10 @@ fn with_limits(panel: Panel, name: &str, number: &str, limits: &[(&str, &str, &s
     panel.instant(&format!("0 * {reached} + on () group_left () ({number})"), "{{limit}}")
 }
 
-/// The URL parameters that links to other dashboards pass on.
+/// The URL parameters that links pass on to other dashboards.
 const LINK_PARAMETERS: &str = "${job:queryparam}&${datasource:queryparam}&${__url_time_range}";
 
-/// How late the numbers are, in the same place on every dashboard.
+/// Shows how late the numbers are. It has the same position on every dashboard.
 fn data_lag_stat() -> Panel {
     let account = r#"job=~"$job",account=~"$account""#;
     Panel::stat(
@@ -118,7 +119,7 @@ fn data_lag_stat() -> Panel {
     .instant(&format!("max(twilio_exporter_settling_overdue_seconds{{{account}}})"), "behind")
 }
 
-/// Status codes in their conventional colours.
+/// Colours status codes conventionally.
 fn code_colours(panel: Panel) -> Panel {
     panel.colours(&[
         ("/^2/", "green"),
@@ -129,7 +130,7 @@ fn code_colours(panel: Panel) -> Panel {
     ])
 }
 
-/// Failure reasons, coloured by what is missing or wrong.
+/// Colours failure reasons by what is missing or wrong.
 fn reason_colours(panel: Panel) -> Panel {
     panel.colours(&[
         ("/^http_5xx/", "red"),

@@ -1,11 +1,11 @@
-//! Whole histories of an account, simulated in virtual time from a seed: the real engine and store run
-//! against a Twilio that fails and throttles, while the program is reloaded and is killed between any two
-//! steps and during commits.
+//! Simulates whole histories of an account in virtual time, each from a seed: the real engine and store run
+//! against a Twilio that fails and throttles, while the program is reloaded, and killed between steps and
+//! during commits.
 //!
-//! Two properties are checked. Exactly once: in the end each Call Event, each finished call and each call's
-//! outcome is counted once, and no value ever falls. Rate limits: no request during a `Retry-After`, one at
-//! a time after a 429, and never more in flight than allowed. A failure prints its seed; `HISTORY=<seed>`
-//! runs only that history, `HISTORIES=<number>` sets the number of histories.
+//! Two properties are checked. Exactly once: in the end, each Call Event, each finished call and each call's
+//! outcome has been counted once, and no counter ever decreased. Rate limits: no requests during a
+//! `Retry-After`, one at a time after a 429, and never more in flight than configured. A failure prints its
+//! seed. `HISTORY=<seed>` runs only that history; `HISTORIES=<number>` sets the number of histories.
 
 mod life;
 mod twilio;
@@ -17,7 +17,7 @@ use std::time::Instant;
 use life::Simulation;
 use world::World;
 
-/// Default number of histories; CI sets more.
+/// The default number of histories. CI runs more.
 const DEFAULT_HISTORIES: u64 = 200;
 
 #[test]
@@ -27,11 +27,11 @@ fn every_event_of_every_history_is_counted_once() {
     if let Some(seed) = number("HISTORY") {
         let result = simulate(seed);
         println!("history {seed}: {result:?}");
-        result.expect("no property is violated");
+        result.expect("all properties hold");
         return;
     }
     let count = number("HISTORIES").unwrap_or(DEFAULT_HISTORIES);
-    let (next, began) = (AtomicU64::new(0), Instant::now());
+    let (next, started) = (AtomicU64::new(0), Instant::now());
     let totals = std::thread::scope(|scope| {
         let worker = || {
             let mut totals = Totals::default();
@@ -56,8 +56,8 @@ fn every_event_of_every_history_is_counted_once() {
         }
         totals
     });
-    println!("{count} histories in {:.1} s: {totals:?}", began.elapsed().as_secs_f64());
-    // A simulation in which too little happens proves nothing.
+    println!("{count} histories in {:.1} s: {totals:?}", started.elapsed().as_secs_f64());
+    // If too little happens, the simulation proves nothing.
     assert!(totals.events > count * 10 && totals.kills > count && totals.failures > count);
     assert!(totals.torn_commits > count / 10 && totals.late > 0);
     assert!(totals.throttled > count && totals.pages > count && totals.reloads > count / 2);
@@ -65,7 +65,7 @@ fn every_event_of_every_history_is_counted_once() {
     assert!(totals.reported > count * 2 && totals.pushes > count);
 }
 
-/// How often each thing happened, in one history or in several.
+/// How often each thing happened in one or more histories.
 #[derive(Clone, Copy, Debug, Default)]
 struct Totals {
     calls: u64,
@@ -76,12 +76,12 @@ struct Totals {
     torn_commits: u64,
     failures: u64,
     throttled: u64,
-    /// Pages of Call Events other than the last.
+    /// Pages of Call Events that weren't the last of their list.
     pages: u64,
     discoveries: u64,
-    /// Entries of the error log.
+    /// Counted entries of the error log.
     reported: u64,
-    /// Accepted pushes of error log entries.
+    /// Accepted pushes of entries of the error log.
     pushes: u64,
     reloads: u64,
     /// Steps of the engine.
@@ -107,7 +107,7 @@ impl Totals {
     }
 }
 
-/// Simulates the history of a seed. An error describes the violated property.
+/// Simulates the history of a seed. An error names the violated property.
 fn simulate(seed: u64) -> Result<Totals, String> {
     let world = World::from_seed(seed);
     let mut simulation = Simulation::begin(&world, seed);
@@ -123,7 +123,7 @@ fn simulate(seed: u64) -> Result<Totals, String> {
     let since = simulation.error_log_since();
     let expected = since.map(|since| world.reports(since)).unwrap_or_default();
     if expected != reported {
-        return Err(format!("the error log has {expected:?}, but {reported:?} were counted"));
+        return Err(format!("error log entries: expected {expected:?}, counted {reported:?}"));
     }
     let reported = reported.values().sum();
     let expected = world.expected_counts();
@@ -135,10 +135,10 @@ fn simulate(seed: u64) -> Result<Totals, String> {
     }
     let mut late = 0;
     for (key, &found) in &counted {
-        let most = world.maximum_counts().get(key).copied().unwrap_or(0);
+        let maximum = world.maximum_counts().get(key).copied().unwrap_or(0);
         late += if expected.contains_key(key) { 0 } else { found };
-        if !expected.contains_key(key) && found > most {
-            return Err(format!("{key:?} is {found}, expected at most {most}"));
+        if !expected.contains_key(key) && found > maximum {
+            return Err(format!("{key:?} is {found}, expected at most {maximum}"));
         }
     }
     Ok(Totals { late, reported, ..simulation.totals() })

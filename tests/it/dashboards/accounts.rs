@@ -1,5 +1,5 @@
-//! Panels about all accounts, readable for one account or a hundred: counts, a table with one row per
-//! account, and a table of the accounts that need attention.
+//! Panels about all accounts, which stay readable with a hundred accounts: counts, a table with one row per account,
+//! and a table of the accounts that need attention.
 
 use super::build::Panel;
 use super::{
@@ -9,7 +9,7 @@ use super::{
 
 /// Label matchers for the variables.
 const ACCOUNT: &str = r#"job=~"$job",account=~"$account""#;
-/// Names for a value that should be 1.
+/// Words for a value that should be 1.
 const YES_NO: [(&str, &str, &str); 2] = [("1", "yes", "green"), ("0", "no", "red")];
 
 /// The numbers of accounts that can and can't be read.
@@ -30,13 +30,13 @@ pub(super) fn readable() -> Panel {
     .colours(&[("/^not readable/", "red")])
 }
 
-/// One row per account.
+/// A table with one row per account.
 pub(super) fn table() -> Panel {
     let facing = format!("{ACCOUNT},{CALLER_FACING}");
     let sum = |family: &str, matchers: &str| {
         format!("sum by (account) (increase({family}{{{matchers}}}[$__range]))")
     };
-    // An account without calls has a row, too.
+    // Accounts without calls have a row, too.
     let or_0 =
         |expr: &str| format!("{expr} or 0 * max by (account) (twilio_account_info{{{ACCOUNT}}})");
     let failed = sum(FAILURES, &facing);
@@ -98,8 +98,7 @@ pub(super) fn table() -> Panel {
     )
 }
 
-/// The accounts that can't be read, are behind, have an overdue settling read, or have calls that can't be
-/// read.
+/// A table of the accounts that can't be read, are behind, have an overdue settling read, or have unreadable calls.
 pub(super) fn needing_attention() -> Panel {
     let gauge = |function: &str, family: &str| {
         format!("{function} by (account) (twilio_exporter_{family}{{{ACCOUNT}}})")

@@ -1,12 +1,12 @@
-//! Panels about firing alerts, readable for one alert or hundreds.
+//! Panels about firing alerts, which stay readable with hundreds of alerts.
 
 use super::LINK_PARAMETERS;
 use super::build::Panel;
 
-/// Up to this many accounts with the same alert have a row each; more share one.
+/// Up to this many accounts with the same alert have one row each; more share a row.
 const MAX_ROWS: u32 = 3;
 
-/// Alerts selected by the variables. An alert about a host has no account and no route.
+/// The alerts selected by the variables. An alert about a host has neither account nor route.
 fn firing(series: &str, more: &str) -> String {
     format!(
         r#"{series}{{alertname=~"Twilio.+",job=~"$job|",account=~"$account|",host=~"$host|",route=~"$route|"{more}}}"#
@@ -39,7 +39,7 @@ pub(super) fn table() -> Panel {
     let labels = "alertname, severity, host, route";
     let is_firing = firing("ALERTS", r#",alertstate="firing""#);
     let of_accounts = firing("ALERTS", r#",alertstate="firing",account!="""#);
-    // 0 for an alert without an account, so that each alert has a number.
+    // The number of accounts, or 0 for an alert without one, so that every alert has a number.
     let number = |by: &str| {
         format!(
             "(count by ({by}) (group by ({labels}, account) ({of_accounts})) or 0 * group by ({by}) ({is_firing}))"
@@ -47,7 +47,7 @@ pub(super) fn table() -> Panel {
     };
     let since = format!("{} and ignoring (alertstate) {is_firing}", firing("ALERTS_FOR_STATE", ""));
     let accounts = format!("count by ({labels}) (group by ({labels}, account) ({is_firing}))");
-    // A few accounts have a row each, with the account's name; many share one row.
+    // A few accounts have one row each, with the account's name; many share a row.
     let rows = |each: &str, together: &str| {
         format!(
             "({each} and on ({labels}) {accounts} <= {MAX_ROWS}) or ({together} and on ({labels}) {accounts} > {MAX_ROWS})"

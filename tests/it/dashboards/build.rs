@@ -1,4 +1,4 @@
-//! Builds a dashboard from panels that flow from left to right, as Grafana's classic JSON (schemaVersion
+//! Builds a dashboard from panels that flow from left to right. The result is Grafana's classic JSON (schemaVersion
 //! 41), which Grafana 10 to 13 can provision from files.
 
 mod panel;
@@ -9,13 +9,13 @@ pub(crate) use panel::Panel;
 
 /// The number of columns in Grafana's grid.
 const COLUMNS: u64 = 24;
-/// The version in which `refresh` is a string and `time_options` is gone, which Grafana 10 reads and 13
-/// doesn't migrate.
+/// The schema version in which `refresh` is a string and `time_options` no longer exists. Grafana 10 can read it, and
+/// Grafana 13 doesn't migrate it.
 const SCHEMA_VERSION: u64 = 41;
 
-/// A dashboard to be written to a file.
+/// A dashboard that is written to a file.
 pub(crate) struct Dashboard {
-    /// The name in its URL and of its file.
+    /// Its name in URLs and the name of its file.
     pub uid: &'static str,
     /// Its title.
     pub title: &'static str,
@@ -23,7 +23,7 @@ pub(crate) struct Dashboard {
     pub description: &'static str,
     /// The variables for selecting labels.
     pub variables: Vec<Value>,
-    /// The start of the query of the link to `/failures`, if there is one.
+    /// The start of the query string of its link to `/failures`, if it has one.
     pub failures: Option<&'static str>,
     /// Its rows of panels, with their titles.
     pub rows: Vec<(&'static str, Vec<Panel>)>,
@@ -119,11 +119,11 @@ fn datasource() -> Value {
     json!({ "type": "prometheus", "uid": "${datasource}" })
 }
 
-/// Alerts as annotations on every graph.
+/// Shows alerts as annotations on every graph.
 fn alerts() -> Value {
     json!({
         "name": "Alerts", "enable": true, "hide": false, "iconColor": "red", "datasource": datasource(),
-        // One annotation per outage, no matter how many accounts are affected.
+        // One annotation per outage, however many accounts are affected.
         "expr": "group by (alertname, host, route) (ALERTS{alertname=~\"Twilio.+\",alertstate=\"firing\",severity=\"critical\",job=~\"$job|\",account=~\"$account|\"})",
         "titleFormat": "{{alertname}}", "textFormat": "{{host}}{{route}}", "step": "60s",
     })

@@ -1,9 +1,8 @@
-//! The dashboards with a real Prometheus that scrapes the demo: every query finds something, exactly the
+//! Tests the dashboards with a real Prometheus that scrapes the demo: every query finds something, exactly the
 //! expected alerts fire, and each dashboard is drawn for visual inspection.
 //!
-//! `DEMO_SECONDS=900 cargo test --test it drawn -- --ignored` runs the demo for longer; the pictures are in
-//! `target/tmp/dashboards`. They are drawn by this project's renderer: no Grafana server loads the files
-//! here.
+//! `DEMO_SECONDS=900 cargo test --test it drawn -- --ignored` runs the demo for longer. The pictures are in
+//! `target/tmp/dashboards`. They come from this project's renderer: no Grafana server loads the files here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,19 +15,19 @@ use super::lint::{panels, queries};
 use crate::harness::{Browser, Program, Prometheus, eventually};
 use crate::rules;
 
-/// The alerts that the demo must cause: its `/menu` responds with errors, JSON or not at all. The paging
-/// alert suppresses those about callers cut off, non-XML responses and the error budget.
+/// The alerts that the demo must cause: its `/menu` responds with errors, with JSON or not at all. The paging alert
+/// suppresses the alerts about callers cut off, non-XML responses and the error budget.
 const EXPECTED_ALERTS: [(&str, &str); 2] =
     [("TwilioWebhookFailing", "/menu"), ("TwilioWebhookNearTimeout", "/menu")];
 
-/// Thresholds for a demo of two minutes with little traffic.
+/// Thresholds that suit a two-minute demo with little traffic.
 const THRESHOLDS: [(&str, &str); 2] = [
-    // Only one call in fifty is slow enough for callers to notice, and two minutes may have none.
+    // Only one call in fifty is slow enough for callers to notice, so two minutes may have none.
     ("twilio:slow_ratio:threshold", "0.5"),
     ("twilio:callback_failures_ratio:threshold", "0.05"),
 ];
 
-/// Panels that show a text instead of data, because the demo has none for them.
+/// Panels that show a text because the demo has no data for them.
 const EMPTY_PANELS: [&str; 8] = [
     "Retries",
     "TwiML warnings",
@@ -40,15 +39,14 @@ const EMPTY_PANELS: [&str; 8] = [
     "Failed calls by account",
 ];
 
-/// Parts of queries that may find nothing, because there is no problem or another query of the same panel
+/// Parts of queries that may find nothing, because there is no problem or because another query of the same panel
 /// finds something: counts of problems, the budget left, and the budget overspent.
 const EMPTY_QUERIES: [&str; 4] = ["== 0)", "> 1", "1 - (clamp_max", "absent("];
 
-/// How long the demo may take until all alerts fire: only one failure in ten is a timeout, at a random
-/// time.
+/// The time within which all expected alerts must fire. Only one failure in ten is a timeout, at a random time.
 const FIRING_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// Seconds between two points of a graph.
+/// The seconds between two points of a graph.
 const STEP: i64 = 2;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -91,7 +89,7 @@ async fn the_demo_fires_its_alerts_and_every_panel_shows_something() {
     tokio::task::spawn_blocking(move || draw(&results)).await.expect("no panic");
 }
 
-/// The rules with other thresholds and shorter times for which conditions must hold.
+/// Returns the rules with the demo's thresholds, and with shorter intervals and `for` durations.
 fn rules_for_a_demo() -> Vec<(&'static str, String)> {
     let read =
         |name: &str| std::fs::read_to_string(format!("{}/{name}", rules::FOLDER)).expect("rules");
@@ -125,7 +123,7 @@ async fn firing_alerts(prometheus: &Prometheus, job: &str) -> BTreeSet<(String, 
         .collect()
 }
 
-/// Asserts that an alert's link to `/failures` lists at least one failure.
+/// Asserts that an alert's link to `/failures` leads to at least one failure.
 async fn check_failures_link(program: &Program, alert: &Value) {
     let Some(url) = alert["annotations"]["failures_url"].as_str() else { return };
     if alert["labels"]["job"] != "twilio" {
@@ -141,7 +139,7 @@ async fn check_failures_link(program: &Program, alert: &Value) {
     );
 }
 
-/// Returns a dashboard with Prometheus' results for its queries, each of which must find something.
+/// Returns a dashboard with Prometheus' results for its queries. Fails if an unexpected query finds nothing.
 async fn evaluate(prometheus: &Prometheus, dashboard: &Value) -> Value {
     let to = twilio_call_exporter::clock::Clock::start().now().as_second() / STEP * STEP;
     let from = to - prometheus.age().as_secs().try_into().unwrap_or(0);
@@ -162,7 +160,7 @@ async fn evaluate(prometheus: &Prometheus, dashboard: &Value) -> Value {
             empty.push(query.to_owned());
         }
     }
-    assert!(empty.is_empty(), "nothing for {empty:#?}");
+    assert!(empty.is_empty(), "no results for {empty:#?}");
     let mut results = json!({ "step": STEP });
     for panel in panels(dashboard).filter(|panel| panel["type"] != "row") {
         let mut answers = Vec::new();
@@ -179,7 +177,7 @@ async fn evaluate(prometheus: &Prometheus, dashboard: &Value) -> Value {
     json!({ "dashboard": dashboard, "results": results, "from": from, "to": to })
 }
 
-/// Returns a query as Grafana sends it with "All" selected.
+/// Returns a query as Grafana sends it if "All" is selected.
 fn fill(expr: &str, range: i64) -> String {
     let mut filled = expr
         .replace("$__rate_interval", "20s")
@@ -195,12 +193,12 @@ fn fill(expr: &str, range: i64) -> String {
 /// Draws each dashboard in a browser, and saves the page and a picture.
 fn draw(results: &[(&str, Value)]) {
     let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("dashboards");
-    std::fs::create_dir_all(&folder).expect("a folder");
+    std::fs::create_dir_all(&folder).expect("create the folder");
     let mut browser = Browser::start_with_scripts();
     for (uid, data) in results {
         let page = folder.join(format!("{uid}.html"));
         let panels = panels(&data["dashboard"]).filter(|panel| panel["type"] != "row").count();
-        // Escaped, as `<` could end the script.
+        // `<` could end the script.
         let data = data.to_string().replace('<', "\\u003c");
         let renderer = include_str!("renderer.html");
         let html = renderer.replacen(
@@ -208,7 +206,7 @@ fn draw(results: &[(&str, Value)]) {
             &format!("<script>window.DATA = {data};</script>\n<script>"),
             1,
         );
-        std::fs::write(&page, html).expect("written");
+        std::fs::write(&page, html).expect("write the file");
         let shown = browser.show(&format!("file://{}", page.display()), (1440, 900));
         assert!(
             shown.html.contains(&format!("{panels} panels drawn")),
@@ -217,6 +215,6 @@ fn draw(results: &[(&str, Value)]) {
         assert!(!shown.html.contains(">NO DATA<"), "{uid} has an empty panel: {page:?}");
         assert!(shown.width <= 1440.0, "{uid} is {} wide", shown.width);
         let picture = folder.join(format!("{uid}.png"));
-        std::fs::write(&picture, browser.picture()).expect("written");
+        std::fs::write(&picture, browser.picture()).expect("write the file");
     }
 }

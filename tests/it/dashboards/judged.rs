@@ -1,9 +1,9 @@
-//! Panels that show what the alerts compare: failure ratios and thresholds, both from the recording rules.
+//! Panels that show the failure ratios and thresholds that the alerts compare, both from the recording rules.
 
 use super::build::Panel;
 use super::{OBJECTIVE, PAGE_RATIO, highest};
 
-/// The recorded failure ratio of caller-facing requests, without its window.
+/// The name of the recorded failure ratio of caller-facing requests, without its window.
 const SHARE: &str =
     "job_account_host_route:twilio_caller_facing_failures_per_request:ratio_increase";
 /// Label matchers for families without a kind.

@@ -1,5 +1,5 @@
-//! Checks the JSON in `dashboards/` against the rules of Grafana's linter (grafana/dashboard-linter) and a few
-//! more. Exceptions and their reasons are in `dashboards/.lint`, which Grafana's linter also reads.
+//! Checks the JSON in `dashboards/` against the rules of Grafana's linter (grafana/dashboard-linter) and a few more.
+//! Exceptions and their reasons are in `dashboards/.lint`, which Grafana's linter also reads.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,12 +11,12 @@ use super::{ANY, FOLDER, LATE, NEAR_TIMEOUT, SLOW, TIMEOUT, VERY_LATE, all};
 use crate::promql;
 use crate::rules;
 
-/// The values at which colours may change and lines be drawn: properties of Twilio and of callers, the
-/// limit for any count above 0, and 1 for a whole. Other limits are a matter of judgement, so they must be
-/// read from the rules' thresholds.
+/// The constants at which colours may change and lines may be drawn: properties of Twilio and of callers, the limit
+/// for any count above 0, and 1 for a whole. All other limits are a matter of judgement, so they must come from the
+/// rules' thresholds.
 const CONSTANTS: [f64; 7] = [ANY, 1.0, SLOW, NEAR_TIMEOUT, TIMEOUT, LATE, VERY_LATE];
 
-/// `dashboards/.lint`.
+/// The contents of `dashboards/.lint`.
 #[derive(Deserialize)]
 struct Exclusions {
     exclusions: BTreeMap<String, Exclusion>,
@@ -99,17 +99,17 @@ fn series_per_account_host_or_route_are_bounded() {
         for panel in panels(&json).filter(|panel| panel["type"] != "row") {
             for target in panel["targets"].as_array().expect("targets") {
                 let (expr, legend) = (text(&target["expr"]), text(&target["legendFormat"]));
-                let is_many = ["account", "host", "route"]
+                let has_many_series = ["account", "host", "route"]
                     .iter()
                     .any(|label| legend.contains(&format!("{{{{{label}}}}}")));
                 let place = format!("{} / {}", json["title"], panel["title"]);
                 let is_bounded = match panel["type"].as_str() {
-                    // One tile each could be a hundred tiles.
-                    Some("stat") => !is_many,
+                    // One tile per account could be a hundred tiles.
+                    Some("stat") => !has_many_series,
                     Some("table" | "heatmap") => true,
-                    // Series are chosen for the whole time range, so that lines don't come and go.
+                    // Series must be selected over the whole time range, so that lines don't come and go.
                     Some(_) | None => {
-                        !is_many || (expr.contains(" topk(") && expr.contains("@ end()"))
+                        !has_many_series || (expr.contains(" topk(") && expr.contains("@ end()"))
                     }
                 };
                 assert!(is_bounded, "{place}: {legend}: {expr}");
@@ -140,7 +140,7 @@ fn thresholds_come_from_the_rules() {
             for target in panel["targets"].as_array().expect("targets") {
                 let expr = text(&target["expr"]);
                 let unquoted: String = expr.split('"').step_by(2).collect();
-                // The only fractions allowed are quantiles.
+                // Only quantiles may be fractions.
                 let fractions = unquoted.replace("histogram_quantile(0.", "").matches("0.").count();
                 assert_eq!(fractions, 0, "{place}: {expr}");
             }
@@ -190,7 +190,7 @@ pub(crate) fn panels(json: &Value) -> impl Iterator<Item = &Value> {
 }
 
 fn text(value: &Value) -> String {
-    value.as_str().expect("a text").to_owned()
+    value.as_str().expect("a string").to_owned()
 }
 
 fn variables(title: &str, json: &Value, exclusions: &Exclusions) {
@@ -221,7 +221,7 @@ fn variables(title: &str, json: &Value, exclusions: &Exclusions) {
     }
     // `${x:queryparam}` expands to the name and `=`, too.
     assert!(!json.to_string().contains("=${job:queryparam}"), "{title}");
-    // Every variable that is used exists.
+    // Every variable used must exist.
     let names: Vec<&str> = list.iter().filter_map(|variable| variable["name"].as_str()).collect();
     let all = json.to_string();
     for part in all.split('$').skip(1) {
@@ -230,7 +230,7 @@ fn variables(title: &str, json: &Value, exclusions: &Exclusions) {
             .chars()
             .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
             .collect();
-        // A `$` that precedes no name is the end of a pattern.
+        // A `$` without a name is the end of a pattern.
         let is_known = name.is_empty() || names.contains(&&*name) || name.starts_with("__");
         assert!(is_known, "{title}: ${name}");
     }
@@ -251,7 +251,7 @@ fn panel_rules(dashboard: &str, panel: &Value, exclusions: &Exclusions) {
     assert!(has_unit, "{place}: panel-units-rule");
     let targets = panel["targets"].as_array().expect("targets");
     assert!(!targets.is_empty(), "{place}: panel-no-targets-rule");
-    // If a query may normally find nothing, the panel must say so.
+    // If it is normal for a query to find nothing, the panel must have a text for that.
     for target in targets {
         let expr = target["expr"].as_str().expect("a query");
         let may_find_nothing = expr.ends_with("> 0")
@@ -263,17 +263,17 @@ fn panel_rules(dashboard: &str, panel: &Value, exclusions: &Exclusions) {
             !may_find_nothing || defaults["noValue"].is_string(),
             "{place}: no text for an empty result: {expr}"
         );
-        // Without requests a quantile would be NaN.
+        // Without requests, a quantile would be NaN.
         let mut quantiles = expr.split("histogram_quantile(").skip(1);
         assert!(quantiles.all(|rest| rest.contains(") >= 0")), "{place}: {expr}");
-        // The choice among equal quantiles would differ between queries.
+        // The selection among equal quantiles would differ between queries.
         assert!(!expr.contains(", histogram_quantile("), "{place}: {expr}");
         for selector in
             promql::read(expr).selectors.iter().filter(|selector| !selector.name.contains(':'))
         {
             let series = &selector.name;
             let has = |label: &str| {
-                // An alert without this label is shown regardless of the selection.
+                // Alerts without this label are always shown.
                 let end = if series.starts_with("ALERTS") { "|" } else { "" };
                 let wanted = format!("${label}{end}");
                 selector.matchers.iter().any(|(name, operator, value)| {

@@ -9,7 +9,7 @@ use super::{
 /// Label matchers for the variables.
 const SELECTED: &str =
     r#"job=~"$job",account=~"$account",host=~"$host",route=~"$route",kind=~"$kind""#;
-/// The same, limited to requests that expect TwiML.
+/// Label matchers for the variables, limited to requests that expect TwiML.
 const TWIML: &str = r#"job=~"$job",account=~"$account",host=~"$host",route=~"$route",kind=~"$kind",kind!~".*_callback|media""#;
 /// Label matchers for families without a kind.
 const ENDPOINT: &str = r#"job=~"$job",account=~"$account",host=~"$host",route=~"$route""#;
@@ -46,9 +46,9 @@ fn slower_than(seconds: f64, function: &str, range: &str) -> String {
     let sum = |family: &str, bound: &str| {
         format!("sum({function}({DURATION}_{family}{{{TWIML}{bound}}}{range}))")
     };
-    // The bound is 3 or 3.0, depending on the version of Prometheus.
+    // The bound is written 3 or 3.0, depending on the version of Prometheus.
     let within = sum("bucket", &format!(",le=~\"{seconds:.0}([.]0)?\""));
-    // New series are extrapolated separately, so the share could be negative.
+    // Buckets and counts are extrapolated separately, so the share of new series could be negative.
     format!("clamp_min(1 - {within} / ({} > 0), 0)", sum("count", ""))
 }
 

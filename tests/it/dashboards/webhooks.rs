@@ -10,7 +10,7 @@ use super::{
 /// Label matchers for the variables.
 const SELECTED: &str =
     r#"job=~"$job",account=~"$account",host=~"$host",route=~"$route",kind=~"$kind""#;
-/// The same, limited to requests that expect TwiML.
+/// Label matchers for the variables, limited to requests that expect TwiML.
 const TWIML: &str = r#"job=~"$job",account=~"$account",host=~"$host",route=~"$route",kind=~"$kind",kind!~".*_callback|media""#;
 /// Label matchers for families without a kind.
 const ENDPOINT: &str = r#"job=~"$job",account=~"$account",host=~"$host",route=~"$route""#;
@@ -50,7 +50,7 @@ fn caller_facing() -> String {
     format!("{SELECTED},{CALLER_FACING}")
 }
 
-/// Data from the error log, which arrives long before Call Events. It is never added to theirs.
+/// Panels about the error log, whose entries arrive long before Call Events. The two are never added up.
 fn now() -> Vec<Panel> {
     const ERRORS: &str = "twilio_error_log_entries_total";
     let errors = format!(r#"{ERRORS}{{{ENDPOINT},product="voice",level="error"}}"#);
@@ -228,8 +228,8 @@ fn latency() -> Vec<Panel> {
         &format!("{labels}, le"),
         &format!("increase({DURATION}_bucket{{{TWIML}}}[$__range])"),
     );
-    // Many routes may have the same quantile, usually the bound of a bucket. Of those, the ones with the most
-    // requests are chosen: without a fixed order, each column of the table could show other routes.
+    // Many routes may have the same quantile, usually a bucket's bound. Ties are broken by the number of requests:
+    // otherwise each column of the table could select different routes.
     let slowest = format!("topk(15, {requests} / 1e9 + on ({labels}) ({took}))");
     vec![
         Panel::lines(

@@ -1,5 +1,5 @@
-//! The program in a history: the real engine sends requests, receives answers and commits its effects. It
-//! is killed and restarted with another configuration on the files that the kill left behind.
+//! The program in a history: the real engine sends requests, receives answers and commits their effects. After
+//! a kill, the program restarts with another configuration on the files left on disk.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -25,17 +25,17 @@ use super::Totals;
 use super::twilio::{self, PendingAnswer, RequestRules};
 use super::world::{Key, World, instant, key, outcomes, reported};
 
-/// The store's file and its log, which a kill leaves behind.
+/// The store's database and its write-ahead log.
 const FILES: [&str; 2] = ["exporter.db", "exporter.db-wal"];
 
-/// A running program: the real engine and store, and the limits that Twilio has imposed on it.
+/// A running program: the real engine and store, and the rate limits that Twilio has imposed.
 struct Program {
     store: Store,
     thread: StoreThread,
     id: AccountId,
     engine: Engine,
     max_concurrency: usize,
-    /// How far this machine's clock is ahead, in seconds.
+    /// How far the machine's clock is ahead, in seconds.
     skew: i64,
     rules: RequestRules,
     in_flight: Vec<PendingAnswer>,
@@ -48,14 +48,14 @@ pub(super) struct Simulation {
     directory: TempDir,
     program: Option<Program>,
     runtime: tokio::runtime::Runtime,
-    /// Calls that the program has ever known.
+    /// All calls that the program has learned of.
     known: BTreeSet<CallSid>,
-    /// All counters at the last check.
+    /// The values of all counters at the last check.
     seen: BTreeMap<(Scope, Cell), u64>,
     totals: Totals,
     has_begun: bool,
     started_at: i64,
-    /// The start of the time for which the error log is read.
+    /// The start of the period for which the error log is read.
     error_log_since: Option<Timestamp>,
 }
 
@@ -81,19 +81,20 @@ impl Simulation {
 
     /// Whether all calls are settled and audited, with a margin for failures and restarts.
     pub(super) fn is_over(&self, world: &World) -> bool {
-        self.now > world.quiet_from().max(self.started_at) + 100 * 60
+        self.now > world.reliable_from().max(self.started_at) + 100 * 60
     }
 
     pub(super) fn totals(&self) -> Totals {
         self.totals
     }
 
-    /// The start of the time for which the error log is read; earlier entries aren't counted.
+    /// The start of the period for which the error log is read. Earlier entries aren't counted.
     pub(super) fn error_log_since(&self) -> Option<Timestamp> {
         self.error_log_since
     }
 
-    /// Returns the counts of events by route and code, of calls by status, and of calls with an outcome.
+    /// Returns the counts of events by route and code, of calls by status, of calls with an outcome, and of entries
+    /// of the error log.
     pub(super) fn counted(&self) -> BTreeMap<Key, u64> {
         let program = self.program.as_ref().expect("a running program");
         let committed = program.store.committed();
@@ -124,36 +125,36 @@ impl Simulation {
         counted
     }
 
-    /// Runs the poll loop once, with possible kills and reloads.
+    /// Runs the poll loop once, sometimes with a kill or a reload.
     pub(super) fn step(&mut self, world: &World) -> Result<(), String> {
-        let is_quiet = self.now >= world.quiet_from();
-        // A program killed before its first commit leaves nothing, so the next starts from scratch.
-        let may_kill = !is_quiet && self.has_begun;
-        if may_kill && self.random.f64() < world.kill_rate / 4.0 {
+        let is_reliable = self.now >= world.reliable_from();
+        // A program killed before its first commit leaves nothing to check: the next one starts from scratch.
+        let can_kill = !is_reliable && self.has_begun;
+        if can_kill && self.random.f64() < world.kill_rate / 4.0 {
             self.kill(world, None)?;
         }
-        if may_kill && self.random.f64() < world.kill_rate / 8.0 {
+        if can_kill && self.random.f64() < world.kill_rate / 8.0 {
             self.reload(world);
         }
-        let wake_at = self.ask(world)?;
+        let wake_at = self.send_requests(world)?;
         let program = self.program.as_mut().expect("a running program");
         let next_answer = program.in_flight.iter().map(|answer| answer.arrives_at).min();
         self.now =
             next_answer.map_or(wake_at, |at| at.min(wake_at)).clamp(self.now, self.now + 120);
-        let effects = self.take_answers(world);
+        let effects = self.process_answers(world);
         self.known.extend(effects.batch.calls.iter().map(|call| call.sid));
         let missed = world.missed(&self.known, self.now);
         if !missed.is_empty() {
-            return Err(format!("{missed:?} aren't known at {}", self.now));
+            return Err(format!("calls {missed:?} are still unknown at {}", self.now));
         }
         if let Some(found) = &effects.accounts
             && found.is_complete
         {
             self.totals.discoveries += 1;
         }
-        let kills = may_kill && self.random.f64() < world.kill_rate;
+        let kills = can_kill && self.random.f64() < world.kill_rate;
         if kills && self.random.u8(..3) == 0 {
-            // A kill before the commit: everything is read again.
+            // The kill precedes the commit, so everything is read again.
             return self.kill(world, None);
         }
         let before = kills.then(|| copy_of(self.directory.path()));
@@ -172,13 +173,13 @@ impl Simulation {
         }
     }
 
-    /// Sends the engine's requests. Returns when to call it again.
-    fn ask(&mut self, world: &World) -> Result<i64, String> {
+    /// Sends the engine's requests. Returns when the engine wants to be called again.
+    fn send_requests(&mut self, world: &World) -> Result<i64, String> {
         let program = self.program.as_mut().expect("a running program");
         let local = instant(self.now + world.skew());
-        // Occasionally other accounts use all of the shared request slots, or all but one.
-        let places = if self.random.u8(..10) == 0 { self.random.usize(..2) } else { usize::MAX };
-        let next = program.engine.next(places, local);
+        // Sometimes other accounts use all shared request permits, or all but one.
+        let permits = if self.random.u8(..10) == 0 { self.random.usize(..2) } else { usize::MAX };
+        let next = program.engine.next(permits, local);
         self.totals.steps += 1;
         for request in next.requests {
             let others = program.in_flight.len();
@@ -198,8 +199,9 @@ impl Simulation {
         Ok(self.now + next.wake_at.duration_since(local).as_secs().max(0) + 1)
     }
 
-    /// Passes the answers that have arrived to the engine, and runs its periodic cleanup.
-    fn take_answers(&mut self, world: &World) -> Effects {
+    /// Passes the answers that have arrived to the engine and runs its housekeeping. Sometimes pushes entries of
+    /// the error log.
+    fn process_answers(&mut self, world: &World) -> Effects {
         let program = self.program.as_mut().expect("a running program");
         let (now, local) = (self.now, instant(self.now + program.skew));
         let (arrived, waiting): (Vec<_>, _) =
@@ -208,9 +210,9 @@ impl Simulation {
         let mut effects = Effects::default();
         for answer in arrived {
             program.rules.record_answer(&answer, now);
-            // Occasionally there is room for only one call.
-            let is_scarce = !world.is_calm && program.engine.tracked_calls() % 5 == 4;
-            let room = if is_scarce { 1 } else { usize::MAX };
+            // Sometimes only one more call can be tracked.
+            let is_nearly_full = !world.is_calm && program.engine.tracked_calls() % 5 == 4;
+            let room = if is_nearly_full { 1 } else { usize::MAX };
             let context = Context { now: local, random: self.random.u64(..), room };
             effects.merge(program.engine.on_answer(answer.id, answer.answer(local), context));
             self.totals.steps += 1;
@@ -227,8 +229,8 @@ impl Simulation {
         effects
     }
 
-    /// Replaces the poll loop with one that has another configuration, sometimes after a time in which the
-    /// account isn't polled.
+    /// Replaces the poll loop by one with another configuration. Sometimes the account isn't polled for a while
+    /// in between.
     fn reload(&mut self, world: &World) {
         self.totals.reloads += 1;
         let program = self.program.take().expect("a running program");
@@ -240,8 +242,8 @@ impl Simulation {
         self.program = Some(self.begin_polling(world, program.store, program.thread));
     }
 
-    /// Kills the program and restarts it on the files on disk. After a commit, these are as they are now, or
-    /// lack all or some of what the commit added to the log.
+    /// Kills the program and restarts it on the files on disk. If `before` holds the files from before a commit, the
+    /// log sometimes lacks all or part of what the commit added.
     fn kill(&mut self, world: &World, before: Option<TempDir>) -> Result<(), String> {
         self.totals.kills += 1;
         let after = copy_of(self.directory.path());
@@ -257,7 +259,7 @@ impl Simulation {
                 log.and_then(|log| log.set_len(self.random.u64(old..new))).expect("truncated");
                 self.totals.torn_commits += 1;
             } else {
-                // The commit had returned, so its values must be there.
+                // The commit is complete on disk, so its values must be there.
                 self.check()?;
             }
         }
@@ -285,7 +287,7 @@ impl Simulation {
     }
 
     fn begin_polling(&mut self, world: &World, store: Store, thread: StoreThread) -> Program {
-        let account = AccountSid::parse("AC00000000000000000000000000000001").expect("a SID");
+        let account = AccountSid::parse("AC00000000000000000000000000000001").expect("a valid SID");
         let key = AccountKey { sid: account, region: "us1".to_owned() };
         let attached =
             self.runtime.block_on(store.attach(key, "prod".to_owned())).expect("attached");
@@ -326,15 +328,15 @@ impl Simulation {
         }
     }
 
-    /// Checks that no counter has fallen since the last check, even across restarts, and records their values.
+    /// Checks that no counter has decreased since the last check, even across restarts, and records the values.
     fn check(&mut self) -> Result<(), String> {
         let program = self.program.as_ref().expect("a running program");
         let committed = program.store.committed();
         let values = values(&committed.read());
-        for (key, &was) in &self.seen {
-            let is = values.get(key).copied().unwrap_or(0);
-            if is < was {
-                return Err(format!("{key:?} fell from {was} to {is} at {}", self.now));
+        for (key, &before) in &self.seen {
+            let after = values.get(key).copied().unwrap_or(0);
+            if after < before {
+                return Err(format!("{key:?} decreased from {before} to {after} at {}", self.now));
             }
         }
         self.seen = values;
@@ -349,7 +351,7 @@ fn values(ledger: &Ledger) -> BTreeMap<(Scope, Cell), u64> {
         .collect()
 }
 
-/// Copies the files of a store in their current state, which is how a kill leaves them.
+/// Copies the files of a store in their current state, as a kill would leave them.
 fn copy_of(store: &Path) -> TempDir {
     let copy = directory();
     for name in FILES {
@@ -361,7 +363,7 @@ fn copy_of(store: &Path) -> TempDir {
     copy
 }
 
-/// Creates a temporary directory, in memory if possible, to be independent of the disk's speed.
+/// Creates a temporary directory, in memory if possible, so that the disk's speed doesn't matter.
 fn directory() -> TempDir {
     let memory = Path::new("/dev/shm");
     let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };

@@ -1,5 +1,4 @@
-//! The simulated Twilio of a history: how it answers requests, how it fails, and the request limits it
-//! imposes.
+//! The simulated Twilio of a history: its answers, its failures and its rate limits.
 
 use std::time::Duration;
 
@@ -31,7 +30,7 @@ pub(super) struct PendingAnswer {
 }
 
 impl PendingAnswer {
-    /// Returns the answer as it arrives at a local time.
+    /// Returns the answer as the engine receives it at a local time.
     pub(super) fn answer(self, local: Timestamp) -> Answer {
         Answer {
             answered_at: Some(local),
@@ -42,19 +41,19 @@ impl PendingAnswer {
     }
 }
 
-/// The limits that Twilio's answers have imposed on the running program's requests.
+/// The rate limits that Twilio's answers have imposed on the running program.
 #[derive(Default)]
 pub(super) struct RequestRules {
     last_id: Option<RequestId>,
-    /// No request may be made before this time.
+    /// The time before which no request may be made.
     wait_until: i64,
-    /// The last request made before a 429, if one arrived: until a later request succeeds, only one at a time
-    /// may be made.
+    /// The last request made before the latest 429, if there was one. Until a later request succeeds, only one
+    /// request at a time may be made.
     throttled_after: Option<Option<RequestId>>,
 }
 
 impl RequestRules {
-    /// Records a request. An error describes the violated limit.
+    /// Records a request. An error names the violated limit.
     pub(super) fn check_request(
         &mut self,
         id: RequestId,
@@ -63,7 +62,10 @@ impl RequestRules {
     ) -> Result<(), String> {
         self.last_id = Some(id);
         if now < self.wait_until {
-            return Err(format!("request at {now}, but told to wait until {}", self.wait_until));
+            return Err(format!(
+                "request at {now}, before the Retry-After ended at {}",
+                self.wait_until
+            ));
         }
         if self.throttled_after.is_some() && others > 0 {
             return Err(format!("after a 429, {} requests in flight at {now}", others + 1));
@@ -87,7 +89,7 @@ impl RequestRules {
     }
 }
 
-/// Answers a request that is made while a number of others are in flight.
+/// Answers a request made while `others` more are in flight.
 pub(super) fn answer(
     world: &World,
     request: Request,
@@ -96,10 +98,10 @@ pub(super) fn answer(
     (random, totals): (&mut Rng, &mut Totals),
 ) -> PendingAnswer {
     let Request { id, ask } = request;
-    let is_quiet = now >= world.quiet_from();
-    let fails = !is_quiet && (world.is_outage(now) || random.f64() < world.failure_rate);
+    let is_reliable = now >= world.reliable_from();
+    let fails = !is_reliable && (world.is_outage(now) || random.f64() < world.failure_rate);
     let throttles =
-        others >= world.concurrency || (!is_quiet && random.f64() < world.throttle_rate);
+        others >= world.concurrency || (!is_reliable && random.f64() < world.throttle_rate);
     let result = if throttles {
         totals.throttled += 1;
         Err(throttled(random))
@@ -107,7 +109,7 @@ pub(super) fn answer(
         totals.failures += 1;
         Err(random_failure(&ask, world.is_outage(now), random))
     } else {
-        content(world, &ask, is_quiet, now, (random, &mut *totals))
+        content(world, &ask, is_reliable, now, (random, &mut *totals))
     };
     let slowest = match &ask {
         Ask::CallEvents { page, .. } if page.size == 1 => 3,
@@ -121,11 +123,11 @@ pub(super) fn answer(
 fn content(
     world: &World,
     ask: &Ask,
-    is_quiet: bool,
+    is_reliable: bool,
     now: i64,
     (random, totals): (&mut Rng, &mut Totals),
 ) -> Result<AnswerContent, Failure> {
-    let breaks = !is_quiet && random.u8(..20) == 0;
+    let is_broken = !is_reliable && random.u8(..20) == 0;
     let size = match ask {
         Ask::Calls { page, .. }
         | Ask::CallEvents { page, .. }
@@ -141,8 +143,8 @@ fn content(
         Ask::Calls { filter, page } => {
             let calls = world.list(*filter, now);
             let size = world.page_size.min(usize::from(page.size));
-            let shown = cut(calls, page, size);
-            let broken = breaks.then(|| break_page(page, &shown, random));
+            let shown = paginate(calls, page, size);
+            let broken = is_broken.then(|| break_page(page, &shown, random));
             totals.failures += u64::from(broken.is_some());
             Ok(AnswerContent::Calls(broken.unwrap_or(shown)))
         }
@@ -156,7 +158,7 @@ fn content(
         Ask::CallEvents { call, digests, page } => {
             let shown = events(world, *call, *digests, page, now, random)?;
             totals.pages += u64::from(shown.next != NextPage::End);
-            let broken = breaks.then(|| break_page(page, &shown, random));
+            let broken = is_broken.then(|| break_page(page, &shown, random));
             totals.failures += u64::from(broken.is_some());
             Ok(AnswerContent::CallEvents(broken.unwrap_or(shown)))
         }
@@ -164,20 +166,20 @@ fn content(
             let judge = |entry| Reported::judge(&entry, &Routes::default());
             let entries = world.error_log(*from, now).into_iter().map(judge).collect();
             let size = world.log_page_size.min(usize::from(page.size));
-            let mut shown = cut(entries, page, size);
+            let mut shown = paginate(entries, page, size);
             random.shuffle(&mut shown.items);
-            let broken = breaks.then(|| break_page(page, &shown, random));
+            let broken = is_broken.then(|| break_page(page, &shown, random));
             totals.failures += u64::from(broken.is_some());
             Ok(AnswerContent::ErrorLog(broken.unwrap_or(shown)))
         }
         Ask::Accounts(page) => {
             let account = |number| ListedAccount::new(subaccount(number), "active");
-            Ok(AnswerContent::Accounts(cut((1..4).map(account).collect(), page, 2)))
+            Ok(AnswerContent::Accounts(paginate((1..4).map(account).collect(), page, 2)))
         }
     }
 }
 
-/// Returns a page of a call's events, or a failure if the page is too large to be read.
+/// Returns a page of a call's events, or a failure if the page is too large to read.
 fn events(
     world: &World,
     call: CallSid,
@@ -188,7 +190,7 @@ fn events(
 ) -> Result<Page<Item>, Failure> {
     let shown = world.call_events(call, now, random);
     let is_whole = shown.len() <= usize::from(page.size);
-    let shown = cut(shown, page, usize::from(page.size));
+    let shown = paginate(shown, page, usize::from(page.size));
     let is_too_large = shown.items.iter().any(|(_, is_large)| *is_large);
     if is_too_large || shown.items.len() > world.too_large_above {
         return Err(Failure {
@@ -204,31 +206,31 @@ fn events(
     Ok(Page { items, rejected: 0, next: shown.next })
 }
 
-/// Returns a page of a list, split into pages of the given size.
-fn cut<T>(mut items: Vec<T>, page: &PageRequest, size: usize) -> Page<T> {
-    let number = page.next.as_deref().map_or(0, number_of);
+/// Returns the requested page of a list that is split into pages of `size` items.
+fn paginate<T>(mut items: Vec<T>, page: &PageRequest, size: usize) -> Page<T> {
+    let number = page.next.as_deref().map_or(0, page_number);
     let rest = items.split_off(items.len().min(number * size));
-    let next = if rest.len() > size { at(number + 1) } else { NextPage::End };
+    let next = if rest.len() > size { page_link(number + 1) } else { NextPage::End };
     Page { items: rest.into_iter().take(size).collect(), rejected: 0, next }
 }
 
-fn at(number: usize) -> NextPage {
+fn page_link(number: usize) -> NextPage {
     let position = if number == 0 { String::new() } else { format!("Page={number}") };
     NextPage::At { link: format!("?PageSize=0&Page={number}"), position }
 }
 
-fn number_of(link: &str) -> usize {
+fn page_number(link: &str) -> usize {
     link.rsplit_once("Page=").and_then(|(_, number)| number.parse().ok()).unwrap_or(0)
 }
 
-/// Returns a page that doesn't lead to the end of the list: it is empty, or links to itself or elsewhere.
+/// Returns a page that doesn't lead to the end of the list: it is empty, or it links to itself or to another host.
 fn break_page<T: Clone>(page: &PageRequest, shown: &Page<T>, random: &mut Rng) -> Page<T> {
-    let own = at(page.next.as_deref().map_or(0, number_of));
+    let own = page_link(page.next.as_deref().map_or(0, page_number));
     let (items, next) = match random.u8(..4) {
-        0 => (Vec::new(), at(0)),
+        0 => (Vec::new(), page_link(0)),
         1 => (shown.items.clone(), own),
         2 => (shown.items.clone(), NextPage::Foreign),
-        _ => (Vec::new(), at(1)),
+        _ => (Vec::new(), page_link(1)),
     };
     Page { items, rejected: 0, next }
 }
@@ -242,7 +244,7 @@ fn random_failure(ask: &Ask, is_outage: bool, random: &mut Rng) -> Failure {
     let wait = (random.u8(..4) == 0).then(|| Duration::from_secs(random.u64(1..60)));
     let failed = failure(FailureReason::ServerError, Verdict::Failed { retry_after: wait });
     match random.u8(..4) {
-        // Outside an outage, a single call that is fetched exists.
+        // Outside an outage, a call that is fetched exists.
         0 if is_outage || !matches!(ask, Ask::Call(_)) => {
             failure(FailureReason::NotFound, Verdict::NotFound)
         }
@@ -260,5 +262,5 @@ fn failure(reason: FailureReason, verdict: Verdict) -> Failure {
 }
 
 fn subaccount(number: u32) -> AccountSid {
-    AccountSid::parse(&format!("AC{number:032x}")).expect("a SID")
+    AccountSid::parse(&format!("AC{number:032x}")).expect("a valid SID")
 }

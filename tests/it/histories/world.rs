@@ -14,23 +14,23 @@ use twilio_call_exporter::domain::words::sid::CallSid;
 
 use calls::{Event, Leg, Report, leg};
 
-/// The start of the world in seconds since 1970: an hour before midnight, so that truncating filters to
-/// the day makes a difference.
-const BEGINNING: i64 = 1_700_002_800;
+/// The start of the world in Unix seconds: an hour before midnight, so that truncating filters to the day makes a
+/// difference.
+const START: i64 = 1_700_002_800;
 /// Seconds in a day.
 const DAY: i64 = 86_400;
-/// One world in this many has a call that lasts a day; simulating it takes as long as a hundred others.
+/// One world in this many has a call that lasts a day, which takes as long to simulate as a hundred others.
 const ONE_DAY_IN: u64 = 1_000;
-/// Events of a call appear within this time after its end, except for those that appear only after its
-/// settling read.
+/// The time after a call's end within which its events appear, except for those that appear only after its settling
+/// read.
 const SHOWN_WITHIN: i64 = 14 * 60;
 
-/// How soon a listed call is found if nothing fails: lists of recent calls are read at least every five
-/// minutes, and each overlaps with the previous one.
+/// The time within which a listed call is found if nothing fails: lists of recent calls are read at least every five
+/// minutes, and each overlaps the previous one.
 const FOUND_WITHIN: i64 = 7 * 60;
 
-/// How long after its end the events of a call may be refused without the read being abandoned: less than
-/// an hour after the settling read is due.
+/// How long after a call's end its events may be refused without the read being abandoned: less than an hour after
+/// the settling read is due.
 const REFUSED_UNTIL: i64 = 60 * 60;
 
 /// The route of events whose responses are added around or after settling.
@@ -39,8 +39,8 @@ const FILLED: &str = "/filled";
 /// The key of a count: the route and code of an event, or the status of a finished call.
 pub(super) type Key = (String, String);
 
-/// The key of an event. If its response is added late, the code depends on the time of the settling read,
-/// but the event is counted once in any case.
+/// The key of an event. If its response is added late, its code depends on when the settling read happens, but the
+/// event is counted exactly once.
 pub(super) fn key(route: &str, code: &str) -> Key {
     (route.to_owned(), if route == FILLED { "any" } else { code }.to_owned())
 }
@@ -50,7 +50,7 @@ pub(super) fn outcomes() -> Key {
     ("outcomes".to_owned(), "any".to_owned())
 }
 
-/// The key of entries of the error log.
+/// The key of the entries of the error log with this source and code.
 pub(super) fn reported(source: &str, code: &str) -> Key {
     (format!("reported {source}"), code.to_owned())
 }
@@ -62,15 +62,15 @@ pub(super) struct World {
     filters_by_day: bool,
     skew: i64,
     refuses_one: bool,
-    /// Whether nothing fails except for an occasional page, so that calls must be found soon.
+    /// Whether nothing fails except for an occasional page, so that calls must be found promptly.
     pub(super) is_calm: bool,
-    /// The maximum number of calls per page of a list, whichever size is requested.
+    /// The maximum number of calls per page of a list, even if a larger page is requested.
     pub(super) page_size: usize,
-    /// The same for entries of the error log.
+    /// The maximum number of entries per page of the error log.
     pub(super) log_page_size: usize,
-    /// Requests for larger pages always time out.
+    /// The page size above which requests always time out.
     pub(super) fails_above: u16,
-    /// A page with more Call Events than this is too large to be read.
+    /// The number of Call Events above which a page is too large to read.
     pub(super) too_large_above: usize,
     /// The number of requests in flight beyond which Twilio answers 429.
     pub(super) concurrency: usize,
@@ -87,11 +87,11 @@ impl World {
         let calls = random.u64(1..10);
         let mut legs: Vec<Leg> =
             (0..calls).map(|number| leg(&mut random, number, span, shows_live)).collect();
-        // In a few worlds one call lasts a day, Twilio's maximum.
+        // In a few worlds, one call lasts a day, Twilio's maximum.
         if seed.is_multiple_of(ONE_DAY_IN) {
             legs[0].extend_to_a_day(&mut random);
         }
-        // In some worlds a call has many events, or one that is too large by itself.
+        // In some worlds, a call has many events, or a single event that is too large.
         if random.u8(..20) == 0 {
             legs[0].add_many_events(&mut random);
         }
@@ -102,10 +102,10 @@ impl World {
         }
         let is_calm = random.u8(..5) == 0;
         let (outage_at, failure_factor) =
-            (BEGINNING + random.i64(0..span), f64::from(u8::from(!is_calm)));
-        let mut one_of = |usual, others: [usize; 2]| {
+            (START + random.i64(0..span), f64::from(u8::from(!is_calm)));
+        let mut one_of = |default, others: [usize; 2]| {
             let chosen = if is_calm { 5 } else { random.usize(..5) };
-            others.get(chosen).copied().unwrap_or(usual)
+            others.get(chosen).copied().unwrap_or(default)
         };
         Self {
             fails_above: u16::try_from(one_of(1_000, [200, 50])).expect("small"),
@@ -131,12 +131,12 @@ impl World {
     }
 
     pub(super) fn begins_at(&self) -> i64 {
-        BEGINNING
+        START
     }
 
-    /// The time from which Twilio no longer fails and the program is no longer killed.
-    pub(super) fn quiet_from(&self) -> i64 {
-        let last = self.legs.iter().map(|leg| leg.ends_at).max().unwrap_or(BEGINNING);
+    /// The time after which Twilio no longer fails and the program is no longer killed.
+    pub(super) fn reliable_from(&self) -> i64 {
+        let last = self.legs.iter().map(|leg| leg.ends_at).max().unwrap_or(START);
         last.max(self.outage.end) + 20 * 60
     }
 
@@ -159,7 +159,7 @@ impl World {
         sids.filter(|sid| !known.contains(sid)).collect()
     }
 
-    /// How many seconds this machine's clock is ahead.
+    /// How far the machine's clock is ahead, in seconds.
     pub(super) fn skew(&self) -> i64 {
         self.skew
     }
@@ -170,14 +170,14 @@ impl World {
         refused.into_iter().any(|leg| leg.sid == sid && now < leg.ends_at + REFUSED_UNTIL)
     }
 
-    /// Returns the `Date` of an answer, which is occasionally wrong.
+    /// Returns the `Date` of an answer, which is sometimes wrong.
     pub(super) fn date(&self, now: i64, random: &mut Rng) -> Timestamp {
-        let odd = [40 * DAY, -40 * DAY, 1_800, -1_800];
-        let is_odd = random.u8(..50) == 0;
-        instant(now + if is_odd { *random.choice(&odd).expect("one of four") } else { 0 })
+        let errors = [40 * DAY, -40 * DAY, 1_800, -1_800];
+        let is_wrong = random.u8(..50) == 0;
+        instant(now + if is_wrong { *random.choice(&errors).expect("one of four") } else { 0 })
     }
 
-    /// Returns a list, newest first. Its pages are numbered from the start, so they shift while being read.
+    /// Returns a list, newest first. Its pages are numbered from the newest call, so they shift as calls are added.
     pub(super) fn list(&self, filter: Filter, now: i64) -> Vec<Call> {
         let mut calls: Vec<Call> = self
             .legs
@@ -203,12 +203,12 @@ impl World {
         }
     }
 
-    /// Returns a call that is fetched by its SID.
+    /// Returns a call by its SID.
     pub(super) fn call(&self, sid: CallSid, now: i64) -> Option<Call> {
         self.legs.iter().find(|leg| leg.sid == sid).map(|leg| leg.shown(now))
     }
 
-    /// Returns the events of a call as shown now, latest first, each with whether it is too large to be read.
+    /// Returns the events of a call as shown now, latest first, each with whether it is too large to read.
     pub(super) fn call_events(
         &self,
         sid: CallSid,
@@ -220,14 +220,14 @@ impl World {
         events.sort_by_key(|event| std::cmp::Reverse(event.shown_at));
         let shown = events.into_iter().filter(|event| event.shown_at <= now);
         let mut shown: Vec<_> = shown.map(|event| (event.shown(now), event.is_too_large)).collect();
-        // A list may be one event short until events have to be complete.
+        // Until the events have to be complete, one may be missing.
         if leg.is_some_and(|leg| now < leg.ends_at + SHOWN_WITHIN) && random.u8(..8) == 0 {
             shown.pop();
         }
         shown
     }
 
-    /// Returns the error log from an instant on, newest first.
+    /// Returns the error log since `from`, newest first.
     pub(super) fn error_log(&self, from: Timestamp, now: i64) -> Vec<LoggedError> {
         let entries = self.legs.iter().flat_map(|leg| &leg.reports);
         let shown = entries.filter(|report| report.shown_at <= now && instant(report.at) >= from);
@@ -236,7 +236,7 @@ impl World {
         shown.into_iter().map(Report::shown).collect()
     }
 
-    /// Returns error log entries that are pushed, some before the log shows them and some again long after.
+    /// Returns pushed entries of the error log: some before the log shows them, some again long afterwards.
     pub(super) fn pushed(&self, now: i64, random: &mut Rng) -> Vec<LoggedError> {
         let (is_again, pushed) = (random.u8(..4) == 0, random.u8(..4));
         let entries = self.legs.iter().flat_map(|leg| &leg.reports);
@@ -245,7 +245,7 @@ impl World {
         due.filter(|_| random.u8(..4) < pushed).map(Report::shown).collect()
     }
 
-    /// The expected counts of error log entries if the log is read from an instant on.
+    /// The expected counts of entries of the error log if it is read since `since`.
     pub(super) fn reports(&self, since: Timestamp) -> BTreeMap<Key, u64> {
         let mut expected_counts = BTreeMap::new();
         let first = since.as_second();
@@ -268,18 +268,18 @@ impl World {
         self.count(|_, event| !event.is_too_large)
     }
 
-    /// The possible numbers of calls with an outcome: responses and events that appear late may or may not be
-    /// in time to decide it.
+    /// The possible numbers of calls with an outcome: responses and events that appear late may or may not be in
+    /// time to determine it.
     pub(super) fn outcomes(&self) -> std::ops::RangeInclusive<u64> {
         let calls_with = |decides: fn(&Event) -> bool| {
             let has_any = |leg: &&Leg| leg.events.iter().any(decides);
             self.legs.iter().filter(has_any).count() as u64
         };
-        let least = calls_with(|event| {
+        let minimum = calls_with(|event| {
             let has_failed = event.answered_at == i64::MAX || event.code != 200;
             event.route == "/voice" && has_failed && !event.is_too_large
         });
-        least..=calls_with(|event| {
+        minimum..=calls_with(|event| {
             let may_fail = event.route == FILLED || event.answered_at == i64::MAX;
             event.status == "in-progress" && (may_fail || event.code != 200)
         })
@@ -300,5 +300,5 @@ impl World {
 }
 
 pub(super) fn instant(second: i64) -> Timestamp {
-    Timestamp::from_second(second).expect("a time within the world")
+    Timestamp::from_second(second).expect("a valid time")
 }

@@ -1,10 +1,10 @@
-//! A panel of a dashboard: its kind, its queries, and how their results are shown.
+//! A panel of a dashboard: its type, its queries and the display of their results.
 
 use serde_json::{Map, Value, json};
 
 use super::{COLUMNS, datasource};
 
-/// A panel without a position.
+/// A panel that has a size but no position yet.
 pub(crate) struct Panel {
     pub(super) json: Value,
     pub(super) width: u64,
@@ -21,7 +21,7 @@ impl Panel {
         Self { json, width: COLUMNS, height: 8 }
     }
 
-    /// One number per query, over the whole time range.
+    /// Shows one number per query, over the whole time range.
     pub(crate) fn stat(title: &str, description: &str) -> Self {
         let options = json!({
             "reduceOptions": { "calcs": ["lastNotNull"], "fields": "", "values": false },
@@ -32,7 +32,7 @@ impl Panel {
         Self::new("stat", title, description, options).steps(&[(None, "blue")])
     }
 
-    /// Lines over time.
+    /// Shows lines over time.
     pub(crate) fn lines(title: &str, description: &str) -> Self {
         let options = json!({
             "legend": { "displayMode": "list", "placement": "bottom", "showLegend": true, "calcs": [] },
@@ -45,7 +45,7 @@ impl Panel {
         panel
     }
 
-    /// Stacked bars over time, for parts of a whole.
+    /// Shows stacked bars over time, for parts of a whole.
     pub(crate) fn bars(title: &str, description: &str) -> Self {
         let mut panel = Self::lines(title, description);
         let custom = &mut panel.defaults()["custom"];
@@ -53,12 +53,12 @@ impl Panel {
         custom["fillOpacity"] = json!(80);
         custom["lineWidth"] = json!(0);
         custom["stacking"] = json!({ "mode": "normal", "group": "A" });
-        // Each bar is as wide as the window that it counts, so that bars add up.
+        // Each bar is as wide as the window that it counts, so that the bars add up.
         panel.json["interval"] = json!("2m");
         panel
     }
 
-    /// The distribution of durations over time. Its only query returns buckets.
+    /// Shows the distribution of durations over time. Its only query returns buckets.
     pub(crate) fn heatmap(title: &str, description: &str) -> Self {
         let options = json!({
             "calculate": false,
@@ -77,7 +77,7 @@ impl Panel {
         panel
     }
 
-    /// A table of labels and values. `columns` maps fields to column names; other fields are omitted. Rows are
+    /// Shows a table of labels and values. `columns` maps fields to column names; other fields are omitted. Rows are
     /// sorted by the last column, highest first.
     pub(crate) fn table(title: &str, description: &str, columns: &[(&str, &str)]) -> Self {
         let options = json!({
@@ -102,7 +102,7 @@ impl Panel {
         panel
     }
 
-    /// Sorts a table by this column, lowest first.
+    /// Sorts the table by this column, lowest first.
     pub(crate) fn lowest_first(mut self, column: &str) -> Self {
         self.json["options"]["sortBy"] = json!([{ "displayName": column, "desc": false }]);
         self
@@ -135,13 +135,13 @@ impl Panel {
         self
     }
 
-    /// Sets the text that is shown if a query finds nothing, when that is normal.
+    /// Sets the text that is shown if the queries find nothing, for panels that are normally empty.
     pub(crate) fn when_empty(mut self, text: &str) -> Self {
         self.defaults()["noValue"] = json!(text);
         self
     }
 
-    /// Sets colours by value: each applies from its value on, the first (without a value) below all others.
+    /// Sets colours by value. Each applies from its value on; the first, without a value, applies below all others.
     pub(crate) fn steps(mut self, steps: &[(Option<f64>, &str)]) -> Self {
         let steps: Vec<Value> =
             steps.iter().map(|(value, color)| json!({ "value": value, "color": color })).collect();
@@ -216,7 +216,7 @@ impl Panel {
         self
     }
 
-    /// Shows 0 as a dash in one column, where it means that there is no number.
+    /// Shows 0 as a dash in a column in which 0 means that there is no number.
     pub(crate) fn dash_for_0(mut self, name: &str) -> Self {
         let matcher = json!({ "id": "byName", "options": name });
         let dash = json!([{ "type": "value", "options": { "0": { "text": "–" } } }]);
@@ -226,7 +226,7 @@ impl Panel {
         self
     }
 
-    /// Adds links to the values of a column. With several links, Grafana shows a menu.
+    /// Links the values of a column. For several links, Grafana shows a menu.
     pub(crate) fn link(mut self, column: &str, links: &[(&str, &str)]) -> Self {
         let links: Vec<Value> = links
             .iter()
@@ -239,7 +239,7 @@ impl Panel {
         self
     }
 
-    /// Adds a threshold of the rules as a dashed line. If the rules aren't loaded, it is missing.
+    /// Adds a threshold of the rules as a dashed line, which is missing if the rules aren't loaded.
     pub(crate) fn threshold(mut self, expr: &str, legend: &str, color: &str) -> Self {
         let matcher = json!({ "id": "byName", "options": legend });
         self.overrides().push(json!({ "matcher": matcher, "properties": [

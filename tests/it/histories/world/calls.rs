@@ -7,7 +7,7 @@ use twilio_call_exporter::domain::words::error_log::{ErrorCode, Level, LoggedErr
 use twilio_call_exporter::domain::words::parameters::Parameters;
 use twilio_call_exporter::domain::words::sid::{CallSid, ErrorLogSid};
 
-use super::{BEGINNING, DAY, FILLED, SHOWN_WITHIN, instant};
+use super::{DAY, FILLED, SHOWN_WITHIN, START, instant};
 
 /// A call with its events.
 pub(super) struct Leg {
@@ -15,7 +15,7 @@ pub(super) struct Leg {
     pub(super) direction: Direction,
     pub(super) starts_at: i64,
     pub(super) ends_at: i64,
-    /// When it begins to appear in lists.
+    /// When the call first appears in lists.
     pub(super) listed_at: i64,
     pub(super) ends_as: CallStatus,
     pub(super) has_end_time: bool,
@@ -40,19 +40,19 @@ pub(super) struct Report {
 pub(super) struct Event {
     pub(super) at: i64,
     pub(super) shown_at: i64,
-    /// When its response is added; `i64::MAX` for never.
+    /// When its response is added; `i64::MAX` if never.
     pub(super) answered_at: i64,
-    /// When its body is redacted.
+    /// When its body is redacted; `i64::MAX` if never.
     pub(super) redacted_at: i64,
     pub(super) route: &'static str,
     pub(super) status: &'static str,
     pub(super) code: i64,
-    /// Whether it is too large to be read.
+    /// Whether it is too large to read.
     pub(super) is_too_large: bool,
 }
 
 impl Leg {
-    /// Extends the call to a day and adds events throughout.
+    /// Extends the call to a day and adds events throughout it.
     pub(super) fn extend_to_a_day(&mut self, random: &mut Rng) {
         self.ends_at = self.starts_at + DAY;
         self.ends_as = CallStatus::Completed;
@@ -62,7 +62,7 @@ impl Leg {
             event.shown_at = event.shown_at.min(self.ends_at + SHOWN_WITHIN);
             self.events.push(event);
         }
-        // Events that were to appear late now appear in time.
+        // Events that would have appeared late now appear in time.
         for event in self.events.iter_mut().filter(|event| event.route == "/late") {
             event.route = "/voice";
         }
@@ -113,7 +113,7 @@ impl Report {
     pub(super) fn shown(&self) -> LoggedError {
         let is_voice = self.route.is_some();
         LoggedError {
-            sid: ErrorLogSid::parse(&format!("NO{:032x}", self.number)).expect("a SID"),
+            sid: ErrorLogSid::parse(&format!("NO{:032x}", self.number)).expect("a valid SID"),
             account: None,
             product: if is_voice { Product::Voice } else { Product::Messaging },
             call_sid: is_voice.then_some(self.call),
@@ -150,7 +150,7 @@ impl Event {
 }
 
 pub(super) fn leg(random: &mut Rng, number: u64, span: i64, shows_live: bool) -> Leg {
-    let starts_at = BEGINNING + random.i64(60..span);
+    let starts_at = START + random.i64(60..span);
     let length = match random.u8(..10) {
         0 => 0,
         1 => random.i64(600..2 * 3600),
@@ -165,13 +165,13 @@ pub(super) fn leg(random: &mut Rng, number: u64, span: i64, shows_live: bool) ->
     for _ in 0..random.u8(0..8) {
         let at = starts_at + random.i64(0..=length);
         let event = event(random, at, ends_at, shows_live);
-        // Some come in indistinguishable pairs.
+        // Some events come in indistinguishable pairs.
         if random.u8(..6) == 0 {
             events.push(event.clone());
         }
         events.push(event);
     }
-    let sid = CallSid::parse(&format!("CA{number:032x}")).expect("a SID");
+    let sid = CallSid::parse(&format!("CA{number:032x}")).expect("a valid SID");
     let reports = (0..random.u8(0..5))
         .map(|_| {
             let at = starts_at + random.i64(0..=length);
