@@ -179,13 +179,13 @@ impl App {
             tracing::info!(%address, "listening");
             servers.spawn(http::serve(listener, self.http.clone(), stop.clone()));
         }
-        let mut followers = JoinSet::new();
-        followers.spawn(self.http.web.clone().follow());
+        let mut background = JoinSet::new();
+        background.spawn(self.http.web.clone().follow());
         let heartbeats = &self.startup.heartbeats;
         let beats = heartbeats.clone();
-        followers.spawn(systemd::feed_watchdog(move || beats.all_on_time()));
-        let polled = PollLoops::default();
-        let mut polling = self.setup.start(self.attached, self.known, polled, heartbeats, &stop);
+        background.spawn(systemd::feed_watchdog(move || beats.all_on_time()));
+        let loops = PollLoops::default();
+        let mut polling = self.setup.start(self.attached, self.known, loops, heartbeats, &stop);
         let mut reloads = ReloadQueue::default();
         systemd::ready("polling Twilio");
         let served = loop {

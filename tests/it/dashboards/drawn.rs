@@ -193,7 +193,7 @@ fn fill(expr: &str, range: i64) -> String {
 /// Draws each dashboard in a browser, and saves the page and a picture.
 fn draw(results: &[(&str, Value)]) {
     let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("dashboards");
-    std::fs::create_dir_all(&folder).expect("create the folder");
+    std::fs::create_dir_all(&folder).expect("the folder is created");
     let mut browser = Browser::start_with_scripts();
     for (uid, data) in results {
         let page = folder.join(format!("{uid}.html"));
@@ -206,7 +206,7 @@ fn draw(results: &[(&str, Value)]) {
             &format!("<script>window.DATA = {data};</script>\n<script>"),
             1,
         );
-        std::fs::write(&page, html).expect("write the file");
+        std::fs::write(&page, html).expect("the file is written");
         let shown = browser.show(&format!("file://{}", page.display()), (1440, 900));
         assert!(
             shown.html.contains(&format!("{panels} panels drawn")),
@@ -215,6 +215,6 @@ fn draw(results: &[(&str, Value)]) {
         assert!(!shown.html.contains(">NO DATA<"), "{uid} has an empty panel: {page:?}");
         assert!(shown.width <= 1440.0, "{uid} is {} wide", shown.width);
         let picture = folder.join(format!("{uid}.png"));
-        std::fs::write(&picture, browser.picture()).expect("write the file");
+        std::fs::write(&picture, browser.picture()).expect("the file is written");
     }
 }
