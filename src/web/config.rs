@@ -40,8 +40,7 @@ pub struct WebConfig {
 }
 
 impl WebConfig {
-    /// Returns the protection that would be lost if this replaced `former`. This matters because even an empty or
-    /// truncated file can be valid.
+    /// Returns the protection that would be lost if this replaced `former`. A truncated file may be valid but lack some.
     pub fn removed_protection(&self, former: &Self) -> Option<&'static str> {
         let requires = |config: &Self| {
             let clients = config.tls.as_ref().map(|tls| &tls.clients);

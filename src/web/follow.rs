@@ -25,7 +25,7 @@ impl WebSettings {
             let read = move || {
                 let next = Active::load(Some(&path))?;
                 match next.config.removed_protection(&former.config) {
-                    // An empty or truncated file is valid, too.
+                    // A truncated file may be valid, too.
                     Some(removed) => {
                         Err(format!("{}: {removed}; to allow this, restart", path.display()))
                     }
