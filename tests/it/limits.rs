@@ -88,7 +88,7 @@ async fn endless_codes_kinds_and_content_types_stay_within_the_series_limit_and_
 async fn idle_clients_leave_file_descriptors_for_the_store_and_twilio_and_time_out() {
     for (files, spare, warnings) in [(128, 64, 0), (48, 8, 1)] {
         let twilio = Twilio::serving(ongoing_calls(1, 20)).await;
-        let (mut program, idle) = with_idle_clients(files, &twilio).await;
+        let (mut program, idle) = with_idle_clients(200, files, &twilio).await;
         let scrape = wait_for_scrape(&program).await;
         let open = metric("process_open_fds").value_in(&scrape).expect("a metric");
         let most = f64::from(files - spare);
@@ -107,7 +107,7 @@ async fn without_file_descriptors_for_connections_it_warns_and_recovers() {
     let twilio = Twilio::serving(world_of(1)).await;
     let own_files = Program::polling(&twilio).await.open_files().await;
     let own_files = u32::try_from(own_files).expect("a number");
-    let (program, idle) = with_idle_clients(own_files + 2, &twilio).await;
+    let (program, idle) = with_idle_clients(20, own_files + 2, &twilio).await;
     eventually("the program warns", async || {
         program.log().contains("cannot accept connections").then_some(())
     })
@@ -184,12 +184,16 @@ fn assert_one_start_error(ended: &Ended) {
     assert_eq!(errors.next(), None, "{ended:?}");
 }
 
-/// Starts a program with a limit on open files, and 200 clients that send nothing.
-async fn with_idle_clients(files: u32, twilio: &Twilio) -> (Program, Vec<TcpStream>) {
+/// Starts a program with a limit on open files, and clients that send nothing.
+async fn with_idle_clients(
+    clients: usize,
+    files: u32,
+    twilio: &Twilio,
+) -> (Program, Vec<TcpStream>) {
     let script = format!("ulimit -n {files}; exec \"$@\"");
     let program = Program::polling_with(twilio, &[(STARTED_BY, &script)]).await;
     let mut idle = Vec::new();
-    for _ in 0..200 {
+    for _ in 0..clients {
         idle.push(TcpStream::connect(program.address()).await.expect("a connection"));
     }
     (program, idle)
