@@ -37,8 +37,11 @@ pub(crate) async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Op
         if let Some(found) = check().await {
             return found;
         }
-        assert!(began.elapsed() < PATIENCE, "timed out after {PATIENCE:?}: {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        let elapsed = began.elapsed();
+        assert!(elapsed < PATIENCE, "timed out after {PATIENCE:?}: {what}");
+        // Less and less often, because dozens of tests wait at the same time on few cores.
+        let pause = (elapsed / 20).clamp(Duration::from_millis(20), Duration::from_millis(500));
+        tokio::time::sleep(pause).await;
     }
 }
 

@@ -16,7 +16,7 @@ async fn error_pages_dated_far_ahead_at_startup_leave_the_store_unchanged() {
     let from = Arc::clone(&gateway_from);
     let misdated = move |before: u64| {
         let since = before.checked_sub(from.load(Ordering::SeqCst))?;
-        (since < 5).then_some((Some(503), FAR))
+        (since < 3).then_some((Some(503), FAR))
     };
     let twilio = Twilio::misdated(everything(1, 1), misdated).await;
     let mut program = Program::polling(&twilio).await;

@@ -1,5 +1,8 @@
 //! A minimal PromQL parser to check queries against the catalogue: selectors, their matchers and ranges,
 //! the functions applied to them, and grouping labels. promtool checks the rest.
+//!
+//! The crate `promql-parser` accepts all rules, but not Grafana's variables in ranges (`[$__rate_interval]`), which
+//! are part of what is checked, and it depends on 35 other crates.
 
 use twilio_call_exporter::domain::engine::effects::ReadResult;
 use twilio_call_exporter::domain::engine::plan::Stage;

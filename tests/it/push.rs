@@ -5,7 +5,7 @@ mod simulate;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::prelude::*;
 use fastrand::Rng;
@@ -29,8 +29,10 @@ const NOT_POLLED: (&str, &str) = ("TWILIO_EXPORTER_POLL__ERROR_LOG_INTERVAL", "0
 async fn each_entry_is_counted_once_despite_repeated_pushes_and_kills() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().expect("a number"));
     let kills: u64 = number("KILLS").unwrap_or(4);
-    run_with_kills(kills / 2, number("KILL_SEED").unwrap_or(1), true).await;
-    run_with_kills(kills / 2, number("KILL_SEED").unwrap_or(2), false).await;
+    tokio::join!(
+        run_with_kills(kills / 2, number("KILL_SEED").unwrap_or(1), true),
+        run_with_kills(kills / 2, number("KILL_SEED").unwrap_or(2), false),
+    );
 }
 
 /// Runs with this many kills. If the log is polled as well, some of the pushes are lost.
@@ -65,8 +67,9 @@ async fn run_with_kills(kills: u64, seed: u64, is_polled: bool) {
     eventually("everything is pushed", async || {
         let is_complete = twilio.truth().complete;
         delivery.deliver_round(&twilio, &program, &mut random, is_polled).await;
-        // Entries appear late, so wait for several rounds without new ones.
-        (is_complete && delivery.waiting.is_empty() && delivery.quiet_rounds > 50).then_some(())
+        // Entries appear three seconds late.
+        let is_quiet = delivery.last_new.is_some_and(|at| at.elapsed() > Duration::from_secs(4));
+        (is_complete && delivery.waiting.is_empty() && is_quiet).then_some(())
     })
     .await;
     let since = since(&program);
@@ -285,8 +288,8 @@ struct PushDelivery {
     pushed_to: Option<Timestamp>,
     waiting: VecDeque<Push>,
     accepted: Vec<Push>,
-    /// The number of consecutive rounds without new entries.
-    quiet_rounds: u32,
+    /// When there were new entries.
+    last_new: Option<Instant>,
 }
 
 impl PushDelivery {
@@ -303,7 +306,9 @@ impl PushDelivery {
         let after = self.pushed_to.replace(now).unwrap_or(Timestamp::MIN);
         let form = if random.bool() { PushForm::Events } else { PushForm::Debugger };
         let new = twilio.pushes_between(form, URL, after, now);
-        self.quiet_rounds = if new.is_empty() { self.quiet_rounds + 1 } else { 0 };
+        if !new.is_empty() {
+            self.last_new = Some(Instant::now());
+        }
         self.waiting.extend(new.into_iter().filter(|_| !is_lossy || random.u8(..3) > 0));
         for _ in 0..self.waiting.len() {
             let push = self.waiting.pop_front().expect("a waiting push");

@@ -11,7 +11,7 @@ const IN_TRANSIT: Duration = Duration::from_millis(250);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_429_only_one_request_at_a_time_is_sent_until_one_succeeds() {
-    let twilio = Twilio::serving(ongoing_calls(1, 100)).await;
+    let twilio = Twilio::serving(ongoing_calls(1, 70)).await;
     let variables = [("TWILIO_EXPORTER_API__MAX_CONCURRENCY", "6")];
     let mut program = Program::polling_with(&twilio, &variables).await;
     eventually("several requests may be in flight", async || {

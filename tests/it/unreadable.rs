@@ -9,7 +9,7 @@ use crate::harness::{Program, Scrape, Twilio, eventually, metric, ongoing_calls}
 async fn a_single_unreadable_call_is_logged_once_and_delays_nothing_else() {
     let stuck = Arc::new(Mutex::new(Stuck::default()));
     let answers = Arc::clone(&stuck);
-    let twilio = Twilio::answering(ongoing_calls(1, 160), move |uri, _| {
+    let twilio = Twilio::answering(ongoing_calls(1, 100), move |uri, _| {
         let is_stuck = answers.lock().expect("no panic").on_request(uri);
         is_stuck.then(|| (500, "application/json", "{}".to_owned()))
     })

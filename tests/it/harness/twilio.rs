@@ -70,14 +70,14 @@ pub(crate) fn world_of(calls: u32) -> WorldConfig {
     }
 }
 
-/// A realistic world of `accounts` with `calls` each: four calls start per second, last for seconds, and
+/// A realistic world of `accounts` with `calls` each: eight calls start per second, last for seconds, and
 /// begin to fail after two seconds.
 pub(crate) fn ongoing_calls(accounts: usize, calls: u64) -> WorldConfig {
     WorldConfig {
         accounts,
         max_calls: Some(calls),
-        calls_per_minute: 240.0,
-        backlog: Duration::from_secs(5),
+        calls_per_minute: 480.0,
+        backlog: Duration::from_secs(2),
         call_seconds: 1..=4,
         failing_after: Some(Duration::from_secs(2)),
         ..WorldConfig::default()

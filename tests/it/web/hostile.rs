@@ -66,8 +66,12 @@ async fn connect_slowly(program: &Program, count: usize) -> Vec<TcpStream> {
             1 => "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n",
             _ => "",
         };
-        // Writes fail if the client is refused.
+        // Both fail if the client is refused.
         let _refused = client.write_all(text.as_bytes()).await;
+        if number % 3 == 1 {
+            // Otherwise more scrapes than the limit would be rendered at once.
+            let _refused = client.peek(&mut [0]).await;
+        }
         clients.push(client);
     }
     clients
