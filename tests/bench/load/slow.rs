@@ -1,5 +1,7 @@
 //! Scrapes of 10,000 series while 200 clients stall, and after 1,000 clients have stalled.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
@@ -26,6 +28,8 @@ const SCRAPES: usize = 500;
 const MAX_MS: f64 = 50.0;
 const MAX_MORE_BYTES: u64 = 100_000_000;
 const RECOVERS_WITHIN: Duration = Duration::from_secs(30);
+/// How long the clients may take to connect.
+const CONNECTED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Times scrapes over new connections, like those that Prometheus opens after a pause.
 pub(crate) async fn slow_clients() -> anyhow::Result<()> {
@@ -42,8 +46,13 @@ pub(crate) async fn slow_clients() -> anyhow::Result<()> {
     let before = exporter.usage()?;
     let builder = reqwest::Client::builder().no_proxy().tls_certs_only([]);
     exporter.http = builder.pool_max_idle_per_host(0).build()?;
-    let mut clients = stalling(&exporter, CLIENTS);
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    let connected = Arc::new(AtomicUsize::new(0));
+    let mut clients = stalling(&exporter, CLIENTS, &connected);
+    let started = Instant::now();
+    while connected.load(Ordering::Relaxed) < CLIENTS {
+        ensure!(started.elapsed() < CONNECTED_WITHIN, "not all clients are connected");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     let mut times = Vec::new();
     for _ in 0..SCRAPES {
         let started = Instant::now();
@@ -65,7 +74,7 @@ pub(crate) async fn slow_clients() -> anyhow::Result<()> {
     );
     ensure!(more <= MAX_MORE_BYTES, "peak memory is {:.1} MiB higher", mebibytes(more));
     clients.shutdown().await;
-    let mut clients = stalling(&exporter, MANY_CLIENTS);
+    let mut clients = stalling(&exporter, MANY_CLIENTS, &connected);
     tokio::time::sleep(STALL_FOR).await;
     clients.shutdown().await;
     let ended = Instant::now();
@@ -96,14 +105,15 @@ async fn refused(exporter: &Exporter) -> anyhow::Result<f64> {
     Ok(line.unwrap_or("0").parse()?)
 }
 
-fn stalling(exporter: &Exporter, count: usize) -> JoinSet<()> {
+fn stalling(exporter: &Exporter, count: usize, connected: &Arc<AtomicUsize>) -> JoinSet<()> {
     let address = exporter.url.trim_start_matches("http://");
-    (0..count).map(|number| stall(address.to_owned(), number)).collect()
+    (0..count).map(|number| stall(address.to_owned(), number, Arc::clone(connected))).collect()
 }
 
 /// Stalls, depending on the client's number: by sending incomplete headers, by reading a kilobyte per second, or by
-/// sending nothing. Reconnects when disconnected.
-async fn stall(address: String, number: usize) {
+/// sending nothing. Reconnects when disconnected. Adds its connections to `connected`, with a response as soon as that
+/// starts.
+async fn stall(address: String, number: usize, connected: Arc<AtomicUsize>) {
     let text = match number % 3 {
         0 => "GET /metrics HTTP/1.1\r\nHost: x\r\nX-Slow: ",
         1 => "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -113,6 +123,10 @@ async fn stall(address: String, number: usize) {
         if let Ok(mut stream) = TcpStream::connect(&address).await {
             // A refused client reconnects below.
             let _refused = stream.write_all(text.as_bytes()).await;
+            if number % 3 == 1 {
+                let _refused = stream.readable().await;
+            }
+            connected.fetch_add(1, Ordering::Relaxed);
             if number % 3 == 1 {
                 let mut buffer = [0; 1024];
                 while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {
