@@ -301,9 +301,9 @@ impl ReloadTargets<'_> {
         let heartbeat = self.startup.heartbeats.watch();
         heartbeat.set_deadline(polling::GRACE);
         proxy::log_paths(&config);
-        let lost = config.origin.lost(self.origin);
-        if !lost.is_empty() {
-            let keys = lost.join(", ");
+        let removed = config.origin.removed_keys(self.origin);
+        if !removed.is_empty() {
+            let keys = removed.join(", ");
             tracing::warn!(keys, "the configuration file no longer sets some keys");
         }
         *self.origin = config.origin.clone();

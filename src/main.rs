@@ -163,7 +163,7 @@ async fn check_online(config: &Config) -> ExitCode {
     match online::check(config).await {
         Ok(report) => {
             print(io::stdout(), report.text.trim_end());
-            if report.is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            if report.is_ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => fail(&error),
     }

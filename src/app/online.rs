@@ -35,7 +35,7 @@ pub struct Report {
     /// The results as text.
     pub text: String,
     /// Whether all required resources can be read.
-    pub is_well: bool,
+    pub is_ok: bool,
     /// The duration of a request for Call Events of the current account.
     read_time: Option<Duration>,
 }
@@ -45,7 +45,7 @@ pub struct Report {
 /// # Errors
 /// Fails if a client can't be created, for example because a certificate can't be used.
 pub async fn check(config: &Config) -> anyhow::Result<Report> {
-    let mut report = Report { text: String::new(), is_well: true, read_time: None };
+    let mut report = Report { text: String::new(), is_ok: true, read_time: None };
     for (account, configured) in polling::accounts(config)?.iter().zip(&config.accounts) {
         report.say(&format!("account `{}` ({})\n", account.label, account.key.sid));
         let calls = report.calls(account).await;
@@ -222,7 +222,7 @@ impl Report {
     }
 
     fn report_unreadable(&mut self, what: &str, resource: Resource, error: &Error) {
-        self.is_well = false;
+        self.is_ok = false;
         self.line(what, &format!("NOT readable: {}", error.explained(resource)));
     }
 

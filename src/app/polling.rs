@@ -22,7 +22,7 @@ use crate::metrics::health::Health;
 use crate::poller::heartbeat::Heartbeats;
 use crate::poller::inbox::Inboxes;
 use crate::poller::loops::Loops;
-use crate::poller::subaccounts::{self, Known, Subaccounts};
+use crate::poller::subaccounts::{self, PolledSubaccounts, Subaccounts};
 use crate::poller::tracked::TrackedCalls;
 use crate::poller::{self, Account, Poll, Shared};
 use crate::store::{AccountKey, AttachedAccount, Store};
@@ -82,11 +82,11 @@ struct RunningAccount {
     label: String,
     settings: AccountSettings,
     loops: Loops,
-    subaccounts: Known,
+    subaccounts: PolledSubaccounts,
 }
 
 /// The known subaccounts of each account.
-pub(super) type KnownSubaccounts = BTreeMap<AccountKey, Known>;
+pub(super) type KnownSubaccounts = BTreeMap<AccountKey, PolledSubaccounts>;
 
 impl PollingSetup {
     /// Creates the clients of a configuration.
@@ -142,7 +142,7 @@ impl PollingSetup {
         let mut all = KnownSubaccounts::new();
         let mut labels = BTreeMap::new();
         for (AccountSetup { account, settings }, attached) in self.accounts.iter().zip(attached) {
-            let Some(filter) = settings.account.wanted() else { continue };
+            let Some(filter) = settings.account.subaccount_filter() else { continue };
             let known = attached.subaccounts.iter();
             let known = known.map(|known| ListedAccount::new(known.sid, &known.status));
             let known: Vec<ListedAccount> =
@@ -153,7 +153,7 @@ impl PollingSetup {
                 poller::instruments(&self.shared.health, &label, known.sid, known.status);
                 (key, label)
             }));
-            all.insert(account.key.clone(), Known::new(known));
+            all.insert(account.key.clone(), PolledSubaccounts::new(known));
         }
         self.shared.store.show(labels).await.context("cannot load the known subaccounts")?;
         Ok(all)
@@ -175,7 +175,7 @@ impl PollingSetup {
             let loops = Loops::new(stop);
             let (key, label) = (account.key.clone(), account.label.clone());
             let subaccounts = known.remove(&key).unwrap_or_default();
-            let discovery = settings.account.wanted().cloned().map(|filter| {
+            let discovery = settings.account.subaccount_filter().cloned().map(|filter| {
                 let settings = subaccounts::SubaccountSettings {
                     loops: loops.clone(),
                     heartbeats: heartbeats.clone(),
@@ -197,7 +197,8 @@ impl PollingSetup {
         let mut labels = BTreeMap::new();
         for AccountSetup { account, settings } in &self.accounts {
             labels.insert(account.key.clone(), account.label.clone());
-            let Some((filter, known)) = settings.account.wanted().zip(known.get(&account.key))
+            let Some((filter, known)) =
+                settings.account.subaccount_filter().zip(known.get(&account.key))
             else {
                 continue;
             };
@@ -324,7 +325,7 @@ impl RunningAccount {
         let own = (self.key.clone(), self.label.clone());
         let of_subaccount = |found: ListedAccount| {
             let key = AccountKey { sid: found.sid, region: self.key.region.clone() };
-            Some((key, self.settings.account.wanted()?.label(found.sid)))
+            Some((key, self.settings.account.subaccount_filter()?.label(found.sid)))
         };
         let subaccounts = self.subaccounts.accounts();
         std::iter::once(own).chain(subaccounts.into_iter().filter_map(of_subaccount)).collect()

@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::http::push::{Push, PushFuture, Pushes};
 use crate::metrics::health::{Health, PushResult};
 use crate::poller::inbox::{Inboxes, NotCommitted};
-use crate::twilio::push::{PublicUrl, PushRequest, Refusal, Signer, open};
+use crate::twilio::push::{PublicUrl, PushRequest, Refusal, Signer, verify};
 
 /// The minimum time between two logged refusals: any client that reaches the port can cause them.
 const LOG_INTERVAL: Duration = Duration::from_secs(10 * 60);
@@ -63,7 +63,7 @@ async fn count(settings: Arc<PushSettings>, push: Push) -> PushResult {
         settings: header("x-twilio-webhooks-signature-settings"),
         body: &push.body,
     };
-    let pushed = match open(request, &settings.url, &settings.signers) {
+    let pushed = match verify(request, &settings.url, &settings.signers) {
         Ok(pushed) => pushed,
         Err(refusal) => {
             settings.log_refusal(refusal);

@@ -63,7 +63,7 @@ impl PartialEq for PushSecret {
 
 impl AccountConfig {
     /// Which subaccounts are polled, if they are discovered.
-    pub fn wanted(&self) -> Option<&SubaccountFilter> {
+    pub fn subaccount_filter(&self) -> Option<&SubaccountFilter> {
         self.discovers.then_some(&self.subaccounts)
     }
 }

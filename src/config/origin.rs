@@ -28,7 +28,7 @@ impl Origin {
 
     /// The keys that were set before and no longer are, except those of accounts that were removed
     /// completely.
-    pub fn lost(&self, previous: &Self) -> Vec<String> {
+    pub fn removed_keys(&self, previous: &Self) -> Vec<String> {
         let is_kept = |key: &&String| match key.split_once(']') {
             None => true,
             Some((account, _)) => self.keys.iter().any(|key| key.starts_with(account)),

@@ -41,7 +41,7 @@ use lists::{ListPlan, ListRun, Lists};
 use pace::Pace;
 use page_size::PageSizes;
 use plan::{ReadPlan, Step};
-use request::{Ask, Request, RequestId};
+use request::{Endpoint, Request, RequestId};
 use troubles::Troubles;
 
 /// The settings of an account's engine.
@@ -293,16 +293,16 @@ impl Engine {
         let ask = match &run {
             Run::List(run) => {
                 self.is_listing = true;
-                Ask::Calls { filter: run.filter, page: run.page() }
+                Endpoint::Calls { filter: run.filter, page: run.page() }
             }
             Run::Events(run) => {
-                Ask::CallEvents { call: run.read.sid, digests: run.digests, page: run.page() }
+                Endpoint::CallEvents { call: run.read.sid, digests: run.digests, page: run.page() }
             }
-            Run::Call(sid) => Ask::Call(*sid),
-            Run::Accounts => Ask::Accounts(self.discovery.as_mut()?.start_request()),
+            Run::Call(sid) => Endpoint::Call(*sid),
+            Run::Accounts => Endpoint::Accounts(self.discovery.as_mut()?.start_request()),
             Run::ErrorLog => {
                 let (from, page) = self.error_log.start_request(now, self.progress.now(now));
-                Ask::ErrorLog { from, page }
+                Endpoint::ErrorLog { from, page }
             }
         };
         self.last_id = self.last_id.next();
@@ -382,7 +382,7 @@ impl Engine {
         batch.calls.extend(changed.map(|call| CallProgress::clone(call)));
         let error_log = self.error_log.progress();
         batch.lists = ListProgress { error_log, ..self.progress.lists.progress() };
-        batch.learnt_at = Some(self.progress.now(now));
+        batch.received_at = Some(self.progress.now(now));
         effects.needs_commit = !batch.facts.is_empty()
             || !batch.calls.is_empty()
             || !batch.forgotten.is_empty()

@@ -102,7 +102,7 @@ pub struct Entry<'a> {
     pub facts: &'a [Fact],
     /// Twilio's time when they were learnt. An endpoint with a fact counts as active at that time, even if
     /// its event is dated long before.
-    pub learnt_at: Option<Timestamp>,
+    pub received_at: Option<Timestamp>,
 }
 
 /// Whether a new endpoint or group shows its values yet.

@@ -137,7 +137,7 @@ impl Log {
             let known = ledger.endpoints_of(id).chain([&overflow.endpoint]);
             pattern_for(known).map(tracing::field::display)
         };
-        match overflow.missing {
+        match overflow.exceeded {
             Exceeded::Endpoints => tracing::warn!(
                 account,
                 host,

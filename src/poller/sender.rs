@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::clock::Clock;
-use crate::domain::engine::request::{Answer, AnswerContent, Ask, Request, RequestId};
+use crate::domain::engine::request::{Answer, AnswerContent, Endpoint, Request, RequestId};
 use crate::domain::judge::reported::Reported;
 use crate::domain::judge::route::Routes;
 use crate::domain::track::digest::Digests;
@@ -35,19 +35,23 @@ impl RequestSender {
     pub(super) async fn send(self, Request { id, ask }: Request) -> CompletedRequest {
         let Self { client, account, routes, .. } = &self;
         let twilio::Answer { attempt, result } = match &ask {
-            Ask::Calls { filter, page } => {
+            Endpoint::Calls { filter, page } => {
                 client.list_calls(*account, *filter, page).await.map(AnswerContent::Calls)
             }
-            Ask::Call(call) => client.fetch_call(*account, *call).await.map(AnswerContent::Call),
-            Ask::CallEvents { call, digests, page } => {
+            Endpoint::Call(call) => {
+                client.fetch_call(*account, *call).await.map(AnswerContent::Call)
+            }
+            Endpoint::CallEvents { call, digests, page } => {
                 let judge = |item: &RawItem<'_>| judge(item, *call, *digests, routes);
                 client
                     .call_events(*account, *call, page, judge)
                     .await
                     .map(AnswerContent::CallEvents)
             }
-            Ask::Accounts(page) => client.list_accounts(page).await.map(AnswerContent::Accounts),
-            Ask::ErrorLog { from, page } => {
+            Endpoint::Accounts(page) => {
+                client.list_accounts(page).await.map(AnswerContent::Accounts)
+            }
+            Endpoint::ErrorLog { from, page } => {
                 let judge = |entry: &LoggedError| Reported::judge(entry, routes);
                 client.error_log(*from, page, judge).await.map(AnswerContent::ErrorLog)
             }

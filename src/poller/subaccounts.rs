@@ -58,9 +58,9 @@ fn subaccount(parent: &Account, found: &ListedAccount, filter: &SubaccountFilter
 
 /// The polled subaccounts of an account, with which a reload continues.
 #[derive(Clone, Debug, Default)]
-pub struct Known(Arc<Mutex<Vec<ListedAccount>>>);
+pub struct PolledSubaccounts(Arc<Mutex<Vec<ListedAccount>>>);
 
-impl Known {
+impl PolledSubaccounts {
     /// Starts with these accounts.
     pub fn new(accounts: Vec<ListedAccount>) -> Self {
         Self(Arc::new(Mutex::new(accounts)))
@@ -85,7 +85,7 @@ pub struct Subaccounts {
     heartbeats: Heartbeats,
     loops: Loops,
     running: BTreeMap<AccountSid, RunningSubaccount>,
-    known: Known,
+    known: PolledSubaccounts,
     /// The subaccounts in the store, once they have been written.
     stored: Option<Vec<Subaccount>>,
 }
@@ -106,7 +106,7 @@ impl Subaccounts {
     pub fn new(
         parent: Account,
         filter: SubaccountFilter,
-        known: Known,
+        known: PolledSubaccounts,
         settings: SubaccountSettings,
     ) -> Self {
         let SubaccountSettings { loops, heartbeats, shared } = settings;

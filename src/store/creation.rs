@@ -22,21 +22,21 @@ impl Creation {
         Self { created_at, is_checked: !is_new }
     }
 
-    /// Returns the corrected creation time if the stored one is wrong. `learnt_at` is Twilio's time at the
+    /// Returns the corrected creation time if the stored one is wrong. `received_at` is Twilio's time at the
     /// local time `now`.
     pub(super) fn corrected(
         &self,
-        learnt_at: Option<Timestamp>,
+        received_at: Option<Timestamp>,
         now: Timestamp,
     ) -> Option<Timestamp> {
-        let offset = learnt_at.filter(|_| !self.is_checked)?.duration_since(now);
+        let offset = received_at.filter(|_| !self.is_checked)?.duration_since(now);
         let at = self.created_at.checked_add(offset).ok()?;
         (offset.abs() > TOLERANCE).then_some(at)
     }
 
     /// Marks the time as checked if a committed batch had a time.
-    pub(super) fn note_committed(&mut self, learnt_at: Option<Timestamp>) {
-        self.is_checked |= learnt_at.is_some();
+    pub(super) fn note_committed(&mut self, received_at: Option<Timestamp>) {
+        self.is_checked |= received_at.is_some();
     }
 }
 

@@ -59,7 +59,7 @@ pub(super) fn uncounted<'a>(
             }
             facts = Cow::Owned(new);
         }
-        uncounted.push((account, facts, batch.learnt_at));
+        uncounted.push((account, facts, batch.received_at));
     }
     Ok(uncounted)
 }

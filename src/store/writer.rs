@@ -253,10 +253,10 @@ impl Writer {
     fn delta(&self, pending: &[Pending]) -> rusqlite::Result<Delta> {
         let batches = pending.iter().map(|(account, batch, _)| (*account, &**batch));
         let uncounted = error_log::uncounted(self.store.database.read(), batches)?;
-        let entries = uncounted.iter().map(|(account, facts, learnt_at)| Entry {
+        let entries = uncounted.iter().map(|(account, facts, received_at)| Entry {
             account: *account,
             facts,
-            learnt_at: *learnt_at,
+            received_at: *received_at,
         });
         Ok(self.committed.read().apply(entries, self.limits, (self.now)()))
     }
@@ -268,8 +268,8 @@ impl Writer {
         jumps: &[(AccountId, Duration)],
     ) -> Result<(), String> {
         self.ensure_not_lost()?;
-        let learnt_at = pending.iter().find_map(|(_, batch, _)| batch.learnt_at);
-        let created_at = self.creation.corrected(learnt_at, (self.now)());
+        let received_at = pending.iter().find_map(|(_, batch, _)| batch.received_at);
+        let created_at = self.creation.corrected(received_at, (self.now)());
         let written = self.store.write(|transaction| {
             record::store_delta(transaction, &self.committed, delta)?;
             rows::record(transaction, &delta.failures)?;
@@ -283,7 +283,7 @@ impl Writer {
             created_at.map_or(Ok(()), |at| creation::write(transaction, at))
         });
         written.map_err(|error| error.to_string())?;
-        self.creation.note_committed(learnt_at);
+        self.creation.note_committed(received_at);
         if let Some(at) = created_at {
             self.health.store_created(at);
         }

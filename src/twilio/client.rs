@@ -244,7 +244,7 @@ impl Client {
             }
         };
         self.get(list.resource, url, |text| {
-            let page = wire::Page::cut(text)?;
+            let page = wire::Page::split(text)?;
             let items: Vec<T> = page.items.iter().filter_map(decode).collect();
             let rejected = u64::try_from(page.items.len() - items.len()).unwrap_or(u64::MAX);
             Some(Page { items, rejected, next: Self::next_page(list.base, &first, page.next_page) })

@@ -180,7 +180,7 @@ impl Signature {
 ///
 /// # Errors
 /// Returns a [`Refusal`] if the request isn't signed correctly or can't be decoded.
-pub fn open(
+pub fn verify(
     request: PushRequest<'_>,
     url: &PublicUrl,
     signers: &[Signer],

@@ -45,7 +45,7 @@ fn ledger() -> Ledger {
     for account in 1..=4 {
         ledger.show(AccountId(account), format!("account-{account}"), Timestamp::UNIX_EPOCH);
         let facts: Vec<Fact> = (0..6_000).map(fact).collect();
-        let entry = Entry { account: AccountId(account), facts: &facts, learnt_at: None };
+        let entry = Entry { account: AccountId(account), facts: &facts, received_at: None };
         let limits = LedgerLimits {
             routes_per_account: 1_000,
             series: 1_000_000,

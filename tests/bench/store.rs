@@ -69,7 +69,7 @@ fn decode_observe_commit_of_1000_events(bencher: Bencher<'_, '_>) {
         batches += 1;
         let mut batch = Batch { lists: lists(), ..Batch::default() };
         for (number, page) in (batches * CALLS_PER_BATCH..).zip(&pages) {
-            let page = Page::cut(page).expect("a page");
+            let page = Page::split(page).expect("a page");
             let judge = |item: &RawItem<'_>| {
                 let event = decode_call_event(item).expect("a Call Event");
                 Item::judge(&event, sid(number), digests, &routes)

@@ -13,7 +13,7 @@ use twilio_call_exporter::clock::Clock;
 use twilio_call_exporter::domain::judge::verdict::Reason;
 
 use crate::harness::history::{self, Labels};
-use crate::harness::{Fleet, Hosts, Prometheus, Setup, Shape, World, eventually, say};
+use crate::harness::{Fleet, Hosts, Prometheus, Setup, Shape, World, eventually, print_figures};
 use crate::{promql, rules};
 
 const SHAPE: Shape = Shape { accounts: 300, routes: 20, hosts: Hosts::Shared };
@@ -99,7 +99,7 @@ async fn all_rules_for_300_accounts_with_20_routes_cost_a_few_queries_of_all_fai
     let mut slowest: Vec<_> = slowest.into_iter().map(|(name, all)| (name, median(all))).collect();
     slowest.sort_by(|(_, a), (_, b)| b.total_cmp(a));
     slowest.truncate(15);
-    say(&format!("seconds for all rules: {sums:.3?}; slowest rules: {slowest:.3?}"));
+    print_figures(&format!("seconds for all rules: {sums:.3?}; slowest rules: {slowest:.3?}"));
     let mut queries = Vec::new();
     for _ in 0..MEASURED {
         let began = Instant::now();
@@ -108,7 +108,7 @@ async fn all_rules_for_300_accounts_with_20_routes_cost_a_few_queries_of_all_fai
         assert!(count > Some(90_000.0), "{count:?} series");
     }
     queries.sort_by(f64::total_cmp);
-    say(&format!("seconds for one query of all failures: {queries:.3?}"));
+    print_figures(&format!("seconds for one query of all failures: {queries:.3?}"));
     // Use the medians, because other processes use this machine too.
     let ratio = sums[MEASURED / 2] / queries[MEASURED / 2];
     assert!(

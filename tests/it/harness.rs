@@ -47,6 +47,6 @@ pub(crate) async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Op
 
 /// Prints measurements; they show when a test fails or runs with `--nocapture`.
 #[expect(clippy::print_stderr, reason = "figures are for people")]
-pub(crate) fn say(figures: &str) {
+pub(crate) fn print_figures(figures: &str) {
     eprintln!("{figures}");
 }

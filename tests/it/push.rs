@@ -17,7 +17,8 @@ use twilio_call_exporter::simulator::{Behaviour, Push, PushForm, WorldConfig};
 
 use crate::error_log::{ENTRIES, counted, truth_since};
 use crate::harness::{
-    Program, Scrape, Series, Twilio, eventually, everything, metric, ongoing_calls, say, world_of,
+    Program, Scrape, Series, Twilio, eventually, everything, metric, ongoing_calls, print_figures,
+    world_of,
 };
 
 /// The public URL, as configured in Twilio: a proxy is in front of the program.
@@ -241,12 +242,20 @@ async fn a_hundred_thousand_entries_use_little_memory_and_disk() {
     assert_eq!(counted(&program.scrape().await), 100_000.0);
     let more = program.peak_memory() - before;
     let stored = std::fs::metadata(program.storage().join("exporter.db")).expect("a store").len();
-    say(&format!("100,000 entries: {} KiB of memory, {} KiB stored", more >> 10, stored >> 10));
+    print_figures(&format!(
+        "100,000 entries: {} KiB of memory, {} KiB stored",
+        more >> 10,
+        stored >> 10
+    ));
     assert!(more <= MOST_MEMORY && stored <= MOST_STORED);
     // Recent entries are loaded again after a restart.
     let program = program.kill_and_restart().await;
     wait_until_pushes_count(&program).await;
-    say(&format!("{} KiB after a restart, {} before", program.peak_memory() >> 10, before >> 10));
+    print_figures(&format!(
+        "{} KiB after a restart, {} before",
+        program.peak_memory() >> 10,
+        before >> 10
+    ));
 }
 
 /// A thousand entries of a thousand calls, with the current time.

@@ -12,8 +12,8 @@ use twilio_call_exporter::domain::judge::verdict::Reason;
 use twilio_call_exporter::metrics::catalog;
 
 use crate::harness::{
-    Alertmanager, Fleet, Hosts, Notification, Prometheus, Scrape, Setup, Shape, lines, say,
-    shortened,
+    Alertmanager, Fleet, Hosts, Notification, Prometheus, Scrape, Setup, Shape, lines,
+    print_figures, shortened,
 };
 use crate::rules;
 
@@ -99,7 +99,7 @@ async fn outage(hosts: Hosts) {
     let pages = alertmanager.notifications("pager");
     let text = lines(&pages);
     let of = async |query: &str| prometheus.query(query).await.unwrap_or_default();
-    say(&format!(
+    print_figures(&format!(
         "{hosts:?}: pager\n{text}\ntickets\n{}\nscrapes take {:.1} s, {} of {} failed",
         lines(&alertmanager.notifications("tickets")),
         of("max_over_time(scrape_duration_seconds[1h])").await,

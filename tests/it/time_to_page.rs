@@ -13,7 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use twilio_call_exporter::clock::Clock;
 
-use crate::harness::{Alertmanager, Program, Prometheus, Setup, lines, metric, say};
+use crate::harness::{Alertmanager, Program, Prometheus, Setup, lines, metric, print_figures};
 use crate::rules;
 
 /// The maximum time from the first counted failure to the page.
@@ -58,7 +58,7 @@ async fn the_demo_pages_once_within_3_min_and_ends_within_20() {
     })
     .await;
     let paged_after = began.elapsed();
-    say(&format!("paged {:.0} s after the first failure", paged_after.as_secs_f64()));
+    print_figures(&format!("paged {:.0} s after the first failure", paged_after.as_secs_f64()));
 
     let Some(outage) = outage else {
         assert!(paged_after <= PAGED_WITHIN, "the page came after {paged_after:?}");
@@ -68,10 +68,13 @@ async fn the_demo_pages_once_within_3_min_and_ends_within_20() {
     let ended = Instant::now();
     let is_over = || alertmanager.notifications("pager").into_iter().find(|one| one.is_resolved);
     within(RESOLVED_WITHIN, "the page ends", async || is_over()).await;
-    say(&format!("resolved {:.0} s after the last failure", ended.elapsed().as_secs_f64()));
+    print_figures(&format!(
+        "resolved {:.0} s after the last failure",
+        ended.elapsed().as_secs_f64()
+    ));
     let pages = alertmanager.notifications("pager");
     let text = lines(&pages);
-    say(&format!("{text}\n{}", lines(&alertmanager.notifications("tickets"))));
+    print_figures(&format!("{text}\n{}", lines(&alertmanager.notifications("tickets"))));
     assert!(paged_after <= PAGED_WITHIN, "the page came after {paged_after:?}");
     // Alerts from the error log and from Call Events are for the same host, so they share a group and a page.
     assert!(pages.len() <= 3, "expected one page, its update by Call Events, and its end:\n{text}");
@@ -100,7 +103,7 @@ async fn the_error_log_fires_an_alert_within_a_minute_before_call_events_appear(
         for _ in 0..runs {
             took.push(reported_after(arguments).await);
         }
-        say(&format!("{source}: fires {took:?} after the first failing webhook"));
+        print_figures(&format!("{source}: fires {took:?} after the first failing webhook"));
         assert!(!took.is_empty() && took.iter().all(|took| *took <= REPORTED_WITHIN), "{took:?}");
     }
 }

@@ -85,7 +85,7 @@ fn a_truncated_file_is_refused_or_its_lost_keys_are_named() {
         match replaced(&previous, text) {
             Ok(origin) => {
                 // Either a lost key is named, or only a line's end or part of the last value was cut off.
-                let is_reported = !origin.lost(&before).is_empty();
+                let is_reported = !origin.removed_keys(&before).is_empty();
                 assert!(is_reported || cut > previous.len() - 4, "{text}");
                 accounts.push(load_text(text, &variables()).expect("valid").accounts.len());
             }
@@ -94,7 +94,7 @@ fn a_truncated_file_is_refused_or_its_lost_keys_are_named() {
     }
     assert!(accounts.contains(&1) && accounts.contains(&2), "{accounts:?}");
     let lost = replaced(&previous, previous.split("limits").next().expect("a part"));
-    assert_eq!(lost.expect("valid").lost(&before), ["limits.hold_back", "limits.series"]);
+    assert_eq!(lost.expect("valid").removed_keys(&before), ["limits.hold_back", "limits.series"]);
     // A removed account loses no keys here; one that stays is reported with the keys it loses.
     let account =
         |sid: &str, keys: &str| format!("  - {{ account_sid: {sid}, auth_token_env: T{keys} }}\n");
@@ -109,6 +109,6 @@ fn a_truncated_file_is_refused_or_its_lost_keys_are_named() {
         ),
     ] {
         let replaced = replaced(&previous, &format!("accounts:\n{text}")).expect("valid");
-        assert_eq!(replaced.lost(&origin(&previous)), lost, "{text}");
+        assert_eq!(replaced.removed_keys(&origin(&previous)), lost, "{text}");
     }
 }

@@ -156,9 +156,9 @@ fn trouble_with<S>(
     page: u32,
     asked_at: Timestamp,
     is_for_account: bool,
-) -> trouble::Failure<S> {
+) -> trouble::FailedRequest<S> {
     let (severity, cause) = (severity(failure, is_for_account), cause(failure));
-    trouble::Failure { subject, page, asked_at, severity, cause }
+    trouble::FailedRequest { subject, page, asked_at, severity, cause }
 }
 
 /// Adds the changes by a list, a single fetch or housekeeping, and returns the changed calls.

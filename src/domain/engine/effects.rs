@@ -42,7 +42,7 @@ pub struct Batch {
     /// The facts to count.
     pub facts: Vec<Fact>,
     /// Twilio's time when the batch was created.
-    pub learnt_at: Option<Timestamp>,
+    pub received_at: Option<Timestamp>,
     /// The calls whose progress changed. If a call appears twice, the later entry applies.
     pub calls: Vec<CallProgress>,
     /// The calls to delete.
@@ -160,7 +160,7 @@ pub enum MetricUpdate {
         /// The resource.
         resource: Resource,
         /// The cause for which it can't be read, and since when; `None` if it can.
-        told: Option<(String, Timestamp)>,
+        problem: Option<(String, Timestamp)>,
     },
     /// The account's lag, and its active calls.
     AccountLag(AccountLag),
@@ -286,8 +286,8 @@ impl Effects {
         self.batch.calls.extend(batch.calls);
         self.batch.forgotten.extend(batch.forgotten);
         // Effects without a time have no list progress.
-        if batch.learnt_at.is_some() {
-            self.batch.learnt_at = batch.learnt_at;
+        if batch.received_at.is_some() {
+            self.batch.received_at = batch.received_at;
             self.batch.lists = batch.lists;
         }
         self.needs_commit |= needs_commit;
@@ -306,8 +306,8 @@ mod tests {
         let cursor = Some(Timestamp::UNIX_EPOCH);
         let mut effects = Effects::default();
         effects.batch.lists = ListProgress { cursor, ..ListProgress::default() };
-        effects.batch.learnt_at = cursor;
+        effects.batch.received_at = cursor;
         effects.merge(Effects::default());
-        assert_eq!((effects.batch.lists.cursor, effects.batch.learnt_at), (cursor, cursor));
+        assert_eq!((effects.batch.lists.cursor, effects.batch.received_at), (cursor, cursor));
     }
 }

@@ -14,10 +14,12 @@ fn with_one_request_at_a_time_the_classes_alternate() {
         requested.push(request.ask.resource().as_str());
         let content = match request.ask {
             // Endless lists and events.
-            Ask::Calls { .. } => AnswerContent::Calls(page(vec![call(9)], requested.len())),
-            Ask::CallEvents { .. } => AnswerContent::CallEvents(page(Vec::new(), requested.len())),
-            Ask::Accounts(_) => AnswerContent::Accounts(page(Vec::new(), requested.len())),
-            Ask::Call(_) | Ask::ErrorLog { .. } => panic!("nothing else is due"),
+            Endpoint::Calls { .. } => AnswerContent::Calls(page(vec![call(9)], requested.len())),
+            Endpoint::CallEvents { .. } => {
+                AnswerContent::CallEvents(page(Vec::new(), requested.len()))
+            }
+            Endpoint::Accounts(_) => AnswerContent::Accounts(page(Vec::new(), requested.len())),
+            Endpoint::Call(_) | Endpoint::ErrorLog { .. } => panic!("nothing else is due"),
         };
         engine.on_answer(request.id, answer(Ok(content), 2_000), context(2_000));
     }

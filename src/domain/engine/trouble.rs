@@ -58,7 +58,7 @@ pub enum Severity {
 
 /// A failed request.
 #[derive(Clone, Debug)]
-pub struct Failure<S> {
+pub struct FailedRequest<S> {
     /// The list or call.
     pub subject: S,
     /// The number of the failed page.
@@ -142,7 +142,7 @@ impl<S: Ord> Trouble<S> {
     }
 
     /// Notes a failure, and returns a change to log.
-    pub fn failed(&mut self, failure: Failure<S>, now: Timestamp) -> Option<TroubleChange> {
+    pub fn failed(&mut self, failure: FailedRequest<S>, now: Timestamp) -> Option<TroubleChange> {
         let (since, noted) = self.since.unwrap_or((failure.asked_at, Timestamp::MIN));
         // Requests that were in flight together count as one failure.
         let is_new = noted <= failure.asked_at;

@@ -61,7 +61,7 @@ impl<S: Ord> ResourceTrouble<S> {
     /// Notes a failure.
     pub(super) fn failed(
         &mut self,
-        failure: trouble::Failure<S>,
+        failure: trouble::FailedRequest<S>,
         now: Timestamp,
         effects: &mut Effects,
     ) {
@@ -97,10 +97,10 @@ impl<S: Ord> ResourceTrouble<S> {
                 effects.lines.push(Line::CanRead { resource, lasted })
             }
         }
-        let told = self.trouble.current().map(|(cause, since)| (cause.text.clone(), since));
-        if told != self.reported {
-            self.reported.clone_from(&told);
-            effects.metric_updates.push(MetricUpdate::Trouble { resource, told });
+        let problem = self.trouble.current().map(|(cause, since)| (cause.text.clone(), since));
+        if problem != self.reported {
+            self.reported.clone_from(&problem);
+            effects.metric_updates.push(MetricUpdate::Trouble { resource, problem });
         }
     }
 }

@@ -122,7 +122,7 @@ impl AccountHealth {
                 self.add(&health.audited_calls, 1);
                 self.add(&health.late_call_events, *late_events);
             }
-            MetricUpdate::Trouble { resource, told } => self.trouble(*resource, told.clone()),
+            MetricUpdate::Trouble { resource, problem } => self.trouble(*resource, problem.clone()),
             MetricUpdate::AccountLag(lag) => self.lag(lag),
             MetricUpdate::PollInterval(interval) => {
                 self.set(&health.poll_interval, interval.as_secs_f64());

@@ -97,7 +97,7 @@ mod tests {
                 MetricUpdate::PollInterval(Duration::ZERO),
                 MetricUpdate::Retried("timeout"),
                 MetricUpdate::RequiredConcurrency(1.0),
-                MetricUpdate::Trouble { resource: Resource::Calls, told: Some((why, now)) },
+                MetricUpdate::Trouble { resource: Resource::Calls, problem: Some((why, now)) },
                 MetricUpdate::AccountLag(AccountLag::default()),
                 MetricUpdate::ErrorLog(CountedEntries { read_at: Some(now), ..Default::default() }),
                 MetricUpdate::Events(CountedEvents {

@@ -80,7 +80,7 @@ struct Placement {
     /// Whether the group is new.
     is_new_group: bool,
     /// The limit that was exceeded, if the endpoint is the shared one for that reason.
-    missing: Option<Exceeded>,
+    exceeded: Option<Exceeded>,
 }
 
 /// The rules by which a fact of an account is counted.
@@ -149,16 +149,16 @@ impl Ledger {
                         let rules = self.rules(entry.account, *is_history, limits, now);
                         let endpoint = self.find_place(&mut delta, decided_by, rules).endpoint;
                         delta.add(Scope::Endpoint(endpoint), Cell::Outcomes(*outcome), 1);
-                        let learnt_at = entry.learnt_at.unwrap_or(*at);
-                        self.note_event(&mut delta, endpoint, learnt_at.max(*at));
+                        let received_at = entry.received_at.unwrap_or(*at);
+                        self.note_event(&mut delta, endpoint, received_at.max(*at));
                     }
                     Fact::Reported { reported, at, is_history } => {
                         let rules = self.rules(entry.account, *is_history, limits, now);
-                        let times = (*at, entry.learnt_at.unwrap_or(now));
+                        let times = (*at, entry.received_at.unwrap_or(now));
                         let counted = self.apply_report(&mut delta, reported, times, rules);
                         if let Some(endpoint) = counted.endpoint {
-                            let learnt_at = entry.learnt_at.unwrap_or(*at);
-                            self.note_event(&mut delta, endpoint, learnt_at.max(*at));
+                            let received_at = entry.received_at.unwrap_or(*at);
+                            self.note_event(&mut delta, endpoint, received_at.max(*at));
                         }
                         delta.reports.push(counted);
                     }
@@ -177,9 +177,9 @@ impl Ledger {
                     Fact::Event { observation, call_sid, at, is_history } => {
                         let rules = self.rules(entry.account, *is_history, limits, now);
                         let (endpoint, group) = self.apply_event(&mut delta, observation, rules);
-                        let last_event_at = (*at).max(entry.learnt_at.unwrap_or(*at));
+                        let last_event_at = (*at).max(entry.received_at.unwrap_or(*at));
                         self.note_event(&mut delta, endpoint, last_event_at);
-                        let counted_at = entry.learnt_at.unwrap_or(now);
+                        let counted_at = entry.received_at.unwrap_or(now);
                         delta.add_exemplars(group, observation, *call_sid, counted_at);
                         delta.failures.extend(observation.verdict.failure.map(|reason| {
                             FailedRequest {
@@ -235,13 +235,13 @@ impl Ledger {
     ) -> (EndpointId, Scope) {
         let code = Cell::Requests(event.verdict.code);
         let place = self.find_place(delta, event, rules);
-        let Placement { endpoint: endpoint_id, is_new_group, missing, .. } = place;
+        let Placement { endpoint: endpoint_id, is_new_group, exceeded, .. } = place;
         let (endpoint, group) = (Scope::Endpoint(endpoint_id), Scope::Group(place.group));
         let code_has_room = self.reserve_series(delta, (group, code), is_new_group, rules.limits);
         delta.add(group, if code_has_room { code } else { Cell::OtherRequests }, 1);
-        let missing = missing.or((!code_has_room).then_some(Exceeded::CodeSeries));
-        if let Some(missing) = missing {
-            delta.note_overflow(rules.account, &event.endpoint, missing);
+        let exceeded = exceeded.or((!code_has_room).then_some(Exceeded::CodeSeries));
+        if let Some(exceeded) = exceeded {
+            delta.note_overflow(rules.account, &event.endpoint, exceeded);
         }
         if let Some(reason) = event.verdict.failure {
             delta.add(group, Cell::Failures(reason), 1);
@@ -268,9 +268,9 @@ impl Ledger {
     ) -> CountedReport {
         let endpoint = reported.endpoint.as_ref().map(|endpoint| {
             let target = Target { endpoint, is_configured: reported.is_configured, group: None };
-            let (id, missing) = self.find_endpoint(delta, target, rules);
-            if let Some(missing) = missing {
-                delta.note_overflow(rules.account, endpoint, missing);
+            let (id, exceeded) = self.find_endpoint(delta, target, rules);
+            if let Some(exceeded) = exceeded {
+                delta.note_overflow(rules.account, endpoint, exceeded);
             }
             id
         });
@@ -364,9 +364,9 @@ impl Delta {
         self.endpoints.get(&endpoint).is_some_and(|entry| entry.endpoint == Endpoint::overflow())
     }
 
-    fn note_overflow(&mut self, account: AccountId, endpoint: &Endpoint, missing: Exceeded) {
+    fn note_overflow(&mut self, account: AccountId, endpoint: &Endpoint, exceeded: Exceeded) {
         *self.overflowed.entry(account).or_default() += 1;
-        let first = || Overflow { endpoint: endpoint.clone(), missing };
+        let first = || Overflow { endpoint: endpoint.clone(), exceeded };
         self.first_overflows.entry(account).or_insert_with(first);
     }
 }

@@ -25,7 +25,7 @@ pub struct Overflow {
     /// Its endpoint.
     pub endpoint: Endpoint,
     /// The limit that it exceeded.
-    pub missing: Exceeded,
+    pub exceeded: Exceeded,
 }
 
 /// The limit that was exceeded.

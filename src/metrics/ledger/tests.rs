@@ -63,7 +63,7 @@ fn routes_over_the_limit_share_one_and_are_counted() {
     let mut ledger = ledger();
     let limits = LedgerLimits { routes_per_account: 2, ..limits() };
     let facts: Vec<Fact> = ["/a", "/b", "/c", "/d", "/a"].map(|route| event(route, None)).into();
-    let entry = Entry { account: ACCOUNT, facts: &facts, learnt_at: None };
+    let entry = Entry { account: ACCOUNT, facts: &facts, received_at: None };
     let delta = ledger.apply([entry], limits, now());
     assert_eq!(delta.overflowed[&ACCOUNT], 2);
     ledger.publish(delta);
@@ -71,7 +71,7 @@ fn routes_over_the_limit_share_one_and_are_counted() {
         ledger.endpoints.values().map(|entry| entry.endpoint.route.as_str()).collect();
     assert_eq!(routes, BTreeSet::from(["/a", "/b", "other"]));
     let again =
-        ledger.apply([Entry { account: ACCOUNT, facts: &facts, learnt_at: None }], limits, now());
+        ledger.apply([Entry { account: ACCOUNT, facts: &facts, received_at: None }], limits, now());
     assert_eq!(again.overflowed[&ACCOUNT], 2);
     assert!(again.endpoints.is_empty());
 }
@@ -83,7 +83,7 @@ fn failed_requests_carry_the_endpoint_they_were_counted_under() {
     let failed = |route| event(route, Some(Reason::Timeout));
     let facts = [failed("/a"), event("/a", None), failed("/b"), cut_off("/b")];
     let delta =
-        ledger.apply([Entry { account: ACCOUNT, facts: &facts, learnt_at: None }], limits, now());
+        ledger.apply([Entry { account: ACCOUNT, facts: &facts, received_at: None }], limits, now());
     let failures = delta.failures.clone();
     ledger.publish(delta);
     let routes: Vec<&str> = failures
@@ -110,7 +110,7 @@ fn a_full_ledger_counts_new_routes_under_the_shared_one() {
     let mut ledger = ledger();
     let limits = LedgerLimits { series: 0, ..limits() };
     let facts = [event("/a", None)];
-    let entry = Entry { account: ACCOUNT, facts: &facts, learnt_at: None };
+    let entry = Entry { account: ACCOUNT, facts: &facts, received_at: None };
     let delta = ledger.apply([entry], limits, now());
     assert_eq!(delta.overflowed[&ACCOUNT], 1);
     ledger.publish(delta);
@@ -131,7 +131,7 @@ fn a_full_ledger_counts_new_kinds_of_a_known_route_under_the_shared_one() {
     let facts = [Fact::Event { observation, call_sid, at, is_history }, event("/a", None)];
     let limits = LedgerLimits { series: 40, ..limits() };
     let delta =
-        ledger.apply([Entry { account: ACCOUNT, facts: &facts, learnt_at: None }], limits, now());
+        ledger.apply([Entry { account: ACCOUNT, facts: &facts, received_at: None }], limits, now());
     assert_eq!(delta.overflowed[&ACCOUNT], 1);
     ledger.publish(delta);
     let text = exposition(&ledger);
@@ -196,10 +196,10 @@ fn history_is_shown_at_once_and_so_is_everything_without_hold_back() {
         unreachable!("event() returns an event")
     };
     let facts = [Fact::Event { observation, call_sid, at, is_history: true }];
-    let first = Entry { account: ACCOUNT, facts: &facts, learnt_at: None };
+    let first = Entry { account: ACCOUNT, facts: &facts, received_at: None };
     ledger.publish(ledger.apply([first], limits(), now()));
     let facts = [event("/b", None)];
-    let entry = Entry { account: ACCOUNT, facts: &facts, learnt_at: None };
+    let entry = Entry { account: ACCOUNT, facts: &facts, received_at: None };
     let limits = LedgerLimits { hold_back: Duration::ZERO, ..limits() };
     ledger.publish(ledger.apply([entry], limits, now()));
     assert!(ledger.shown().held.is_empty());
@@ -208,12 +208,12 @@ fn history_is_shown_at_once_and_so_is_everything_without_hold_back() {
 #[test]
 fn an_exemplar_has_twilios_time_of_counting() {
     let mut ledger = ledger();
-    let (facts, learnt_at) = ([event("/a", Some(Reason::Timeout))], after(now(), TWO_YEARS));
-    let entry = Entry { account: ACCOUNT, facts: &facts, learnt_at: Some(learnt_at) };
+    let (facts, received_at) = ([event("/a", Some(Reason::Timeout))], after(now(), TWO_YEARS));
+    let entry = Entry { account: ACCOUNT, facts: &facts, received_at: Some(received_at) };
     ledger.publish(ledger.apply([entry], limits(), now()));
     let exemplars: Vec<_> = ledger.exemplars.values().flat_map(BTreeMap::values).collect();
     assert!(!exemplars.is_empty());
-    assert!(exemplars.iter().all(|exemplar| exemplar.at == learnt_at), "{exemplars:?}");
+    assert!(exemplars.iter().all(|exemplar| exemplar.at == received_at), "{exemplars:?}");
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn limits() -> LedgerLimits {
 }
 
 fn apply(ledger: &Ledger, facts: &[Fact]) -> Delta {
-    ledger.apply([Entry { account: ACCOUNT, facts, learnt_at: None }], limits(), now())
+    ledger.apply([Entry { account: ACCOUNT, facts, received_at: None }], limits(), now())
 }
 
 fn event(route: &str, failure: Option<Reason>) -> Fact {

@@ -13,8 +13,8 @@ async fn a_wrong_creation_time_is_corrected_by_twilios_clock() {
     let id = attach(&store, "us1").await.id;
     let created = || value(&registry, "twilio_exporter_store_created_timestamp_seconds");
     assert_eq!(created(), 1_700_000_000.0);
-    let commit = async |learnt_at| {
-        let batch = Batch { facts: vec![event()], learnt_at, ..Batch::default() };
+    let commit = async |received_at| {
+        let batch = Batch { facts: vec![event()], received_at, ..Batch::default() };
         store.commit(id, Arc::new(batch)).await.expect("committed");
     };
     commit(None).await;
@@ -31,7 +31,7 @@ async fn a_wrong_creation_time_is_corrected_by_twilios_clock() {
     let (store, _thread) = open(&directory).expect("the same store");
     assert_eq!(store.created_at(), twilio);
     let id = attach(&store, "us1").await.id;
-    let batch = Batch { learnt_at: Some(now()), ..Batch::default() };
+    let batch = Batch { received_at: Some(now()), ..Batch::default() };
     store.commit(id, Arc::new(batch)).await.expect("committed");
     drop(store);
     let (store, _thread) = until_open(&directory).await;

@@ -160,7 +160,7 @@ fn batch(entries: &[(u64, i64)]) -> Batch {
     let known_to = at(entries.iter().map(|(_, day)| *day).max().unwrap_or(0));
     let error_log = Some(ErrorLogProgress { since: now(), known_to });
     let lists = ListProgress { error_log, ..ListProgress::default() };
-    Batch { facts: facts.collect(), lists, learnt_at: Some(known_to), ..Batch::default() }
+    Batch { facts: facts.collect(), lists, received_at: Some(known_to), ..Batch::default() }
 }
 
 pub(super) fn reported(number: u64, route: Option<&str>) -> Reported {

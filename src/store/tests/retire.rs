@@ -46,18 +46,21 @@ async fn events_dated_decades_ago_age_from_when_they_were_learnt() {
     let directory = directory();
     let (store, _thread) = open(&directory).expect("a new store");
     let id = attach(&store, "us1").await.id;
-    for learnt_at in 0..=72 {
-        let expected = usize::from(learnt_at <= 71);
-        let counts =
-            if [0, 34, 36].contains(&learnt_at) { vec![fact("/old", -15_000)] } else { Vec::new() };
+    for received_at in 0..=72 {
+        let expected = usize::from(received_at <= 71);
+        let counts = if [0, 34, 36].contains(&received_at) {
+            vec![fact("/old", -15_000)]
+        } else {
+            Vec::new()
+        };
         let batch = Batch {
             facts: counts,
-            learnt_at: Some(day(learnt_at)),
-            lists: known_to(learnt_at),
+            received_at: Some(day(received_at)),
+            lists: known_to(received_at),
             ..Batch::default()
         };
         store.commit(id, Arc::new(batch)).await.expect("committed");
-        assert_eq!(routes(&store).len(), expected, "day {learnt_at}");
+        assert_eq!(routes(&store).len(), expected, "day {received_at}");
     }
 }
 

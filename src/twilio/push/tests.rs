@@ -40,7 +40,7 @@ fn accepts_a_signature_with_or_without_the_default_port() {
         ("https://exporter.example.com:8443/x", "GWRo5qK2KDoVPl75cuPUw5za8Ps="),
     ] {
         let request = PushRequest { signature: Some(signature), ..events() };
-        assert!(opened(request, url).is_ok(), "{url} {signature}");
+        assert!(verified(request, url).is_ok(), "{url} {signature}");
     }
 }
 
@@ -48,9 +48,9 @@ fn accepts_a_signature_with_or_without_the_default_port() {
 fn a_shared_key_uses_the_algorithm_in_the_settings_header() {
     let sha256 = "dzVa892GJt3DUiLgc09lFsYeUGcWBiwR/stC5U4YjLQ=";
     let request = PushRequest { signature: Some(sha256), ..events() };
-    assert_eq!(opened(request, URL).err(), Some(Refusal::WrongSignature));
+    assert_eq!(verified(request, URL).err(), Some(Refusal::WrongSignature));
     let settings = Some("key=webhooks_sharedkey_1,algorithm=HMAC_SHA256");
-    assert!(opened(PushRequest { settings, ..request }, URL).is_ok());
+    assert!(verified(PushRequest { settings, ..request }, URL).is_ok());
 }
 
 #[test]
@@ -74,16 +74,16 @@ fn refuses_a_request_with_a_wrong_signature() {
         (PushRequest { body: EVENTS.as_bytes(), ..form() }, Refusal::WrongSignature),
         (PushRequest { query: "a=b", ..form() }, Refusal::WrongSignature),
     ] {
-        assert_eq!(opened(request, URL).err(), Some(expected), "{:?}", request.query);
+        assert_eq!(verified(request, URL).err(), Some(expected), "{:?}", request.query);
     }
     for url in ["https://exporter.example.com/push", "http://exporter.example.com/push/error-log"] {
-        assert_eq!(opened(events(), url).err(), Some(Refusal::WrongSignature), "{url}");
+        assert_eq!(verified(events(), url).err(), Some(Refusal::WrongSignature), "{url}");
     }
     let others = [signer("AC00000000000000000000000000000002", TOKEN), signer(SID, "another")];
     let url = URL.parse().expect("a URL");
-    assert_eq!(open(form(), &url, &others).err(), Some(Refusal::WrongSignature));
-    assert_eq!(open(events(), &url, &others[1..]).err(), Some(Refusal::WrongSignature));
-    assert_eq!(open(events(), &url, &[]).err(), Some(Refusal::WrongSignature));
+    assert_eq!(verify(form(), &url, &others).err(), Some(Refusal::WrongSignature));
+    assert_eq!(verify(events(), &url, &others[1..]).err(), Some(Refusal::WrongSignature));
+    assert_eq!(verify(events(), &url, &[]).err(), Some(Refusal::WrongSignature));
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn an_unreadable_event_does_not_affect_the_others() {
             settings: None,
             body: body.as_bytes(),
         };
-        opened(request, URL)
+        verified(request, URL)
     };
     let pushed = signed(format!("[{}]", items.join(","))).expect("signed");
     assert_eq!(
@@ -171,13 +171,13 @@ fn signer(sid: &str, token: &str) -> Signer {
     Signer::new(AccountSid::parse(sid).expect("a SID"), &SecretString::from(token))
 }
 
-fn opened(request: PushRequest<'_>, url: &str) -> Result<Pushed, Refusal> {
+fn verified(request: PushRequest<'_>, url: &str) -> Result<Pushed, Refusal> {
     let others = signer("AC00000000000000000000000000000009", "another");
-    open(request, &url.parse().expect("a URL"), &[others, signer(SID, TOKEN)])
+    verify(request, &url.parse().expect("a URL"), &[others, signer(SID, TOKEN)])
 }
 
 fn read(request: PushRequest<'_>) -> Vec<String> {
-    let pushed = opened(request, URL).expect("signed");
+    let pushed = verified(request, URL).expect("signed");
     assert_eq!(pushed.signer.to_string(), SID);
     assert_eq!(pushed.rejected, 0);
     pushed.entries.iter().map(show).collect()

@@ -97,7 +97,7 @@ pub(super) fn split_items(json: &str) -> Option<Vec<RawItem<'_>>> {
 impl<'a> Page<'a> {
     /// Splits a page into its items. Returns `None` if it isn't a page. All lists have the same structure,
     /// except that the error log's link to the next page is in `meta`.
-    pub fn cut(json: &'a str) -> Option<Self> {
+    pub fn split(json: &'a str) -> Option<Self> {
         let wire: PageWire<'a> = serde_json::from_str(json).ok()?;
         let meta = wire.meta.and_then(|meta| serde_json::from_str::<MetaWire<'a>>(meta.get()).ok());
         let next_page = wire.next_page_uri.into_string();

@@ -1,7 +1,7 @@
 //! Twilio's own examples, and malformed variants.
 
-mod heard;
 mod judged;
+mod outcomes;
 
 use super::*;
 use crate::domain::judge::observe::Observation;
@@ -22,7 +22,7 @@ fn decodes_the_call_events_in_the_specification() {
     for page in
         [fixture!("oai-call-events.example.readFull.json"), fixture!("docs-call-events-page.json")]
     {
-        let page = Page::cut(page).expect("a page");
+        let page = Page::split(page).expect("a page");
         let event = decode_call_event(&page.items[0]).expect("an event");
         let response = event.response.as_ref().expect("a response");
         assert_eq!((response.code, response.duration_ms), (Some(201), Some(50)));
@@ -31,31 +31,31 @@ fn decodes_the_call_events_in_the_specification() {
         let item = Item::judge(&event, call(), digests(), &Routes::default());
         assert_eq!(item.observed.expect("observed").kind.as_str(), "api_request");
     }
-    let empty = Page::cut(fixture!("oai-call-events.example.readEmpty.json")).expect("a page");
+    let empty = Page::split(fixture!("oai-call-events.example.readEmpty.json")).expect("a page");
     assert_eq!((empty.items.len(), empty.next_page), (0, None));
 }
 
 #[test]
 fn decodes_the_calls_in_the_specification() {
-    let page = Page::cut(fixture!("oai-calls.example.readFullPage1.json")).expect("a page");
+    let page = Page::split(fixture!("oai-calls.example.readFullPage1.json")).expect("a page");
     let calls: Vec<Call> = page.items.iter().filter_map(decode_call).collect();
     assert_eq!(calls.len(), 2);
     assert_eq!(calls[0].status, CallStatus::Completed);
     assert_eq!(calls[0].direction, Direction::OutboundApi);
     assert_eq!(calls[0].end_time, parse_date("Fri, 18 Oct 2019 17:03:00 +0000"));
     assert!(page.next_page.is_some_and(|next| next.contains("PageToken=PACA")));
-    let last = Page::cut(fixture!("oai-calls.example.readFullPage2.json")).expect("a page");
+    let last = Page::split(fixture!("oai-calls.example.readFullPage2.json")).expect("a page");
     assert_eq!(last.items.iter().filter_map(decode_call).count(), 2);
 }
 
 #[test]
 fn decodes_other_documented_pages_and_calls() {
-    let old = Page::cut(fixture!("docs-calls-list-2012-aftersid.json")).expect("a page");
+    let old = Page::split(fixture!("docs-calls-list-2012-aftersid.json")).expect("a page");
     assert!(!old.items.is_empty());
     assert!(old.items.iter().all(|item| decode_call(item).is_some()));
     let next = old.next_page.expect("a next page");
     assert!(next.starts_with("/2010-04-01/Accounts/") && next.contains("AfterSid="), "{next}");
-    let empty = Page::cut(fixture!("oai-calls.example.readEmptyDateFunDateFormats.json"));
+    let empty = Page::split(fixture!("oai-calls.example.readEmptyDateFunDateFormats.json"));
     let empty = empty.expect("a page");
     assert_eq!((empty.items.len(), empty.next_page), (0, None));
     let created = serde_json::from_str(fixture!("oai-call-instance.example.create.json"));
@@ -75,11 +75,11 @@ fn decodes_a_queued_call_without_times() {
 
 #[test]
 fn decodes_accounts_without_their_tokens() {
-    let page = Page::cut(fixture!("real-accounts-list-page-2016.json")).expect("a page");
+    let page = Page::split(fixture!("real-accounts-list-page-2016.json")).expect("a page");
     let accounts: Vec<ListedAccount> = page.items.iter().filter_map(decode_account).collect();
     assert_eq!(accounts.len(), page.items.len());
     assert!(!format!("{accounts:?}").contains("redacted"));
-    let page = Page::cut(fixture!("oai-accounts.example.readFull.json")).expect("a page");
+    let page = Page::split(fixture!("oai-accounts.example.readFull.json")).expect("a page");
     assert!(page.items.iter().all(|item| decode_account(item).is_some()));
 }
 
@@ -149,7 +149,7 @@ fn an_unexpected_value_does_not_affect_the_rest_of_the_page() {
         for value in ANY {
             let broken = event_with(field, value);
             let json = format!("{{\"events\":[{broken},42,{}]}}", event_with("", ""));
-            let page = Page::cut(&json).expect("a page");
+            let page = Page::split(&json).expect("a page");
             assert_eq!(page.items.len(), 3);
             // It may be accepted or rejected, but must not panic.
             let _either = observe(page.items[0].json());
@@ -244,9 +244,9 @@ fn rejects_anything_but_a_page() {
     for text in
         ["", "<html>", "[]", "{}", "{\"events\":null}", "{\"events\":{}}", "{\"events\":[1", "null"]
     {
-        assert!(Page::cut(text).is_none(), "{text}");
+        assert!(Page::split(text).is_none(), "{text}");
     }
-    let odd = Page::cut("{\"events\":[],\"next_page_uri\":7}").expect("a page");
+    let odd = Page::split("{\"events\":[],\"next_page_uri\":7}").expect("a page");
     assert_eq!(odd.next_page, None);
 }
 

@@ -4,16 +4,16 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use twilio_call_exporter::domain::track::digest::{DigestKey, DigestVersion, Digests};
 use twilio_call_exporter::domain::judge::observe::observe;
 use twilio_call_exporter::domain::judge::route::{RoutePattern, Routes};
+use twilio_call_exporter::domain::track::digest::{DigestKey, DigestVersion, Digests};
 use twilio_call_exporter::twilio::wire::{Page, decode_call_event};
 
 fuzz_target!(|bytes: &[u8]| {
     let text = String::from_utf8_lossy(bytes);
     let pattern = RoutePattern::parse("*.example.com/ivr/:tenant").expect("a pattern");
     let routes = Routes::new(vec![pattern]);
-    let Some(page) = Page::cut(&text) else { return };
+    let Some(page) = Page::split(&text) else { return };
     for item in &page.items {
         let Ok(event) = decode_call_event(item) else { continue };
         let digests = Digests::new(DigestKey::new([7; 16]), DigestVersion::CURRENT);

@@ -20,7 +20,7 @@ use twilio_call_exporter::domain::judge::route::Routes;
 use twilio_call_exporter::domain::track::digest::DigestKey;
 use twilio_call_exporter::domain::track::listing::{ErrorLogProgress, ListProgress};
 use twilio_call_exporter::domain::words::sid::AccountSid;
-use twilio_call_exporter::twilio::push::{PublicUrl, PushRequest, Refusal, Signer, open};
+use twilio_call_exporter::twilio::push::{PublicUrl, PushRequest, Refusal, Signer, verify};
 
 const URL: &str = "https://exporter.example.com/push/error-log";
 const TOKEN: &str = "made-up-token";
@@ -96,11 +96,11 @@ fn assert_counted_once(request: PushRequest<'_>) {
     assert_refused(PushRequest { signature: None, ..request });
     assert_refused(PushRequest { settings: Some("algorithm=HMAC_SHA256"), ..request });
     let other: PublicUrl = "https://exporter.example.com/".parse().expect("a URL");
-    assert!(open(request, &other, &*SIGNERS).is_err());
+    assert!(verify(request, &other, &*SIGNERS).is_err());
     let forger = Signer::new(*ACCOUNT, &SecretString::from("another"));
-    assert!(open(request, &PUBLIC_URL, &[forger]).is_err());
+    assert!(verify(request, &PUBLIC_URL, &[forger]).is_err());
     assert!(signature.is_some());
-    let accepted = match open(request, &PUBLIC_URL, &*SIGNERS) {
+    let accepted = match verify(request, &PUBLIC_URL, &*SIGNERS) {
         Ok(pushed) => pushed,
         Err(refusal) => {
             assert_eq!(refusal, Refusal::Unreadable, "the request is signed");
@@ -125,7 +125,7 @@ fn assert_counted_once(request: PushRequest<'_>) {
 }
 
 fn assert_refused(request: PushRequest<'_>) {
-    let refusal = open(request, &PUBLIC_URL, &*SIGNERS).expect_err("refused");
+    let refusal = verify(request, &PUBLIC_URL, &*SIGNERS).expect_err("refused");
     assert_ne!(refusal, Refusal::Unreadable, "the body is parsed before the signature is verified");
 }
 

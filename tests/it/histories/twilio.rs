@@ -8,7 +8,7 @@ use twilio_call_exporter::domain::engine::failure::{
     Failure, FailureReason, PageSizeVerdict, Verdict,
 };
 use twilio_call_exporter::domain::engine::request::{
-    Answer, AnswerContent, Ask, NextPage, Page, PageRequest, Request, RequestId,
+    Answer, AnswerContent, Endpoint, NextPage, Page, PageRequest, Request, RequestId,
 };
 use twilio_call_exporter::domain::judge::reported::Reported;
 use twilio_call_exporter::domain::judge::route::Routes;
@@ -112,9 +112,12 @@ pub(super) fn answer(
         content(world, &ask, is_reliable, now, (random, &mut *totals))
     };
     let slowest = match &ask {
-        Ask::CallEvents { page, .. } if page.size == 1 => 3,
-        Ask::CallEvents { .. } => 15,
-        Ask::Calls { .. } | Ask::Call(_) | Ask::Accounts(_) | Ask::ErrorLog { .. } => 3,
+        Endpoint::CallEvents { page, .. } if page.size == 1 => 3,
+        Endpoint::CallEvents { .. } => 15,
+        Endpoint::Calls { .. }
+        | Endpoint::Call(_)
+        | Endpoint::Accounts(_)
+        | Endpoint::ErrorLog { .. } => 3,
     };
     let (arrives_at, date) = (now + random.i64(0..slowest), world.date(now, random));
     PendingAnswer { arrives_at, id, asked_at: now, date, result }
@@ -122,25 +125,25 @@ pub(super) fn answer(
 
 fn content(
     world: &World,
-    ask: &Ask,
+    ask: &Endpoint,
     is_reliable: bool,
     now: i64,
     (random, totals): (&mut Rng, &mut Totals),
 ) -> Result<AnswerContent, Failure> {
     let is_broken = !is_reliable && random.u8(..20) == 0;
     let size = match ask {
-        Ask::Calls { page, .. }
-        | Ask::CallEvents { page, .. }
-        | Ask::Accounts(page)
-        | Ask::ErrorLog { page, .. } => page.size,
-        Ask::Call(_) => 0,
+        Endpoint::Calls { page, .. }
+        | Endpoint::CallEvents { page, .. }
+        | Endpoint::Accounts(page)
+        | Endpoint::ErrorLog { page, .. } => page.size,
+        Endpoint::Call(_) => 0,
     };
     if size > world.fails_above {
         totals.failures += 1;
         return Err(failure(FailureReason::Timeout, Verdict::Failed { retry_after: None }));
     }
     match ask {
-        Ask::Calls { filter, page } => {
+        Endpoint::Calls { filter, page } => {
             let calls = world.list(*filter, now);
             let size = world.page_size.min(usize::from(page.size));
             let shown = paginate(calls, page, size);
@@ -148,21 +151,21 @@ fn content(
             totals.failures += u64::from(broken.is_some());
             Ok(AnswerContent::Calls(broken.unwrap_or(shown)))
         }
-        Ask::Call(sid) => {
+        Endpoint::Call(sid) => {
             let unknown = || failure(FailureReason::NotFound, Verdict::NotFound);
             world.call(*sid, now).map(AnswerContent::Call).ok_or_else(unknown)
         }
-        Ask::CallEvents { call, .. } if world.refuses(*call, now) => {
+        Endpoint::CallEvents { call, .. } if world.refuses(*call, now) => {
             Err(failure(FailureReason::Unauthorized, Verdict::Refused))
         }
-        Ask::CallEvents { call, digests, page } => {
+        Endpoint::CallEvents { call, digests, page } => {
             let shown = events(world, *call, *digests, page, now, random)?;
             totals.pages += u64::from(shown.next != NextPage::End);
             let broken = is_broken.then(|| break_page(page, &shown, random));
             totals.failures += u64::from(broken.is_some());
             Ok(AnswerContent::CallEvents(broken.unwrap_or(shown)))
         }
-        Ask::ErrorLog { from, page } => {
+        Endpoint::ErrorLog { from, page } => {
             let judge = |entry| Reported::judge(&entry, &Routes::default());
             let entries = world.error_log(*from, now).into_iter().map(judge).collect();
             let size = world.log_page_size.min(usize::from(page.size));
@@ -172,7 +175,7 @@ fn content(
             totals.failures += u64::from(broken.is_some());
             Ok(AnswerContent::ErrorLog(broken.unwrap_or(shown)))
         }
-        Ask::Accounts(page) => {
+        Endpoint::Accounts(page) => {
             let account = |number| ListedAccount::new(subaccount(number), "active");
             Ok(AnswerContent::Accounts(paginate((1..4).map(account).collect(), page, 2)))
         }
@@ -240,12 +243,12 @@ fn throttled(random: &mut Rng) -> Failure {
     failure(FailureReason::Throttled, Verdict::Throttled { retry_after: wait })
 }
 
-fn random_failure(ask: &Ask, is_outage: bool, random: &mut Rng) -> Failure {
+fn random_failure(ask: &Endpoint, is_outage: bool, random: &mut Rng) -> Failure {
     let wait = (random.u8(..4) == 0).then(|| Duration::from_secs(random.u64(1..60)));
     let failed = failure(FailureReason::ServerError, Verdict::Failed { retry_after: wait });
     match random.u8(..4) {
         // Outside an outage, a call that is fetched exists.
-        0 if is_outage || !matches!(ask, Ask::Call(_)) => {
+        0 if is_outage || !matches!(ask, Endpoint::Call(_)) => {
             failure(FailureReason::NotFound, Verdict::NotFound)
         }
         1 => failure(FailureReason::Unauthorized, Verdict::Refused),

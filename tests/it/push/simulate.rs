@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use secrecy::SecretString;
 use twilio_call_exporter::domain::words::sid::AccountSid;
-use twilio_call_exporter::twilio::push::{PushRequest, Signer, open};
+use twilio_call_exporter::twilio::push::{PushRequest, Signer, verify};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn simulate_retries_pushes_until_they_are_accepted() {
@@ -41,7 +41,7 @@ async fn simulate_retries_pushes_until_they_are_accepted() {
             settings: None,
             body: &body,
         };
-        let pushed = open(request, &url.parse().expect("a URL"), std::slice::from_ref(&signer));
+        let pushed = verify(request, &url.parse().expect("a URL"), std::slice::from_ref(&signer));
         opened.push(pushed.expect("signed").entries.first().expect("an entry").sid);
     }
     assert!(opened[0] == opened[1] && opened[1] == opened[2], "retries until accepted");

@@ -199,6 +199,17 @@ impl Engine {
 }
 
 /// Trouble with a list whose pages could be read but are unusable.
-fn unusable(kind: ListKind, page: u32, cause: Cause, now: Timestamp) -> trouble::Failure<ListKind> {
-    trouble::Failure { subject: kind, page, asked_at: now, severity: Severity::Certain, cause }
+fn unusable(
+    kind: ListKind,
+    page: u32,
+    cause: Cause,
+    now: Timestamp,
+) -> trouble::FailedRequest<ListKind> {
+    trouble::FailedRequest {
+        subject: kind,
+        page,
+        asked_at: now,
+        severity: Severity::Certain,
+        cause,
+    }
 }

@@ -33,7 +33,7 @@ fn reports_trouble_once_when_it_starts_and_once_when_it_ends() {
 #[test]
 fn reports_a_timeout_before_the_retry() {
     let mut lists = Trouble::for_lists();
-    let slow = Failure { asked_at: at(0), ..failure("recent", 0, "timeout", 30) };
+    let slow = FailedRequest { asked_at: at(0), ..failure("recent", 0, "timeout", 30) };
     assert_eq!(lists.failed(slow, at(30)), None);
     assert_eq!(lists.check(at(44)), None);
     assert_eq!(lists.check(at(45)), cannot("timeout"));
@@ -117,7 +117,7 @@ fn reports_a_single_unreadable_call_before_any_was_read() {
 fn concurrent_failures_count_as_one() {
     let mut calls = Trouble::for_calls();
     for call in ["c1", "c2", "c3", "c4"] {
-        let failure = Failure { asked_at: at(0), ..failure(call, 0, "dns", 5) };
+        let failure = FailedRequest { asked_at: at(0), ..failure(call, 0, "dns", 5) };
         assert_eq!(calls.failed(failure, at(5)), None);
     }
     assert_eq!(calls.succeeded(&"c1", 0, at(6)), None);
@@ -127,8 +127,10 @@ fn concurrent_failures_count_as_one() {
 fn reports_throttling_only_if_it_lasts() {
     let mut lists = Trouble::for_lists();
     for second in 0..45 {
-        let failure =
-            Failure { severity: Severity::Normal, ..failure("recent", 0, "throttled", second) };
+        let failure = FailedRequest {
+            severity: Severity::Normal,
+            ..failure("recent", 0, "throttled", second)
+        };
         assert_eq!(lists.failed(failure, at(second)), None);
     }
     assert_eq!(lists.check(at(45)), cannot("throttled"));
@@ -137,7 +139,7 @@ fn reports_throttling_only_if_it_lasts() {
 #[test]
 fn reports_certain_failures_immediately() {
     let mut lists = Trouble::for_lists();
-    let certain = |reason, second| Failure {
+    let certain = |reason, second| FailedRequest {
         severity: Severity::Certain,
         ..failure("recent", 0, reason, second)
     };
@@ -174,8 +176,8 @@ fn failure(
     page: u32,
     reason: &'static str,
     second: i64,
-) -> Failure<&'static str> {
-    Failure {
+) -> FailedRequest<&'static str> {
+    FailedRequest {
         subject,
         page,
         asked_at: at(second),

@@ -36,10 +36,10 @@ impl Ledger {
         let group = Some((event.kind, event.verdict.code));
         let Observation { endpoint, is_configured, .. } = event;
         let target = Target { endpoint, is_configured: *is_configured, group };
-        let (endpoint, missing) = self.find_endpoint(delta, target, rules);
+        let (endpoint, exceeded) = self.find_endpoint(delta, target, rules);
         let is_new_group = self.group(delta, endpoint, event.kind).is_none();
         let group = self.find_group(delta, endpoint, event.kind, rules);
-        Placement { endpoint, group, is_new_group, missing }
+        Placement { endpoint, group, is_new_group, exceeded }
     }
 
     /// Returns the endpoint to count under, and the limit exceeded if it isn't the target's own.
@@ -60,7 +60,7 @@ impl Ledger {
         };
         match room {
             Ok(()) => (known.unwrap_or_else(|| self.add_endpoint(delta, key, rules)), None),
-            Err(missing) => (self.find_overflow(delta, rules), Some(missing)),
+            Err(exceeded) => (self.find_overflow(delta, rules), Some(exceeded)),
         }
     }
 

@@ -45,7 +45,7 @@ fn an_outcome_recreates_a_retired_or_renamed_endpoint_at_zero() {
     ledger.retire(&all);
     let later = after(now(), TWO_YEARS);
     let facts = [cut_off("/a"), cut_off("/:named")];
-    let entry = Entry { account: ACCOUNT, facts: &facts, learnt_at: Some(later) };
+    let entry = Entry { account: ACCOUNT, facts: &facts, received_at: Some(later) };
     ledger.publish(ledger.apply([entry], limits(), now()));
     for route in ["/a", "/:named"] {
         assert_eq!(outcomes(&ledger, route), [0, 0]);
@@ -89,7 +89,7 @@ fn over_the_limits_an_outcome_is_counted_with_its_event() {
         // A new kind of a known endpoint may be over the limit too.
         let kinds = [kind(event("/a", Some(Reason::Timeout))), kind(cut_off("/a"))];
         let facts = [events.as_slice(), kinds.as_slice()].concat();
-        let entry = Entry { account: ACCOUNT, facts: &facts, learnt_at: None };
+        let entry = Entry { account: ACCOUNT, facts: &facts, received_at: None };
         let delta = ledger.apply([entry], limits, now());
         assert_eq!(delta.overflowed[&ACCOUNT], over, "only requests overflow: {limits:?}");
         ledger.publish(delta);

@@ -115,19 +115,19 @@ fn reports_the_first_request_over_each_limit() {
     if let Fact::Event { observation, .. } = &mut code {
         observation.verdict.code = Code::from_status(404).expect("a code");
     }
-    for (facts, limits, route, missing) in [
+    for (facts, limits, route, exceeded) in [
         (noise(0..4), few, "/aac", Exceeded::Endpoints),
         (noise(1..4), full, "/aab", Exceeded::Series),
         (vec![code], full, "/a", Exceeded::CodeSeries),
     ] {
         let mut ledger = ledger();
-        if missing == Exceeded::CodeSeries {
+        if exceeded == Exceeded::CodeSeries {
             count(&mut ledger, &[on(NOISY, "/a")], super::limits());
         }
-        let entry = Entry { account: ACCOUNT, facts: &facts, learnt_at: None };
+        let entry = Entry { account: ACCOUNT, facts: &facts, received_at: None };
         let delta = ledger.apply([entry], limits, now());
         let endpoint = Endpoint { host: NOISY.to_owned(), route: route.to_owned() };
-        assert_eq!(delta.first_overflows[&ACCOUNT], Overflow { endpoint, missing });
+        assert_eq!(delta.first_overflows[&ACCOUNT], Overflow { endpoint, exceeded });
     }
 }
 
@@ -153,7 +153,7 @@ fn other_host(number: u32) -> Vec<Fact> {
 }
 
 fn count(ledger: &mut Ledger, facts: &[Fact], limits: LedgerLimits) {
-    let entry = Entry { account: ACCOUNT, facts, learnt_at: None };
+    let entry = Entry { account: ACCOUNT, facts, received_at: None };
     let delta = ledger.apply([entry], limits, now());
     ledger.publish(delta);
 }

@@ -7,7 +7,7 @@ use crate::domain::words::error_log::LoggedError;
 
 #[test]
 fn decodes_a_recorded_page() {
-    let page = Page::cut(fixture!("real-alerts-list-2016.json")).expect("a page");
+    let page = Page::split(fixture!("real-alerts-list-2016.json")).expect("a page");
     let next = page.next_page.expect("a next page");
     assert!(next.starts_with("https://monitor.twilio.com/v1/Alerts?PageSize=2&Page=1&PageToken="));
     let entries: Vec<LoggedError> = page.items.iter().filter_map(decode_logged_error).collect();
@@ -91,7 +91,7 @@ fn reads_the_next_page_from_metadata_of_any_shape() {
         ("{\"next_page_url\":\"https://x/y\"}", Some("https://x/y")),
     ] {
         let json = format!("{{\"alerts\":[],\"meta\":{meta}}}");
-        let page = Page::cut(&json).expect("a page");
+        let page = Page::split(&json).expect("a page");
         assert_eq!(page.next_page.as_deref(), expected, "{meta}");
     }
 }
