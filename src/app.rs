@@ -339,9 +339,9 @@ fn open_store(
 async fn bind(listen: &[ListenAddress]) -> anyhow::Result<Vec<TcpListener>> {
     let mut listeners = Vec::new();
     for address in listen {
-        let listener = address.bind().await.with_context(|| {
-            format!(
-                "cannot listen on {}: free the port, or choose another with --web.listen-address",
+        let listener = address.bind().await.map_err(|error| {
+            anyhow!(
+                "cannot listen on {}: {error}; choose a free port and an address of this machine with --web.listen-address",
                 address.shown()
             )
         })?;

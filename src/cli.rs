@@ -42,7 +42,7 @@ pub struct Flags {
     /// Configuration file (YAML).
     #[arg(long = "config.file", value_name = "FILE", global = true)]
     pub config_file: Option<PathBuf>,
-    /// Storage directory; created if missing.
+    /// Storage directory; created if missing, except by `backup`.
     #[arg(long = "storage.path", value_name = "DIR", default_value = DEFAULT_STORAGE, global = true)]
     pub storage_path: PathBuf,
     /// Address to serve /metrics on, as `host:port` or `:port`; repeatable [default: :10914].
@@ -175,7 +175,7 @@ pub enum LogLevel {
     Error,
     /// Problems that need attention.
     Warn,
-    /// Startup, recovery and shutdown.
+    /// Failing webhooks, startup, recovery and shutdown.
     Info,
     /// Every polling pass and request.
     Debug,

@@ -119,7 +119,7 @@ impl Demo {
         let address = self.app.addresses().first().map_or_else(String::new, ToString::to_string);
         let (host, route) = FAILING;
         format!(
-            "A simulated Twilio plays a phone line; nothing leaves this machine.\n\
+            "A simulated Twilio is running a phone line; nothing leaves this machine.\n\
              \n\
              \x20 http://{address}/metrics   the metrics, for Prometheus\n\
              \x20 http://{address}/failures  the most recent failing requests\n\
@@ -226,8 +226,10 @@ impl Simulation {
 
     /// Shows how to point the exporter at it. The credentials are made up and give access to nothing else.
     pub fn announcement(&self) -> String {
-        let mut text =
-            format!("A simulated Twilio on {}, truth at /_simulator/truth.\n", self.address);
+        let mut text = format!(
+            "A simulated Twilio on {}, the expected counts are at /_simulator/truth.\n",
+            self.address
+        );
         let push = self.push_to.as_ref();
         let push = push.map(|url| format!("TWILIO_EXPORTER_PUSH__PUBLIC_URL={url} "));
         let push = push.unwrap_or_default();

@@ -78,7 +78,7 @@ impl fmt::Debug for HttpState {
     }
 }
 
-/// The pages need no scripts, frames or other origins.
+/// Security headers of all responses: the pages need no scripts, frames or other origins.
 const HEADERS: [(HeaderName, &str); 3] = [
     (
         header::CONTENT_SECURITY_POLICY,
@@ -99,7 +99,7 @@ fn router(state: HttpState) -> Router {
         .route("/-/healthy", get(|| async { "Healthy.\n" }))
         .route("/-/ready", get(ready))
         .route("/-/reload", post(reload::reload).put(reload::reload))
-        .fallback(|| async { (StatusCode::NOT_FOUND, "Not found; / has links.\n") })
+        .fallback(|| async { (StatusCode::NOT_FOUND, "Not found. See / for links.\n") })
         .layer(from_fn_with_state(state.clone(), check_user))
         .layer(map_response_with_state(state.clone(), add_headers))
         .with_state(state)

@@ -9,7 +9,7 @@
 //! ([`poller`]) that runs one loop:
 //!
 //! ```text
-//!        ┌──────────── Engine::next(places, now) ───────────────┐
+//!        ┌──────────── Engine::next(permits, now) ──────────────┐
 //!        │             what to request, and when to check again │
 //!        │                                                      v
 //!   Effects applied                                     Request ── twilio::client ──> Twilio
@@ -43,14 +43,14 @@
 //!   - [`domain::words`]: Twilio's terms.
 //! - [`metrics`]: what is counted and how it is exposed: the catalogue of families, the ledger of all series,
 //!   the exposition. Pure.
-//! - [`twilio`]: access to Twilio. A function makes one request and returns one answer, or decodes a push.
+//! - [`twilio`]: access to Twilio. Each function makes one request and returns one response, or decodes a push.
 //! - [`store`]: access to the disk: one SQLite file, one writer thread.
 //! - [`poller`]: the I/O around an account's engine: sends requests, commits, updates metrics and the log,
 //!   waits.
 //! - [`http`]: serves people and Prometheus. From memory, except for the recorded failures.
 //! - [`config`], [`cli`], [`logging`], [`signal`], [`systemd`], [`clock`]: one external concern each.
 //! - [`app`]: builds the parts, runs the tasks, drains them. [`demo`]: the same against the simulator.
-//! - [`simulator`]: a simulated Twilio with a known truth. Imports nothing from the other modules, so that its
+//! - [`simulator`]: a simulated Twilio with known ground truth. Imports nothing from the other modules, so that its
 //!   judgement is independent.
 //!
 //! Imports point one way: `app` may import everything; `poller` imports `twilio`, `store`, `metrics`, `domain`;
@@ -67,9 +67,9 @@
 //! no scrape ever sees a value that a crash could take back.
 //!
 //! **Invariant: identity, not time or position, removes duplicates.** A Call Event has no id, its time has a
-//! resolution of one second, and the order of the list isn't documented. Each call keeps a multiset of
-//! digests; an event is new when a *complete* read shows more occurrences than were counted. Several pages
-//! are a complete read only if the first is unchanged at the end.
+//! resolution of one second, and the order of the list isn't documented. Each call keeps a multiset of digests;
+//! an event is new when a *complete* read shows more occurrences than were counted. A read of several pages is
+//! complete only if its first page, fetched again at the end, is unchanged.
 //!
 //! **Invariant: decisions are values.** Functions in `domain` and `metrics` take `now` and randomness as
 //! arguments and return what to do. So the histories in `tests/it/histories.rs` can run the production engine
@@ -85,28 +85,29 @@
 //! # Questions
 //!
 //! **Why is a call read several times?** Twilio documents Call Events as readable 15 minutes after the end of
-//! the call; in practice some appear earlier. Early reads make metrics fresh, the settling read makes them
-//! right, and an audit of a sample shows what even the settling read missed. Where early reads never show
-//! anything, [`domain::track::learning`] reduces them to one call in fifty.
+//! the call; in practice some appear earlier. Early reads keep metrics fresh. The *settling read*, made once
+//! `poll.settle_delay` has passed after the end, makes them complete. An *audit* rereads a sample of calls later,
+//! to measure what even the settling read missed. Where early reads never show anything,
+//! [`domain::track::learning`] reduces them to one call in fifty.
 //!
 //! **Which read goes first?** Settling reads that are due, since the counters depend on them:
 //! [`domain::engine::plan`] keeps the calls ordered by due time, and separates the backlog of a downtime from
 //! current calls. Early reads use the remaining requests, most recent first; one that would be too late is
 //! skipped.
 //!
-//! **When is the account at fault?** When different resources fail with no successful read in between. A
-//! single call that is refused or fails affects only itself: it backs off, and is given up after a time that
-//! only advances while other calls are read ([`domain::track::failing`]). A single list that is refused is
-//! retried on its own ([`domain::engine::pace`]). A call that keeps failing is counted in `calls_unreadable`
-//! and logged once (`poller::log`).
+//! **When does a failure concern the whole account?** When different resources fail with no successful read in
+//! between. A single call whose reads are refused or fail affects only itself: its reads back off, and it is
+//! given up after a time that only advances while other calls can be read ([`domain::track::failing`]). A
+//! single list that is refused is retried on its own ([`domain::engine::pace`]). A call that keeps failing is
+//! counted in `calls_unreadable` and logged once (`poller::log`).
 //!
 //! **When is an account catching up?** When it counts past calls, so that alerts must be suppressed: from its
-//! start until its look-back or a downtime has been read, while its cursor is old, and while a share of the
-//! due calls is late ([`domain::engine::account::AccountLag`]). It takes several late calls: no single call
-//! may suppress an account's alerts.
+//! start until it has read its look-back period or the period it missed while down, while its cursor is old,
+//! and while a share of the due calls is late ([`domain::engine::account::AccountLag`]). It takes several late
+//! calls: no single call may suppress an account's alerts.
 //!
 //! **What is logged when Twilio can't be read?** One WARN with a cause from a closed set, once the problem
-//! lasts, and one INFO when it is over, separately for lists, single calls, Call Events and subaccounts
+//! lasts, and one INFO when it is over, separately for lists, individual calls, Call Events and subaccounts
 //! ([`domain::engine::trouble`]). The cause comes from an error's chain of sources (`twilio::cause`), or from
 //! the status and Twilio's error code, which selects the advice (`twilio::advice`). The landing page and
 //! `check-config --online` show the same text.
@@ -119,15 +120,16 @@
 //! [`domain::engine::lists`] documents which list finds which calls.
 //!
 //! **When is a call forgotten?** When no list can return it any more: it is settled, audited if it was
-//! selected for an audit, and ended before the horizon that the last deep list has passed. An unknown call
+//! selected for an audit, and ended before the account's *horizon*, the time before which no later list looks. An
+//! unknown call
 //! that ended before the horizon isn't added, so nothing forgotten is ever counted again.
 //!
-//! **Which clock is used?** Twilio's, estimated per account from the `Date` headers of its own 200s
-//! ([`domain::track::twilio_time`]) relative to a monotonic local clock ([`clock`]). Neither a step of the
-//! wall clock nor a single `Date` changes anything: an account starts once several answers agree. A
-//! correction of the offset shifts every schedule with it, so that no wait changes. The local clock starts at
-//! the wall clock's time, which may be wrong, so every time shown to users is Twilio's time or the wall
-//! clock's current time.
+//! **Which clock is used?** Twilio's, estimated per account from the `Date` headers of the account's own 200
+//! responses ([`domain::track::twilio_time`]) relative to a monotonic local clock ([`clock`]). Neither a step
+//! of the wall clock nor a single `Date` changes anything: an account starts once several answers agree. When
+//! the offset is corrected, every schedule shifts by the same amount, so that no wait changes. The local clock
+//! starts at the wall clock's time, which may be wrong, so every time shown to users is Twilio's time or the
+//! wall clock's current time.
 //!
 //! **How is the load on Twilio limited?** An account has at most `api.max_concurrency` requests in flight;
 //! after a 429, it has one at a time until a later request has succeeded ([`domain::engine::pace`]). The
@@ -172,19 +174,21 @@
 //! consistent unless the log was restarted during the copy, in which case they are copied again
 //! (`store/backup.rs`). The copy passes the same checks as a store that is opened.
 //!
-//! **What if the store is removed while it is open?** Writes would go to a file without a name. So before
+//! **What if the store is removed while it is open?** Writes would go to an unlinked file. So before
 //! each commit, the writer checks that the paths still lead to the open files (`store/files.rs`); while they
 //! don't, it commits nothing and readiness fails.
 //!
 //! **What is deleted, and when?** Calls that no list can return any more; pairs of host and route without
-//! events for 35 days, and accounts removed for 35 days. Only time in which an account was polled counts:
-//! neither a wrong clock, nor an outage, nor a cursor that jumps makes anything older.
+//! events for 35 days, and accounts that were removed 35 days ago. Age is measured in Twilio's time, and an
+//! endpoint ages only while its account is polled: neither a wrong local clock, nor an outage, nor a jump of a
+//! cursor makes anything older.
 //!
 //! **What does a reload do?** It ends the poll loops of the accounts whose configuration changed, and starts
 //! new ones from the store (`app::polling`): everything counted is durable, so a loop has no state to hand
-//! over. The other accounts keep running. A loop that doesn't end in time is abandoned ([`poller::loops`]):
-//! two loops never poll one account. Reloads happen at most once every five seconds. A file that is empty or
-//! was cut off is valid YAML, so keys that it lost are refused or named ([`config::Origin`]).
+//! over. The other accounts keep running. A loop that doesn't end in time is abandoned ([`poller::loops`]): two
+//! loops never poll one account. Reloads happen at most once every five seconds. An empty or truncated file can
+//! be valid YAML, so a reload that would remove all accounts is rejected, and other removed keys are named in a
+//! warning ([`config::Origin`]).
 //!
 //! **What can slow clients block?** Only themselves. Scrapes in progress and connections are limited: a further
 //! scrape gets a 503, and a further connection is closed at once. Headers and responses have deadlines

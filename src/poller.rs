@@ -47,8 +47,8 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(20);
 const GATHER_TIME: Duration = Duration::from_millis(2);
 /// The shortest time between two runs of housekeeping, which visits every call.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
-/// Housekeeping takes at most one part in this many of a processor's time: 100,000 calls take 30 ms.
-const HOUSEKEEPING_SHARE: u32 = 100;
+/// Housekeeping uses at most `1 / HOUSEKEEPING_DIVISOR` of a CPU: 100,000 calls take 30 ms.
+const HOUSEKEEPING_DIVISOR: u32 = 100;
 /// The longest wait before a failed commit is retried.
 const COMMIT_RETRY_CAP: Duration = Duration::from_secs(30);
 /// The wait before a failed commit is retried.
@@ -91,7 +91,7 @@ impl Poller {
             discovers: subaccounts.is_some(),
             // Twilio returns only the error log of the account that signs in.
             has_error_log: account.parent.is_none(),
-            is_pushed: account.is_pushed,
+            accepts_pushes: account.accepts_pushes,
             digest_key: shared.store.digest_key(),
         };
         let AttachedAccount { id, lists, calls, reported, .. } = attached;
@@ -148,7 +148,7 @@ impl Poller {
             }
             // Deliveries must not starve while the account is busy.
             pushed.extend(self.inbox.pending());
-            pushed.retain_mut(|delivery| self.take_pushed(delivery, &mut effects));
+            pushed.retain_mut(|delivery| self.apply_pushed(delivery, &mut effects));
             self.run_housekeeping(&mut effects);
             if self.commit(effects, heartbeat, stop).await.is_none() {
                 return;
@@ -227,7 +227,7 @@ impl Poller {
     }
 
     /// Applies pushed entries. Returns whether they were accepted, and so are delivered once committed.
-    fn take_pushed(&mut self, delivery: &mut Delivery, effects: &mut Effects) -> bool {
+    fn apply_pushed(&mut self, delivery: &mut Delivery, effects: &mut Effects) -> bool {
         let entries = std::mem::take(&mut delivery.entries);
         let judge = |entry| Reported::judge(entry, &self.shared.routes);
         let entries = entries.iter().map(judge).collect();
@@ -246,7 +246,7 @@ impl Poller {
         }
         effects.merge(self.engine.run_housekeeping(self.shared.clock.now()));
         self.note_tracked();
-        let pause = HOUSEKEEPING_EVERY.max(began.elapsed() * HOUSEKEEPING_SHARE);
+        let pause = HOUSEKEEPING_EVERY.max(began.elapsed() * HOUSEKEEPING_DIVISOR);
         self.housekeeping_at = began + pause;
     }
 

@@ -1,4 +1,4 @@
-//! TLS, users and headers of the HTTP server, from Prometheus' web configuration file.
+//! TLS, users and headers of the HTTP server, from a web configuration file in Prometheus' format.
 //!
 //! The file and its certificates are reread every few seconds. New connections and requests use the latest settings;
 //! after a change, existing connections are closed once the response in progress is complete.
@@ -33,7 +33,7 @@ pub struct Active {
     pub tls: Option<TlsAcceptor>,
     headers: Vec<(HeaderName, HeaderValue)>,
     users: Users,
-    /// Cancelled when other settings replace these: an existing connection may not meet the new ones.
+    /// Cancelled when other settings replace these: an existing connection may not satisfy the new settings.
     pub superseded: CancellationToken,
 }
 

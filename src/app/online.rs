@@ -101,7 +101,7 @@ impl Report {
         Some(calls)
     }
 
-    /// Checks with one call whether single calls and their events can be read.
+    /// Checks with one call whether individual calls and their events can be read.
     async fn events(&mut self, account: &Account, recent: Option<&[Call]>) {
         let sid = account.key.sid;
         let mut call = recent
@@ -128,8 +128,8 @@ impl Report {
             return;
         };
         match account.client.fetch_call(sid, call).await.result {
-            Ok(_) => self.line("single calls", "readable"),
-            Err(error) => self.report_unreadable("single calls", Resource::Call, &error),
+            Ok(_) => self.line("one call", "readable"),
+            Err(error) => self.report_unreadable("one call", Resource::Call, &error),
         }
         let read = async |size| {
             let page = PageRequest { size, next: None };

@@ -64,7 +64,7 @@ struct AccountSettings {
     reads: ReadPlan,
     api: ApiConfig,
     routes: Routes,
-    is_pushed: bool,
+    accepts_pushes: bool,
 }
 
 /// The running poll loops.
@@ -114,7 +114,7 @@ impl PollingSetup {
                 reads: config.reads.clone(),
                 api: config.api.clone(),
                 routes: config.routes.clone(),
-                is_pushed: account.is_pushed,
+                accepts_pushes: account.accepts_pushes,
             },
             account,
         });
@@ -349,7 +349,7 @@ pub(super) fn accounts(config: &Config) -> anyhow::Result<Vec<Account>> {
             status: "unknown",
             client,
             parent: None,
-            is_pushed: config.push_url.is_some() && account.push_secret.is_some(),
+            accepts_pushes: config.push_url.is_some() && account.push_secret.is_some(),
         });
     }
     Ok(accounts)

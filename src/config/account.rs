@@ -321,7 +321,7 @@ pub(super) fn resolve_base_url(
     }
     if let Some(url) = url {
         if edge.is_some() {
-            return Err(("edge", "can't be used with `base_url`: expected one of them".to_owned()));
+            return Err(("edge", "can't be used with `base_url`: set only one of them".to_owned()));
         }
         let url = BaseUrl::parse(&url).map_err(|error| ("base_url", error.to_string()))?;
         let region = region.or_else(|| url.region().map(str::to_owned));
@@ -339,7 +339,7 @@ pub(super) fn resolve_base_url(
         None => Err((
             "edge",
             // Don't quote the region: it may be a secret that is short enough for a region.
-            "is missing: expected the edge of this region, such as `dublin` for `ie1`".to_owned(),
+            "is missing: the region isn't known, so correct it or set its edge (such as `dublin` for `ie1`)".to_owned(),
         )),
     }
 }

@@ -93,7 +93,7 @@ fn wait_for_content(fifo: &File, deadline: Instant) -> io::Result<()> {
 }
 
 fn timed_out() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, "it did not answer in time")
+    io::Error::new(io::ErrorKind::TimedOut, "reading it took too long")
 }
 
 /// The byte order marks of UTF-16; no UTF-8 text starts with them.
@@ -119,7 +119,13 @@ pub(crate) fn strip_byte_order_mark(bytes: Vec<u8>) -> Vec<u8> {
 /// The reason that a file can't be read, for a message, without the error number.
 pub(crate) fn why(error: &io::Error) -> String {
     let kind = error.kind();
-    if kind == io::ErrorKind::TimedOut { error.to_string() } else { kind.to_string() }
+    if kind == io::ErrorKind::TimedOut {
+        error.to_string()
+    } else if kind == io::ErrorKind::NotFound {
+        "no such file or directory".to_owned()
+    } else {
+        kind.to_string()
+    }
 }
 
 #[cfg(test)]

@@ -189,9 +189,9 @@ fn parse(text: &str, place: &str) -> Result<Dict, Problem> {
             Some(at) => Problem {
                 place: format!("{place}:{}:{}", at.line(), at.column()),
                 key: String::new(),
-                text: "is not valid YAML here".to_owned(),
+                text: "invalid YAML".to_owned(),
             },
-            None => problem("is not valid YAML"),
+            None => problem("invalid YAML"),
         }),
     }
 }

@@ -184,7 +184,7 @@ fn reports_each_mistake_with_its_place_key_and_expected_value() {
             "FILE: limits: unknown key of 1 character, expected one of `routes_per_account`, `series`, `tracked_calls`, `hold_back`",
         ),
         ("- a", "FILE: expected a mapping with keys such as `accounts:`"),
-        ("a: b: c", "FILE:1:5: is not valid YAML here"),
+        ("a: b: c", "FILE:1:5: invalid YAML"),
     ] {
         check(file, &sdk_variables(), expected);
     }

@@ -23,7 +23,7 @@ pub(super) fn account_from_environment(
     let Some(account_sid) = environment.get("TWILIO_ACCOUNT_SID") else {
         problem(
             "TWILIO_ACCOUNT_SID",
-            "is not set: set it with TWILIO_AUTH_TOKEN (or with TWILIO_API_KEY and TWILIO_API_SECRET), or list `accounts:` in a file given by --config.file; to try it without an account, run `demo`",
+            "is not set: set it together with TWILIO_AUTH_TOKEN (or with TWILIO_API_KEY and TWILIO_API_SECRET), or list `accounts:` in a file given by --config.file; to try it without an account, run `demo`",
         );
         return None;
     };

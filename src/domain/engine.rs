@@ -41,7 +41,7 @@ use lists::{ListPlan, ListRun, Lists};
 use pace::Pace;
 use page_size::PageSizes;
 use plan::{ReadPlan, Step};
-use request::{Endpoint, Request, RequestId};
+use request::{Request, RequestId, Target};
 use troubles::Troubles;
 
 /// The settings of an account's engine.
@@ -60,7 +60,7 @@ pub struct Settings {
     /// Whether its error log can be requested.
     pub has_error_log: bool,
     /// Whether Twilio pushes entries of its error log.
-    pub is_pushed: bool,
+    pub accepts_pushes: bool,
     /// The key of the digests that identify Call Events.
     pub digest_key: DigestKey,
 }
@@ -128,7 +128,7 @@ pub struct Engine {
 /// A request in flight.
 #[derive(Debug)]
 struct Sent {
-    asked_at: Timestamp,
+    requested_at: Timestamp,
     run: Run,
 }
 
@@ -157,8 +157,8 @@ impl Engine {
         let Settings { account, lists, reads, max_concurrency, digest_key, .. } = settings;
         let interval = lists.error_log_interval.filter(|_| settings.has_error_log);
         let InitialState { lists: last_lists, calls, reported } = initial;
-        let error_log =
-            ErrorLog::new(account, interval, settings.is_pushed, last_lists.error_log, reported);
+        let pushes = settings.accepts_pushes;
+        let error_log = ErrorLog::new(account, interval, pushes, last_lists.error_log, reported);
         let progress = AccountProgress::resume(reads, Lists::resume(lists, last_lists), calls);
         Self {
             account,
@@ -290,24 +290,24 @@ impl Engine {
     }
 
     fn send(&mut self, run: Run, now: Timestamp) -> Option<Request> {
-        let ask = match &run {
+        let target = match &run {
             Run::List(run) => {
                 self.is_listing = true;
-                Endpoint::Calls { filter: run.filter, page: run.page() }
+                Target::Calls { filter: run.filter, page: run.page() }
             }
             Run::Events(run) => {
-                Endpoint::CallEvents { call: run.read.sid, digests: run.digests, page: run.page() }
+                Target::CallEvents { call: run.read.sid, digests: run.digests, page: run.page() }
             }
-            Run::Call(sid) => Endpoint::Call(*sid),
-            Run::Accounts => Endpoint::Accounts(self.discovery.as_mut()?.start_request()),
+            Run::Call(sid) => Target::Call(*sid),
+            Run::Accounts => Target::Accounts(self.discovery.as_mut()?.start_request()),
             Run::ErrorLog => {
                 let (from, page) = self.error_log.start_request(now, self.progress.now(now));
-                Endpoint::ErrorLog { from, page }
+                Target::ErrorLog { from, page }
             }
         };
         self.last_id = self.last_id.next();
-        self.in_flight.insert(self.last_id, Sent { asked_at: now, run });
-        Some(Request { id: self.last_id, ask })
+        self.in_flight.insert(self.last_id, Sent { requested_at: now, run });
+        Some(Request { id: self.last_id, target })
     }
 
     /// Requeues calls if necessary, and returns whether a request is due that could be sent with another permit.

@@ -67,7 +67,7 @@ async fn respond(state: &HttpState, query: &str, format: Format) -> Response {
 fn explain(error: &ReadError) -> &'static str {
     match error {
         ReadError::Timeout => {
-            "the store did not respond in time: its disk is slow or hangs; /metrics still works"
+            "the store did not respond in time: its disk is slow or not responding; /metrics still works"
         }
         ReadError::Failed(_) => "the store can't be read; see the log",
         ReadError::Closed => "the exporter is stopping",

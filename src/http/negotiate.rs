@@ -16,7 +16,8 @@ struct Range<'a> {
 }
 
 /// The format that a scraper prefers, and the parameter of the content type that echoes the requested escaping:
-/// any is right, as all our names are plain. Clients without a preference get the text format.
+/// any scheme is valid, because none of them changes our metric names. Clients without a preference get the
+/// text format.
 pub(super) fn format(headers: &HeaderMap) -> (Format, String) {
     let offer = |range: &Range<'_>| match (range.media_type.as_str(), range.version) {
         ("application/openmetrics-text", None | Some("1.0.0")) => {

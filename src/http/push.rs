@@ -84,7 +84,11 @@ impl fmt::Debug for Pushes {
 /// `POST /push/error-log`.
 pub(super) async fn push(State(state): State<HttpState>, request: Request) -> Response {
     let Some(result) = state.pushes.handle(request).await else {
-        return (StatusCode::NOT_FOUND, "Not found; set push.public_url.\n").into_response();
+        return (
+            StatusCode::NOT_FOUND,
+            "Pushes are disabled; set push.public_url to enable them.\n",
+        )
+            .into_response();
     };
     state.pushes.health.pushed(result);
     match result {

@@ -29,9 +29,9 @@ use super::{HttpState, negotiate, scrapers};
 
 /// The maximum number of scrapes being rendered, as in node_exporter.
 pub const MAX_SCRAPES: usize = 40;
-/// Responses are sent in pieces of this size, so that the last one is taken only when nearly all of the response
+/// Responses are sent in chunks of this size, so that the last one is taken only when nearly all of the response
 /// has been sent.
-const PIECE: usize = 16 * 1024;
+const CHUNK_BYTES: usize = 16 * 1024;
 
 pub(super) async fn metrics(
     State(state): State<HttpState>,
@@ -67,24 +67,27 @@ pub(super) async fn metrics(
     if accepts_gzip(&request) {
         let encoding = AppendHeaders([(header::CONTENT_ENCODING, "gzip")]);
         let length = gzip.len();
-        let body = Answer { rest: std::io::Cursor::new(gzip), length, note: Some(note) };
+        let body = ScrapeBody { rest: std::io::Cursor::new(gzip), length, note: Some(note) };
         (headers, encoding, Body::new(body)).into_response()
     } else {
-        let body =
-            Answer { rest: GzDecoder::new(std::io::Cursor::new(gzip)), length, note: Some(note) };
+        let body = ScrapeBody {
+            rest: GzDecoder::new(std::io::Cursor::new(gzip)),
+            length,
+            note: Some(note),
+        };
         (headers, Body::new(body)).into_response()
     }
 }
 
-/// A response body that calls `note` when its last piece is taken.
-struct Answer<R, F> {
+/// A response body that calls `note` when its last chunk is taken.
+struct ScrapeBody<R, F> {
     rest: R,
     /// How many bytes are left.
     length: usize,
     note: Option<F>,
 }
 
-impl<R: Read + Unpin, F: FnOnce() + Unpin> http_body::Body for Answer<R, F> {
+impl<R: Read + Unpin, F: FnOnce() + Unpin> http_body::Body for ScrapeBody<R, F> {
     type Data = Bytes;
     type Error = std::io::Error;
 
@@ -95,15 +98,15 @@ impl<R: Read + Unpin, F: FnOnce() + Unpin> http_body::Body for Answer<R, F> {
         if self.length == 0 {
             return Poll::Ready(None);
         }
-        let mut piece = vec![0; self.length.min(PIECE)];
-        self.rest.read_exact(&mut piece)?;
-        self.length -= piece.len();
+        let mut chunk = vec![0; self.length.min(CHUNK_BYTES)];
+        self.rest.read_exact(&mut chunk)?;
+        self.length -= chunk.len();
         if self.length == 0
             && let Some(note) = self.note.take()
         {
             note();
         }
-        Poll::Ready(Some(Ok(Frame::data(piece.into()))))
+        Poll::Ready(Some(Ok(Frame::data(chunk.into()))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -175,15 +178,18 @@ mod tests {
             };
             let gzip = compress(&["x".repeat(bytes)]);
             let rest = GzDecoder::new(std::io::Cursor::new(gzip));
-            Body::new(Answer { rest, length: bytes, note: Some(note) })
+            Body::new(ScrapeBody { rest, length: bytes, note: Some(note) })
         };
         drop(answer(1));
-        let mut large = answer(3 * PIECE);
-        let _piece = large.frame().await.expect("a piece");
+        let mut large = answer(3 * CHUNK_BYTES);
+        let _piece = large.frame().await.expect("a chunk");
         drop(large);
         assert_eq!(noted.load(Ordering::SeqCst), 0);
-        let sent = answer(3 * PIECE + 7).collect().await.expect("no error").to_bytes();
-        assert_eq!((sent, noted.load(Ordering::SeqCst)), ("x".repeat(3 * PIECE + 7).into(), 1));
+        let sent = answer(3 * CHUNK_BYTES + 7).collect().await.expect("no error").to_bytes();
+        assert_eq!(
+            (sent, noted.load(Ordering::SeqCst)),
+            ("x".repeat(3 * CHUNK_BYTES + 7).into(), 1)
+        );
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Warns when a scraper comes too seldom to see new series at 0.
+//! Warns when a scraper scrapes too infrequently to see new series at 0.
 //!
 //! A new series is exposed at 0 for `limits.hold_back` after the first scrape that included it. A second scraper
 //! with a longer interval may first see it with its value, which Prometheus doesn't count as an increase.
@@ -15,7 +15,7 @@ use jiff::Timestamp;
 
 use crate::domain::track::twilio_time::after;
 
-/// How many consecutive intervals must be similar: a person rarely manages three.
+/// How many consecutive intervals must be similar: a person's rarely are.
 const INTERVALS: usize = 3;
 /// How much longer the longest of them may be than the shortest, in percent, to allow for slow responses.
 const REGULAR_PERCENT: u32 = 125;
@@ -67,7 +67,7 @@ impl Scrapers {
         self.lock().hold_back = hold_back;
     }
 
-    /// Records a complete scrape, and logs a warning once when its client scrapes too seldom.
+    /// Records a complete scrape, and logs a warning once when its client scrapes too infrequently.
     pub(super) fn record(&self, key: ClientKey, now: Timestamp) {
         let mut inner = self.lock();
         let hold_back = inner.hold_back;

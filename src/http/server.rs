@@ -1,6 +1,6 @@
 //! Connections and their limits.
 //!
-//! Clients may be slow, hostile or many. The number of connections, the size of headers, and the time for headers
+//! Clients may be slow, hostile or numerous. The number of connections, the size of headers, and the time for headers
 //! and for each response are limited. Connections beyond the limit are closed at once.
 
 use std::net::IpAddr;
@@ -26,9 +26,9 @@ use super::{HttpState, router};
 /// The maximum number of connections: enough for a few Prometheus servers and people, and for slow clients.
 pub const MAX_CONNECTIONS: usize = 256;
 /// How long a client may negotiate TLS, send headers, or be idle.
-const HEADERS_WITHIN: Duration = Duration::from_secs(10);
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a response may take until its last byte is written.
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The maximum size of a request's headers. Prometheus sends a few hundred bytes, browsers with cookies a few
 /// thousand.
 const MAX_HEADER_BYTES: usize = 32 * 1024;
@@ -91,7 +91,7 @@ async fn serve_connection(
     };
     match &settings.tls {
         None => serve_http(stream, peer, router, end).await,
-        Some(tls) => match tokio::time::timeout(HEADERS_WITHIN, tls.accept(stream)).await {
+        Some(tls) => match tokio::time::timeout(CLIENT_TIMEOUT, tls.accept(stream)).await {
             Ok(Ok(stream)) => serve_http(stream, peer, router, end).await,
             Ok(Err(error)) => tracing::debug!(%error, "cannot negotiate TLS"),
             Err(_) => tracing::debug!("a client took too long to negotiate TLS"),
@@ -115,13 +115,13 @@ async fn serve_http(
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS_WITHIN)
+        .header_read_timeout(CLIENT_TIMEOUT)
         .max_buf_size(MAX_HEADER_BYTES)
         .max_headers(MAX_HEADERS)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let mut end = std::pin::pin!(end);
-    let mut deadline = std::pin::pin!(tokio::time::sleep(HEADERS_WITHIN + ANSWER_WITHIN));
+    let mut deadline = std::pin::pin!(tokio::time::sleep(CLIENT_TIMEOUT + RESPONSE_TIMEOUT));
     let mut is_ending = false;
     loop {
         tokio::select! {
@@ -131,9 +131,9 @@ async fn serve_http(
                 }
                 return;
             }
-            () = asked.notified() => deadline.as_mut().reset(Instant::now() + ANSWER_WITHIN),
+            () = asked.notified() => deadline.as_mut().reset(Instant::now() + RESPONSE_TIMEOUT),
             () = deadline.as_mut() => {
-                tracing::debug!(%peer, "a client took too long to read an answer");
+                tracing::debug!(%peer, "a client took too long to read a response");
                 return;
             }
             () = end.as_mut(), if !is_ending => {

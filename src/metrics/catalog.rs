@@ -96,7 +96,7 @@ families! {
         "Total number of settled calls with a failed TwiML or media request, by outcome for the caller and by host and route of the failed request that decided it (both empty for calls that an earlier version counted by account).";
     ERROR_LOG_ENTRIES: Durable Counter, "twilio_error_log_entries_total",
         ["account", "product", "host", "route", "error_code", "level"],
-        "Total number of entries in Twilio's error log, counted within about a minute and long before Call Events. Host and route are set only for voice webhooks. Do not add to twilio_webhook_failures_total: failed webhook requests are in both.";
+        "Total number of entries in Twilio's error log, usually counted within about a minute, often long before the Call Events. Host and route are set only for voice webhooks. Do not add to twilio_webhook_failures_total: failed webhook requests are in both.";
     CALLS_ACTIVE: Momentary Gauge, "twilio_calls_active",
         ["account", "direction", "status"],
         "Number of calls that are queued, ringing or in progress, as of the last call lists.";
@@ -126,7 +126,7 @@ families! {
         "Duration of the exporter's requests to Twilio in seconds, including those without a response.";
     API_RETRIES: SinceStart Counter, "twilio_exporter_api_retries_total",
         ["account", "reason"],
-        "Total number of failed requests to Twilio that are retried, by reason.";
+        "Total number of failed requests to Twilio that were retried, by reason.";
     API_CONCURRENCY_LIMIT: SinceStart Gauge, "twilio_exporter_api_concurrency_limit",
         ["account"],
         "Current limit on concurrent requests to Twilio for the account.";
@@ -240,7 +240,7 @@ pub fn markdown(elsewhere: &[(&str, Vec<&str>)]) -> String {
         (
             Lifetime::Durable,
             "Calls and webhooks",
-            "Kept in the store: they survive restarts and crashes, and are never reset.",
+            "Kept in the store, so they survive restarts and crashes. They are reset only if the store is lost or restored from a backup.",
         ),
         (Lifetime::Momentary, "Current state", "Gauges, as last seen."),
         (Lifetime::SinceStart, "The exporter itself", "Since the exporter started."),

@@ -147,9 +147,9 @@ pub struct GroupEntry {
 /// Limits on the ledger's size, and how long new groups are held back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LedgerLimits {
-    /// The most endpoints of an account.
+    /// The maximum number of endpoints of an account.
     pub routes_per_account: usize,
-    /// The most series in total.
+    /// The maximum total number of series.
     pub series: usize,
     /// How long a new group stays at 0 after a scrape has shown it; if zero, groups aren't held back.
     pub hold_back: Duration,

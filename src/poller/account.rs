@@ -59,10 +59,10 @@ pub struct Account {
     pub status: &'static str,
     /// The client for Twilio's API.
     pub client: Client,
-    /// The parent of a subaccount, which signs in for it.
+    /// The parent account, whose credentials are used, if this is a subaccount.
     pub parent: Option<AccountSid>,
     /// Whether pushes for it can be verified: they are signed by the account or its parent.
-    pub is_pushed: bool,
+    pub accepts_pushes: bool,
 }
 
 impl Account {

@@ -16,7 +16,7 @@ pub struct Heartbeats(Arc<Mutex<Vec<Deadline>>>);
 /// A loop's deadline; `None` once the loop has ended without a panic.
 type Deadline = Arc<Mutex<Option<Instant>>>;
 
-/// The heartbeat of one loop. A loop that panics leaves its deadline to be missed.
+/// The heartbeat of one loop. If a loop panics, its deadline stays set and is missed.
 #[derive(Debug)]
 pub struct Heartbeat(Deadline);
 

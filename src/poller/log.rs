@@ -5,7 +5,7 @@ mod unreadable;
 
 use jiff::Timestamp;
 
-use crate::domain::engine::effects::Line;
+use crate::domain::engine::effects::LogLine;
 use crate::domain::engine::trouble::Cause;
 use crate::domain::judge::observe::Observation;
 use crate::domain::judge::reported::Reported;
@@ -35,22 +35,22 @@ impl Log {
     }
 
     /// Writes a line, unless it is suppressed. `tracked_calls` is the limit of tracked calls.
-    pub(super) fn write(&mut self, line: Line, tracked_calls: usize, now: Timestamp) {
+    pub(super) fn write(&mut self, line: LogLine, tracked_calls: usize, now: Timestamp) {
         let account = self.account.as_str();
         match line {
-            Line::WebhookFailed { call_sid, failed, at } => {
+            LogLine::WebhookFailed { call_sid, failed, at } => {
                 self.webhook_failed(call_sid, &failed, at);
             }
-            Line::Reported { reported, at } => self.reported(&reported, at),
-            Line::CannotRead { resource, cause: Cause { reason, text } } => {
+            LogLine::Reported { reported, at } => self.reported(&reported, at),
+            LogLine::CannotRead { resource, cause: Cause { reason, text } } => {
                 let resource = resource.as_str();
                 tracing::warn!(account, resource, reason, error = text, "cannot read from Twilio");
             }
-            Line::CanRead { resource, lasted } => {
+            LogLine::CanRead { resource, lasted } => {
                 let (resource, lasted_seconds) = (resource.as_str(), lasted.as_secs());
                 tracing::info!(account, resource, lasted_seconds, "can read from Twilio again");
             }
-            Line::CallUnreadable { call_sid, cause: Cause { reason, text } } => {
+            LogLine::CallUnreadable { call_sid, cause: Cause { reason, text } } => {
                 if self.unreadable.failed(call_sid, now) {
                     tracing::warn!(
                         account,
@@ -61,30 +61,30 @@ impl Log {
                     );
                 }
             }
-            Line::CallReadable { call_sid, lasted } => {
+            LogLine::CallReadable { call_sid, lasted } => {
                 if self.unreadable.ended(call_sid) {
                     let lasted_seconds = lasted.map(|lasted| lasted.as_secs());
                     tracing::info!(account, %call_sid, lasted_seconds, "can read a call's events again");
                 }
             }
-            Line::GaveUp { call_sid, stage, error } => {
+            LogLine::GaveUp { call_sid, stage, error } => {
                 self.unreadable.ended(call_sid);
                 let stage = stage.as_str();
                 tracing::warn!(account, %call_sid, stage, error, "gave up reading a call's events");
             }
-            Line::Skipped(skipped) => tracing::warn!(
+            LogLine::Skipped(skipped) => tracing::warn!(
                 account,
                 skipped_seconds = skipped.as_secs(),
                 "the downtime exceeded poll.catch_up: older calls are not read"
             ),
-            Line::NoRoom => tracing::warn!(
+            LogLine::NoRoom => tracing::warn!(
                 account,
                 limit = tracked_calls,
                 "reached limits.tracked_calls: new calls wait in Twilio's list until others have settled"
             ),
-            Line::HasRoom => tracing::info!(account, "tracking new calls again"),
-            Line::ListRead(kind) => tracing::debug!(account, list = kind.as_str(), "list read"),
-            Line::ListFailed { kind, error } => {
+            LogLine::HasRoom => tracing::info!(account, "tracking new calls again"),
+            LogLine::ListRead(kind) => tracing::debug!(account, list = kind.as_str(), "list read"),
+            LogLine::ListFailed { kind, error } => {
                 tracing::debug!(account, list = kind.as_str(), error, "list failed");
             }
         }

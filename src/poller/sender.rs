@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::clock::Clock;
-use crate::domain::engine::request::{Answer, AnswerContent, Endpoint, Request, RequestId};
+use crate::domain::engine::request::{Answer, AnswerContent, Request, RequestId, Target};
 use crate::domain::judge::reported::Reported;
 use crate::domain::judge::route::Routes;
 use crate::domain::track::digest::Digests;
@@ -32,26 +32,22 @@ pub(super) struct CompletedRequest {
 
 impl RequestSender {
     /// Sends a request, and waits for the response.
-    pub(super) async fn send(self, Request { id, ask }: Request) -> CompletedRequest {
+    pub(super) async fn send(self, Request { id, target }: Request) -> CompletedRequest {
         let Self { client, account, routes, .. } = &self;
-        let twilio::Answer { attempt, result } = match &ask {
-            Endpoint::Calls { filter, page } => {
+        let twilio::Answer { attempt, result } = match &target {
+            Target::Calls { filter, page } => {
                 client.list_calls(*account, *filter, page).await.map(AnswerContent::Calls)
             }
-            Endpoint::Call(call) => {
-                client.fetch_call(*account, *call).await.map(AnswerContent::Call)
-            }
-            Endpoint::CallEvents { call, digests, page } => {
+            Target::Call(call) => client.fetch_call(*account, *call).await.map(AnswerContent::Call),
+            Target::CallEvents { call, digests, page } => {
                 let judge = |item: &RawItem<'_>| judge(item, *call, *digests, routes);
                 client
                     .call_events(*account, *call, page, judge)
                     .await
                     .map(AnswerContent::CallEvents)
             }
-            Endpoint::Accounts(page) => {
-                client.list_accounts(page).await.map(AnswerContent::Accounts)
-            }
-            Endpoint::ErrorLog { from, page } => {
+            Target::Accounts(page) => client.list_accounts(page).await.map(AnswerContent::Accounts),
+            Target::ErrorLog { from, page } => {
                 let judge = |entry: &LoggedError| Reported::judge(entry, routes);
                 client.error_log(*from, page, judge).await.map(AnswerContent::ErrorLog)
             }
@@ -61,7 +57,7 @@ impl RequestSender {
             answered_at: sent.and_then(|sent| sent.answered).map(|at| self.clock.at(at)),
             date: sent.and_then(|sent| sent.date),
             took: sent.map(|sent| sent.took).unwrap_or_default(),
-            result: result.map_err(|error| error.failure(ask.resource())),
+            result: result.map_err(|error| error.failure(target.resource())),
         };
         CompletedRequest { id, attempt, answer }
     }

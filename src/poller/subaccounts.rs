@@ -52,11 +52,11 @@ fn subaccount(parent: &Account, found: &ListedAccount, filter: &SubaccountFilter
         status: found.status,
         client: parent.client.clone(),
         parent: Some(parent.key.sid),
-        is_pushed: parent.is_pushed,
+        accepts_pushes: parent.accepts_pushes,
     }
 }
 
-/// The polled subaccounts of an account, with which a reload continues.
+/// The polled subaccounts of an account, from which a reload resumes.
 #[derive(Clone, Debug, Default)]
 pub struct PolledSubaccounts(Arc<Mutex<Vec<ListedAccount>>>);
 

@@ -90,7 +90,7 @@ fn authorization_advice(status: Status, resource: Resource) -> String {
 fn requirement(resource: Resource) -> &'static str {
     match resource {
         Resource::Calls => "lists of calls need `/twilio/voice/calls/list`",
-        Resource::Call => "single calls need `/twilio/voice/calls/read`",
+        Resource::Call => "individual calls need `/twilio/voice/calls/read`",
         Resource::CallEvents => "Call Events need `/twilio/voice/request-inspector/read`",
         Resource::Accounts => "subaccounts need an auth token or a Main API key",
         Resource::ErrorLog => "the error log needs `/twilio/monitor/alerts/list`",
@@ -132,7 +132,9 @@ impl ConnectFailure {
             Self::Timeout => {
                 "a firewall may be dropping it: allow HTTPS to Twilio, or to the proxy if HTTPS_PROXY is set"
             }
-            Self::Closed => "a firewall may be closing it, or the base URL isn't an HTTPS server's",
+            Self::Closed => {
+                "a firewall may be closing it, or the base URL doesn't point to an HTTPS server"
+            }
             Self::UnknownIssuer => {
                 "if a proxy inspects TLS, set api.ca_file to the CA that signs its certificates; otherwise install ca-certificates"
             }

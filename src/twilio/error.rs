@@ -97,7 +97,7 @@ pub enum Error {
     #[error("the response is not HTTP")]
     NotHttp,
     /// The next page isn't in the same list; credentials aren't sent elsewhere.
-    #[error("the next page is on another host")]
+    #[error("the next page is on another host or belongs to another list")]
     ForeignNextPage,
 }
 
@@ -159,7 +159,7 @@ impl Error {
             Self::Server { .. }
             | Self::Timeout
             | Self::Interrupted
-            | Self::Malformed { content_type: "json" } => PageSizeVerdict::MayBeForSize,
+            | Self::Malformed { content_type: "json" } => PageSizeVerdict::PossiblySize,
             Self::Malformed { .. }
             | Self::Unauthorized(_)
             | Self::NotActive(_)

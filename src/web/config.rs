@@ -40,7 +40,8 @@ pub struct WebConfig {
 }
 
 impl WebConfig {
-    /// Returns the protection that would be lost if this replaced `former`. A truncated file may be valid but lack some.
+    /// Returns the protection that would be lost if this replaced `former`. A truncated file may be valid but
+    /// lack some.
     pub fn removed_protection(&self, former: &Self) -> Option<&'static str> {
         let requires = |config: &Self| {
             let clients = config.tls.as_ref().map(|tls| &tls.clients);
@@ -269,7 +270,7 @@ fn read_pem(
     let path = reader.path(section, file);
     match (text, path) {
         (Some(_), Some(_)) => {
-            let text = format!("can't be used with `{inline}`: expected one of them");
+            let text = format!("can't be used with `{inline}`: set only one of them");
             reader.problem(place, section.key(file), text);
             None
         }

@@ -26,9 +26,10 @@ impl WebSettings {
                 let next = Active::load(Some(&path))?;
                 match next.config.removed_protection(&former.config) {
                     // A truncated file may be valid, too.
-                    Some(removed) => {
-                        Err(format!("{}: {removed}; to allow this, restart", path.display()))
-                    }
+                    Some(removed) => Err(format!(
+                        "{}: {removed}; to apply this, restart the exporter",
+                        path.display()
+                    )),
                     None => Ok((next.config != former.config).then_some(next)),
                 }
             };

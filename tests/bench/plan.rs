@@ -69,7 +69,7 @@ fn account(calls: u64) -> Engine {
         max_concurrency: 4,
         discovers: false,
         has_error_log: false,
-        is_pushed: false,
+        accepts_pushes: false,
         digest_key: DigestKey::new([1; 16]),
     };
     let calls = (0..calls).map(|number| call(number, calls)).collect();

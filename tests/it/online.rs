@@ -17,7 +17,7 @@ async fn reports_a_readable_account_and_its_request_rate() {
     assert!((30..60).contains(&calls), "{calls} calls and their child legs");
     let (least, most) = ((calls * 110).div_ceil(100), calls * 5);
     for expected in [
-        "single calls  readable",
+        "one call      readable",
         "Call Events   readable",
         "error log     readable: ",
         &format!(

@@ -33,7 +33,7 @@ async fn after_a_429_only_one_request_at_a_time_is_sent_until_one_succeeds() {
         let last = traffic.iter().rfind(|exchange| has_status(exchange, 429))?.answered?.0;
         traffic
             .iter()
-            .find(|exchange| exchange.asked_at > last && has_status(exchange, 200))
+            .find(|exchange| exchange.requested_at > last && has_status(exchange, 200))
             .map(|_| ())
     })
     .await;
@@ -44,7 +44,7 @@ async fn after_a_429_only_one_request_at_a_time_is_sent_until_one_succeeds() {
         let Some((from, _)) = throttled.answered else { continue };
         let until = traffic
             .iter()
-            .filter(|exchange| exchange.asked_at > from && has_status(exchange, 200))
+            .filter(|exchange| exchange.requested_at > from && has_status(exchange, 200))
             .filter_map(|exchange| Some(exchange.answered?.0))
             .min();
         let most = max_in_flight(&traffic, from + IN_TRANSIT, until);
@@ -62,7 +62,7 @@ async fn concurrency_stays_within_the_limits() {
     let mut program = Program::polling_with(&twilio, &variables).await;
     twilio.wait_until_counted_by(&mut program).await;
     let traffic = twilio.traffic();
-    let (begin, end) = (traffic[0].asked_at, Some(Instant::now()));
+    let (begin, end) = (traffic[0].requested_at, Some(Instant::now()));
     let of = |sid: &str| -> Vec<Exchange> {
         traffic.iter().filter(|exchange| exchange.uri.contains(sid)).cloned().collect()
     };
@@ -131,11 +131,11 @@ fn has_status(exchange: &Exchange, status: u16) -> bool {
 /// The maximum number of requests in flight at once, of those sent in a period.
 fn max_in_flight(traffic: &[Exchange], from: Instant, until: Option<Instant>) -> usize {
     let sent = traffic.iter().filter(|exchange| {
-        from <= exchange.asked_at && until.is_none_or(|until| exchange.asked_at < until)
+        from <= exchange.requested_at && until.is_none_or(|until| exchange.requested_at < until)
     });
     let mut steps: Vec<(Instant, bool)> = Vec::new();
     for exchange in sent {
-        steps.push((exchange.asked_at, true));
+        steps.push((exchange.requested_at, true));
         steps.extend(exchange.answered.map(|(at, _)| (at, false)));
     }
     // At the same instant, ends come before starts.

@@ -89,7 +89,7 @@ async fn logs_the_cause_of_each_response_that_is_not_a_list() {
         let counted = metric("twilio_exporter_api_retries_total").label("reason", reason);
         assert!(counted.value_in(&program.scrape().await).is_some_and(|count| count > 0.0));
         let (_, page) = program.get("/").await;
-        assert!(page.contains("lists of calls not readable for"), "{page}");
+        assert!(page.contains("lists of calls have been unreadable for"), "{page}");
         assert!(page.contains(text), "{text}: {page}");
         assert!(!program.log().contains("5005550006") && !page.contains("5005550006"));
     }
@@ -172,7 +172,9 @@ async fn logs_events_and_accounts_separately_from_lists() {
     let text = accounts["error"].as_str().expect("a text");
     assert!(text.contains("only an auth token or a Main API key can list subaccounts"), "{text}");
     let (_, page) = program.get("/").await;
-    for expected in ["prod: Call Events not readable for", "prod: subaccounts not readable for"] {
+    for expected in
+        ["prod: Call Events have been unreadable for", "prod: subaccounts have been unreadable for"]
+    {
         assert!(page.contains(expected), "{page}");
     }
     assert!(!page.contains("lists of calls not readable"), "{page}");

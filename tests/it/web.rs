@@ -154,7 +154,7 @@ fn all_problems_of_a_web_configuration_are_reported() {
             ],
         ),
         ("rate_limit: { burst: 1 }", &["rate_limit", "is not supported"]),
-        ("tls_server_config: [", &["web.yml:1", "is not valid YAML"]),
+        ("tls_server_config: [", &["web.yml:1", "invalid YAML"]),
     ] {
         std::fs::write(&file, text).expect("written");
         let ended = run(&["check-config", &flag], &variables);

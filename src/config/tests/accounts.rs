@@ -57,7 +57,7 @@ fn reports_each_mistake_in_an_account() {
         ),
         (
             format!("{sid}, auth_token_file: /nowhere/x"),
-            "auth_token_file: cannot read `/…` (10 characters): entity not found",
+            "auth_token_file: cannot read `/…` (10 characters): no such file or directory",
         ),
         (
             format!("{sid}, auth_token_credential: a/b"),
@@ -101,7 +101,7 @@ fn reports_each_mistake_in_an_account() {
         ),
         (
             format!("{sid}, auth_token_env: T, region: xx1"),
-            "edge: is missing: expected the edge of this region, such as `dublin` for `ie1`",
+            "edge: is missing: the region isn't known, so correct it or set its edge (such as `dublin` for `ie1`)",
         ),
         (
             format!("{sid}, auth_token_env: T, region: IE1"),
@@ -117,7 +117,7 @@ fn reports_each_mistake_in_an_account() {
         ),
         (
             format!("{sid}, auth_token_env: T, base_url: 'https://x', edge: dublin"),
-            "edge: can't be used with `base_url`: expected one of them",
+            "edge: can't be used with `base_url`: set only one of them",
         ),
         (
             format!("{sid}, auth_token_env: T, subaccounts: {{ discover: maybe }}"),
@@ -258,7 +258,7 @@ fn reads_an_account_from_the_sdks_variables() {
         ),
         (
             vec![sid, ("TWILIO_AUTH_TOKEN", MARK), ("TWILIO_REGION", "xx1")],
-            "environment variable TWILIO_EDGE: is missing: expected the edge of this region, such as `dublin` for `ie1`",
+            "environment variable TWILIO_EDGE: is missing: the region isn't known, so correct it or set its edge (such as `dublin` for `ie1`)",
         ),
         (
             vec![sid, ("TWILIO_AUTH_TOKEN", MARK), ("TWILIO_EDGE", "a.b")],
@@ -271,7 +271,7 @@ fn reads_an_account_from_the_sdks_variables() {
                 ("TWILIO_EDGE", "dublin"),
                 ("TWILIO_API_BASE_URL", "https://x"),
             ],
-            "environment variable TWILIO_EDGE: can't be used with `base_url`: expected one of them",
+            "environment variable TWILIO_EDGE: can't be used with `base_url`: set only one of them",
         ),
         (vec![sid, ("TWILIO_API_KEY", KEY)], "environment variable TWILIO_API_SECRET: is not set"),
         (

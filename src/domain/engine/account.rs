@@ -33,7 +33,7 @@ const AUDITS_PER_HOUR: u64 = 50;
 const AUDIT_ONE_IN: u64 = 100;
 /// The maximum number of calls to remember that the error log mentioned before any list returned them. They
 /// are forgotten once a list of ended calls has been read to its end.
-const MAX_REPORTED: usize = 1_000;
+const MAX_UNLISTED_CALLS: usize = 1_000;
 /// The longest wait after a settling read that was too early by Twilio's clock.
 const TOO_EARLY_CAP: Duration = Duration::from_secs(60);
 
@@ -217,7 +217,7 @@ impl AccountProgress {
                 self.to_requeue.insert(sid);
             }
             Some(_) => {}
-            None if self.reported.len() < MAX_REPORTED => {
+            None if self.reported.len() < MAX_UNLISTED_CALLS => {
                 self.reported.insert(sid);
             }
             None => {}
@@ -226,7 +226,7 @@ impl AccountProgress {
 
     /// Processes a reading of a call's events. The events of an incomplete reading are counted, but it doesn't
     /// settle the call, and the caller must also report it as failed.
-    pub fn take_reading(
+    pub fn apply_reading(
         &mut self,
         read: Read,
         reading: &Reading,

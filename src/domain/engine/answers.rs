@@ -13,7 +13,7 @@ use crate::domain::words::sid::CallSid;
 
 use super::account::CallChanges;
 use super::discovery::AfterAccounts;
-use super::effects::{Effects, Fact, Line, MetricUpdate};
+use super::effects::{Effects, Fact, LogLine, MetricUpdate};
 use super::failure::{Failure, Verdict};
 use super::request::{Answer, AnswerContent, Page, RequestId};
 use super::trouble;
@@ -24,7 +24,7 @@ use super::{Context, Engine, Run, Sent};
 #[derive(Clone, Copy, Debug)]
 struct AnswerContext {
     context: Context,
-    asked_at: Timestamp,
+    requested_at: Timestamp,
     answered_at: Option<Timestamp>,
     date: Option<Timestamp>,
     took: Duration,
@@ -35,11 +35,11 @@ impl Engine {
     /// none.
     pub fn on_answer(&mut self, id: RequestId, answer: Answer, context: Context) -> Effects {
         let mut effects = Effects::default();
-        let Some(Sent { asked_at, run }) = self.in_flight.remove(&id) else { return effects };
+        let Some(Sent { requested_at, run }) = self.in_flight.remove(&id) else { return effects };
         let Answer { answered_at, date, took, result } = answer;
-        let answer = AnswerContext { context, asked_at, answered_at, date, took };
+        let answer = AnswerContext { context, requested_at, answered_at, date, took };
         match &result {
-            Ok(_) => self.pace.answered(id),
+            Ok(_) => self.pace.end_probing_after(id),
             Err(Failure { verdict: Verdict::Throttled { retry_after }, .. }) => {
                 let Context { now, random, .. } = context;
                 self.pace.throttled(self.last_id, *retry_after, now, random);
@@ -102,7 +102,7 @@ impl Engine {
         }
         if let Some(skipped) = skipped.filter(|skipped| !skipped.is_zero()) {
             effects.metric_updates.push(MetricUpdate::Skipped(skipped));
-            effects.lines.push(Line::Skipped(skipped));
+            effects.lines.push(LogLine::Skipped(skipped));
         }
     }
 
@@ -128,7 +128,7 @@ impl Engine {
         match failure {
             None => self.troubles.accounts.succeeded(&(), 0, now, effects),
             Some(failure) => {
-                let failed = trouble_with(&failure, (), 0, answer.asked_at, true);
+                let failed = trouble_with(&failure, (), 0, answer.requested_at, true);
                 self.troubles.accounts.failed(failed, now, effects);
             }
         }
@@ -154,11 +154,11 @@ fn trouble_with<S>(
     failure: &Failure,
     subject: S,
     page: u32,
-    asked_at: Timestamp,
+    requested_at: Timestamp,
     is_for_account: bool,
 ) -> trouble::FailedRequest<S> {
     let (severity, cause) = (severity(failure, is_for_account), cause(failure));
-    trouble::FailedRequest { subject, page, asked_at, severity, cause }
+    trouble::FailedRequest { subject, page, requested_at, severity, cause }
 }
 
 /// Adds the changes by a list, a single fetch or housekeeping, and returns the changed calls.

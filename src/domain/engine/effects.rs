@@ -31,7 +31,7 @@ pub struct Effects {
     /// Updates of the exporter's own metrics.
     pub metric_updates: Vec<MetricUpdate>,
     /// Lines for the log.
-    pub lines: Vec<Line>,
+    pub lines: Vec<LogLine>,
     /// The discovered accounts, if their list was read.
     pub accounts: Option<FoundAccounts>,
 }
@@ -207,7 +207,7 @@ pub struct CountedEntries {
 
 /// A line for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Line {
+pub enum LogLine {
     /// A webhook failed.
     WebhookFailed {
         /// The call that it belongs to.

@@ -51,7 +51,7 @@ pub(super) struct ErrorLog {
     /// How far it has been read; `None` before the first request or push.
     progress: Option<ErrorLogProgress>,
     /// Whether Twilio pushes its entries.
-    is_pushed: bool,
+    accepts_pushes: bool,
     /// Whether it has been read or accepts pushes: a log that can't be read has no progress to store.
     is_available: bool,
     /// Recent entries and their times, so that none is counted twice.
@@ -93,7 +93,7 @@ impl ErrorLog {
     pub(super) fn new(
         account: AccountSid,
         interval: Option<Duration>,
-        is_pushed: bool,
+        accepts_pushes: bool,
         progress: Option<ErrorLogProgress>,
         latest: Vec<(ErrorLogSid, Timestamp)>,
     ) -> Self {
@@ -104,7 +104,7 @@ impl ErrorLog {
             due_at: Timestamp::MIN,
             is_in_flight: false,
             failures: 0,
-            is_pushed,
+            accepts_pushes,
             is_available: progress.is_some(),
             progress,
             seen: latest.into_iter().collect(),
@@ -125,7 +125,7 @@ impl ErrorLog {
     /// Starts accepting pushes, and returns whether that is new. The metrics start at 0 then, so that the first
     /// entry is an increase.
     pub(super) fn start_push(&mut self, twilio_now: Timestamp) -> bool {
-        if self.is_available || !self.is_pushed {
+        if self.is_available || !self.accepts_pushes {
             return false;
         }
         self.start(twilio_now);

@@ -73,7 +73,7 @@ struct Pages {
 pub enum AfterEvents {
     /// Another page is needed.
     Continue,
-    /// The read ended with a reading, which may be incomplete.
+    /// The read ended. Its items may be incomplete.
     Read(Reading),
     /// The read failed.
     Failed(Failure),

@@ -47,7 +47,7 @@ pub enum PageSizeVerdict {
     /// The failure is unrelated to the page size.
     Unrelated,
     /// The page size may be the cause: a second failure of the same kind reduces it.
-    MayBeForSize,
+    PossiblySize,
     /// The response exceeded the maximum size.
     TooLarge,
 }

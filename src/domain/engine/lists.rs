@@ -38,7 +38,7 @@ const RETRY: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(
 /// How often a request is made to learn Twilio's time, after the first few answers.
 const TIME_EVERY: Duration = Duration::from_secs(5);
 /// The number of requests made in quick succession to learn Twilio's time: as many answers have to agree.
-const TIME_AT_ONCE: u32 = 3;
+const INITIAL_TIME_REQUESTS: u32 = 3;
 
 /// How often lists are read, and how far back they reach after a start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +78,7 @@ pub struct Lists {
 #[derive(Clone, Copy, Debug, Default)]
 struct Schedule {
     /// When it was last requested, whether or not it was read to its end.
-    asked_at: Option<Timestamp>,
+    requested_at: Option<Timestamp>,
     /// Twilio's time at the start of the last list that was read to its end.
     known_to: Option<Timestamp>,
     /// When it may be requested again after a failure.
@@ -89,7 +89,7 @@ struct Schedule {
 
 impl Schedule {
     fn due_at(&self, every: Duration) -> Timestamp {
-        let regular = self.asked_at.map_or(Timestamp::MIN, |asked| after(asked, every));
+        let regular = self.requested_at.map_or(Timestamp::MIN, |asked| after(asked, every));
         self.retry_at.unwrap_or(regular)
     }
 }
@@ -141,7 +141,7 @@ impl Lists {
         let shift = |at: &mut Option<Timestamp>| *at = at.map(|at| moved(at, by));
         for kind in ListKind::ALL {
             let schedule = self.schedule(*kind);
-            shift(&mut schedule.asked_at);
+            shift(&mut schedule.requested_at);
             shift(&mut schedule.retry_at);
         }
         shift(&mut self.last_new_call_at);
@@ -150,7 +150,7 @@ impl Lists {
     /// Notes an answer received before Twilio's time is known, and schedules the next request soon.
     pub fn await_time(&mut self, now: Timestamp) {
         self.early_answers += 1;
-        let is_soon = self.early_answers < TIME_AT_ONCE;
+        let is_soon = self.early_answers < INITIAL_TIME_REQUESTS;
         self.unfiltered.retry_at = Some(if is_soon { now } else { after(now, TIME_EVERY) });
     }
 
@@ -276,7 +276,7 @@ impl Lists {
 
     fn reschedule(&mut self, run: &ListRun) {
         let schedule = self.schedule(run.kind);
-        schedule.asked_at = Some(run.asked_at);
+        schedule.requested_at = Some(run.requested_at);
         schedule.retry_at = None;
         schedule.failures = 0;
         self.active_turn += usize::from(run.kind == ListKind::Active);

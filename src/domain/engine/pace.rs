@@ -104,7 +104,7 @@ impl Pace {
     }
 
     /// Notes that a request succeeded, which ends probing if it was made after the last 429.
-    pub fn answered(&mut self, id: RequestId) {
+    pub fn end_probing_after(&mut self, id: RequestId) {
         self.probes_after = self.probes_after.filter(|last| id <= *last);
     }
 
@@ -267,13 +267,13 @@ mod tests {
         pace.throttled(LAST, None, NOW, 0);
         assert_eq!([0, 1].map(|in_flight| pace.free(in_flight)), [1, 0]);
         // The success of a request made before the 429 doesn't count.
-        pace.answered(LAST);
+        pace.end_probing_after(LAST);
         assert_eq!([0, 1].map(|in_flight| pace.free(in_flight)), [1, 0]);
-        pace.answered(probe);
+        pace.end_probing_after(probe);
         assert_eq!(pace.free(0), 1, "only successes raise the limit");
         // After another 429, the earlier probe no longer counts.
         pace.throttled(probe, None, NOW, 0);
-        pace.answered(probe);
+        pace.end_probing_after(probe);
         assert_eq!([0, 1].map(|in_flight| pace.free(in_flight)), [1, 0]);
     }
 

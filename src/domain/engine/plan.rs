@@ -298,7 +298,7 @@ impl ReadPlan {
         }
     }
 
-    /// How much too early Twilio answered a read for it to settle the call.
+    /// How much later Twilio would have had to answer a read for it to settle the call; zero if it was late enough.
     pub fn until_settling(&self, call: &CallProgress, read_at: Timestamp) -> Duration {
         let settles_at =
             call.ended_at.map_or(read_at, |end| after(end, self.settle_delay + SETTLE_MARGIN));

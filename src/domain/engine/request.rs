@@ -35,12 +35,12 @@ pub struct Request {
     /// The id, to be passed with the response.
     pub id: RequestId,
     /// The resource to request.
-    pub ask: Endpoint,
+    pub target: Target,
 }
 
 /// The resource that a request is for.
 #[derive(Clone, Debug)]
-pub enum Endpoint {
+pub enum Target {
     /// A page of a list of calls.
     Calls {
         /// The filter of the list.
@@ -95,7 +95,7 @@ label_enum! {
     }
 }
 
-impl Endpoint {
+impl Target {
     /// Returns the requested resource, as a label.
     pub fn resource(&self) -> Resource {
         match self {

@@ -11,15 +11,17 @@ fn with_one_request_at_a_time_the_classes_alternate() {
     let mut requested = Vec::new();
     for _ in 0..6 {
         let request = engine.next(usize::MAX, at(2_000)).requests.pop().expect("something is due");
-        requested.push(request.ask.resource().as_str());
-        let content = match request.ask {
+        requested.push(request.target.resource().as_str());
+        let content = match request.target {
             // Endless lists and events.
-            Endpoint::Calls { .. } => AnswerContent::Calls(page(vec![call(9)], requested.len())),
-            Endpoint::CallEvents { .. } => {
+            Target::Calls { .. } => AnswerContent::Calls(page(vec![call(9)], requested.len())),
+            Target::CallEvents { .. } => {
                 AnswerContent::CallEvents(page(Vec::new(), requested.len()))
             }
-            Endpoint::Accounts(_) => AnswerContent::Accounts(page(Vec::new(), requested.len())),
-            Endpoint::Call(_) | Endpoint::ErrorLog { .. } => panic!("nothing else is due"),
+            Target::Accounts(_) => AnswerContent::Accounts(page(Vec::new(), requested.len())),
+            Target::Call(_) | Target::ErrorLog { .. } => {
+                panic!("nothing else is due")
+            }
         };
         engine.on_answer(request.id, answer(Ok(content), 2_000), context(2_000));
     }
@@ -69,7 +71,7 @@ fn discovers_subaccounts_while_calls_are_refused() {
     let mut engine = Engine::new(settings(), InitialState::default());
     engine.last_class = RequestClass::Accounts;
     let list = engine.next(usize::MAX, at(0)).requests.pop().expect("a list");
-    assert_eq!(list.ask.resource().as_str(), "calls");
+    assert_eq!(list.target.resource().as_str(), "calls");
     let refused = Failure {
         reason: FailureReason::Unauthorized,
         text: "refused".to_owned(),
@@ -78,7 +80,7 @@ fn discovers_subaccounts_while_calls_are_refused() {
     };
     engine.on_answer(list.id, answer(Err(refused), 0), context(0));
     let accounts = engine.next(usize::MAX, at(1)).requests.pop().expect("the accounts");
-    assert_eq!(accounts.ask.resource().as_str(), "accounts");
+    assert_eq!(accounts.target.resource().as_str(), "accounts");
     let none = Page { items: Vec::new(), rejected: 0, next: NextPage::End };
     engine.on_answer(accounts.id, answer(Ok(AnswerContent::Accounts(none)), 1), context(1));
     let next = engine.next(usize::MAX, at(2));
@@ -111,7 +113,7 @@ fn started(calls: u32) -> Engine {
     // Three responses have to agree on Twilio's time.
     for _ in 0..3 {
         let request = engine.next(1, at(0)).requests.pop().expect("a list");
-        assert_eq!(request.ask.resource().as_str(), "calls");
+        assert_eq!(request.target.resource().as_str(), "calls");
         let list =
             AnswerContent::Calls(Page { items: Vec::new(), rejected: 0, next: NextPage::End });
         engine.on_answer(request.id, answer(Ok(list), 0), context(0));
@@ -139,7 +141,7 @@ fn settings() -> Settings {
         max_concurrency: 4,
         discovers: true,
         has_error_log: false,
-        is_pushed: false,
+        accepts_pushes: false,
         digest_key: DigestKey::new([1; 16]),
     }
 }

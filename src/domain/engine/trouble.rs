@@ -14,7 +14,7 @@ use crate::domain::track::twilio_time::after;
 const MIN_CONSECUTIVE: u32 = 2;
 /// The duration after which failures are trouble however few they are: a request may take long to time out.
 const MIN_DURATION: Duration = Duration::from_secs(45);
-/// The number of calls that, if none is readable in between, make their failures the account's trouble.
+/// If this many different calls fail with no successful read in between, the account has trouble.
 const MIN_FAILING_CALLS: usize = 3;
 /// Without a readable call for this long, a single unreadable one is trouble.
 const NO_CALL_READ: Duration = Duration::from_secs(60 * 60);
@@ -64,7 +64,7 @@ pub struct FailedRequest<S> {
     /// The number of the failed page.
     pub page: u32,
     /// When it was requested.
-    pub asked_at: Timestamp,
+    pub requested_at: Timestamp,
     /// The severity.
     pub severity: Severity,
     /// The cause.
@@ -143,9 +143,9 @@ impl<S: Ord> Trouble<S> {
 
     /// Notes a failure, and returns a change to log.
     pub fn failed(&mut self, failure: FailedRequest<S>, now: Timestamp) -> Option<TroubleChange> {
-        let (since, noted) = self.since.unwrap_or((failure.asked_at, Timestamp::MIN));
+        let (since, noted) = self.since.unwrap_or((failure.requested_at, Timestamp::MIN));
         // Requests that were in flight together count as one failure.
-        let is_new = noted <= failure.asked_at;
+        let is_new = noted <= failure.requested_at;
         self.since = Some((since, now));
         if self.failing.len() < MAX_FAILING || self.failing.contains_key(&failure.subject) {
             self.failing.insert(failure.subject, (failure.page, now));

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::domain::track::listing::ListKind;
 use crate::domain::words::sid::CallSid;
 
-use super::effects::{Effects, Line, MetricUpdate};
+use super::effects::{Effects, LogLine, MetricUpdate};
 use super::failure::{Failure, Verdict};
 use super::request::Resource;
 use super::trouble::{self, Cause, Severity, Trouble, TroubleChange};
@@ -91,10 +91,10 @@ impl<S: Ord> ResourceTrouble<S> {
         match change {
             None => {}
             Some(TroubleChange::CannotRead(cause)) => {
-                effects.lines.push(Line::CannotRead { resource, cause })
+                effects.lines.push(LogLine::CannotRead { resource, cause })
             }
             Some(TroubleChange::CanRead(lasted)) => {
-                effects.lines.push(Line::CanRead { resource, lasted })
+                effects.lines.push(LogLine::CanRead { resource, lasted })
             }
         }
         let problem = self.trouble.current().map(|(cause, since)| (cause.text.clone(), since));

@@ -16,7 +16,7 @@ pub(super) fn section(reported: &[RecentReport], now: Timestamp) -> Markup {
         @if !reported.is_empty() {
             h2 { "Reported by Twilio's error log" }
             p.quiet {
-                "Known within about a minute; errors and warnings only. An entry disappears once the Call Event of its request is counted."
+                "Errors and warnings only; they usually appear within about a minute. An entry disappears once the Call Event of its request is counted."
             }
             table {
                 thead {

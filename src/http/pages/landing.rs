@@ -130,7 +130,7 @@ fn page(rows: &BTreeMap<String, AccountRow>, health: Health, now: f64) -> Markup
 fn display_name(resource: &str) -> &str {
     match resource {
         "calls" => "lists of calls",
-        "call" => "single calls",
+        "call" => "individual calls",
         "call_events" => "Call Events",
         "accounts" => "subaccounts",
         other => other,
@@ -156,7 +156,7 @@ fn account_row(account: &str, row: &AccountRow, now: f64) -> Markup {
                 }
             }
             td data-label="Settling reads" {
-                @if row.overdue > 0.0 { (age(row.overdue)) " overdue" } @else { "in time" }
+                @if row.overdue > 0.0 { (age(row.overdue)) " overdue" } @else { "on time" }
                 @if row.catching_up > 0.0 { ", catching up" }
                 @if row.unreadable == 1.0 { ", " span.bad { "1 call can't be read" } }
                 @if row.unreadable > 1.0 {
@@ -166,7 +166,7 @@ fn account_row(account: &str, row: &AccountRow, now: f64) -> Markup {
         }
         @for (resource, why, seconds) in &row.troubles {
             tr { td.bad colspan="5" {
-                (account) ": " (display_name(resource)) " not readable for " (age(*seconds)) ": " (why)
+                (account) ": " (display_name(resource)) " have been unreadable for " (age(*seconds)) ": " (why)
             } }
         }
     }
@@ -194,7 +194,7 @@ mod tests {
             "not readable",
             "60 s ago",
             "2 min overdue, catching up, <span class=\"bad\">2 calls can't be read</span>",
-            "&lt;/b&gt;: Call Events not readable for 5 min: refused: &lt;b&gt;ask",
+            "&lt;/b&gt;: Call Events have been unreadable for 5 min: refused: &lt;b&gt;ask",
         ] {
             assert!(text.contains(expected), "{expected} in {text}");
         }

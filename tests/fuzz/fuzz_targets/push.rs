@@ -149,7 +149,7 @@ fn engine() -> Engine {
         max_concurrency: 1,
         discovers: false,
         has_error_log: false,
-        is_pushed: true,
+        accepts_pushes: true,
         digest_key: DigestKey::new([7; 16]),
     };
     let error_log = Some(ErrorLogProgress { since, known_to: since });

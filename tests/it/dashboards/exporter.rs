@@ -131,7 +131,7 @@ fn requests() -> Vec<Panel> {
         super::code_colours(Panel::bars("Requests by code", "The exporter's requests to Twilio by response code. none: no response; 429: throttled; 401, 403: refused."))
             .unit("reqps").size(8, 8)
             .query(&format!("sum by (code) (rate(twilio_exporter_api_requests_total{{{ACCOUNT}}}[$__rate_interval]))"), "{{code}}"),
-        Panel::lines("Requests by resource", "Call lists, single calls, Call Events, account lists and the error log.")
+        Panel::lines("Requests by resource", "Call lists, individual calls, Call Events, account lists and the error log.")
             .unit("reqps").size(8, 8)
             .query(&format!("sum by (resource) (rate(twilio_exporter_api_requests_total{{{ACCOUNT}}}[$__rate_interval]))"), "{{resource}}"),
         Panel::lines("Throttled requests", "Share of the exporter's requests answered with 429, for the ten accounts with the most. Dashed: alert threshold.")

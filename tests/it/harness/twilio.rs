@@ -39,7 +39,7 @@ pub(crate) struct Twilio {
 pub(crate) struct Exchange {
     /// The path and query.
     pub uri: String,
-    pub asked_at: Instant,
+    pub requested_at: Instant,
     /// When the response was ready, and its status; `None` if the client disconnected before.
     pub answered: Option<(Instant, u16)>,
 }
@@ -149,7 +149,7 @@ impl Twilio {
             async move {
                 let number = {
                     let mut log = log.lock().expect("no panic");
-                    log.push(Exchange { uri, asked_at: Instant::now(), answered: None });
+                    log.push(Exchange { uri, requested_at: Instant::now(), answered: None });
                     log.len() - 1
                 };
                 let mut response = respond(own, request, next).await;

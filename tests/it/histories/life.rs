@@ -312,7 +312,7 @@ impl Simulation {
             max_concurrency: random.usize(1..5),
             discovers: random.bool(),
             has_error_log: true,
-            is_pushed: random.bool(),
+            accepts_pushes: random.bool(),
             digest_key: store.digest_key(),
         };
         let AttachedAccount { id, lists, calls, reported, .. } = attached;

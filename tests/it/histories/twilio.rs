@@ -8,7 +8,7 @@ use twilio_call_exporter::domain::engine::failure::{
     Failure, FailureReason, PageSizeVerdict, Verdict,
 };
 use twilio_call_exporter::domain::engine::request::{
-    Answer, AnswerContent, Endpoint, NextPage, Page, PageRequest, Request, RequestId,
+    Answer, AnswerContent, NextPage, Page, PageRequest, Request, RequestId, Target,
 };
 use twilio_call_exporter::domain::judge::reported::Reported;
 use twilio_call_exporter::domain::judge::route::Routes;
@@ -24,7 +24,7 @@ use super::world::World;
 pub(super) struct PendingAnswer {
     pub(super) arrives_at: i64,
     pub(super) id: RequestId,
-    asked_at: i64,
+    requested_at: i64,
     date: Timestamp,
     result: Result<AnswerContent, Failure>,
 }
@@ -35,7 +35,7 @@ impl PendingAnswer {
         Answer {
             answered_at: Some(local),
             date: Some(self.date),
-            took: Duration::from_secs((self.arrives_at - self.asked_at).unsigned_abs()),
+            took: Duration::from_secs((self.arrives_at - self.requested_at).unsigned_abs()),
             result: self.result,
         }
     }
@@ -97,7 +97,7 @@ pub(super) fn answer(
     now: i64,
     (random, totals): (&mut Rng, &mut Totals),
 ) -> PendingAnswer {
-    let Request { id, ask } = request;
+    let Request { id, target } = request;
     let is_reliable = now >= world.reliable_from();
     let fails = !is_reliable && (world.is_outage(now) || random.f64() < world.failure_rate);
     let throttles =
@@ -107,43 +107,40 @@ pub(super) fn answer(
         Err(throttled(random))
     } else if fails {
         totals.failures += 1;
-        Err(random_failure(&ask, world.is_outage(now), random))
+        Err(random_failure(&target, world.is_outage(now), random))
     } else {
-        content(world, &ask, is_reliable, now, (random, &mut *totals))
+        content(world, &target, is_reliable, now, (random, &mut *totals))
     };
-    let slowest = match &ask {
-        Endpoint::CallEvents { page, .. } if page.size == 1 => 3,
-        Endpoint::CallEvents { .. } => 15,
-        Endpoint::Calls { .. }
-        | Endpoint::Call(_)
-        | Endpoint::Accounts(_)
-        | Endpoint::ErrorLog { .. } => 3,
+    let slowest = match &target {
+        Target::CallEvents { page, .. } if page.size == 1 => 3,
+        Target::CallEvents { .. } => 15,
+        Target::Calls { .. } | Target::Call(_) | Target::Accounts(_) | Target::ErrorLog { .. } => 3,
     };
     let (arrives_at, date) = (now + random.i64(0..slowest), world.date(now, random));
-    PendingAnswer { arrives_at, id, asked_at: now, date, result }
+    PendingAnswer { arrives_at, id, requested_at: now, date, result }
 }
 
 fn content(
     world: &World,
-    ask: &Endpoint,
+    target: &Target,
     is_reliable: bool,
     now: i64,
     (random, totals): (&mut Rng, &mut Totals),
 ) -> Result<AnswerContent, Failure> {
     let is_broken = !is_reliable && random.u8(..20) == 0;
-    let size = match ask {
-        Endpoint::Calls { page, .. }
-        | Endpoint::CallEvents { page, .. }
-        | Endpoint::Accounts(page)
-        | Endpoint::ErrorLog { page, .. } => page.size,
-        Endpoint::Call(_) => 0,
+    let size = match target {
+        Target::Calls { page, .. }
+        | Target::CallEvents { page, .. }
+        | Target::Accounts(page)
+        | Target::ErrorLog { page, .. } => page.size,
+        Target::Call(_) => 0,
     };
     if size > world.fails_above {
         totals.failures += 1;
         return Err(failure(FailureReason::Timeout, Verdict::Failed { retry_after: None }));
     }
-    match ask {
-        Endpoint::Calls { filter, page } => {
+    match target {
+        Target::Calls { filter, page } => {
             let calls = world.list(*filter, now);
             let size = world.page_size.min(usize::from(page.size));
             let shown = paginate(calls, page, size);
@@ -151,21 +148,21 @@ fn content(
             totals.failures += u64::from(broken.is_some());
             Ok(AnswerContent::Calls(broken.unwrap_or(shown)))
         }
-        Endpoint::Call(sid) => {
+        Target::Call(sid) => {
             let unknown = || failure(FailureReason::NotFound, Verdict::NotFound);
             world.call(*sid, now).map(AnswerContent::Call).ok_or_else(unknown)
         }
-        Endpoint::CallEvents { call, .. } if world.refuses(*call, now) => {
+        Target::CallEvents { call, .. } if world.refuses(*call, now) => {
             Err(failure(FailureReason::Unauthorized, Verdict::Refused))
         }
-        Endpoint::CallEvents { call, digests, page } => {
+        Target::CallEvents { call, digests, page } => {
             let shown = events(world, *call, *digests, page, now, random)?;
             totals.pages += u64::from(shown.next != NextPage::End);
             let broken = is_broken.then(|| break_page(page, &shown, random));
             totals.failures += u64::from(broken.is_some());
             Ok(AnswerContent::CallEvents(broken.unwrap_or(shown)))
         }
-        Endpoint::ErrorLog { from, page } => {
+        Target::ErrorLog { from, page } => {
             let judge = |entry| Reported::judge(&entry, &Routes::default());
             let entries = world.error_log(*from, now).into_iter().map(judge).collect();
             let size = world.log_page_size.min(usize::from(page.size));
@@ -175,7 +172,7 @@ fn content(
             totals.failures += u64::from(broken.is_some());
             Ok(AnswerContent::ErrorLog(broken.unwrap_or(shown)))
         }
-        Endpoint::Accounts(page) => {
+        Target::Accounts(page) => {
             let account = |number| ListedAccount::new(subaccount(number), "active");
             Ok(AnswerContent::Accounts(paginate((1..4).map(account).collect(), page, 2)))
         }
@@ -243,16 +240,16 @@ fn throttled(random: &mut Rng) -> Failure {
     failure(FailureReason::Throttled, Verdict::Throttled { retry_after: wait })
 }
 
-fn random_failure(ask: &Endpoint, is_outage: bool, random: &mut Rng) -> Failure {
+fn random_failure(target: &Target, is_outage: bool, random: &mut Rng) -> Failure {
     let wait = (random.u8(..4) == 0).then(|| Duration::from_secs(random.u64(1..60)));
     let failed = failure(FailureReason::ServerError, Verdict::Failed { retry_after: wait });
     match random.u8(..4) {
         // Outside an outage, a call that is fetched exists.
-        0 if is_outage || !matches!(ask, Endpoint::Call(_)) => {
+        0 if is_outage || !matches!(target, Target::Call(_)) => {
             failure(FailureReason::NotFound, Verdict::NotFound)
         }
         1 => failure(FailureReason::Unauthorized, Verdict::Refused),
-        2 => Failure { page_size: PageSizeVerdict::MayBeForSize, ..failed },
+        2 => Failure { page_size: PageSizeVerdict::PossiblySize, ..failed },
         _ => failed,
     }
 }
@@ -260,7 +257,7 @@ fn random_failure(ask: &Endpoint, is_outage: bool, random: &mut Rng) -> Failure 
 fn failure(reason: FailureReason, verdict: Verdict) -> Failure {
     let is_for_size = reason == FailureReason::Timeout;
     let page_size =
-        if is_for_size { PageSizeVerdict::MayBeForSize } else { PageSizeVerdict::Unrelated };
+        if is_for_size { PageSizeVerdict::PossiblySize } else { PageSizeVerdict::Unrelated };
     Failure { reason, text: reason.as_str().to_owned(), verdict, page_size }
 }
 

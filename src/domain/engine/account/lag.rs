@@ -26,7 +26,7 @@ const MIN_LATE: u64 = 3;
 const DUE_WINDOW: Duration = Duration::from_secs(30 * 60);
 /// The minimum time for which an account that starts with a backlog reports that it is catching up, so that a
 /// scrape every minute sees it.
-const MIN_REPORTED: Duration = Duration::from_secs(65);
+const MIN_CATCHING_UP: Duration = Duration::from_secs(65);
 
 /// How far behind an account is.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -123,7 +123,7 @@ impl AccountProgress {
         }
         let is_behind = is_cursor_behind(self.lists.cursor, now);
         self.started_behind_at = self.started_behind_at.filter(|&at| {
-            is_behind || (has_backlog && (!is_backlog_tried || now < after(at, MIN_REPORTED)))
+            is_behind || (has_backlog && (!is_backlog_tried || now < after(at, MIN_CATCHING_UP)))
         });
         lag.is_catching_up = is_behind || due.are_behind() || self.started_behind_at.is_some();
         lag

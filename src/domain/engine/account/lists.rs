@@ -42,7 +42,7 @@ impl CallChanges {
 impl AccountProgress {
     /// Processes a page of a list; `date` is its `Date` header. At most `room` new calls are tracked; the others
     /// stay in Twilio's list. Returns the changes and how the list continues.
-    pub fn take_page(
+    pub fn apply_page(
         &mut self,
         run: &mut ListRun,
         page: &Page<Call>,
@@ -84,7 +84,7 @@ impl AccountProgress {
     }
 
     /// Processes the result of fetching a single call: `None` if Twilio doesn't know it.
-    pub fn take_fetched(
+    pub fn apply_fetched(
         &mut self,
         sid: CallSid,
         fetched: Option<&Call>,

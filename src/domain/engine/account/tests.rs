@@ -96,7 +96,7 @@ fn a_calls_outcome_is_counted_once_even_if_the_call_is_read_twice_at_once() {
     list(&mut account, &[ended(1, 0)], 5);
     let failing = failing_reading(1_000);
     let mut settle = || {
-        let changes = account.take_reading(read_of(1, Stage::Settling), &failing, at(1_000));
+        let changes = account.apply_reading(read_of(1, Stage::Settling), &failing, at(1_000));
         changes.expect("a known call").outcome.map(|outcome| outcome.outcome)
     };
     assert_eq!(settle(), Some(Outcome::CutOff));
@@ -107,7 +107,7 @@ fn a_calls_outcome_is_counted_once_even_if_the_call_is_read_twice_at_once() {
 fn waits_a_minute_after_a_settling_read_dated_long_before_it_is_due() {
     let mut account = account();
     list(&mut account, &[ended(1, 0)], 5);
-    account.take_reading(read_of(1, Stage::Settling), &reading(363), at(963));
+    account.apply_reading(read_of(1, Stage::Settling), &reading(363), at(963));
     assert_eq!(account.calls[&sid(1)].retry_at, Some(at(963 + 60)));
 }
 
@@ -118,7 +118,7 @@ fn an_active_call_missing_from_twilio_ends_after_three_fetches() {
     let miss = |account: &mut AccountProgress, second| {
         let lists = run(account, second);
         account.finish_list(&lists, AfterPage::Complete, at(second - 1), 0);
-        account.take_fetched(sid(1), None, at(second)).finished
+        account.apply_fetched(sid(1), None, at(second)).finished
     };
     assert_eq!(miss(&mut account, 1_900), []);
     assert_eq!(miss(&mut account, 3_800), []);
@@ -135,7 +135,7 @@ fn a_missing_call_does_not_end_while_lists_fail() {
     let mut account = account();
     list(&mut account, &[active(1, 0)], 5);
     for hour in 1..100 {
-        assert_eq!(account.take_fetched(sid(1), None, at(hour * 3_600)), CallChanges::default());
+        assert_eq!(account.apply_fetched(sid(1), None, at(hour * 3_600)), CallChanges::default());
     }
 }
 
@@ -163,7 +163,7 @@ fn without_room_new_calls_wait_and_known_calls_are_updated() {
     let mut run = run(&account, 35);
     let calls = [active(3, 20), active(2, 10), ended(1, 0)];
     let page = page(&calls);
-    let (changes, after) = account.take_page(&mut run, &page, 1, Some(at(35)), at(35));
+    let (changes, after) = account.apply_page(&mut run, &page, 1, Some(at(35)), at(35));
     assert_eq!((changes.left, changes.finished.len()), (1, 1));
     assert_eq!(after, AfterPage::Stopped(Stop::NoRoom));
     account.finish_list(&run, after, at(35), 0);
@@ -179,7 +179,7 @@ fn an_audit_counts_requests_that_are_still_unanswered() {
     let unanswered = failing_reading(4_600);
     let mut audit = |is_complete| {
         let reading = Reading { is_complete, ..unanswered.clone() };
-        let changes = account.take_reading(read_of(1, Stage::Audit), &reading, at(4_600));
+        let changes = account.apply_reading(read_of(1, Stage::Audit), &reading, at(4_600));
         changes.expect("a known call").events.len()
     };
     assert_eq!(audit(false), 0);
@@ -193,7 +193,7 @@ fn an_incomplete_reading_counts_its_events_but_does_not_settle_the_call() {
     list(&mut account, &[ended(1, 0)], 5);
     let stopped = Reading { is_complete: false, ..answered_reading(1_000) };
     let mut counted = |reading: &Reading| {
-        let changes = account.take_reading(read_of(1, Stage::Settling), reading, at(1_000));
+        let changes = account.apply_reading(read_of(1, Stage::Settling), reading, at(1_000));
         changes.expect("a known call").events.len()
     };
     assert_eq!((counted(&stopped), counted(&stopped)), (1, 0));
@@ -206,7 +206,7 @@ fn the_first_fifty_settled_calls_of_an_hour_are_audited() {
     let calls: Vec<Call> = (0..120).map(|number| ended(number, 0)).collect();
     list(&mut account, &calls, 5);
     for number in 0..120 {
-        account.take_reading(read_of(number, Stage::Settling), &reading(1_000), at(1_000));
+        account.apply_reading(read_of(number, Stage::Settling), &reading(1_000), at(1_000));
     }
     assert_eq!(account.calls.values().filter(|call| call.awaits_audit).count(), 50);
 }
@@ -217,7 +217,7 @@ fn beyond_fifty_an_hour_one_settled_call_in_a_hundred_is_audited() {
     let calls: Vec<Call> = (0..10_000).map(|number| ended(number, 0)).collect();
     list(&mut account, &calls, 5);
     for number in 0..10_000 {
-        account.take_reading(read_of(number, Stage::Settling), &reading(1_000), at(1_000));
+        account.apply_reading(read_of(number, Stage::Settling), &reading(1_000), at(1_000));
     }
     let audits = account.calls.values().filter(|call| call.awaits_audit).count();
     assert!((99..=100).contains(&audits), "{audits} audits");
@@ -235,7 +235,7 @@ fn a_restart_resets_last_listed_times_to_twilios_time() {
 fn list(account: &mut AccountProgress, calls: &[Call], second: i64) -> CallChanges {
     let mut run = run(account, second);
     let date = Some(at(second));
-    let (changes, after) = account.take_page(&mut run, &page(calls), usize::MAX, date, at(second));
+    let (changes, after) = account.apply_page(&mut run, &page(calls), usize::MAX, date, at(second));
     assert_eq!(after, AfterPage::Complete);
     changes
 }
@@ -276,7 +276,7 @@ fn steps(account: &mut AccountProgress, second: i64) -> Vec<&'static str> {
 }
 
 fn read(account: &mut AccountProgress, stage: Stage, second: i64) {
-    let changes = account.take_reading(read_of(1, stage), &reading(second), at(second));
+    let changes = account.apply_reading(read_of(1, stage), &reading(second), at(second));
     assert!(changes.is_some());
 }
 

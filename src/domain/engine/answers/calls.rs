@@ -7,7 +7,7 @@ use crate::domain::words::call::Call;
 use crate::domain::words::sid::CallSid;
 
 use super::super::account::CallChanges;
-use super::super::effects::{Effects, Line, MetricUpdate};
+use super::super::effects::{Effects, LogLine, MetricUpdate};
 use super::super::failure::{Failure, PageSizeVerdict, Verdict};
 use super::super::lists::{AfterPage, ListRun, Stop};
 use super::super::page_size::smaller;
@@ -41,9 +41,9 @@ impl Engine {
         }
         effects.metric_updates.push(MetricUpdate::Up(true));
         if !was_started {
-            run.asked_at = self.progress.now(answer.context.now);
+            run.requested_at = self.progress.now(answer.context.now);
         }
-        self.take_page(run, &page, answer, effects)
+        self.apply_page(run, &page, answer, effects)
     }
 
     /// Until Twilio's time is known, pages are only used to learn it.
@@ -59,7 +59,7 @@ impl Engine {
         }
     }
 
-    fn take_page(
+    fn apply_page(
         &mut self,
         mut run: ListRun,
         page: &Page<Call>,
@@ -68,12 +68,12 @@ impl Engine {
     ) -> Vec<CallSid> {
         let now = self.progress.now(answer.context.now);
         let room = answer.context.room;
-        let (changes, after) = self.progress.take_page(&mut run, page, room, answer.date, now);
+        let (changes, after) = self.progress.apply_page(&mut run, page, room, answer.date, now);
         effects.metric_updates.push(MetricUpdate::CallsRejected(page.rejected));
         effects.metric_updates.push(MetricUpdate::CallsDeferred(changes.left));
         if changes.left > 0 && !self.has_no_room {
             self.has_no_room = true;
-            effects.lines.push(Line::NoRoom);
+            effects.lines.push(LogLine::NoRoom);
         }
         let changed = add_changes(changes, effects);
         self.troubles.lists.succeeded(&run.kind, run.pages() - 1, answer.context.now, effects);
@@ -93,10 +93,10 @@ impl Engine {
         let took = now.duration_since(self.list_began_at).unsigned_abs();
         effects.metric_updates.push(MetricUpdate::ListRead { kind: run.kind, took, at });
         if std::mem::take(&mut self.has_no_room) {
-            effects.lines.push(Line::HasRoom);
+            effects.lines.push(LogLine::HasRoom);
         }
         self.troubles.lists.succeeded(&run.kind, u32::MAX, now, effects);
-        effects.lines.push(Line::ListRead(run.kind));
+        effects.lines.push(LogLine::ListRead(run.kind));
     }
 
     /// Notes that a list stopped before its end. The trouble ends once the list is read to its end.
@@ -126,7 +126,7 @@ impl Engine {
         effects: &mut Effects,
     ) {
         let Context { now, random, .. } = answer.context;
-        effects.lines.push(Line::ListFailed { kind: run.kind, error: failure.text.clone() });
+        effects.lines.push(LogLine::ListFailed { kind: run.kind, error: failure.text.clone() });
         let mut is_for_account = false;
         let is_transient = match failure.verdict {
             Verdict::Throttled { .. } => true,
@@ -144,7 +144,8 @@ impl Engine {
                 false
             }
         };
-        let failed = trouble_with(failure, run.kind, run.pages(), answer.asked_at, is_for_account);
+        let failed =
+            trouble_with(failure, run.kind, run.pages(), answer.requested_at, is_for_account);
         self.troubles.lists.failed(failed, now, effects);
         let (size, reason) = (run.page_size, failure.reason.as_str());
         match (failure.page_size, smaller(size)) {
@@ -152,7 +153,7 @@ impl Engine {
             (PageSizeVerdict::TooLarge, Some(smaller)) => {
                 self.list_sizes.too_large(run.kind, size, smaller, now);
             }
-            (PageSizeVerdict::TooLarge | PageSizeVerdict::MayBeForSize, _) => {
+            (PageSizeVerdict::TooLarge | PageSizeVerdict::PossiblySize, _) => {
                 self.list_sizes.failed(run.kind, size, reason, now);
             }
         }
@@ -179,16 +180,16 @@ impl Engine {
                 self.learn_time(answer, effects);
                 self.pace.succeeded();
                 self.troubles.calls.succeeded(&sid, 0, now, effects);
-                self.progress.take_fetched(sid, Some(&call), twilio_now)
+                self.progress.apply_fetched(sid, Some(&call), twilio_now)
             }
             Err(Failure { verdict: Verdict::NotFound, .. }) => {
-                self.progress.take_fetched(sid, None, twilio_now)
+                self.progress.apply_fetched(sid, None, twilio_now)
             }
             Err(failure) => {
                 if let Verdict::Failed { retry_after } = failure.verdict {
                     self.pace.failed(Some(sid), retry_after, now, answer.context.random);
                 }
-                let failed = trouble_with(&failure, sid, 0, answer.asked_at, false);
+                let failed = trouble_with(&failure, sid, 0, answer.requested_at, false);
                 self.troubles.calls.failed(failed, now, effects);
                 self.progress.fetch_failed(sid, twilio_now);
                 CallChanges::default()
@@ -208,7 +209,7 @@ fn unusable(
     trouble::FailedRequest {
         subject: kind,
         page,
-        asked_at: now,
+        requested_at: now,
         severity: Severity::Certain,
         cause,
     }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::domain::judge::reported::Reported;
 use crate::domain::track::twilio_time::{before, seconds_between};
 
-use super::super::effects::{CountedEntries, Effects, Fact, Line, MetricUpdate};
+use super::super::effects::{CountedEntries, Effects, Fact, LogLine, MetricUpdate};
 use super::super::error_log::LogPage;
 use super::super::failure::{Failure, Verdict};
 use super::super::request::Page;
@@ -52,7 +52,7 @@ impl Engine {
                     effects.metric_updates.push(MetricUpdate::Retried(failure.reason.as_str()));
                 }
                 let is_for_account = failure.verdict == Verdict::Refused;
-                let failed = trouble_with(&failure, (), 0, answer.asked_at, is_for_account);
+                let failed = trouble_with(&failure, (), 0, answer.requested_at, is_for_account);
                 self.troubles.error_log.failed(failed, local, effects);
             }
             None if is_complete => self.troubles.error_log.succeeded(&(), 0, local, effects),
@@ -85,7 +85,7 @@ impl Engine {
             if let Some(call_sid) = reported.call_sid {
                 self.progress.report(call_sid, now);
             }
-            effects.lines.push(Line::Reported { reported: Box::new(reported.clone()), at: now });
+            effects.lines.push(LogLine::Reported { reported: Box::new(reported.clone()), at: now });
             let is_history = at < before(now, HISTORY_AGE);
             effects.batch.facts.push(Fact::Reported { reported, at, is_history });
         }

@@ -12,7 +12,7 @@ use crate::domain::track::twilio_time::{before, seconds_between};
 use crate::domain::words::call::Direction;
 use crate::domain::words::sid::CallSid;
 
-use super::super::effects::{CountedEvents, Effects, Fact, Line, MetricUpdate, ReadResult};
+use super::super::effects::{CountedEvents, Effects, Fact, LogLine, MetricUpdate, ReadResult};
 use super::super::events_run::{AfterEvents, EventsRun};
 use super::super::failure::{Failure, FailureReason, PageSizeVerdict, Verdict};
 use super::super::plan::{Read, Stage};
@@ -36,19 +36,19 @@ impl Engine {
             self.learn_time(answer, effects);
             self.progress.request_took(answer.took);
         }
-        let date = answer.date.unwrap_or_else(|| self.progress.now(answer.asked_at));
+        let date = answer.date.unwrap_or_else(|| self.progress.now(answer.requested_at));
         let after = run.on_page(result, date, answer.context.now);
         match after {
             AfterEvents::Continue => {
                 self.reads.push_back(run);
                 None
             }
-            AfterEvents::Read(reading) => self.take_reading(&run, &reading, answer, effects),
+            AfterEvents::Read(reading) => self.apply_reading(&run, &reading, answer, effects),
             AfterEvents::Failed(failure) => self.read_failed(&run, &failure, answer, effects),
         }
     }
 
-    fn take_reading(
+    fn apply_reading(
         &mut self,
         run: &EventsRun,
         reading: &Reading,
@@ -64,7 +64,7 @@ impl Engine {
             self.event_sizes.read(&read.sid, run.size, local);
         }
         let now = self.progress.now(local);
-        let counted = self.progress.take_reading(read, reading, now);
+        let counted = self.progress.apply_reading(read, reading, now);
         let changed = counted.is_some().then_some(read.sid);
         if let Some(counted) = counted {
             if reading.is_complete {
@@ -78,7 +78,7 @@ impl Engine {
         }
         let text = "the list stopped before its end";
         let failure = Failure::invalid_pages(FailureReason::Incomplete, text);
-        let failed = trouble_with(&failure, read.sid, 0, answer.asked_at, false);
+        let failed = trouble_with(&failure, read.sid, 0, answer.requested_at, false);
         self.troubles.events.failed(failed, local, effects);
         self.give_up_or_retry(read, &failure, answer, effects);
         changed
@@ -99,7 +99,7 @@ impl Engine {
             counts.lags.extend(plausible.map(|at| seconds_between(at, now)));
             if observation.verdict.failure.is_some() {
                 let failed = Box::new(observation.clone());
-                effects.lines.push(Line::WebhookFailed { call_sid: sid, failed, at: now });
+                effects.lines.push(LogLine::WebhookFailed { call_sid: sid, failed, at: now });
             }
             let (at, is_history) = self.progress.dated(created_at, now);
             effects.batch.facts.push(Fact::Event { observation, call_sid: sid, at, is_history });
@@ -138,7 +138,7 @@ impl Engine {
         let mut is_for_account = false;
         match failure.verdict {
             Verdict::Throttled { .. } => {
-                let failed = trouble_with(failure, read.sid, 0, answer.asked_at, false);
+                let failed = trouble_with(failure, read.sid, 0, answer.requested_at, false);
                 self.troubles.events.failed(failed, now, effects);
                 self.progress.abandon(read.sid);
                 return None;
@@ -157,7 +157,7 @@ impl Engine {
         // Twilio may answer 404 until the time from which it documents a call's events to be available.
         let is_early = matches!(read.stage, Stage::Reported | Stage::Live | Stage::AfterEnd);
         if !(is_early && failure.verdict == Verdict::NotFound) {
-            let failed = trouble_with(failure, read.sid, 0, answer.asked_at, is_for_account);
+            let failed = trouble_with(failure, read.sid, 0, answer.requested_at, is_for_account);
             self.troubles.events.failed(failed, now, effects);
         }
         self.give_up_or_retry(read, failure, answer, effects)
@@ -181,11 +181,11 @@ impl Engine {
                 result: ReadResult::Failed,
                 count: 1,
             });
-            effects.lines.push(Line::GaveUp { call_sid, stage, error: failure.text.clone() });
+            effects.lines.push(LogLine::GaveUp { call_sid, stage, error: failure.text.clone() });
             return Some(call_sid);
         }
         if self.progress.calls.get(&call_sid).is_some_and(|call| call.is_unreadable()) {
-            effects.lines.push(Line::CallUnreadable { call_sid, cause: cause(failure) });
+            effects.lines.push(LogLine::CallUnreadable { call_sid, cause: cause(failure) });
         }
         None
     }
@@ -196,7 +196,7 @@ impl Engine {
         let Some(call) = call.filter(|call| call.is_unreadable()) else { return };
         let now = self.progress.now(now);
         let lasted = call.failing.since().map(|since| now.duration_since(since).unsigned_abs());
-        effects.lines.push(Line::CallReadable { call_sid, lasted });
+        effects.lines.push(LogLine::CallReadable { call_sid, lasted });
     }
 }
 

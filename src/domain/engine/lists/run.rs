@@ -28,7 +28,7 @@ pub struct ListRun {
     /// The filter that it is requested with.
     pub filter: Filter,
     /// When it was requested. Lists are paced by this time, since a `Date` is truncated to the second.
-    pub asked_at: Timestamp,
+    pub requested_at: Timestamp,
     /// Twilio's time at its first page: all calls up to this time are found once the list is read to its end.
     pub began_at: Option<Timestamp>,
     /// The page size that its first page was requested with.
@@ -74,9 +74,9 @@ label_enum! {
 }
 
 impl ListRun {
-    pub(super) fn new(kind: ListKind, filter: Filter, asked_at: Timestamp) -> Self {
+    pub(super) fn new(kind: ListKind, filter: Filter, requested_at: Timestamp) -> Self {
         Self {
-            asked_at,
+            requested_at,
             kind,
             filter,
             began_at: None,

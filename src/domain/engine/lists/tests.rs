@@ -144,8 +144,8 @@ fn a_correction_of_the_clock_changes_no_wait() {
     advance(&mut run, &[], None, 0);
     lists.finish(&run, AfterPage::Complete, at(0), 0);
     let wait = |lists: &Lists, now| {
-        let Schedule { asked_at, .. } = lists.recent;
-        asked_at.map(|asked| now - asked.duration_since(at(0)).as_secs())
+        let Schedule { requested_at, .. } = lists.recent;
+        requested_at.map(|asked| now - asked.duration_since(at(0)).as_secs())
     };
     let before = wait(&lists, 10);
     lists.shift(SignedDuration::from_hours(40 * 24));

@@ -33,7 +33,7 @@ fn reports_trouble_once_when_it_starts_and_once_when_it_ends() {
 #[test]
 fn reports_a_timeout_before_the_retry() {
     let mut lists = Trouble::for_lists();
-    let slow = FailedRequest { asked_at: at(0), ..failure("recent", 0, "timeout", 30) };
+    let slow = FailedRequest { requested_at: at(0), ..failure("recent", 0, "timeout", 30) };
     assert_eq!(lists.failed(slow, at(30)), None);
     assert_eq!(lists.check(at(44)), None);
     assert_eq!(lists.check(at(45)), cannot("timeout"));
@@ -117,7 +117,7 @@ fn reports_a_single_unreadable_call_before_any_was_read() {
 fn concurrent_failures_count_as_one() {
     let mut calls = Trouble::for_calls();
     for call in ["c1", "c2", "c3", "c4"] {
-        let failure = FailedRequest { asked_at: at(0), ..failure(call, 0, "dns", 5) };
+        let failure = FailedRequest { requested_at: at(0), ..failure(call, 0, "dns", 5) };
         assert_eq!(calls.failed(failure, at(5)), None);
     }
     assert_eq!(calls.succeeded(&"c1", 0, at(6)), None);
@@ -180,7 +180,7 @@ fn failure(
     FailedRequest {
         subject,
         page,
-        asked_at: at(second),
+        requested_at: at(second),
         severity: Severity::Ordinary,
         cause: cause(reason),
     }

@@ -109,7 +109,7 @@ fn is_catching_up(account: &mut AccountProgress, second: i64) -> bool {
 
 fn read_one(account: &mut AccountProgress, number: u32, second: i64) {
     let reading = reading(second);
-    account.take_reading(read_of(number, Stage::Settling), &reading, at(second));
+    account.apply_reading(read_of(number, Stage::Settling), &reading, at(second));
 }
 
 fn fail_one(account: &mut AccountProgress, number: u32, second: i64) {

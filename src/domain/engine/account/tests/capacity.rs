@@ -112,7 +112,7 @@ impl Simulation {
                     // The call is still active: lists return it only when it starts and ends.
                     let start_time = Some(self.account.calls[&sid].began_at);
                     let call = Call { sid, start_time, ..active(0, 0) };
-                    self.account.take_fetched(sid, Some(&call), now);
+                    self.account.apply_fetched(sid, Some(&call), now);
                     continue;
                 }
                 None => continue,
@@ -133,7 +133,7 @@ impl Simulation {
             }
             self.account.request_took(Duration::from_millis(300));
             self.reading.read_at = now;
-            self.account.take_reading(Read { sid, stage, skips }, &self.reading, now);
+            self.account.apply_reading(Read { sid, stage, skips }, &self.reading, now);
         }
     }
 
@@ -156,7 +156,7 @@ impl Simulation {
             .collect();
         let mut run =
             self.account.lists.next(ActiveCalls::default(), now).0.expect("a list is due");
-        self.account.take_page(&mut run, &page(&calls), usize::MAX, Some(now), now);
+        self.account.apply_page(&mut run, &page(&calls), usize::MAX, Some(now), now);
         // A list starts five minutes before the cursor.
         let overlap = 5 * 60 * self.per_day / 86_400;
         let pages = (i64::try_from(calls.len()).expect("few") + overlap) / PAGE + 1;

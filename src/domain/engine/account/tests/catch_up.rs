@@ -83,7 +83,7 @@ impl Simulation {
                     result.slowest = result.slowest.max(overdue);
                 }
                 let reading = Reading { items: Vec::new(), read_at: now, is_complete: true };
-                account.take_reading(Read { sid, stage, skips }, &reading, now);
+                account.apply_reading(Read { sid, stage, skips }, &reading, now);
             }
             if tenth % 600 == 0 {
                 // The lists are up to date; only reads can be behind.

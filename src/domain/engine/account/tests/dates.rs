@@ -15,10 +15,10 @@ fn an_answer_dated_far_ahead_neither_moves_the_cursor_nor_settles_a_call() {
     let far = 40 * 86_400;
     let mut run = run(&account, 5);
     let calls = [ended(1, 0)];
-    account.take_page(&mut run, &page(&calls), usize::MAX, Some(at(far)), at(5));
+    account.apply_page(&mut run, &page(&calls), usize::MAX, Some(at(far)), at(5));
     account.finish_list(&run, AfterPage::Complete, at(5), 0);
     assert_eq!(account.lists.cursor, Some(at(7)));
-    account.take_reading(read_of(1, Stage::Settling), &reading(far), at(900));
+    account.apply_reading(read_of(1, Stage::Settling), &reading(far), at(900));
     assert_eq!(account.calls[&sid(1)].settled_at, None);
 }
 
@@ -27,7 +27,7 @@ fn an_answer_dated_far_back_does_not_backdate_a_calls_end() {
     let mut account = account();
     let calls = [Call { end_time: None, ..ended(1, 0) }];
     let mut run = run(&account, 5);
-    account.take_page(&mut run, &page(&calls), usize::MAX, Some(at(-40 * 86_400)), at(5));
+    account.apply_page(&mut run, &page(&calls), usize::MAX, Some(at(-40 * 86_400)), at(5));
     assert_eq!(account.calls[&sid(1)].ended_at, Some(at(5)));
 }
 
@@ -76,7 +76,7 @@ fn an_answer_dated_far_back_does_not_bring_the_next_live_read_forward() {
     list(&mut account, &[active(1, 0)], 5);
     assert_eq!(steps(&mut account, 61), ["live"]);
     let misdated = reading(-40 * 86_400);
-    account.take_reading(read_of(1, Stage::Live), &misdated, at(61));
+    account.apply_reading(read_of(1, Stage::Live), &misdated, at(61));
     assert_eq!(steps(&mut account, 62), [""; 0]);
     assert_eq!(steps(&mut account, 121), ["live"]);
 }

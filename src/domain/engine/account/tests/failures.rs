@@ -70,6 +70,6 @@ fn a_failed_audit_is_retried_and_eventually_given_up() {
 
 /// Reads another call of the account.
 fn read_other(account: &mut AccountProgress, second: i64) {
-    let changes = account.take_reading(read_of(2, Stage::Live), &reading(second), at(second));
+    let changes = account.apply_reading(read_of(2, Stage::Live), &reading(second), at(second));
     assert!(changes.is_some());
 }

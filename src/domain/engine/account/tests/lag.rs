@@ -230,7 +230,7 @@ fn settle(account: &mut AccountProgress, second: i64) {
     let due = overdue.filter(|(call, overdue)| *call != sid(1) && !overdue.is_zero());
     let due: Vec<CallSid> = due.map(|(call, _)| call).collect();
     for sid in due {
-        account.take_reading(
+        account.apply_reading(
             Read { sid, stage: Stage::Settling, skips: 0 },
             &reading(second),
             at(second),
@@ -240,7 +240,7 @@ fn settle(account: &mut AccountProgress, second: i64) {
 
 fn read_one(account: &mut AccountProgress, number: u32, second: i64) {
     let reading = reading(second);
-    account.take_reading(read_of(number, Stage::Settling), &reading, at(second));
+    account.apply_reading(read_of(number, Stage::Settling), &reading, at(second));
 }
 
 fn secs(seconds: i64) -> u64 {

@@ -81,7 +81,7 @@ impl Simulation {
                     is_live(now) || call.ended_at.is_some_and(|end| at(now - QUARTER) >= end);
                 let items = is_shown.then(|| item(call.began_at)).into_iter().collect();
                 let reading = Reading { items, read_at: at(now), is_complete: true };
-                self.account.take_reading(Read { sid, stage, skips }, &reading, at(now));
+                self.account.apply_reading(Read { sid, stage, skips }, &reading, at(now));
                 self.reads += 1;
                 self.settled += u64::from(stage == Stage::Settling);
             }
