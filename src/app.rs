@@ -34,6 +34,7 @@ use crate::store::{AttachedAccount, Store, StoreThread};
 use crate::systemd;
 use crate::web::WebSettings;
 
+pub(crate) use polling::accounts;
 use polling::{KnownSubaccounts, PollLoops, PollingSetup, StartupOptions};
 use process::Process;
 use push::PushState;

@@ -1,5 +1,7 @@
 //! Parses the command line.
 
+mod backfill;
+
 use std::ffi::OsString;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -12,6 +14,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::net::TcpListener;
 
 use crate::config::{duration, shape};
+
+pub use backfill::{BackfillArgs, Moment, Sample};
 
 /// The exporter's port; it isn't in Prometheus' list of default ports.
 const DEFAULT_LISTEN: &str = ":10914";
@@ -42,7 +46,7 @@ pub struct Flags {
     /// Configuration file (YAML).
     #[arg(long = "config.file", value_name = "FILE", global = true)]
     pub config_file: Option<PathBuf>,
-    /// Storage directory; created if missing, except by `backup`.
+    /// Storage directory; created if missing, except by `backup` and `backfill`.
     #[arg(long = "storage.path", value_name = "DIR", default_value = DEFAULT_STORAGE, global = true)]
     pub storage_path: PathBuf,
     /// Address to serve /metrics on, as `host:port` or `:port`; repeatable [default: :10914].
@@ -84,6 +88,8 @@ pub enum Command {
     CheckConfig(CheckConfigArgs),
     /// Write a copy of the store to a new file, with the exporter running or stopped.
     Backup(BackupArgs),
+    /// Write past calls as OpenMetrics files that Prometheus and VictoriaMetrics can import.
+    Backfill(BackfillArgs),
     /// Run against a simulated Twilio, without an account or network.
     Demo(DemoArgs),
     /// Serve a simulated Twilio, to test dashboards and alert routing.
@@ -156,6 +162,9 @@ pub struct SimulateArgs {
     /// Stop generating calls after this many per account.
     #[arg(long)]
     pub max_calls: Option<u64>,
+    /// Length of the call history at the start, e.g. 30d to try `backfill`.
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = parse_duration)]
+    pub backlog: Duration,
 }
 
 /// Parses a rate that the simulator can sustain.

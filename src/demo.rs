@@ -201,7 +201,7 @@ impl Simulation {
             subaccounts: 0,
             calls_per_minute: arguments.calls_per_minute,
             max_calls: arguments.max_calls,
-            backlog: BACKLOG,
+            backlog: arguments.backlog,
             call_seconds: 5..=20,
             failing_after: arguments.failing_after,
             failing_for: None,

@@ -206,6 +206,7 @@
 //! section, which also prints it. Another database: behind [`store::Store`].
 
 pub mod app;
+pub mod backfill;
 pub mod cli;
 pub mod clock;
 pub mod config;

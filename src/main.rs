@@ -2,7 +2,7 @@
 //! and sets the exit code. The only file that prints or exits.
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,10 @@ use rustix::process::{Resource, Rlimit};
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 use twilio_call_exporter::app::{App, ConfigReloader, ServerOptions, online};
-use twilio_call_exporter::cli::{self, BackupArgs, Command, DemoArgs, Flags, SimulateArgs};
+use twilio_call_exporter::backfill::{Backfill, Mistake};
+use twilio_call_exporter::cli::{
+    self, BackfillArgs, BackupArgs, Command, DemoArgs, Flags, SimulateArgs,
+};
 use twilio_call_exporter::config::{self, Config, Environment, Origin};
 use twilio_call_exporter::demo::{Demo, Simulation};
 use twilio_call_exporter::logging;
@@ -76,6 +79,12 @@ fn main() -> ExitCode {
         Some(Command::Backup(arguments)) => {
             exit_code(runtime.block_on(back_up(&cli.flags, arguments)))
         }
+        Some(Command::Backfill(arguments)) => match load(&cli.flags) {
+            Ok((config, _)) => {
+                exit_code(runtime.block_on(backfill(&cli.flags, &config, arguments)))
+            }
+            Err(problems) => report_problems(&problems),
+        },
         Some(Command::Demo(arguments)) => exit_code(runtime.block_on(demo(&cli.flags, arguments))),
         Some(Command::Simulate(arguments)) => exit_code(runtime.block_on(simulate(&arguments))),
     };
@@ -187,6 +196,43 @@ async fn back_up(flags: &Flags, arguments: BackupArgs) -> anyhow::Result<()> {
     }
 }
 
+/// Reads past calls and writes their history. A signal stops it; the same command continues.
+async fn backfill(flags: &Flags, config: &Config, arguments: BackfillArgs) -> anyhow::Result<()> {
+    let stop = stop_on_signal()?;
+    let agrees = arguments.yes;
+    let work = async {
+        let mut backfill = Backfill::open(config, &flags.storage_path, arguments).await?;
+        if !backfill.is_agreed()? {
+            let estimate = backfill.estimate().await?;
+            print(io::stdout(), estimate);
+            if !agrees && !ask("Start? [y/N] ").await? {
+                return Ok(());
+            }
+        }
+        let result = backfill.run(stop.clone()).await?;
+        print(io::stdout(), format_args!("\n{result}"));
+        Ok(())
+    };
+    tokio::select! {
+        () = stop.cancelled() => bail!("stopped: run the same command again to continue"),
+        result = work => result,
+    }
+}
+
+/// Asks a question on the terminal.
+async fn ask(question: &'static str) -> anyhow::Result<bool> {
+    if !io::stdin().is_terminal() {
+        bail!("standard input is not a terminal: add --yes to start without a question");
+    }
+    let answer = tokio::task::spawn_blocking(move || {
+        write!(io::stdout(), "{question}").and_then(|()| io::stdout().flush())?;
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer).map(|_| answer)
+    });
+    let answer = answer.await??;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
 async fn demo(flags: &Flags, arguments: DemoArgs) -> anyhow::Result<()> {
     let stop = stop_on_signal()?;
     let demo = Demo::build(flags, arguments, &stop).await?;
@@ -251,6 +297,10 @@ fn report_problems(problems: &str) -> ExitCode {
 fn exit_code(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Mistake>() => {
+            print(io::stderr(), format_args!("error: {error}"));
+            ExitCode::from(USAGE)
+        }
         Err(error) => fail(&error),
     }
 }

@@ -9,7 +9,7 @@ pub mod heartbeat;
 pub mod inbox;
 mod log;
 pub mod loops;
-mod sender;
+pub(crate) mod sender;
 pub mod subaccounts;
 pub mod tracked;
 
@@ -31,6 +31,7 @@ use crate::metrics::ledger::AccountId;
 use crate::store::{AttachedAccount, CommitError};
 
 pub use account::{Account, Poll, Shared, instruments};
+pub(crate) use subaccounts::subaccount;
 
 use heartbeat::Heartbeat;
 use inbox::{Delivery, Inbox};
@@ -329,6 +330,6 @@ async fn wait(time: Duration, stop: &CancellationToken) -> Option<()> {
 }
 
 /// Returns a random number for jitter, or 0 if the system provides none.
-fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     getrandom::u64().unwrap_or(0)
 }

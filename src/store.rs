@@ -6,7 +6,7 @@
 
 mod accounts;
 pub mod backup;
-mod codec;
+pub(crate) mod codec;
 mod compact;
 mod creation;
 mod database;

@@ -333,7 +333,7 @@ impl RunningAccount {
 }
 
 /// Creates the accounts of a configuration, each with a client.
-pub(super) fn accounts(config: &Config) -> anyhow::Result<Vec<Account>> {
+pub(crate) fn accounts(config: &Config) -> anyhow::Result<Vec<Account>> {
     let large_bodies = LargeBodies::default();
     let mut accounts = Vec::new();
     for account in &config.accounts {

@@ -11,6 +11,9 @@ use prometheus::proto::{Metric, MetricFamily, MetricType};
 
 use super::exemplar::Exemplar;
 
+/// The end of an OpenMetrics exposition.
+pub const END: &str = "# EOF\n";
+
 /// An exposition format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -36,14 +39,57 @@ impl Format {
 #[derive(Debug)]
 pub struct Exposition {
     format: Format,
-    /// Names and texts of the families.
-    families: Vec<(String, String)>,
+    /// What is added to each sample, if they are from the past.
+    past: Option<Past>,
+    families: Vec<WrittenFamily>,
+}
+
+/// What is added to samples from the past.
+#[derive(Debug)]
+struct Past {
+    /// Labels of all series, each with a leading comma.
+    labels: String,
+    /// The time of all samples in Unix seconds.
+    second: i64,
+}
+
+/// A written family.
+#[derive(Debug)]
+pub struct WrittenFamily {
+    name: String,
+    text: String,
+    /// The length of its description.
+    head: usize,
+    /// In the past, where each metric ends: the sample of a counter, or all samples of a histogram.
+    ends: Vec<usize>,
+}
+
+impl WrittenFamily {
+    /// Returns its help and type.
+    pub fn head(&self) -> &str {
+        &self.text[..self.head]
+    }
+
+    /// Returns the samples of each metric of a family from the past, in an order that only depends on its labels.
+    pub fn metrics(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.ends.iter().enumerate().map(|(at, end)| {
+            let start = if at == 0 { self.head } else { self.ends[at - 1] };
+            &self.text[start..*end]
+        })
+    }
 }
 
 impl Exposition {
     /// Starts an empty exposition.
     pub const fn new(format: Format) -> Self {
-        Self { format, families: Vec::new() }
+        Self { format, past: None, families: Vec::new() }
+    }
+
+    /// Starts an OpenMetrics exposition of samples from the past: each has this time (Unix seconds) and these
+    /// labels in addition to its own.
+    pub fn of_the_past(labels: &Labels, second: i64) -> Self {
+        let past = Past { labels: format!(",{}", labels.0), second };
+        Self { format: Format::OpenMetrics, past: Some(past), families: Vec::new() }
     }
 
     /// Writes a family, unless it has no series.
@@ -54,12 +100,14 @@ impl Exposition {
         kind: MetricType,
         write: impl FnOnce(&mut FamilyText<'_>),
     ) {
-        let mut family = FamilyText { text: String::new(), name, format: self.format };
+        let (format, past) = (self.format, self.past.as_ref());
+        let mut family = FamilyText { text: String::new(), name, format, past, ends: Vec::new() };
         family.write_head(help, kind);
         let head = family.text.len();
         write(&mut family);
-        if family.text.len() > head {
-            self.families.push((name.to_owned(), family.text));
+        let FamilyText { text, ends, .. } = family;
+        if text.len() > head {
+            self.families.push(WrittenFamily { name: name.to_owned(), text, head, ends });
         }
     }
 
@@ -76,10 +124,15 @@ impl Exposition {
     }
 
     /// Returns the texts of the families, sorted by name, to be sent one after another.
-    pub fn finish(mut self) -> Vec<String> {
-        self.families.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        let end = (self.format == Format::OpenMetrics).then(|| "# EOF\n".to_owned());
-        self.families.into_iter().map(|(_, text)| text).chain(end).collect()
+    pub fn finish(self) -> Vec<String> {
+        let end = (self.format == Format::OpenMetrics).then(|| END.to_owned());
+        self.families().into_iter().map(|family| family.text).chain(end).collect()
+    }
+
+    /// Returns the families, sorted by name.
+    pub fn families(mut self) -> Vec<WrittenFamily> {
+        self.families.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        self.families
     }
 }
 
@@ -119,6 +172,8 @@ pub struct FamilyText<'a> {
     text: String,
     name: &'a str,
     format: Format,
+    past: Option<&'a Past>,
+    ends: Vec<usize>,
 }
 
 impl FamilyText<'_> {
@@ -154,6 +209,7 @@ impl FamilyText<'_> {
         exemplar: Option<&Exemplar>,
     ) {
         self.write("", labels, extra, value, exemplar);
+        self.end_metric();
     }
 
     /// Writes a histogram from its cumulative counts by [`bound`], including `+Inf`, and its sum.
@@ -171,6 +227,13 @@ impl FamilyText<'_> {
         }
         self.write("_sum", labels, None, Value::Float(sum), None);
         self.write("_count", labels, None, Value::Count(count), None);
+        self.end_metric();
+    }
+
+    fn end_metric(&mut self) {
+        if self.past.is_some() {
+            self.ends.push(self.text.len());
+        }
     }
 
     fn write_gathered(&mut self, kind: MetricType, metric: &Metric) {
@@ -212,16 +275,23 @@ impl FamilyText<'_> {
             text.extend(parts.iter().copied());
         };
         let comma = if labels.is_empty() { "" } else { "," };
+        let more = self.past.map_or("", |past| &past.labels);
         match extra {
             Some((name, value)) => {
-                push(&[self.name, suffix, "{", labels, comma, name, "=\"", value, "\"} "]);
+                push(&[
+                    self.name, suffix, "{", labels, comma, name, "=\"", value, "\"", more, "} ",
+                ]);
             }
             None if labels.is_empty() => push(&[self.name, suffix, " "]),
-            None => push(&[self.name, suffix, "{", labels, "} "]),
+            None => push(&[self.name, suffix, "{", labels, more, "} "]),
         }
         match value {
             Value::Count(count) => push(&[itoa::Buffer::new().format(count)]),
             Value::Float(value) => write_float(text, value),
+        }
+        if let Some(past) = self.past {
+            text.push(' ');
+            text.push_str(itoa::Buffer::new().format(past.second));
         }
         if self.format == Format::OpenMetrics
             && let Some(Exemplar { call_sid, duration_ms, at }) = exemplar

@@ -15,24 +15,24 @@ use crate::twilio::{self, Attempt, Client};
 
 /// The parts needed to send requests of an account.
 #[derive(Clone, Debug)]
-pub(super) struct RequestSender {
-    pub(super) client: Client,
-    pub(super) account: AccountSid,
-    pub(super) routes: Arc<Routes>,
-    pub(super) clock: Clock,
+pub(crate) struct RequestSender {
+    pub(crate) client: Client,
+    pub(crate) account: AccountSid,
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) clock: Clock,
 }
 
 /// A completed request.
-pub(super) struct CompletedRequest {
-    pub(super) id: RequestId,
+pub(crate) struct CompletedRequest {
+    pub(crate) id: RequestId,
     /// The attempt, if a request was sent.
-    pub(super) attempt: Option<Attempt>,
-    pub(super) answer: Answer,
+    pub(crate) attempt: Option<Attempt>,
+    pub(crate) answer: Answer,
 }
 
 impl RequestSender {
     /// Sends a request, and waits for the response.
-    pub(super) async fn send(self, Request { id, target }: Request) -> CompletedRequest {
+    pub(crate) async fn send(self, Request { id, target }: Request) -> CompletedRequest {
         let Self { client, account, routes, .. } = &self;
         let twilio::Answer { attempt, result } = match &target {
             Target::Calls { filter, page } => {

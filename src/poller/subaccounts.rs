@@ -45,7 +45,12 @@ impl RunningSubaccount {
     }
 }
 
-fn subaccount(parent: &Account, found: &ListedAccount, filter: &SubaccountFilter) -> Account {
+/// Returns a subaccount, which is read with its parent's client.
+pub(crate) fn subaccount(
+    parent: &Account,
+    found: &ListedAccount,
+    filter: &SubaccountFilter,
+) -> Account {
     Account {
         key: AccountKey { sid: found.sid, region: parent.key.region.clone() },
         label: filter.label(found.sid),

@@ -14,10 +14,12 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use rusqlite::ErrorCode;
+use jiff::Timestamp;
+use rusqlite::{Connection, ErrorCode};
 
 use super::error::OpenError;
 use super::files::{ExistingFiles, Paths};
+use super::schema;
 use super::whole;
 
 /// The number of attempts to copy: a log lasts for some thousand pages.
@@ -117,6 +119,23 @@ pub fn backup(storage: &Path, target: &Path) -> Result<u64, BackupError> {
     })?;
     File::open(&parent).and_then(|parent| parent.sync_all()).map_err(unwritable)?;
     Ok(size)
+}
+
+/// Returns when the store in a directory began to count, from a temporary copy of it.
+///
+/// # Errors
+/// [`BackupError`].
+pub fn created_at(storage: &Path) -> Result<Timestamp, BackupError> {
+    if !storage.try_exists().unwrap_or(true) {
+        return Err(BackupError::NoStore { path: storage.to_owned() });
+    }
+    let directory = tempfile::tempdir();
+    let path = std::env::temp_dir();
+    let directory = directory.map_err(|source| BackupError::Write { path, source })?;
+    let file = directory.path().join("copy.db");
+    backup(storage, &file)?;
+    let connection = Connection::open(&file).map_err(|error| BackupError::Store(error.into()))?;
+    schema::read_meta(&connection).map(|(_, created_at)| created_at).map_err(BackupError::Store)
 }
 
 /// Removes the unfinished backup of this process.

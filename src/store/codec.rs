@@ -80,7 +80,7 @@ pub(super) fn instant(ms: i64) -> Result<Timestamp, OpenError> {
 }
 
 /// Encodes a scope as its kind and id.
-pub(super) fn encode_scope(scope: Scope) -> (&'static str, u32) {
+pub(crate) fn encode_scope(scope: Scope) -> (&'static str, u32) {
     match scope {
         Scope::Account(AccountId(id)) => ("account", id),
         Scope::Endpoint(EndpointId(id)) => ("endpoint", id),
@@ -88,7 +88,8 @@ pub(super) fn encode_scope(scope: Scope) -> (&'static str, u32) {
     }
 }
 
-fn decode_scope(scope: &str, id: u32) -> Option<Scope> {
+/// Decodes a scope.
+pub(crate) fn decode_scope(scope: &str, id: u32) -> Option<Scope> {
     match scope {
         "account" => Some(Scope::Account(AccountId(id))),
         "endpoint" => Some(Scope::Endpoint(EndpointId(id))),
@@ -98,7 +99,7 @@ fn decode_scope(scope: &str, id: u32) -> Option<Scope> {
 }
 
 /// Encodes a cell as text, such as `requests:200`.
-pub(super) fn encode_cell(cell: Cell) -> String {
+pub(crate) fn encode_cell(cell: Cell) -> String {
     match cell {
         Cell::Requests(code) => format!("requests:{code}"),
         Cell::OtherRequests => "requests:other".to_owned(),
@@ -117,7 +118,8 @@ pub(super) fn encode_cell(cell: Cell) -> String {
     }
 }
 
-fn decode_cell(text: &str) -> Option<Cell> {
+/// Decodes a cell.
+pub(crate) fn decode_cell(text: &str) -> Option<Cell> {
     let (name, value) = text.split_once(':')?;
     match name {
         "requests" if value == "other" => Some(Cell::OtherRequests),

@@ -313,7 +313,8 @@ fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn read_meta(connection: &Connection) -> Result<(DigestKey, Timestamp), OpenError> {
+/// Returns the digest key and the creation time.
+pub(super) fn read_meta(connection: &Connection) -> Result<(DigestKey, Timestamp), OpenError> {
     let corrupt = |what: &str| OpenError::Corrupt { what: what.to_owned() };
     let read = "SELECT value FROM meta WHERE key = ?1";
     let key: Vec<u8> = connection.query_row(read, ["digest_key"], |row| row.get(0))?;

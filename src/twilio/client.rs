@@ -124,6 +124,8 @@ impl Client {
         let filter = match filter {
             Filter::StartedFrom(at) => Some(("StartTime>", format_second(at))),
             Filter::EndedFrom(at) => Some(("EndTime>", format_second(at))),
+            Filter::StartedOn(day) => Some(("StartTime", format_day(day))),
+            Filter::EndedOn(day) => Some(("EndTime", format_day(day))),
             Filter::Status(status) => Some(("Status", status.as_str().to_owned())),
             Filter::Everything => None,
         };
@@ -326,6 +328,11 @@ fn is_monitor(url: &Url) -> bool {
 /// Formats an instant for Twilio's filters, in whole seconds.
 fn format_second(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// Formats a day (UTC) for Twilio's filters.
+fn format_day(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d").to_string()
 }
 
 /// Returns a page's position in its list, independent of how its URL is written: the parameters that

@@ -225,10 +225,10 @@ async fn assert_recovered(program: &mut Program, twilio: &Twilio, before: &Scrap
 const MAX_CONCURRENCY: u64 = 8;
 
 /// A small tmpfs.
-struct SmallDisk(PathBuf);
+pub(crate) struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    fn mount(path: &Path) -> Self {
+    pub(crate) fn mount(path: &Path) -> Self {
         std::fs::create_dir(path).expect("a mount point");
         let mount = Command::new("mount")
             .args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"])
@@ -240,7 +240,7 @@ impl SmallDisk {
     }
 
     /// Fills the disk to the last byte; returns the file to remove.
-    fn fill(&self) -> PathBuf {
+    pub(crate) fn fill(&self) -> PathBuf {
         let path = self.0.join("ballast");
         let mut file = File::create(&path).expect("a file");
         for size in [1 << 16, 1] {

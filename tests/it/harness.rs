@@ -23,7 +23,7 @@ pub(crate) use fleet::{Fleet, Hosts, Shape, World};
 pub(crate) use html::{Tag, tags};
 pub(crate) use program::{Ended, Program, STARTED_BY, run, signal};
 pub(crate) use prometheus::{Prometheus, Setup, free_port};
-pub(crate) use scrape::{Scrape, Series, metric};
+pub(crate) use scrape::{Scrape, Series, metric, parse_series};
 pub(crate) use shorten::shortened;
 pub(crate) use twilio::{Exchange, Twilio, everything, ongoing_calls, world_of};
 

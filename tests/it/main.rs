@@ -5,6 +5,7 @@ mod judgement;
 
 mod accounts;
 mod awkward_calls;
+mod backfill;
 mod backup;
 mod blocking_files;
 mod closed_pipes;

@@ -21,10 +21,10 @@ pub struct RequestId(u64);
 
 impl RequestId {
     /// The id before that of the first request.
-    pub(super) const FIRST: Self = Self(0);
+    pub(crate) const FIRST: Self = Self(0);
 
     /// Returns the id of the next request.
-    pub(super) fn next(self) -> Self {
+    pub(crate) fn next(self) -> Self {
         Self(self.0 + 1)
     }
 }
@@ -138,7 +138,7 @@ pub enum AnswerContent {
 
 impl AnswerContent {
     /// Returns the page of calls, if it is one.
-    pub(super) fn calls(self) -> Option<Page<Call>> {
+    pub(crate) fn calls(self) -> Option<Page<Call>> {
         if let Self::Calls(page) = self { Some(page) } else { None }
     }
 
@@ -148,12 +148,12 @@ impl AnswerContent {
     }
 
     /// Returns the page of Call Events, if it is one.
-    pub(super) fn call_events(self) -> Option<Page<Item>> {
+    pub(crate) fn call_events(self) -> Option<Page<Item>> {
         if let Self::CallEvents(page) = self { Some(page) } else { None }
     }
 
     /// Returns the page of accounts, if it is one.
-    pub(super) fn accounts(self) -> Option<Page<ListedAccount>> {
+    pub(crate) fn accounts(self) -> Option<Page<ListedAccount>> {
         if let Self::Accounts(page) = self { Some(page) } else { None }
     }
 

@@ -28,6 +28,10 @@ pub enum Filter {
     StartedFrom(Timestamp),
     /// Calls that ended at or after an instant.
     EndedFrom(Timestamp),
+    /// Calls that started on a day (UTC), given by an instant of it.
+    StartedOn(Timestamp),
+    /// Calls that ended on a day.
+    EndedOn(Timestamp),
     /// Calls with one status.
     Status(CallStatus),
     /// All calls.

@@ -114,6 +114,17 @@ impl Prometheus {
     /// Starts a server.
     pub(crate) fn start(setup: &Setup<'_>) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
+        Self::start_in(directory, setup)
+    }
+
+    /// Starts a server with the blocks in a directory, which are moved.
+    pub(crate) fn start_with_blocks(setup: &Setup<'_>, blocks: &Path) -> Self {
+        let directory = TempDir::new().expect("a temporary directory");
+        std::fs::rename(blocks, directory.path().join("tsdb")).expect("moved");
+        Self::start_in(directory, setup)
+    }
+
+    fn start_in(directory: TempDir, setup: &Setup<'_>) -> Self {
         setup.write(directory.path());
         let port = free_port();
         let lookback = format!("--query.lookback-delta={}", setup.lookback);
@@ -246,6 +257,8 @@ fn spawn(directory: &Path, port: u16, lookback: &str) -> Child {
         .arg(format!("--storage.tsdb.path={}", directory.join("tsdb").display()))
         .arg(format!("--web.listen-address=127.0.0.1:{port}"))
         .arg(lookback)
+        // The default is 15 days.
+        .arg("--storage.tsdb.retention.time=90d")
         .arg("--enable-feature=exemplar-storage")
         .arg("--web.enable-lifecycle")
         .arg("--web.enable-remote-write-receiver")

@@ -113,7 +113,7 @@ impl Scrape {
 }
 
 /// Parses a series as it is written.
-pub(super) fn parse_series(series: &str) -> Series {
+pub(crate) fn parse_series(series: &str) -> Series {
     let (name, labels) = match series.split_once('{') {
         None => (series, BTreeMap::new()),
         Some((name, rest)) => (name, labels(rest.strip_suffix('}').expect("a brace"))),

@@ -1,7 +1,7 @@
 //! A Twilio for the program to poll: the simulator on loopback, or responses provided by a test.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -95,6 +95,11 @@ impl Twilio {
         Self::build(world, offset, |_, _| None, |_| None).await
     }
 
+    /// Serves a world that started some time ago, so that its line could begin to fail then.
+    pub(crate) async fn started_ago(world: WorldConfig, age: SignedDuration) -> Self {
+        Self::build_started(world, age, SignedDuration::ZERO, |_, _| None, |_| None).await
+    }
+
     /// Serves a world behind a gateway. `misdated` gets the number of earlier requests; if it returns an
     /// offset, the response's date is off by it, and with a status the response is a page of the gateway.
     pub(crate) async fn misdated(
@@ -129,10 +134,28 @@ impl Twilio {
         answer: impl Fn(&str, u64) -> Option<(u16, &'static str, Vec<u8>)> + Send + Sync + 'static,
         misdated: impl Fn(u64) -> Option<SignedDuration> + Send + Sync + 'static,
     ) -> Self {
+        Self::build_started(world, SignedDuration::ZERO, offset, answer, misdated).await
+    }
+
+    async fn build_started(
+        world: WorldConfig,
+        age: SignedDuration,
+        offset: SignedDuration,
+        answer: impl Fn(&str, u64) -> Option<(u16, &'static str, Vec<u8>)> + Send + Sync + 'static,
+        misdated: impl Fn(u64) -> Option<SignedDuration> + Send + Sync + 'static,
+    ) -> Self {
         let local = Clock::start();
         let clock: Arc<dyn Fn() -> Timestamp + Send + Sync> =
             Arc::new(move || local.now() + offset);
-        let simulator = Simulator::new(world, Arc::clone(&clock));
+        let is_started = AtomicBool::new(false);
+        let simulated = Arc::clone(&clock);
+        // The world starts at the first time that it is given.
+        let simulated = Arc::new(move || {
+            let age =
+                if is_started.swap(true, Ordering::SeqCst) { SignedDuration::ZERO } else { age };
+            simulated() - age
+        });
+        let simulator = Simulator::new(world, simulated);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let requests = Arc::new(AtomicU64::new(0));
@@ -181,6 +204,11 @@ impl Twilio {
     /// The counts of an observer that has missed nothing so far.
     pub(crate) fn truth(&self) -> Truth {
         self.simulator.truth((self.clock)())
+    }
+
+    /// The counts of an observer that had missed nothing at an instant.
+    pub(crate) fn truth_at(&self, at: Timestamp) -> Truth {
+        self.simulator.truth(at)
     }
 
     /// The entries in the error logs so far for events since an instant.

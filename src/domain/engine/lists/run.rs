@@ -74,7 +74,8 @@ label_enum! {
 }
 
 impl ListRun {
-    pub(super) fn new(kind: ListKind, filter: Filter, requested_at: Timestamp) -> Self {
+    /// Starts reading a list.
+    pub fn new(kind: ListKind, filter: Filter, requested_at: Timestamp) -> Self {
         Self {
             requested_at,
             kind,
@@ -130,7 +131,7 @@ impl ListRun {
     }
 
     /// The next page to request.
-    pub(in crate::domain::engine) fn page(&self) -> PageRequest {
+    pub fn page(&self) -> PageRequest {
         PageRequest { size: self.page_size, next: self.next_page.clone() }
     }
 
@@ -160,7 +161,9 @@ impl ListRun {
         match self.filter {
             Filter::StartedFrom(from) => call.start_time.is_none_or(|start| start >= from),
             Filter::EndedFrom(from) => call.end_time.is_none_or(|end| end >= from),
-            Filter::Status(_) | Filter::Everything => true,
+            Filter::StartedOn(_) | Filter::EndedOn(_) | Filter::Status(_) | Filter::Everything => {
+                true
+            }
         }
     }
 }

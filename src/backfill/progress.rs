@@ -1,0 +1,107 @@
+//! Shows the progress: a bar on a terminal, otherwise a log line from time to time.
+
+use std::io::{self, IsTerminal};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// How often progress is logged without a terminal.
+const LOG_EVERY: Duration = Duration::from_secs(30);
+/// How often the same trouble is logged.
+const TROUBLE_EVERY: Duration = Duration::from_secs(60);
+
+/// The progress of a backfill.
+#[derive(Debug)]
+pub(super) struct Progress {
+    bar: ProgressBar,
+    state: Mutex<ProgressState>,
+}
+
+#[derive(Debug)]
+struct ProgressState {
+    logged_at: Instant,
+    /// When trouble was last logged.
+    trouble_at: Option<Instant>,
+    /// Whether it continues.
+    is_in_trouble: bool,
+}
+
+impl Progress {
+    /// Shows a bar if standard error is a terminal.
+    pub(super) fn new() -> Self {
+        let target = if io::stderr().is_terminal() {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let bar = ProgressBar::with_draw_target(None, target);
+        let state =
+            ProgressState { logged_at: Instant::now(), trouble_at: None, is_in_trouble: false };
+        Self { bar, state: Mutex::new(state) }
+    }
+
+    /// Starts a part of the work with a known number of `unit`s, some of which may be done.
+    pub(super) fn start(&self, what: &'static str, unit: &str, done: u64, all: u64) {
+        let template = format!(
+            "{{prefix}} [{{bar:30}}] {{percent}}% {{human_pos}}/{{human_len}} {unit}, {{per_sec}}, {{eta}} left {{msg}}"
+        );
+        let style = ProgressStyle::with_template(&template);
+        self.bar.set_style(
+            style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "),
+        );
+        self.bar.set_prefix(what);
+        self.bar.set_message("");
+        self.bar.set_length(all);
+        self.bar.set_position(done);
+        self.bar.reset_eta();
+        if self.bar.is_hidden() {
+            tracing::info!(done, all, unit, "{what}");
+        }
+    }
+
+    /// Notes that more is done; `at` describes the position.
+    pub(super) fn advance(&self, by: u64, at: impl FnOnce() -> String) {
+        self.bar.inc(by);
+        if !self.bar.is_hidden() {
+            self.bar.set_message(at());
+            return;
+        }
+        let mut state = self.lock();
+        if state.logged_at.elapsed() >= LOG_EVERY {
+            state.logged_at = Instant::now();
+            let (done, all) = (self.bar.position(), self.bar.length().unwrap_or(0));
+            let seconds_left = self.bar.eta().as_secs();
+            tracing::info!(done, all, seconds_left, at = at(), "progress");
+        }
+    }
+
+    /// Notes a failed request that will be repeated.
+    pub(super) fn trouble(&self, account: &str, error: &str) {
+        let mut state = self.lock();
+        if state.trouble_at.is_some_and(|at| at.elapsed() < TROUBLE_EVERY) {
+            return;
+        }
+        state.trouble_at = Some(Instant::now());
+        state.is_in_trouble = true;
+        self.bar
+            .suspend(|| tracing::warn!(account, error, "a request failed and will be repeated"));
+    }
+
+    /// Notes that a request succeeded.
+    pub(super) fn recovered(&self) {
+        let mut state = self.lock();
+        if std::mem::take(&mut state.is_in_trouble) {
+            self.bar.suspend(|| tracing::info!("requests succeed again"));
+        }
+    }
+
+    /// Removes the bar.
+    pub(super) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, ProgressState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,114 @@
+//! Describes what a backfill will do, and how to import what it has written.
+
+use std::time::Duration;
+
+use anyhow::Context;
+
+use crate::config::duration;
+use crate::metrics::exposition::as_float;
+
+use super::Backfill;
+use super::history::DIRECTORY;
+use super::interval::Interval;
+
+/// Describes the calls that remain to be read, and estimates the requests, the time and the size of the files.
+pub(super) fn estimate(backfill: &Backfill) -> anyhow::Result<String> {
+    let Backfill { arguments, counting, requests, .. } = backfill;
+    let totals = counting.state.totals()?;
+    let (remaining, sample) = (totals.calls - totals.read, arguments.sample);
+    let of_sample = if sample.0 > 1 { format!(", {sample} of all") } else { String::new() };
+    let latency = requests.mean_duration();
+    let rate = arguments.requests_per_second;
+    let each = (1.0 / rate).max(latency.as_secs_f64() / f64::from(arguments.concurrency));
+    let seconds = Duration::from_secs_f64(as_float(remaining) * each).as_secs();
+    let size = backfill.history().size(counting.ledger());
+    let free = rustix::fs::statvfs(&arguments.output).context("cannot use the output directory")?;
+    let free = free.f_bavail.saturating_mul(free.f_frsize);
+    let (read, interval) = (totals.read, counting.interval);
+    let mut text = format!(
+        "{interval}\n\
+         calls     {remaining} to read{of_sample}\n\
+         requests  about {remaining}, at most {rate} per second and {} at a time\n\
+         duration  about {} at {} ms per request\n\
+         disk      about {} of OpenMetrics text in `{}` ({} free), judging by the first {read} calls",
+        arguments.concurrency,
+        duration::show(Duration::from_secs(seconds)),
+        latency.as_millis(),
+        bytes(size),
+        arguments.output.display(),
+        bytes(free),
+    );
+    if size > free {
+        text.push_str(
+            "\nThis may not fit: use a longer --step, fewer accounts, or a shorter interval.",
+        );
+    }
+    Ok(text)
+}
+
+/// Describes the files, and how to import them.
+pub(super) fn result(backfill: &Backfill) -> anyhow::Result<String> {
+    let Backfill { arguments, counting, .. } = backfill;
+    let (totals, output) = (counting.state.totals()?, arguments.output.display());
+    let mut text = format!(
+        "{}\n{} calls are in the files `{output}/{DIRECTORY}/*.om`.",
+        counting.interval, totals.calls
+    );
+    if totals.unreadable > 0 {
+        text.push_str(&format!(
+            "\nTwilio didn't return the Call Events of {} calls; these count only as calls.",
+            totals.unreadable
+        ));
+    }
+    text.push_str(&format!(
+        "\n\n\
+         Prometheus (2.39 or later): make blocks, and move them into its data directory (--storage.tsdb.path). It loads\n\
+         them within minutes. It deletes blocks older than --storage.tsdb.retention.time, 15 days by default.\n\n\
+         \x20 for file in {output}/{DIRECTORY}/*.om; do\n\
+         \x20   promtool tsdb create-blocks-from openmetrics \"$file\" {output}/blocks || break\n\
+         \x20 done\n\
+         \x20 chown -R prometheus: {output}/blocks\n\
+         \x20 mv {output}/blocks/* /var/lib/prometheus/metrics2/\n\n\
+         VictoriaMetrics:\n\n\
+         \x20 for file in {output}/{DIRECTORY}/*.om; do\n\
+         \x20   curl --fail --data-binary @\"$file\" http://localhost:8428/api/v1/import/prometheus || break\n\
+         \x20 done"
+    ));
+    Ok(text)
+}
+
+impl std::fmt::Display for Interval {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "interval  {} to {}, a sample every {} s",
+            self.from(),
+            self.until(),
+            self.step_seconds
+        )
+    }
+}
+
+/// Formats a number of bytes.
+fn bytes(count: u64) -> String {
+    let units = [("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)];
+    let count = as_float(count);
+    match units.into_iter().find(|(_, size)| count >= *size) {
+        Some((unit, size)) => format!("{:.1} {unit}", count / size),
+        None => format!("{count} bytes"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_sizes() {
+        for (count, expected) in
+            [(0, "0 bytes"), (999, "999 bytes"), (2_130_000, "2.1 MB"), (3 << 40, "3.3 TB")]
+        {
+            assert_eq!(bytes(count), expected);
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! The accounts whose calls are read: the configured ones and their subaccounts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, bail};
+
+use crate::app::accounts;
+use crate::config::Config;
+use crate::domain::engine::request::{AnswerContent, NextPage, Target};
+use crate::metrics::ledger::AccountId;
+use crate::poller::Account;
+use crate::poller::subaccount;
+
+use super::Mistake;
+use super::requests::Requests;
+use super::state::State;
+
+/// An account whose calls are read.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) id: AccountId,
+    pub(super) account: Account,
+}
+
+/// Finds the accounts with these labels, or all if none are given.
+///
+/// # Errors
+/// [`Mistake`] if an account doesn't exist. Fails if Twilio refuses the list of subaccounts.
+pub(super) async fn find(
+    config: &Config,
+    requests: &Requests,
+    state: &State,
+    labels: &[String],
+) -> anyhow::Result<BTreeMap<AccountId, Source>> {
+    let mut found = Vec::new();
+    for (account, configured) in accounts(config)?.into_iter().zip(&config.accounts) {
+        let parent = Source { id: AccountId(0), account };
+        if let Some(filter) = configured.subaccount_filter() {
+            let mut seen = BTreeSet::new();
+            let on_page = |content: AnswerContent, _is_first| {
+                let page = content.accounts().context("the response to another request")?;
+                let selected =
+                    page.items.iter().filter(|item| filter.includes(item.sid, item.status));
+                let new = selected.filter(|item| seen.insert(item.sid));
+                found.extend(new.map(|item| subaccount(&parent.account, item, filter)));
+                Ok(match page.next {
+                    NextPage::At { link, .. } => Some(link),
+                    NextPage::End | NextPage::Foreign => None,
+                })
+            };
+            requests.pages(&parent, Target::Accounts, on_page).await?;
+        }
+        found.push(parent.account);
+    }
+    let known: BTreeSet<&str> = found.iter().map(|account| account.label.as_str()).collect();
+    if let Some(unknown) = labels.iter().find(|label| !known.contains(label.as_str())) {
+        let known = known.into_iter().collect::<Vec<_>>().join("`, `");
+        bail!(Mistake(format!("--account {unknown}: the configuration has only `{known}`")));
+    }
+    let selected =
+        found.into_iter().filter(|account| labels.is_empty() || labels.contains(&account.label));
+    let source = |account: Account| {
+        let id = state.account(&account.key, &account.label)?;
+        Ok((id, Source { id, account }))
+    };
+    selected.map(source).collect()
+}

@@ -1,0 +1,303 @@
+//! Mistakes in the command line, directories that can't be used, missing permissions, and odd calls.
+
+use std::fs;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use prometheus::Registry;
+use tempfile::TempDir;
+use twilio_call_exporter::metrics::health::Health;
+use twilio_call_exporter::metrics::ledger::LedgerLimits;
+use twilio_call_exporter::simulator::{Behaviour, Mix};
+use twilio_call_exporter::store::Store;
+
+use crate::disk::SmallDisk;
+use crate::harness::{Program, Twilio, eventually, metric, run, world_of};
+
+use super::{backfill, command, files, past, rounded_now};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refuses_mistakes_before_it_requests_or_writes_anything() {
+    let twilio = Twilio::serving(past(Mix::Demo, 3, 60)).await;
+    let directory = TempDir::new().expect("a directory");
+    let output = directory.path().join("new");
+    let tomorrow = format!("--until={}", rounded_now() + SignedDuration::from_hours(24));
+    let in_an_hour = format!("--from={}", rounded_now() + SignedDuration::from_hours(1));
+    for (flags, expected) in [
+        (&[in_an_hour.as_str()][..], "is in the future"),
+        (&["--from=2h", &tomorrow], "is in the future"),
+        (&["--from=31d"], "more than 30 days ago"),
+        (&["--from=2h", "--until=3h"], "at least one step"),
+        (&["--from=2h", "--until=30m"], "less than an hour ago"),
+        (&["--from=30m"], "less than an hour ago"),
+        (&["--from=2026-01-31T16:20:00"], "has no time zone"),
+        (&["--from=yesterday"], "expected a time such as"),
+        (&["--from=2h", "--step=6m"], "from `10s` to `5m`"),
+        (&["--from=2h", "--sample=20"], "expected `1/N`"),
+        (&["--from=2h", "--requests-per-second=0"], "expected a number"),
+        (&["--from=2h", "--concurrency=0"], "--concurrency"),
+        (&[], "--from"),
+    ] {
+        let ended = backfill(&twilio, &output, flags);
+        assert_eq!(ended.code, Some(64), "{flags:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains(expected), "{flags:?}: {}", ended.stderr);
+        assert!(!output.exists(), "{flags:?}");
+    }
+    assert_eq!(twilio.requests(), 0);
+    let ended = backfill(&twilio, &output, &["--from=2h", "--account=unknown"]);
+    assert_eq!(ended.code, Some(64), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("--account unknown: the configuration has only `AC"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refuses_directories_of_others_and_other_flags() {
+    let twilio = Twilio::serving(past(Mix::Demo, 3, 60)).await;
+    let directory = TempDir::new().expect("a directory");
+    let used = directory.path().join("used");
+    fs::create_dir(&used).expect("created");
+    fs::write(used.join("notes.txt"), "mine").expect("written");
+    let ended = backfill(&twilio, &used, &["--from=2h"]);
+    assert_eq!(ended.code, Some(64), "{}", ended.stderr);
+    assert!(ended.stderr.contains("isn't empty and doesn't hold a backfill"), "{}", ended.stderr);
+    assert_eq!(fs::read_dir(&used).expect("a directory").count(), 1);
+    // A file of this name that isn't a backfill's.
+    fs::write(
+        used.join("backfill.db"),
+        "no database, but long enough to have a header: ".repeat(9),
+    )
+    .expect("written");
+    let ended = backfill(&twilio, &used, &["--from=2h"]);
+    assert_eq!(ended.code, Some(64), "{}", ended.stderr);
+    assert!(ended.stderr.contains("doesn't hold a backfill of this program"), "{}", ended.stderr);
+    let ended = backfill(&twilio, &used.join("notes.txt").join("below"), &["--from=2h"]);
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("cannot use the output directory"), "{}", ended.stderr);
+    // Another backfill.
+    let output = directory.path().join("output");
+    assert_eq!(backfill(&twilio, &output, &["--from=2h"]).code, Some(0));
+    let before = files::contents(&output);
+    let ended = backfill(&twilio, &output, &["--from=3h"]);
+    assert_eq!(ended.code, Some(64), "{}", ended.stderr);
+    assert!(
+        ended
+            .stderr
+            .contains("holds a backfill with `--from 2h --step 1m --sample 1/1 --job twilio`"),
+        "{}",
+        ended.stderr
+    );
+    assert_eq!(files::contents(&output), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_terminal_it_estimates_and_asks_for_yes() {
+    let twilio = Twilio::serving(past(Mix::Demo, 4, 60)).await;
+    let output = TempDir::new().expect("a directory");
+    let (arguments, variables) = command(&twilio, output.path(), &["--from=3h"]);
+    let arguments: Vec<&str> =
+        arguments.iter().map(String::as_str).filter(|flag| *flag != "--yes").collect();
+    let variables: Vec<(&str, &str)> =
+        variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let ended = run(&arguments, &variables);
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("add --yes to start"), "{}", ended.stderr);
+    for expected in ["calls     ", "requests  about ", "duration  about ", "disk      about "] {
+        assert!(ended.stdout.contains(expected), "{}", ended.stdout);
+    }
+    // A few calls were read for the estimate, and aren't read again.
+    let read = |twilio: &Twilio| {
+        let traffic = twilio.traffic();
+        traffic.iter().filter(|request| request.uri.contains("/Events.json")).count()
+    };
+    assert_eq!(read(&twilio), 20);
+    assert_eq!(backfill(&twilio, output.path(), &["--from=3h"]).code, Some(0));
+    let calls = ended.stdout.split("calls     ").nth(1).and_then(|rest| rest.split(' ').next());
+    assert_eq!(calls, Some((read(&twilio) - 20).to_string().as_str()), "{}", ended.stdout);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ends_where_the_store_began_to_count_and_leaves_it_alone() {
+    let twilio = Twilio::serving(world_of(20)).await;
+    let mut program = Program::polling(&twilio).await;
+    let before = twilio.wait_until_counted_by(&mut program).await;
+    let directory = TempDir::new().expect("a directory");
+    let (mut arguments, variables) =
+        command(&twilio, &directory.path().join("output"), &["--from=3h"]);
+    arguments.retain(|flag| !flag.starts_with("--storage.path"));
+    arguments.push(format!("--storage.path={}", program.storage().display()));
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let variables: Vec<(&str, &str)> =
+        variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    // It was created a moment ago, so the end is an hour ago, and half an hour ago is too late.
+    let ended = run(&arguments, &variables);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    // With a store that began to count two hours ago.
+    let old = directory.path().join("old");
+    let began = rounded_now() - SignedDuration::from_hours(2);
+    let limits = LedgerLimits { routes_per_account: 10, series: 1_000, hold_back: Duration::ZERO };
+    let health = Health::register(&Registry::new()).expect("metrics");
+    let (store, thread) = Store::open(&old, limits, health, move || began).expect("a store");
+    drop(store);
+    assert!(thread.join());
+    let storage = format!("--storage.path={}", old.display());
+    for (flags, code) in
+        [(&["--from=3h"][..], 0), (&["--from=3h", "--until=100m"], 64), (&["--from=110m"], 64)]
+    {
+        let output = TempDir::new().expect("a directory");
+        let (mut arguments, _) = command(&twilio, &output.path().join("output"), flags);
+        arguments.retain(|flag| !flag.starts_with("--storage.path"));
+        arguments.push(storage.clone());
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let ended = run(&arguments, &variables);
+        assert_eq!(ended.code, Some(code), "{flags:?}: {}", ended.stderr);
+        if code == 0 {
+            let history = files::History::read(&output.path().join("output"));
+            assert_eq!(history.ends().1, began.as_second());
+        } else {
+            assert!(ended.stderr.contains("when the store began to count"), "{}", ended.stderr);
+        }
+    }
+    program.scrape().await.assert_not_below(&before);
+    let scrape = eventually("the program still polls", async || {
+        let scrape = program.scrape().await;
+        metric("twilio_exporter_up").is_in(&scrape, 1.0).then_some(scrape)
+    })
+    .await;
+    assert_eq!(scrape.durable(), before.durable());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_permissions_it_stops_before_the_question() {
+    for (behaviour, expected) in [
+        (
+            Behaviour { missing_permission: true, ..Behaviour::default() },
+            "refuses the Call Events of all",
+        ),
+        (
+            Behaviour {
+                unauthorized: vec!["AC00000000000000000000000000000001".to_owned()],
+                ..Behaviour::default()
+            },
+            "refuses the credentials",
+        ),
+    ] {
+        let twilio = Twilio::serving(past(Mix::Demo, 3, 60)).await;
+        twilio.set_behaviour(behaviour);
+        let output = TempDir::new().expect("a directory");
+        let ended = backfill(&twilio, output.path(), &["--from=2h"]);
+        assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+        assert!(ended.stderr.contains(expected), "{}", ended.stderr);
+        assert!(!ended.stdout.contains("calls"), "{}", ended.stdout);
+        assert!(twilio.requests() < 60);
+        twilio.set_behaviour(Behaviour::default());
+        let ended = backfill(&twilio, output.path(), &["--from=2h"]);
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        super::assert_equals_truth(&twilio, &files::History::read(output.path()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn single_calls_that_cannot_be_read_are_reported_and_count_only_as_calls() {
+    let answer = |uri: &str, _| {
+        let number = uri.split("/Calls/CA0000").nth(1)?.get(..11)?;
+        let number = u64::from_str_radix(number, 16).ok()?;
+        let is_events = uri.contains("/Events.json");
+        match number % 50 {
+            7 if is_events => Some((404, "application/json", "{}")),
+            17 if is_events => Some((403, "application/json", r#"{"code":20003}"#)),
+            27 if is_events => Some((500, "application/json", "{}")),
+            _ => None,
+        }
+    };
+    let twilio = Twilio::answering(past(Mix::Demo, 4, 18), answer).await;
+    let output = TempDir::new().expect("a directory");
+    let ended = backfill(&twilio, output.path(), &["--from=3h"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stdout.contains("didn't return the Call Events of"), "{}", ended.stdout);
+    let history = files::History::read(output.path());
+    let (_, last) = history.ends();
+    let total = |values: std::collections::BTreeMap<crate::harness::Series, f64>, family: &str| {
+        let found = values.into_iter().filter(|((name, _), _)| name == family);
+        found.map(|(_, value)| value).sum::<f64>()
+    };
+    let truth = files::values_of(&twilio.truth_at(super::instant(last)));
+    let before = files::values_of(&twilio.truth_at(super::instant(history.ends().0)));
+    for (family, is_equal) in
+        [("twilio_calls_total", true), ("twilio_webhook_requests_total", false)]
+    {
+        let expected = total(truth.clone(), family) - total(before.clone(), family);
+        assert_eq!(total(history.at(last), family) == expected, is_equal, "{family}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_without_a_start_or_an_end_are_counted_where_they_can_be_placed() {
+    let at = |minutes: i64| rounded_now() - SignedDuration::from_mins(minutes);
+    let time = |minutes| at(minutes).strftime("\"%a, %d %b %Y %H:%M:%S +0000\"").to_string();
+    let call = |digit: u32, status: &str, times: [Option<i64>; 4]| {
+        let [created, updated, start, end] = times.map(|at| at.map_or("null".to_owned(), time));
+        format!(
+            r#"{{"sid":"CA{digit:032}","status":"{status}","direction":"inbound","date_created":{created},"date_updated":{updated},"start_time":{start},"end_time":{end}}}"#
+        )
+    };
+    let calls = [
+        call(1, "canceled", [Some(100), Some(99), None, Some(99)]),
+        call(2, "failed", [Some(98), Some(97), Some(98), None]),
+        call(3, "failed", [None, None, None, Some(96)]),
+        call(4, "busy", [None, None, None, None]),
+        call(5, "in-progress", [Some(95), Some(95), Some(95), None]),
+    ];
+    let list = format!(r#"{{"calls":[{}],"next_page_uri":null}}"#, calls.join(","));
+    let answer = move |uri: &str, _| {
+        let body = if uri.contains("/Events.json") {
+            r#"{"events":[],"next_page_uri":null}"#.to_owned()
+        } else {
+            list.clone()
+        };
+        Some((200, "application/json", body))
+    };
+    let twilio = Twilio::answering(world_of(1), answer).await;
+    let output = TempDir::new().expect("a directory");
+    let ended = backfill(&twilio, output.path(), &["--from=2h"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let history = files::History::read(output.path());
+    let (_, last) = history.ends();
+    let values = history.at(last).into_iter().filter(|(_, value)| *value > 0.0);
+    let statuses: Vec<(String, f64)> =
+        values.map(|((_, labels), value)| (labels["status"].clone(), value)).collect();
+    assert_eq!(statuses, [("canceled".to_owned(), 1.0), ("failed".to_owned(), 2.0)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the privilege to mount a file system"]
+async fn on_a_full_disk_it_stops_and_continues_when_there_is_space() {
+    let twilio = Twilio::serving(past(Mix::Demo, 6, 120)).await;
+    let directory = TempDir::new().expect("a directory");
+    let disk = SmallDisk::mount(&directory.path().join("small"));
+    let output = directory.path().join("small").join("output");
+    // There is space for the state, but not for the files.
+    let ended = backfill(&twilio, &output, &["--from=5h", "--step=10s"]);
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.stdout.contains("This may not fit"), "{}", ended.stdout);
+    assert!(ended.stderr.contains("check that there is free space"), "{}", ended.stderr);
+    for entry in fs::read_dir(output.join("openmetrics")).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        let is_complete = fs::read(&path).expect("read").ends_with(b"# EOF\n");
+        assert!(is_complete || path.ends_with("unfinished"), "{}", path.display());
+    }
+    drop(disk);
+    let directory = TempDir::new().expect("a directory");
+    let disk = SmallDisk::mount(&directory.path().join("small"));
+    let ballast = disk.fill();
+    let output = directory.path().join("small").join("output");
+    let ended = backfill(&twilio, &output, &["--from=3h", "--step=5m"]);
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("cannot use the output directory"), "{}", ended.stderr);
+    fs::remove_file(ballast).expect("removed");
+    let ended = backfill(&twilio, &output, &["--from=3h", "--step=5m"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    super::assert_equals_truth(&twilio, &files::History::read(&output));
+}
