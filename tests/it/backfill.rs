@@ -14,6 +14,8 @@ use twilio_call_exporter::simulator::{Behaviour, Mix, WorldConfig};
 
 use crate::harness::{Ended, Twilio, run};
 
+pub(crate) use imported::import;
+
 use files::History;
 
 /// A directory that doesn't exist.
@@ -114,7 +116,7 @@ async fn sends_no_more_than_the_given_rate_one_request_at_a_time() {
 }
 
 /// A world of the last hours, in which nothing happens from now on.
-fn past(mix: Mix, hours: u32, calls_per_hour: u32) -> WorldConfig {
+pub(crate) fn past(mix: Mix, hours: u32, calls_per_hour: u32) -> WorldConfig {
     WorldConfig {
         mix,
         calls_per_minute: f64::from(calls_per_hour) / 60.0,
@@ -125,7 +127,7 @@ fn past(mix: Mix, hours: u32, calls_per_hour: u32) -> WorldConfig {
 }
 
 /// Runs `backfill` for all accounts, without a limit on its rate unless `flags` has one.
-fn backfill(twilio: &Twilio, output: &Path, flags: &[&str]) -> Ended {
+pub(crate) fn backfill(twilio: &Twilio, output: &Path, flags: &[&str]) -> Ended {
     let (arguments, variables) = command(twilio, output, flags);
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let variables: Vec<(&str, &str)> =

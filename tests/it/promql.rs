@@ -200,6 +200,8 @@ pub(crate) fn assert_is_known(place: &str, text: &str, recorded: &[String]) {
             let is_known = labels.contains(&label.as_str())
                 || ["job", "instance", "alertname", "alertstate", "severity"]
                     .contains(&label.as_str())
+                // The label of imported history.
+                || label == "source"
                 || (name == "ALERTS" && label == "host")
                 || (label == "le" && name.ends_with("_bucket"))
                 || label.strip_prefix("exported_").is_some_and(|label| labels.contains(&label));

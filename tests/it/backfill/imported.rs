@@ -186,7 +186,7 @@ fn increases(
 }
 
 /// Makes blocks of all files with promtool, as the documentation says.
-fn import(output: &Path) -> std::path::PathBuf {
+pub(crate) fn import(output: &Path) -> std::path::PathBuf {
     let blocks = output.join("blocks");
     for (name, _) in files::contents(output) {
         let import = Command::new("promtool")

@@ -37,6 +37,7 @@ pub(crate) fn dashboard() -> Dashboard {
             ("Now (from Twilio's error log)", now()),
             ("Overview (from Call Events)", overview()),
             ("", current_failures()),
+            ("Compared with last week", compared()),
             ("Failures", failing()),
             ("Requests and responses", requests_and_responses()),
             ("Latency", latency()),
@@ -111,6 +112,47 @@ fn overview() -> Vec<Panel> {
         .instant(&quantile(0.95, "le", &format!("increase({DURATION}_bucket{{{TWIML}}}[$__range])")), "p95"),
         accounts::readable(),
         super::data_lag_stat(),
+    ]
+}
+
+/// The same time a week earlier, from the exporter itself or from imported history.
+fn compared() -> Vec<Panel> {
+    const NOW: &str = "[$__rate_interval]";
+    const WEEK_EARLIER: &str = "[$__rate_interval] offset 1w";
+    let selected = caller_facing();
+    let failed = |range: &str| {
+        format!("round(sum by (host, route) (increase({FAILURES}{{{selected}}}{range})))")
+    };
+    let (now, earlier) = (failed("[$__range]"), failed("[$__range] offset 1w"));
+    let more = format!("({now} - {earlier} or {now} unless {earlier}) > 0");
+    vec![
+        Panel::lines("Requests, compared", "All requests to webhooks, and those a week earlier.")
+            .unit("reqps").size(8, 8).interval("5m")
+            .when_empty("No requests in this time range.")
+            .query(&request_count("rate", NOW, SELECTED, ""), "now")
+            .query(&request_count("rate", WEEK_EARLIER, SELECTED, ""), "a week earlier")
+            .colours(&[("/^now/", "blue"), ("/^a week/", "#808080")]),
+        Panel::lines(
+            "Failure ratio, compared",
+            "Share of caller-facing requests that failed, and that of a week earlier.",
+        )
+        .unit("percentunit").size(8, 8).interval("5m")
+        .when_empty("No caller-facing requests in this time range.")
+        .query(&share("rate", NOW, &selected, ""), "now")
+        .query(&share("rate", WEEK_EARLIER, &selected, ""), "a week earlier")
+        .colours(&[("/^now/", "red"), ("/^a week/", "#808080")]),
+        Panel::table(
+            "Routes that fail more often than a week earlier",
+            "Failed caller-facing requests in the time range, and how many more than in the same time range a week earlier: the fifteen routes with the largest increase.",
+            &[("host", "Host"), ("route", "Route"), ("Value #B", "Failed"), ("Value #A", "More")],
+        )
+        .size(8, 8)
+        .when_empty("No route fails more often than a week earlier.")
+        .instant(&format!("topk(15, {more})"), "")
+        .instant(&format!("{now} and topk(15, {more})"), "")
+        .decimals(0)
+        .column("Failed", "short", &[])
+        .column("More", "short", &[]),
     ]
 }
 

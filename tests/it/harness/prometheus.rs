@@ -102,9 +102,27 @@ impl Prometheus {
     /// Starts a server that evaluates rules every second and scrapes the program twice: as job `twilio`
     /// in the format it prefers, OpenMetrics, and as job `text` in the text format.
     pub(crate) async fn watching(program: &Program, rules: &[(&str, String)]) -> Self {
+        Self::watching_from(TempDir::new().expect("a directory"), program, rules).await
+    }
+
+    /// The same, with the blocks in a directory, which are moved.
+    pub(crate) async fn watching_with_blocks(
+        program: &Program,
+        rules: &[(&str, String)],
+        blocks: &Path,
+    ) -> Self {
+        Self::watching_from(directory_with(blocks), program, rules).await
+    }
+
+    async fn watching_from(
+        directory: TempDir,
+        program: &Program,
+        rules: &[(&str, String)],
+    ) -> Self {
         let (text, server) = text_only(program.address().to_owned()).await;
         let jobs = [("twilio", program.address()), ("text", &text)];
-        let mut prometheus = Self::start(&Setup { jobs: &jobs, rules, ..Setup::default() });
+        let setup = Setup { jobs: &jobs, rules, ..Setup::default() };
+        let mut prometheus = Self::start_in(directory, &setup);
         prometheus.text_only = Some(server);
         prometheus.wait_until_scraped("twilio").await;
         prometheus.wait_until_scraped("text").await;
@@ -119,9 +137,7 @@ impl Prometheus {
 
     /// Starts a server with the blocks in a directory, which are moved.
     pub(crate) fn start_with_blocks(setup: &Setup<'_>, blocks: &Path) -> Self {
-        let directory = TempDir::new().expect("a temporary directory");
-        std::fs::rename(blocks, directory.path().join("tsdb")).expect("moved");
-        Self::start_in(directory, setup)
+        Self::start_in(directory_with(blocks), setup)
     }
 
     fn start_in(directory: TempDir, setup: &Setup<'_>) -> Self {
@@ -249,6 +265,13 @@ impl Drop for Prometheus {
             server.abort();
         }
     }
+}
+
+/// Returns a directory for a server, with blocks that are moved there.
+fn directory_with(blocks: &Path) -> TempDir {
+    let directory = TempDir::new().expect("a temporary directory");
+    std::fs::rename(blocks, directory.path().join("tsdb")).expect("moved");
+    directory
 }
 
 fn spawn(directory: &Path, port: u16, lookback: &str) -> Child {

@@ -45,6 +45,12 @@ impl Panel {
         panel
     }
 
+    /// Sets the shortest time between two points, on which `$__rate_interval` depends.
+    pub(crate) fn interval(mut self, interval: &str) -> Self {
+        self.json["interval"] = json!(interval);
+        self
+    }
+
     /// Shows stacked bars over time, for parts of a whole.
     pub(crate) fn bars(title: &str, description: &str) -> Self {
         let mut panel = Self::lines(title, description);
