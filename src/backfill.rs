@@ -18,7 +18,7 @@ mod state;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use futures_util::{StreamExt, stream};
@@ -82,6 +82,8 @@ pub struct Backfill {
     counting: Counting,
     requests: Requests,
     sources: BTreeMap<AccountId, Source>,
+    /// Where there is no store.
+    missing_store: Option<PathBuf>,
 }
 
 impl Backfill {
@@ -114,7 +116,8 @@ impl Backfill {
             }
         };
         let counting = Counting::resume(state, config.limits, interval, arguments.sample)?;
-        Ok(Self { arguments, counting, requests, sources })
+        let missing_store = counted_from.is_none().then(|| storage.to_owned());
+        Ok(Self { arguments, counting, requests, sources, missing_store })
     }
 
     /// Whether the user has already agreed to read all calls.
@@ -197,7 +200,7 @@ impl Backfill {
 
     /// Reads the events of all pending calls, or only of the few that come first.
     async fn read_all(&mut self, only_probes: bool) -> anyhow::Result<()> {
-        let Self { counting, requests, sources, arguments } = self;
+        let Self { counting, requests, sources, arguments, .. } = self;
         let totals = counting.state.totals()?;
         if !only_probes {
             requests.progress.start("reading", "calls", totals.read, totals.calls);
@@ -205,9 +208,9 @@ impl Backfill {
         let mut after = i64::MIN;
         loop {
             let calls = counting.state.pending(only_probes, after, CALLS_AT_A_TIME)?;
-            let Some(last) = calls.last() else { break };
-            after = last.position;
-            let reads = calls.into_iter().map(async |call: PendingCall| {
+            let Some((last, _)) = calls.last() else { break };
+            after = *last;
+            let reads = calls.into_iter().map(async |(_, call): (i64, PendingCall)| {
                 let source = sources.get(&call.account).context(
                     "the configuration no longer has an account of this backfill: add it again",
                 )?;

@@ -49,11 +49,13 @@
 //!   waits.
 //! - [`http`]: serves people and Prometheus. From memory, except for the recorded failures.
 //! - [`config`], [`cli`], [`logging`], [`signal`], [`systemd`], [`clock`]: one external concern each.
+//! - [`backfill`]: the history of past calls, for `backfill`: the same requests, judgement and ledger, but in the order of
+//!   time and into files.
 //! - [`app`]: builds the parts, runs the tasks, drains them. [`demo`]: the same against the simulator.
 //! - [`simulator`]: a simulated Twilio with known ground truth. Imports nothing from the other modules, so that its
 //!   judgement is independent.
 //!
-//! Imports point one way: `app` may import everything; `poller` imports `twilio`, `store`, `metrics`, `domain`;
+//! Imports point one way: `app` may import everything; `backfill` uses `poller`'s requests and `store`'s codec; `poller` imports `twilio`, `store`, `metrics`, `domain`;
 //! `http` and `store` import `metrics` and `domain`, and `http` the read side of `store`; `metrics` and
 //! `twilio` import `domain`; `config` imports `domain`, `twilio` and the limits of the ledger, as it creates
 //! the values that these parts take; `domain` imports nothing, and each of its modules only those below it.

@@ -60,7 +60,6 @@ impl Counting {
             let began_at = call.began().or(call.end())?;
             let ended_at = call.has_ended().then(|| call.end().unwrap_or(began_at));
             self.interval.may_contain(began_at, ended_at).then_some(PendingCall {
-                position: 0,
                 account,
                 sid: call.sid,
                 direction: call.direction,
@@ -80,10 +79,14 @@ impl Counting {
     pub(super) fn add_read(&mut self, call: &PendingCall, read: &CallRead) -> anyhow::Result<()> {
         match read {
             CallRead::Refused(failure) => {
+                let label = self.ledger.accounts().get(&call.account).map_or("", String::as_str);
                 let refused = self.refused.entry(call.account).or_default();
                 refused.push(call.clone());
                 if refused.len() >= MAX_REFUSED {
-                    bail!("Twilio refuses the Call Events of all calls: {}", failure.text);
+                    bail!(
+                        "account `{label}`: Twilio refuses the Call Events of all calls: {}",
+                        failure.text
+                    );
                 }
                 Ok(())
             }

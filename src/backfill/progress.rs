@@ -1,5 +1,6 @@
 //! Shows the progress: a bar on a terminal, otherwise a log line from time to time.
 
+use std::fmt;
 use std::io::{self, IsTerminal};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -44,11 +45,18 @@ impl Progress {
     /// Starts a part of the work with a known number of `unit`s, some of which may be done.
     pub(super) fn start(&self, what: &'static str, unit: &str, done: u64, all: u64) {
         let template = format!(
-            "{{prefix}} [{{bar:30}}] {{percent}}% {{human_pos}}/{{human_len}} {unit}, {{per_sec}}, {{eta}} left {{msg}}"
+            "{{prefix}} [{{bar:30}}] {{percent}}% {{human_pos}}/{{human_len}} {unit}, {{rate}}, {{eta}} left {{msg}}"
         );
         let style = ProgressStyle::with_template(&template);
+        let rate = |state: &indicatif::ProgressState, text: &mut dyn fmt::Write| {
+            // Writing to a bar doesn't fail.
+            let _written = write!(text, "{:.0}/s", state.per_sec());
+        };
         self.bar.set_style(
-            style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "),
+            style
+                .unwrap_or_else(|_| ProgressStyle::default_bar())
+                .with_key("rate", rate)
+                .progress_chars("=> "),
         );
         self.bar.set_prefix(what);
         self.bar.set_message("");

@@ -19,25 +19,34 @@ pub(super) fn estimate(backfill: &Backfill) -> anyhow::Result<String> {
     let of_sample = if sample.0 > 1 { format!(", {sample} of all") } else { String::new() };
     let latency = requests.mean_duration();
     let rate = arguments.requests_per_second;
-    let each = (1.0 / rate).max(latency.as_secs_f64() / f64::from(arguments.concurrency));
-    let seconds = Duration::from_secs_f64(as_float(remaining) * each).as_secs();
+    let of_latency = latency.unwrap_or_default().as_secs_f64() / f64::from(arguments.concurrency);
+    let seconds = as_float(remaining) * of_latency.max(1.0 / rate);
+    let duration = duration::show(Duration::from_secs(Duration::from_secs_f64(seconds).as_secs()));
+    let latency = latency
+        .map_or_else(String::new, |latency| format!(" at {} ms per request", latency.as_millis()));
     let size = backfill.history().size(counting.ledger());
     let free = rustix::fs::statvfs(&arguments.output).context("cannot use the output directory")?;
     let free = free.f_bavail.saturating_mul(free.f_frsize);
-    let (read, interval) = (totals.read, counting.interval);
     let mut text = format!(
-        "{interval}\n\
+        "{}\n\
          calls     {remaining} to read{of_sample}\n\
          requests  about {remaining}, at most {rate} per second and {} at a time\n\
-         duration  about {} at {} ms per request\n\
-         disk      about {} of OpenMetrics text in `{}` ({} free), judging by the first {read} calls",
+         duration  about {duration}{latency}\n\
+         disk      about {} of OpenMetrics text in `{}` ({} free), judging by the first {} calls",
+        counting.interval,
         arguments.concurrency,
-        duration::show(Duration::from_secs(seconds)),
-        latency.as_millis(),
         bytes(size),
         arguments.output.display(),
         bytes(free),
+        totals.read,
     );
+    if let Some(storage) = &backfill.missing_store {
+        text.push_str(&format!(
+            "\nThere is no store in `{}`. If the exporter already runs, set --storage.path to its store, or --until to \
+             when it\nbegan to count: calls must not be both counted and imported.",
+            storage.display()
+        ));
+    }
     if size > free {
         text.push_str(
             "\nThis may not fit: use a longer --step, fewer accounts, or a shorter interval.",

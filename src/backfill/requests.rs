@@ -35,7 +35,7 @@ pub(super) struct Requests {
     pub(super) clock: Clock,
     routes: Arc<Routes>,
     pub(super) progress: Progress,
-    /// How many requests have been answered, and how long they took in microseconds.
+    /// How many requests for Call Events were answered, and how long they took in microseconds.
     answered: AtomicU64,
     took_us: AtomicU64,
 }
@@ -57,11 +57,11 @@ impl Requests {
         Self { gate, clock, routes: Arc::new(routes), progress, answered, took_us }
     }
 
-    /// Returns how long requests take on average.
-    pub(super) fn mean_duration(&self) -> Duration {
+    /// Returns how long requests for Call Events take on average, if there were any.
+    pub(super) fn mean_duration(&self) -> Option<Duration> {
         let [answered, took] =
             [&self.answered, &self.took_us].map(|count| count.load(Ordering::Relaxed));
-        Duration::from_micros(took / answered.max(1))
+        took.checked_div(answered).map(Duration::from_micros)
     }
 
     /// Sends a request. If Twilio throttles it, repeats it after the time that Twilio asks for.
@@ -80,9 +80,11 @@ impl Requests {
             };
             let request = Request { id: admitted.id, target: target.clone() };
             let answer = sender.send(request).await.answer;
-            self.answered.fetch_add(1, Ordering::Relaxed);
-            self.took_us
-                .fetch_add(u64::try_from(answer.took.as_micros()).unwrap_or(0), Ordering::Relaxed);
+            if matches!(target, Target::CallEvents { .. }) {
+                let took_us = u64::try_from(answer.took.as_micros()).unwrap_or(0);
+                self.answered.fetch_add(1, Ordering::Relaxed);
+                self.took_us.fetch_add(took_us, Ordering::Relaxed);
+            }
             admitted.ended(&answer.result);
             match answer.result {
                 Err(failure) if matches!(failure.verdict, Verdict::Throttled { .. }) => {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, bail};
 
 use crate::app::accounts;
-use crate::config::Config;
+use crate::config::{Config, shape};
 use crate::domain::engine::request::{AnswerContent, NextPage, Target};
 use crate::metrics::ledger::AccountId;
 use crate::poller::Account;
@@ -55,7 +55,9 @@ pub(super) async fn find(
     let known: BTreeSet<&str> = found.iter().map(|account| account.label.as_str()).collect();
     if let Some(unknown) = labels.iter().find(|label| !known.contains(label.as_str())) {
         let known = known.into_iter().collect::<Vec<_>>().join("`, `");
-        bail!(Mistake(format!("--account {unknown}: the configuration has only `{known}`")));
+        // A token may have been pasted in the wrong place.
+        let unknown = shape::text(unknown);
+        bail!(Mistake(format!("--account: no account has this name of {unknown}, only `{known}`")));
     }
     let selected =
         found.into_iter().filter(|account| labels.is_empty() || labels.contains(&account.label));

@@ -240,7 +240,7 @@ pub fn markdown(elsewhere: &[(&str, Vec<&str>)]) -> String {
         (
             Lifetime::Durable,
             "Calls and webhooks",
-            "Kept in the store, so they survive restarts and crashes. They are reset only if the store is lost or restored from a backup.",
+            "Kept in the store, so they survive restarts and crashes. They are reset only if the store is lost or restored from a backup. Imported history (`backfill`) has the same series, except for error log entries, with the label `source=\"backfill\"`, and `sampled` if only some calls were read.",
         ),
         (Lifetime::Momentary, "Current state", "Gauges, as last seen."),
         (Lifetime::SinceStart, "The exporter itself", "Since the exporter started."),

@@ -16,8 +16,6 @@ const PROBES: i64 = 20;
 /// A call to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::backfill) struct PendingCall {
-    /// Its position in the order of reading.
-    pub(in crate::backfill) position: i64,
     pub(in crate::backfill) account: AccountId,
     pub(in crate::backfill) sid: CallSid,
     pub(in crate::backfill) direction: Direction,
@@ -108,13 +106,14 @@ impl State {
         transaction.commit()
     }
 
-    /// Returns up to `limit` calls to read after a position: all, or only the few that come first.
+    /// Returns up to `limit` calls to read after a position, each with its position: all calls, or only the few that
+    /// come first.
     pub(in crate::backfill) fn pending(
         &self,
         only_probes: bool,
         after: i64,
         limit: usize,
-    ) -> anyhow::Result<Vec<PendingCall>> {
+    ) -> anyhow::Result<Vec<(i64, PendingCall)>> {
         let mut statement = self.connection.prepare_cached(
             "SELECT account_id, sid, direction, status, began_ms, ended_ms, position FROM call
              WHERE is_readable IS NULL AND position > ?2 AND (position < 0 OR NOT ?1)
@@ -125,8 +124,7 @@ impl State {
         while let Some(row) = rows.next()? {
             let (sid, direction, status): (String, String, String) =
                 (row.get(1)?, row.get(2)?, row.get(3)?);
-            calls.push(PendingCall {
-                position: row.get(6)?,
+            let call = PendingCall {
                 account: AccountId(row.get(0)?),
                 sid: CallSid::parse(&sid)?,
                 direction: Direction::from_word(&direction),
@@ -136,7 +134,8 @@ impl State {
                     .get::<_, Option<i64>>(5)?
                     .map(Timestamp::from_millisecond)
                     .transpose()?,
-            });
+            };
+            calls.push((row.get(6)?, call));
         }
         Ok(calls)
     }

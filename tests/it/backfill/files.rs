@@ -166,6 +166,7 @@ pub(super) async fn deviations(
 /// number divided by its mean. The second value is that of API requests.
 async fn contributions(twilio: &Twilio) -> [f64; 2] {
     let account = &twilio.accounts()[0];
+    twilio_call_exporter::twilio::client::install_crypto();
     let http = reqwest::Client::builder().no_proxy().build().expect("a client");
     let get = async |path: &str| -> Value {
         let request = http.get(format!("{}{path}", twilio.url()));

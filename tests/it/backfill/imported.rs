@@ -70,8 +70,14 @@ async fn in_prometheus_the_increase_of_each_hour_and_route_equals_the_truth() {
     let times: Vec<Instant> = read.map(|request| request.requested_at).collect();
     let calls = u32::try_from(times.len()).expect("few");
     let rate = f64::from(calls) / (times[times.len() - 1] - times[0]).as_secs_f64();
+    let requests = ["twilio_webhook_requests_total", "twilio_call_api_requests_total"];
+    let [before, after] = [from, until].map(|at| {
+        let truth = twilio.truth_at(at);
+        requests.map(|family| truth.value(family, &[])).iter().sum::<f64>()
+    });
+    let events = after - before;
     print_figures(&format!(
-        "{} calls of {days} days, {rate:.0} per second, {:?} in all, {} MB of memory",
+        "{} calls with {events} events of {days} days, {rate:.0} per second, {:?} in all, {} MB of memory",
         calls,
         began.elapsed(),
         peak / 1_000_000

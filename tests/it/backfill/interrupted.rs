@@ -15,12 +15,12 @@ const KILLS: u32 = 20;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_20_times_it_reads_no_call_twice_and_writes_the_same_bytes() {
-    let twilio = Twilio::serving(past(Mix::Everything, 12, 60)).await;
+    let twilio = Twilio::serving(past(Mix::Everything, 6, 60)).await;
     let (whole, killed) =
         (TempDir::new().expect("a directory"), TempDir::new().expect("a directory"));
     let until = rounded_now() - jiff::SignedDuration::from_hours(2);
     let flags = [
-        format!("--from={}", until - jiff::SignedDuration::from_hours(9)),
+        format!("--from={}", until - jiff::SignedDuration::from_hours(3)),
         format!("--until={until}"),
     ];
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();

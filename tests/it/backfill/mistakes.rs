@@ -47,7 +47,7 @@ async fn refuses_mistakes_before_it_requests_or_writes_anything() {
     let ended = backfill(&twilio, &output, &["--from=2h", "--account=unknown"]);
     assert_eq!(ended.code, Some(64), "{}", ended.stderr);
     assert!(
-        ended.stderr.contains("--account unknown: the configuration has only `AC"),
+        ended.stderr.contains("--account: no account has this name of 7 characters, only `AC"),
         "{}",
         ended.stderr
     );

@@ -100,25 +100,14 @@ impl Prometheus {
     }
 
     /// Starts a server that evaluates rules every second and scrapes the program twice: as job `twilio`
-    /// in the format it prefers, OpenMetrics, and as job `text` in the text format.
-    pub(crate) async fn watching(program: &Program, rules: &[(&str, String)]) -> Self {
-        Self::watching_from(TempDir::new().expect("a directory"), program, rules).await
-    }
-
-    /// The same, with the blocks in a directory, which are moved.
+    /// in the format it prefers, OpenMetrics, and as job `text` in the text format. It starts with the blocks in a
+    /// directory, which are moved.
     pub(crate) async fn watching_with_blocks(
         program: &Program,
         rules: &[(&str, String)],
         blocks: &Path,
     ) -> Self {
-        Self::watching_from(directory_with(blocks), program, rules).await
-    }
-
-    async fn watching_from(
-        directory: TempDir,
-        program: &Program,
-        rules: &[(&str, String)],
-    ) -> Self {
+        let directory = directory_with(blocks);
         let (text, server) = text_only(program.address().to_owned()).await;
         let jobs = [("twilio", program.address()), ("text", &text)];
         let setup = Setup { jobs: &jobs, rules, ..Setup::default() };
