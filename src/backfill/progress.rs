@@ -58,6 +58,8 @@ impl Progress {
                 .with_key("rate", rate)
                 .progress_chars("=> "),
         );
+        // It may have been finished before.
+        self.bar.reset();
         self.bar.set_prefix(what);
         self.bar.set_message("");
         self.bar.set_length(all);

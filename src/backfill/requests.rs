@@ -182,7 +182,7 @@ impl Requests {
             failures += 1;
             match failure {
                 Some(failure) if failure.verdict == Verdict::Refused => {
-                    self.check_call(source, call).await?;
+                    self.returns_call(source, call).await?;
                     return Ok(CallRead::Refused(failure));
                 }
                 Some(failure) if failure.verdict == Verdict::NotFound => {
@@ -196,20 +196,32 @@ impl Requests {
                 }
                 None => {}
             }
-            // While Twilio fails altogether, this waits. If it only fails for this call, the others go on.
+            // If Twilio fails altogether, this waits until it doesn't, and the call is read again.
             if failures >= CALL_FAILURES {
-                self.check_call(source, call).await?;
-                return Ok(CallRead::Unreadable(reading));
+                if self.returns_call(source, call).await? {
+                    return Ok(CallRead::Unreadable(reading));
+                }
+                failures = 0;
             }
         }
     }
 
-    /// Fetches a call without its events: waits while Twilio fails, and fails if it refuses.
-    async fn check_call(&self, source: &Source, call: CallSid) -> anyhow::Result<()> {
+    /// Fetches a call without its events, and waits while Twilio fails. Returns whether Twilio answered at once.
+    ///
+    /// # Errors
+    /// Fails if Twilio refuses to return the call.
+    async fn returns_call(&self, source: &Source, call: CallSid) -> anyhow::Result<bool> {
+        let mut is_first = true;
         while let Err(failure) = self.send(source, Target::Call(call)).await {
-            self.repeat(source, &failure)?;
+            match failure.verdict {
+                Verdict::NotFound | Verdict::Unreadable => break,
+                Verdict::Throttled { .. } | Verdict::Failed { .. } | Verdict::Refused => {
+                    self.repeat(source, &failure)?;
+                }
+            }
+            is_first = false;
         }
-        Ok(())
+        Ok(is_first)
     }
 }
 
