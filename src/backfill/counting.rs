@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::Hasher;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use jiff::Timestamp;
 use siphasher::sip::SipHasher24;
 
@@ -20,19 +20,21 @@ use super::interval::Interval;
 use super::requests::CallRead;
 use super::state::{CANNOT_WRITE, PendingCall, State};
 
-/// This many refusals in a row concern the account rather than the calls.
-const MAX_REFUSED: usize = 10;
+/// After this many unreadable calls in a row, another read shows whether any of the account can be read.
+pub(super) const MAX_UNREADABLE: usize = 10;
 
 /// The counters while calls are read, and the state that keeps what has been counted.
 #[derive(Debug)]
 pub(super) struct Counting {
     pub(super) state: State,
     pub(super) interval: Interval,
+    /// Calls that ended later are counted by the exporter.
+    counted_from: Option<Timestamp>,
     ledger: Ledger,
     limits: LedgerLimits,
     sample: Sample,
-    /// Refused calls of accounts of which no call has been read since.
-    refused: BTreeMap<AccountId, Vec<PendingCall>>,
+    /// Unreadable calls of accounts of which no call has been read since: perhaps none of the account can be.
+    unreadable: BTreeMap<AccountId, Vec<(PendingCall, CallRead)>>,
 }
 
 impl Counting {
@@ -40,11 +42,12 @@ impl Counting {
     pub(super) fn resume(
         state: State,
         limits: LedgerLimits,
-        interval: Interval,
         sample: Sample,
     ) -> anyhow::Result<Self> {
-        let (ledger, refused) = (state.ledger()?, BTreeMap::new());
-        Ok(Self { state, interval, ledger, limits, sample, refused })
+        let interval = state.interval()?;
+        let (ledger, unreadable) = (state.ledger()?, BTreeMap::new());
+        let counted_from = state.counted_from()?;
+        Ok(Self { state, interval, counted_from, ledger, limits, sample, unreadable })
     }
 
     /// Returns the counters, without their values over time.
@@ -59,7 +62,12 @@ impl Counting {
             // A call without any time can't be placed.
             let began_at = call.began().or(call.end())?;
             let ended_at = call.has_ended().then(|| call.end().unwrap_or(began_at));
-            self.interval.may_contain(began_at, ended_at).then_some(PendingCall {
+            // The exporter counts all events of calls that ended later.
+            let is_counted = self
+                .counted_from
+                .is_some_and(|from| ended_at.is_none_or(|ended_at| ended_at > from));
+            let is_placed = !is_counted && self.interval.may_contain(began_at, ended_at);
+            is_placed.then_some(PendingCall {
                 account,
                 sid: call.sid,
                 direction: call.direction,
@@ -72,55 +80,55 @@ impl Counting {
         self.state.add_calls(&placed).context(CANNOT_WRITE)
     }
 
-    /// Counts a call that was read.
-    ///
-    /// # Errors
-    /// Fails if Twilio refuses the events of many calls in a row, or if the state can't be written.
-    pub(super) fn add_read(&mut self, call: &PendingCall, read: &CallRead) -> anyhow::Result<()> {
+    /// Counts a call that was read. Returns the number of unreadable calls of its account in a row.
+    pub(super) fn add_read(&mut self, call: PendingCall, read: CallRead) -> anyhow::Result<usize> {
         match read {
-            CallRead::Refused(failure) => {
-                let label = self.ledger.accounts().get(&call.account).map_or("", String::as_str);
-                let refused = self.refused.entry(call.account).or_default();
-                refused.push(call.clone());
-                if refused.len() >= MAX_REFUSED {
-                    bail!(
-                        "account `{label}`: Twilio refuses the Call Events of all calls: {}",
-                        failure.text
-                    );
-                }
-                Ok(())
-            }
             CallRead::Whole(reading) => {
-                for refused in self.refused.remove(&call.account).unwrap_or_default() {
-                    self.count(&refused, None, false)?;
-                }
-                self.count(call, Some((reading, true)), true)
+                self.give_up(call.account)?;
+                self.count(&call, Some((&reading, true)), true)?;
+                Ok(0)
             }
-            CallRead::Unreadable(reading) => {
-                self.count(call, reading.as_ref().map(|reading| (reading, false)), false)
+            CallRead::Unreadable { .. } => {
+                let unreadable = self.unreadable.entry(call.account).or_default();
+                unreadable.push((call, read));
+                Ok(unreadable.len())
             }
         }
     }
 
-    /// Decides at the end whether refusals concerned calls or their account.
-    ///
-    /// # Errors
-    /// Fails if no call of an account could be read.
-    pub(super) fn settle_refused(&mut self) -> anyhow::Result<()> {
-        for (account, calls) in std::mem::take(&mut self.refused) {
-            if !self.state.has_read(account)? {
-                let label = self.ledger.accounts().get(&account).map_or("", String::as_str);
-                bail!(
-                    "account `{label}`: Twilio refuses the Call Events of all {} calls: check the permissions of \
-                     its credentials, then run the same command again to continue",
-                    calls.len()
-                );
-            }
-            for call in calls {
-                self.count(&call, None, false)?;
-            }
+    /// Counts the unreadable calls of an account without their events, since others of the account can be read.
+    pub(super) fn give_up(&mut self, account: AccountId) -> anyhow::Result<()> {
+        for (call, read) in self.unreadable.remove(&account).unwrap_or_default() {
+            let CallRead::Unreadable { reading, error } = read else { continue };
+            let label = self.label(account);
+            tracing::warn!(account = label, call_sid = %call.sid, error, "a call can't be read");
+            self.count(&call, reading.as_ref().map(|reading| (reading, false)), false)?;
         }
         Ok(())
+    }
+
+    /// Takes the unreadable calls that haven't been given up, by account: how many, and the last error.
+    pub(super) fn take_unreadable(&mut self) -> Vec<(AccountId, usize, String)> {
+        let unreadable = std::mem::take(&mut self.unreadable).into_iter();
+        let described = unreadable.filter_map(|(account, calls)| {
+            let error = calls.last().and_then(|(_, read)| match read {
+                CallRead::Unreadable { error, .. } => Some(error.clone()),
+                CallRead::Whole(_) => None,
+            });
+            Some((account, calls.len(), error?))
+        });
+        described.collect()
+    }
+
+    /// Gives up all unreadable calls.
+    pub(super) fn give_up_all(&mut self) -> anyhow::Result<()> {
+        let accounts: Vec<AccountId> = self.unreadable.keys().copied().collect();
+        accounts.into_iter().try_for_each(|account| self.give_up(account))
+    }
+
+    /// Returns the label of an account.
+    pub(super) fn label(&self, account: AccountId) -> &str {
+        self.ledger.accounts().get(&account).map_or("", String::as_str)
     }
 
     /// Counts a call with its events, if any could be read, and whether these are all.

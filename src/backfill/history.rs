@@ -44,7 +44,7 @@ impl History<'_> {
         self.interval.samples().saturating_mul(u64::try_from(step).unwrap_or(u64::MAX))
     }
 
-    /// Writes all files that don't exist yet. Returns their number.
+    /// Writes all files that don't exist yet.
     ///
     /// # Errors
     /// Fails if a file can't be written, or if `stop` is cancelled.
@@ -53,14 +53,14 @@ impl History<'_> {
         state: &State,
         progress: &Progress,
         stop: &CancellationToken,
-    ) -> anyhow::Result<u64> {
+    ) -> anyhow::Result<()> {
         let directory = self.directory.join(DIRECTORY);
         let unusable = || format!("cannot use `{}`", directory.display());
         fs::create_dir_all(&directory).with_context(unusable)?;
         let (mut ledger, series) = (state.ledger()?, state.load_series()?);
         let step_bytes = self.bytes_of_step(&self.at(&ledger, self.interval.first)).max(1);
         let steps_per_file = i64::try_from(MAX_FILE_BYTES / step_bytes)?.max(1);
-        let (mut step, mut files) = (self.interval.first, 0);
+        let mut step = self.interval.first;
         progress.start("writing", "samples per series", 0, self.interval.samples());
         while step <= self.interval.last {
             let end = self.end_of_file(step).min(step + steps_per_file);
@@ -86,10 +86,9 @@ impl History<'_> {
                     || format!("cannot write `{}`: check that there is free space", path.display());
                 write_file(&directory, &path, &samples).with_context(unwritable)?;
             }
-            files += 1;
             step = end;
         }
-        Ok(files)
+        File::open(&directory).and_then(|directory| directory.sync_all()).with_context(unusable)
     }
 
     fn at(&self, ledger: &Ledger, step: i64) -> Vec<WrittenFamily> {

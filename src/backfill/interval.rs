@@ -42,21 +42,22 @@ pub(super) struct Requested {
 }
 
 impl Interval {
-    /// Resolves the ends and rounds them inwards to whole steps. `counted_from` is when the store began to count.
+    /// Resolves the ends and rounds them inwards to whole steps. The store began
+    /// to count at `created_at`.
     ///
     /// # Errors
     /// Says why this interval can't be backfilled.
     pub(super) fn resolve(
         requested: Requested,
         now: Timestamp,
-        counted_from: Option<Timestamp>,
+        created_at: Option<Timestamp>,
     ) -> Result<Self, String> {
         let resolve = |moment| match moment {
             Moment::At(at) => at,
             Moment::Ago(age) => before(now, age),
         };
         let settled = before(now, SETTLED_AFTER);
-        let latest = counted_from.map_or(settled, |at| at.min(settled));
+        let latest = created_at.map_or(settled, |at| at.min(settled));
         let from = resolve(requested.from);
         let until = requested.until.map_or(latest, resolve);
         if from > now {
@@ -75,9 +76,9 @@ impl Interval {
                 "--until ({until:.0}) is less than an hour ago: Twilio may not show those Call Events yet"
             ));
         }
-        if let Some(at) = counted_from.filter(|at| until > *at) {
+        if let Some(at) = created_at.filter(|at| until > *at) {
             return Err(format!(
-                "--until ({until:.0}) is after {at:.0}, when the store began to count: those calls would be \
+                "--until ({until:.0}) is after {at:.0}, when the store began to count: later calls would be \
                  counted twice"
             ));
         }
@@ -87,12 +88,14 @@ impl Interval {
         if first < last {
             return Ok(Self { first, last, step_seconds });
         }
-        Err(match (requested.until, counted_from.filter(|at| *at < settled)) {
-            (None, Some(at)) => {
-                format!("--from ({from:.0}) is after {at:.0}, when the store began to count")
-            }
+        Err(match (requested.until, created_at.filter(|at| *at < settled)) {
+            (None, Some(at)) => format!(
+                "--from ({from:.0}) must be at least one step ({step_seconds} s) before {at:.0}, when the store \
+                 began to count"
+            ),
             (None, None) => format!(
-                "--from ({from:.0}) is less than an hour ago: Twilio may not show those Call Events yet"
+                "--from ({from:.0}) must be at least one step ({step_seconds} s) earlier than an hour ago: Twilio may \
+                 not show later Call Events yet"
             ),
             (Some(_), _) => format!(
                 "--from ({from:.0}) must be at least one step ({step_seconds} s) before --until ({until:.0})"
@@ -164,13 +167,13 @@ mod tests {
         let hours = |hours: u64| Moment::Ago(Duration::from_secs(hours * 3600));
         let at = |text: &str| Moment::At(time(text));
         let counted = Some(time("2026-02-01T06:00:00Z"));
-        for (from, until, counted_from, expected) in [
+        for (from, until, created_at, expected) in [
             (at("2026-02-01T12:30:00Z"), None, None, "in the future"),
             (hours(24), Some(at("2026-02-02T00:00:00Z")), None, "in the future"),
             (hours(24), Some(at("2026-02-01T11:00:01Z")), None, "less than an hour ago"),
             (hours(24), Some(hours(2)), counted, "counted twice"),
             (hours(5), None, counted, "when the store began to count"),
-            (hours(1), None, None, "less than an hour ago"),
+            (hours(1), None, None, "earlier than an hour ago"),
             (hours(30 * 24 + 1), None, None, "more than 30 days ago"),
             (hours(2), Some(hours(3)), None, "at least one step"),
             (
@@ -181,7 +184,7 @@ mod tests {
             ),
         ] {
             let requested = Requested { from, until, step: Duration::from_secs(60) };
-            let found = Interval::resolve(requested, now, counted_from).expect_err(expected);
+            let found = Interval::resolve(requested, now, created_at).expect_err(expected);
             assert!(found.contains(expected), "{from} {until:?}: {found}");
         }
         let requested = Requested { from: hours(720), until: None, step: Duration::from_secs(60) };

@@ -6,9 +6,9 @@ use crate::domain::engine::lists::{AfterPage, ListRun};
 use crate::domain::engine::request::{AnswerContent, Target};
 use crate::domain::track::listing::{Filter, ListKind};
 use crate::domain::words::call::Call;
+use crate::poller::Account;
 
 use super::requests::Requests;
-use super::sources::Source;
 
 /// Reads a list of calls to its end. `on_calls` gets the calls of each page; some may come more than once.
 ///
@@ -16,11 +16,11 @@ use super::sources::Source;
 /// Fails if Twilio refuses the list, or if it stops before its end.
 pub(super) async fn read(
     requests: &Requests,
-    source: &Source,
+    account: &Account,
     filter: Filter,
     mut on_calls: impl FnMut(&[Call]) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let label = &source.account.label;
+    let label = &account.label;
     let new_run = || ListRun::new(ListKind::Recent, filter, requests.clock.now());
     let mut run = new_run();
     let target = |page| Target::Calls { filter, page };
@@ -46,5 +46,5 @@ pub(super) async fn read(
             ),
         }
     };
-    requests.pages(source, target, on_page).await
+    requests.pages(account, target, on_page).await
 }

@@ -1,5 +1,6 @@
 //! Describes what a backfill will do, and how to import what it has written.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -22,8 +23,10 @@ pub(super) fn estimate(backfill: &Backfill) -> anyhow::Result<String> {
     let of_latency = latency.unwrap_or_default().as_secs_f64() / f64::from(arguments.concurrency);
     let seconds = as_float(remaining) * of_latency.max(1.0 / rate);
     let duration = duration::show(Duration::from_secs(Duration::from_secs_f64(seconds).as_secs()));
-    let latency = latency
-        .map_or_else(String::new, |latency| format!(" at {} ms per request", latency.as_millis()));
+    let duration = match latency {
+        Some(latency) => format!("about {duration} at {} ms per request", latency.as_millis()),
+        None => format!("at least {duration}"),
+    };
     let size = backfill.history().size(counting.ledger());
     let free = rustix::fs::statvfs(&arguments.output).context("cannot use the output directory")?;
     let free = free.f_bavail.saturating_mul(free.f_frsize);
@@ -31,7 +34,7 @@ pub(super) fn estimate(backfill: &Backfill) -> anyhow::Result<String> {
         "{}\n\
          calls     {remaining} to read{of_sample}\n\
          requests  about {remaining}, at most {rate} per second and {} at a time\n\
-         duration  about {duration}{latency}\n\
+         duration  {duration}\n\
          disk      about {} of OpenMetrics text in `{}` ({} free), judging by the first {} calls",
         counting.interval,
         arguments.concurrency,
@@ -42,8 +45,8 @@ pub(super) fn estimate(backfill: &Backfill) -> anyhow::Result<String> {
     );
     if let Some(storage) = &backfill.missing_store {
         text.push_str(&format!(
-            "\nThere is no store in `{}`. If the exporter already runs, set --storage.path to its store, or --until to \
-             when it\nbegan to count: calls must not be both counted and imported.",
+            "\nThere is no store in `{}`. If the exporter is already running, set --storage.path to its store, or --until \
+             to an\nhour before it first started (poll.initial_lookback): otherwise some calls are in both.",
             storage.display()
         ));
     }
@@ -69,19 +72,20 @@ pub(super) fn result(backfill: &Backfill) -> anyhow::Result<String> {
             totals.unreadable
         ));
     }
+    let (files, blocks) =
+        (quoted(&arguments.output.join(DIRECTORY)), quoted(&arguments.output.join("blocks")));
     text.push_str(&format!(
         "\n\n\
-         Prometheus (2.39 or later): make blocks, and move them into its data directory (--storage.tsdb.path). It loads\n\
-         them within minutes. It deletes blocks older than --storage.tsdb.retention.time, 15 days by default.\n\n\
-         \x20 for file in {output}/{DIRECTORY}/*.om; do\n\
-         \x20   promtool tsdb create-blocks-from openmetrics \"$file\" {output}/blocks || break\n\
-         \x20 done\n\
-         \x20 chown -R prometheus: {output}/blocks\n\
-         \x20 mv {output}/blocks/* /var/lib/prometheus/metrics2/\n\n\
+         Prometheus (2.39 or later): make blocks, and move them into its data directory (--storage.tsdb.path), here\n\
+         /var/lib/prometheus/metrics2. It loads them within two minutes, and deletes blocks that are older than its\n\
+         --storage.tsdb.retention.time, 15 days by default.\n\n\
+         \x20 (for file in {files}/*.om; do\n\
+         \x20   promtool tsdb create-blocks-from openmetrics \"$file\" {blocks} || exit 1\n\
+         \x20 done) && chown -R prometheus: {blocks} && mv {blocks}/* /var/lib/prometheus/metrics2/\n\n\
          VictoriaMetrics:\n\n\
-         \x20 for file in {output}/{DIRECTORY}/*.om; do\n\
-         \x20   curl --fail --data-binary @\"$file\" http://localhost:8428/api/v1/import/prometheus || break\n\
-         \x20 done"
+         \x20 (for file in {files}/*.om; do\n\
+         \x20   curl --fail --data-binary @\"$file\" http://localhost:8428/api/v1/import/prometheus || exit 1\n\
+         \x20 done)"
     ));
     Ok(text)
 }
@@ -98,6 +102,13 @@ impl std::fmt::Display for Interval {
     }
 }
 
+/// Quotes a path for a shell, if needed.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
 /// Formats a number of bytes.
 fn bytes(count: u64) -> String {
     let units = [("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)];
@@ -111,6 +122,13 @@ fn bytes(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn quotes_paths_for_a_shell() {
+        for (path, expected) in [("a/b-1.2", "a/b-1.2"), ("a b", "'a b'"), ("it's", r"'it'\''s'")] {
+            assert_eq!(quoted(Path::new(path)), expected);
+        }
+    }
 
     #[test]
     fn formats_sizes() {

@@ -16,11 +16,11 @@ use crate::domain::judge::route::Routes;
 use crate::domain::track::digest::{DigestKey, DigestVersion, Digests};
 use crate::domain::track::reading::Reading;
 use crate::domain::words::sid::CallSid;
+use crate::poller::Account;
 use crate::poller::sender::RequestSender;
 
 use super::gate::Gate;
 use super::progress::Progress;
-use super::sources::Source;
 
 /// After this many failures of a call's events in a row, another request shows whether only this call fails.
 const CALL_FAILURES: u32 = 5;
@@ -45,10 +45,13 @@ pub(super) struct Requests {
 pub(super) enum CallRead {
     /// All of its events.
     Whole(Reading),
-    /// Only these, or none: Twilio returns the call but not all of its events.
-    Unreadable(Option<Reading>),
-    /// Twilio refuses its events, but not the call.
-    Refused(Failure),
+    /// Twilio returns the call, but not all of its events.
+    Unreadable {
+        /// Those that it returns, if any.
+        reading: Option<Reading>,
+        /// The last error.
+        error: String,
+    },
 }
 
 impl Requests {
@@ -67,14 +70,14 @@ impl Requests {
     /// Sends a request. If Twilio throttles it, repeats it after the time that Twilio asks for.
     pub(super) async fn send(
         &self,
-        source: &Source,
+        account: &Account,
         target: Target,
     ) -> Result<AnswerContent, Failure> {
         loop {
             let admitted = self.gate.admit().await;
             let sender = RequestSender {
-                client: source.account.client.clone(),
-                account: source.account.key.sid,
+                client: account.client.clone(),
+                account: account.key.sid,
                 routes: Arc::clone(&self.routes),
                 clock: self.clock,
             };
@@ -88,7 +91,7 @@ impl Requests {
             admitted.ended(&answer.result);
             match answer.result {
                 Err(failure) if matches!(failure.verdict, Verdict::Throttled { .. }) => {
-                    self.progress.trouble(&source.account.label, &failure.text);
+                    self.progress.trouble(&account.label, &failure.text);
                 }
                 result => {
                     if result.is_ok() {
@@ -108,13 +111,13 @@ impl Requests {
     /// Fails if a request is refused or can't succeed, or with the errors of `on_page`.
     pub(super) async fn pages(
         &self,
-        source: &Source,
+        account: &Account,
         target: impl Fn(PageRequest) -> Target,
         mut on_page: impl FnMut(AnswerContent, bool) -> anyhow::Result<Option<String>>,
     ) -> anyhow::Result<()> {
         let (mut page, mut failures) = (PageRequest { size: PAGE_SIZES[0], next: None }, 0);
         loop {
-            let failure = match self.send(source, target(page.clone())).await {
+            let failure = match self.send(account, target(page.clone())).await {
                 Ok(content) => {
                     failures = 0;
                     page.next = on_page(content, page.next.is_none())?;
@@ -129,7 +132,7 @@ impl Requests {
             match smaller(page.size).filter(|_| may_be_too_large(&failure, failures)) {
                 // The link to the next page contains the size.
                 Some(size) => page = PageRequest { size, next: None },
-                None => self.repeat(source, &failure)?,
+                None => self.repeat(account, &failure)?,
             }
         }
     }
@@ -138,14 +141,14 @@ impl Requests {
     ///
     /// # Errors
     /// Fails if a repetition can't succeed.
-    fn repeat(&self, source: &Source, failure: &Failure) -> anyhow::Result<()> {
+    fn repeat(&self, account: &Account, failure: &Failure) -> anyhow::Result<()> {
         match failure.verdict {
             Verdict::Throttled { .. } | Verdict::Failed { .. } => {
-                self.progress.trouble(&source.account.label, &failure.text);
+                self.progress.trouble(&account.label, &failure.text);
                 Ok(())
             }
             Verdict::Refused | Verdict::NotFound | Verdict::Unreadable => {
-                Err(anyhow!("account `{}`: {}", source.account.label, failure.text))
+                Err(anyhow!("account `{}`: {}", account.label, failure.text))
             }
         }
     }
@@ -154,16 +157,16 @@ impl Requests {
     ///
     /// # Errors
     /// Fails if Twilio refuses to return even the call.
-    pub(super) async fn read(&self, source: &Source, call: CallSid) -> anyhow::Result<CallRead> {
+    pub(super) async fn read(&self, account: &Account, call: CallSid) -> anyhow::Result<CallRead> {
         let digests = Digests::new(DIGEST_KEY, DigestVersion::CURRENT);
-        let (mut size, mut failures) = (PAGE_SIZES[0], 0);
+        let (mut size, mut failures, mut error) = (PAGE_SIZES[0], 0, String::new());
         loop {
             let read = Read { sid: call, stage: Stage::Settling, skips: 0 };
             let began_at = self.clock.now();
-            let mut run = EventsRun::new(read, digests, source.account.key.sid, size, began_at);
+            let mut run = EventsRun::new(read, digests, account.key.sid, size, began_at);
             let (failure, reading) = loop {
                 let target = Target::CallEvents { call, digests, page: run.page() };
-                let result = match self.send(source, target).await {
+                let result = match self.send(account, target).await {
                     Ok(content) => {
                         Ok(content.call_events().context("a response of another request")?)
                     }
@@ -181,25 +184,25 @@ impl Requests {
             };
             failures += 1;
             match failure {
-                Some(failure) if failure.verdict == Verdict::Refused => {
-                    self.returns_call(source, call).await?;
-                    return Ok(CallRead::Refused(failure));
-                }
-                Some(failure) if failure.verdict == Verdict::NotFound => {
-                    return Ok(CallRead::Unreadable(None));
+                Some(failure)
+                    if matches!(failure.verdict, Verdict::Refused | Verdict::NotFound) =>
+                {
+                    self.returns_call(account, call).await?;
+                    return Ok(CallRead::Unreadable { reading, error: failure.text });
                 }
                 Some(failure) => {
-                    self.progress.trouble(&source.account.label, &failure.text);
+                    self.progress.trouble(&account.label, &failure.text);
                     size = smaller(size)
                         .filter(|_| may_be_too_large(&failure, failures))
                         .unwrap_or(size);
+                    error = failure.text;
                 }
-                None => {}
+                None => "the list of Call Events stops before its end".clone_into(&mut error),
             }
             // If Twilio fails altogether, this waits until it doesn't, and the call is read again.
             if failures >= CALL_FAILURES {
-                if self.returns_call(source, call).await? {
-                    return Ok(CallRead::Unreadable(reading));
+                if self.returns_call(account, call).await? {
+                    return Ok(CallRead::Unreadable { reading, error });
                 }
                 failures = 0;
             }
@@ -210,13 +213,13 @@ impl Requests {
     ///
     /// # Errors
     /// Fails if Twilio refuses to return the call.
-    async fn returns_call(&self, source: &Source, call: CallSid) -> anyhow::Result<bool> {
+    async fn returns_call(&self, account: &Account, call: CallSid) -> anyhow::Result<bool> {
         let mut is_first = true;
-        while let Err(failure) = self.send(source, Target::Call(call)).await {
+        while let Err(failure) = self.send(account, Target::Call(call)).await {
             match failure.verdict {
                 Verdict::NotFound | Verdict::Unreadable => break,
                 Verdict::Throttled { .. } | Verdict::Failed { .. } | Verdict::Refused => {
-                    self.repeat(source, &failure)?;
+                    self.repeat(account, &failure)?;
                 }
             }
             is_first = false;

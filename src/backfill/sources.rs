@@ -22,19 +22,17 @@ pub(super) struct Source {
     pub(super) account: Account,
 }
 
-/// Finds the accounts with these labels, or all if none are given.
+/// Returns the configured accounts and their subaccounts with these labels, or all if none are given.
 ///
 /// # Errors
 /// [`Mistake`] if an account doesn't exist. Fails if Twilio refuses the list of subaccounts.
-pub(super) async fn find(
+pub(super) async fn select(
     config: &Config,
     requests: &Requests,
-    state: &State,
     labels: &[String],
-) -> anyhow::Result<BTreeMap<AccountId, Source>> {
+) -> anyhow::Result<Vec<Account>> {
     let mut found = Vec::new();
     for (account, configured) in accounts(config)?.into_iter().zip(&config.accounts) {
-        let parent = Source { id: AccountId(0), account };
         if let Some(filter) = configured.subaccount_filter() {
             let mut seen = BTreeSet::new();
             let on_page = |content: AnswerContent, _is_first| {
@@ -42,15 +40,15 @@ pub(super) async fn find(
                 let selected =
                     page.items.iter().filter(|item| filter.includes(item.sid, item.status));
                 let new = selected.filter(|item| seen.insert(item.sid));
-                found.extend(new.map(|item| subaccount(&parent.account, item, filter)));
+                found.extend(new.map(|item| subaccount(&account, item, filter)));
                 Ok(match page.next {
                     NextPage::At { link, .. } => Some(link),
                     NextPage::End | NextPage::Foreign => None,
                 })
             };
-            requests.pages(&parent, Target::Accounts, on_page).await?;
+            requests.pages(&account, Target::Accounts, on_page).await?;
         }
-        found.push(parent.account);
+        found.push(account);
     }
     let known: BTreeSet<&str> = found.iter().map(|account| account.label.as_str()).collect();
     if let Some(unknown) = labels.iter().find(|label| !known.contains(label.as_str())) {
@@ -59,11 +57,33 @@ pub(super) async fn find(
         let unknown = shape::text(unknown);
         bail!(Mistake(format!("--account: no account has this name of {unknown}, only `{known}`")));
     }
-    let selected =
-        found.into_iter().filter(|account| labels.is_empty() || labels.contains(&account.label));
-    let source = |account: Account| {
-        let id = state.account(&account.key, &account.label)?;
-        Ok((id, Source { id, account }))
-    };
-    selected.map(source).collect()
+    found.retain(|account| labels.is_empty() || labels.contains(&account.label));
+    Ok(found)
+}
+
+/// Returns the accounts of a backfill. If they `may_be_new`, adds them to it.
+pub(super) fn identify(
+    accounts: Vec<Account>,
+    state: &State,
+    may_be_new: bool,
+) -> anyhow::Result<BTreeMap<AccountId, Source>> {
+    let mut sources = BTreeMap::new();
+    for account in accounts {
+        if may_be_new {
+            state.add_account(&account.key, &account.label)?;
+        }
+        match state.account(&account.key)? {
+            Some(id) => {
+                sources.insert(id, Source { id, account });
+            }
+            None => {
+                let label = account.label;
+                tracing::warn!(
+                    account = label,
+                    "this account isn't part of the backfill, which began without it"
+                );
+            }
+        }
+    }
+    Ok(sources)
 }

@@ -94,26 +94,53 @@ pub(super) struct State {
     series: BTreeMap<(Scope, Cell), i64>,
 }
 
+/// What a new backfill is about.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct New {
+    pub(super) interval: Interval,
+    /// Calls that ended later are counted by the exporter.
+    pub(super) counted_from: Option<Timestamp>,
+}
+
 impl State {
-    /// Opens the state in a directory, or creates it. The settings and the interval of an existing one stay;
-    /// `resolve` returns the interval of a new one.
+    /// Whether a directory holds a backfill; `false` if it is missing or empty.
+    ///
+    /// # Errors
+    /// [`Mistake`] if it holds anything else.
+    pub(super) fn exists(directory: &Path) -> anyhow::Result<bool> {
+        if directory.join(NAME).try_exists().unwrap_or(false) {
+            return Ok(true);
+        }
+        match fs::read_dir(directory) {
+            Ok(mut entries) => match entries.next() {
+                Some(_) => bail!(Mistake(format!(
+                    "the output directory `{}` isn't empty and doesn't hold a backfill: choose a new or empty one",
+                    directory.display()
+                ))),
+                None => Ok(false),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error).with_context(|| unusable(directory)),
+        }
+    }
+
+    /// Opens the state in a directory, or creates it. The settings of an existing one stay. `resolve` returns what a
+    /// new one is about, if `new` doesn't.
     ///
     /// # Errors
     /// [`Mistake`] if the directory isn't a backfill's, or another backfill's.
     pub(super) fn open(
         directory: &Path,
         settings: &Settings,
-        resolve: impl Fn() -> Result<Interval, Mistake>,
-    ) -> anyhow::Result<(Self, Interval)> {
-        let path = directory.join(NAME);
-        if !is_ours(directory, &path)? {
-            // Nothing is created for an invalid interval.
-            resolve()?;
-        }
-        let unusable = || format!("cannot use the output directory `{}`", directory.display());
-        fs::create_dir_all(directory).with_context(unusable)?;
-        let connection = Connection::open(&path).with_context(unusable)?;
-        connection.pragma_update(None, "locking_mode", "EXCLUSIVE").with_context(unusable)?;
+        new: Option<New>,
+        resolve: impl Fn() -> anyhow::Result<New>,
+    ) -> anyhow::Result<Self> {
+        fs::create_dir_all(directory).with_context(|| unusable(directory))?;
+        let connection =
+            Connection::open(directory.join(NAME)).with_context(|| unusable(directory))?;
+        connection
+            .pragma_update(None, "locking_mode", "EXCLUSIVE")
+            .with_context(|| unusable(directory))?;
         match connection.pragma_update(None, "journal_mode", "WAL") {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => bail!(
                 "another backfill is running in `{}`: wait until it ends, or choose another directory",
@@ -122,54 +149,82 @@ impl State {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) => {
                 bail!(Mistake::foreign(directory))
             }
-            result => result.with_context(unusable)?,
+            result => result.with_context(|| unusable(directory))?,
         }
         // A process that is killed loses nothing; after a power cut, the last calls are read again.
-        connection.pragma_update(None, "synchronous", "NORMAL").with_context(unusable)?;
+        connection
+            .pragma_update(None, "synchronous", "NORMAL")
+            .with_context(|| unusable(directory))?;
         connection.set_prepared_statement_cache_capacity(32);
         let id =
             connection.pragma_query_value(None, "application_id", |row| row.get::<_, i64>(0))?;
         let mut state = Self { connection, series: BTreeMap::new() };
-        let interval = match id {
-            APPLICATION_ID => state.resume(directory, settings)?,
+        match id {
+            APPLICATION_ID => state.check_settings(directory, settings)?,
             // New, or the process was killed before it was created.
             0 if state.is_empty()? => {
-                let interval = resolve()?;
-                state.create(settings, interval).with_context(unusable)?;
-                interval
+                let new = new.map_or_else(resolve, Ok)?;
+                state.create(settings, new).with_context(|| unusable(directory))?;
             }
             _ => bail!(Mistake::foreign(directory)),
-        };
+        }
         state.series = state.load_series()?.into_iter().map(|(id, key)| (key, id)).collect();
-        Ok((state, interval))
+        Ok(state)
     }
 
     fn is_empty(&self) -> rusqlite::Result<bool> {
         self.connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))
     }
 
-    fn create(&mut self, settings: &Settings, interval: Interval) -> rusqlite::Result<()> {
+    fn create(&mut self, settings: &Settings, new: New) -> rusqlite::Result<()> {
+        let New { interval, counted_from } = new;
         let transaction = self.connection.transaction()?;
         transaction.execute_batch(SCHEMA)?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         transaction.execute(
-            "INSERT INTO meta VALUES ('settings', ?1), ('first', ?2), ('last', ?3), ('step_seconds', ?4), ('phase', 0)",
-            params![settings.to_string(), interval.first, interval.last, interval.step_seconds],
+            "INSERT INTO meta VALUES ('flags', ?1), ('configuration', ?2), ('first', ?3), ('last', ?4),
+                ('step_seconds', ?5), ('counted_from_ms', ?6), ('phase', 0)",
+            params![
+                settings.flags,
+                settings.configuration,
+                interval.first,
+                interval.last,
+                interval.step_seconds,
+                counted_from.map(Timestamp::as_millisecond),
+            ],
         )?;
         transaction.commit()
     }
 
-    fn resume(&self, directory: &Path, settings: &Settings) -> anyhow::Result<Interval> {
-        let found: String = self.meta("settings")?;
-        if found != settings.to_string() {
+    fn check_settings(&self, directory: &Path, settings: &Settings) -> anyhow::Result<()> {
+        let (flags, configuration): (String, String) =
+            (self.meta("flags")?, self.meta("configuration")?);
+        let directory = directory.display();
+        if flags != settings.flags {
             bail!(Mistake(format!(
-                "`{}` holds a backfill with `{found}`: continue it with these flags, or choose another directory",
-                directory.display()
+                "`{directory}` holds a backfill with `{flags}`: continue it with these flags, or choose another directory"
             )));
         }
+        if configuration != settings.configuration {
+            bail!(Mistake(format!(
+                "`routes:` or `limits:` have changed since the backfill in `{directory}` began: start again in another \
+                 directory"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Returns the interval.
+    pub(super) fn interval(&self) -> rusqlite::Result<Interval> {
         let (first, last, step_seconds) =
             (self.meta("first")?, self.meta("last")?, self.meta("step_seconds")?);
         Ok(Interval { first, last, step_seconds })
+    }
+
+    /// Returns the end of the last call that the exporter doesn't count, if it was running.
+    pub(super) fn counted_from(&self) -> anyhow::Result<Option<Timestamp>> {
+        let ms: Option<i64> = self.meta("counted_from_ms")?;
+        Ok(ms.map(Timestamp::from_millisecond).transpose()?)
     }
 
     fn meta<T: FromSql>(&self, key: &str) -> rusqlite::Result<T> {
@@ -287,7 +342,7 @@ impl State {
         Ok(series)
     }
 
-    /// Calls a function with the increments of each step in turn: the series and the count.
+    /// Returns the increments of a step: the series and the count.
     pub(super) fn increments(&self, step: i64) -> rusqlite::Result<Vec<(i64, u64)>> {
         let mut statement = self
             .connection
@@ -302,21 +357,6 @@ fn damaged() -> anyhow::Error {
     anyhow!("the state of the backfill is damaged: start again in another directory")
 }
 
-/// Whether a directory holds a backfill; `false` if it is missing or empty.
-fn is_ours(directory: &Path, state: &Path) -> anyhow::Result<bool> {
-    if state.try_exists().unwrap_or(false) {
-        return Ok(true);
-    }
-    match fs::read_dir(directory) {
-        Ok(mut entries) => match entries.next() {
-            Some(_) => bail!(Mistake(format!(
-                "the output directory `{}` isn't empty and doesn't hold a backfill: choose a new or empty one",
-                directory.display()
-            ))),
-            None => Ok(false),
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error)
-            .with_context(|| format!("cannot use the output directory `{}`", directory.display())),
-    }
+fn unusable(directory: &Path) -> String {
+    format!("cannot use the output directory `{}`", directory.display())
 }

@@ -86,7 +86,7 @@ impl Exposition {
     }
 
     /// Starts an OpenMetrics exposition of samples from the past: each has this time (Unix seconds) and these
-    /// labels in addition to its own.
+    /// labels in addition to its own, of which it must have some.
     pub fn of_the_past(labels: &Labels, second: i64) -> Self {
         let past = Past { labels: format!(",{}", labels.0), second };
         Self { format: Format::OpenMetrics, past: Some(past), families: Vec::new() }

