@@ -212,7 +212,7 @@ impl Backfill {
         let ends = interval.days_of_ends().map(|day| (named("ended", day), Filter::EndedOn(day)));
         let lists: Vec<(String, Filter)> = starts.chain(ends).collect();
         let all = u64::try_from(lists.len() * self.sources.len())?;
-        self.requests.progress.start("listing calls", "days", 0, all);
+        self.requests.progress.start("listing calls", "lists", 0, all);
         for source in self.sources.values() {
             for (name, filter) in &lists {
                 if !self.counting.state.is_listed(source.id, name)? {
@@ -260,7 +260,7 @@ impl Backfill {
                     check_account(counting, requests, sources, account).await?;
                 }
                 if !only_probes {
-                    requests.progress.advance(1, || format!("{began_at:.0}"));
+                    requests.progress.advance(1, || format!("at {began_at:.0}"));
                 }
             }
         }

@@ -206,6 +206,7 @@ async fn backfill(flags: &Flags, config: &Config, arguments: BackfillArgs) -> an
             let estimate = backfill.estimate().await?;
             print(io::stdout(), estimate);
             if !agrees && !ask("Start? [y/N] ").await? {
+                print(io::stdout(), "Not started. The same command asks again.");
                 return Ok(());
             }
         }

@@ -61,7 +61,7 @@ impl History<'_> {
         let step_bytes = self.bytes_of_step(&self.at(&ledger, self.interval.first)).max(1);
         let steps_per_file = i64::try_from(MAX_FILE_BYTES / step_bytes)?.max(1);
         let mut step = self.interval.first;
-        progress.start("writing", "samples per series", 0, self.interval.samples());
+        progress.start("writing", "steps", 0, self.interval.samples());
         while step <= self.interval.last {
             let end = self.end_of_file(step).min(step + steps_per_file);
             let path = directory.join(self.name(step));
@@ -79,7 +79,7 @@ impl History<'_> {
                 if !is_written {
                     samples.push(self.at(&ledger, step));
                 }
-                progress.advance(1, || self.time(step).to_string());
+                progress.advance(1, || format!("at {}", self.time(step)));
             }
             if !is_written {
                 let unwritable =

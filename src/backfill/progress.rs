@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::config::duration;
+use crate::metrics::exposition::as_float;
+
 /// How often progress is logged without a terminal.
 const LOG_EVERY: Duration = Duration::from_secs(30);
 /// How often the same trouble is logged.
@@ -22,10 +25,29 @@ pub(super) struct Progress {
 #[derive(Debug)]
 struct ProgressState {
     logged_at: Instant,
+    pace: Pace,
     /// When trouble was last logged.
     trouble_at: Option<Instant>,
     /// Whether it continues.
     is_in_trouble: bool,
+}
+
+/// How fast a part of the work goes.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    /// How much was done before.
+    done: u64,
+    began: Instant,
+}
+
+impl Pace {
+    /// Returns how much is done per second, and the time left in whole seconds; `None` at first.
+    fn at(self, done: u64, all: u64) -> Option<(f64, Duration)> {
+        let done_since = as_float(done.checked_sub(self.done).filter(|done| *done > 0)?);
+        let rate = done_since / self.began.elapsed().as_secs_f64();
+        let left = Duration::try_from_secs_f64(as_float(all.saturating_sub(done)) / rate).ok()?;
+        Some((rate, Duration::from_secs(left.as_secs())))
+    }
 }
 
 impl Progress {
@@ -37,25 +59,29 @@ impl Progress {
             ProgressDrawTarget::hidden()
         };
         let bar = ProgressBar::with_draw_target(None, target);
-        let state =
-            ProgressState { logged_at: Instant::now(), trouble_at: None, is_in_trouble: false };
+        let (logged_at, pace) = (Instant::now(), Pace { done: 0, began: Instant::now() });
+        let state = ProgressState { logged_at, pace, trouble_at: None, is_in_trouble: false };
         Self { bar, state: Mutex::new(state) }
     }
 
     /// Starts a part of the work with a known number of `unit`s, some of which may be done.
     pub(super) fn start(&self, what: &'static str, unit: &str, done: u64, all: u64) {
         let template = format!(
-            "{{prefix}} [{{bar:30}}] {{percent}}% {{human_pos}}/{{human_len}} {unit}, {{rate}}, {{eta}} left {{msg}}"
+            "{{prefix}} [{{bar:20}}] {{percent}}% {{human_pos}}/{{human_len}} {unit}{{pace}} {{msg}}"
         );
         let style = ProgressStyle::with_template(&template);
-        let rate = |state: &indicatif::ProgressState, text: &mut dyn fmt::Write| {
-            // Writing to a bar doesn't fail.
-            let _written = write!(text, "{:.0}/s", state.per_sec());
+        let pace = Pace { done, began: Instant::now() };
+        let shown = move |state: &indicatif::ProgressState, text: &mut dyn fmt::Write| {
+            if let Some((rate, left)) = pace.at(state.pos(), state.len().unwrap_or(0)) {
+                let left = duration::show(left);
+                // Writing to a bar doesn't fail.
+                let _written = write!(text, ", {rate:.0}/s, {left} left");
+            }
         };
         self.bar.set_style(
             style
                 .unwrap_or_else(|_| ProgressStyle::default_bar())
-                .with_key("rate", rate)
+                .with_key("pace", shown)
                 .progress_chars("=> "),
         );
         // It may have been finished before.
@@ -64,7 +90,7 @@ impl Progress {
         self.bar.set_message("");
         self.bar.set_length(all);
         self.bar.set_position(done);
-        self.bar.reset_eta();
+        self.lock().pace = pace;
         if self.bar.is_hidden() {
             tracing::info!(done, all, unit, "{what}");
         }
@@ -81,8 +107,8 @@ impl Progress {
         if state.logged_at.elapsed() >= LOG_EVERY {
             state.logged_at = Instant::now();
             let (done, all) = (self.bar.position(), self.bar.length().unwrap_or(0));
-            let seconds_left = self.bar.eta().as_secs();
-            tracing::info!(done, all, seconds_left, at = at(), "progress");
+            let left = state.pace.at(done, all).map(|(_, left)| duration::show(left));
+            tracing::info!(done, all, left, at = at(), "progress");
         }
     }
 
@@ -94,8 +120,7 @@ impl Progress {
         }
         state.trouble_at = Some(Instant::now());
         state.is_in_trouble = true;
-        self.bar
-            .suspend(|| tracing::warn!(account, error, "a request failed and will be repeated"));
+        self.bar.suspend(|| tracing::warn!(account, error, "a request failed and will be retried"));
     }
 
     /// Notes that a request succeeded.

@@ -17,7 +17,7 @@ pub(super) fn estimate(backfill: &Backfill) -> anyhow::Result<String> {
     let Backfill { arguments, counting, requests, .. } = backfill;
     let totals = counting.state.totals()?;
     let (remaining, sample) = (totals.calls - totals.read, arguments.sample);
-    let of_sample = if sample.0 > 1 { format!(", {sample} of all") } else { String::new() };
+    let of_sample = if sample.0 > 1 { format!(" (one in {})", sample.0) } else { String::new() };
     let latency = requests.mean_duration();
     let rate = arguments.requests_per_second;
     let of_latency = latency.unwrap_or_default().as_secs_f64() / f64::from(arguments.concurrency);
@@ -32,21 +32,22 @@ pub(super) fn estimate(backfill: &Backfill) -> anyhow::Result<String> {
     let free = free.f_bavail.saturating_mul(free.f_frsize);
     let mut text = format!(
         "{}\n\
-         calls     {remaining} to read{of_sample}\n\
+         calls     {} found{of_sample}, {} of them read for this estimate\n\
          requests  about {remaining}, at most {rate} per second and {} at a time\n\
          duration  {duration}\n\
-         disk      about {} of OpenMetrics text in `{}` ({} free), judging by the first {} calls",
+         disk      about {} of OpenMetrics text in `{}` ({} free); Prometheus needs about a hundredth of that",
         counting.interval,
+        totals.calls,
+        totals.read,
         arguments.concurrency,
         bytes(size),
         arguments.output.display(),
         bytes(free),
-        totals.read,
     );
     if let Some(storage) = &backfill.missing_store {
         text.push_str(&format!(
-            "\nThere is no store in `{}`. If the exporter is already running, set --storage.path to its store, or --until \
-             to an\nhour before it first started (poll.initial_lookback): otherwise some calls are in both.",
+            "\nThere is no store in `{}`. If the exporter is already running, point --storage.path at its store, or set \
+             --until\nto an hour before it first started (poll.initial_lookback). Otherwise, some calls are counted twice.",
             storage.display()
         ));
     }
@@ -63,7 +64,7 @@ pub(super) fn result(backfill: &Backfill) -> anyhow::Result<String> {
     let Backfill { arguments, counting, .. } = backfill;
     let (totals, output) = (counting.state.totals()?, arguments.output.display());
     let mut text = format!(
-        "{}\n{} calls are in the files `{output}/{DIRECTORY}/*.om`.",
+        "{}\nWrote the history of {} calls to `{output}/{DIRECTORY}/*.om`.",
         counting.interval, totals.calls
     );
     if totals.unreadable > 0 {
@@ -76,11 +77,12 @@ pub(super) fn result(backfill: &Backfill) -> anyhow::Result<String> {
         (quoted(&arguments.output.join(DIRECTORY)), quoted(&arguments.output.join("blocks")));
     text.push_str(&format!(
         "\n\n\
-         Prometheus (2.39 or later): make blocks, and move them into its data directory (--storage.tsdb.path), here\n\
-         /var/lib/prometheus/metrics2. It loads them within two minutes, and deletes blocks that are older than its\n\
-         --storage.tsdb.retention.time, 15 days by default.\n\n\
+         Import only one history of any period: overlapping ones are added up or look like counter resets.\n\n\
+         Prometheus (2.42 or later): set --storage.tsdb.retention.time to more than the age of the history (the default\n\
+         is 15 days). Create blocks, and move them into the data directory, on Debian /var/lib/prometheus/metrics2.\n\
+         Prometheus loads them within two minutes.\n\n\
          \x20 (for file in {files}/*.om; do\n\
-         \x20   promtool tsdb create-blocks-from openmetrics \"$file\" {blocks} || exit 1\n\
+         \x20   promtool tsdb create-blocks-from openmetrics --quiet \"$file\" {blocks} || exit 1\n\
          \x20 done) && chown -R prometheus: {blocks} && mv {blocks}/* /var/lib/prometheus/metrics2/\n\n\
          VictoriaMetrics:\n\n\
          \x20 (for file in {files}/*.om; do\n\

@@ -1,10 +1,10 @@
 //! Requests to Twilio that are repeated for as long as a repetition may help.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 
 use crate::clock::Clock;
 use crate::domain::engine::events_run::{AfterEvents, EventsRun};
@@ -25,6 +25,9 @@ use super::progress::Progress;
 /// After this many failures of a call's events in a row, another request shows whether only this call fails.
 const CALL_FAILURES: u32 = 5;
 
+/// After this many requests without any answer, Twilio can't be reached at all, perhaps because of a mistake.
+const MAX_UNANSWERED: u32 = 4;
+
 /// The key of the digests that find repeated Call Events on the pages of one read. They are never stored.
 const DIGEST_KEY: DigestKey = DigestKey::new([0; 16]);
 
@@ -35,6 +38,8 @@ pub(super) struct Requests {
     pub(super) clock: Clock,
     routes: Arc<Routes>,
     pub(super) progress: Progress,
+    /// Whether any request was answered, even with an error.
+    was_answered: AtomicBool,
     /// How many requests for Call Events were answered, and how long they took in microseconds.
     answered: AtomicU64,
     took_us: AtomicU64,
@@ -57,7 +62,8 @@ pub(super) enum CallRead {
 impl Requests {
     pub(super) fn new(gate: Gate, clock: Clock, routes: Routes, progress: Progress) -> Self {
         let (answered, took_us) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { gate, clock, routes: Arc::new(routes), progress, answered, took_us }
+        let (routes, was_answered) = (Arc::new(routes), AtomicBool::new(false));
+        Self { gate, clock, routes, progress, was_answered, answered, took_us }
     }
 
     /// Returns how long requests for Call Events take on average, if there were any.
@@ -88,6 +94,7 @@ impl Requests {
                 self.answered.fetch_add(1, Ordering::Relaxed);
                 self.took_us.fetch_add(took_us, Ordering::Relaxed);
             }
+            self.was_answered.fetch_or(answer.answered_at.is_some(), Ordering::Relaxed);
             admitted.ended(&answer.result);
             match answer.result {
                 Err(failure) if matches!(failure.verdict, Verdict::Throttled { .. }) => {
@@ -129,6 +136,9 @@ impl Requests {
                 Err(failure) => failure,
             };
             failures += 1;
+            if failures >= MAX_UNANSWERED && !self.was_answered.load(Ordering::Relaxed) {
+                bail!("account `{}`: {}", account.label, failure.text);
+            }
             match smaller(page.size).filter(|_| may_be_too_large(&failure, failures)) {
                 // The link to the next page contains the size.
                 Some(size) => page = PageRequest { size, next: None },

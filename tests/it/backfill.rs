@@ -57,7 +57,7 @@ async fn lists_truncated_to_days_and_failing_requests_change_nothing() {
     });
     let ended = backfill(&twilio, rough.path(), &[&flags[..], &["--concurrency=4"]].concat());
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    assert!(ended.stderr.contains("will be repeated"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("will be retried"), "{}", ended.stderr);
     assert_eq!(files::contents(rough.path()), files::contents(smooth.path()));
     assert_equals_truth(&twilio, &History::read(rough.path()));
 }

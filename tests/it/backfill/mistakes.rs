@@ -92,7 +92,18 @@ async fn refuses_directories_of_others_and_other_flags() {
         "{}",
         ended.stderr
     );
+    // The same flags, but other limits.
+    let (arguments, mut variables) = command(&twilio, &output, &["--from=2h"]);
+    variables.push(("TWILIO_EXPORTER_LIMITS__ROUTES_PER_ACCOUNT".to_owned(), "50".to_owned()));
+    let ended = run_with(&arguments, &variables);
+    assert_eq!(ended.code, Some(64), "{}", ended.stderr);
+    assert!(ended.stderr.contains("`limits:` have changed"), "{}", ended.stderr);
     assert_eq!(files::contents(&output), before);
+    // Deleted files are written again, without a request.
+    fs::remove_dir_all(output.join("openmetrics")).expect("removed");
+    let requests = twilio.requests();
+    assert_eq!(backfill(&twilio, &output, &["--from=2h"]).code, Some(0));
+    assert_eq!((files::contents(&output), twilio.requests()), (before, requests));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -117,8 +128,8 @@ async fn without_a_terminal_it_estimates_and_asks_for_yes() {
     };
     assert_eq!(read(&twilio), 20);
     assert_eq!(backfill(&twilio, output.path(), &["--from=3h"]).code, Some(0));
-    let calls = ended.stdout.split("calls     ").nth(1).and_then(|rest| rest.split(' ').next());
-    assert_eq!(calls, Some((read(&twilio) - 20).to_string().as_str()), "{}", ended.stdout);
+    let expected = format!("calls     {} found, 20 of them read", read(&twilio));
+    assert!(ended.stdout.contains(&expected), "{expected}: {}", ended.stdout);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -245,6 +256,19 @@ async fn single_calls_that_cannot_be_read_are_reported_and_count_only_as_calls()
     // Each of the few calls has at most five requests.
     let requests = missing("twilio_webhook_requests_total");
     assert!((1.0..=40.0).contains(&requests), "{requests}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_stops_if_twilio_cannot_be_reached_at_all() {
+    let twilio = Twilio::serving(past(Mix::Demo, 3, 60)).await;
+    let output = TempDir::new().expect("a directory");
+    let (arguments, mut variables) = command(&twilio, output.path(), &["--from=2h"]);
+    let url = format!("http://127.0.0.1:{}", crate::harness::free_port());
+    variables.retain(|(name, _)| name != "TWILIO_API_BASE_URL");
+    variables.push(("TWILIO_API_BASE_URL".to_owned(), url));
+    let ended = run_with(&arguments, &variables);
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("cannot connect"), "{}", ended.stderr);
 }
 
 #[tokio::test(flavor = "multi_thread")]
