@@ -101,7 +101,8 @@ impl Counting {
         for (call, read) in self.unreadable.remove(&account).unwrap_or_default() {
             let CallRead::Unreadable { reading, error } = read else { continue };
             let label = self.label(account);
-            tracing::warn!(account = label, call_sid = %call.sid, error, "a call can't be read");
+            // There may be thousands, such as all that are too old. The result has their number.
+            tracing::debug!(account = label, call_sid = %call.sid, error, "a call can't be read");
             self.count(&call, reading.as_ref().map(|reading| (reading, false)), false)?;
         }
         Ok(())

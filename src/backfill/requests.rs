@@ -194,9 +194,10 @@ impl Requests {
             };
             failures += 1;
             match failure {
-                Some(failure)
-                    if matches!(failure.verdict, Verdict::Refused | Verdict::NotFound) =>
-                {
+                Some(failure) if failure.verdict == Verdict::NotFound => {
+                    return Ok(CallRead::Unreadable { reading, error: failure.text });
+                }
+                Some(failure) if failure.verdict == Verdict::Refused => {
                     self.returns_call(account, call).await?;
                     return Ok(CallRead::Unreadable { reading, error: failure.text });
                 }
