@@ -132,6 +132,7 @@ impl App {
             exemplars: Arc::clone(&exemplars),
             scrapers: http::Scrapers::new(config.limits.hold_back),
             scrapes: Arc::new(Semaphore::new(http::MAX_SCRAPES)),
+            renders: Arc::new(Semaphore::new(http::MAX_RENDERS)),
             is_ready: Arc::new(move || beats.all_on_time() && !store_is_lost()),
             now: Arc::new(move || clock.now()),
             time: Arc::new(move || time.twilio_time(clock.now()).unwrap_or_else(|| clock.wall())),

@@ -33,7 +33,7 @@ use crate::web::WebSettings;
 
 use push::Pushes;
 use reload::Reloads;
-pub use scrape::MAX_SCRAPES;
+pub use scrape::{MAX_RENDERS, MAX_SCRAPES};
 pub use scrapers::Scrapers;
 pub use server::{MAX_CONNECTIONS, serve};
 
@@ -52,8 +52,10 @@ pub struct HttpState {
     pub exemplars: Arc<AtomicBool>,
     /// How often each client scrapes.
     pub scrapers: Scrapers,
-    /// Scrapes that may be rendered at the same time.
+    /// The permits for scrapes that are being rendered or wait for that.
     pub scrapes: Arc<Semaphore>,
+    /// The permits for those that are being rendered.
+    pub renders: Arc<Semaphore>,
     /// Whether all poll loops advance and the store's files exist.
     pub is_ready: Arc<dyn Fn() -> bool + Send + Sync>,
     /// The monotonic local time, for intervals.

@@ -27,8 +27,10 @@ use crate::metrics::snapshot;
 use super::server::Peer;
 use super::{HttpState, negotiate, scrapers};
 
-/// The maximum number of scrapes being rendered, as in node_exporter.
+/// The maximum number of scrapes that are being rendered or wait for that, as in node_exporter.
 pub const MAX_SCRAPES: usize = 40;
+/// The maximum number being rendered: more would only take memory, several megabytes each.
+pub const MAX_RENDERS: usize = 4;
 /// Responses are sent in chunks of this size, so that the last one is taken only when nearly all of the response
 /// has been sent.
 const CHUNK_BYTES: usize = 16 * 1024;
@@ -47,9 +49,16 @@ pub(super) async fn metrics(
         // Anything counted from now on may be missing from the response, and starts at 0.
         state.committed.note_scrape();
     }
+    let Ok(render_permit) = Arc::clone(&state.renders).acquire_owned().await else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
     // Rendering 10,000 series takes milliseconds, too long for a thread that runs other tasks.
     let renderer = state.clone();
-    let rendered = tokio::task::spawn_blocking(move || render(&renderer, format)).await;
+    let rendered = tokio::task::spawn_blocking(move || {
+        let _permit = render_permit;
+        render(&renderer, format)
+    });
+    let rendered = rendered.await;
     let Ok(Rendered { gzip, length, shown }) = rendered else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
