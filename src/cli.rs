@@ -167,7 +167,7 @@ pub struct SimulateArgs {
     pub backlog: Duration,
 }
 
-/// Parses a rate that the simulator can sustain.
+/// Parses a rate, per second or per minute.
 fn parse_rate(text: &str) -> Result<f64, String> {
     let rate = text.parse().ok().filter(|rate| (0.01..=100_000.0).contains(rate));
     rate.ok_or_else(|| "expected a number from 0.01 to 100000".to_owned())

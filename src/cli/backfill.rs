@@ -10,6 +10,8 @@ use jiff::civil::DateTime;
 
 use crate::config::duration;
 
+use super::parse_rate;
+
 /// The time between samples: short enough for `rate()`, and at most the five minutes after which Prometheus
 /// considers a series gone.
 const STEPS: std::ops::RangeInclusive<Duration> =
@@ -116,11 +118,6 @@ fn parse_step(text: &str) -> Result<Duration, String> {
     let step =
         duration::parse(text).filter(|step| STEPS.contains(step) && step.subsec_nanos() == 0);
     step.ok_or_else(|| "expected whole seconds from `10s` to `5m`".to_owned())
-}
-
-fn parse_rate(text: &str) -> Result<f64, String> {
-    let rate = text.parse().ok().filter(|rate| (0.01..=100_000.0).contains(rate));
-    rate.ok_or_else(|| "expected a number from 0.01 to 100000".to_owned())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod interrupted;
 mod mistakes;
 
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -141,6 +142,19 @@ pub(crate) fn past(mix: Mix, hours: u32, calls_per_hour: u32) -> WorldConfig {
 pub(crate) fn backfill(twilio: &Twilio, output: &Path, flags: &[&str]) -> Ended {
     let (arguments, variables) = command(twilio, output, flags);
     mistakes::run_with(&arguments, &variables)
+}
+
+/// Starts such a command, without its output.
+fn spawn(twilio: &Twilio, output: &Path, flags: &[&str]) -> Child {
+    let (arguments, variables) = command(twilio, output, flags);
+    Command::new(env!("CARGO_BIN_EXE_twilio-call-exporter"))
+        .args(&arguments)
+        .env_clear()
+        .envs(variables)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program starts")
 }
 
 /// The arguments and the environment of such a command.

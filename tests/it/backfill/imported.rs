@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
@@ -11,7 +11,7 @@ use twilio_call_exporter::simulator::{Mix, WorldConfig};
 
 use crate::harness::{Prometheus, Setup, Twilio, eventually, print_figures};
 
-use super::{HOUR, backfill, command, files, instant, past, rounded_now};
+use super::{HOUR, backfill, files, instant, past, rounded_now, spawn};
 
 /// The calls per minute: 6,200 calls a day with 20,700 events.
 const CALLS_PER_MINUTE: f64 = 3.6;
@@ -40,17 +40,9 @@ async fn in_prometheus_the_increase_of_each_hour_and_route_equals_the_truth() {
     let output = TempDir::new().expect("a directory");
     let until = rounded_now() - SignedDuration::from_hours(1);
     let from = until - SignedDuration::from_hours(i64::try_from(days * 24 - 2).expect("few"));
-    let (arguments, variables) =
-        command(&twilio, output.path(), &[&format!("--from={from}"), &format!("--until={until}")]);
     let began = Instant::now();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_twilio-call-exporter"))
-        .args(&arguments)
-        .env_clear()
-        .envs(variables)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the program starts");
+    let mut child =
+        spawn(&twilio, output.path(), &[&format!("--from={from}"), &format!("--until={until}")]);
     let mut peak = 0;
     let status = loop {
         let memory =

@@ -1,6 +1,5 @@
 //! A backfill that is interrupted goes on where it was.
 
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use twilio_call_exporter::simulator::{Behaviour, Mix};
 
 use crate::harness::{Exchange, Twilio, eventually, print_figures};
 
-use super::{backfill, command, files, past, rounded_now};
+use super::{backfill, files, past, rounded_now, spawn};
 
 /// How often the program is killed.
 const KILLS: usize = 20;
@@ -31,17 +30,8 @@ async fn killed_20_times_it_reads_no_call_twice_and_writes_the_same_bytes() {
     let before = twilio.traffic().len();
     let mut random = fastrand::Rng::with_seed(1);
     // The number of concurrent requests may change.
-    let (arguments, variables) =
-        command(&twilio, killed.path(), &[&flags[..], &["--concurrency=3"]].concat());
     for _ in 0..KILLS {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_twilio-call-exporter"))
-            .args(&arguments)
-            .env_clear()
-            .envs(variables.clone())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the program starts");
+        let mut child = spawn(&twilio, killed.path(), &[&flags[..], &["--concurrency=3"]].concat());
         // At random moments: which ones doesn't matter, as long as there are many.
         tokio::time::sleep(lasted.mul_f64(random.f64() / 8.0)).await;
         child.kill().expect("killed");
@@ -79,15 +69,7 @@ async fn waits_out_throttling_and_an_outage() {
     let twilio = Twilio::serving(past(Mix::Demo, 4, 60)).await;
     let output = TempDir::new().expect("a directory");
     twilio.set_behaviour(Behaviour { max_concurrent: Some(0), ..Behaviour::default() });
-    let (arguments, variables) = command(&twilio, output.path(), &["--from=3h"]);
-    let mut child = Command::new(env!("CARGO_BIN_EXE_twilio-call-exporter"))
-        .args(&arguments)
-        .env_clear()
-        .envs(variables)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the program starts");
+    let mut child = spawn(&twilio, output.path(), &["--from=3h"]);
     eventually("it is throttled", async || (twilio.requests() >= 3).then_some(())).await;
     twilio.set_behaviour(Behaviour { outage: true, ..Behaviour::default() });
     let throttled = twilio.requests();
@@ -130,15 +112,7 @@ async fn with_credentials_that_expired_it_stops_and_continues_with_new_ones() {
     let twilio = Twilio::serving(past(Mix::Demo, 6, 60)).await;
     let output = TempDir::new().expect("a directory");
     let account = twilio.accounts()[0].account_sid.clone();
-    let (arguments, variables) = command(&twilio, output.path(), &["--from=5h"]);
-    let mut child = Command::new(env!("CARGO_BIN_EXE_twilio-call-exporter"))
-        .args(&arguments)
-        .env_clear()
-        .envs(variables)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the program starts");
+    let mut child = spawn(&twilio, output.path(), &["--from=5h"]);
     eventually("calls are read", async || (twilio.requests() >= 40).then_some(())).await;
     twilio.set_behaviour(Behaviour { unauthorized: vec![account], ..Behaviour::default() });
     let code = eventually("it stops", async || child.try_wait().expect("a child")).await.code();
